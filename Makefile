@@ -1,0 +1,37 @@
+# Every target sets up its own virtual environment first, when there is none or it is older than its recipe.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint bench clean help
+
+help:  ## Say what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+# A constraint, not a dependency: torch comes as the CPU build that constraints.txt names.
+$(READY): pyproject.toml constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)  ## Stain the demo tile; then open demo/index.html
+	$(BIN)/chromogen demo -o demo
+
+test: $(READY)  ## All tests but the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(READY)  ## All tests, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: $(READY)  ## Style, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## Chromogen beside its peers; writes benchmarks/results/
+	$(BIN)/python benchmarks/peer.py --out benchmarks/results
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) demo dist benchmarks/results .mypy_cache .ruff_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,53 @@
+"""Virtual immunohistochemistry by neural style transfer. The public names; each is loaded when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from chromogen.provenance import __version__
+
+if TYPE_CHECKING:
+    from chromogen.image import read_image, write_image
+    from chromogen.slides.slide import open_slide
+    from chromogen.style.encoder import Encoder
+    from chromogen.style.objective import Objective, Term
+    from chromogen.style.recipes import PRESETS, Recipe
+    from chromogen.style.stylize import measure_style, stylize
+
+_ROOMS = {
+    "read_image": "image",
+    "write_image": "image",
+    "open_slide": "slides.slide",
+    "Encoder": "style.encoder",
+    "Objective": "style.objective",
+    "Term": "style.objective",
+    "PRESETS": "style.recipes",
+    "Recipe": "style.recipes",
+    "measure_style": "style.stylize",
+    "stylize": "style.stylize",
+}
+
+__all__ = [
+    "PRESETS",
+    "Encoder",
+    "Objective",
+    "Recipe",
+    "Term",
+    "__version__",
+    "measure_style",
+    "open_slide",
+    "read_image",
+    "stylize",
+    "write_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'chromogen' has no attribute {name!r}")
+    return getattr(import_module(f"chromogen.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

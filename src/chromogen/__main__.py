@@ -1,0 +1,5 @@
+"""`python -m chromogen` is `chromogen`."""
+
+from chromogen.app.cli import main
+
+main()

@@ -1,0 +1,230 @@
+"""Work on files: what is to be written where, and one file from reading to writing with its provenance."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from chromogen.app.listeners import together
+from chromogen.errors import expected
+from chromogen.image import (
+    WRITE_SUFFIXES,
+    Image,
+    list_images,
+    read_image,
+    resize,
+    write_image,
+)
+from chromogen.plots import PLOT_SUFFIXES
+from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
+from chromogen.style.encoder import Encoder
+from chromogen.style.recipes import Recipe, as_record
+from chromogen.style.stylize import OnStep, Style, Stylized, measure_style, stylize
+
+
+def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """What is read and where its result goes: `out` itself, or NAME.png in the folder `out` for several contents.
+
+    Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or
+    another output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
+    """
+    if not contents:
+        raise expected("paths", "at least one CONTENT and one STYLE", f"{len(styles)} path")
+    for path in (*contents, *styles):
+        if not path.exists():
+            raise FileNotFoundError(f"Expected an existing image, got {path}; check the spelling.")
+    files = [file for path in contents for file in (list_images(path) if path.is_dir() else [path])]
+    into_folder = len(files) > 1 or contents[0].is_dir() or out.is_dir()
+    outputs = _in_folder(files, out) if into_folder else [_image_file(out)]
+    check_apart(outputs, [*files, *styles])
+    if into_folder:
+        make_folder(out)
+    check_folder(outputs[0].parent)
+    return list(zip(files, outputs, strict=True))
+
+
+def _image_file(out: Path) -> Path:
+    if out.suffix.lower() not in WRITE_SUFFIXES:
+        raise expected("out", f"a file ending in {', '.join(WRITE_SUFFIXES)}", out)
+    return out
+
+
+def _in_folder(files: Sequence[Path], out: Path) -> list[Path]:
+    outputs = [out / f"{file.stem}.png" for file in files]
+    twice = next((output for output in outputs if outputs.count(output) > 1), None)
+    if twice:
+        raise expected("content", "images of different names", f"two called {twice.stem}", "rename one")
+    return outputs
+
+
+def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """ValueError if an output is one of the inputs."""
+    taken = {path.resolve() for path in inputs}
+    for output in outputs:
+        if output.resolve() in taken:
+            raise expected("out", "another file than the inputs", output)
+
+
+def check_side_outputs(
+    jobs: Sequence[tuple[Path, Path]],
+    styles: Sequence[Path],
+    trace: Path | None,
+    plot: Path | None,
+    preview: Path | None,
+) -> None:
+    """The same care for what is written beside the result; begins a new trace file, makes the preview folder."""
+    files = [file for file in (trace, plot) if file]
+    check_apart(files, [path for job in jobs for path in job] + list(styles))
+    for file in files:
+        check_folder(file.parent)
+    if plot and plot.suffix.lower() not in PLOT_SUFFIXES:
+        raise expected("plot", f"a file ending in {', '.join(PLOT_SUFFIXES)}", plot)
+    if preview:
+        make_folder(preview)
+    if trace:
+        trace.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """ValueError if a folder to write in is missing or cannot be written to."""
+    if not folder.is_dir():
+        raise expected("out", "in a folder that exists", f"{folder}", "make the folder first")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise expected("out", "in a folder that can be written to", folder, error.strerror or "") from error
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, made where only its last part is missing."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise expected("out", "a folder that is there or can be made", folder, error.strerror or "") from error
+
+
+def read_sized(path: Path, longest_px: int | None) -> Image:
+    """An image from a file, its longer side brought to `longest_px`."""
+    image = read_image(path)
+    if longest_px is None:
+        return image
+    return scaled(image, longest_px / max(image.shape[:2]))
+
+
+def scaled(image: Image, factor: float) -> Image:
+    """The image enlarged by `factor`, at least 1 px wide and high."""
+    height, width = image.shape[:2]
+    return resize(image, (max(1, round(width * factor)), max(1, round(height * factor))))
+
+
+@dataclass(frozen=True)
+class Styles:
+    """Style files with their weights; `style_mpp` and `size` bring them to a scale, as far as they are known."""
+
+    paths: tuple[Path, ...]
+    mix: tuple[float, ...] | None = None
+    mpp: float | None = None
+    longest_px: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_mpp("style_mpp", self.mpp)
+        if self.mpp is not None and self.longest_px is not None:
+            raise expected("style_size", "left out when style_mpp is given", self.longest_px)
+
+
+def _check_mpp(name: str, mpp: float | None) -> None:
+    """ValueError for a pixel size in um that no microscope has."""
+    if mpp is not None and not 0.01 <= mpp <= 100:
+        raise expected(name, "from 0.01 to 100 um per pixel", mpp)
+
+
+class Stylist:
+    """Stylizes file after file in one style: keeps the encoder, and the styles as measured for each pixel size.
+
+    Contents are brought to `longest_px` on their longer side; `content_mpp` is their pixel size in um.
+    """
+
+    def __init__(
+        self,
+        styles: Styles,
+        recipe: Recipe,
+        encoder: Encoder,
+        *,
+        longest_px: int | None = None,
+        content_mpp: float | None = None,
+    ) -> None:
+        _check_mpp("mpp", content_mpp)
+        self.styles, self.recipe, self.encoder = styles, recipe, encoder
+        self.longest_px, self.content_mpp = longest_px, content_mpp
+        self.style_images = [read_sized(path, styles.longest_px) for path in styles.paths]
+        self.style_sha256 = [sha256_of(path) for path in styles.paths]
+        self._measured: dict[float, Style] = {}
+        if longest_px is None or self.style_factor(content_mpp) == 1:
+            self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
+
+    def style_factor(self, content_mpp: float | None) -> float:
+        """How much the styles are enlarged to have the content's pixel size in um; 1 where one is not known."""
+        return 1.0 if content_mpp is None or self.styles.mpp is None else self.styles.mpp / content_mpp
+
+    def style(self, content_mpp: float | None) -> Style:
+        """The styles as measured for contents of this pixel size in um; once."""
+        factor = self.style_factor(content_mpp)
+        if factor not in self._measured:
+            images = [scaled(image, factor) for image in self.style_images]
+            self._measured[factor] = measure_style(images, self.recipe, self.encoder, self.styles.mix)
+        return self._measured[factor]
+
+    def stylize_file(
+        self, content: Path, output: Path, listeners: Sequence[OnStep] = ()
+    ) -> tuple[Stylized, dict[str, Any]]:
+        """Read, stylize, write; the result and the facts about it as plain data."""
+        began = time.perf_counter()
+        original = read_image(content)
+        factor = 1.0 if self.longest_px is None else self.longest_px / max(original.shape[:2])
+        mpp = None if self.content_mpp is None else self.content_mpp / factor
+        image = scaled(original, factor)
+        result = stylize(image, self.style(mpp), self.recipe, encoder=self.encoder, on_step=together(*listeners))
+        facts = self._facts(result, content, mpp)
+        write_image(output, result.image, facts)
+        seconds = time.perf_counter() - began
+        return result, {"output": str(output), **facts, "seconds": seconds, **run_facts()}
+
+    def _facts(self, result: Stylized, content: Path, mpp: float | None) -> dict[str, Any]:
+        """What the picture's file says of how it was made; hashes for names, which may identify a patient."""
+        height, width = result.image.shape[:2]
+        return {
+            "notice": NOTICE,
+            "size": [width, height],
+            "mpp": mpp,
+            "content_sha256": sha256_of(content),
+            "style_sha256": self.style_sha256,
+            "style_mix": list(self.style(mpp).mix),
+            "style_mpp": self.styles.mpp,
+            "recipe": as_record(self.recipe),
+            "encoder": self.encoder.record(),
+            "precision": result.precision,
+            "steps": len(result.trace),
+            "initial": asdict(result.initial),
+            "final": asdict(result.final),
+            "versions": versions(),
+        }
+
+
+def run_facts() -> dict[str, Any]:
+    """What the run took of this machine."""
+    import torch
+
+    return {"threads": torch.get_num_threads(), "peak_rss_mb": round(peak_rss_mb(), 1)}
+
+
+def weighted_curves(result: Stylized, recipe: Recipe) -> dict[str, list[float]]:
+    """The total and each weighted term over the steps of a run, for a loss plot."""
+    weighted = {
+        f"{term.weight:g} x {term.name}": [term.weight * step.losses.terms[term.name] for step in result.trace]
+        for term in recipe.objective
+    }
+    return {"total": [step.losses.total for step in result.trace], **weighted}

@@ -1,0 +1,42 @@
+"""What listens to the steps of a run: the trace file, the previews."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from chromogen.image import Image, write_image
+from chromogen.provenance import NOTICE
+from chromogen.style.stylize import OnStep, Step
+
+
+def trace_to(path: Path, content_index: int) -> OnStep:
+    """Append every step as one line of JSON; `content` counts the run's contents from 0."""
+
+    def write(step: Step, _picture: Callable[[], Image]) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"content": content_index, **asdict(step)}) + "\n")
+
+    return write
+
+
+def previews_to(folder: Path, stem: str, every: int) -> OnStep:
+    """Write the picture as STEM_step_0010.png after every so many steps."""
+
+    def write(step: Step, picture: Callable[[], Image]) -> None:
+        if step.index % every == 0:
+            write_image(folder / f"{stem}_step_{step.index:04d}.png", picture(), {"notice": NOTICE})
+
+    return write
+
+
+def together(*listeners: OnStep) -> OnStep:
+    """One listener that passes every step on to several."""
+
+    def tell(step: Step, picture: Callable[[], Image]) -> None:
+        for listener in listeners:
+            listener(step, picture)
+
+    return tell

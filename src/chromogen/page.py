@@ -1,0 +1,107 @@
+"""One self-contained HTML page from pictures, tables and words: no file beside it, no address outside it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.image import encode_image
+from chromogen.provenance import NOTICE
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c1b22; --paper: #fdfcfb; --line: #d8d2cc; --mark: #8a4b16; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ece8e4; --paper: #1b1a1e; --line: #45414a; --mark: #e2a36b; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 76rem; margin: 0 auto; padding: 1rem 1.25rem 4rem; }
+h1 { line-height: 1.2; margin-bottom: .25rem; } h2 { margin-top: 2.5rem; }
+.notice { border: 1px solid var(--mark); color: var(--mark); padding: .4rem .8rem; border-radius: .4rem;
+  position: sticky; top: .5rem; background: var(--paper); z-index: 1; }
+.row { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 15rem; }
+figure img, figure svg { width: 100%; height: auto; display: block; border-radius: .3rem; }
+figure.plot svg { background: #fff; }
+figcaption { font-size: .9rem; margin-top: .35rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0; text-align: left; }
+td:not(:first-child), th:not(:first-child) { text-align: right; }
+code { background: color-mix(in srgb, var(--ink) 9%, transparent); padding: .1rem .3rem; border-radius: .2rem; }
+.curtain { position: relative; max-width: 40rem; } .curtain img { width: 100%; display: block; }
+.curtain .front { position: absolute; inset: 0; clip-path: inset(0 50% 0 0); }
+.curtain + input { width: 100%; max-width: 40rem; }
+"""
+
+SCRIPT = """
+for (const slider of document.querySelectorAll('.curtain + input'))
+  slider.oninput = () => slider.previousElementSibling.querySelector('.front').style.clipPath =
+    `inset(0 ${100 - slider.value}% 0 0)`;
+"""
+
+
+def page(title: str, *sections: str) -> str:
+    """A whole page with the research-use notice always in view."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>"
+        f'<p class="notice" role="note">{escape(NOTICE.capitalize())}.</p>\n'
+        + "\n".join(sections)
+        + f"\n<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def section(heading: str, *parts: str) -> str:
+    """A heading and what stands under it."""
+    return f"<h2>{escape(heading)}</h2>\n" + "\n".join(parts)
+
+
+def paragraph(text: str) -> str:
+    """Plain words."""
+    return f"<p>{escape(text)}</p>"
+
+
+def command(text: str) -> str:
+    """A command line, as typed."""
+    return f"<p><code>{escape(text)}</code></p>"
+
+
+def row(*figures: str) -> str:
+    """Figures side by side, as many as fit."""
+    return f'<div class="row">{"".join(figures)}</div>'
+
+
+def picture(image: NDArray[np.uint8], caption: str) -> str:
+    """An image, uint8 (H, W, 3), with its caption."""
+    return (
+        f'<figure><img src="{_uri(image)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption>'
+        "</figure>"
+    )
+
+
+def plot(svg: str, caption: str) -> str:
+    """A drawn plot with its caption."""
+    return f'<figure class="plot">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def curtain(front: NDArray[np.uint8], back: NDArray[np.uint8], caption: str) -> str:
+    """Two images of one size on top of each other, with a slider that uncovers one or the other."""
+    return (
+        f'<figure><div class="curtain"><img src="{_uri(back)}" alt=""><img class="front" src="{_uri(front)}" '
+        f'alt=""></div><input type="range" min="0" max="100" value="50" aria-label="{escape(caption)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of words and numbers."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _uri(image: NDArray[np.uint8]) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_image(image, ".png")).decode()

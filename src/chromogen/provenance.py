@@ -1,0 +1,37 @@
+"""What made a file: versions, hashes, the mark of research use, and what the run took."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+__version__ = "0.1.0"
+
+NOTICE = "virtual stain, research use only, not for diagnosis"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Chromogen, Python, and the libraries that decide its numbers."""
+    libraries = {name: version(name) for name in ("torch", "numpy", "pillow")}
+    return {"chromogen": __version__, "python": platform.python_version(), **libraries}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file: names a file in outputs without telling its name, which may identify a patient."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def peak_rss_mb() -> float:
+    """The most memory this process has had resident so far, in megabytes (10^6 bytes)."""
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

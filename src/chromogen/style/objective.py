@@ -1,0 +1,152 @@
+"""A loss term is data: which statistic of which layers is compared how with what. An objective: a tuple of them.
+
+Measure the references once, then ask for the terms' values as often as you like:
+
+    references = measure(objective, "style", encoder, style, "relative")
+    features = look(encoder, image, layers_of(objective), "relative")
+    values = term_values(objective, features, references, "relative")
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, TypeAlias
+
+from chromogen.errors import choose, expected
+from chromogen.style.layers import check_layers
+from chromogen.style.losses import DISTANCES
+from chromogen.style.statistics import STATISTICS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from chromogen.style.encoder import Encoder
+
+LOSS_SCALES = ("relative", "paper")
+REFERENCES = ("content", "style")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of a loss: `distance` between the `statistic` of the image at `layers` and of the `reference`.
+
+    `layers` maps layer names to weights inside the term. `reference` is "content", "style" or None, which
+    compares with nothing (total variation). Raises ValueError for unknown names and weights below zero.
+    """
+
+    name: str
+    weight: float
+    layers: Mapping[str, float]
+    statistic: str
+    distance: str
+    reference: str | None
+
+    def __post_init__(self) -> None:
+        choose("statistic", self.statistic, STATISTICS)
+        choose("distance", self.distance, DISTANCES)
+        if self.reference is not None:
+            choose("reference", self.reference, REFERENCES)
+        check_layers(self.layers)
+        if not self.layers:
+            raise expected(f"{self.name}_layers", "at least one layer", "none")
+        for name, weight in {f"{self.name}_weight": self.weight, **self.layers}.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise expected(name, "a finite weight of at least 0", weight)
+
+
+Objective: TypeAlias = tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A statistic of a reference image, and per distance its energy: the distance from nothing."""
+
+    measured: Tensor
+    energy: Tensor
+
+
+References: TypeAlias = dict[tuple[str, str], Reference]  # (term name, layer) -> Reference
+
+
+def layers_of(objective: Objective) -> set[str]:
+    """All layers that the objective looks at."""
+    return {layer for term in objective for layer in term.layers}
+
+
+def look(encoder: Encoder, image: Tensor, layers: Collection[str], loss_scale: str) -> dict[str, Tensor]:
+    """Features of an image at `layers`; in the `paper` loss scale the image itself counts from 0 to 255."""
+    features = encoder(image, layers)
+    if loss_scale == "paper" and "image" in features:
+        features["image"] = 255 * features["image"]
+    return features
+
+
+def measure(objective: Objective, reference: str, encoder: Encoder, image: Tensor, loss_scale: str) -> References:
+    """What the terms that refer to `reference` ("content" or "style") measure of an image (1, 3, H, W)."""
+    import torch
+
+    terms = [term for term in objective if term.reference == reference]
+    with torch.no_grad():
+        features = look(encoder, image, layers_of(tuple(terms)), loss_scale)
+        return {
+            (term.name, layer): _reference(term, STATISTICS[term.statistic](features[layer]))
+            for term in terms
+            for layer in term.layers
+        }
+
+
+def _reference(term: Term, measured: Tensor) -> Reference:
+    return Reference(measured, DISTANCES[term.distance](measured.new_zeros(measured.shape), measured))
+
+
+def average(objective: Objective, references: Sequence[References], weights: Sequence[float]) -> References:
+    """Weighted mean of the statistics of several images: what a mix of styles is."""
+    terms = {term.name: term for term in objective}
+    shares = [weight / math.fsum(weights) for weight in weights]
+
+    def mean(key: tuple[str, str]) -> Tensor:
+        return _sum([share * r[key].measured for share, r in zip(shares, references, strict=True)])
+
+    return {key: _reference(terms[key[0]], mean(key)) for key in references[0]}
+
+
+def _sum(tensors: Sequence[Tensor]) -> Tensor:
+    return reduce(operator.add, tensors)
+
+
+def term_values(
+    objective: Objective, features: Mapping[str, Tensor], references: References, loss_scale: str
+) -> dict[str, Tensor]:
+    """Each term's value: the sum over its layers, weighted, before the term's own weight; mean over the batch.
+
+    `paper` is the report's absolute formula, on features of 0-255 images; `relative` divides each layer's
+    distance by the energy of the reference (for a term without one: by the number of values).
+    """
+    values = {}
+    for term in objective:
+        layers = [
+            weight * _distance(term, features[layer], references.get((term.name, layer)), loss_scale)
+            for layer, weight in term.layers.items()
+        ]
+        values[term.name] = _sum(layers)
+    return values
+
+
+def _distance(term: Term, features: Tensor, reference: Reference | None, loss_scale: str) -> Tensor:
+    measured = STATISTICS[term.statistic](features)
+    wanted = measured.new_zeros(measured.shape) if reference is None else reference.measured
+    distance = DISTANCES[term.distance](measured, wanted).mean()
+    if loss_scale == "paper":
+        return distance
+    if reference is None:
+        return distance / measured[0].numel()
+    return distance / reference.energy.mean().clamp_min(1e-12)
+
+
+def total(objective: Objective, values: Mapping[str, Tensor]) -> Tensor:
+    """The weighted sum of the terms: what is minimized."""
+    return _sum([term.weight * values[term.name] for term in objective])

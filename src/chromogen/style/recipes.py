@@ -1,0 +1,120 @@
+"""Everything that decides a picture besides its inputs, as one frozen value; the presets are such values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from chromogen.errors import choose, expected
+from chromogen.style.objective import LOSS_SCALES, Objective, Term
+
+INITS = ("content", "color", "style", "noise")
+OPTIMIZERS = ("lbfgs", "adam")
+CONTENT_LOSSES = ("mse", "mae", "huber")
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a picture is optimized: what is minimized, from where, at which scales, for how long.
+
+    `scales` are fractions of the final size, coarse to fine, ending in 1; `steps` has one number per scale,
+    where a step is one evaluation of loss and gradient. A scale ends early when its loss fell by less than the
+    fraction `plateau` over the last 10 steps (0: never). Raises ValueError.
+    """
+
+    objective: Objective
+    loss_scale: str = "relative"
+    init: str = "content"
+    scales: tuple[float, ...] = (1.0,)
+    steps: tuple[int, ...] = (100,)
+    optimizer: str = "lbfgs"
+    plateau: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choose("loss_scale", self.loss_scale, LOSS_SCALES)
+        choose("init", self.init, INITS)
+        choose("optimizer", self.optimizer, OPTIMIZERS)
+        _check_scales(self.scales)
+        if len(self.steps) != len(self.scales) or min(self.steps) < 0 or sum(self.steps) < 1:
+            raise expected("steps", f"{len(self.scales)} numbers of at least 0, one a scale", self.steps)
+        if not 0 <= self.plateau < 1:
+            raise expected("plateau", "at least 0 and less than 1", self.plateau)
+        if not 0 <= self.seed < 2**63:
+            raise expected("seed", "a whole number of at least 0", self.seed)
+        if not any(term.reference == "style" and term.weight > 0 for term in self.objective):
+            raise expected(
+                "objective", "at least one style term with a weight above 0", "none", "raise style_weight"
+            )
+
+
+def _check_scales(scales: tuple[float, ...]) -> None:
+    rising = all(a < b for a, b in pairwise(scales))
+    if not (scales and rising and scales[0] > 0 and scales[-1] == 1):
+        raise expected("scales", "rising fractions that end in 1, like 0.5,1", scales)
+
+
+def content_term(layer: str = "relu2_2", weight: float = 1e-3, distance: str = "mse") -> Term:
+    """The report's content loss: features of one layer, at its 4th convolution unless said otherwise."""
+    return Term("content", weight, {layer: 1.0}, "activations", distance, "content")
+
+
+def style_term(weight: float = 1.0, layers: tuple[str, ...] = STYLE_LAYERS) -> Term:
+    """The report's style loss: Gram matrices, equal layer weights that sum to one."""
+    return Term("style", weight, dict.fromkeys(layers, 1 / max(len(layers), 1)), "gram", "gram_mse", "style")
+
+
+def tv_term(weight: float) -> Term:
+    """Total variation: the absolute differences between neighbouring pixels."""
+    return Term("tv", weight, {"image": 1.0}, "differences", "mae", None)
+
+
+# Started from the style's colours, dark nuclei turn brown; started from the content they stay blue. Features of
+# relu4_2 hold the tissue's structure without its colours. Both by measurement and by eye on the demo's field.
+_TISSUE = (content_term("relu4_2", weight=0.5), style_term())
+
+PRESETS: dict[str, Recipe] = {
+    "paper": Recipe((content_term(), style_term()), loss_scale="paper", steps=(200,)),
+    "fast": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(30, 8), plateau=0.01),
+    "default": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(50, 25), plateau=0.01),
+    "best": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(100, 100), plateau=0.002),
+}
+
+
+def preset(name: str) -> Recipe:
+    """The preset of that name; ValueError with the nearest name for any other."""
+    return PRESETS[choose("preset", name, PRESETS)]
+
+
+def with_term(recipe: Recipe, name: str, **changes: Any) -> Recipe:
+    """The recipe with fields of one of its terms replaced; a `tv` term is added where there is none."""
+    objective = recipe.objective
+    if name == "tv" and all(term.name != "tv" for term in objective):
+        objective = (*objective, tv_term(0.0))
+    choose("term", name, [term.name for term in objective])
+    changed = tuple(replace(term, **changes) if term.name == name else term for term in objective)
+    return replace(recipe, objective=changed)
+
+
+def with_total_steps(recipe: Recipe, total: int) -> Recipe:
+    """The recipe with `total` steps, shared among its scales as before; the last scale takes the rest."""
+    if total < 1:
+        raise expected("steps", "at least 1", total)
+    shares = [total * steps // sum(recipe.steps) for steps in recipe.steps[:-1]]
+    return replace(recipe, steps=(*shares, total - sum(shares)))
+
+
+def as_record(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain data for provenance and JSON; `from_record` reads it back."""
+    sequences = {"scales": list(recipe.scales), "steps": list(recipe.steps)}
+    return asdict(recipe) | sequences | {"objective": [asdict(term) for term in recipe.objective]}
+
+
+def from_record(record: Mapping[str, Any]) -> Recipe:
+    """The recipe that `as_record` wrote, also after a trip through JSON."""
+    terms = tuple(Term(**term) for term in record["objective"])
+    sequences = {key: tuple(record[key]) for key in ("scales", "steps")}
+    return Recipe(**{**record, **sequences, "objective": terms})

@@ -1,0 +1,308 @@
+"""Neural style transfer by optimizing the image (Gatys, Ecker & Bethge 2016), coarse to fine.
+
+We differ from the paper in what a recipe may ask for: a colour-matched start (Monge-Kantorovich), scales that
+hand on only what the coarser one changed, losses relative to their reference, and bf16 arithmetic. References
+are measured and results are judged in fp32.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from chromogen.errors import expected
+from chromogen.image import Image, resize, to_tensor, to_uint8
+from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.style.encoder import Encoder
+from chromogen.style.layers import smallest_side_px
+from chromogen.style.objective import References, average, layers_of, look, measure, term_values, total
+from chromogen.style.recipes import Recipe
+
+PLATEAU_STEPS = 10
+# Peak bytes per pixel of one loss and gradient down to relu5_1, measured at 512 and 1024 px.
+BYTES_PER_PIXEL = {"bf16": 2600, "fp32": 3400}
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The total, and every term's value before its own weight."""
+
+    total: float
+    terms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluation of loss and gradient: the losses of the picture as it was before the step changed it.
+
+    Number `index` of at most `of`; the picture at this `scale` has `size` (w, h).
+    """
+
+    index: int
+    of: int
+    scale: float
+    size: tuple[int, int]
+    seconds: float
+    losses: Losses
+
+
+OnStep: TypeAlias = Callable[[Step, Callable[[], Image]], None]
+
+
+@dataclass(frozen=True)
+class Style:
+    """Style images, the weight of each, and what the objective measures of them per scale; reusable."""
+
+    images: tuple[Image, ...]
+    mix: tuple[float, ...]
+    references: dict[float, References]
+
+
+@dataclass(frozen=True)
+class Stylized:
+    """The picture, uint8 (H, W, 3), and how it came about; `initial` and `final` are judged in fp32."""
+
+    image: Image
+    initial: Losses
+    final: Losses
+    trace: tuple[Step, ...]
+    precision: str
+
+
+def measure_style(
+    images: Sequence[Image], recipe: Recipe, encoder: Encoder, mix: Sequence[float] | None = None
+) -> Style:
+    """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
+
+    Raises ValueError for a mix that is not one weight of at least 0 per image, or images too small.
+    """
+    shares = _shares(len(images), mix)
+    for image in images:
+        _check_size(image, recipe, "style")
+
+    def at(scale: float) -> References:
+        pictures = [_at_scale(image, scale, encoder) for image in images]
+        measured = [measure(recipe.objective, "style", encoder.exact, p, recipe.loss_scale) for p in pictures]
+        return average(recipe.objective, measured, shares)
+
+    return Style(tuple(images), shares, {scale: at(scale) for scale in recipe.scales})
+
+
+def stylize(
+    content: Image,
+    style: Image | Style,
+    recipe: Recipe,
+    *,
+    encoder: Encoder | None = None,
+    on_step: OnStep | None = None,
+) -> Stylized:
+    """The content image in the look of the style: uint8 (H, W, 3) in, uint8 of the same size out.
+
+    `style` is one image, or `measure_style` of several. `on_step` is called after every step with the `Step`
+    and a function that gives the present picture. Raises ValueError for what cannot be done as asked, and
+    ArithmeticError when the loss is not finite even in fp32.
+    """
+    encoder = encoder or Encoder()
+    _check_size(content, recipe, "content")
+    _check_memory(content, encoder)
+    if not isinstance(style, Style):
+        style = measure_style([style], recipe, encoder)
+    trace: list[Step] = []
+    began = time.perf_counter()
+
+    def record(scale: float, losses: Losses, picture: Tensor) -> None:
+        size = (picture.shape[3], picture.shape[2])
+        step = Step(len(trace) + 1, sum(recipe.steps), scale, size, time.perf_counter() - began, losses)
+        trace.append(step)
+        if on_step:
+            on_step(step, lambda: to_uint8(picture))
+
+    change = None
+    for scale, steps in zip(recipe.scales, recipe.steps, strict=True):
+        references = _references(content, style, recipe, scale, encoder)
+        start = _start(content, style, recipe, scale).to(encoder.device)
+        x = start if change is None else _carry_over(change, start, recipe.init)
+        x, encoder = _descend(x, references, recipe, steps, encoder, partial(record, scale))
+        change = x - start if recipe.init in KEEPS_DETAIL else x
+    image = to_uint8(x)
+    initial, final = (judge(picture, references, recipe, encoder) for picture in (to_uint8(start), image))
+    return Stylized(image, initial, final, tuple(trace), encoder.precision)
+
+
+def judge(image: Image, references: References, recipe: Recipe, encoder: Encoder) -> Losses:
+    """The losses of a finished picture, in fp32."""
+    with torch.no_grad():
+        picture = to_tensor(image).to(encoder.device)
+        return _losses(recipe, *_values(picture, references, recipe, encoder.exact))
+
+
+def _references(content: Image, style: Style, recipe: Recipe, scale: float, encoder: Encoder) -> References:
+    picture = _at_scale(content, scale, encoder)
+    wanted = measure(recipe.objective, "content", encoder.exact, picture, recipe.loss_scale)
+    return style.references[scale] | wanted
+
+
+KEEPS_DETAIL = ("content", "color")
+
+
+def _start(content: Image, style: Style, recipe: Recipe, scale: float) -> Tensor:
+    """The first picture of a scale, (1, 3, H, W)."""
+    size = _scaled(content, scale)
+    if recipe.init == "noise":
+        generator = torch.Generator().manual_seed(recipe.seed)
+        return torch.rand(1, 3, size[1], size[0], generator=generator)
+    if recipe.init == "style":
+        return to_tensor(resize(style.images[0], size))
+    if recipe.init == "color":
+        return to_tensor(resize(match_colors(content, _mean_moments(style)), size))
+    return to_tensor(resize(content, size))
+
+
+def _mean_moments(style: Style) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Colour mean and covariance of all style pixels together, each image counting by its share."""
+    moments = [color_moments(image) for image in style.images]
+    mean = sum(share * m for share, (m, _) in zip(style.mix, moments, strict=True))
+    second = sum(share * (c + np.outer(m, m)) for share, (m, c) in zip(style.mix, moments, strict=True))
+    return np.asarray(mean), np.asarray(second - np.outer(mean, mean))
+
+
+def _carry_over(coarse: Tensor, start: Tensor, init: str) -> Tensor:
+    """The next scale's first picture: where the start keeps the tissue's detail, only the change is enlarged."""
+    enlarged = F.interpolate(coarse, start.shape[2:], mode="bicubic", align_corners=False)
+    return (start + enlarged if init in KEEPS_DETAIL else enlarged).clamp(0, 1)
+
+
+def _descend(
+    x: Tensor,
+    references: References,
+    recipe: Recipe,
+    steps: int,
+    encoder: Encoder,
+    record: Callable[[Losses, Tensor], None],
+) -> tuple[Tensor, Encoder]:
+    """Optimize at one scale; where bf16 gives a loss that is not finite, begin the scale anew in fp32."""
+    try:
+        return _optimize(x, references, recipe, steps, encoder, record), encoder
+    except ArithmeticError:
+        if encoder.precision == "fp32":
+            raise
+        warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
+        return _optimize(x, references, recipe, steps, encoder.exact, record), encoder.exact
+
+
+def _optimize(
+    x: Tensor,
+    references: References,
+    recipe: Recipe,
+    steps: int,
+    encoder: Encoder,
+    record: Callable[[Losses, Tensor], None],
+) -> Tensor:
+    # torch's L-BFGS needs a contiguous parameter; the encoder converts to channels-last inside.
+    parameter = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    optimizer = OPTIMIZERS[recipe.optimizer](parameter)
+    totals: list[float] = []
+    latest: list[Losses] = []
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss, values = _values(parameter, references, recipe, encoder)
+        loss.backward()  # type: ignore[no-untyped-call]
+        latest[:] = [_losses(recipe, loss, values)]
+        return latest[0].total
+
+    for _ in range(steps):
+        optimizer.step(closure)
+        if not (math.isfinite(latest[0].total) and parameter.isfinite().all()):
+            raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
+        with torch.no_grad():
+            parameter.clamp_(0, 1)
+        record(latest[0], parameter.detach())
+        totals.append(latest[0].total)
+        if _has_settled(totals, recipe.plateau):
+            break
+    return parameter.detach()
+
+
+def _values(
+    picture: Tensor, references: References, recipe: Recipe, encoder: Encoder
+) -> tuple[Tensor, dict[str, Tensor]]:
+    features = look(encoder, picture, layers_of(recipe.objective), recipe.loss_scale)
+    values = term_values(recipe.objective, features, references, recipe.loss_scale)
+    return total(recipe.objective, values), values
+
+
+def _losses(recipe: Recipe, loss: Tensor, values: dict[str, Tensor]) -> Losses:
+    return Losses(loss.item(), {term.name: values[term.name].item() for term in recipe.objective})
+
+
+def _lbfgs(parameter: Tensor) -> torch.optim.Optimizer:
+    """L-BFGS of one evaluation a step, no line search; the history goes on from step to step."""
+    return torch.optim.LBFGS([parameter], max_iter=1, history_size=10, tolerance_grad=0, tolerance_change=0)
+
+
+def _adam(parameter: Tensor) -> torch.optim.Optimizer:
+    return torch.optim.Adam([parameter], lr=0.02, betas=(0.9, 0.99))
+
+
+OPTIMIZERS: dict[str, Callable[[Tensor], torch.optim.Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
+
+
+def _has_settled(totals: Sequence[float], plateau: float) -> bool:
+    """Whether the loss fell by less than the fraction `plateau` over the last steps."""
+    if plateau == 0 or len(totals) <= PLATEAU_STEPS:
+        return False
+    return totals[-1] > totals[-1 - PLATEAU_STEPS] * (1 - plateau)
+
+
+def _shares(count: int, mix: Sequence[float] | None) -> tuple[float, ...]:
+    weights = (1.0,) * count if mix is None else tuple(mix)
+    if len(weights) != count or count == 0:
+        raise expected("mix", f"one weight for each of {count} styles", f"{len(weights)} weights")
+    whole = math.fsum(weights)
+    if min(weights) < 0 or not 0 < whole < math.inf:
+        raise expected("mix", "weights of at least 0 that are not all 0", weights)
+    return tuple(weight / whole for weight in weights)
+
+
+def _scaled(image: Image, scale: float) -> tuple[int, int]:
+    """Width and height of an image at a scale."""
+    height, width = image.shape[:2]
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _at_scale(image: Image, scale: float, encoder: Encoder) -> Tensor:
+    return to_tensor(resize(image, _scaled(image, scale))).to(encoder.device)
+
+
+def _check_size(image: Image, recipe: Recipe, name: str) -> None:
+    least = math.ceil(smallest_side_px(layers_of(recipe.objective)) / recipe.scales[0])
+    height, width = image.shape[:2]
+    if min(height, width) < least:
+        raise expected(name, f"at least {least} px on each side for these layers", f"{width} x {height} px")
+
+
+def _check_memory(content: Image, encoder: Encoder) -> None:
+    if encoder.device.type != "cpu":
+        return
+    height, width = content.shape[:2]
+    needed, free = (
+        height * width * BYTES_PER_PIXEL[encoder.precision],
+        psutil.virtual_memory().available,
+    )
+    if needed > free:
+        side = int(max(width, height) * math.sqrt(free / needed))
+        got = f"{width} x {height} px, which needs about {needed / 1e9:.0f} GB"
+        raise expected("content", f"small enough for the {free / 1e9:.1f} GB free", got, f"use --size {side}")

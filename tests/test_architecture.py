@@ -1,0 +1,100 @@
+"""Data flows one way: what each module may import of ours, as docs/architecture.md says."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "chromogen"
+
+# Lowest first. A room may use any room named in its row, and inside itself only files listed above.
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "provenance": set(),
+    "plots": set(),
+    "image": {"errors", "provenance"},
+    "page": {"image", "errors", "provenance"},
+    "slides": {"image", "errors", "provenance"},
+    "stains": {"image", "errors", "provenance"},
+    "style": {"stains", "image", "errors", "provenance"},
+    "app": {"style", "stains", "slides", "page", "plots", "image", "errors", "provenance"},
+}
+FILES: dict[str, list[str]] = {
+    "slides": ["slide"],
+    "stains": ["color_transfer", "tissue"],
+    "style": ["layers", "encoder", "statistics", "losses", "objective", "recipes", "stylize"],
+    "app": ["listeners", "jobs", "options", "demo_slide", "demo", "cli"],
+}
+BANNED = {"utils", "helpers", "common", "misc"}
+
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if not path.name.startswith("__"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """Our modules that a file imports anywhere in it, as dotted names below the package."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {n.removeprefix("chromogen.") for n in names if n.startswith("chromogen.")}
+    return found
+
+
+def where(path: Path) -> tuple[str, str]:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return parts[0], parts[-1]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_one_way(path: Path) -> None:
+    room, file = where(path)
+    for imported in imports_of(path):
+        other, _, other_file = imported.partition(".")
+        if other != room:
+            assert other in ROOMS[room], f"{room} may not import {imported}"
+        else:
+            order = FILES[room]
+            assert order.index(other_file) < order.index(file), f"{file} stands above {other_file}"
+
+
+def test_every_module_has_its_place() -> None:
+    for path in MODULES:
+        room, file = where(path)
+        assert room in ROOMS
+        assert room == file or file in FILES[room]
+        assert file not in BANNED
+
+
+def test_slides_never_name_torch() -> None:
+    assert all("torch" not in path.read_text() for path in (SOURCE / "slides").glob("*.py"))
+
+
+def test_only_the_command_line_prints_or_exits() -> None:
+    for path in MODULES:
+        if where(path)[1] == "cli":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in {"print", "sys.exit", "exit", "typer.Exit"}, path
+
+
+def test_torch_is_not_loaded_before_it_is_needed() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, chromogen, chromogen.app.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names_are_there() -> None:
+    import chromogen
+
+    for name in chromogen.__all__:
+        assert getattr(chromogen, name) is not None
+        assert name in dir(chromogen)
+    with pytest.raises(AttributeError, match="no attribute 'styl'"):
+        chromogen.styl  # noqa: B018

@@ -1,0 +1,74 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chromogen.app.options import build_recipe, from_preset, numbers, parse_layers, term_value
+from chromogen.style.layers import LAYERS
+from chromogen.style.recipes import PRESETS
+
+
+@given(st.lists(st.tuples(st.sampled_from(LAYERS), st.floats(0, 1e6)), min_size=1, unique_by=lambda x: x[0]))
+def test_layers_with_weights_come_back(layers: list[tuple[str, float]]) -> None:
+    assert parse_layers("layers", ",".join(f"{n}={w!r}" for n, w in layers)) == dict(layers)
+
+
+@given(st.lists(st.sampled_from(LAYERS), min_size=1, unique=True))
+def test_layers_without_weights_share_one(layers: list[str]) -> None:
+    parsed = parse_layers("layers", " , ".join(layers))
+    assert list(parsed) == layers
+    assert sum(parsed.values()) == pytest.approx(1)
+
+
+@given(st.text())
+def test_any_other_text_is_a_value_error(text: str) -> None:
+    try:
+        parsed = parse_layers("layers", text)
+    except ValueError:
+        return
+    assert set(parsed) <= set(LAYERS)
+
+
+@pytest.mark.parametrize(("text", "message"), [("relu1_1=x", "to be numbers"), ("relu1_1,conv9", "did you mean")])
+def test_layers_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_layers("style_layers", text)
+
+
+def test_numbers() -> None:
+    assert numbers("steps", "4,5", int) == (4, 5)
+    assert numbers("scales", "0.5,1", float) == (0.5, 1.0)
+    with pytest.raises(ValueError, match="`steps` to be whole numbers with commas between, got 4.5"):
+        numbers("steps", "4.5", int)
+
+
+def test_nothing_given_is_the_preset() -> None:
+    assert build_recipe("best", {"init": None, "steps": None}, {("content", "weight"): None}) == PRESETS["best"]
+
+
+def test_single_fields_override_a_preset() -> None:
+    recipe = build_recipe("paper", {"init": "noise", "steps": (7,)}, {("content", "weight"): 0.5})
+    assert (recipe.init, recipe.steps, recipe.objective[0].weight) == ("noise", (7,), 0.5)
+    assert recipe.objective[1] == PRESETS["paper"].objective[1]
+
+
+def test_one_number_of_steps_is_shared_among_the_scales() -> None:
+    recipe = build_recipe("best", {"steps": (30,)}, {})
+    assert recipe.steps == (15, 15)
+
+
+def test_several_numbers_of_steps_are_one_a_scale() -> None:
+    assert build_recipe("best", {"steps": (3, 2)}, {}).steps == (3, 2)
+    with pytest.raises(ValueError, match="2 numbers of at least 0"):
+        build_recipe("best", {"steps": (3, 2, 1)}, {})
+
+
+def test_new_scales_share_the_presets_steps() -> None:
+    recipe = build_recipe("paper", {"scales": (0.25, 0.5, 1.0)}, {})
+    assert len(recipe.steps) == 3
+    assert sum(recipe.steps) == sum(PRESETS["paper"].steps)
+    assert build_recipe("paper", {"scales": (0.5, 1.0), "steps": (4, 5)}, {}).steps == (4, 5)
+
+
+def test_help_tells_the_presets_values() -> None:
+    assert "paper 0.001" in from_preset(term_value("content", "weight"))
+    assert from_preset(lambda recipe: recipe.optimizer) == "Default: lbfgs."

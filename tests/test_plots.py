@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from chromogen.plots import PLOT_SUFFIXES, loss_plot, save_plot, svg
+
+
+def test_every_curve_is_drawn_against_its_steps() -> None:
+    axes = loss_plot({"total": [4.0, 2.0, 1.0], "style": [3.0, 1.0]}).axes[0]
+    assert [line.get_label() for line in axes.lines] == ["total", "style"]
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3]
+    assert axes.get_yscale() == "log"
+
+
+def test_zeros_do_not_break_a_logarithmic_axis() -> None:
+    assert loss_plot({"content": [0.0, 0.0]}).axes[0].get_yscale() == "linear"
+    assert svg(loss_plot({"content": [0.0, 1.0]})).startswith("<svg")
+
+
+@pytest.mark.parametrize("suffix", PLOT_SUFFIXES)
+def test_plots_are_written_whole(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"loss{suffix}"
+    save_plot(loss_plot({"total": [2.0, 1.0]}), file)
+    start = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
+    assert file.read_bytes().startswith(start)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_png_plot_has_a_line_in_it(tmp_path: Path) -> None:
+    save_plot(loss_plot({"total": [2.0, 1.0]}), tmp_path / "loss.png")
+    with Image.open(tmp_path / "loss.png") as image:
+        assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10

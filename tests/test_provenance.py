@@ -1,0 +1,30 @@
+import hashlib
+from pathlib import Path
+
+import torch
+
+from chromogen import __version__
+from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
+
+
+def test_versions_name_what_decides_the_numbers() -> None:
+    found = versions()
+    assert found["chromogen"] == __version__
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_sha256_of_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"tissue")
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(b"tissue").hexdigest()
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    before = peak_rss_mb()
+    held = torch.ones(int(before * 1e6 / 4) + 25_000_000)
+    assert peak_rss_mb() > before + 50
+    assert held.numel()
+
+
+def test_the_notice_says_what_every_output_must() -> None:
+    assert "research use only" in NOTICE
+    assert "not for diagnosis" in NOTICE

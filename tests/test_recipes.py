@@ -1,0 +1,90 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chromogen.style.recipes import (
+    PRESETS,
+    Recipe,
+    as_record,
+    content_term,
+    from_record,
+    preset,
+    style_term,
+    with_term,
+    with_total_steps,
+)
+
+
+def test_the_paper_preset_is_the_reports_best_setting() -> None:
+    paper = preset("paper")
+    content, style = paper.objective
+    assert (paper.loss_scale, paper.init, paper.scales, paper.optimizer) == ("paper", "content", (1.0,), "lbfgs")
+    assert (content.layers, content.distance) == ({"relu2_2": 1.0}, "mse")
+    assert content.weight / style.weight == pytest.approx(1e-3)
+    assert style.layers == dict.fromkeys(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 0.2)
+
+
+def test_an_unknown_preset_gets_the_nearest_name() -> None:
+    with pytest.raises(ValueError, match="did you mean default"):
+        preset("defalt")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_recipe_survives_its_record(name: str) -> None:
+    assert from_record(json.loads(json.dumps(as_record(PRESETS[name])))) == PRESETS[name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss_scale": "rel"}, "did you mean relative"),
+        ({"init": "white"}, "`init` to be one of content, color, style, noise"),
+        ({"optimizer": "sgd"}, "one of lbfgs, adam"),
+        ({"scales": ()}, "rising fractions"),
+        ({"scales": (1.0, 0.5)}, "rising fractions"),
+        ({"scales": (0.5,)}, "end in 1"),
+        ({"scales": (0.0, 1.0), "steps": (1, 1)}, "rising fractions"),
+        ({"steps": (1, 2)}, "1 numbers of at least 0"),
+        ({"steps": (0,)}, "1 numbers of at least 0"),
+        ({"plateau": 1.0}, "less than 1"),
+        ({"plateau": -0.1}, "at least 0"),
+        ({"seed": -1}, "a whole number of at least 0"),
+        ({"objective": (content_term(),)}, "at least one style term"),
+        ({"objective": (style_term(weight=0.0),)}, "raise style_weight"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(Recipe((style_term(),)), **changes)
+
+
+def test_with_term_changes_one_field_of_one_term() -> None:
+    changed = with_term(PRESETS["paper"], "content", weight=2.0)
+    assert changed.objective == (content_term(weight=2.0), style_term())
+    assert PRESETS["paper"].objective[0].weight == 1e-3
+
+
+def test_with_term_adds_total_variation_where_it_is_missing() -> None:
+    once = with_term(PRESETS["paper"], "tv", weight=0.5)
+    assert [term.name for term in once.objective] == ["content", "style", "tv"]
+    assert len(with_term(once, "tv", weight=0.1).objective) == 3
+
+
+def test_with_term_knows_its_terms() -> None:
+    with pytest.raises(ValueError, match="did you mean style"):
+        with_term(PRESETS["paper"], "styl", weight=1.0)
+
+
+@given(st.integers(1, 10_000), st.sampled_from(list(PRESETS.values())))
+def test_total_steps_are_shared_and_none_is_lost(total: int, recipe: Recipe) -> None:
+    shared = with_total_steps(recipe, total)
+    assert sum(shared.steps) == total
+    assert len(shared.steps) == len(recipe.scales)
+
+
+def test_total_steps_must_be_some() -> None:
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        with_total_steps(PRESETS["paper"], 0)

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+
+from chromogen.style.statistics import STATISTICS, gram_matrix, neighbor_differences
+
+BATTERY = pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
+
+
+@BATTERY
+def test_batch_is_item_by_item(statistic) -> None:
+    x = torch.rand(3, 4, 5, 6)
+    whole = statistic(x)
+    assert torch.allclose(whole, torch.cat([statistic(item[None]) for item in x]))
+
+
+@BATTERY
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_measures_in_float32(statistic, dtype: torch.dtype) -> None:
+    assert statistic(torch.rand(1, 2, 4, 4).to(dtype)).dtype == torch.float32
+
+
+@BATTERY
+def test_gradient_is_the_slope(statistic) -> None:
+    x = torch.rand(1, 2, 3, 3, requires_grad=True)
+    direction = torch.randn_like(x)
+    weights = torch.randn_like(statistic(x))
+    (statistic(x) * weights).sum().backward()
+    assert x.grad is not None
+    slope = ((statistic(x + 1e-2 * direction) - statistic(x - 1e-2 * direction)) * weights).sum() / 2e-2
+    assert torch.isclose(slope, (x.grad * direction).sum(), rtol=1e-2, atol=1e-3)
+
+
+def test_gram_matrix_is_the_reports_over_positions() -> None:
+    f = np.random.default_rng(0).random((3, 4, 5))
+    g = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            g[i, j] = sum(f[i, y, x] * f[j, y, x] for y in range(4) for x in range(5))
+    measured = gram_matrix(torch.tensor(f, dtype=torch.float32)[None])[0]
+    np.testing.assert_allclose(measured.numpy(), g / 20, rtol=1e-5)
+
+
+def test_gram_matrix_adds_up_over_tiles() -> None:
+    x = torch.rand(1, 3, 6, 10)
+    left, right = x[..., :4], x[..., 4:]
+    assert torch.allclose(gram_matrix(x), 0.4 * gram_matrix(left) + 0.6 * gram_matrix(right), atol=1e-6)
+
+
+def test_neighbor_differences_by_hand() -> None:
+    found = neighbor_differences(torch.tensor([[[[1.0, 4.0], [2.0, 8.0]]]]))
+    assert found.tolist() == [[[[3.0, 0.0], [6.0, 0.0]], [[1.0, 4.0], [0.0, 0.0]]]]

@@ -1,0 +1,254 @@
+import itertools
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from chromogen.image import Image, to_tensor
+from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.style import stylize as module
+from chromogen.style.encoder import Encoder, Weights
+from chromogen.style.recipes import INITS, OPTIMIZERS, Recipe, content_term, style_term, tv_term
+from chromogen.style.stylize import Step, Style, measure_style, stylize
+
+SHALLOW = (content_term(weight=0.05), style_term(layers=("relu1_1", "relu2_1")))
+QUICK = Recipe(SHALLOW, steps=(8,))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("init", INITS)
+def test_the_loss_falls_and_the_picture_keeps_its_size(
+    content: Image, style: Image, encoder: Encoder, init: str, optimizer: str
+) -> None:
+    recipe = replace(QUICK, init=init, optimizer=optimizer, scales=(0.5, 1.0), steps=(6, 24))
+    result = stylize(content, style, recipe, encoder=encoder)
+    assert result.image.shape == content.shape
+    assert result.image.dtype == np.uint8
+    assert result.final.total < result.initial.total
+    assert len(result.trace) == 30
+
+
+def test_a_step_is_one_evaluation(content: Image, style: Image, encoder: Encoder) -> None:
+    calls = itertools.count()
+
+    class Counting(Encoder):
+        def __call__(self, image, layers):
+            if image.requires_grad:
+                next(calls)
+            return super().__call__(image, layers)
+
+    result = stylize(content, style, QUICK, encoder=Counting(encoder.weights, precision="fp32"))
+    assert len(result.trace) == next(calls) == 8
+
+
+def test_initial_and_final_are_what_an_independent_sum_gives(
+    content: Image, style: Image, encoder: Encoder
+) -> None:
+    """Relative losses of the very uint8 pictures, straight from features."""
+
+    def loss(image: Image) -> tuple[float, float]:
+        x, c, s = (encoder(to_tensor(i), ["relu1_1", "relu2_1", "relu2_2"]) for i in (image, content, style))
+        wanted = c["relu2_2"]
+        of_content = ((x["relu2_2"] - wanted).square().sum() / wanted.square().sum()).item()
+        grams = [
+            [(f := v[layer][0].flatten(1)) @ f.T / f.shape[1] for v in (x, s)] for layer in ("relu1_1", "relu2_1")
+        ]
+        return of_content, np.mean([((g - a).square().sum() / a.square().sum()).item() for g, a in grams])
+
+    result = stylize(content, style, replace(QUICK, init="color"), encoder=encoder)
+    start = match_colors(content, color_moments(style))
+    for losses, picture in ((result.initial, start), (result.final, result.image)):
+        of_content, of_style = loss(picture)
+        assert losses.terms == pytest.approx({"content": of_content, "style": of_style}, rel=1e-3)
+        assert losses.total == pytest.approx(0.05 * of_content + of_style, rel=1e-3)
+
+
+def test_content_init_begins_at_the_content(content: Image, style: Image, encoder: Encoder) -> None:
+    result = stylize(content, style, QUICK, encoder=encoder)
+    assert result.initial.terms["content"] == 0
+    assert result.trace[0].losses.total == pytest.approx(result.initial.total, rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_picture(content: Image, style: Image, encoder: Encoder) -> None:
+    noise = replace(QUICK, init="noise")
+    one, same, other = (stylize(content, style, replace(noise, seed=s), encoder=encoder) for s in (1, 1, 2))
+    assert np.array_equal(one.image, same.image)
+    assert not np.array_equal(one.image, other.image)
+
+
+def test_weights_decide(content: Image, style: Image, encoder: Encoder) -> None:
+    """A heavier content term keeps more of the content, a heavier style term more of the style."""
+    loose, tight = (
+        stylize(content, style, replace(QUICK, objective=(content_term(weight=w), SHALLOW[1])), encoder=encoder)
+        for w in (1e-4, 10.0)
+    )
+    assert tight.final.terms["content"] < loose.final.terms["content"]
+    assert tight.final.terms["style"] > loose.final.terms["style"]
+
+
+def test_total_variation_smooths(content: Image, style: Image, encoder: Encoder) -> None:
+    plain, smooth = (
+        stylize(content, style, replace(QUICK, objective=(*SHALLOW, tv_term(weight))), encoder=encoder)
+        for weight in (0.0, 10.0)
+    )
+    assert smooth.final.terms["tv"] < plain.final.terms["tv"]
+
+
+def test_style_of_another_size_is_compared_by_its_mean_gram(
+    content: Image, style: Image, encoder: Encoder
+) -> None:
+    tiled = np.tile(style[:32], (2, 1, 1))
+    one, other = (measure_style([image], QUICK, encoder).references[1.0] for image in (style[:32], tiled))
+    key = ("style", "relu1_1")
+    inside = torch.nn.functional.cosine_similarity(
+        one[key].measured.flatten(), other[key].measured.flatten(), dim=0
+    )
+    assert inside > 0.999
+    assert other[key].energy / one[key].energy == pytest.approx(1, rel=0.05)
+
+
+def test_several_styles_are_averaged_by_their_mix(content: Image, style: Image, encoder: Encoder) -> None:
+    both = measure_style([style, content], QUICK, encoder, mix=[3, 1])
+    assert both.mix == (0.75, 0.25)
+    alone = [measure_style([image], QUICK, encoder).references[1.0] for image in (style, content)]
+    key = ("style", "relu2_1")
+    wanted = 0.75 * alone[0][key].measured + 0.25 * alone[1][key].measured
+    assert torch.allclose(both.references[1.0][key].measured, wanted)
+
+
+def test_a_mix_with_all_on_one_is_that_one(content: Image, style: Image, encoder: Encoder) -> None:
+    recipe = replace(QUICK, init="color")
+    mixed = stylize(content, measure_style([style, content], recipe, encoder, mix=[1, 0]), recipe, encoder=encoder)
+    alone = stylize(content, style, recipe, encoder=encoder)
+    assert np.abs(mixed.image.astype(int) - alone.image).max() <= 1
+
+
+def test_colour_moments_of_a_mix_are_those_of_all_pixels(style: Image) -> None:
+    halves = Style((style[:18], style[18:]), (0.5, 0.5), {})
+    mean, covariance = module._mean_moments(halves)
+    wanted_mean, wanted = color_moments(style)
+    np.testing.assert_allclose(mean, wanted_mean, rtol=1e-6)
+    np.testing.assert_allclose(covariance, wanted, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        ([1.0, 2.0], "one weight for each of 1 styles, got 2"),
+        ([-1.0], "at least 0"),
+        ([0.0], "not all 0"),
+        ([float("nan")], "at least 0"),
+        ([float("inf")], "at least 0"),
+    ],
+)
+def test_mixes_that_make_no_sense(style: Image, encoder: Encoder, mix: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure_style([style], QUICK, encoder, mix=mix)
+
+
+def test_no_style_image(encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match="each of 0 styles"):
+        measure_style([], QUICK, encoder)
+
+
+def test_listeners_see_every_step_and_the_picture(content: Image, style: Image, encoder: Encoder) -> None:
+    seen: list[tuple[Step, tuple[int, ...]]] = []
+    recipe = replace(QUICK, scales=(0.5, 1.0), steps=(2, 3))
+    stylize(
+        content, style, recipe, encoder=encoder, on_step=lambda step, image: seen.append((step, image().shape))
+    )
+    assert [step.index for step, _ in seen] == [1, 2, 3, 4, 5]
+    assert {step.of for step, _ in seen} == {5}
+    assert [shape for _, shape in seen] == [(20, 24, 3)] * 2 + [(40, 48, 3)] * 3
+    assert [step.size for step, _ in seen] == [(24, 20)] * 2 + [(48, 40)] * 3
+    assert [step.scale for step, _ in seen] == [0.5] * 2 + [1.0] * 3
+    assert all(set(step.losses.terms) == {"content", "style"} for step, _ in seen)
+
+
+def test_a_plateau_ends_a_scale(content: Image, style: Image, encoder: Encoder) -> None:
+    recipe = replace(QUICK, steps=(60,), plateau=0.5)
+    assert 11 <= len(stylize(content, style, recipe, encoder=encoder).trace) < 60
+
+
+def test_zero_steps_at_a_scale_pass_it_by(content: Image, style: Image, encoder: Encoder) -> None:
+    recipe = replace(QUICK, scales=(0.5, 1.0), steps=(0, 3))
+    assert {step.scale for step in stylize(content, style, recipe, encoder=encoder).trace} == {1.0}
+
+
+def test_a_finer_scale_keeps_the_contents_detail(content: Image, style: Image, encoder: Encoder) -> None:
+    """From coarse to fine only the change is enlarged: with nothing changed, the fine start is the content."""
+    start = to_tensor(content)
+    assert torch.equal(module._carry_over(torch.zeros(1, 3, 20, 24), start, "content"), start)
+
+
+def broken_in(precision: str) -> type[Encoder]:
+    class Broken(Encoder):
+        def __call__(self, image, layers):
+            features = super().__call__(image, layers)
+            if self.precision == precision and image.requires_grad:
+                return {name: f * float("nan") for name, f in features.items()}
+            return features
+
+    return Broken
+
+
+def test_where_bf16_is_not_finite_fp32_goes_on_and_says_so(content: Image, style: Image, weights: Weights) -> None:
+    with pytest.warns(UserWarning, match="not finite in bf16; going on in fp32"):
+        result = stylize(content, style, QUICK, encoder=broken_in("bf16")(weights, precision="bf16"))
+    assert result.precision == "fp32"
+    assert result.final.total < result.initial.total
+
+
+def test_where_fp32_is_not_finite_either_it_is_an_error(content: Image, style: Image, weights: Weights) -> None:
+    with pytest.raises(ArithmeticError, match="The loss is nan after 0 steps"):
+        stylize(content, style, QUICK, encoder=broken_in("fp32")(weights, precision="fp32"))
+
+
+def test_bf16_reaches_the_loss_that_fp32_does(content: Image, style: Image, weights: Weights) -> None:
+    recipe = replace(QUICK, steps=(25,))
+    totals = [
+        stylize(content, style, recipe, encoder=Encoder(weights, precision=p)).final.total
+        for p in ("fp32", "bf16")
+    ]
+    assert totals[1] == pytest.approx(totals[0], rel=0.1)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (15, 40)])
+def test_pictures_too_small_for_the_layers_are_refused(
+    style: Image, encoder: Encoder, shape: tuple[int, int]
+) -> None:
+    small = np.zeros((*shape, 3), np.uint8)
+    deep = Recipe((style_term(),), steps=(1,))
+    with pytest.raises(ValueError, match=rf"`content` to be at least 16 px.*got {shape[1]} x {shape[0]} px"):
+        stylize(small, style, deep, encoder=encoder)
+    with pytest.raises(ValueError, match="`style` to be at least 32 px"):
+        measure_style([small], replace(deep, scales=(0.5, 1.0), steps=(1, 1)), encoder)
+
+
+def test_a_picture_larger_than_memory_is_refused(
+    content: Image, style: Image, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Little:
+        available = 1_000_000
+
+    monkeypatch.setattr(psutil, "virtual_memory", Little)
+    with pytest.raises(ValueError, match=r"48 x 40 px, which needs about .* use --size 1\d"):
+        stylize(content, style, QUICK, encoder=encoder)
+
+
+def test_a_flat_white_style_makes_no_nan(content: Image, encoder: Encoder) -> None:
+    white = np.full((32, 32, 3), 255, np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = stylize(content, white, replace(QUICK, init="color"), encoder=encoder)
+    assert np.isfinite(result.final.total)
+
+
+def test_an_encoder_is_made_where_none_is_given(
+    content: Image, style: Image, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Encoder", lambda: encoder)
+    assert stylize(content, style, replace(QUICK, steps=(1,))).precision == "fp32"
