@@ -23,7 +23,8 @@ from chromogen.style.recipes import CONTENT_LOSSES, PRESETS, Recipe
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
-    from chromogen.style.stylize import Image, OnStep, Step, Stylized
+    from chromogen.image import Image
+    from chromogen.style.stylize import OnStep, Step, Stylized
 
 EPILOG = "Start with `chromogen demo`. Exit status: 0 done, 1 failed while running, 2 the request was wrong."
 INTERRUPTED = "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew."

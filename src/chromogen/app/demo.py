@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from chromogen.app.demo_slide import demo_field, demo_slide
-from chromogen.slides.slide import open_slide
 from numpy.typing import NDArray
 
 from chromogen import page
+from chromogen.app.demo_slide import demo_field, demo_slide
 from chromogen.app.jobs import Styles, Stylist, run_facts, weighted_curves
 from chromogen.image import write_image
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import versions
+from chromogen.slides.slide import open_slide
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
 from chromogen.style.stylize import OnStep, Stylized

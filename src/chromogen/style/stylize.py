@@ -219,7 +219,7 @@ def _optimize(
     def closure() -> float:
         optimizer.zero_grad()
         loss, values = _values(parameter, references, recipe, encoder)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         latest[:] = [_losses(recipe, loss, values)]
         return latest[0].total
 

