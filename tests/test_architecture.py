@@ -8,16 +8,19 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "chromogen"
 
 # Lowest first. A room may use any room named in its row, and inside itself only files listed above.
+BASE = {"errors", "files", "provenance"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "files": set(),
     "provenance": set(),
-    "plots": set(),
-    "image": {"errors", "provenance"},
-    "page": {"image", "errors", "provenance"},
-    "slides": {"image", "errors", "provenance"},
-    "stains": {"image", "errors", "provenance"},
-    "style": {"stains", "image", "errors", "provenance"},
-    "app": {"style", "stains", "slides", "page", "plots", "image", "errors", "provenance"},
+    "plots": BASE,
+    "decoders": BASE,
+    "image": BASE | {"decoders"},
+    "page": BASE | {"image"},
+    "slides": BASE | {"image"},
+    "stains": BASE | {"image"},
+    "style": BASE | {"image", "stains"},
+    "app": BASE | {"image", "plots", "page", "slides", "stains", "style"},
 }
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],

@@ -29,9 +29,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import ImageCms
 
+from chromogen.decoders import MAX_PIXELS
 from chromogen.image import (
     IMAGE_SUFFIXES,
-    MAX_PIXELS,
     MAX_PROVENANCE,
     WRITE_SUFFIXES,
     ImageError,

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+
+def sentence(argument: str, expectation: str, got: object, advice: str = "") -> str:
+    """What `argument` should have been, what it was, and what to do.
+
+    >>> sentence("seed", "a whole number", "x", "leave it out for 0")
+    'Expected `seed` to be a whole number, got x; leave it out for 0.'
+    """
+    shown = repr(str(got)) if isinstance(got, Path) else got
+    return f"Expected `{argument}` to be {expectation}, got {shown}{f'; {advice}' if advice else ''}."
 
 
 def expected(argument: str, expectation: str, got: object, advice: str = "") -> ValueError:
-    """A ValueError that says what `argument` should have been, what it was, and what to do.
-
-    >>> str(expected("seed", "a whole number", "x", "leave it out for 0"))
-    'Expected `seed` to be a whole number, got x; leave it out for 0.'
-    """
-    return ValueError(f"Expected `{argument}` to be {expectation}, got {got}{f'; {advice}' if advice else ''}.")
+    """The `sentence` as a ValueError."""
+    return ValueError(sentence(argument, expectation, got, advice))
 
 
 def choose(argument: str, got: str, valid: Iterable[str]) -> str:

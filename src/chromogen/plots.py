@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chromogen.files import write_whole
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -32,12 +34,10 @@ def loss_plot(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
 
 
 def save_plot(figure: Figure, path: Path) -> None:
-    """Write a figure as .png, .svg or .pdf, by suffix; beside first, then renamed."""
+    """Write a figure as .png, .svg or .pdf, by suffix."""
     data = io.BytesIO()
     figure.savefig(data, format=path.suffix.lstrip(".").lower() or "png", dpi=150)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(data.getvalue())
-    beside.replace(path)
+    write_whole(path, data.getvalue())
 
 
 def svg(figure: Figure) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from chromogen import page
 from chromogen.app.demo_slide import demo_field, demo_slide
 from chromogen.app.jobs import Styles, Stylist, run_facts, weighted_curves
+from chromogen.files import write_whole
 from chromogen.image import write_image
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import versions
@@ -61,7 +62,7 @@ def make_demo(folder: Path, listener: Callable[[str, int], OnStep]) -> Demo:
         output = folder / f"virtual_ihc_{name}.png"
         results[name] = stylist.stylize_file(folder / "he.png", output, [listener(name, sum(recipe.steps))])
     demo = Demo(he, ihc, results, location, folder / "index.html", time.perf_counter() - began)
-    demo.index.write_text(_page(demo), encoding="utf-8")
+    write_whole(demo.index, _page(demo).encode())
     return demo
 
 

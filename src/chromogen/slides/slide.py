@@ -16,7 +16,7 @@ import openslide
 import PIL.Image
 from numpy.typing import NDArray
 
-from chromogen.errors import expected
+from chromogen.errors import sentence
 from chromogen.image import Image, PathLike, is_image, read_image
 
 MPP_RANGE = (0.05, 20.0)  # um/px; files that claim other values mean something else, or nothing
@@ -156,7 +156,7 @@ def open_slide(path: PathLike) -> Slide:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(str(expected("path", "an existing slide", repr(str(path)), "check the spelling")))
+        raise FileNotFoundError(sentence("path", "an existing slide", path, "check the spelling"))
     if not path.is_file():
         raise _error("path", "a slide or image file", f"the folder {str(path)!r}", "name a file in it")
     try:
@@ -219,7 +219,7 @@ class _ImageSource:
 
 
 def _error(argument: str, expectation: str, got: object, advice: str) -> SlideError:
-    return SlideError(str(expected(argument, expectation, got, advice)))
+    return SlideError(sentence(argument, expectation, got, advice))
 
 
 def _unreadable(path: Path, error: Exception) -> SlideError:
