@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | {"image"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "stains"},
-    "app": BASE | {"image", "plots", "page", "slides", "stains", "style"},
+    "app": BASE | {"decoders", "image", "plots", "page", "slides", "stains", "style"},
 }
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],

@@ -192,6 +192,16 @@ def test_the_longer_side_is_brought_to_size(files: Files, tmp_path: Path, encode
     assert (facts["size"], facts["mpp"]) == ([24, 20], 1.0)
 
 
+def test_sizes_beyond_any_image_are_refused(files: Files, tmp_path: Path, encoder: Encoder) -> None:
+    huge = Stylist(Styles((files[1],)), QUICK, encoder, longest_px=1_000_000)
+    with pytest.raises(
+        ValueError, match=r"`size` to be at most 178,956,970 px in all, got 1,000,000 x 833,333 px"
+    ):
+        huge.stylize_file(files[0], tmp_path / "out.png")
+    with pytest.raises(ValueError, match="px in all"):
+        Stylist(Styles((files[1],), mpp=100), QUICK, encoder, content_mpp=0.01)
+
+
 def test_styles_are_measured_once(files: Files, tmp_path: Path, encoder: Encoder) -> None:
     plain = Stylist(Styles((files[1],)), QUICK, encoder)
     assert plain.style(0.5) is plain.style(None)
@@ -201,6 +211,6 @@ def test_styles_are_measured_once(files: Files, tmp_path: Path, encoder: Encoder
 
 def test_weighted_curves_add_up_to_the_total(files: Files, tmp_path: Path, encoder: Encoder) -> None:
     result, _ = Stylist(Styles((files[1],)), QUICK, encoder).stylize_file(files[0], tmp_path / "out.png")
-    total, *terms = weighted_curves(result, QUICK).values()
+    total, *terms = weighted_curves(result.trace, QUICK).values()
     assert len(total) == 3
     assert np.sum(terms, axis=0) == pytest.approx(total, rel=1e-5)

@@ -235,8 +235,10 @@ def test_a_picture_larger_than_memory_is_refused(
         available = 1_000_000
 
     monkeypatch.setattr(psutil, "virtual_memory", Little)
-    with pytest.raises(ValueError, match=r"48 x 40 px, which needs about .* use --size 1\d"):
+    with pytest.raises(ValueError, match=r"48 x 40 px, which needs about .*its longer side \d\d px \(--size\)"):
         stylize(content, style, QUICK, encoder=encoder)
+    with pytest.raises(ValueError, match=r"`style` to be small enough.*\(--style-size\)"):
+        measure_style([style], QUICK, encoder)
 
 
 def test_a_flat_white_style_makes_no_nan(content: Image, encoder: Encoder) -> None:

@@ -24,7 +24,7 @@ from chromogen.style.recipes import CONTENT_LOSSES, PRESETS, Recipe
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
     from chromogen.image import Image
-    from chromogen.style.stylize import OnStep, Step, Stylized
+    from chromogen.style.stylize import OnStep, Step
 
 EPILOG = "Start with `chromogen demo`. Exit status: 0 done, 1 failed while running, 2 the request was wrong."
 INTERRUPTED = "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew."
@@ -270,7 +270,7 @@ def stylize(
         return traces + ([previews_to(preview, content.stem, preview_every)] if preview else [])
 
     batch = _stylize_all(stylist, jobs, listeners)
-    if plot and batch.results:
+    if plot and batch.traces:
         _plot(batch, recipe, plot)
     _report(batch, as_json)
 
@@ -312,7 +312,7 @@ class Batch:
     """What became of the contents of one command: facts and traces of the finished, errors of the others."""
 
     facts: list[dict[str, Any]] = field(default_factory=list)
-    results: dict[str, Stylized] = field(default_factory=dict)
+    traces: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
@@ -335,7 +335,7 @@ def _stylize_all(
                 batch.errors[str(content)] = verdict(error)[0]
             else:
                 batch.facts.append(facts)
-                batch.results[content.name] = result
+                batch.traces[content.name] = result.trace
             progress.remove_task(task)
     return batch
 
@@ -363,13 +363,12 @@ def _move(progress: Progress, task: TaskID, step: Step, _picture: Callable[[], I
 
 def _plot(batch: Batch, recipe: Recipe, path: Path) -> None:
     """Total and weighted terms of a single content; of several, the total of each."""
-    from chromogen.app.jobs import weighted_curves
+    from chromogen.app.jobs import total_curve, weighted_curves
     from chromogen.plots import loss_plot, save_plot
 
-    curves = {name: [step.losses.total for step in result.trace] for name, result in batch.results.items()}
-    if len(curves) == 1:
-        curves = weighted_curves(next(iter(batch.results.values())), recipe)
-    save_plot(loss_plot(curves), path)
+    first, *others = batch.traces.values()
+    several = {name: total_curve(trace) for name, trace in batch.traces.items()}
+    save_plot(loss_plot(several if others else weighted_curves(first, recipe)), path)
 
 
 def _report(batch: Batch, as_json: bool) -> None:

@@ -107,7 +107,9 @@ def _page(demo: Demo) -> str:
 
 def _curves(demo: Demo) -> list[str]:
     return [
-        page.plot(svg(loss_plot(weighted_curves(result, RECIPES[name]), name)), f"Preset {name}: weighted losses")
+        page.plot(
+            svg(loss_plot(weighted_curves(result.trace, RECIPES[name]), name)), f"Preset {name}: weighted losses"
+        )
         for name, (result, _) in demo.results.items()
     ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.app.listeners import together
+from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected
 from chromogen.image import (
     WRITE_SUFFIXES,
@@ -23,7 +24,7 @@ from chromogen.plots import PLOT_SUFFIXES
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, as_record
-from chromogen.style.stylize import OnStep, Style, Stylized, measure_style, stylize
+from chromogen.style.stylize import OnStep, Step, Style, Stylized, measure_style, stylize
 
 
 def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -116,9 +117,13 @@ def read_sized(path: Path, longest_px: int | None) -> Image:
 
 
 def scaled(image: Image, factor: float) -> Image:
-    """The image enlarged by `factor`, at least 1 px wide and high."""
-    height, width = image.shape[:2]
-    return resize(image, (max(1, round(width * factor)), max(1, round(height * factor))))
+    """The image enlarged by `factor`, at least 1 px wide and high; ValueError above the size of any image."""
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    if height * width > MAX_PIXELS:
+        raise expected(
+            "size", f"at most {MAX_PIXELS:,} px in all", f"{width:,} x {height:,} px", "choose a smaller one"
+        )
+    return resize(image, (width, height))
 
 
 @dataclass(frozen=True)
@@ -221,10 +226,15 @@ def run_facts() -> dict[str, Any]:
     return {"threads": torch.get_num_threads(), "peak_rss_mb": round(peak_rss_mb(), 1)}
 
 
-def weighted_curves(result: Stylized, recipe: Recipe) -> dict[str, list[float]]:
+def total_curve(trace: Sequence[Step]) -> list[float]:
+    """The total loss over the steps of a run."""
+    return [step.losses.total for step in trace]
+
+
+def weighted_curves(trace: Sequence[Step], recipe: Recipe) -> dict[str, list[float]]:
     """The total and each weighted term over the steps of a run, for a loss plot."""
     weighted = {
-        f"{term.weight:g} x {term.name}": [term.weight * step.losses.terms[term.name] for step in result.trace]
+        f"{term.weight:g} x {term.name}": [term.weight * step.losses.terms[term.name] for step in trace]
         for term in recipe.objective
     }
-    return {"total": [step.losses.total for step in result.trace], **weighted}
+    return {"total": total_curve(trace), **weighted}

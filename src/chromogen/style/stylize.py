@@ -31,8 +31,9 @@ from chromogen.style.objective import References, average, layers_of, look, meas
 from chromogen.style.recipes import Recipe
 
 PLATEAU_STEPS = 10
-# Peak bytes per pixel of one loss and gradient down to relu5_1, measured at 512 and 1024 px.
-BYTES_PER_PIXEL = {"bf16": 2600, "fp32": 3400}
+# Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: of an optimization, and of measuring alone.
+OPTIMIZING_BYTES = {"bf16": 2600, "fp32": 3400}
+MEASURING_BYTES = 1000
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def measure_style(
     shares = _shares(len(images), mix)
     for image in images:
         _check_size(image, recipe, "style")
+        _check_memory(image, MEASURING_BYTES, encoder, "style")
 
     def at(scale: float) -> References:
         pictures = [_at_scale(image, scale, encoder) for image in images]
@@ -116,7 +118,7 @@ def stylize(
     """
     encoder = encoder or Encoder()
     _check_size(content, recipe, "content")
-    _check_memory(content, encoder)
+    _check_memory(content, OPTIMIZING_BYTES[encoder.precision], encoder, "content")
     if not isinstance(style, Style):
         style = measure_style([style], recipe, encoder)
     trace: list[Step] = []
@@ -294,15 +296,13 @@ def _check_size(image: Image, recipe: Recipe, name: str) -> None:
         raise expected(name, f"at least {least} px on each side for these layers", f"{width} x {height} px")
 
 
-def _check_memory(content: Image, encoder: Encoder) -> None:
+def _check_memory(image: Image, bytes_per_pixel: int, encoder: Encoder, name: str) -> None:
     if encoder.device.type != "cpu":
         return
-    height, width = content.shape[:2]
-    needed, free = (
-        height * width * BYTES_PER_PIXEL[encoder.precision],
-        psutil.virtual_memory().available,
-    )
+    height, width = image.shape[:2]
+    needed, free = height * width * bytes_per_pixel, psutil.virtual_memory().available
     if needed > free:
         side = int(max(width, height) * math.sqrt(free / needed))
         got = f"{width} x {height} px, which needs about {needed / 1e9:.0f} GB"
-        raise expected("content", f"small enough for the {free / 1e9:.1f} GB free", got, f"use --size {side}")
+        advice = f"make its longer side {side} px ({'--size' if name == 'content' else '--style-size'})"
+        raise expected(name, f"small enough for the {free / 1e9:.1f} GB free", got, advice)
