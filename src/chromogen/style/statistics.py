@@ -24,8 +24,9 @@ def gram_matrix(features: Tensor) -> Tensor:
     >>> gram_matrix(torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])).tolist()
     [[[2.5, 5.5], [5.5, 12.5]]]
     """
-    vectors = features.float().flatten(2)
-    return vectors @ vectors.transpose(1, 2) / vectors.shape[2]
+    from chromogen.style.gram import mean_gram
+
+    return mean_gram(features)
 
 
 def neighbor_differences(features: Tensor) -> Tensor:
