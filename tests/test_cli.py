@@ -225,6 +225,13 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         assert name in out
 
 
+def test_without_a_word_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys)
+    assert (status, err) == (0, "")
+    assert "stylize" in out
+    assert "demo" in out
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     from chromogen import __version__
 

@@ -121,6 +121,10 @@ def test_side_outputs_are_checked_before_anything_runs(files: Files, tmp_path: P
         check(trace=files[1])
     with pytest.raises(ValueError, match="another file"):
         check(plot=tmp_path / "out.png")
+    with pytest.raises(ValueError, match="another file"):
+        check(trace=tmp_path / "both.svg", plot=tmp_path / "both.svg")
+    with pytest.raises(ValueError, match="to be a file, got the folder"):
+        check(trace=tmp_path)
     with pytest.raises(ValueError, match="in a folder that exists"):
         check(trace=tmp_path / "no/trace.jsonl")
     with pytest.raises(ValueError, match="ending in .png, .svg, .pdf"):

@@ -33,7 +33,6 @@ TYPER_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 app = typer.Typer(
     name="chromogen",
     epilog=EPILOG,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -42,7 +41,7 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed while running, 2 the request was wrong."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

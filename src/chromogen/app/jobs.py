@@ -63,11 +63,11 @@ def _in_folder(files: Sequence[Path], out: Path) -> list[Path]:
 
 
 def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """ValueError if an output is one of the inputs."""
+    """ValueError if an output is a file that is taken already."""
     taken = {path.resolve() for path in inputs}
     for output in outputs:
         if output.resolve() in taken:
-            raise expected("out", "another file than the inputs", output)
+            raise expected("out", "another file than the inputs and the other outputs", output)
 
 
 def check_side_outputs(
@@ -79,9 +79,13 @@ def check_side_outputs(
 ) -> None:
     """The same care for what is written beside the result; begins a new trace file, makes the preview folder."""
     files = [file for file in (trace, plot) if file]
-    check_apart(files, [path for job in jobs for path in job] + list(styles))
+    taken = [path for job in jobs for path in job] + list(styles)
     for file in files:
+        check_apart([file], taken)
+        if file.is_dir():
+            raise expected("trace or plot", "a file", f"the folder {file}", "add a file name")
         check_folder(file.parent)
+        taken.append(file)
     if plot and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise expected("plot", f"a file ending in {', '.join(PLOT_SUFFIXES)}", plot)
     if preview:
