@@ -13,6 +13,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "provenance": set(),
+    "allocator": set(),
     "plots": BASE,
     "decoders": BASE,
     "image": BASE | {"decoders"},
@@ -20,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | {"image"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "stains"},
-    "app": BASE | {"decoders", "image", "plots", "page", "slides", "stains", "style"},
+    "app": BASE | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style"},
 }
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],

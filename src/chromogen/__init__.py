@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chromogen.provenance import __version__
 
 if TYPE_CHECKING:
+    from chromogen.allocator import keep_freed_memory
     from chromogen.image import read_image, write_image
     from chromogen.slides.slide import open_slide
     from chromogen.style.encoder import Encoder
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from chromogen.style.stylize import measure_style, stylize
 
 _ROOMS = {
+    "keep_freed_memory": "allocator",
     "read_image": "image",
     "write_image": "image",
     "open_slide": "slides.slide",
@@ -35,6 +37,7 @@ __all__ = [
     "Recipe",
     "Term",
     "__version__",
+    "keep_freed_memory",
     "measure_style",
     "open_slide",
     "read_image",

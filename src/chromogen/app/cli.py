@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from chromogen.allocator import keep_freed_memory
 from chromogen.app.options import DEFAULT_PRESET, build_recipe, from_preset, numbers, parse_layers, term_value
 from chromogen.errors import choose
 from chromogen.provenance import NOTICE, __version__, peak_rss_mb
@@ -42,6 +43,7 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed while running, 2 the request was wrong."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    keep_freed_memory()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -1,0 +1,41 @@
+import subprocess
+import sys
+
+import pytest
+
+import chromogen.allocator
+from chromogen.allocator import keep_freed_memory
+
+# Frees a block far above glibc's own thresholds and says how much of it stays resident.
+FREE_A_BLOCK = """
+import ctypes, psutil, sys
+from chromogen.allocator import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+before = psutil.Process().memory_info().rss
+block = libc.malloc(256 * 2**20)
+ctypes.memset(block, 1, 256 * 2**20)
+libc.free(block)
+print(psutil.Process().memory_info().rss - before)
+"""
+
+
+def resident_bytes_after_free(what: str) -> int:
+    said = subprocess.run(
+        [sys.executable, "-c", FREE_A_BLOCK, what], capture_output=True, text=True, check=True
+    ).stdout
+    return int(said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_freed_memory_stays_with_the_process() -> None:
+    assert resident_bytes_after_free("keep") > 200 * 2**20
+    assert resident_bytes_after_free("leave") < 50 * 2**20
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chromogen.allocator.ctypes, "CDLL", lambda _name: object())
+    assert keep_freed_memory() is False
