@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed: every step of an optimization frees and needs the same again."""
+"""What becomes of freed memory: every step of an optimization frees what the next one needs again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep freed memory for its next allocation, as the command line does; False where it cannot.
 
     By default glibc hands every large block back to the system and gets it again page by page, zeroed: a quarter
-    of a step at 512 px. It touches the whole process, so Python programs choose it by this call. Only glibc has it.
+    of a step at 512 px. It touches the whole process, so Python programs choose it by this call. Only glibc can.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

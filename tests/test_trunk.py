@@ -1,0 +1,84 @@
+"""The trunk's own backward pass against autograd on plain torch operations."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chromogen.style import trunk
+from chromogen.style.trunk import Convolution, activations_at, lay_out
+
+SHAPES = {"1_1": (3, 8), "1_2": (8, 8), "2_1": (8, 16), "2_2": (16, 16), "3_1": (16, 16)}
+LOOKED_AT = (["1_1", "2_1", "3_1"], ["1_2", "2_2"], ["3_1"], ["1_1"], list(SHAPES))
+SIZES = ((16, 16), (19, 22), (4, 5))
+POOLS = {"max": F.max_pool2d, "average": F.avg_pool2d}
+
+
+def kernels() -> dict[str, tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: (
+            torch.randn(c_out, c_in, 3, 3, generator=generator) / (3 * c_in**0.5),
+            torch.randn(c_out, generator=generator) / 10,
+        )
+        for name, (c_in, c_out) in SHAPES.items()
+    }
+
+
+def plain(x: Tensor, looked_at: list[str], pooling: str) -> dict[str, Tensor]:
+    found = {}
+    for name, (kernel, bias) in kernels().items():
+        if name in ("2_1", "3_1"):
+            x = POOLS[pooling](x, 2)
+        x = F.relu(F.conv2d(x, kernel, bias, padding=1))
+        found[name] = x
+    return {name: found[name] for name in looked_at}
+
+
+def laid_out(looked_at: list[str]) -> dict[str, Convolution]:
+    names = list(SHAPES)
+    return {name: lay_out(*kernels()[name]) for name in names[: names.index(looked_at[-1]) + 1]}
+
+
+def gradient(found: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Of a sum in which every value of every activation counts differently."""
+    total = torch.zeros(())
+    for activation in found.values():
+        total = total + (activation * torch.linspace(-1, 1, activation.numel()).view(activation.shape)).sum()
+    return torch.autograd.grad(total, x)[0]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("pooling", list(POOLS))
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("looked_at", LOOKED_AT)
+def test_equals_autograd(
+    looked_at: list[str], size: tuple[int, int], pooling: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not fused:
+        monkeypatch.setattr(trunk, "has_fused_convolution", lambda _device: False)
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    ours = activations_at(x, laid_out(looked_at), looked_at, pooling)
+    theirs = plain(x, looked_at, pooling)
+    for name in looked_at:
+        assert torch.allclose(ours[name], theirs[name], atol=1e-6)
+    assert torch.allclose(gradient(ours, x), gradient(theirs, x), atol=1e-5)
+
+
+def test_a_loss_may_ignore_some_of_what_it_looked_at() -> None:
+    x = torch.rand(1, 3, 16, 16, requires_grad=True)
+    ours = activations_at(x, laid_out(["3_1"]), ["1_1", "3_1"], "max")
+    theirs = plain(x, ["1_1"], "max")
+    assert torch.allclose(gradient({"1_1": ours["1_1"]}, x), gradient(theirs, x), atol=1e-5)
+
+
+def test_gradients_given_to_it_are_left_as_they_are() -> None:
+    x = torch.rand(1, 3, 16, 16, requires_grad=True)
+    ours = activations_at(x, laid_out(["2_1"]), ["1_1", "2_1"], "max")
+    given = [torch.ones_like(activation) for activation in ours.values()]
+    torch.autograd.grad(list(ours.values()), x, given)
+    assert all(bool((g == 1).all()) for g in given)
+
+
+def test_looking_at_nothing_runs_nothing() -> None:
+    assert activations_at(torch.rand(1, 3, 16, 16), {}, [], "max") == {}
