@@ -11,6 +11,7 @@ from chromogen.style.objective import (
     References,
     Term,
     average,
+    for_scale,
     layers_of,
     look,
     measure,
@@ -184,3 +185,20 @@ def test_average_mixes_statistics_not_pictures(encoder: Encoder) -> None:
 def test_terms_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(style_term(), **changes)
+
+
+@pytest.mark.parametrize("scale", ["paper", "relative"])
+def test_every_scale_of_a_run_minimizes_the_same(encoder: Encoder, scale: str) -> None:
+    """A picture of 2 x 2 blocks and its half: sums over its pixels are a quarter, weights make up for it."""
+    objective = (content_term("image", 0.3), style_term(2.0, ("image",)))
+
+    def loss(pictures: list[torch.Tensor], fraction: float) -> float:
+        x, content, style = pictures
+        reference = measure(objective, "content", encoder, content, scale)
+        reference |= measure(objective, "style", encoder, style, scale)
+        values = term_values(objective, look(encoder, x, {"image"}, scale), reference, scale)
+        return total(for_scale(objective, fraction, scale), values).item()
+
+    half = [picture(seed) for seed in (1, 2, 3)]
+    whole = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in half]
+    assert loss(half, 0.5) == pytest.approx(loss(whole, 1.0), rel=1e-5)

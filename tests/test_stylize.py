@@ -173,6 +173,17 @@ def test_a_plateau_ends_a_scale(content: Image, style: Image, encoder: Encoder) 
     assert 11 <= len(stylize(content, style, recipe, encoder=encoder).trace) < 60
 
 
+def test_coarse_scales_weigh_sums_over_pixels_like_the_finest(
+    content: Image, style: Image, encoder: Encoder
+) -> None:
+    """Of the paper's losses: the total that a coarse step reports has its content term four times as heavy."""
+    recipe = replace(QUICK, loss_scale="paper", scales=(0.5, 1.0), steps=(2, 2))
+    *_, coarse, _, fine = stylize(content, style, recipe, encoder=encoder).trace
+    for step, factor in ((coarse, 4), (fine, 1)):
+        terms = step.losses.terms
+        assert step.losses.total == pytest.approx(0.05 * factor * terms["content"] + terms["style"], rel=1e-5)
+
+
 def test_zero_steps_at_a_scale_pass_it_by(content: Image, style: Image, encoder: Encoder) -> None:
     recipe = replace(QUICK, scales=(0.5, 1.0), steps=(0, 3))
     assert {step.scale for step in stylize(content, style, recipe, encoder=encoder).trace} == {1.0}

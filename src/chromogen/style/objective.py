@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -75,6 +75,19 @@ References: TypeAlias = dict[tuple[str, str], Reference]  # (term name, layer) -
 def layers_of(objective: Objective) -> set[str]:
     """All layers that the objective looks at."""
     return {layer for term in objective for layer in term.layers}
+
+
+def for_scale(objective: Objective, scale: float, loss_scale: str) -> Objective:
+    """The objective for a picture at a fraction of its size: `paper` sums over pixels weigh 1 / scale^2 more.
+
+    Gram matrices are means over positions, and relative losses know no size. So every scale of a run minimizes
+    the same thing, and the coarse ones do not trade content for style.
+    """
+    if loss_scale != "paper":
+        return objective
+    return tuple(
+        term if term.statistic == "gram" else replace(term, weight=term.weight / scale**2) for term in objective
+    )
 
 
 def look(encoder: Encoder, image: Tensor, layers: Collection[str], loss_scale: str) -> dict[str, Tensor]:

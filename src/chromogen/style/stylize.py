@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -27,7 +27,16 @@ from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import smallest_side_px
-from chromogen.style.objective import References, average, layers_of, look, measure, term_values, total
+from chromogen.style.objective import (
+    References,
+    average,
+    for_scale,
+    layers_of,
+    look,
+    measure,
+    term_values,
+    total,
+)
 from chromogen.style.recipes import Recipe
 
 PLATEAU_STEPS = 10
@@ -136,7 +145,8 @@ def stylize(
         references = _references(content, style, recipe, scale, encoder)
         start = _start(content, style, recipe, scale).to(encoder.device)
         x = start if change is None else _carry_over(change, start, recipe.init)
-        x, encoder = _descend(x, references, recipe, steps, encoder, partial(record, scale))
+        here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
+        x, encoder = _descend(x, references, here, steps, encoder, partial(record, scale))
         change = x - start if recipe.init in KEEPS_DETAIL else x
     image = to_uint8(x)
     initial, final = (judge(picture, references, recipe, encoder) for picture in (to_uint8(start), image))
