@@ -7,6 +7,7 @@ turned by half a circle, so both ways run on kernels laid out once; oneDNN fuses
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ONES = (1, 1)
+WINDOW = ((2, 2), (2, 2), (0, 0))  # size, stride and padding of every pool
+MOST_STRIPS = 32
 aten = torch.ops.aten
 
 
@@ -73,25 +76,73 @@ def _fused(x: Tensor, kernel: Tensor, bias: Tensor | None, activation: str) -> T
     return result
 
 
+def relu_back(gradient: Tensor, activation: Tensor) -> Tensor:
+    """From the derivative with respect to a ReLU's output, that with respect to its input.
+
+    Named after another function with the same derivative: torch's own for ReLU does not use vectors in bf16.
+    """
+    back: Tensor = aten.hardtanh_backward(gradient, activation, 0, math.inf)
+    return back
+
+
+def strips_of(x: Tensor) -> int:
+    """Into how many strips of whole 2 x 2 windows a channels-last batch can be cut without copying.
+
+    torch's max pool goes back on one thread per image; strips seen as a batch of images use them all.
+    """
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        return 1
+    return next(n for n in range(MOST_STRIPS, 0, -1) if n == 1 or x.shape[2] % (2 * n) == 0)
+
+
+def as_batch(x: Tensor, strips: int) -> Tensor:
+    """(B, C, H, W) as (B * strips, C, H / strips, W), the same memory."""
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).view(batch * strips, height // strips, width, channels)
+    return rows.permute(0, 3, 1, 2)
+
+
+def as_images(x: Tensor, batch: int) -> Tensor:
+    """Undo `as_batch`."""
+    _, channels, _, width = x.shape
+    return x.permute(0, 2, 3, 1).view(batch, -1, width, channels).permute(0, 3, 1, 2)
+
+
 def pool(x: Tensor, pooling: str) -> tuple[Tensor, Tensor | None]:
-    """Halve both sides by "max" or "average"; for max also which position won."""
+    """Halve both sides by "max" or "average"; for max also which position won, in the batch of strips."""
     if pooling == "average":
         return F.avg_pool2d(x, 2), None
-    return F.max_pool2d(x, 2, return_indices=True)
+    strips = strips_of(x)
+    if strips == 1:
+        return F.max_pool2d(x, 2, return_indices=True)
+    pooled, winners = F.max_pool2d(as_batch(x, strips), 2, return_indices=True)
+    return as_images(pooled, len(x)), winners
 
 
-def pool_back(gradient: Tensor, x: Tensor, winners: Tensor | None) -> Tensor:
-    """From the derivative with respect to a pool's output, that with respect to its input `x`."""
-    window = ((2, 2), (2, 2), (0, 0))
+def pool_back(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) -> Tensor:
+    """From the derivative with respect to a pool's output, that with respect to its input of this shape."""
+    x = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
     if winners is None:
-        spread: Tensor = aten.avg_pool2d_backward(gradient, x, *window, False, True, None)
-    else:
-        spread = aten.max_pool2d_with_indices_backward(gradient, x, *window, ONES, False, winners)
-    return spread
+        spread: Tensor = aten.avg_pool2d_backward(gradient, x, *WINDOW, False, True, None)
+        return spread
+    strips = strips_of(x)
+    if strips == 1:
+        return _max_pool_back(gradient, x, winners)
+    spread = _max_pool_back(as_batch(gradient, strips), as_batch(x, strips), winners)
+    return as_images(spread, len(x))
+
+
+def _max_pool_back(gradient: Tensor, x: Tensor, winners: Tensor) -> Tensor:
+    back: Tensor = aten.max_pool2d_with_indices_backward(gradient, x, *WINDOW, ONES, False, winners)
+    return back
 
 
 class Trunk(torch.autograd.Function):
-    """(B, 3, H, W) standardized, and the convolutions to run in turn -> the activations of those looked at."""
+    """(B, 3, H, W) standardized, and the convolutions to run in turn -> the activations of those looked at.
+
+    ReLU and max pool commute: where no loss looks in between, the way back masks at the pool's end, on a quarter
+    of the values, and the activations before the pool are not kept.
+    """
 
     @staticmethod
     def forward(
@@ -99,40 +150,54 @@ class Trunk(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """`convolutions` by name, "1_1" first; one called "x_1" comes after a pool, but for the first."""
         activations: dict[str, Tensor] = {}
-        winners: dict[str, Tensor | None] = {}
+        pools: dict[str, tuple[torch.Size, Tensor | None]] = {}
+        masks: dict[str, Tensor] = {}
+        before = ""
         for name, convolution in convolutions.items():
-            if name.endswith("_1") and activations:
-                x, winners[name] = pool(x, pooling)
-            x = activations[name] = convolve_relu(x, convolution)
-        ctx.convolutions, ctx.looked_at = convolutions, tuple(looked_at)
-        ctx.winners = winners
+            if name.endswith("_1") and before:
+                shape = x.shape
+                x, winners = pool(x, pooling)
+                pools[before] = shape, winners
+                if pooling == "max" and before not in looked_at:
+                    masks[before] = x
+            x = masks[name] = convolve_relu(x, convolution)
+            if name in looked_at:
+                activations[name] = x
+            before = name
+        ctx.convolutions, ctx.looked_at, ctx.pools = convolutions, tuple(looked_at), pools
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*activations.values())
+        ctx.save_for_backward(*masks.values())
         return tuple(activations[name] for name in ctx.looked_at)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Walk back from the deepest layer, adding what the losses ask for where they look."""
-        activations = dict(zip(ctx.convolutions, ctx.saved_tensors, strict=True))
+        masks = dict(zip(ctx.convolutions, ctx.saved_tensors, strict=True))
         asked = dict(zip(ctx.looked_at, gradients, strict=True))
-        names = list(ctx.convolutions)
         flow: Tensor | None = None
-        for name, before in zip(reversed(names), [*reversed(names[:-1]), None], strict=True):
+        for name, convolution in reversed(ctx.convolutions.items()):
+            at_pool = flow is not None and name in ctx.pools
+            early = at_pool and masks[name].shape == flow.shape
+            if early:
+                flow = relu_back(flow, masks[name])
+            if at_pool:
+                flow = pool_back(flow, *ctx.pools[name])
             flow = _joined(flow, asked.get(name))
-            if flow is None:
-                continue
-            flow = aten.threshold_backward(flow, activations[name], 0)
-            flow = convolve_back(flow, ctx.convolutions[name])
-            if before and name in ctx.winners:
-                flow = pool_back(flow, activations[before], ctx.winners[name])
+            if flow is None: continue
+            if not early:
+                flow = relu_back(flow, masks[name])
+            flow = convolve_back(flow, convolution)
         return flow, None, None, None
 
 
 def _joined(flow: Tensor | None, asked: Tensor | None) -> Tensor | None:
-    """The gradient that came from deeper layers, ours to write on, plus the one a loss asks for here."""
+    """The gradient that came from deeper layers plus the one a loss asks for here.
+
+    Not in place: writing where one has just read from memory takes twice as long as writing elsewhere.
+    """
     if flow is None or asked is None:
         return asked if flow is None else flow
-    return flow.add_(asked)
+    return flow + asked
 
 
 def activations_at(

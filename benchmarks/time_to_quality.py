@@ -1,0 +1,252 @@
+"""Seconds until Chromogen's picture is as good as pastiche 1.6's after N steps, by pastiche's own objective.
+
+    python benchmarks/time_to_quality.py --content C --style S --peer-steps N --out DIR [--json]
+
+Any two images of one size. pastiche draws N steps from the content, as its users get it; only its steps are timed.
+Chromogen starts from nothing but the two images and is timed from there, measuring the style included, until its
+picture, rounded to 8 bits, has pastiche's objective at or below that of pastiche's written picture. It runs three
+times, each in a process of its own, and between the runs pastiche takes more steps, which show whether the machine
+has changed meanwhile. Both pictures, `peer.png` and `chromogen.png`, are judged by pastiche's own code in fp32.
+
+Judging is not timed, for either. pastiche does not clamp, so the picture it writes is worse than the one it holds.
+The time to reach the objective of the one it holds is given beside, as `chromogen_running_s` (null where it was not
+reached). Several N share one run of pastiche; their pictures go to DIR/N, and --json prints a line for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from pastiche.pastiche import PasticheArtist, save_image
+
+from chromogen.image import Image, read_image, to_tensor, write_image
+from chromogen.style.encoder import Encoder
+from chromogen.style.objective import References, measure
+from chromogen.style.recipes import Recipe
+from chromogen.style.stylize import Step, judge, measure_style, stylize
+from measuring import apart, as_the_command_line, heading, machine, markdown, pin_threads, seconds
+from pastiche_objective import artist_of, fast_recipe, judged, pair_from
+
+RUNS = 3
+STEPS_BETWEEN = 5
+COARSE_STEPS = 20
+PATIENCE_STEPS = 300  # how long, at full size, to go on for targets beyond the written pictures
+SAFETY = 1e-3  # two programs' sums in fp32 differ in their last digits
+
+
+@dataclass(frozen=True)
+class Peer:
+    """pastiche after so many steps: what they took, and its objective as written and as held."""
+
+    steps: int
+    seconds: float
+    written: float
+    running: float
+
+
+def draw(artist: PasticheArtist, pair: tuple[Path, Path], marks: Mapping[int, Path]) -> Iterator[Peer]:
+    """Let pastiche draw, and at every mark write its picture into the mark's folder and judge it."""
+    spent = 0.0
+    for step in range(1, max(marks) + 1):
+        spent += seconds(artist.draw)
+        if step in marks:
+            written = marks[step] / "peer.png"
+            save_image(artist.pastiche, str(written))
+            yield Peer(step, spent, judged(written, *pair), artist._calc_loss().item())
+
+
+class EnoughError(Exception):
+    """Ends a run from inside its listener."""
+
+
+Found: TypeAlias = dict[float, tuple[float, Image]]  # target -> (seconds, picture)
+
+
+class Judge:
+    """pastiche's objective of pictures, by our code in fp32."""
+
+    def __init__(self, content: Image, style: Image, recipe: Recipe) -> None:
+        self.recipe, self.encoder = recipe, Encoder(precision="fp32")
+        pictures = {"content": content, "style": style}
+        measured = [
+            measure(recipe.objective, name, self.encoder, to_tensor(picture), recipe.loss_scale)
+            for name, picture in pictures.items()
+        ]
+        self.references: References = measured[0] | measured[1]
+
+    def __call__(self, picture: Image) -> float:
+        return judge(picture, self.references, self.recipe, self.encoder).total
+
+
+class Watch:
+    """Listens to a run of ours and notes when each target is reached, by the rounded picture judged in fp32.
+
+    `needed` is the lowest target worth any number of steps; for lower ones patience ends.
+    """
+
+    def __init__(self, targets: Sequence[float], needed: float, judge: Judge) -> None:
+        self.open = sorted(targets)
+        self.needed, self.judge = needed, judge
+        self.full_size_steps = 0
+        self.judging_s = 0.0
+        self.found: Found = {}
+        self.began = time.perf_counter()
+
+    def __call__(self, step: Step, picture: Callable[[], Image]) -> None:
+        if step.scale < 1:
+            return
+        self.full_size_steps += 1
+        # A hint when to look: the loss is that of the picture before the step, in bf16 and unrounded.
+        if step.losses.total <= 2 * self.open[-1]:
+            self._check(picture(), time.perf_counter())
+        if not self.open or (self.open[-1] < self.needed and self.full_size_steps >= PATIENCE_STEPS):
+            raise EnoughError
+
+    def _check(self, picture: Image, now: float) -> None:
+        value = self.judge(picture) * (1 + SAFETY)
+        at = now - self.began - self.judging_s
+        self.judging_s += time.perf_counter() - now
+        while self.open and value <= self.open[-1]:
+            self.found[self.open.pop()] = at, picture
+
+
+def run_ours(pair: tuple[Path, Path], targets: Sequence[float], needed: float, most_steps: int) -> Found:
+    """When our picture reaches each target, counted from two images in memory and an encoder that is ready."""
+    as_the_command_line()
+    content, image = (read_image(path) for path in pair)
+    recipe = fast_recipe(content.shape[1], content.shape[0], COARSE_STEPS, most_steps)
+    encoder = Encoder()
+    _warm_up(encoder)
+    watch = Watch(targets, needed, Judge(content, image, recipe))
+    style = measure_style([image], recipe, encoder)
+    with suppress(EnoughError):
+        stylize(content, style, recipe, encoder=encoder, on_step=watch)
+    return watch.found
+
+
+def _warm_up(encoder: Encoder) -> None:
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    stylize(grey, grey, fast_recipe(64, 64, 1, 2), encoder=encoder)
+
+
+def compare(pair: tuple[Path, Path], marks: Mapping[int, Path]) -> list[dict[str, Any]]:
+    """Run both, write both pictures for every mark, and gather the figures."""
+    artist_of(*pair).draw()
+    artist = artist_of(*pair)
+    peers = list(draw(artist, pair, marks))
+    targets = sorted({value for peer in peers for value in (peer.written, peer.running)})
+    needed = min(peer.written for peer in peers)
+    runs: list[Found] = []
+    meanwhile: list[float] = []
+    peak_mb = 0.0
+    for _ in range(RUNS):
+        found, peak_mb = apart(run_ours, pair, targets, needed, max(PATIENCE_STEPS, *marks))
+        runs.append(found)
+        meanwhile += [seconds(artist.draw) for _ in range(STEPS_BETWEEN)]
+    common = {"chromogen_peak_mb": round(peak_mb), "peer_step_meanwhile_s": statistics.median(meanwhile)}
+    return [_figures(peer, runs, pair, marks[peer.steps]) | common for peer in peers]
+
+
+def _figures(peer: Peer, runs: Sequence[Found], pair: tuple[Path, Path], folder: Path) -> dict[str, Any]:
+    times = _times(runs, peer.written)
+    written = folder / "chromogen.png"
+    if times:
+        write_image(written, runs[0][peer.written][1])
+    reached_s = statistics.median(times) if times else None
+    running = _times(runs, peer.running)
+    return {
+        "peer_steps": peer.steps,
+        "peer_s": peer.seconds,
+        "chromogen_s": reached_s,
+        "ratio": peer.seconds / reached_s if reached_s else None,
+        "peer_objective": peer.written,
+        "chromogen_objective": judged(written, *pair) if times else None,
+        "chromogen_runs_s": times,
+        "peer_running_objective": peer.running,
+        "chromogen_running_s": statistics.median(running) if running else None,
+        "running_ratio": peer.seconds / statistics.median(running) if running else None,
+        "peer_step_s": peer.seconds / peer.steps,
+    }
+
+
+def _times(runs: Sequence[Found], target: float) -> list[float]:
+    """Seconds to the target in each run; none unless every run reached it."""
+    return [run[target][0] for run in runs] if all(target in run for run in runs) else []
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """One row for each number of the peer's steps."""
+    columns = ["pastiche's steps", "pastiche", "Chromogen (three runs)", "times faster"]
+    columns += [
+        "objective written: pastiche / Chromogen",
+        "pastiche's unwritten objective: reached in, times faster",
+    ]
+    return markdown(columns, [_row(f) for f in found])
+
+
+def _row(f: Mapping[str, Any]) -> list[str]:
+    runs = ", ".join(f"{value:.1f}" for value in f["chromogen_runs_s"])
+    ours = [f"{f['chromogen_s']:.1f} s ({runs})", f"{f['ratio']:.1f}"] if runs else ["not reached", "-"]
+    written = f"{f['peer_objective']:.0f} / " + (f"{f['chromogen_objective']:.0f}" if runs else "-")
+    beyond = f"{f['chromogen_running_s']:.1f} s, {f['running_ratio']:.1f}" if f["running_ratio"] else "not reached"
+    return [
+        str(f["peer_steps"]),
+        f"{f['peer_s']:.0f} s",
+        *ours,
+        written,
+        f"{f['peer_running_objective']:.0f}: {beyond}",
+    ]
+
+
+def _marks(steps: Sequence[int], out: Path) -> dict[int, Path]:
+    """The folder of every number of steps, made."""
+    folders = {n: out if len(steps) == 1 else out / str(n) for n in sorted(set(steps))}
+    for folder in (out, *folders.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folders
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def main() -> None:
+    """Parse, run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--content", type=Path, required=True, help="an image")
+    parser.add_argument("--style", type=Path, required=True, help="an image of the same size")
+    parser.add_argument("--peer-steps", type=_positive, nargs="+", default=[100], metavar="N")
+    parser.add_argument("--out", type=Path, required=True, help="folder for pictures and figures")
+    parser.add_argument("--threads", type=_positive, help="default: all the process may use")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = parser.parse_args()
+    pin_threads(given.threads)
+    try:
+        marks = _marks(given.peer_steps, given.out)
+        pair = pair_from(given.content, given.style, given.out)
+    except (OSError, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    facts = machine()
+    found = compare(pair, marks)
+    report = {"machine": facts, "size": list(read_image(pair[0]).shape[1::-1]), "results": found}
+    (given.out / "time_to_quality.json").write_text(json.dumps(report, indent=1))
+    if given.json:
+        print("\n".join(json.dumps(f | {"machine": facts}) for f in found))
+    else:
+        print(heading(facts), table(found), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
