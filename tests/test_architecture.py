@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],
     "stains": ["color_transfer", "tissue"],
-    "style": ["layers", "trunk", "encoder", "gram", "statistics", "losses", "objective", "recipes", "stylize"],
+    "style": ["layers", "gram", "trunk", "encoder", "statistics", "losses", "objective", "recipes", "stylize"],
     "app": ["listeners", "jobs", "options", "demo_slide", "demo", "cli"],
 }
 BANNED = {"utils", "helpers", "common", "misc"}

@@ -81,7 +81,7 @@ def test_unknown_layer(encoder: Encoder, image: torch.Tensor) -> None:
 
 def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path) -> None:
     from chromogen.image import read_image, to_tensor
-    from chromogen.style.objective import layers_of, look, measure, term_values, total
+    from chromogen.style.objective import look, measure, term_values, total
     from chromogen.style.recipes import PRESETS
 
     objective = PRESETS["default"].objective
@@ -93,8 +93,8 @@ def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path) -> 
         references = measure(objective, "style", network.exact, ihc, "relative")
         references |= measure(objective, "content", network.exact, he, "relative")
         picture = he.clone().requires_grad_()
-        features = look(network, picture, layers_of(objective), "relative")
-        total(objective, term_values(objective, features, references, "relative")).backward()
+        measured = look(network, picture, objective, "relative")
+        total(objective, term_values(objective, measured, references, "relative")).backward()
         assert picture.grad is not None
         gradients.append(picture.grad.flatten())
     assert torch.cosine_similarity(*gradients, dim=0) > 0.99

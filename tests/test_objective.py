@@ -44,8 +44,8 @@ def references(encoder: Encoder) -> dict[str, References]:
 
 
 def values_of(encoder: Encoder, image: torch.Tensor, references: References, scale: str) -> dict[str, float]:
-    features = look(encoder, image, layers_of(EVERY), scale)
-    return {k: v.item() for k, v in term_values(EVERY, features, references, scale).items()}
+    measured = look(encoder, image, EVERY, scale)
+    return {k: v.item() for k, v in term_values(EVERY, measured, references, scale).items()}
 
 
 def test_paper_scale_is_the_reports_arithmetic(encoder: Encoder, references: dict[str, References]) -> None:
@@ -117,7 +117,7 @@ def test_terms_with_a_reference_vanish_on_it(
     on_content = values_of(encoder, picture(1), references[scale], scale)
     on_style = term_values(
         (style_term(),),
-        look(encoder, picture(2, 32, 18), layers_of((style_term(),)), scale),
+        look(encoder, picture(2, 32, 18), (style_term(),), scale),
         references[scale],
         scale,
     )
@@ -131,8 +131,8 @@ def test_every_term_has_a_finite_gradient(
     encoder: Encoder, references: dict[str, References], scale: str, term: Term
 ) -> None:
     x = picture(3).requires_grad_()
-    features = look(encoder, x, layers_of((term,)), scale)
-    term_values((term,), features, references[scale], scale)[term.name].backward()
+    measured = look(encoder, x, (term,), scale)
+    term_values((term,), measured, references[scale], scale)[term.name].backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
     assert x.grad.abs().max() > 0
@@ -147,10 +147,10 @@ def test_a_batch_is_the_mean_of_its_items(encoder: Encoder, references: dict[str
 def test_layer_weights_count_inside_a_term(encoder: Encoder) -> None:
     term = replace(style_term(), layers={"relu1_1": 2.0, "relu2_1": 0.0})
     reference = measure((term,), "style", encoder, picture(2), "relative")
-    features = look(encoder, picture(3), layers_of((term,)), "relative")
-    found = term_values((term,), features, reference, "relative")["style"]
+    measured = look(encoder, picture(3), (term,), "relative")
+    found = term_values((term,), measured, reference, "relative")["style"]
     only = replace(term, layers={"relu1_1": 1.0})
-    assert found.item() == pytest.approx(2 * term_values((only,), features, reference, "relative")["style"].item())
+    assert found.item() == pytest.approx(2 * term_values((only,), measured, reference, "relative")["style"].item())
 
 
 def test_total_is_the_weighted_sum() -> None:
@@ -196,7 +196,7 @@ def test_every_scale_of_a_run_minimizes_the_same(encoder: Encoder, scale: str) -
         x, content, style = pictures
         reference = measure(objective, "content", encoder, content, scale)
         reference |= measure(objective, "style", encoder, style, scale)
-        values = term_values(objective, look(encoder, x, {"image"}, scale), reference, scale)
+        values = term_values(objective, look(encoder, x, objective, scale), reference, scale)
         return total(for_scale(objective, fraction, scale), values).item()
 
     half = [picture(seed) for seed in (1, 2, 3)]

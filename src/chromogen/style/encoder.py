@@ -16,7 +16,7 @@ from torch import Tensor
 
 from chromogen.errors import choose, expected
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
-from chromogen.style.trunk import activations_at, lay_out
+from chromogen.style.trunk import lay_out, look
 
 POOLINGS = ("max", "average")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -232,16 +232,30 @@ class Encoder:
 
     def __call__(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Activations of an image (B, 3, H, W) in [0, 1] at `layers`."""
-        check_layers(layers)
-        _check_size(image, layers)
-        found = {"image": image} if "image" in layers else {}
+        return self.look(image, layers, ())[0]
+
+    def look(
+        self, image: Tensor, layers: Collection[str], grams_of: Collection[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Activations at `layers`, and Gram matrices (B, C, C) of others or the same, measured on the way.
+
+        Gram matrices are means over positions, float32; asked for here they cost less than from activations.
+        """
+        every = {*layers, *grams_of}
+        check_layers(every)
+        _check_size(image, every)
         x = ((image - self.mean) / self.std).to(self.dtype, memory_format=torch.channels_last)
-        needed = CONVOLUTIONS[: LAYERS.index(deepest(layers))] if layers else ()
-        looked_at = [name for name in needed if f"relu{name}" in layers]
-        activations = activations_at(
-            x, {name: self.convolutions[name] for name in needed}, looked_at, self.pooling
+        needed = CONVOLUTIONS[: LAYERS.index(deepest(every))] if every else ()
+        looked_at, of = ([name for name in needed if f"relu{name}" in asked] for asked in (layers, grams_of))
+        activations, grams = look(
+            x, {name: self.convolutions[name] for name in needed}, looked_at, of, self.pooling
         )
-        return found | {f"relu{name}": activation for name, activation in activations.items()}
+        found = {"image": image} if "image" in layers else {}
+        return found | _by_layer(activations), _by_layer(grams)
+
+
+def _by_layer(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"relu{name}": tensor for name, tensor in found.items()}
 
 
 def _check_size(image: Tensor, layers: Collection[str]) -> None:

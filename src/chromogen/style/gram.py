@@ -6,7 +6,31 @@ import torch
 from torch import Tensor
 
 # Positions added up in bf16 before fp32 takes over: rounding errors of the parts average out.
-POSITIONS_PER_PART = 1024
+POSITIONS_PER_PART = 2048
+
+
+def vectors_of(features: Tensor) -> Tensor:
+    """(B, C, H, W) as (B, H * W, C), one vector of channels a position; a view where the layout allows."""
+    return features.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def mean_products(vectors: Tensor) -> Tensor:
+    """Mean over positions of v v^T: (B, M, C) -> (B, C, C) float32, part by part."""
+    positions = vectors.shape[1]
+    whole = positions // POSITIONS_PER_PART * POSITIONS_PER_PART
+    sums = [_sum_of_products(vectors[:, :whole].unflatten(1, (-1, POSITIONS_PER_PART)))] if whole else []
+    sums += [_sum_of_products(vectors[:, whole:].unsqueeze(1))] if whole < positions else []
+    return sum(sums[1:], sums[0]) / positions
+
+
+def _sum_of_products(parts: Tensor) -> Tensor:
+    """Parts (B, P, K, C) -> sum over P and K of products, (B, C, C) float32."""
+    return (parts.transpose(2, 3) @ parts).float().sum(1)
+
+
+def factor_back(gradient: Tensor, vectors: Tensor) -> Tensor:
+    """The (B, C, C) by which vectors are multiplied on the way back: d<g, V^T V / M>/dV = V (g + g^T) / M."""
+    return ((gradient + gradient.transpose(1, 2)) / vectors.shape[1]).to(vectors.dtype)
 
 
 class MeanGram(torch.autograd.Function):
@@ -17,24 +41,18 @@ class MeanGram(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor) -> Tensor:
-        """Vectors of channels, part by part: sum of V^T V in fp32."""
-        batch, channels, height, width = features.shape
-        vectors = features.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        """Sum of V^T V."""
+        vectors = vectors_of(features)
         ctx.save_for_backward(vectors)
         ctx.shape = features.shape  # type: ignore[attr-defined]
-        whole = vectors.shape[1] // POSITIONS_PER_PART * POSITIONS_PER_PART
-        gram = _sum_of_products(vectors[:, whole:].unsqueeze(1))
-        if whole:
-            gram = gram + _sum_of_products(vectors[:, :whole].unflatten(1, (-1, POSITIONS_PER_PART)))
-        return gram / vectors.shape[1]
+        return mean_products(vectors)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
-        """The derivative of <g, V^T V> / M is V (g + g^T) / M."""
+        """One product with what the gradient asks for."""
         (vectors,), (gradient,) = ctx.saved_tensors, gradients  # type: ignore[attr-defined]
-        both = (gradient + gradient.transpose(1, 2)) / vectors.shape[1]
         batch, channels, height, width = ctx.shape  # type: ignore[attr-defined]
-        back: Tensor = vectors @ both.to(vectors.dtype)
+        back: Tensor = vectors @ factor_back(gradient, vectors)
         return back.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -42,8 +60,3 @@ def mean_gram(features: Tensor) -> Tensor:
     """`MeanGram` as a function."""
     gram: Tensor = MeanGram.apply(features)  # type: ignore[no-untyped-call]
     return gram
-
-
-def _sum_of_products(parts: Tensor) -> Tensor:
-    """Parts (B, P, K, C) -> sum over P and K of products, (B, C, C) float32."""
-    return (parts.transpose(2, 3) @ parts).float().sum(1)

@@ -3,15 +3,15 @@
 Measure the references once, then ask for the terms' values as often as you like:
 
     references = measure(objective, "style", encoder, style, "relative")
-    features = look(encoder, image, layers_of(objective), "relative")
-    values = term_values(objective, features, references, "relative")
+    measured = look(encoder, image, objective, "relative")
+    values = term_values(objective, measured, references, "relative")
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, TypeAlias
@@ -69,7 +69,8 @@ class Reference:
     energy: Tensor
 
 
-References: TypeAlias = dict[tuple[str, str], Reference]  # (term name, layer) -> Reference
+References: TypeAlias = dict[tuple[str, str], Reference]  # by term's name and layer
+Statistics: TypeAlias = "dict[tuple[str, str], Tensor]"  # by statistic's name and layer
 
 
 def layers_of(objective: Objective) -> set[str]:
@@ -90,23 +91,30 @@ def for_scale(objective: Objective, scale: float, loss_scale: str) -> Objective:
     )
 
 
-def look(encoder: Encoder, image: Tensor, layers: Collection[str], loss_scale: str) -> dict[str, Tensor]:
-    """Features of an image at `layers`; in the `paper` loss scale the image itself counts from 0 to 255."""
-    features = encoder(image, layers)
+def look(encoder: Encoder, image: Tensor, objective: Objective, loss_scale: str) -> Statistics:
+    """Every statistic of an image (B, 3, H, W) that the terms compare, measured once.
+
+    In the `paper` loss scale the image itself counts from 0 to 255.
+    """
+    asked = {(term.statistic, layer) for term in objective for layer in term.layers}
+    grams_of = {layer for statistic, layer in asked if statistic == "gram"} - {"image"}
+    of_features = [(statistic, layer) for statistic, layer in asked if statistic != "gram" or layer == "image"]
+    features, grams = encoder.look(image, {layer for _, layer in of_features}, grams_of)
     if loss_scale == "paper" and "image" in features:
         features["image"] = 255 * features["image"]
-    return features
+    measured = {(statistic, layer): STATISTICS[statistic](features[layer]) for statistic, layer in of_features}
+    return measured | {("gram", layer): gram for layer, gram in grams.items()}
 
 
 def measure(objective: Objective, reference: str, encoder: Encoder, image: Tensor, loss_scale: str) -> References:
     """What the terms that refer to `reference` ("content" or "style") measure of an image (1, 3, H, W)."""
     import torch
 
-    terms = [term for term in objective if term.reference == reference]
+    terms = tuple(term for term in objective if term.reference == reference)
     with torch.no_grad():
-        features = look(encoder, image, layers_of(tuple(terms)), loss_scale)
+        measured = look(encoder, image, terms, loss_scale)
         return {
-            (term.name, layer): _reference(term, STATISTICS[term.statistic](features[layer]))
+            (term.name, layer): _reference(term, measured[term.statistic, layer])
             for term in terms
             for layer in term.layers
         }
@@ -132,7 +140,7 @@ def _sum(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def term_values(
-    objective: Objective, features: Mapping[str, Tensor], references: References, loss_scale: str
+    objective: Objective, measured: Statistics, references: References, loss_scale: str
 ) -> dict[str, Tensor]:
     """Each term's value: the sum over its layers, weighted, before the term's own weight; mean over the batch.
 
@@ -142,15 +150,15 @@ def term_values(
     values = {}
     for term in objective:
         layers = [
-            weight * _distance(term, features[layer], references.get((term.name, layer)), loss_scale)
+            weight
+            * _distance(term, measured[term.statistic, layer], references.get((term.name, layer)), loss_scale)
             for layer, weight in term.layers.items()
         ]
         values[term.name] = _sum(layers)
     return values
 
 
-def _distance(term: Term, features: Tensor, reference: Reference | None, loss_scale: str) -> Tensor:
-    measured = STATISTICS[term.statistic](features)
+def _distance(term: Term, measured: Tensor, reference: Reference | None, loss_scale: str) -> Tensor:
     wanted = measured.new_zeros(measured.shape) if reference is None else reference.measured
     distance = DISTANCES[term.distance](measured, wanted).mean()
     if loss_scale == "paper":

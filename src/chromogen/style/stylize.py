@@ -251,8 +251,8 @@ def _optimize(
 def _values(
     picture: Tensor, references: References, recipe: Recipe, encoder: Encoder
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    features = look(encoder, picture, layers_of(recipe.objective), recipe.loss_scale)
-    values = term_values(recipe.objective, features, references, recipe.loss_scale)
+    measured = look(encoder, picture, recipe.objective, recipe.loss_scale)
+    values = term_values(recipe.objective, measured, references, recipe.loss_scale)
     return total(recipe.objective, values), values
 
 

@@ -8,13 +8,15 @@ turned by half a circle, so both ways run on kernels laid out once; oneDNN fuses
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from chromogen.style.gram import factor_back, mean_products, vectors_of
 
 ONES = (1, 1)
 WINDOW = ((2, 2), (2, 2), (0, 0))  # size, stride and padding of every pool
@@ -137,8 +139,17 @@ def _max_pool_back(gradient: Tensor, x: Tensor, winners: Tensor) -> Tensor:
     return back
 
 
+def add_gram_back(flow: Tensor | None, activations: Tensor, gradient: Tensor) -> Tensor:
+    """Add what a Gram matrix of these activations asks for to their gradient; writes on `flow`."""
+    vectors = vectors_of(activations)
+    factor = factor_back(gradient, vectors)
+    rows = vectors @ factor if flow is None else vectors_of(flow).baddbmm_(vectors, factor)
+    batch, channels, height, width = activations.shape
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
 class Trunk(torch.autograd.Function):
-    """(B, 3, H, W) standardized, and the convolutions to run in turn -> the activations of those looked at.
+    """(B, 3, H, W) standardized, and the convolutions to run in turn -> activations and Gram matrices asked for.
 
     ReLU and max pool commute: where no loss looks in between, the way back masks at the pool's end, on a quarter
     of the values, and the activations before the pool are not kept.
@@ -146,48 +157,57 @@ class Trunk(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, convolutions: Mapping[str, Convolution], looked_at: Collection[str], pooling: str
+        ctx: Any,
+        x: Tensor,
+        convolutions: Mapping[str, Convolution],
+        looked_at: Sequence[str],
+        grams_of: Sequence[str],
+        pooling: str,
     ) -> tuple[Tensor, ...]:
         """`convolutions` by name, "1_1" first; one called "x_1" comes after a pool, but for the first."""
         activations: dict[str, Tensor] = {}
-        pools: dict[str, tuple[torch.Size, Tensor | None]] = {}
+        grams: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
+        pools: dict[str, tuple[torch.Size, Tensor | None]] = {}
         before = ""
         for name, convolution in convolutions.items():
             if name.endswith("_1") and before:
                 shape = x.shape
                 x, winners = pool(x, pooling)
                 pools[before] = shape, winners
-                if pooling == "max" and before not in looked_at:
+                if pooling == "max" and before not in (*looked_at, *grams_of):
                     masks[before] = x
             x = masks[name] = convolve_relu(x, convolution)
             if name in looked_at:
                 activations[name] = x
+            if name in grams_of:
+                grams[name] = mean_products(vectors_of(x))
             before = name
-        ctx.convolutions, ctx.looked_at, ctx.pools = convolutions, tuple(looked_at), pools
+        ctx.convolutions, ctx.pools = convolutions, pools
+        ctx.looked_at, ctx.grams_of = tuple(looked_at), tuple(grams_of)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*masks.values())
-        return tuple(activations[name] for name in ctx.looked_at)
+        return (*(activations[name] for name in looked_at), *(grams[name] for name in grams_of))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Walk back from the deepest layer, adding what the losses ask for where they look."""
         masks = dict(zip(ctx.convolutions, ctx.saved_tensors, strict=True))
-        asked = dict(zip(ctx.looked_at, gradients, strict=True))
+        of_activations = dict(zip(ctx.looked_at, gradients, strict=False))
+        of_grams = dict(zip(ctx.grams_of, gradients[len(ctx.looked_at) :], strict=True))
         flow: Tensor | None = None
         for name, convolution in reversed(ctx.convolutions.items()):
-            at_pool = flow is not None and name in ctx.pools
-            early = at_pool and masks[name].shape == flow.shape
-            if early:
-                flow = relu_back(flow, masks[name])
-            if at_pool:
-                flow = pool_back(flow, *ctx.pools[name])
-            flow = _joined(flow, asked.get(name))
-            if flow is None: continue
-            if not early:
-                flow = relu_back(flow, masks[name])
-            flow = convolve_back(flow, convolution)
-        return flow, None, None, None
+            mask, masked = masks[name], False
+            if flow is not None and name in ctx.pools:
+                shape, winners = ctx.pools[name]
+                masked = mask.shape != shape
+                flow = pool_back(relu_back(flow, mask) if masked else flow, shape, winners)
+            if (gradient := of_grams.get(name)) is not None:
+                flow = add_gram_back(flow, mask, gradient)
+            flow = _joined(flow, of_activations.get(name))
+            if flow is not None:
+                flow = convolve_back(flow if masked else relu_back(flow, mask), convolution)
+        return flow, None, None, None, None
 
 
 def _joined(flow: Tensor | None, asked: Tensor | None) -> Tensor | None:
@@ -200,11 +220,16 @@ def _joined(flow: Tensor | None, asked: Tensor | None) -> Tensor | None:
     return flow + asked
 
 
-def activations_at(
-    x: Tensor, convolutions: Mapping[str, Convolution], looked_at: Sequence[str], pooling: str
-) -> dict[str, Tensor]:
-    """Activations by name of the convolutions looked at, x in the dtype of the kernels."""
-    if not looked_at:
-        return {}
-    found = Trunk.apply(x, convolutions, looked_at, pooling)  # type: ignore[no-untyped-call]
-    return dict(zip(looked_at, found, strict=True))
+def look(
+    x: Tensor,
+    convolutions: Mapping[str, Convolution],
+    looked_at: Sequence[str],
+    grams_of: Sequence[str],
+    pooling: str,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Activations and Gram matrices (means over positions, float32) by name; x in the dtype of the kernels."""
+    if not (looked_at or grams_of):
+        return {}, {}
+    found = Trunk.apply(x, convolutions, looked_at, grams_of, pooling)  # type: ignore[no-untyped-call]
+    activations, grams = found[: len(looked_at)], found[len(looked_at) :]
+    return dict(zip(looked_at, activations, strict=True)), dict(zip(grams_of, grams, strict=True))
