@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chromogen.style import trunk
-from chromogen.style.trunk import Convolution, activations_at, lay_out
+from chromogen.style.trunk import Convolution, lay_out, look, pool, pool_back
 
 SHAPES = {"1_1": (3, 8), "1_2": (8, 8), "2_1": (8, 16), "2_2": (16, 16), "3_1": (16, 16)}
 LOOKED_AT = (["1_1", "2_1", "3_1"], ["1_2", "2_2"], ["3_1"], ["1_1"], list(SHAPES))
@@ -58,27 +58,67 @@ def test_equals_autograd(
     if not fused:
         monkeypatch.setattr(trunk, "has_fused_convolution", lambda _device: False)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    ours = activations_at(x, laid_out(looked_at), looked_at, pooling)
+    ours, _ = look(x, laid_out(looked_at), looked_at, [], pooling)
     theirs = plain(x, looked_at, pooling)
     for name in looked_at:
         assert torch.allclose(ours[name], theirs[name], atol=1e-6)
     assert torch.allclose(gradient(ours, x), gradient(theirs, x), atol=1e-5)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("pooling", list(POOLS))
+@pytest.mark.parametrize("looked_at", LOOKED_AT)
+@pytest.mark.parametrize("grams_of", [["1_1", "2_1", "3_1"], ["1_2"], ["2_2", "3_1"]])
+def test_gram_matrices_equal_autograd(
+    grams_of: list[str], looked_at: list[str], pooling: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, beside activations of other layers, and of the same."""
+    if not fused:
+        monkeypatch.setattr(trunk, "has_fused_convolution", lambda _device: False)
+    x = torch.randn(2, 3, 12, 19, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    deepest = max(*looked_at, *grams_of)
+    ours, grams = look(x, laid_out([deepest]), looked_at, grams_of, pooling)
+    theirs = plain(x, list(SHAPES), pooling)
+    wanted = {name: gram_by_autograd(theirs[name]) for name in grams_of}
+    for name in grams_of:
+        assert torch.allclose(grams[name], wanted[name], atol=1e-6)
+    found = gradient({**ours, **{f"gram {k}": v for k, v in grams.items()}}, x)
+    expected = gradient({**{n: theirs[n] for n in looked_at}, **{f"gram {k}": v for k, v in wanted.items()}}, x)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def gram_by_autograd(activation: Tensor) -> Tensor:
+    vectors = activation.flatten(2)
+    return vectors @ vectors.transpose(1, 2) / vectors.shape[2]
+
+
+@pytest.mark.parametrize("height", [4, 12, 13, 64, 100, 128])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_max_pool_in_strips_is_the_max_pool(height: int, batch: int, layout: torch.memory_format) -> None:
+    x = torch.rand(batch, 5, height, 9).contiguous(memory_format=layout).requires_grad_()
+    upstream = torch.rand(batch, 5, height // 2, 4)
+    pooled, winners = pool(x.detach(), "max")
+    wanted = F.max_pool2d(x, 2)
+    assert torch.equal(pooled, wanted)
+    back = pool_back(upstream.contiguous(memory_format=torch.channels_last), x.shape, winners)
+    assert torch.equal(back, torch.autograd.grad(wanted, x, upstream)[0])
+
+
 def test_a_loss_may_ignore_some_of_what_it_looked_at() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours = activations_at(x, laid_out(["3_1"]), ["1_1", "3_1"], "max")
+    ours, _ = look(x, laid_out(["3_1"]), ["1_1", "3_1"], [], "max")
     theirs = plain(x, ["1_1"], "max")
     assert torch.allclose(gradient({"1_1": ours["1_1"]}, x), gradient(theirs, x), atol=1e-5)
 
 
 def test_gradients_given_to_it_are_left_as_they_are() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours = activations_at(x, laid_out(["2_1"]), ["1_1", "2_1"], "max")
+    ours, _ = look(x, laid_out(["2_1"]), ["1_1", "2_1"], [], "max")
     given = [torch.ones_like(activation) for activation in ours.values()]
     torch.autograd.grad(list(ours.values()), x, given)
     assert all(bool((g == 1).all()) for g in given)
 
 
 def test_looking_at_nothing_runs_nothing() -> None:
-    assert activations_at(torch.rand(1, 3, 16, 16), {}, [], "max") == {}
+    assert look(torch.rand(1, 3, 16, 16), {}, [], [], "max") == ({}, {})
