@@ -127,7 +127,7 @@ def pool_back(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) ->
     if winners is None:
         spread: Tensor = aten.avg_pool2d_backward(gradient, x, *WINDOW, False, True, None)
         return spread
-    strips = strips_of(x)
+    strips = len(winners) // len(x)
     if strips == 1:
         return _max_pool_back(gradient, x, winners)
     spread = _max_pool_back(as_batch(gradient, strips), as_batch(x, strips), winners)
