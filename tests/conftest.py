@@ -18,6 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def style_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of measured styles for each test: empty, and never the user's."""
+    folder = tmp_path_factory.mktemp("cache") / "styles"
+    monkeypatch.setattr("chromogen.app.style_cache.cache_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real images, which is not part of the repository."""

@@ -27,7 +27,7 @@ FILES: dict[str, list[str]] = {
     "slides": ["slide"],
     "stains": ["color_transfer", "tissue"],
     "style": ["layers", "gram", "trunk", "encoder", "statistics", "losses", "objective", "recipes", "stylize"],
-    "app": ["listeners", "jobs", "options", "demo_slide", "demo", "cli"],
+    "app": ["listeners", "style_cache", "jobs", "options", "demo_slide", "demo", "cli"],
 }
 BANNED = {"utils", "helpers", "common", "misc"}
 

@@ -129,7 +129,9 @@ and gradient."""
 def stylize(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="CONTENT... STYLE", help="H&E images or a folder; last, the IHC image."),
+        typer.Argument(
+            metavar="CONTENT... STYLE", help="H&E images or a folder; last, the IHC image or a folder of them."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Image to write; a folder for several contents.")],
     preset: Annotated[
@@ -261,16 +263,18 @@ def stylize(
     *contents, style = paths
     mix = _parsed(style_mix, partial(numbers, "style_mix", kind=float))
     styles = Styles((style, *(extra_style or [])), mix, style_mpp, style_size)
-    jobs = plan(contents, out, styles.paths)
-    check_side_outputs(jobs, styles.paths, trace, plot, preview)
+    jobs = plan(contents, out, styles.files)
+    check_side_outputs(jobs, styles.files, trace, plot, preview)
     encoder = Encoder(load_weights(weights), pooling=pooling, precision=precision, device=device)
-    stylist = Stylist(styles, recipe, encoder, longest_px=size, content_mpp=mpp)
 
     def listeners(index: int, content: Path) -> list[OnStep]:
         traces = [trace_to(trace, index)] if trace else []
         return traces + ([previews_to(preview, content.stem, preview_every)] if preview else [])
 
-    batch = _stylize_all(stylist, jobs, listeners)
+    with _progress() as progress:
+        follow = _measuring(progress)
+        stylist = Stylist(styles, recipe, encoder, longest_px=size, content_mpp=mpp, on_measured=follow)
+        batch = _stylize_all(stylist, jobs, listeners, progress)
     if plot and batch.traces:
         _plot(batch, recipe, plot)
     _report(batch, as_json)
@@ -319,25 +323,27 @@ class Batch:
 
 
 def _stylize_all(
-    stylist: Stylist, jobs: Sequence[tuple[Path, Path]], listeners: Callable[[int, Path], list[OnStep]]
+    stylist: Stylist,
+    jobs: Sequence[tuple[Path, Path]],
+    listeners: Callable[[int, Path], list[OnStep]],
+    progress: Progress,
 ) -> Batch:
     """One content after the other; where there are several, one that fails does not stop the rest."""
     batch = Batch()
-    with _progress() as progress:
-        for index, (content, output) in enumerate(jobs):
-            name = content.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {content.name}"
-            task = progress.add_task(name, total=sum(stylist.recipe.steps), loss="", rate="measuring")
-            follow: list[OnStep] = [partial(_move, progress, task), *listeners(index, content)]
-            try:
-                result, facts = stylist.stylize_file(content, output, follow)
-            except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
-                if len(jobs) == 1:
-                    raise
-                batch.errors[str(content)] = verdict(error)[0]
-            else:
-                batch.facts.append(facts)
-                batch.traces[content.name] = result.trace
-            progress.remove_task(task)
+    for index, (content, output) in enumerate(jobs):
+        name = content.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {content.name}"
+        task = progress.add_task(name, total=sum(stylist.recipe.steps), loss="", rate="measuring")
+        follow: list[OnStep] = [partial(_move, progress, task), *listeners(index, content)]
+        try:
+            result, facts = stylist.stylize_file(content, output, follow)
+        except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
+            if len(jobs) == 1:
+                raise
+            batch.errors[str(content)] = verdict(error)[0]
+        else:
+            batch.facts.append(facts)
+            batch.traces[content.name] = result.trace
+        progress.remove_task(task)
     return batch
 
 
@@ -355,6 +361,16 @@ def _progress() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+def _measuring(progress: Progress) -> Callable[[int, int], None]:
+    """Shows how far the style images are measured, from the first to the last."""
+    task = progress.add_task("style", visible=False, loss="", rate="measuring")
+
+    def follow(done: int, of: int) -> None:
+        progress.update(task, completed=done, total=of, visible=done < of)
+
+    return follow
 
 
 def _move(progress: Progress, task: TaskID, step: Step, _picture: Callable[[], Image]) -> None:

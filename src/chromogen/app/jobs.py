@@ -6,10 +6,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from chromogen.app.listeners import together
+from chromogen.app.style_cache import measure_style_once
 from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected
 from chromogen.image import (
@@ -24,7 +26,7 @@ from chromogen.plots import PLOT_SUFFIXES
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, as_record
-from chromogen.style.stylize import OnStep, Step, Style, Stylized, measure_style, stylize
+from chromogen.style.stylize import OnMeasured, OnStep, Step, Style, Stylized, stylize
 
 
 def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -132,7 +134,7 @@ def scaled(image: Image, factor: float) -> Image:
 
 @dataclass(frozen=True)
 class Styles:
-    """Style files with their weights; `style_mpp` and `size` bring them to a scale, as far as they are known."""
+    """Style files or folders with their weights; `mpp` and `longest_px` bring them to a scale, as far as known."""
 
     paths: tuple[Path, ...]
     mix: tuple[float, ...] | None = None
@@ -143,6 +145,25 @@ class Styles:
         _check_mpp("style_mpp", self.mpp)
         if self.mpp is not None and self.longest_px is not None:
             raise expected("style_size", "left out when style_mpp is given", self.longest_px)
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Every image; FileNotFoundError or ValueError for a path that is none."""
+        return [file for group in self._groups for file in group]
+
+    @property
+    def file_mix(self) -> list[float] | None:
+        """The weight of each file: a folder's is shared by its images. None: all files weigh the same."""
+        if self.mix is None:
+            return None
+        if len(self.mix) != len(self.paths):
+            raise expected("mix", f"one weight for each of {len(self.paths)} styles", f"{len(self.mix)} weights")
+        weighted = zip(self.mix, self._groups, strict=True)
+        return [weight / len(group) for weight, group in weighted for _ in group]
+
+    @cached_property
+    def _groups(self) -> list[list[Path]]:
+        return [list_images(path) if path.is_dir() else [path] for path in self.paths]
 
 
 def _check_mpp(name: str, mpp: float | None) -> None:
@@ -155,6 +176,7 @@ class Stylist:
     """Stylizes file after file in one style: keeps the encoder, and the styles as measured for each pixel size.
 
     Contents are brought to `longest_px` on their longer side; `content_mpp` is their pixel size in um.
+    `on_measured(done, of)` follows the measuring of styles that were not measured before.
     """
 
     def __init__(
@@ -165,12 +187,14 @@ class Stylist:
         *,
         longest_px: int | None = None,
         content_mpp: float | None = None,
+        on_measured: OnMeasured | None = None,
     ) -> None:
         _check_mpp("mpp", content_mpp)
         self.styles, self.recipe, self.encoder = styles, recipe, encoder
+        self.on_measured = on_measured
         self.longest_px, self.content_mpp = longest_px, content_mpp
-        self.style_images = [read_sized(path, styles.longest_px) for path in styles.paths]
-        self.style_sha256 = [sha256_of(path) for path in styles.paths]
+        self.style_images = [read_sized(path, styles.longest_px) for path in styles.files]
+        self.style_sha256 = [sha256_of(path) for path in styles.files]
         self._measured: dict[float, Style] = {}
         if longest_px is None or self.style_factor(content_mpp) == 1:
             self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
@@ -184,7 +208,9 @@ class Stylist:
         factor = self.style_factor(content_mpp)
         if factor not in self._measured:
             images = [scaled(image, factor) for image in self.style_images]
-            self._measured[factor] = measure_style(images, self.recipe, self.encoder, self.styles.mix)
+            self._measured[factor] = measure_style_once(
+                images, self.recipe, self.encoder, self.styles.file_mix, self.on_measured
+            )
         return self._measured[factor]
 
     def stylize_file(

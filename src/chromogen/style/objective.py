@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, TypeAlias
@@ -114,25 +114,26 @@ def measure(objective: Objective, reference: str, encoder: Encoder, image: Tenso
     with torch.no_grad():
         measured = look(encoder, image, terms, loss_scale)
         return {
-            (term.name, layer): _reference(term, measured[term.statistic, layer])
+            (term.name, layer): reference_of(term, measured[term.statistic, layer])
             for term in terms
             for layer in term.layers
         }
 
 
-def _reference(term: Term, measured: Tensor) -> Reference:
+def reference_of(term: Term, measured: Tensor) -> Reference:
+    """What the term compares with, from the statistic of a reference image."""
     return Reference(measured, DISTANCES[term.distance](measured.new_zeros(measured.shape), measured))
 
 
-def average(objective: Objective, references: Sequence[References], weights: Sequence[float]) -> References:
-    """Weighted mean of the statistics of several images: what a mix of styles is."""
+def average(objective: Objective, references: Iterable[References], weights: Sequence[float]) -> References:
+    """Weighted mean of the statistics of several images, one held at a time: what a mix of styles is."""
     terms = {term.name: term for term in objective}
-    shares = [weight / math.fsum(weights) for weight in weights]
-
-    def mean(key: tuple[str, str]) -> Tensor:
-        return _sum([share * r[key].measured for share, r in zip(shares, references, strict=True)])
-
-    return {key: _reference(terms[key[0]], mean(key)) for key in references[0]}
+    sums: dict[tuple[str, str], Tensor] = {}
+    for measured, weight in zip(references, weights, strict=True):
+        for key, reference in measured.items():
+            part = weight / math.fsum(weights) * reference.measured
+            sums[key] = sums[key] + part if key in sums else part
+    return {key: reference_of(terms[key[0]], mean) for key, mean in sums.items()}
 
 
 def _sum(tensors: Sequence[Tensor]) -> Tensor:

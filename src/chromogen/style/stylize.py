@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import TypeAlias
 
 import numpy as np
@@ -69,6 +70,7 @@ class Step:
 
 
 OnStep: TypeAlias = Callable[[Step, Callable[[], Image]], None]
+OnMeasured: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -92,23 +94,34 @@ class Stylized:
 
 
 def measure_style(
-    images: Sequence[Image], recipe: Recipe, encoder: Encoder, mix: Sequence[float] | None = None
+    images: Sequence[Image],
+    recipe: Recipe,
+    encoder: Encoder,
+    mix: Sequence[float] | None = None,
+    on_measured: OnMeasured | None = None,
 ) -> Style:
     """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
 
-    Raises ValueError for a mix that is not one weight of at least 0 per image, or images too small.
+    `on_measured(done, of)` is called after every measurement. Raises ValueError for a mix that is not one weight
+    of at least 0 per image, or images too small.
     """
-    shares = _shares(len(images), mix)
+    mixed = shares(len(images), mix)
     for image in images:
         _check_size(image, recipe, "style")
         _check_memory(image, MEASURING_BYTES, encoder, "style")
+    done = count(1)
 
-    def at(scale: float) -> References:
-        pictures = [_at_scale(image, scale, encoder) for image in images]
-        measured = [measure(recipe.objective, "style", encoder.exact, p, recipe.loss_scale) for p in pictures]
-        return average(recipe.objective, measured, shares)
+    def at(image: Image, scale: float) -> References:
+        picture = _at_scale(image, scale, encoder)
+        measured = measure(recipe.objective, "style", encoder.exact, picture, recipe.loss_scale)
+        if on_measured:
+            on_measured(next(done), len(images) * len(recipe.scales))
+        return measured
 
-    return Style(tuple(images), shares, {scale: at(scale) for scale in recipe.scales})
+    references = {
+        scale: average(recipe.objective, (at(image, scale) for image in images), mixed) for scale in recipe.scales
+    }
+    return Style(tuple(images), mixed, references)
 
 
 def stylize(
@@ -279,7 +292,8 @@ def _has_settled(totals: Sequence[float], plateau: float) -> bool:
     return totals[-1] > totals[-1 - PLATEAU_STEPS] * (1 - plateau)
 
 
-def _shares(count: int, mix: Sequence[float] | None) -> tuple[float, ...]:
+def shares(count: int, mix: Sequence[float] | None) -> tuple[float, ...]:
+    """The weight of each of `count` style images, together 1; ValueError for a mix that does not fit."""
     weights = (1.0,) * count if mix is None else tuple(mix)
     if len(weights) != count or count == 0:
         raise expected("mix", f"one weight for each of {count} styles", f"{len(weights)} weights")

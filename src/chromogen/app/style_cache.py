@@ -1,0 +1,102 @@
+"""Style statistics on disk: what was measured once of the same pixels is not measured again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import platformdirs
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from chromogen.files import write_whole
+from chromogen.image import Image
+from chromogen.style.encoder import Encoder
+from chromogen.style.objective import Objective, References, reference_of
+from chromogen.style.recipes import Recipe
+from chromogen.style.stylize import OnMeasured, Style, measure_style, shares
+
+FORMAT = 1  # to be raised whenever a statistic comes to mean something else
+MOST_FILES = 50
+
+
+def cache_folder() -> Path:
+    """Where measured styles are kept: `styles` in the user's cache folder; it may be deleted at any time."""
+    return platformdirs.user_cache_path("chromogen") / "styles"
+
+
+def measure_style_once(
+    images: Sequence[Image],
+    recipe: Recipe,
+    encoder: Encoder,
+    mix: Sequence[float] | None = None,
+    on_measured: OnMeasured | None = None,
+) -> Style:
+    """`measure_style`, or what it gave the last time for these pixels, mix, style terms, scales and network.
+
+    A cache that cannot be read or written is done without.
+    """
+    terms = tuple(term for term in recipe.objective if term.reference == "style")
+    mixed = shares(len(images), mix)
+    file = cache_folder() / f"{_key(images, mixed, terms, recipe, encoder)}.safetensors"
+    found = _read(file, terms, recipe.scales, encoder)
+    if found:
+        return Style(tuple(images), mixed, found)
+    style = measure_style(images, recipe, encoder, mix, on_measured)
+    with suppress(OSError):
+        _write(file, style)
+    return style
+
+
+def _key(images: Sequence[Image], mix: Sequence[float], terms: Objective, recipe: Recipe, encoder: Encoder) -> str:
+    """A name for everything that decides the statistics, and for nothing else."""
+    record = {
+        "format": FORMAT,
+        "images": [[image.shape, hashlib.sha256(image.tobytes()).hexdigest()] for image in images],
+        "mix": list(mix),
+        "terms": [[term.name, term.statistic, sorted(term.layers)] for term in terms],
+        "loss_scale": recipe.loss_scale,
+        "scales": list(recipe.scales),
+        "network": [encoder.weights.sha256, encoder.pooling],
+    }
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def _entry(scale: float, name: str, layer: str) -> str:
+    return json.dumps([scale, name, layer])
+
+
+def _read(
+    file: Path, terms: Objective, scales: Sequence[float], encoder: Encoder
+) -> dict[float, References] | None:
+    try:
+        tensors = load(file.read_bytes())
+        found = {
+            scale: {
+                (term.name, layer): reference_of(term, tensors[_entry(scale, term.name, layer)].to(encoder.device))
+                for term in terms
+                for layer in term.layers
+            }
+            for scale in scales
+        }
+        os.utime(file)
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return found
+
+
+def _write(file: Path, style: Style) -> None:
+    tensors = {
+        _entry(scale, *key): reference.measured.cpu().contiguous()
+        for scale, references in style.references.items()
+        for key, reference in references.items()
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, save(tensors))
+    newest_first = sorted(file.parent.glob("*.safetensors"), key=lambda path: -path.stat().st_mtime)
+    for old in newest_first[MOST_FILES:]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""Statistics of styles are measured once per content, and a cache in any state does no harm."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from chromogen.app import style_cache
+from chromogen.app.jobs import Styles, Stylist
+from chromogen.app.style_cache import measure_style_once
+from chromogen.image import Image, write_image
+from chromogen.style.encoder import Encoder, Weights
+from chromogen.style.recipes import Recipe, content_term, style_term, with_term
+from chromogen.style.stylize import Style, measure_style
+from synthetic import tissue_like
+
+RECIPE = Recipe((content_term(), style_term(layers=("relu1_1", "relu2_1"))), scales=(0.5, 1.0), steps=(1, 1))
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images were measured, call by call."""
+    calls: list[int] = []
+
+    def counted(images: Sequence[Image], *rest: object) -> Style:
+        calls.append(len(images))
+        return measure_style(images, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(style_cache, "measure_style", counted)
+    return calls
+
+
+@pytest.fixture
+def images() -> list[Image]:
+    return [tissue_like(36, 32, seed=1), tissue_like(30, 40, seed=2)]
+
+
+def assert_same(one: Style, other: Style) -> None:
+    assert one.mix == other.mix
+    assert all(np.array_equal(a, b) for a, b in zip(one.images, other.images, strict=True))
+    assert one.references.keys() == other.references.keys()
+    for scale, references in one.references.items():
+        assert references.keys() == other.references[scale].keys()
+        for key, reference in references.items():
+            assert torch.equal(reference.measured, other.references[scale][key].measured)
+            assert torch.equal(reference.energy, other.references[scale][key].energy)
+
+
+def test_the_second_time_nothing_is_measured(images: list[Image], encoder: Encoder, measured: list[int]) -> None:
+    first, second = (measure_style_once(images, RECIPE, encoder, (3, 1)) for _ in range(2))
+    assert measured == [2]
+    assert_same(first, second)
+    assert_same(first, measure_style(images, RECIPE, encoder, (3, 1)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda images, recipe: ([images[0], images[1] ^ 1], recipe, (3, 1)),
+        lambda images, recipe: (images[::-1], recipe, (3, 1)),
+        lambda images, recipe: ([images[0].reshape(32, 36, 3), images[1]], recipe, (3, 1)),
+        lambda images, recipe: (images, recipe, (1, 3)),
+        lambda images, recipe: (images, replace(recipe, scales=(0.6, 1.0)), (3, 1)),
+        lambda images, recipe: (images, replace(recipe, loss_scale="paper"), (3, 1)),
+        lambda images, recipe: (images, with_term(recipe, "style", layers={"relu1_1": 1.0}), (3, 1)),
+        lambda images, recipe: (images, with_term(recipe, "style", statistic="activations"), (3, 1)),
+    ],
+)
+def test_what_decides_the_statistics_decides_the_file(
+    other: object, encoder: Encoder, measured: list[int], style_cache: Path
+) -> None:
+    images = [tissue_like(36, 32, seed=1), tissue_like(36, 32, seed=2)]
+    measure_style_once(images, RECIPE, encoder, (3, 1))
+    changed, recipe, mix = other(images, RECIPE)  # type: ignore[operator]
+    found = measure_style_once(changed, recipe, encoder, mix)
+    assert measured == [2, 2]
+    assert_same(found, measure_style(changed, recipe, encoder, mix))
+
+
+def test_another_network_or_pooling_measures_anew(
+    images: list[Image], encoder: Encoder, weights: Weights, measured: list[int]
+) -> None:
+    average = Encoder(weights, pooling="average", precision="fp32")
+    foreign = Encoder(replace(weights, sha256="0" * 64), precision="fp32")
+    for network in (encoder, average, foreign):
+        measure_style_once(images, RECIPE, network)
+    assert measured == [2, 2, 2]
+
+
+def test_weights_and_steps_do_not_matter(images: list[Image], encoder: Encoder, measured: list[int]) -> None:
+    measure_style_once(images, RECIPE, encoder)
+    heavier = with_term(replace(RECIPE, steps=(9, 9), init="color"), "style", weight=7.0)
+    measure_style_once(images, heavier, encoder)
+    assert measured == [2]
+
+
+@pytest.mark.parametrize("damage", [b"", b"not tensors", None])
+def test_a_damaged_file_is_measured_anew_and_mended(
+    damage: bytes | None, images: list[Image], encoder: Encoder, measured: list[int], style_cache: Path
+) -> None:
+    first = measure_style_once(images, RECIPE, encoder)
+    (file,) = style_cache.iterdir()
+    file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
+    assert_same(measure_style_once(images, RECIPE, encoder), first)
+    assert_same(measure_style_once(images, RECIPE, encoder), first)
+    assert measured == [2, 2]
+
+
+def test_without_a_cache_it_measures_every_time(
+    images: list[Image], encoder: Encoder, measured: list[int], style_cache: Path
+) -> None:
+    style_cache.parent.mkdir(exist_ok=True)
+    style_cache.write_text("a file where the folder should be")
+    first, second = (measure_style_once(images, RECIPE, encoder) for _ in range(2))
+    assert_same(first, second)
+    assert measured == [2, 2]
+
+
+def test_only_the_last_used_are_kept(
+    images: list[Image], encoder: Encoder, style_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chromogen.app.style_cache.MOST_FILES", 2)
+    mixes = [(1, 1), (1, 2), (1, 3)]
+    files = []
+    for age, mix in zip((300, 200, 0), mixes, strict=True):
+        if mix == (1, 3):
+            measure_style_once(images, RECIPE, encoder, (1, 1))  # used again, so now the newest
+        before = set(style_cache.glob("*"))
+        measure_style_once(images, RECIPE, encoder, mix)
+        (new,) = set(style_cache.glob("*")) - before
+        os.utime(new, (new.stat().st_atime, new.stat().st_mtime - age))
+        files.append(new)
+    assert [file.exists() for file in files] == [True, False, True]
+
+
+# --- folders of styles ---
+
+
+def folder_of(tmp_path: Path, images: list[Image]) -> Path:
+    folder = tmp_path / "ihc"
+    folder.mkdir()
+    for index, image in enumerate(images):
+        write_image(folder / f"{index}.png", image)
+    return folder
+
+
+def test_a_folder_is_the_mix_of_its_images_and_measured_once(
+    tmp_path: Path, images: list[Image], encoder: Encoder, measured: list[int]
+) -> None:
+    folder = folder_of(tmp_path, images)
+    found = [Stylist(Styles((folder,)), RECIPE, encoder).style(None) for _ in range(2)]
+    assert measured == [2]
+    assert_same(found[1], measure_style(images, RECIPE, encoder))
+
+
+def test_a_folders_weight_is_shared_by_its_images(tmp_path: Path, images: list[Image]) -> None:
+    folder = folder_of(tmp_path, images)
+    write_image(tmp_path / "alone.png", images[0])
+    styles = Styles((folder, tmp_path / "alone.png"), mix=(1, 3))
+    assert [file.name for file in styles.files] == ["0.png", "1.png", "alone.png"]
+    assert styles.file_mix == [0.5, 0.5, 3]
+    assert Styles((folder, tmp_path / "alone.png")).file_mix is None
+    with pytest.raises(ValueError, match="one weight for each of 2 styles"):
+        _ = Styles((folder, tmp_path / "alone.png"), mix=(1, 1, 3)).file_mix
+
+
+def test_measuring_tells_how_far_it_is(images: list[Image], encoder: Encoder) -> None:
+    told: list[tuple[int, int]] = []
+    for _ in range(2):
+        measure_style_once(images, RECIPE, encoder, on_measured=lambda done, of: told.append((done, of)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
