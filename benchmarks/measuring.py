@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import multiprocessing
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -104,6 +109,13 @@ def apart(function: Callable[P, R], *given: P.args, **named: P.kwargs) -> tuple[
         return result, pool.submit(peak_rss_mb).result()
 
 
+def python(arguments: Sequence[str], cache: Path) -> str:
+    """Output of a fresh Python with as many threads, and with its own cache folder."""
+    own = {"XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **own}).stdout
+
+
 def as_the_command_line() -> None:
     """Set up the process as `chromogen` does."""
     keep_freed_memory()
@@ -122,3 +134,27 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def command_line(doc: str | None) -> argparse.ArgumentParser:
+    """What all benchmarks may be told."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=positive, help="default: all the process may use")
+    parser.add_argument("--out", type=Path, help="folder for pictures and figures")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, or ValueError."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def publish(name: str, report: dict[str, Any], table: str, given: argparse.Namespace) -> None:
+    """Write figures as JSON into the folder, if one was named; print them, or the table under the machine."""
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / f"{name}.json").write_text(json.dumps(report, indent=1))
+    print(json.dumps(report) if given.json else f"{heading(report['machine'])}\n\n{table}\n")

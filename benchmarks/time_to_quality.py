@@ -1,6 +1,6 @@
 """Seconds until Chromogen's picture is as good as pastiche 1.6's after N steps, by pastiche's own objective.
 
-    python benchmarks/time_to_quality.py --content C --style S --peer-steps N --out DIR [--json]
+    python benchmarks/time_to_quality.py --content C --style S --peer-steps N [--out DIR] [--json]
 
 Any two images of one size. pastiche draws N steps from the content, as its users get it; only its steps are timed.
 Chromogen starts from nothing but the two images and is timed from there, measuring the style included, until its
@@ -15,10 +15,10 @@ not reached). Several N share one run of pastiche; their pictures go to DIR/N, a
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,7 +34,17 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.objective import References, measure
 from chromogen.style.recipes import Recipe
 from chromogen.style.stylize import Step, judge, measure_style, stylize
-from measuring import apart, as_the_command_line, heading, machine, markdown, pin_threads, seconds
+from measuring import (
+    apart,
+    as_the_command_line,
+    command_line,
+    heading,
+    machine,
+    markdown,
+    pin_threads,
+    positive,
+    seconds,
+)
 from pastiche_objective import artist_of, fast_recipe, judged, pair_from
 
 RUNS = 3
@@ -216,36 +226,24 @@ def _marks(steps: Sequence[int], out: Path) -> dict[int, Path]:
     return folders
 
 
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
-
-
 def main() -> None:
     """Parse, run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--content", type=Path, required=True, help="an image")
     parser.add_argument("--style", type=Path, required=True, help="an image of the same size")
-    parser.add_argument("--peer-steps", type=_positive, nargs="+", default=[100], metavar="N")
-    parser.add_argument("--out", type=Path, required=True, help="folder for pictures and figures")
-    parser.add_argument("--threads", type=_positive, help="default: all the process may use")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--peer-steps", type=positive, nargs="+", default=[100], metavar="N")
     given = parser.parse_args()
     pin_threads(given.threads)
+    folder = given.out or Path(tempfile.mkdtemp())
     try:
-        marks = _marks(given.peer_steps, given.out)
-        pair = pair_from(given.content, given.style, given.out)
+        marks = _marks(given.peer_steps, folder)
+        pair = pair_from(given.content, given.style, folder)
     except (OSError, ValueError) as error:
         sys.exit(f"Error: {error}")
-    facts = machine()
-    found = compare(pair, marks)
-    report = {"machine": facts, "size": list(read_image(pair[0]).shape[1::-1]), "results": found}
-    (given.out / "time_to_quality.json").write_text(json.dumps(report, indent=1))
-    if given.json:
-        print("\n".join(json.dumps(f | {"machine": facts}) for f in found))
-    else:
-        print(heading(facts), table(found), sep="\n\n")
+    facts: dict[str, Any] = {"size": list(read_image(pair[0]).shape[1::-1]), "machine": machine()}
+    found = [figures | facts for figures in compare(pair, marks)]
+    (folder / "time_to_quality.json").write_text(json.dumps(found, indent=1))
+    print("\n".join(map(json.dumps, found)) if given.json else f"{heading(facts['machine'])}\n\n{table(found)}\n")
 
 
 if __name__ == "__main__":
