@@ -11,6 +11,7 @@ from scipy.signal import correlate
 from chromogen.style import encoder as module
 from chromogen.style.encoder import Encoder, Weights, choose_device, choose_precision, load_weights
 from chromogen.style.layers import CONVOLUTIONS, LAYERS
+from chromogen.style.statistics import gram_matrix
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,18 @@ def test_stops_at_the_deepest_layer_asked_for(weights: Weights, image: torch.Ten
 def test_a_later_layer_does_not_change_an_earlier_one(encoder: Encoder, image: torch.Tensor) -> None:
     alone = encoder(image, ["relu2_1"])["relu2_1"]
     assert torch.equal(alone, encoder(image, ["relu2_1", "relu3_1"])["relu2_1"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gram_matrices_on_the_way_are_those_of_the_activations(
+    weights: Weights, image: torch.Tensor, precision: str
+) -> None:
+    network = Encoder(weights, precision=precision)
+    activations, grams = network.look(image, ["image", "relu2_2"], ["relu1_1", "relu2_2"])
+    assert set(activations) == {"image", "relu2_2"}
+    assert set(grams) == {"relu1_1", "relu2_2"}
+    for layer, gram in grams.items():
+        assert torch.allclose(gram, gram_matrix(network(image, [layer])[layer]), rtol=1e-5)
 
 
 def test_an_image_too_small_for_a_layer_is_refused(encoder: Encoder) -> None:

@@ -1,0 +1,115 @@
+"""The benchmarks compare like with like: our words for pastiche's objective give pastiche's numbers."""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import efficiency
+import measuring
+from chromogen.image import read_image, write_image
+from chromogen.style.encoder import Encoder
+from pastiche_objective import fast_recipe, judged, pair_from
+from synthetic import tissue_like
+from time_to_quality import EnoughError, Judge, Watch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pair(folder: Path, height: int, width: int) -> tuple[Path, Path]:
+    files = folder / "he.png", folder / "ihc.png"
+    for seed, file in enumerate(files):
+        write_image(file, tissue_like(height, width, seed=seed))
+    return pair_from(*files, folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*getdata:DeprecationWarning")  # of Pillow, by pastiche
+@pytest.mark.parametrize("size", [(40, 48), (65, 50), (128, 71)])
+def test_our_words_for_pastiches_objective_are_right(size: tuple[int, int], tmp_path: Path) -> None:
+    files = pair(tmp_path, *size)
+    content, style = (read_image(file) for file in files)
+    write_image(tmp_path / "picture.png", tissue_like(*size, seed=7))
+    judge = Judge(content, style, fast_recipe(size[1], size[0], 20, 100))
+    theirs = judged(tmp_path / "picture.png", *files)
+    assert judge(read_image(tmp_path / "picture.png")) == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "scales"), [((500, 500), (0.25, 0.5, 1)), ((200, 900), (0.5, 1)), ((100, 100), (1,))]
+)
+def test_coarse_scales_only_where_there_is_room(size: tuple[int, int], scales: tuple[float, ...]) -> None:
+    recipe = fast_recipe(*size, 20, 300)
+    assert recipe.scales == scales
+    assert recipe.steps == (20,) * (len(scales) - 1) + (300,)
+
+
+def test_pairs_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", tissue_like(40, 48, seed=1))
+    write_image(tmp_path / "b.png", tissue_like(40, 47, seed=1))
+    with pytest.raises(ValueError, match="one size, got 48 x 40 px and 47 x 40 px"):
+        pair_from(tmp_path / "a.png", tmp_path / "b.png", tmp_path)
+
+
+def test_operations_are_those_of_the_layers(encoder: Encoder) -> None:
+    """VGG19 at 224 px is known for 19.6 G multiply-adds, of which ours stop before the last three convolutions."""
+    forward = efficiency.counted_gflop(encoder, 224)[0] / 2
+    last_three = 3 * 2 * 9 * 512**2 * 14**2 / 1e9
+    fully_connected = 2 * (25088 * 4096 + 4096 * 4096 + 4096 * 1000) / 1e9
+    assert forward + last_three + fully_connected == pytest.approx(2 * 19.6, rel=0.01)
+
+
+def test_works_take_turns() -> None:
+    order: list[str] = []
+    works = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    times = measuring.in_turn(works, rounds=3, warm_up=2)
+    assert order == ["a", "a", "b", "b", *["a", "b"] * 3]
+    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
+
+
+def test_spread_is_median_and_quartiles() -> None:
+    values = [5.0, 1.0, 4.0, 2.0, 3.0, 9.0, 7.0]
+    found = measuring.spread(values)
+    assert (found["median"], found["n"]) == (statistics.median(values), 7)
+    assert found["quartile_1"] < found["median"] < found["quartile_3"]
+    assert measuring.spread([2.0]) == {"median": 2.0, "quartile_1": 2.0, "quartile_3": 2.0, "n": 1}
+
+
+def test_a_watch_notes_every_target_and_judges_only_when_near() -> None:
+    from chromogen.style.stylize import Losses, Step
+
+    values = iter([30.0, 9.0, 4.0])
+    judged_pictures: list[int] = []
+
+    def judge(picture: np.ndarray) -> float:
+        judged_pictures.append(int(picture[0, 0, 0]))
+        return next(values)
+
+    watch = Watch([5.0, 10.0, 20.0], 5.0, judge)  # type: ignore[arg-type]
+    for index, (scale, loss) in enumerate([(0.5, 1.0), (1.0, 99.0), (1.0, 35.0), (1.0, 30.0)]):
+        step = Step(index, 9, scale, (1, 1), 0.0, Losses(loss, {}))
+        watch(step, lambda index=index: np.full((1, 1, 3), index, np.uint8))  # type: ignore[misc]
+    with pytest.raises(EnoughError):
+        watch(Step(4, 9, 1.0, (1, 1), 0.0, Losses(8.0, {})), lambda: np.full((1, 1, 3), 4, np.uint8))
+    assert judged_pictures == [2, 3, 4]
+    assert {target: int(picture[0, 0, 0]) for target, (_, picture) in watch.found.items()} == {20: 3, 10: 3, 5: 4}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*getdata:DeprecationWarning")
+def test_time_to_quality_on_any_pair(tmp_path: Path) -> None:
+    write_image(tmp_path / "he.png", tissue_like(70, 64, seed=1))
+    write_image(tmp_path / "ihc.png", tissue_like(70, 64, seed=2)[..., ::-1].copy())
+    command = [sys.executable, str(ROOT / "benchmarks/time_to_quality.py"), "--peer-steps", "4", "--json"]
+    given = ["--content", str(tmp_path / "he.png"), "--style", str(tmp_path / "ihc.png"), "--out", str(tmp_path)]
+    done = subprocess.run([*command, *given], capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout)
+    assert figures["chromogen_objective"] <= figures["peer_objective"]
+    assert figures["ratio"] == pytest.approx(figures["peer_s"] / figures["chromogen_s"])
+    for name in ("peer", "chromogen"):
+        assert judged(tmp_path / f"{name}.png", tmp_path / "content.png", tmp_path / "style.png") == pytest.approx(
+            figures[f"{name}_objective"]
+        )
