@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint bench clean help
+.PHONY: demo test test-slow lint bench bench-long clean help
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,8 +29,20 @@ lint: $(READY)  ## Style, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## Chromogen beside its peers; writes benchmarks/results/
-	$(BIN)/python benchmarks/peer.py --out benchmarks/results
+RESULTS := benchmarks/results
+PAIR := --content $(RESULTS)/pair/content.png --style $(RESULTS)/pair/style.png
+
+bench: $(READY)  ## Speed, memory and losses, beside a peer: half an hour; writes benchmarks/results/
+	$(BIN)/python benchmarks/efficiency.py --out $(RESULTS)
+	$(BIN)/python benchmarks/small_things.py --out $(RESULTS)
+	$(BIN)/python benchmarks/peer.py --out $(RESULTS)/peer
+	$(BIN)/python benchmarks/pair.py --out $(RESULTS)/pair
+	$(BIN)/python benchmarks/time_to_quality.py $(PAIR) --peer-steps 100 250 --out $(RESULTS)/time_to_quality
+	$(BIN)/python benchmarks/sizes.py --out $(RESULTS)/sizes
+
+bench-long: $(READY)  ## Time to the quality of a thousand of the peer's steps: another half an hour
+	$(BIN)/python benchmarks/pair.py --out $(RESULTS)/pair
+	$(BIN)/python benchmarks/time_to_quality.py $(PAIR) --peer-steps 1000 --out $(RESULTS)/time_to_quality
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) demo dist benchmarks/results .mypy_cache .ruff_cache .coverage

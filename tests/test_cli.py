@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from chromogen.app import cli
 from chromogen.app.cli import main
 from chromogen.image import Image, read_image, read_provenance, to_tensor, write_image
+from chromogen.provenance import sha256_of
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, preset
 
@@ -94,6 +95,28 @@ def test_several_contents_become_a_folder(
     assert status == 0
     assert [Path(r["output"]).name for r in json.loads(out)["results"]] == ["content.png", "second.png"]
     assert read_image(tmp_path / "out/second.png").shape == (24, 48, 3)
+
+
+def test_a_folder_of_styles(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path, content: Image
+) -> None:
+    styles = tmp_path / "ihc"
+    styles.mkdir()
+    for name in ("b.png", "a.png"):
+        write_image(styles / name, content if name == "a.png" else content[:, ::-1].copy())
+    status, out, err = run(capsys, "stylize", files[0], styles, "-o", tmp_path / "out.png", *QUICK, "--json")
+    assert status == 0, err
+    facts = json.loads(out)
+    assert facts["style_sha256"] == [sha256_of(styles / name) for name in ("a.png", "b.png")]
+    assert facts["style_mix"] == [0.5, 0.5]
+    status, _, err = run(capsys, "stylize", files[0], styles, "-o", styles / "a.png", *QUICK)
+    assert status != 0
+    assert "another file than the inputs" in err
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    status, _, err = run(capsys, "stylize", files[0], empty, "-o", tmp_path / "out.png", *QUICK)
+    assert status != 0
+    assert "Expected `folder` to be a folder of images" in err
 
 
 def test_one_bad_file_among_many_does_not_stop_the_rest(
