@@ -35,10 +35,10 @@ def test_a_step_is_one_evaluation(content: Image, style: Image, encoder: Encoder
     calls = itertools.count()
 
     class Counting(Encoder):
-        def __call__(self, image, layers):
+        def look(self, image, layers, grams_of):
             if image.requires_grad:
                 next(calls)
-            return super().__call__(image, layers)
+            return super().look(image, layers, grams_of)
 
     result = stylize(content, style, QUICK, encoder=Counting(encoder.weights, precision="fp32"))
     assert len(result.trace) == next(calls) == 8
@@ -197,11 +197,11 @@ def test_a_finer_scale_keeps_the_contents_detail(content: Image, style: Image, e
 
 def broken_in(precision: str) -> type[Encoder]:
     class Broken(Encoder):
-        def __call__(self, image, layers):
-            features = super().__call__(image, layers)
+        def look(self, image, layers, grams_of):
+            found = super().look(image, layers, grams_of)
             if self.precision == precision and image.requires_grad:
-                return {name: f * float("nan") for name, f in features.items()}
-            return features
+                return tuple({name: f * float("nan") for name, f in part.items()} for part in found)
+            return found
 
     return Broken
 
