@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -461,6 +462,7 @@ def test_ctrl_c_writes_nothing_half_and_says_how_to_go_on(files: Files, tmp_path
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # background jobs inherit it ignored
     )
     for _ in range(600):
         if trace.exists() or process.poll() is not None:
