@@ -36,7 +36,7 @@ def test_bf16_reaches_the_fp32_loss_on_tissue(pair: tuple[Image, Image], weights
     totals = {
         p: stylize(*pair, recipe, encoder=Encoder(weights, precision=p)).final.total for p in ("fp32", "bf16")
     }
-    assert totals["bf16"] == pytest.approx(totals["fp32"], rel=0.05)
+    assert totals["bf16"] < 1.05 * totals["fp32"]
 
 
 def test_dark_nuclei_stay_dark_where_they_are(pair: tuple[Image, Image], weights: Weights) -> None:
