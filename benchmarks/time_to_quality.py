@@ -118,8 +118,8 @@ class Watch:
         if step.scale < 1:
             return
         self.full_size_steps += 1
-        # A hint when to look: the loss is that of the picture before the step, in bf16 and unrounded.
         impatient = self.open[-1] < self.needed and self.full_size_steps >= PATIENCE_STEPS
+        # A hint when to look: the loss is that of the picture before the step, in bf16 and unrounded.
         if step.losses.total <= 2 * self.open[-1] or impatient:
             self._check(picture(), time.perf_counter())
         if not self.open or impatient:

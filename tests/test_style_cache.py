@@ -120,6 +120,18 @@ def test_without_a_cache_it_measures_every_time(
     assert measured == [2, 2]
 
 
+def test_a_cache_that_can_only_be_read_is_used(
+    images: list[Image], encoder: Encoder, measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> None:
+        raise PermissionError
+
+    first = measure_style_once(images, RECIPE, encoder)
+    monkeypatch.setattr("chromogen.app.style_cache.os.utime", refuse)
+    assert_same(measure_style_once(images, RECIPE, encoder), first)
+    assert measured == [2]
+
+
 def test_only_the_last_used_are_kept(
     images: list[Image], encoder: Encoder, style_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

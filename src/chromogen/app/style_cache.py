@@ -83,9 +83,10 @@ def _read(
             }
             for scale in scales
         }
-        os.utime(file)
     except (OSError, SafetensorError, KeyError):
         return None
+    with suppress(OSError):  # used last now, where that may be noted
+        os.utime(file)
     return found
 
 
