@@ -40,6 +40,7 @@ from pair import pictures
 from pastiche_objective import artist_of, judged, pair_in, peer_recipe
 
 BLOCK = 10
+WARM_UP = 2
 Pair = tuple[Path, Path]
 Run = Callable[[Pair, int, Path | None], list[float]]
 
@@ -80,7 +81,7 @@ def runs() -> dict[str, Run]:
 
 
 def compare(size_px: int, steps: int, folder: Path) -> dict[str, Any]:
-    """Run all, block by block, and gather the figures; the last block of each goes all the way and is judged."""
+    """Run all, block by block, and gather the figures; the first block of each goes all the way and is judged."""
     pair = pair_in(folder, *pictures(size_px))
     times: dict[str, list[float]] = {name: [] for name in runs()}
     memory: dict[str, float] = {}
@@ -88,12 +89,12 @@ def compare(size_px: int, steps: int, folder: Path) -> dict[str, Any]:
     for name, run in runs().items():
         picture = folder / f"{name.replace(', ', '_').replace(' ', '_')}.png"
         found, memory[name] = apart(run, pair, steps, picture)
-        times[name] += found
+        times[name] += found[WARM_UP:]
         objective[name] = judged(picture, *pair)
     for _ in range(max(1, steps // BLOCK)):
         for name, run in runs().items():
             found, _ = apart(run, pair, BLOCK, None)
-            times[name] += found[2:]
+            times[name] += found[WARM_UP:]
     return {
         "size_px": size_px,
         "steps": steps,
