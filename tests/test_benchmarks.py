@@ -33,18 +33,18 @@ def test_our_words_for_pastiches_objective_are_right(size: tuple[int, int], tmp_
     files = pair(tmp_path, *size)
     content, style = (read_image(file) for file in files)
     write_image(tmp_path / "picture.png", tissue_like(*size, seed=7))
-    judge = Judge(content, style, fast_recipe(size[1], size[0], 20, 100))
+    judge = Judge(content, style)
     theirs = judged(tmp_path / "picture.png", *files)
     assert judge(read_image(tmp_path / "picture.png")) == pytest.approx(theirs, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("size", "scales"), [((500, 500), (0.25, 0.5, 1)), ((200, 900), (0.5, 1)), ((100, 100), (1,))]
+    ("size", "plan"),
+    [((500, 500), {0.25: 12, 0.5: 10, 1.0: 300}), ((200, 900), {0.5: 10, 1.0: 300}), ((100, 100), {1.0: 300})],
 )
-def test_coarse_scales_only_where_there_is_room(size: tuple[int, int], scales: tuple[float, ...]) -> None:
-    recipe = fast_recipe(*size, 20, 300)
-    assert recipe.scales == scales
-    assert recipe.steps == (20,) * (len(scales) - 1) + (300,)
+def test_coarse_scales_only_where_there_is_room(size: tuple[int, int], plan: dict[float, int]) -> None:
+    recipe = fast_recipe(*size, 300)
+    assert dict(zip(recipe.scales, recipe.steps, strict=True)) == plan
 
 
 def test_pairs_of_two_sizes_are_refused(tmp_path: Path) -> None:

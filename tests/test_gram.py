@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm
 
 from chromogen.style import gram
-from chromogen.style.gram import MeanGram
+from chromogen.style.gram import MeanGram, preconditioner
 
 
 def by_autograd(x: torch.Tensor) -> torch.Tensor:
@@ -34,3 +36,39 @@ def test_parts_do_not_change_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = MeanGram.apply(x)
     monkeypatch.setattr(gram, "POSITIONS_PER_PART", 32)
     assert torch.allclose(MeanGram.apply(x), whole, atol=1e-6)
+
+
+def gram_of(rank: int, channels: int = 6, seed: int = 0) -> torch.Tensor:
+    x = torch.rand(rank, channels, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (x.T @ x / rank)[None].float()
+
+
+def bures(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared Wasserstein distance of two centred normal distributions, by SciPy."""
+    return float(np.trace(a + b - 2 * np.real(sqrtm(a @ b))))
+
+
+def test_the_preconditioner_is_half_the_curvature_of_the_wasserstein_distance() -> None:
+    """Along a small difference D the distance is <D, P D> / (4 s), where s scales P to the strongest variance."""
+    gram = gram_of(rank=50)
+    a = gram[0].double().numpy()
+    added = 3.0 * np.trace(a) / len(a)
+    scale = (a**2).sum() / np.trace(a) + added
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        d = rng.normal(size=a.shape) * 1e-3
+        d = d + d.T
+        p_d = preconditioner(gram)(torch.from_numpy(d).float()[None])[0].double().numpy()
+        damped = a + added * np.eye(len(a))
+        assert (d * p_d).sum() / (4 * scale) == pytest.approx(bures(damped + d, damped), rel=0.02)
+
+
+def test_heavy_damping_changes_nothing() -> None:
+    gradient = torch.rand(1, 6, 6)
+    assert torch.allclose(preconditioner(gram_of(50), damping=1e6)(gradient), gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("gram", [torch.zeros(1, 6, 6), gram_of(rank=1), torch.full((1, 6, 6), 1e9)])
+def test_a_style_without_variance_does_not_break_it(gram: torch.Tensor) -> None:
+    found = preconditioner(gram)(torch.rand(1, 6, 6))
+    assert found.isfinite().all()

@@ -265,3 +265,26 @@ def test_an_encoder_is_made_where_none_is_given(
 ) -> None:
     monkeypatch.setattr(module, "Encoder", lambda: encoder)
     assert stylize(content, style, replace(QUICK, steps=(1,))).precision == "fp32"
+
+
+def test_preconditioning_changes_the_way_and_not_the_losses(
+    content: Image, style: Image, encoder: Encoder
+) -> None:
+    """A step's losses are those of the picture before it: equal at the start, and apart when a step was taken."""
+    plain, other = (
+        stylize(content, style, replace(QUICK, preconditioned_steps=n), encoder=encoder).trace for n in (0, 4)
+    )
+    assert other[0].losses == plain[0].losses
+    assert other[4].losses != plain[4].losses
+
+
+def test_preconditioned_steps_come_first_and_reach_the_style_sooner(
+    content: Image, style: Image, encoder: Encoder
+) -> None:
+    recipe = replace(QUICK, objective=(style_term(layers=("relu1_1", "relu2_1")),), steps=(15,))
+    few, all_of_them, none = (
+        stylize(content, style, replace(recipe, preconditioned_steps=n), encoder=encoder) for n in (3, 15, 0)
+    )
+    assert few.trace[2].losses == all_of_them.trace[2].losses
+    assert few.image.tobytes() != all_of_them.image.tobytes()
+    assert all_of_them.final.total < none.final.total

@@ -196,6 +196,13 @@ def stylize(
             + from_preset(lambda recipe: recipe.plateau)
         ),
     ] = None,
+    preconditioned_steps: Annotated[
+        int | None,
+        Search(
+            help="At so many first steps of a scale, divide the style's gradient by its variances: half of the steps "
+            "where style outweighs content by far. " + from_preset(lambda recipe: recipe.preconditioned_steps)
+        ),
+    ] = None,
     optimizer: Annotated[
         str | None, Search(help=f"lbfgs or adam. {from_preset(lambda recipe: recipe.optimizer)}")
     ] = None,
@@ -244,6 +251,7 @@ def stylize(
             "steps": _parsed(steps, partial(numbers, "steps", kind=int)),
             "scales": _parsed(scales, partial(numbers, "scales", kind=float)),
             "plateau": plateau,
+            "preconditioned_steps": preconditioned_steps,
             "optimizer": optimizer,
             "seed": seed,
         },

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -27,6 +28,7 @@ from chromogen.errors import expected
 from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.style.encoder import Encoder
+from chromogen.style.gram import preconditioner
 from chromogen.style.layers import smallest_side_px
 from chromogen.style.objective import (
     References,
@@ -237,13 +239,15 @@ def _optimize(
 ) -> Tensor:
     # torch's L-BFGS needs a contiguous parameter; the encoder converts to channels-last inside.
     parameter = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-    optimizer = OPTIMIZERS[recipe.optimizer](parameter)
+    optimizer = OPTIMIZERS[recipe.optimizer](parameter, recipe.history)
+    preconditioners = _preconditioners(references, recipe) if recipe.preconditioned_steps else {}
     totals: list[float] = []
     latest: list[Losses] = []
 
     def closure() -> float:
         optimizer.zero_grad()
-        loss, values = _values(parameter, references, recipe, encoder)
+        used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
+        loss, values = _values(parameter, references, recipe, encoder, used)
         loss.backward()
         latest[:] = [_losses(recipe, loss, values)]
         return latest[0].total
@@ -261,10 +265,28 @@ def _optimize(
     return parameter.detach()
 
 
+Preconditioners: TypeAlias = Mapping[str, Callable[[Tensor], Tensor]]  # by layer
+
+
+def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:
+    """Of every Gram matrix that is compared with the style's."""
+    compared = [term for term in recipe.objective if (term.statistic, term.reference) == ("gram", "style")]
+    return {
+        layer: preconditioner(references[term.name, layer].measured) for term in compared for layer in term.layers
+    }
+
+
 def _values(
-    picture: Tensor, references: References, recipe: Recipe, encoder: Encoder
+    picture: Tensor,
+    references: References,
+    recipe: Recipe,
+    encoder: Encoder,
+    preconditioners: Preconditioners = MappingProxyType({}),
 ) -> tuple[Tensor, dict[str, Tensor]]:
+    """The total and the terms' values; preconditioners change the gradient alone."""
     measured = look(encoder, picture, recipe.objective, recipe.loss_scale)
+    for layer, precondition in preconditioners.items():
+        measured["gram", layer].register_hook(precondition)
     values = term_values(recipe.objective, measured, references, recipe.loss_scale)
     return total(recipe.objective, values), values
 
@@ -273,19 +295,16 @@ def _losses(recipe: Recipe, loss: Tensor, values: dict[str, Tensor]) -> Losses:
     return Losses(loss.item(), {term.name: values[term.name].item() for term in recipe.objective})
 
 
-def _lbfgs(parameter: Tensor) -> torch.optim.Optimizer:
-    """L-BFGS of one evaluation a step, no line search; the history goes on from step to step.
-
-    A longer history than 10 gains a tenth in long runs, and ends short ones at a higher loss.
-    """
-    return torch.optim.LBFGS([parameter], max_iter=1, history_size=10, tolerance_grad=0, tolerance_change=0)
+def _lbfgs(parameter: Tensor, history: int) -> torch.optim.Optimizer:
+    """L-BFGS of one evaluation a step, no line search; the history goes on from step to step."""
+    return torch.optim.LBFGS([parameter], max_iter=1, history_size=history, tolerance_grad=0, tolerance_change=0)
 
 
-def _adam(parameter: Tensor) -> torch.optim.Optimizer:
+def _adam(parameter: Tensor, history: int) -> torch.optim.Optimizer:
     return torch.optim.Adam([parameter], lr=0.02, betas=(0.9, 0.99))
 
 
-OPTIMIZERS: dict[str, Callable[[Tensor], torch.optim.Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
+OPTIMIZERS: dict[str, Callable[[Tensor, int], torch.optim.Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
 
 
 def _has_settled(totals: Sequence[float], plateau: float) -> bool:
