@@ -21,12 +21,14 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | {"image"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "stains"},
+    "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
     "app": BASE | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style"},
 }
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],
-    "stains": ["color_transfer", "tissue"],
+    "stains": ["color_transfer", "deconvolution", "nuclei", "tissue"],
     "style": ["layers", "gram", "trunk", "encoder", "statistics", "losses", "objective", "recipes", "stylize"],
+    "evaluation": ["sums", "tile", "tissue_kept", "agreement", "style_distance", "metrics"],
     "app": ["listeners", "style_cache", "jobs", "options", "demo_slide", "demo", "cli"],
 }
 BANNED = {"utils", "helpers", "common", "misc"}

@@ -199,7 +199,7 @@ def stylize(
     preconditioned_steps: Annotated[
         int | None,
         Search(
-            help="At so many first steps of a scale, divide the style's gradient by its variances: half of the steps "
+            help="First steps of a scale that divide the style's gradient by its variances: half of the steps do "
             "where style outweighs content by far. " + from_preset(lambda recipe: recipe.preconditioned_steps)
         ),
     ] = None,

@@ -1,0 +1,1 @@
+"""How good a virtual stain is: metrics, and reports of them."""

@@ -1,0 +1,163 @@
+"""Does the prediction agree with a real IHC of the same tissue, pixel by pixel and in how much is brown?"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.evaluation.sums import UndefinedError, add_overlap, add_pairs, add_values, ratio
+from chromogen.evaluation.tile import Tile, blur
+from chromogen.image import Image, to_tensor
+from chromogen.stains.deconvolution import optical_density_od10
+
+Array: TypeAlias = NDArray[np.float64]
+
+# QuPath's defaults for weak, moderate and strong DAB, base-10 densities.
+THRESHOLDS_OD10 = (0.2, 0.4, 0.6)
+SSIM_WINDOW_PX = 11
+MS_SSIM_LEAST_PX = 161
+
+
+def add_squared_error(sums: Array, tile: Tile) -> Array:
+    """Squared differences of 8-bit values, and how many."""
+    difference = tile.core(tile.prediction).astype(np.float64) - tile.core(_real(tile))
+    return add_values(sums, difference**2)
+
+
+def psnr(sums: Array) -> float:
+    """Peak signal-to-noise ratio 10 log10(255^2 / mean squared error) in dB; undefined for equal pictures."""
+    error = ratio(sums, "no pixels to compare")
+    if error == 0:
+        raise UndefinedError("the pictures are equal: the ratio is infinite")
+    return float(10 * np.log10(255**2 / error))
+
+
+def add_ssim(sums: Array, tile: Tile) -> Array:
+    """Local structural similarities, and how many (Wang et al. 2004: Gaussian window of 11 px, sigma 1.5)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    ours, real = to_tensor(tile.prediction), to_tensor(_real(tile))
+    if min(ours.shape[2:]) < SSIM_WINDOW_PX:
+        raise UndefinedError(f"smaller than {SSIM_WINDOW_PX} px")
+    _, local = structural_similarity_index_measure(ours, real, data_range=1.0, return_full_image=True)
+    return add_values(sums, tile.core(local[0].mean(0).numpy()))
+
+
+def add_ms_ssim(sums: Array, tile: Tile) -> Array:
+    """Multi-scale structural similarity (Wang et al. 2003, five scales) of the tile, weighted by its pixels."""
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    ours, real = (to_tensor(np.ascontiguousarray(tile.core(image))) for image in (tile.prediction, _real(tile)))
+    if min(ours.shape[2:]) < MS_SSIM_LEAST_PX:
+        raise UndefinedError(f"smaller than {MS_SSIM_LEAST_PX} px")
+    pixels = ours[0, 0].numel()
+    value = multiscale_structural_similarity_index_measure(ours, real, data_range=1.0, normalize="relu").item()
+    return np.asarray(sums + np.array([value * pixels, pixels]))
+
+
+NO_DAB: Array = np.zeros((2, 3 + len(THRESHOLDS_OD10)))
+
+
+def add_dab(sums: Array, tile: Tile) -> Array:
+    """Of prediction and real IHC, over their own tissue: pixels, DAB, DAB where positive, positives."""
+    sides = ((tile.prediction, tile.prediction_od10), (_real(tile), tile.real_od10))
+    return sums + np.stack([_dab_of(tile, image, od) for image, od in sides])
+
+
+def add_predicted_dab(sums: Array, tile: Tile) -> Array:
+    """The same without a real IHC: its row stays empty."""
+    return sums + np.stack([_dab_of(tile, tile.prediction, tile.prediction_od10), np.zeros(sums.shape[1])])
+
+
+def _dab_of(tile: Tile, image: Image, concentrations_od10: Array) -> Array:
+    tissue = tile.core(tile.tissue_of(image))
+    dab = np.maximum(tile.core(concentrations_od10)[..., 1][tissue], 0)
+    positive = [np.count_nonzero(dab > threshold) for threshold in THRESHOLDS_OD10]
+    return np.array([dab.size, dab.sum(), dab[dab > THRESHOLDS_OD10[0]].sum(), *positive], np.float64)
+
+
+def dab_od10(row: Array) -> float:
+    """Mean base-10 optical density of DAB over tissue: integrated density (IOD) by tissue area."""
+    return ratio(row[[1, 0]], "no tissue")
+
+
+def miod(row: Array) -> float:
+    """Mean base-10 optical density of DAB over the positive area alone (above the first threshold)."""
+    return ratio(row[[2, 3]], f"no DAB above {THRESHOLDS_OD10[0]}")
+
+
+def positive_percent(row: Array, level: int = 0) -> float:
+    """Percent of the tissue's area with more DAB than the threshold of this level, 0 to 100."""
+    return 100 * ratio(row[[3 + level, 0]], "no tissue")
+
+
+def pixel_h_score(row: Array) -> float:
+    """H-score of pixels, not of cells: percent weak + 2 percent moderate + 3 percent strong, 0 to 300.
+
+    McCarty et al. (1985) count cells. Percents above the three thresholds add up to the same sum.
+    """
+    return float(sum(positive_percent(row, level) for level in range(len(THRESHOLDS_OD10))))
+
+
+def add_dab_pairs(sums: Array, tile: Tile, blur_um: float) -> Array:
+    """Pairs of DAB in prediction and real IHC, both blurred, where either has tissue."""
+    maps = [tile.prediction_od10[..., 1], tile.real_od10[..., 1]]
+    if blur_um:
+        maps = [blur(dab, tile.px(blur_um)) for dab in maps]
+    either = tile.core(tile.tissue_of(tile.prediction) | tile.tissue_of(_real(tile)))
+    return add_pairs(sums, *(tile.core(dab)[either] for dab in maps))
+
+
+def add_dab_overlap(sums: Array, tile: Tile) -> Array:
+    """Overlap of the areas with more DAB than the first threshold."""
+    masks = [tile.core(od)[..., 1] > THRESHOLDS_OD10[0] for od in (tile.prediction_od10, tile.real_od10)]
+    return add_overlap(sums, *masks)
+
+
+def _real(tile: Tile) -> Image:
+    if tile.real is None:
+        raise UndefinedError("no real IHC to compare with")
+    return tile.real
+
+
+def best_shift(prediction: Image, real: Image, radius_px: int) -> tuple[int, int]:
+    """The shift (x, y) in px, at most `radius_px` long, of the real IHC that fits the prediction best.
+
+    Fit is Pearson's correlation of their mean optical density where they overlap, whatever the stain, so that a
+    shift is not chosen by the brown it is to judge. Neighbouring sections are 10 to 50 px off. All shifts at once
+    by Fourier transform (Padfield 2012, with whole rectangles as masks).
+    """
+    a, b = (optical_density_od10(image).mean(axis=2) for image in (prediction, real))
+    radius = min(radius_px, min(a.shape) // 2)
+    offsets = np.arange(-radius, radius + 1)
+    fit = _correlations(a, b)[np.ix_(offsets, offsets)]
+    fit[np.hypot(offsets[:, None], offsets) > radius_px] = -np.inf
+    y, x = np.unravel_index(np.argmax(fit), fit.shape)
+    return int(offsets[x]), int(offsets[y])
+
+
+def _correlations(a: Array, b: Array) -> Array:
+    """Pearson's correlation of a(p) and b(p - shift) over their overlap, at [y, x] of the shift, wrapped."""
+    shape = [2 * side for side in a.shape]
+    inside = np.ones_like(a)
+    a, b = a - a.mean(), b - b.mean()
+
+    def summed(left: Array, right: Array) -> Array:
+        product = np.fft.rfft2(left, shape) * np.conj(np.fft.rfft2(right, shape))
+        return np.asarray(np.fft.irfft2(product, shape))
+
+    n = np.maximum(np.rint(summed(inside, inside)), 1)
+    of_a, of_b = summed(a, inside), summed(inside, b)
+    variances = (summed(a**2, inside) / n - (of_a / n) ** 2) * (summed(inside, b**2) / n - (of_b / n) ** 2)
+    covariance = summed(a, b) / n - of_a * of_b / n**2
+    return np.asarray(np.where(variances > 1e-12, covariance / np.sqrt(np.maximum(variances, 1e-12)), -1))
+
+
+def overlapping(prediction: Image, real: Image, shift: tuple[int, int]) -> tuple[Image, Image]:
+    """The parts of both that cover each other once the real IHC is moved by (x, y) px."""
+    (x, y), (height, width) = shift, prediction.shape[:2]
+    rows, columns = slice(max(y, 0), height + min(y, 0)), slice(max(x, 0), width + min(x, 0))
+    rows_real, columns_real = slice(max(-y, 0), height - max(y, 0)), slice(max(-x, 0), width - max(x, 0))
+    return prediction[rows, columns], real[rows_real, columns_real]

@@ -1,0 +1,108 @@
+"""What a metric is shown: pictures of one place, and what is seen in them, each measured once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from chromogen.errors import expected
+from chromogen.image import Image
+from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
+from chromogen.stains.nuclei import nuclei_mask
+
+Array: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+SUPPOSED_MPP = 0.5  # where a pixel's size is not known
+TISSUE_SMOOTHING_UM = 2.0
+GLASS_LEVEL = 225  # of the darkest channel, smoothed: tissue is below
+blur = partial(ndimage.gaussian_filter, truncate=3.0)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A prediction, and as far as there are any the H&E it came from and a real IHC, uint8 (H, W, 3), of one size.
+
+    `mpp` is the size of a pixel in um; where it is not known, lengths are taken at `SUPPOSED_MPP`. `location` is
+    the place (x, y) of the first pixel that counts, in its image, and `halo` (left, top, right, bottom) what was
+    read around for context and does not count, in px. Raises ValueError for pictures of different sizes.
+    """
+
+    prediction: Image
+    he: Image | None = None
+    real: Image | None = None
+    mpp: float | None = None
+    location: tuple[int, int] = (0, 0)
+    halo: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def __post_init__(self) -> None:
+        for name, other in (("he", self.he), ("real", self.real)):
+            if other is not None and other.shape != self.prediction.shape:
+                sizes = [f"{image.shape[1]} x {image.shape[0]} px" for image in (self.prediction, other)]
+                raise expected(name, f"as large as the prediction, {sizes[0]}", sizes[1], "resample one of them")
+
+    def px(self, length_um: float) -> float:
+        """A length in pixels."""
+        return length_um / (self.mpp or SUPPOSED_MPP)
+
+    def core(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Of an array (H, W, ...) the part that counts."""
+        left, top, right, bottom = self.halo
+        height, width = pixels.shape[:2]
+        return pixels[top : height - bottom, left : width - right]
+
+    def tissue_of(self, image: Image) -> Mask:
+        """Where an image of this tile shows no bare glass."""
+        darkest = image.min(axis=2).astype(np.float32)
+        return np.asarray(blur(darkest, self.px(TISSUE_SMOOTHING_UM)) < GLASS_LEVEL)
+
+    @cached_property
+    def tissue(self) -> Mask:
+        """Where there is tissue: in the H&E if there is one, else in the prediction."""
+        return self.tissue_of(self.prediction if self.he is None else self.he)
+
+    @cached_property
+    def prediction_od10(self) -> Array:
+        """Concentrations in the prediction, H-DAB vectors: hematoxylin, DAB, and what is neither."""
+        return separate_stains_od10(self.prediction, H_DAB)
+
+    @cached_property
+    def real_od10(self) -> Array:
+        """Concentrations in the real IHC, H-DAB vectors."""
+        return separate_stains_od10(_there(self.real, "real"), H_DAB)
+
+    @cached_property
+    def he_od10(self) -> Array:
+        """Concentrations in the H&E, H&E vectors: hematoxylin, eosin, and what is neither."""
+        return separate_stains_od10(_there(self.he, "he"), H_E)
+
+    @cached_property
+    def he_density_od10(self) -> Array:
+        """Optical densities of red, green and blue in the H&E."""
+        return optical_density_od10(_there(self.he, "he"))
+
+    @cached_property
+    def he_nuclei(self) -> Mask:
+        """Nuclei in the H&E, by its haematoxylin."""
+        return nuclei_mask(self.he_od10[..., 0], self.mpp or SUPPOSED_MPP)
+
+    @cached_property
+    def prediction_nuclei(self) -> Mask:
+        """Nuclei in the prediction, by its haematoxylin alone."""
+        return nuclei_mask(self.prediction_od10[..., 0], self.mpp or SUPPOSED_MPP)
+
+    @cached_property
+    def prediction_stained_nuclei(self) -> Mask:
+        """Nuclei in the prediction by haematoxylin and DAB together: for nuclear markers."""
+        return nuclei_mask(self.prediction_od10[..., :2].sum(axis=2), self.mpp or SUPPOSED_MPP)
+
+
+def _there(image: Image | None, name: str) -> Image:
+    if image is None:
+        raise expected(name, "given for this metric", "none")
+    return image

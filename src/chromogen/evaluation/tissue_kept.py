@@ -1,0 +1,161 @@
+"""Is the tissue where it was? The prediction against the H&E it came from, as updates that stream over tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.evaluation.sums import UndefinedError, add_overlap, add_pairs, add_values
+from chromogen.evaluation.tile import SUPPOSED_MPP, Tile, blur
+from chromogen.stains.nuclei import count_nuclei
+
+Array: TypeAlias = NDArray[np.float64]
+
+HEMATOXYLIN_SMOOTHING_UM = 0.75
+
+
+def add_hematoxylin(sums: Array, tile: Tile) -> Array:
+    """Pairs of blurred haematoxylin, over tissue: in the H&E (H&E vectors) and the prediction (H-DAB vectors)."""
+    sigma = tile.px(HEMATOXYLIN_SMOOTHING_UM)
+    before, after = (blur(od[..., 0], sigma) for od in (tile.he_od10, tile.prediction_od10))
+    tissue = tile.core(tile.tissue)
+    return add_pairs(sums, tile.core(before)[tissue], tile.core(after)[tissue])
+
+
+def add_nuclei_overlap(sums: Array, tile: Tile) -> Array:
+    """Overlap of the nuclei of H&E and prediction, by haematoxylin."""
+    return add_overlap(sums, tile.core(tile.he_nuclei), tile.core(tile.prediction_nuclei))
+
+
+def add_stained_nuclei_overlap(sums: Array, tile: Tile) -> Array:
+    """The same where brown nuclei count: by haematoxylin and DAB together in the prediction."""
+    return add_overlap(sums, tile.core(tile.he_nuclei), tile.core(tile.prediction_stained_nuclei))
+
+
+def add_nuclei_counts(sums: Array, tile: Tile) -> Array:
+    """How many nuclei the prediction and the H&E have; one cut by a tile's border counts in both tiles."""
+    mpp = tile.mpp or SUPPOSED_MPP
+    masks = (tile.prediction_nuclei, tile.he_nuclei)
+    return np.asarray(np.add(sums, [count_nuclei(tile.core(mask), mpp) for mask in masks]))
+
+
+def add_glass(sums: Array, tile: Tile) -> Array:
+    """Lightness 0 to 1 of the prediction where the H&E shows bare glass: its darkest channel over 255."""
+    glass = ~tile.core(tile.tissue)
+    return add_values(sums, tile.core(tile.prediction).min(axis=2)[glass] / 255)
+
+
+def add_foreign_color(sums: Array, tile: Tile) -> Array:
+    """Squares of the density outside the plane of haematoxylin and DAB, and of all density, over tissue."""
+    od = tile.core(tile.prediction_od10)[tile.core(tile.tissue)]
+    outside, inside = od[:, 2], od[:, :2]
+    return np.asarray(np.add(sums, [(outside**2).sum(), (outside**2).sum() + (inside**2).sum()]))
+
+
+# Is the DAB a function of the tissue? See `determined`.
+DENSITY_SIGMAS_UM = (0.5, 1.0, 2.0, 4.0, 8.0)
+SPREAD_SIGMAS_UM = (1.0, 2.0, 4.0)
+DAB_SMOOTHING_UM = 0.75
+SQUARE_UM = 24.0
+SAMPLED_EVERY_PX = 3
+LEAST_SAMPLES = 400
+RIDGE = 1.0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Every third pixel of the tissue, both ways: features of the H&E, DAB there, and whether in dark squares."""
+
+    features: tuple[Array, ...] = ()
+    dab: tuple[Array, ...] = ()
+    dark: tuple[NDArray[np.bool_], ...] = ()
+
+
+def add_samples(samples: Samples, tile: Tile) -> Samples:
+    """Samples of a tile added; the state grows by 75 bytes a pixel of tissue, all others do not grow."""
+    picked = _picked(tile)
+    dab = blur(tile.prediction_od10[..., 1], tile.px(DAB_SMOOTHING_UM))
+    return Samples(
+        (*samples.features, np.stack([f[picked] for f in _features(tile)], axis=1).astype(np.float32)),
+        (*samples.dab, dab[picked]),
+        (*samples.dark, _dark_squares(tile)[picked]),
+    )
+
+
+def determined(samples: Samples) -> float:
+    """How much of the DAB's variance the H&E determines: cross-validated R2, from below 0 (nothing) to 1.
+
+    A ridge regression on features of the H&E around a pixel, linear, squared and in pairs, learns on the dark
+    squares of a chessboard and predicts the light ones, and the other way round. A stain that follows the
+    tissue is predictable; one that falls where texture synthesis lets it fall is not. A DAB that is everywhere or
+    nowhere is predictable too: read it beside the DAB's area. Ours (2026); no source.
+    """
+    if sum(len(d) for d in samples.dab) < LEAST_SAMPLES:
+        raise UndefinedError(f"fewer than {LEAST_SAMPLES} sampled pixels of tissue")
+    features, dab = np.concatenate(samples.features), np.concatenate(samples.dab)
+    dark = np.concatenate(samples.dark)
+    low, high = np.percentile(dab, [1, 99])
+    if high - low < 1e-3:
+        raise UndefinedError("the DAB does not vary")
+    x, y = _quadratic(_standardized(features.astype(np.float64))), dab.clip(low, high)
+    error = squares = 0.0
+    for learn, test in ((dark, ~dark), (~dark, dark)):
+        if min(learn.sum(), test.sum()) < LEAST_SAMPLES / 4:
+            raise UndefinedError("the tissue is too small for a chessboard")
+        predicted = (x[test] @ _ridge(x[learn], y[learn])).clip(low, high)
+        error += ((y[test] - predicted) ** 2).sum()
+        squares += ((y[test] - y[learn].mean()) ** 2).sum()
+    return float(1 - error / squares)
+
+
+def _picked(tile: Tile) -> NDArray[np.bool_]:
+    """Of the whole tile, which pixels are samples: tissue, in the core, on the image's own grid."""
+    counted = np.zeros(tile.tissue.shape, bool)
+    tile.core(counted)[...] = True
+    rows, columns = _positions(tile)
+    return np.asarray(
+        tile.tissue & counted & (rows % SAMPLED_EVERY_PX == 0)[:, None] & (columns % SAMPLED_EVERY_PX == 0)
+    )
+
+
+def _dark_squares(tile: Tile) -> NDArray[np.bool_]:
+    rows, columns = (np.floor(p / tile.px(SQUARE_UM)).astype(int) for p in _positions(tile))
+    return np.asarray((rows[:, None] + columns) % 2 == 0)
+
+
+def _positions(tile: Tile) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Row and column numbers in the whole image."""
+    (x, y), (left, top, _, _) = tile.location, tile.halo
+    height, width = tile.tissue.shape
+    return y - top + np.arange(height), x - left + np.arange(width)
+
+
+def _features(tile: Tile) -> list[NDArray[Any]]:
+    density = tile.he_density_od10
+    gray = density.mean(axis=2)
+    blurred = [blur(density[..., c], tile.px(s)) for c in range(3) for s in DENSITY_SIGMAS_UM]
+    spreads = [
+        np.sqrt(np.maximum(blur(gray**2, s) - blur(gray, s) ** 2, 0)) for s in map(tile.px, SPREAD_SIGMAS_UM)
+    ]
+    return blurred + spreads
+
+
+def _standardized(x: Array) -> Array:
+    return np.asarray(((x - x.mean(axis=0)) / (x.std(axis=0) + 1e-9)).clip(-3, 3))
+
+
+def _quadratic(x: Array) -> Array:
+    """One, every feature, and every product of two."""
+    pairs = [x[:, i] * x[:, j] for i, j in combinations_with_replacement(range(x.shape[1]), 2)]
+    return np.column_stack([np.ones(len(x)), x, *pairs])
+
+
+def _ridge(x: Array, y: Array) -> Array:
+    """Weights of a ridge regression (Hoerl & Kennard 1970) that leaves the constant free."""
+    penalty = RIDGE * np.eye(x.shape[1])
+    penalty[0, 0] = 0
+    return np.asarray(np.linalg.solve(x.T @ x + penalty, x.T @ y))

@@ -1,0 +1,66 @@
+"""Stain separation: light through stain obeys Beer-Lambert, so optical densities add up and can be taken apart."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.errors import expected
+from chromogen.image import Image
+
+Array: TypeAlias = NDArray[np.float64]
+
+# QuPath's defaults for H&E and H-DAB: absorption of red, green and blue light.
+HEMATOXYLIN = (0.65111, 0.70119, 0.29049)
+EOSIN = (0.2159, 0.8012, 0.5581)
+DAB = (0.26917, 0.56824, 0.77759)
+
+
+def stain_matrix(first: tuple[float, float, float], second: tuple[float, float, float]) -> Array:
+    """Rows: two unit stain vectors (red, green, blue) and, for what is neither, their unit cross product.
+
+    Raises ValueError for vectors that point the same way.
+    """
+    a, b = (np.asarray(v, np.float64) / np.linalg.norm(v) for v in (first, second))
+    cross = np.cross(a, b)
+    if np.linalg.norm(cross) < 1e-3:
+        raise expected("second", "a stain of another colour than the first", second)
+    return np.stack([a, b, cross / np.linalg.norm(cross)])
+
+
+H_E = stain_matrix(HEMATOXYLIN, EOSIN)
+H_DAB = stain_matrix(HEMATOXYLIN, DAB)
+
+
+def optical_density(image: Image) -> Array:
+    """Natural optical density -ln((I + 1) / 256) of uint8 (..., 3): 0 for white, 5.5 for black."""
+    return np.asarray(-np.log((image + 1.0) / 256))
+
+
+def optical_density_od10(image: Image) -> Array:
+    """The same with base 10, as densities are shown and thresholded: 0 for white, 2.4 for black."""
+    return np.asarray(optical_density(image) / np.log(10))
+
+
+def separate_stains(image: Image, matrix: NDArray[Any] = H_DAB) -> Array:
+    """Concentrations (..., 3) of uint8 (..., 3): optical density = concentrations @ matrix, natural logarithm.
+
+    Ruifrok & Johnston (2001). Noise and foreign colours make some negative; nothing is clipped.
+
+    >>> separate_stains(combine_stains(np.array([[[1.0, 0.5, 0.0]]]))).round(1).tolist()
+    [[[1.0, 0.5, 0.0]]]
+    """
+    return np.asarray(optical_density(image) @ np.linalg.inv(matrix))
+
+
+def separate_stains_od10(image: Image, matrix: NDArray[Any] = H_DAB) -> Array:
+    """The same in optical densities with base 10."""
+    return np.asarray(separate_stains(image, matrix) / np.log(10))
+
+
+def combine_stains(concentrations: NDArray[Any], matrix: NDArray[Any] = H_DAB) -> Image:
+    """The picture, uint8 (..., 3), of concentrations (..., 3): the way back from `separate_stains`."""
+    intensity = 256 * np.exp(-(concentrations @ matrix)) - 1
+    return np.asarray(np.rint(intensity.clip(0, 255)), np.uint8)

@@ -1,0 +1,127 @@
+"""One battery over all metrics: they stream, they never give NaN, and they say why there is no value."""
+
+import math
+
+import numpy as np
+import pytest
+from skimage.data import immunohistochemistry
+
+from chromogen.evaluation.metrics import (
+    PREDICTED_DAB,
+    REAL_MEASURES,
+    TISSUE_MEASURES,
+    Measure,
+    score,
+    style_measures,
+)
+from chromogen.evaluation.tile import Tile
+from chromogen.image import Image
+from chromogen.style.encoder import Encoder
+
+SIDE = 256
+IMAGE = np.asarray(immunohistochemistry())
+PREDICTION, HE, REAL = (
+    np.ascontiguousarray(IMAGE[y : y + SIDE, x : x + SIDE]) for y, x in ((0, 0), (9, 4), (150, 200))
+)
+HALO = 96
+
+
+@pytest.fixture(scope="module")
+def measures(encoder: Encoder) -> tuple[Measure, ...]:
+    return (*style_measures(encoder), *TISSUE_MEASURES, PREDICTED_DAB, *REAL_MEASURES)
+
+
+def tiles(core: int) -> list[Tile]:
+    """The pictures in cores of a size, each with a halo but at the border."""
+    found = []
+    for y in range(0, SIDE, core):
+        for x in range(0, SIDE, core):
+            before = [min(HALO, at) for at in (x, y)]
+            after = [min(HALO, SIDE - at - core) for at in (x, y)]
+            rows = slice(y - before[1], y + core + after[1])
+            columns = slice(x - before[0], x + core + after[0])
+            cut = [np.ascontiguousarray(image[rows, columns]) for image in (PREDICTION, HE, REAL)]
+            found.append(Tile(*cut, location=(x, y), halo=(*before, *after)))
+    return found
+
+
+EXACT = 1e-6
+# Nuclei at the border of a core count in two, thresholds and similarities of tiles are their own.
+CLOSE = {
+    "nuclei_dice": 0.1,
+    "stained_nuclei_dice": 0.1,
+    "nuclei_count_ratio": 0.15,
+    "ms_ssim": 0.1,
+    "hematoxylin_r": 1e-4,
+    "dab_pearson_32um": 0.02,
+}
+
+
+def test_tiles_add_up_to_the_whole(measures: tuple[Measure, ...]) -> None:
+    whole = score(measures, [Tile(PREDICTION, HE, REAL)])
+    parts = score([m for m in measures if "ms_ssim" not in {v.name for v in m.values}], tiles(SIDE // 2))
+    for name, value in parts.items():
+        wanted = whole[name]
+        if name == "background_whiteness":
+            assert value == wanted == "no pixels to measure", "there is no glass"
+            continue
+        tolerance = CLOSE.get(name, 0.02 if name.startswith("gram") or name == "style_error" else 1e-4)
+        assert value == pytest.approx(wanted, rel=tolerance, abs=EXACT), name
+
+
+WHITE, BLACK = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64, 3), np.uint8)
+GREY, PIXEL = np.full((64, 64, 3), 128, np.uint8), np.full((1, 1, 3), 90, np.uint8)
+PIECE = np.ascontiguousarray(HE[:64, :64])
+LINE = np.ascontiguousarray(HE[:1])
+ODD = [
+    (WHITE, WHITE, WHITE),
+    (BLACK, BLACK, BLACK),
+    (GREY, PIECE, GREY),
+    (PIECE, WHITE, WHITE),
+    (WHITE, PIECE, PIECE),
+    (PIXEL, PIXEL, PIXEL),
+    (LINE, LINE, LINE),
+    (PIECE, None, PIECE),
+    (PIECE, PIECE, None),
+    (PIECE, None, None),
+]
+
+
+@pytest.mark.parametrize("pictures", ODD, ids=range(len(ODD)))
+def test_no_picture_gives_nan(
+    measures: tuple[Measure, ...], pictures: tuple[Image, Image | None, Image | None]
+) -> None:
+    found = score(measures, [Tile(*pictures)])
+    for name, value in found.items():
+        assert (isinstance(value, float) and math.isfinite(value)) or (isinstance(value, str) and value), name
+
+
+def test_a_missing_picture_is_named(measures: tuple[Measure, ...]) -> None:
+    found = score(measures, [Tile(PIECE)])
+    assert found["hematoxylin_r"] == "no he image"
+    assert found["psnr"] == "no real image"
+    assert found["dab_profile"] == "no he and no real image"
+    assert isinstance(found["predicted_dab_od10"], float)
+
+
+def test_names_are_their_own_and_all_is_said(measures: tuple[Measure, ...]) -> None:
+    values = [value for measure in measures for value in measure.values]
+    assert len({value.name for value in values}) == len(values)
+    for value in values:
+        assert value.better in {"higher", "lower", "nearer 1", "neither"}
+        assert value.says
+        assert value.extent
+
+
+def test_the_real_thing_scores_best(encoder: Encoder) -> None:
+    measures = (*style_measures(encoder), *REAL_MEASURES)
+    same, other = (score(measures, [Tile(picture, REAL, REAL)]) for picture in (REAL, PREDICTION))
+    assert same.pop("psnr") == "the pictures are equal: the ratio is infinite"
+    better = {value.name: value.better for measure in measures for value in measure.values if value.name in same}
+    for name, which in better.items():
+        if which == "higher":
+            assert same[name] == pytest.approx(1, abs=1e-5)
+            assert other[name] < 1, name
+        if which == "lower":
+            assert same[name] == pytest.approx(0, abs=1e-5)
+            assert other[name] > 0, name

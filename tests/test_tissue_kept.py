@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from chromogen.evaluation import tissue_kept
+from chromogen.evaluation.sums import NO_OVERLAP, NO_PAIRS, NOTHING, UndefinedError, dice, mean, pearson
+from chromogen.evaluation.tile import Tile
+from chromogen.image import Image
+from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
+
+SIDE = 160
+
+
+def smooth(seed: int, sigma: float, side: int = SIDE) -> np.ndarray:
+    """A random field from 0 to 1."""
+    field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(side, side)), sigma)
+    return (field - field.min()) / np.ptp(field)
+
+
+def rendered(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> Image:
+    return combine_stains(np.stack([first, second, np.zeros_like(first)], axis=2), matrix)
+
+
+HEMATOXYLIN, EOSIN, ELSEWHERE = smooth(1, 3), smooth(2, 6), smooth(3, 6)
+HE = rendered(HEMATOXYLIN, 0.2 + 0.5 * EOSIN, H_E)
+
+
+def stained(dab: np.ndarray, hematoxylin: np.ndarray = HEMATOXYLIN) -> Tile:
+    return Tile(rendered(hematoxylin, dab, H_DAB), HE)
+
+
+def test_hematoxylin_r_is_scipys_of_maps_unmixed_by_least_squares() -> None:
+    tile = stained(0.5 * EOSIN, 0.5 * HEMATOXYLIN + 0.5 * ELSEWHERE)
+
+    def unmixed(image: Image, matrix: np.ndarray) -> np.ndarray:
+        density = -np.log((image.reshape(-1, 3) + 1.0) / 256)
+        found = np.linalg.lstsq(matrix.T, density.T, rcond=None)[0][0]
+        return ndimage.gaussian_filter(found.reshape(SIDE, SIDE), 1.5, truncate=3.0)
+
+    wanted = stats.pearsonr(unmixed(HE, H_E).ravel(), unmixed(tile.prediction, H_DAB).ravel()).statistic
+    assert pearson(tissue_kept.add_hematoxylin(NO_PAIRS, tile)) == pytest.approx(wanted, abs=1e-6)
+    assert 0.5 < wanted < 0.95
+
+
+def test_hematoxylin_that_stays_has_r_1_and_brown_does_not_disturb_it() -> None:
+    assert pearson(tissue_kept.add_hematoxylin(NO_PAIRS, stained(EOSIN))) > 0.99
+
+
+def determined(tile: Tile) -> float:
+    return tissue_kept.determined(tissue_kept.add_samples(tissue_kept.Samples(), tile))
+
+
+def test_dab_that_follows_the_tissue_is_determined_and_dab_of_its_own_is_not() -> None:
+    assert determined(stained(0.6 * (EOSIN > 0.5) * HEMATOXYLIN)) > 0.7
+    assert determined(stained(0.6 * ELSEWHERE)) < 0.3
+
+
+def test_determined_is_what_least_squares_with_a_penalty_gives() -> None:
+    """The same by augmented least squares on features that are made pixel by pixel."""
+    tile = stained(0.5 * EOSIN + 0.2 * ELSEWHERE)
+    density = -np.log10((HE + 1.0) / 256)
+    gray = density.mean(2)
+
+    def blur(x: np.ndarray, sigma: float) -> np.ndarray:
+        return ndimage.gaussian_filter(x, sigma, truncate=3.0)
+
+    maps = [blur(density[..., c], s) for c in range(3) for s in (1, 2, 4, 8, 16)]
+    maps += [np.sqrt(blur(gray**2, s) - blur(gray, s) ** 2) for s in (2, 4, 8)]
+    every = np.s_[::3, ::3]
+    x = np.stack([m[every].ravel() for m in maps], 1).astype(np.float32).astype(float)
+    x = ((x - x.mean(0)) / x.std(0)).clip(-3, 3)
+    quadratic = [np.ones(len(x))] + list(x.T) + [x[:, i] * x[:, j] for i in range(18) for j in range(i, 18)]
+    x = np.stack(quadratic, 1)
+    y = blur(tile.prediction_od10[..., 1], 1.5)[every].ravel()
+    low, high = np.percentile(y, [1, 99])
+    y = y.clip(low, high)
+    rows, columns = np.indices((SIDE, SIDE))
+    dark = ((rows // 48 + columns // 48) % 2 == 0)[every].ravel()
+    error = spread = 0.0
+    for learn in (dark, ~dark):
+        penalty = np.eye(x.shape[1])
+        penalty[0, 0] = 0
+        weights = np.linalg.lstsq(np.vstack([x[learn], penalty]), np.r_[y[learn], np.zeros(len(penalty))])[0]
+        error += ((y[~learn] - (x[~learn] @ weights).clip(low, high)) ** 2).sum()
+        spread += ((y[~learn] - y[learn].mean()) ** 2).sum()
+    assert determined(tile) == pytest.approx(1 - error / spread, abs=1e-6)
+
+
+def test_dab_that_is_not_there_has_no_determination() -> None:
+    with pytest.raises(UndefinedError, match="does not vary"):
+        determined(Tile(np.full((SIDE, SIDE, 3), 150, np.uint8), HE))
+    with pytest.raises(UndefinedError, match="sampled pixels"):
+        determined(Tile(HE[:30, :30], HE[:30, :30]))
+
+
+def nuclei(centres: list[tuple[int, int]]) -> np.ndarray:
+    y, x = np.indices((SIDE, SIDE))
+    discs = np.any([np.hypot(y - cy, x - cx) < 7 for cy, cx in centres], axis=0)
+    return 0.1 + 1.2 * ndimage.gaussian_filter(discs.astype(float), 1)
+
+
+CENTRES = [(30, 30), (60, 110), (110, 40), (120, 120)]
+NO_EOSIN = np.full((SIDE, SIDE), 0.1)
+
+
+def test_nuclei_that_stay_go_or_turn_brown() -> None:
+    he = rendered(nuclei(CENTRES), NO_EOSIN, H_E)
+    blue = Tile(rendered(nuclei(CENTRES), NO_EOSIN, H_DAB), he)
+    two = Tile(rendered(nuclei(CENTRES[:2]), NO_EOSIN, H_DAB), he)
+    brown = Tile(rendered(NO_EOSIN, nuclei(CENTRES), H_DAB), he)
+    overlap = [dice(tissue_kept.add_nuclei_overlap(NO_OVERLAP, tile)) for tile in (blue, two)]
+    assert overlap == pytest.approx([1, 2 * 2 / (4 + 2)], abs=0.05)
+    assert tissue_kept.add_nuclei_counts(NOTHING, two).tolist() == [2, 4]
+    assert not brown.prediction_nuclei.any()
+    assert dice(tissue_kept.add_stained_nuclei_overlap(NO_OVERLAP, brown)) > 0.95
+
+
+def test_glass_that_is_painted_is_seen() -> None:
+    he = HE.copy()
+    he[:, :80] = 255
+    prediction = he.copy()
+    prediction[:40, :80] = (255, 204, 240)
+    glass = ~Tile(prediction, he).tissue
+    wanted = (prediction.min(2)[glass] / 255).mean()
+    found = mean(tissue_kept.add_glass(NOTHING, Tile(prediction, he)))
+    assert found == pytest.approx(wanted)
+    assert found == pytest.approx(1 - 0.2 / 4, abs=0.005)
+
+
+def test_pink_is_foreign_to_an_ihc() -> None:
+    pink, brown = (np.full((20, 20, 3), color, np.uint8) for color in ((230, 120, 170), (150, 100, 60)))
+    shares = [
+        np.sqrt(sums[0] / sums[1])
+        for sums in (tissue_kept.add_foreign_color(NOTHING, Tile(image)) for image in (pink, brown))
+    ]
+    assert shares[0] > 0.3 > 0.15 > shares[1]
