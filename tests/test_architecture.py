@@ -22,13 +22,24 @@ ROOMS: dict[str, set[str]] = {
     "stains": BASE | {"image"},
     "style": BASE | {"image", "stains"},
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
-    "app": BASE | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style"},
+    "app": BASE | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],
     "stains": ["color_transfer", "deconvolution", "nuclei", "tissue"],
     "style": ["layers", "gram", "trunk", "encoder", "statistics", "losses", "objective", "recipes", "stylize"],
-    "evaluation": ["sums", "tile", "tissue_kept", "agreement", "style_distance", "metrics"],
+    "evaluation": [
+        "sums",
+        "tile",
+        "tissue_kept",
+        "agreement",
+        "style_distance",
+        "feature_distance",
+        "metrics",
+        "cases",
+        "evaluate",
+        "report",
+    ],
     "app": ["listeners", "style_cache", "jobs", "options", "demo_slide", "demo", "cli"],
 }
 BANNED = {"utils", "helpers", "common", "misc"}

@@ -195,6 +195,8 @@ def test_every_loss_setting_reaches_the_recipe(
         "0.01",
         "--plateau",
         "0.2",
+        "--preconditioned-steps",
+        "3",
         "--pooling",
         "average",
         "--mpp",
@@ -210,6 +212,7 @@ def test_every_loss_setting_reaches_the_recipe(
     facts = json.loads(out)
     recipe, (content, style, tv) = facts["recipe"], facts["recipe"]["objective"]
     assert (recipe["scales"], recipe["seed"], recipe["init"]) == ([0.5, 1.0], 3, "noise")
+    assert recipe["preconditioned_steps"] == 3
     assert (recipe["optimizer"], recipe["plateau"], recipe["loss_scale"]) == ("adam", 0.2, "paper")
     assert (content["layers"], content["distance"], content["weight"]) == ({"relu1_2": 1.0}, "mae", 0.3)
     assert (style["layers"], style["weight"]) == ({"relu1_1": 0.25, "relu2_1": 0.75}, 2.0)

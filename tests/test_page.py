@@ -62,3 +62,7 @@ def test_pictures_are_in_the_page_pixel_for_pixel(content: Image) -> None:
 
 def test_plots_stand_in_the_page_as_they_are() -> None:
     assert "<svg></svg>" in page.plot("<svg></svg>", "losses")
+
+
+def test_bullets_escape_what_they_list() -> None:
+    assert page.bullets(["a < b"]) == "<ul><li>a &lt; b</li></ul>"

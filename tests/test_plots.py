@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from chromogen.plots import PLOT_SUFFIXES, loss_plot, save_plot, svg
+from chromogen.plots import PLOT_SUFFIXES, bland_altman_plot, loss_plot, save_plot, svg
 
 
 def test_every_curve_is_drawn_against_its_steps() -> None:
@@ -31,3 +31,13 @@ def test_a_png_plot_has_a_line_in_it(tmp_path: Path) -> None:
     save_plot(loss_plot({"total": [2.0, 1.0]}), tmp_path / "loss.png")
     with Image.open(tmp_path / "loss.png") as image:
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10
+
+
+def test_bland_altman_lines_are_the_mean_difference_and_its_limits() -> None:
+    """By hand: differences 1, 3, 2; their mean 2, standard deviation 1."""
+    axes = bland_altman_plot([2.0, 6.0, 9.0], [1.0, 3.0, 7.0], "%").axes[0]
+    levels = [line.get_ydata()[0] for line in axes.get_lines()]
+    assert levels == pytest.approx([2, 2 - 1.96, 2 + 1.96])
+    points = axes.collections[0].get_offsets()
+    assert points.tolist() == [[1.5, 1.0], [4.5, 3.0], [8.0, 2.0]]
+    assert len(bland_altman_plot([2.0], [1.0], "%").axes[0].get_lines()) == 3

@@ -9,6 +9,7 @@ from chromogen.provenance import __version__
 
 if TYPE_CHECKING:
     from chromogen.allocator import keep_freed_memory
+    from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
     from chromogen.slides.slide import open_slide
     from chromogen.style.encoder import Encoder
@@ -21,6 +22,7 @@ _ROOMS = {
     "read_image": "image",
     "write_image": "image",
     "open_slide": "slides.slide",
+    "evaluate": "evaluation.evaluate",
     "Encoder": "style.encoder",
     "Objective": "style.objective",
     "Term": "style.objective",
@@ -37,6 +39,7 @@ __all__ = [
     "Recipe",
     "Term",
     "__version__",
+    "evaluate",
     "keep_freed_memory",
     "measure_style",
     "open_slide",

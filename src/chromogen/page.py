@@ -64,6 +64,11 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
+def bullets(texts: Sequence[str]) -> str:
+    """A list of sentences."""
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
+
+
 def command(text: str) -> str:
     """A command line, as typed."""
     return f"<p><code>{escape(text)}</code></p>"

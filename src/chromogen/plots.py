@@ -33,6 +33,26 @@ def loss_plot(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
     return figure
 
 
+def bland_altman_plot(predicted: Sequence[float], real: Sequence[float], what: str) -> Figure:
+    """Difference against mean of two measurements of each image, with the mean difference and its 95 % limits.
+
+    Bland & Altman (1986): a correlation would not show that one of the two is always higher.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    means, differences = (np.add(predicted, real) / 2), np.subtract(predicted, real)
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(means, differences, s=18)
+    middle, spread = differences.mean(), 1.96 * differences.std(ddof=1) if len(differences) > 1 else 0.0
+    for level, style in ((middle, "-"), (middle - spread, ":"), (middle + spread, ":")):
+        axes.axhline(level, linestyle=style, linewidth=1, color="0.4")
+    axes.set(xlabel=f"mean of prediction and real, {what}", ylabel=f"prediction - real, {what}")
+    axes.grid(visible=True, alpha=0.25)
+    return figure
+
+
 def save_plot(figure: Figure, path: Path) -> None:
     """Write a figure as .png, .svg or .pdf, by suffix."""
     data = io.BytesIO()

@@ -17,7 +17,7 @@ Array: TypeAlias = NDArray[np.float64]
 # QuPath's defaults for weak, moderate and strong DAB, base-10 densities.
 THRESHOLDS_OD10 = (0.2, 0.4, 0.6)
 SSIM_WINDOW_PX = 11
-MS_SSIM_LEAST_PX = 161
+MS_SSIM_LEAST_PX = 176  # five scales of windows of 11 px
 
 
 def add_squared_error(sums: Array, tile: Tile) -> Array:

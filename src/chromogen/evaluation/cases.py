@@ -1,0 +1,86 @@
+"""Which prediction belongs to which H&E and which real IHC, and from which slide it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chromogen.errors import expected
+from chromogen.image import list_images
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prediction's file, the files of the same name of H&E and real IHC if they are there, and its group."""
+
+    name: str
+    group: str
+    prediction: Path
+    he: Path | None
+    real: Path | None
+
+
+def match_cases(
+    prediction: Path, he: Path | None = None, real: Path | None = None, group: str | None = None
+) -> tuple[list[Case], list[str]]:
+    """Cases, matched by name without suffix, and a warning for every file that has no counterpart.
+
+    Each path is an image or a folder of them. `group` is a regular expression that finds in a name which slide it
+    is from, by its first parenthesis or else by all of it; without it every image is its own group. Raises
+    ValueError where nothing matches, FileNotFoundError for what is not there.
+    """
+    predictions = _by_name("prediction", prediction)
+    others = {"he": _by_name("he", he), "real": _by_name("real", real)}
+    warnings: list[str] = []
+    for role, path in (("he", he), ("real", real)):
+        if path is None:
+            continue
+        if len(predictions) == len(others[role]) == 1:
+            others[role] = dict.fromkeys(predictions, next(iter(others[role].values())))
+        warnings += _unmatched(role, predictions, others[role])
+    cases = [
+        Case(name, _group_of(name, group), file, others["he"].get(name), others["real"].get(name))
+        for name, file in predictions.items()
+    ]
+    return cases, warnings
+
+
+def _by_name(role: str, path: Path | None) -> dict[str, Path]:
+    if path is None:
+        return {}
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Expected `{role}` to be an existing image or folder, got {path}; check the spelling."
+        )
+    if path.is_file():
+        return {path.stem: path}
+    files = list_images(path)
+    names = [file.stem for file in files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise expected(role, "images of different names", f"two called {twice} in {path}", "rename one")
+    return dict(zip(names, files, strict=True))
+
+
+def _unmatched(role: str, predictions: Mapping[str, Path], others: Mapping[str, Path]) -> list[str]:
+    if not predictions.keys() & others.keys():
+        ours, theirs = next(iter(predictions)), next(iter(others))
+        raise expected(role, f"named like the predictions ({ours}, ...)", f"{theirs}, ...", "rename one side")
+    left = [f"no {role} is called {name}" for name in predictions if name not in others]
+    return left + [
+        f"no prediction is called {name}: this {role} is left out" for name in others if name not in predictions
+    ]
+
+
+def _group_of(name: str, pattern: str | None) -> str:
+    if pattern is None:
+        return name
+    try:
+        found = re.search(pattern, name)
+    except re.error as error:
+        raise expected("group", "a regular expression", pattern, str(error)) from error
+    if found is None:
+        raise expected("group", "found in every name", f"{pattern}, which is not in {name}")
+    return found.group(1) if found.groups() else found.group()

@@ -1,0 +1,342 @@
+"""Evaluate virtual stains: metrics of every image beside two baselines and a floor, and means with intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from chromogen.errors import expected
+from chromogen.evaluation.agreement import THRESHOLDS_OD10, best_shift, overlapping
+from chromogen.evaluation.cases import Case, match_cases
+from chromogen.evaluation.feature_distance import patch_features, too_few, vgg19_fid, vgg19_kid
+from chromogen.evaluation.metrics import (
+    PREDICTED_DAB,
+    REAL_MEASURES,
+    TISSUE_MEASURES,
+    Measure,
+    Value,
+    score,
+    style_measures,
+)
+from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.tile import SUPPOSED_MPP, Tile
+from chromogen.image import Image, read_image
+from chromogen.stains.color_transfer import color_moments, match_colors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from chromogen.style.encoder import Encoder
+
+Scores: TypeAlias = dict[str, float | str]  # a text says why there is no number
+
+SHIFT_UM = 25.0
+CORE_PX = 2048
+HALO_UM = 96.0
+RESAMPLES = 2000
+MISREGISTERED_UM = 8.0
+HARDLY_PERCENT = 1.0
+FEW_GROUPS = 5
+SIDES = ("prediction", "he", "color_transfer", "real")
+SHIFTED = "_shifted"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case: scores by side, the best shift (x, y) of the real IHC in px, and patch features by side.
+
+    Sides are the prediction, the baselines `he` (the H&E itself) and `color_transfer` (in the real IHC's colours),
+    and `real`, the floor: another real IHC, or where there is one only, one half of it against the other.
+    """
+
+    case: Case
+    sides: Mapping[str, Scores]
+    shift_px: tuple[int, int] | None
+    features: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows, means with 95 % intervals by side and metric, what to be careful of, and the settings behind it."""
+
+    rows: tuple[Row, ...]
+    summary: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    warnings: tuple[str, ...]
+    settings: Mapping[str, Any]
+    values: Mapping[str, Value]
+
+
+def evaluate(
+    prediction: Path,
+    he: Path | None = None,
+    real: Path | None = None,
+    *,
+    encoder: Encoder | None = None,
+    mpp: float | None = None,
+    group: str | None = None,
+    shift_um: float = SHIFT_UM,
+    on_case: Callable[[int, int, str], None] | None = None,
+) -> Evaluation:
+    """Score every prediction, against the H&E it came from and a real IHC as far as they are given.
+
+    Paths are images or folders matched by name (`match_cases`). Intervals come from a bootstrap over groups.
+    `on_case(done, of, name)` is called after every image. Raises ValueError or FileNotFoundError for what cannot
+    be evaluated at all; an image that cannot be read or has another size than its H&E ends as a warning.
+    """
+    if not 0 <= shift_um <= 500:
+        raise expected("shift_um", "from 0 to 500 um", shift_um)
+    cases, warnings = match_cases(prediction, he, real, group)
+    measures = Measures(encoder or _exact_encoder())
+    rows: list[Row] = []
+    for done, case in enumerate(cases, 1):
+        try:
+            rows.append(_row(case, _other_real(cases, case), measures, mpp, shift_um))
+        except (ValueError, OSError) as error:
+            warnings.append(f"{case.name} is left out: {error}")
+        if on_case:
+            on_case(done, len(cases), case.name)
+    if not rows:
+        raise ValueError(f"None of {len(cases)} predictions could be evaluated: {'; '.join(warnings)[:400]}")
+    return Evaluation(
+        tuple(rows),
+        _summary(rows, measures.values),
+        (*warnings, *_cautions(rows, mpp, shift_um, group)),
+        _settings(len(rows), mpp, shift_um, group),
+        measures.values,
+    )
+
+
+def _exact_encoder() -> Encoder:
+    from chromogen.style.encoder import Encoder
+
+    return Encoder(precision="fp32")
+
+
+def _settings(images: int, mpp: float | None, shift_um: float, group: str | None) -> dict[str, Any]:
+    return {
+        "images": images,
+        "mpp": mpp,
+        "lengths": "um" if mpp else f"px, at a supposed {SUPPOSED_MPP} um each",
+        "dab_thresholds_od10": list(THRESHOLDS_OD10),
+        "vectors": "QuPath's defaults for H&E and H-DAB",
+        "shift_um": shift_um,
+        "group": group,
+        "intervals": f"95 %, bootstrap over {'groups' if group else 'images'}, {RESAMPLES} resamples",
+    }
+
+
+class Measures:
+    """The measures of a run by what they need, and every value's description by name."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.style, self.real = encoder, style_measures(encoder), REAL_MEASURES
+        self.prediction = (*self.style, *TISSUE_MEASURES, PREDICTED_DAB, *self.real)
+        values = [value for measure in self.prediction for value in measure.values]
+        moved = [value for measure in self.real for value in measure.values if not value.name.startswith("real_")]
+        shifted = [replace(v, name=v.name + SHIFTED, says=f"{v.says}, after the best shift") for v in moved]
+        self.values = {value.name: value for value in (*values, *shifted, *SET_VALUES)}
+
+
+def _undefined(_state: Any) -> float:
+    raise UndefinedError("a value of sets, not of one image")
+
+
+SET_VALUES = (
+    Value("vgg19_fid", "", "0-", "lower", "Frechet distance of patches, on VGG19", _undefined),
+    Value("vgg19_kid", "", "about 0-", "lower", "kernel distance of patches, on VGG19", _undefined),
+)
+
+
+def _other_real(cases: Sequence[Case], case: Case) -> Path | None:
+    """The real IHC of the next case that has another one; None where there is only this."""
+    at = cases.index(case)
+    others = [c.real for c in (*cases[at + 1 :], *cases[:at]) if c.real not in (None, case.real)]
+    return others[0] if others else None
+
+
+def _row(case: Case, other_real: Path | None, measures: Measures, mpp: float | None, shift_um: float) -> Row:
+    """Read, compare, and forget the pictures."""
+    prediction = read_image(case.prediction)
+    he, real = (None if path is None else read_image(path) for path in (case.he, case.real))
+    Tile(prediction, he, real)  # says what is wrong with their sizes
+    sides = {"prediction": _scores(measures.prediction, prediction, he, real, mpp)}
+    features = {"prediction": patch_features(measures.encoder, prediction)}
+    shift = None
+    if he is not None:
+        sides["he"] = _scores(measures.prediction, he, he, real, mpp)
+        features["he"] = patch_features(measures.encoder, he)
+    if real is not None:
+        features["real"] = patch_features(measures.encoder, real)
+        shift = best_shift(prediction, real, round(Tile(real, mpp=mpp).px(shift_um)))
+        sides["prediction"] |= _shifted(measures.real, prediction, real, shift, mpp)
+        sides["real"] = _floor(measures, real, other_real, mpp)
+    if he is not None and real is not None:
+        transferred = match_colors(he, color_moments(real))
+        sides["color_transfer"] = _scores(measures.prediction, transferred, he, real, mpp)
+    return Row(case, sides, shift, features)
+
+
+def _shifted(
+    measures: Sequence[Measure], prediction: Image, real: Image, shift: tuple[int, int], mpp: float | None
+) -> Scores:
+    ours, theirs = overlapping(prediction, real, shift)
+    scores = _scores(measures, ours, None, theirs, mpp)
+    return {f"{name}{SHIFTED}": value for name, value in scores.items() if not name.startswith("real_")}
+
+
+def _floor(measures: Measures, real: Image, other: Path | None, mpp: float | None) -> Scores:
+    """A real IHC against another one, or its upper half against its lower: how far apart the real thing is."""
+    half = real.shape[0] // 2
+    ours, theirs = (read_image(other), real) if other else (real[:half], real[half : 2 * half])
+    height, width = (min(sides) for sides in zip(ours.shape[:2], theirs.shape[:2], strict=True))
+    return _scores((*measures.style, *measures.real), ours[:height, :width], None, theirs[:height, :width], mpp)
+
+
+def _scores(
+    measures: Sequence[Measure], prediction: Image, he: Image | None, real: Image | None, mpp: float | None
+) -> Scores:
+    return score(measures, tiles(prediction, he, real, mpp))
+
+
+def tiles(prediction: Image, he: Image | None, real: Image | None, mpp: float | None) -> Iterator[Tile]:
+    """The images in tiles of at most `CORE_PX`, each with a halo: memory does not grow with the picture."""
+    height, width = prediction.shape[:2]
+    halo_px = -(-round(Tile(prediction, mpp=mpp).px(HALO_UM)) // 16) * 16
+    for y, x in product(range(0, height, CORE_PX), range(0, width, CORE_PX)):
+        bottom, right = min(y + CORE_PX, height), min(x + CORE_PX, width)
+        above, left = min(halo_px, y), min(halo_px, x)
+        below, after = min(halo_px, height - bottom), min(halo_px, width - right)
+        window = np.s_[y - above : bottom + below, x - left : right + after]
+        he_there, real_there = (None if image is None else image[window] for image in (he, real))
+        yield Tile(prediction[window], he_there, real_there, mpp, (x, y), (left, above, after, below))
+
+
+Summary: TypeAlias = dict[
+    str, dict[str, dict[str, Any]]
+]  # by side and metric: mean, ci95, n, or why there is none
+
+
+def _summary(rows: Sequence[Row], values: Mapping[str, Value]) -> Summary:
+    """Means of every side over the images that have a value, and the distances between sets."""
+    means = {side: _means([row for row in rows if side in row.sides], side, values) for side in SIDES}
+    sets = _set_distances(rows)
+    return {side: found | sets.get(side, {}) for side, found in means.items() if found}
+
+
+def _means(rows: Sequence[Row], side: str, values: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
+    names = [name for name in values if any(name in row.sides[side] for row in rows)]
+    return {name: _mean([(row.case.group, row.sides[side].get(name, "")) for row in rows]) for name in names}
+
+
+def _mean(found: Sequence[tuple[str, float | str]]) -> dict[str, Any]:
+    """Of (group, score) pairs."""
+    numbers = [(group, value) for group, value in found if isinstance(value, float)]
+    if not numbers:
+        return {"mean": None, "ci95": None, "n": 0, "why": found[0][1]}
+    groups, values = zip(*numbers, strict=True)
+    return {"mean": float(np.mean(values)), "ci95": bootstrap(values, groups), "n": len(values)}
+
+
+def bootstrap(values: Sequence[float], groups: Sequence[str]) -> list[float] | None:
+    """The 95 % percentile interval of the mean, resampling whole groups (Efron 1979); None for a single group."""
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
+        return None
+    sums, counts = np.bincount(member, values), np.bincount(member)
+    drawn = np.random.default_rng(0).integers(0, len(names), (RESAMPLES, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return [float(quantile) for quantile in np.percentile(means, [2.5, 97.5])]
+
+
+def _set_distances(rows: Sequence[Row]) -> Summary:
+    """vgg19_fid and vgg19_kid of all predictions, and of all H&Es, against all real IHCs."""
+    import torch
+
+    sets = {
+        side: [row.features[side] for row in rows if side in row.features] for side in ("prediction", "he", "real")
+    }
+    if not sets["real"]:
+        return {}
+    real = torch.cat(sets["real"])
+    return {side: _distances(torch.cat(sets[side]), real) for side in ("prediction", "he") if sets[side]}
+
+
+def _distances(features: Tensor, real: Tensor) -> dict[str, dict[str, Any]]:
+    try:
+        found: dict[str, Any] = {"vgg19_fid": vgg19_fid(features, real), "vgg19_kid": vgg19_kid(features, real)}
+    except UndefinedError as why:
+        nothing = {"mean": None, "ci95": None, "n": 0, "why": str(why)}
+        return {"vgg19_fid": nothing, "vgg19_kid": nothing}
+    return {name: {"mean": value, "ci95": None, "n": len(features)} for name, value in found.items()}
+
+
+def _cautions(rows: Sequence[Row], mpp: float | None, shift_um: float, group: str | None) -> Iterator[str]:
+    """Where a number does not mean much."""
+    groups = {row.case.group for row in rows}
+    if len(groups) < FEW_GROUPS:
+        yield f"{len(groups)} {'groups' if group else 'images'}: too few for an interval to mean much"
+    patches = [sum(len(row.features.get(side, ())) for row in rows) for side in ("prediction", "real")]
+    if patches[1] and (few := too_few(min(patches))):
+        yield few
+    if mpp is None:
+        yield f"the size of a pixel is not known: lengths are taken at {SUPPOSED_MPP} um per pixel (--mpp)"
+    for row in rows:
+        yield from _row_cautions(row, mpp, shift_um)
+
+
+def _row_cautions(row: Row, mpp: float | None, shift_um: float) -> Iterator[str]:
+    name = row.case.name
+    if row.shift_px is not None:
+        away_um = float(np.hypot(*row.shift_px)) * (mpp or SUPPOSED_MPP)
+        if away_um > 0.9 * shift_um > 0:
+            yield f"{name}: the real IHC is {away_um:.0f} um off or more; compare amounts of DAB, not places"
+        elif away_um > MISREGISTERED_UM:
+            yield f"{name}: the real IHC is {away_um:.0f} um off; read the *{SHIFTED} metrics"
+    real = row.sides["prediction"].get(f"real_positive_{THRESHOLDS_OD10[0]}")
+    if isinstance(real, float) and real < HARDLY_PERCENT:
+        yield f"{name}: hardly any DAB in the real IHC ({real:.2g} %): Dice and Pearson mean little"
+    predicted = row.sides["prediction"].get(f"predicted_positive_{THRESHOLDS_OD10[0]}")
+    if isinstance(predicted, float) and not HARDLY_PERCENT <= predicted <= 100 - HARDLY_PERCENT:
+        yield f"{name}: {predicted:.2g} % of the prediction is brown: dab_determined means little"
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Plain data: `metrics` of the prediction, the same of every other side, a row per image."""
+    rows = [
+        {"name": row.case.name, "group": row.case.group, "shift_px": row.shift_px, **row.sides}
+        for row in evaluation.rows
+    ]
+    others = {side: scores for side, scores in evaluation.summary.items() if side != "prediction"}
+    return {
+        "metrics": evaluation.summary["prediction"],
+        "baselines": others,
+        "rows": rows,
+        "warnings": list(evaluation.warnings),
+        "settings": dict(evaluation.settings),
+    }
+
+
+def as_csv(evaluation: Evaluation) -> str:
+    """A line per image and side; an empty cell says in words why it is empty."""
+    text = io.StringIO()
+    names = [name for name in evaluation.values if any(name in row.sides["prediction"] for row in evaluation.rows)]
+    writer = csv.writer(text)
+    writer.writerow(["name", "group", "side", "shift_x_px", "shift_y_px", *names])
+    for row in evaluation.rows:
+        for side, scores in row.sides.items():
+            shift = row.shift_px if side == "prediction" and row.shift_px else ("", "")
+            writer.writerow([row.case.name, row.case.group, side, *shift, *(scores.get(n, "") for n in names)])
+    return text.getvalue()
+
+
+def to_text(data: Mapping[str, Any]) -> str:
+    """JSON that refuses what is not a number."""
+    return json.dumps(data, indent=1, allow_nan=False)

@@ -1,0 +1,151 @@
+"""An evaluation as one page: numbers beside their baselines, worst and best cases, where the brown is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chromogen import page
+from chromogen.evaluation.agreement import THRESHOLDS_OD10
+from chromogen.evaluation.evaluate import SHIFTED, SIDES, Evaluation, Row, as_csv, as_json, to_text
+from chromogen.evaluation.metrics import Value
+from chromogen.files import write_whole
+from chromogen.image import Image, read_image, resize
+from chromogen.plots import bland_altman_plot, svg
+from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains
+
+SHOWN_PX = 360
+CASES_SHOWN = 3
+# What cases are ranked by: the first of these that has values for two images or more.
+RANKED_BY = ("hematoxylin_r", f"dab_pearson_8um{SHIFTED}", "style_error", "foreign_color")
+TITLES = {
+    "prediction": "prediction",
+    "he": "the H&E itself",
+    "color_transfer": "H&E in the real IHC's colours",
+    "real": "another real IHC",
+}
+
+
+def write_report(evaluation: Evaluation, folder: Path, facts: Mapping[str, Any]) -> dict[str, Path]:
+    """Write evaluation.json (with `facts` of the run), evaluation.csv and index.html; their paths by kind."""
+    files = {kind: folder / name for kind, name in (("json", "evaluation.json"), ("csv", "evaluation.csv"))}
+    files["page"] = folder / "index.html"
+    write_whole(files["json"], to_text({**as_json(evaluation), **facts}).encode())
+    write_whole(files["csv"], as_csv(evaluation).encode())
+    write_whole(files["page"], report_page(evaluation).encode())
+    return files
+
+
+def report_page(evaluation: Evaluation) -> str:
+    """The page."""
+    sections = [page.section("Means", _means_table(evaluation), page.paragraph(_settings_text(evaluation)))]
+    if evaluation.warnings:
+        sections.append(page.section("Be careful", page.bullets(evaluation.warnings)))
+    sections += [page.section(heading, *map(_case_row, rows)) for heading, rows in _extremes(evaluation)]
+    if plot := _bland_altman(evaluation):
+        sections.append(page.section("How much is brown", plot))
+    sections.append(page.section("What the metrics say", _definitions(evaluation)))
+    return page.page("Evaluation of virtual stains", *sections)
+
+
+def _means_table(evaluation: Evaluation) -> str:
+    sides = [side for side in SIDES if side in evaluation.summary]
+    names = [n for n in evaluation.values if n in evaluation.summary["prediction"]]
+    rows = [[_titled(evaluation.values[n]), *(shown(evaluation.summary[s].get(n)) for s in sides)] for n in names]
+    return page.table(["metric (better)", *(TITLES[side] for side in sides)], rows)
+
+
+def _titled(value: Value) -> str:
+    unit = f", {value.unit}" if value.unit else ""
+    return f"{value.name}{unit}" + ("" if value.better == "neither" else f" ({value.better})")
+
+
+def shown(mean: Mapping[str, Any] | None) -> str:
+    """A mean with its interval and count, or why there is none.
+
+    >>> shown({"mean": 0.5, "ci95": [0.4, 0.6], "n": 3})
+    '0.500 (0.400 to 0.600), n 3'
+    >>> shown({"mean": None, "ci95": None, "n": 0, "why": "no DAB"})
+    'no DAB'
+    """
+    if mean is None:
+        return ""
+    if mean["mean"] is None:
+        return str(mean["why"])
+    interval = f" ({_rounded(mean['ci95'][0])} to {_rounded(mean['ci95'][1])})" if mean["ci95"] else ""
+    return f"{_rounded(mean['mean'])}{interval}, n {mean['n']}"
+
+
+def _rounded(number: float) -> str:
+    return f"{number:.1f}" if abs(number) >= 100 else f"{number:.3g}" if abs(number) >= 1 else f"{number:.3f}"
+
+
+def _settings_text(evaluation: Evaluation) -> str:
+    said = evaluation.settings
+    thresholds = ", ".join(map(str, said["dab_thresholds_od10"]))
+    return (
+        f"{said['images']} images. Lengths in {said['lengths']}. DAB by {said['vectors']}, above {thresholds} "
+        f"(base-10 optical density). Best shift within {said['shift_um']:g} um. Intervals: {said['intervals']}."
+    )
+
+
+def ranking(evaluation: Evaluation) -> tuple[str, list[Row]]:
+    """The metric that ranks the cases, and the rows that have it, worst first; no name for less than two."""
+    for name in RANKED_BY:
+        rows = [row for row in evaluation.rows if isinstance(row.sides["prediction"].get(name), float)]
+        if len(rows) > 1:
+            sign = 1 if evaluation.values[name].better == "higher" else -1
+            return name, sorted(rows, key=lambda row: sign * float(row.sides["prediction"][name]))
+    return "", list(evaluation.rows)
+
+
+def _extremes(evaluation: Evaluation) -> list[tuple[str, Sequence[Row]]]:
+    name, rows = ranking(evaluation)
+    if not name:
+        return [("Pictures", rows[:1])]
+    count = min(CASES_SHOWN, len(rows) // 2)
+    return [(f"Worst by {name}", rows[:count]), (f"Best by {name}", rows[: -count - 1 : -1])]
+
+
+def _case_row(row: Row) -> str:
+    pictures = {"H&E": row.case.he, "prediction": row.case.prediction, "real IHC": row.case.real}
+    images = {what: read_image(path) for what, path in pictures.items() if path is not None}
+    figures = [page.picture(_small(image), f"{row.case.name}: {what}") for what, image in images.items()]
+    stained = {what: image for what, image in images.items() if what != "H&E"}
+    figures += [page.picture(_small(dab_alone(image)), f"DAB of the {what}") for what, image in stained.items()]
+    return page.row(*figures)
+
+
+def dab_alone(image: Image) -> Image:
+    """What the picture would be with its DAB and nothing else, uint8 (H, W, 3)."""
+    concentrations = separate_stains(image, H_DAB)
+    concentrations[..., [0, 2]] = 0
+    return combine_stains(np.maximum(concentrations, 0), H_DAB)
+
+
+def _small(image: Image) -> Image:
+    factor = min(1.0, SHOWN_PX / max(image.shape[:2]))
+    return resize(image, (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))))
+
+
+def _bland_altman(evaluation: Evaluation) -> str:
+    threshold = THRESHOLDS_OD10[0]
+    names = [f"{side}_positive_{threshold}" for side in ("predicted", "real")]
+    scores = [row.sides["prediction"] for row in evaluation.rows]
+    pairs = [tuple(s.get(name) for name in names) for s in scores]
+    numbers = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
+    if not numbers:
+        return ""
+    predicted, real = zip(*numbers, strict=True)
+    figure = bland_altman_plot(predicted, real, f"% of tissue with DAB above {threshold}")
+    return page.plot(
+        svg(figure), "Each point is an image; lines: mean difference and 95 % limits (Bland & Altman 1986)"
+    )
+
+
+def _definitions(evaluation: Evaluation) -> str:
+    values = [v for name, v in evaluation.values.items() if name in evaluation.summary["prediction"]]
+    return page.table(["metric", "says", "range", "unit"], [[v.name, v.says, v.extent, v.unit] for v in values])

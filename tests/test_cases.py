@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from chromogen.evaluation.cases import match_cases
+
+
+def folder(root: Path, name: str, files: list[str]) -> Path:
+    made = root / name
+    made.mkdir()
+    for file in files:
+        (made / file).touch()
+    return made
+
+
+def test_names_match_whatever_the_format(tmp_path: Path) -> None:
+    prediction = folder(tmp_path, "p", ["a1.png", "a2.tif", "notes.txt"])
+    he, real = folder(tmp_path, "h", ["a1.jpg", "a2.png"]), folder(tmp_path, "r", ["a2.bmp", "b.png"])
+    cases, warnings = match_cases(prediction, he, real)
+    assert [(c.name, c.he and c.he.name, c.real and c.real.name) for c in cases] == [
+        ("a1", "a1.jpg", None),
+        ("a2", "a2.png", "a2.bmp"),
+    ]
+    assert warnings == ["no real is called a1", "no prediction is called b: this real is left out"]
+
+
+def test_single_files_match_whatever_their_names(tmp_path: Path) -> None:
+    root = folder(tmp_path, "x", ["virtual.png", "he.png", "ihc.png"])
+    cases, warnings = match_cases(root / "virtual.png", root / "he.png", root / "ihc.png")
+    assert (cases[0].name, cases[0].he, cases[0].real) == ("virtual", root / "he.png", root / "ihc.png")
+    assert warnings == []
+
+
+def test_groups_are_found_in_names(tmp_path: Path) -> None:
+    prediction = folder(tmp_path, "p", ["s1_tile3.png", "s2_tile1.png"])
+    assert [c.group for c in match_cases(prediction, group="^(s[0-9]+)_")[0]] == ["s1", "s2"]
+    assert [c.group for c in match_cases(prediction, group="tile[0-9]")[0]] == ["tile3", "tile1"]
+    assert [c.group for c in match_cases(prediction)[0]] == ["s1_tile3", "s2_tile1"]
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [("(", "a regular expression"), ("z+", "found in every name, got z\\+, which is not in a")],
+)
+def test_groups_that_cannot_be(tmp_path: Path, group: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        match_cases(folder(tmp_path, "p", ["a.png"]), group=group)
+
+
+def test_names_that_do_not_match_at_all(tmp_path: Path) -> None:
+    prediction, he = folder(tmp_path, "p", ["a.png", "b.png"]), folder(tmp_path, "h", ["a_he.png", "b_he.png"])
+    with pytest.raises(ValueError, match=r"named like the predictions \(a, ...\), got a_he"):
+        match_cases(prediction, he)
+
+
+def test_twins_and_missing_paths(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two called a in"):
+        match_cases(folder(tmp_path, "p", ["a.png", "a.jpg"]))
+    with pytest.raises(FileNotFoundError, match="existing image or folder"):
+        match_cases(tmp_path / "nowhere")

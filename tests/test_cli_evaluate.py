@@ -1,0 +1,78 @@
+"""`chromogen evaluate` from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chromogen.image import Image, write_image
+from synthetic import tissue_like
+from test_cli import refused, run
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> dict[str, Path]:
+    """Folders of predictions, H&E and real IHC, two of each, in several formats."""
+    folders = {name: tmp_path / name for name in ("virtual", "he", "ihc")}
+    for seed, (folder, suffix) in enumerate(zip(folders.values(), (".png", ".tif", ".jpg"), strict=True)):
+        folder.mkdir()
+        for name in ("a", "b"):
+            image: Image = tissue_like(64, 80, seed=seed)
+            write_image(folder / f"{name}{suffix}", image)
+    return folders
+
+
+def asked(study: dict[str, Path], out: Path) -> list[object]:
+    return ["evaluate", study["virtual"], "--content", study["he"], "--real", study["ihc"], "-o", out]
+
+
+def test_evaluate_prints_means_and_writes_a_page(
+    capsys: pytest.CaptureFixture[str], study: dict[str, Path], tmp_path: Path
+) -> None:
+    status, out, err = run(capsys, *asked(study, tmp_path / "report"))
+    assert status == 0, err
+    assert "hematoxylin_r" in out
+    assert "not for diagnosis" in out
+    assert "Warning: the size of a pixel is not known" in err
+    assert {file.name for file in (tmp_path / "report").iterdir()} == {
+        "index.html",
+        "evaluation.json",
+        "evaluation.csv",
+    }
+
+
+def test_json_has_means_intervals_rows_and_what_it_took(
+    capsys: pytest.CaptureFixture[str], study: dict[str, Path], tmp_path: Path
+) -> None:
+    status, out, _ = run(capsys, *asked(study, tmp_path / "report"), "--mpp", 0.5, "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert set(found["metrics"]["psnr"]) == {"mean", "ci95", "n"}
+    assert set(found["baselines"]) == {"he", "color_transfer", "real"}
+    assert len(found["rows"]) == 2
+    assert found["seconds"] > 0
+    assert found["peak_rss_mb"] > 0
+    assert found["output"]["page"].endswith("index.html")
+    written = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert written["metrics"] == found["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--mpp", 1000], "`mpp` to be from 0.01 to 100"),
+        (["--group", "("], "a regular expression"),
+        (["--group", "slide"], "found in every name"),
+        (["--shift-um", -1], "`shift_um` to be from 0 to 500"),
+        (["--content", "nowhere"], "existing image or folder, got nowhere"),
+    ],
+)
+def test_requests_that_are_wrong(
+    capsys: pytest.CaptureFixture[str], study: dict[str, Path], tmp_path: Path, more: list[object], message: str
+) -> None:
+    assert message in refused(capsys, *asked(study, tmp_path / "report"), *more)
+
+
+def test_no_metrics_without_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "a folder of images" in refused(capsys, "evaluate", tmp_path / "empty", "-o", tmp_path / "report")

@@ -1,0 +1,177 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.data import immunohistochemistry
+
+from chromogen.evaluation import evaluate as module
+from chromogen.evaluation.evaluate import Evaluation, as_csv, as_json, bootstrap, evaluate, tiles, to_text
+from chromogen.evaluation.report import dab_alone, ranking, report_page, write_report
+from chromogen.image import Image, write_image
+from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.style.encoder import Encoder
+from synthetic import tissue_like
+
+IHC = np.asarray(immunohistochemistry())
+NAMES = ("s1_a", "s1_b", "s2_a")
+
+
+def piece(y: int, x: int, side: int = 192) -> Image:
+    return np.ascontiguousarray(IHC[y : y + side, x : x + side])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("study")
+    made = {name: root / name for name in ("prediction", "he", "real")}
+    for path in made.values():
+        path.mkdir()
+    for i, name in enumerate(NAMES):
+        real = piece(60 * i, 100 * i)
+        he = tissue_like(192, 192, seed=i)
+        pictures = {"prediction": match_colors(he, color_moments(real)), "he": he, "real": real}
+        for kind, picture in pictures.items():
+            write_image(made[kind] / f"{name}.png", picture)
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(folders: dict[str, Path], encoder: Encoder) -> Evaluation:
+    return evaluate(**folders, encoder=encoder, mpp=0.5, group="^(s[0-9])")
+
+
+def test_every_side_is_there_and_every_number_has_its_count(found: Evaluation) -> None:
+    assert list(found.summary) == ["prediction", "he", "color_transfer", "real"]
+    for side in found.summary.values():
+        for name, mean in side.items():
+            assert name in found.values
+            assert mean["n"] > 0 or mean["why"]
+    psnr = found.summary["prediction"]["psnr"]
+    assert psnr["n"] == 3
+    assert psnr["ci95"][0] <= psnr["mean"] <= psnr["ci95"][1]
+
+
+def test_the_colour_transfer_is_the_baseline_it_says(found: Evaluation) -> None:
+    """The predictions of this test are colour transfers: both rows must be the same."""
+    for row in found.rows:
+        for name, value in row.sides["color_transfer"].items():
+            assert row.sides["prediction"][name] == value, name
+
+
+def test_means_are_those_of_the_rows(found: Evaluation) -> None:
+    values = [row.sides["prediction"]["hematoxylin_r"] for row in found.rows]
+    assert found.summary["prediction"]["hematoxylin_r"]["mean"] == pytest.approx(np.mean(values))
+    assert found.summary["he"]["hematoxylin_r"]["mean"] < 1.0001
+
+
+def test_json_is_strict_and_the_csv_has_a_line_a_side(found: Evaluation) -> None:
+    data = json.loads(to_text(as_json(found)))
+    assert set(data["metrics"]["psnr"]) == {"mean", "ci95", "n"}
+    assert data["settings"]["dab_thresholds_od10"] == [0.2, 0.4, 0.6]
+    assert [row["name"] for row in data["rows"]] == list(NAMES)
+    lines = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert len(lines) == 3 * 4
+    assert float(lines[0]["psnr"]) == pytest.approx(data["rows"][0]["prediction"]["psnr"])
+    assert "nan" not in as_csv(found).lower()
+
+
+def test_the_page_has_pictures_numbers_and_warnings(found: Evaluation, tmp_path: Path) -> None:
+    files = write_report(found, tmp_path, {"seconds": 1.0})
+    text = files["page"].read_text()
+    assert text.count("<img") >= 2 * 5
+    assert "Worst by hematoxylin_r" in text
+    assert "too few for an interval" in text
+    assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.w3.org", "").replace(
+        "http://purl.org", ""
+    ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")
+    assert json.loads(files["json"].read_text())["seconds"] == 1.0
+
+
+def test_cases_are_ranked_worst_first(found: Evaluation) -> None:
+    name, rows = ranking(found)
+    values = [row.sides["prediction"][name] for row in rows]
+    assert values == sorted(values)
+
+
+def test_dab_alone_has_no_blue() -> None:
+    alone = dab_alone(IHC)
+    assert alone.shape == IHC.shape
+    assert (alone[..., 2].astype(int) <= alone[..., 0].astype(int) + 1).all()
+
+
+def test_one_image_alone(folders: dict[str, Path], encoder: Encoder) -> None:
+    seen: list[tuple[int, int, str]] = []
+    one = folders["prediction"] / "s1_a.png"
+    found = evaluate(one, encoder=encoder, on_case=lambda *at: seen.append(at))
+    assert seen == [(1, 1, "s1_a")]
+    assert list(found.summary) == ["prediction"]
+    assert found.summary["prediction"]["foreign_color"]["ci95"] is None
+    assert found.summary["prediction"]["psnr"] == {"mean": None, "ci95": None, "n": 0, "why": "no real image"}
+    assert any("--mpp" in warning for warning in found.warnings)
+    assert "Pictures" in report_page(found)
+
+
+def test_real_against_its_own_half_where_there_is_one(folders: dict[str, Path], encoder: Encoder) -> None:
+    files = {kind: path / "s1_a.png" for kind, path in folders.items()}
+    found = evaluate(**files, encoder=encoder)
+    assert found.summary["real"]["style_error"]["mean"] > 0
+
+
+@pytest.mark.parametrize("kind", ["he", "real"])
+def test_an_image_that_does_not_fit_is_left_out(
+    kind: str, folders: dict[str, Path], encoder: Encoder, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "s1_a.png", piece(0, 0, 100))
+    (tmp_path / "s1_b.png").write_bytes(b"broken")
+    write_image(tmp_path / "s2_a.png", piece(0, 0))
+    found = evaluate(**{**folders, kind: tmp_path}, encoder=encoder)
+    assert [row.case.name for row in found.rows] == ["s2_a"]
+    assert any("s1_a is left out" in w and "100 x 100 px" in w for w in found.warnings)
+    assert any("s1_b is left out" in w for w in found.warnings)
+
+
+def test_nothing_that_can_be_evaluated(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="None of 1 predictions"):
+        evaluate(tmp_path, encoder=encoder)
+    with pytest.raises(ValueError, match="shift_um"):
+        evaluate(tmp_path, encoder=encoder, shift_um=-1)
+
+
+def test_white_tiles_and_an_ihc_without_dab_say_so(encoder: Encoder, tmp_path: Path) -> None:
+    white = np.full((192, 192, 3), 255, np.uint8)
+    blue = np.full((192, 192, 3), (120, 130, 190), np.uint8)
+    for kind, picture in (("p", white), ("r", blue)):
+        (tmp_path / kind).mkdir()
+        write_image(tmp_path / kind / "a.png", picture)
+    found = evaluate(tmp_path / "p", real=tmp_path / "r", encoder=encoder)
+    assert found.summary["prediction"]["style_error"]["why"] == "no tissue"
+    assert any("hardly any DAB" in warning for warning in found.warnings)
+    assert "nan" not in as_csv(found).lower()
+    json.loads(to_text(as_json(found)))
+
+
+def test_the_bootstrap_resamples_groups() -> None:
+    values, groups = [1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"]
+    assert bootstrap(values, ["a"] * 4) is None
+    low, high = bootstrap(values, groups)
+    assert (low, high) == (1.0, 5.0), "with two groups, a resample of one alone is common"
+    rng = np.random.default_rng(1)
+    many = rng.normal(10, 2, 400)
+    low, high = bootstrap(list(many), [str(i) for i in range(400)])
+    assert (low, high) == pytest.approx((many.mean() - 1.96 * 0.1, many.mean() + 1.96 * 0.1), abs=0.05)
+
+
+def test_tiles_cover_every_pixel_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CORE_PX", 64)
+    image = np.arange(150 * 200 * 3, dtype=np.uint32).reshape(150, 200, 3).astype(np.uint8)
+    covered = np.zeros((150, 200), int)
+    for tile in tiles(image, image, None, mpp=2.0):
+        core = tile.core(tile.prediction)
+        x, y = tile.location
+        covered[y : y + core.shape[0], x : x + core.shape[1]] += 1
+        assert np.array_equal(core, image[y : y + core.shape[0], x : x + core.shape[1]])
+    assert (covered == 1).all()
