@@ -109,7 +109,7 @@ def test_one_image_alone(folders: dict[str, Path], encoder: Encoder) -> None:
     assert seen == [(1, 1, "s1_a")]
     assert list(found.summary) == ["prediction"]
     assert found.summary["prediction"]["foreign_color"]["ci95"] is None
-    assert found.summary["prediction"]["psnr"] == {"mean": None, "ci95": None, "n": 0, "why": "no real image"}
+    assert found.summary["prediction"]["psnr"] == {"mean": None, "ci95": None, "n": 0, "why": "no real IHC"}
     assert any("--mpp" in warning for warning in found.warnings)
     assert "Pictures" in report_page(found)
 

@@ -98,9 +98,9 @@ def test_no_picture_gives_nan(
 
 def test_a_missing_picture_is_named(measures: tuple[Measure, ...]) -> None:
     found = score(measures, [Tile(PIECE)])
-    assert found["hematoxylin_r"] == "no he image"
-    assert found["psnr"] == "no real image"
-    assert found["dab_profile"] == "no he and no real image"
+    assert found["hematoxylin_r"] == "no H&E"
+    assert found["psnr"] == "no real IHC"
+    assert found["dab_profile"] == "no H&E and no real IHC"
     assert isinstance(found["predicted_dab_od10"], float)
 
 

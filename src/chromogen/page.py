@@ -22,7 +22,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { line-height: 1.2; margin-bottom: .25rem; } h2 { margin-top: 2.5rem; }
 .notice { border: 1px solid var(--mark); color: var(--mark); padding: .4rem .8rem; border-radius: .4rem;
   position: sticky; top: .5rem; background: var(--paper); z-index: 1; }
-.row { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 15rem; }
+.row { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 12rem; }
+.row figure { max-width: 32rem; }
 figure img, figure svg { width: 100%; height: auto; display: block; border-radius: .3rem; }
 figure.plot svg { background: #fff; }
 figcaption { font-size: .9rem; margin-top: .35rem; }

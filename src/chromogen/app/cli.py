@@ -375,7 +375,7 @@ def evaluate(
     for warning in found.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     for name, mean in found.summary["prediction"].items():
-        print(f"{name:28} {shown(mean)}")
+        print(f"{name:28} {shown(mean, len(found.rows))}")
     print(f"{NOTICE.capitalize()}.\nOpen {files['page']} in a browser.")
 
 

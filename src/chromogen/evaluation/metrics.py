@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
 
 BLURS_UM = (0, 8, 32)
+CALLED = {"he": "H&E", "real": "real IHC"}
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def score(measures: Sequence[Measure], tiles: Iterable[Tile]) -> dict[str, float
 def _updated(measure: Measure, state: Any, tile: Tile) -> Any:
     missing = [name for name in measure.needs if getattr(tile, name) is None]
     if missing:
-        return UndefinedError(f"no {' and no '.join(missing)} image")
+        return UndefinedError(" and ".join(f"no {CALLED[name]}" for name in missing))
     if isinstance(state, UndefinedError):
         return state
     try:

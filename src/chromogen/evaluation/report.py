@@ -52,9 +52,12 @@ def report_page(evaluation: Evaluation) -> str:
 
 
 def _means_table(evaluation: Evaluation) -> str:
-    sides = [side for side in SIDES if side in evaluation.summary]
+    sides, images = [side for side in SIDES if side in evaluation.summary], len(evaluation.rows)
     names = [n for n in evaluation.values if n in evaluation.summary["prediction"]]
-    rows = [[_titled(evaluation.values[n]), *(shown(evaluation.summary[s].get(n)) for s in sides)] for n in names]
+    rows = [
+        [_titled(evaluation.values[n]), *(shown(evaluation.summary[s].get(n), images) for s in sides)]
+        for n in names
+    ]
     return page.table(["metric (better)", *(TITLES[side] for side in sides)], rows)
 
 
@@ -63,12 +66,12 @@ def _titled(value: Value) -> str:
     return f"{value.name}{unit}" + ("" if value.better == "neither" else f" ({value.better})")
 
 
-def shown(mean: Mapping[str, Any] | None) -> str:
-    """A mean with its interval and count, or why there is none.
+def shown(mean: Mapping[str, Any] | None, images: int) -> str:
+    """A mean with its interval, and its count where that is not the number of images; or why there is none.
 
-    >>> shown({"mean": 0.5, "ci95": [0.4, 0.6], "n": 3})
+    >>> shown({"mean": 0.5, "ci95": [0.4, 0.6], "n": 3}, images=4)
     '0.500 (0.400 to 0.600), n 3'
-    >>> shown({"mean": None, "ci95": None, "n": 0, "why": "no DAB"})
+    >>> shown({"mean": None, "ci95": None, "n": 0, "why": "no DAB"}, images=4)
     'no DAB'
     """
     if mean is None:
@@ -76,7 +79,8 @@ def shown(mean: Mapping[str, Any] | None) -> str:
     if mean["mean"] is None:
         return str(mean["why"])
     interval = f" ({_rounded(mean['ci95'][0])} to {_rounded(mean['ci95'][1])})" if mean["ci95"] else ""
-    return f"{_rounded(mean['mean'])}{interval}, n {mean['n']}"
+    count = f", n {mean['n']}" if mean["n"] != images else ""
+    return f"{_rounded(mean['mean'])}{interval}{count}"
 
 
 def _rounded(number: float) -> str:
