@@ -48,7 +48,7 @@ def bland_altman_plot(predicted: Sequence[float], real: Sequence[float], what: s
     middle, spread = differences.mean(), 1.96 * differences.std(ddof=1) if len(differences) > 1 else 0.0
     for level, style in ((middle, "-"), (middle - spread, ":"), (middle + spread, ":")):
         axes.axhline(level, linestyle=style, linewidth=1, color="0.4")
-    axes.set(xlabel=f"mean of prediction and real, {what}", ylabel=f"prediction - real, {what}")
+    axes.set(title=what, xlabel="mean of prediction and real", ylabel="prediction - real")
     axes.grid(visible=True, alpha=0.25)
     return figure
 

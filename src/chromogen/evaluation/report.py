@@ -46,7 +46,7 @@ def report_page(evaluation: Evaluation) -> str:
         sections.append(page.section("Be careful", page.bullets(evaluation.warnings)))
     sections += [page.section(heading, *map(_case_row, rows)) for heading, rows in _extremes(evaluation)]
     if plot := _bland_altman(evaluation):
-        sections.append(page.section("How much is brown", plot))
+        sections.append(page.section("How much is brown", page.row(plot)))
     sections.append(page.section("What the metrics say", _definitions(evaluation)))
     return page.page("Evaluation of virtual stains", *sections)
 
