@@ -120,6 +120,13 @@ def test_a_shift_is_found_and_undone(x: int, y: int) -> None:
     assert np.array_equal(ours, real)
 
 
+def test_large_pictures_are_shifted_at_a_coarser_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "SHIFTED_AT_MOST_PX", 50)
+    whole = np.pad(LARGE, ((20, 20), (20, 20), (0, 0)), mode="wrap")
+    x, y = agreement.best_shift(LARGE, whole[14:134, 29:159], radius_px=18)
+    assert (x, y) == (9, -6), "a multiple of three"
+
+
 def test_no_shift_beyond_the_radius() -> None:
     moved = np.roll(LARGE, 15, axis=1)
     x, y = agreement.best_shift(LARGE, moved, radius_px=5)
@@ -127,7 +134,7 @@ def test_no_shift_beyond_the_radius() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5)])
-def test_tiny_and_flat_pictures_have_a_shift(size: tuple[int, int]) -> None:
+def test_tiny_and_flat_pictures_are_not_moved(size: tuple[int, int]) -> None:
     flat = np.full((*size, 3), 200, np.uint8)
-    x, y = agreement.best_shift(flat, flat, radius_px=10)
-    assert agreement.overlapping(flat, flat, (x, y))[0].size > 0
+    assert agreement.best_shift(flat, flat, radius_px=10) == (0, 0)
+    assert agreement.overlapping(flat, flat, (0, 0))[0].shape == flat.shape

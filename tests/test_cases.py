@@ -40,7 +40,11 @@ def test_groups_are_found_in_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("group", "message"),
-    [("(", "a regular expression"), ("z+", "found in every name, got z\\+, which is not in a")],
+    [
+        ("(", "a regular expression"),
+        ("z+", "found in every name, got z\\+, which is not in a"),
+        ("(z)|a", "found in every name"),
+    ],
 )
 def test_groups_that_cannot_be(tmp_path: Path, group: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

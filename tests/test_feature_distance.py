@@ -43,6 +43,18 @@ def test_kernel_distance_is_the_formula_by_loops() -> None:
     assert vgg19_kid(a, b) == pytest.approx(sum(within) - 2 * across, rel=1e-4)
 
 
+def test_subsets_of_many_estimate_the_same() -> None:
+    """The mean over subsets of an unbiased estimate is near the estimate from all."""
+    a, b = features(400, 1), features(400, 2, 0.5)
+
+    def mmd(x: torch.Tensor, y: torch.Tensor) -> float:
+        k = [(u.double() @ v.double().T / 6 + 1) ** 3 for u, v in ((x, x), (y, y), (x, y))]
+        within = [(m.sum() - m.trace()) / (len(m) * (len(m) - 1)) for m in k[:2]]
+        return float(within[0] + within[1] - 2 * k[2].mean())
+
+    assert vgg19_kid(a, b) == pytest.approx(mmd(a, b), rel=0.1)
+
+
 def test_the_same_seed_each_time_and_nobody_elses_numbers_disturbed() -> None:
     a, b = features(150, 1), features(150, 2)
     torch.manual_seed(3)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
+from chromogen.evaluation.evaluate import tiles
 from chromogen.evaluation.metrics import (
     PREDICTED_DAB,
     REAL_MEASURES,
@@ -18,31 +19,15 @@ from chromogen.evaluation.tile import Tile
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 
-SIDE = 256
+SIZE = (300, 333)  # no multiples of anything
 IMAGE = np.asarray(immunohistochemistry())
-PREDICTION, HE, REAL = (
-    np.ascontiguousarray(IMAGE[y : y + SIDE, x : x + SIDE]) for y, x in ((0, 0), (9, 4), (150, 200))
-)
-HALO = 96
+CORNERS = ((0, 0), (9, 4), (150, 170))
+PREDICTION, HE, REAL = (np.ascontiguousarray(IMAGE[y : y + SIZE[0], x : x + SIZE[1]]) for y, x in CORNERS)
 
 
 @pytest.fixture(scope="module")
 def measures(encoder: Encoder) -> tuple[Measure, ...]:
     return (*style_measures(encoder), *TISSUE_MEASURES, PREDICTED_DAB, *REAL_MEASURES)
-
-
-def tiles(core: int) -> list[Tile]:
-    """The pictures in cores of a size, each with a halo but at the border."""
-    found = []
-    for y in range(0, SIDE, core):
-        for x in range(0, SIDE, core):
-            before = [min(HALO, at) for at in (x, y)]
-            after = [min(HALO, SIDE - at - core) for at in (x, y)]
-            rows = slice(y - before[1], y + core + after[1])
-            columns = slice(x - before[0], x + core + after[0])
-            cut = [np.ascontiguousarray(image[rows, columns]) for image in (PREDICTION, HE, REAL)]
-            found.append(Tile(*cut, location=(x, y), halo=(*before, *after)))
-    return found
 
 
 EXACT = 1e-6
@@ -51,22 +36,33 @@ CLOSE = {
     "nuclei_dice": 0.1,
     "stained_nuclei_dice": 0.1,
     "nuclei_count_ratio": 0.15,
-    "ms_ssim": 0.1,
     "hematoxylin_r": 1e-4,
     "dab_pearson_32um": 0.02,
 }
 
 
-def test_tiles_add_up_to_the_whole(measures: tuple[Measure, ...]) -> None:
+def test_tiles_add_up_to_the_whole(measures: tuple[Measure, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = score(measures, [Tile(PREDICTION, HE, REAL)])
-    parts = score([m for m in measures if "ms_ssim" not in {v.name for v in m.values}], tiles(SIDE // 2))
-    for name, value in parts.items():
+    monkeypatch.setattr("chromogen.evaluation.evaluate.CORE_PX", 192)
+    cut = list(tiles(PREDICTION, HE, REAL, mpp=None))
+    assert len(cut) == 4
+    for name, value in score(measures, cut).items():
         wanted = whole[name]
-        if name == "background_whiteness":
-            assert value == wanted == "no pixels to measure", "there is no glass"
+        if name in {"background_whiteness", "ms_ssim"}:
             continue
         tolerance = CLOSE.get(name, 0.02 if name.startswith("gram") or name == "style_error" else 1e-4)
         assert value == pytest.approx(wanted, rel=tolerance, abs=EXACT), name
+
+
+def test_multi_scale_similarity_of_tiles_is_near_the_wholes(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).normal(0, 40, IMAGE.shape)
+    prediction = np.clip(IMAGE + noise, 0, 255).astype(np.uint8)
+    whole = Tile(prediction, real=IMAGE)
+    monkeypatch.setattr("chromogen.evaluation.evaluate.CORE_PX", 256)
+    cut = list(tiles(prediction, None, IMAGE, None))
+    assert len(cut) == 4
+    a, b = (score(REAL_MEASURES, each)["ms_ssim"] for each in ([whole], cut))
+    assert a == pytest.approx(b, abs=0.05)
 
 
 WHITE, BLACK = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64, 3), np.uint8)

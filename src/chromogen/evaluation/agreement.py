@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from chromogen.evaluation.sums import UndefinedError, add_overlap, add_pairs, add_values, ratio
 from chromogen.evaluation.tile import Tile, blur
-from chromogen.image import Image, to_tensor
+from chromogen.image import Image, resize, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10
 
 Array: TypeAlias = NDArray[np.float64]
@@ -17,6 +17,7 @@ Array: TypeAlias = NDArray[np.float64]
 # QuPath's defaults for weak, moderate and strong DAB, base-10 densities.
 THRESHOLDS_OD10 = (0.2, 0.4, 0.6)
 SSIM_WINDOW_PX = 11
+SHIFTED_AT_MOST_PX = 2048
 MS_SSIM_LEAST_PX = 176  # five scales of windows of 11 px
 
 
@@ -127,15 +128,23 @@ def best_shift(prediction: Image, real: Image, radius_px: int) -> tuple[int, int
 
     Fit is Pearson's correlation of their mean optical density where they overlap, whatever the stain, so that a
     shift is not chosen by the brown it is to judge. Neighbouring sections are 10 to 50 px off. All shifts at once
-    by Fourier transform (Padfield 2012, with whole rectangles as masks).
+    by Fourier transform (Padfield 2012, with whole rectangles as masks). Above 2048 px, to the nearest few px.
     """
-    a, b = (optical_density_od10(image).mean(axis=2) for image in (prediction, real))
-    radius = min(radius_px, min(a.shape) // 2)
+    factor = -(-max(prediction.shape[:2]) // SHIFTED_AT_MOST_PX)
+    a, b = (_mean_density(image, factor) for image in (prediction, real))
+    radius = min(radius_px // factor, min(a.shape) // 2)
     offsets = np.arange(-radius, radius + 1)
     fit = _correlations(a, b)[np.ix_(offsets, offsets)]
-    fit[np.hypot(offsets[:, None], offsets) > radius_px] = -np.inf
+    fit[np.hypot(offsets[:, None], offsets) > radius] = -np.inf
+    if fit.max() <= fit[radius, radius]:
+        return 0, 0
     y, x = np.unravel_index(np.argmax(fit), fit.shape)
-    return int(offsets[x]), int(offsets[y])
+    return factor * int(offsets[x]), factor * int(offsets[y])
+
+
+def _mean_density(image: Image, factor: int) -> Array:
+    height, width = (max(1, side // factor) for side in image.shape[:2])
+    return np.asarray(optical_density_od10(resize(image, (width, height))).mean(axis=2))
 
 
 def _correlations(a: Array, b: Array) -> Array:

@@ -81,6 +81,6 @@ def _group_of(name: str, pattern: str | None) -> str:
         found = re.search(pattern, name)
     except re.error as error:
         raise expected("group", "a regular expression", pattern, str(error)) from error
-    if found is None:
+    if found is None or (found.groups() and found.group(1) is None):
         raise expected("group", "found in every name", f"{pattern}, which is not in {name}")
     return found.group(1) if found.groups() else found.group()

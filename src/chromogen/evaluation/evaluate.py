@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -39,9 +40,13 @@ if TYPE_CHECKING:
 Scores: TypeAlias = dict[str, float | str]  # a text says why there is no number
 
 SHIFT_UM = 25.0
-CORE_PX = 2048
+LEAST_MPP = 0.05
+CORE_PX = 1024
 HALO_UM = 96.0
+ALIGNED_PX = 16
 RESAMPLES = 2000
+NO_REAL = "no real IHC"
+NOT_THIS_SIDE = "not measured for this side"
 MISREGISTERED_UM = 8.0
 HARDLY_PERCENT = 1.0
 FEW_GROUPS = 5
@@ -89,18 +94,21 @@ def evaluate(
 
     Paths are images or folders matched by name (`match_cases`). Intervals come from a bootstrap over groups.
     `on_case(done, of, name)` is called after every image. Raises ValueError or FileNotFoundError for what cannot
-    be evaluated at all; an image that cannot be read or has another size than its H&E ends as a warning.
+    be evaluated at all; an image that cannot be read, or has another size than its H&E or real IHC, ends as a
+    warning.
     """
     if not 0 <= shift_um <= 500:
         raise expected("shift_um", "from 0 to 500 um", shift_um)
+    if mpp is not None and not LEAST_MPP <= mpp <= 100:
+        raise expected("mpp", f"from {LEAST_MPP} to 100 um per pixel", mpp)
     cases, warnings = match_cases(prediction, he, real, group)
     measures = Measures(encoder or _exact_encoder())
     rows: list[Row] = []
     for done, case in enumerate(cases, 1):
         try:
-            rows.append(_row(case, _other_real(cases, case), measures, mpp, shift_um))
-        except (ValueError, OSError) as error:
-            warnings.append(f"{case.name} is left out: {error}")
+            rows.append(_row(case, _other_reals(cases, case), measures, mpp, shift_um))
+        except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
+            warnings.append(f"{case.name} is left out: {error or 'out of memory'}")
         if on_case:
             on_case(done, len(cases), case.name)
     if not rows:
@@ -155,49 +163,56 @@ SET_VALUES = (
 )
 
 
-def _other_real(cases: Sequence[Case], case: Case) -> Path | None:
-    """The real IHC of the next case that has another one; None where there is only this."""
+def _other_reals(cases: Sequence[Case], case: Case) -> list[Path]:
+    """The real IHCs of the other cases, the next one first."""
     at = cases.index(case)
-    others = [c.real for c in (*cases[at + 1 :], *cases[:at]) if c.real not in (None, case.real)]
-    return others[0] if others else None
+    return [c.real for c in (*cases[at + 1 :], *cases[:at]) if c.real is not None and c.real != case.real]
 
 
-def _row(case: Case, other_real: Path | None, measures: Measures, mpp: float | None, shift_um: float) -> Row:
+def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float | None, shift_um: float) -> Row:
     """Read, compare, and forget the pictures."""
     prediction = read_image(case.prediction)
     he, real = (None if path is None else read_image(path) for path in (case.he, case.real))
     Tile(prediction, he, real)  # says what is wrong with their sizes
-    sides = {"prediction": _scores(measures.prediction, prediction, he, real, mpp)}
-    features = {"prediction": patch_features(measures.encoder, prediction)}
-    shift = None
+    pictures = {"prediction": prediction}
     if he is not None:
-        sides["he"] = _scores(measures.prediction, he, he, real, mpp)
-        features["he"] = patch_features(measures.encoder, he)
-    if real is not None:
-        features["real"] = patch_features(measures.encoder, real)
-        shift = best_shift(prediction, real, round(Tile(real, mpp=mpp).px(shift_um)))
-        sides["prediction"] |= _shifted(measures.real, prediction, real, shift, mpp)
-        sides["real"] = _floor(measures, real, other_real, mpp)
+        pictures["he"] = he
     if he is not None and real is not None:
-        transferred = match_colors(he, color_moments(real))
-        sides["color_transfer"] = _scores(measures.prediction, transferred, he, real, mpp)
+        pictures["color_transfer"] = match_colors(he, color_moments(real))
+    sides = {side: _scores(measures.prediction, picture, he, real, mpp) for side, picture in pictures.items()}
+    features = {side: patch_features(measures.encoder, picture) for side, picture in pictures.items()}
+    if real is None:
+        return Row(case, sides, None, features)
+    features["real"] = patch_features(measures.encoder, real)
+    shift = best_shift(prediction, real, round(Tile(real, mpp=mpp).px(shift_um)))
+    for side, picture in pictures.items():
+        sides[side] |= _shifted(measures.real, picture, real, shift, mpp)
+    sides["real"] = _floor(measures, real, other_reals, mpp)
     return Row(case, sides, shift, features)
 
 
 def _shifted(
-    measures: Sequence[Measure], prediction: Image, real: Image, shift: tuple[int, int], mpp: float | None
+    measures: Sequence[Measure], picture: Image, real: Image, shift: tuple[int, int], mpp: float | None
 ) -> Scores:
-    ours, theirs = overlapping(prediction, real, shift)
+    ours, theirs = overlapping(picture, real, shift)
     scores = _scores(measures, ours, None, theirs, mpp)
     return {f"{name}{SHIFTED}": value for name, value in scores.items() if not name.startswith("real_")}
 
 
-def _floor(measures: Measures, real: Image, other: Path | None, mpp: float | None) -> Scores:
+def _floor(measures: Measures, real: Image, others: Sequence[Path], mpp: float | None) -> Scores:
     """A real IHC against another one, or its upper half against its lower: how far apart the real thing is."""
     half = real.shape[0] // 2
-    ours, theirs = (read_image(other), real) if other else (real[:half], real[half : 2 * half])
+    other = _first_readable(others)
+    ours, theirs = (real[:half], real[half : 2 * half]) if other is None else (other, real)
     height, width = (min(sides) for sides in zip(ours.shape[:2], theirs.shape[:2], strict=True))
     return _scores((*measures.style, *measures.real), ours[:height, :width], None, theirs[:height, :width], mpp)
+
+
+def _first_readable(paths: Sequence[Path]) -> Image | None:
+    for path in paths:
+        with suppress(ValueError, OSError):
+            return read_image(path)
+    return None
 
 
 def _scores(
@@ -207,16 +222,22 @@ def _scores(
 
 
 def tiles(prediction: Image, he: Image | None, real: Image | None, mpp: float | None) -> Iterator[Tile]:
-    """The images in tiles of at most `CORE_PX`, each with a halo: memory does not grow with the picture."""
-    height, width = prediction.shape[:2]
-    halo_px = -(-round(Tile(prediction, mpp=mpp).px(HALO_UM)) // 16) * 16
-    for y, x in product(range(0, height, CORE_PX), range(0, width, CORE_PX)):
-        bottom, right = min(y + CORE_PX, height), min(x + CORE_PX, width)
-        above, left = min(halo_px, y), min(halo_px, x)
-        below, after = min(halo_px, height - bottom), min(halo_px, width - right)
-        window = np.s_[y - above : bottom + below, x - left : right + after]
+    """The images in even tiles of at most `CORE_PX`, each with a halo, so that no map of the whole is held."""
+    halo_px = -(-round(Tile(prediction, mpp=mpp).px(HALO_UM)) // ALIGNED_PX) * ALIGNED_PX
+    for (above, top, bottom, below), (left, begin, end, right) in product(
+        *(_spans(side, halo_px) for side in prediction.shape[:2])
+    ):
+        window = np.s_[top - above : bottom + below, begin - left : end + right]
         he_there, real_there = (None if image is None else image[window] for image in (he, real))
-        yield Tile(prediction[window], he_there, real_there, mpp, (x, y), (left, above, after, below))
+        yield Tile(prediction[window], he_there, real_there, mpp, (begin, top), (left, above, right, below))
+
+
+def _spans(side_px: int, halo_px: int) -> list[tuple[int, int, int, int]]:
+    """Along one side: halo before, begin, end, halo after of every tile; begins lie on the encoder's grid."""
+    count = max(1, -(-side_px // CORE_PX))
+    core_px = max(1, -(-side_px // (count * ALIGNED_PX))) * ALIGNED_PX
+    spans = [(begin, min(begin + core_px, side_px)) for begin in range(0, side_px, core_px)]
+    return [(min(halo_px, begin), begin, end, min(halo_px, side_px - end)) for begin, end in spans]
 
 
 Summary: TypeAlias = dict[
@@ -233,7 +254,7 @@ def _summary(rows: Sequence[Row], values: Mapping[str, Value]) -> Summary:
 
 def _means(rows: Sequence[Row], side: str, values: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
     names = [name for name in values if any(name in row.sides[side] for row in rows)]
-    return {name: _mean([(row.case.group, row.sides[side].get(name, "")) for row in rows]) for name in names}
+    return {name: _mean([(row.case.group, row.sides[side].get(name, NO_REAL)) for row in rows]) for name in names}
 
 
 def _mean(found: Sequence[tuple[str, float | str]]) -> dict[str, Any]:
@@ -257,16 +278,14 @@ def bootstrap(values: Sequence[float], groups: Sequence[str]) -> list[float] | N
 
 
 def _set_distances(rows: Sequence[Row]) -> Summary:
-    """vgg19_fid and vgg19_kid of all predictions, and of all H&Es, against all real IHCs."""
+    """vgg19_fid and vgg19_kid of all predictions, and of each baseline, against all real IHCs."""
     import torch
 
-    sets = {
-        side: [row.features[side] for row in rows if side in row.features] for side in ("prediction", "he", "real")
-    }
+    sets = {side: [row.features[side] for row in rows if side in row.features] for side in SIDES}
     if not sets["real"]:
         return {}
     real = torch.cat(sets["real"])
-    return {side: _distances(torch.cat(sets[side]), real) for side in ("prediction", "he") if sets[side]}
+    return {side: _distances(torch.cat(sets[side]), real) for side in SIDES[:3] if sets[side]}
 
 
 def _distances(features: Tensor, real: Tensor) -> dict[str, dict[str, Any]]:
@@ -333,7 +352,9 @@ def as_csv(evaluation: Evaluation) -> str:
     for row in evaluation.rows:
         for side, scores in row.sides.items():
             shift = row.shift_px if side == "prediction" and row.shift_px else ("", "")
-            writer.writerow([row.case.name, row.case.group, side, *shift, *(scores.get(n, "") for n in names)])
+            writer.writerow(
+                [row.case.name, row.case.group, side, *shift, *(scores.get(n, NOT_THIS_SIDE) for n in names)]
+            )
     return text.getvalue()
 
 

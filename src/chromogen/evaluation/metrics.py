@@ -66,8 +66,8 @@ def _dab_values(side: str, row: int) -> tuple[Value, ...]:
         return Value(f"{side}_{name}", unit, extent, "neither", says, lambda state: compute(state[row]))
 
     return (
-        of("dab_od10", "OD", "0-2.4", "mean DAB density over tissue", agreement.dab_od10),
-        of("miod", "OD", "0.2-2.4", f"mean DAB density where it is above {THRESHOLDS_OD10[0]}", agreement.miod),
+        of("dab_od10", "OD", "0-", "mean DAB density over tissue", agreement.dab_od10),
+        of("miod", "OD", "0.2-", f"mean DAB density where it is above {THRESHOLDS_OD10[0]}", agreement.miod),
         of("pixel_h_score", "", "0-300", "H-score counted over pixels", agreement.pixel_h_score),
         *(
             of(
@@ -108,9 +108,7 @@ def style_measures(encoder: Encoder) -> tuple[Measure, ...]:
         "sliced Wasserstein distance of colours",
         style_distance.sliced_wasserstein,
     )
-    profile = Value(
-        "dab_profile", "", "0-1.75", "lower", "which tissue gets the brown", style_distance.profile_error
-    )
+    profile = Value("dab_profile", "", "0-2", "lower", "which tissue gets the brown", style_distance.profile_error)
     return (
         Measure(("real",), style_distance.Grams(), partial(style_distance.add_grams, encoder), (style, *layers)),
         Measure(("real",), style_distance.NO_COLORS, style_distance.add_colors, (colors,)),

