@@ -120,14 +120,27 @@ def test_real_against_its_own_half_where_there_is_one(folders: dict[str, Path], 
     assert found.summary["real"]["style_error"]["mean"] > 0
 
 
-@pytest.mark.parametrize("kind", ["he", "real"])
+def test_a_real_ihc_of_another_size_is_compared_by_style_alone(
+    folders: dict[str, Path], encoder: Encoder, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "any.png", piece(100, 50, 230))
+    files = {kind: folders[kind] / "s1_a.png" for kind in ("prediction", "he")}
+    found = evaluate(**files, real=tmp_path / "any.png", encoder=encoder)
+    scores = found.summary["prediction"]
+    assert scores["style_error"]["mean"] > 0
+    assert scores["hematoxylin_r"]["mean"] > 0
+    assert scores["psnr"]["why"] == "the real IHC has another size"
+    assert any("only its style is compared" in warning for warning in found.warnings)
+    assert "another size" in report_page(found)
+
+
 def test_an_image_that_does_not_fit_is_left_out(
-    kind: str, folders: dict[str, Path], encoder: Encoder, tmp_path: Path
+    folders: dict[str, Path], encoder: Encoder, tmp_path: Path
 ) -> None:
     write_image(tmp_path / "s1_a.png", piece(0, 0))
     (tmp_path / "s1_b.png").write_bytes(b"broken")
     write_image(tmp_path / "s2_a.png", piece(0, 0, 100))
-    found = evaluate(**{**folders, kind: tmp_path}, encoder=encoder)
+    found = evaluate(**{**folders, "he": tmp_path}, encoder=encoder)
     assert [row.case.name for row in found.rows] == ["s1_a"]
     assert any("s1_b is left out" in w for w in found.warnings)
     assert any("s2_a is left out" in w and "100 x 100 px" in w for w in found.warnings)

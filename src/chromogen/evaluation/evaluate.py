@@ -46,6 +46,7 @@ HALO_UM = 96.0
 ALIGNED_PX = 16
 RESAMPLES = 2000
 NO_REAL = "no real IHC"
+OTHER_SIZE = "the real IHC has another size"
 NOT_THIS_SIDE = "not measured for this side"
 MISREGISTERED_UM = 8.0
 HARDLY_PERCENT = 1.0
@@ -94,8 +95,7 @@ def evaluate(
 
     Paths are images or folders matched by name (`match_cases`). Intervals come from a bootstrap over groups.
     `on_case(done, of, name)` is called after every image. Raises ValueError or FileNotFoundError for what cannot
-    be evaluated at all; an image that cannot be read, or has another size than its H&E or real IHC, ends as a
-    warning.
+    be evaluated at all; an image that cannot be read, or has another size than its H&E, ends as a warning.
     """
     if not 0 <= shift_um <= 500:
         raise expected("shift_um", "from 0 to 500 um", shift_um)
@@ -173,22 +173,38 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     """Read, compare, and forget the pictures."""
     prediction = read_image(case.prediction)
     he, real = (None if path is None else read_image(path) for path in (case.he, case.real))
-    Tile(prediction, he, real)  # says what is wrong with their sizes
+    Tile(prediction, he)  # says what is wrong with their sizes
     pictures = {"prediction": prediction}
     if he is not None:
         pictures["he"] = he
     if he is not None and real is not None:
         pictures["color_transfer"] = match_colors(he, color_moments(real))
-    sides = {side: _scores(measures.prediction, picture, he, real, mpp) for side, picture in pictures.items()}
+    sides = {side: _scores_of(measures, picture, he, real, mpp) for side, picture in pictures.items()}
     features = {side: patch_features(measures.encoder, picture) for side, picture in pictures.items()}
     if real is None:
         return Row(case, sides, None, features)
     features["real"] = patch_features(measures.encoder, real)
+    sides["real"] = _floor(measures, real, other_reals, mpp)
+    if real.shape != prediction.shape:
+        return Row(case, sides, None, features)
     shift = best_shift(prediction, real, round(Tile(real, mpp=mpp).px(shift_um)))
     for side, picture in pictures.items():
         sides[side] |= _shifted(measures.real, picture, real, shift, mpp)
-    sides["real"] = _floor(measures, real, other_reals, mpp)
     return Row(case, sides, shift, features)
+
+
+def _scores_of(
+    measures: Measures, picture: Image, he: Image | None, real: Image | None, mpp: float | None
+) -> Scores:
+    """All scores of a picture; where the real IHC has another size, only its style can be compared."""
+    if real is None or real.shape == picture.shape:
+        return _scores(measures.prediction, picture, he, real, mpp)
+    alone = _scores(measures.prediction, picture, he, None, mpp)
+    refused = {value.name: OTHER_SIZE for measure in measures.real for value in measure.values}
+    height, width = (min(sides) for sides in zip(picture.shape[:2], real.shape[:2], strict=True))
+    ours, he_there, theirs = (None if i is None else i[:height, :width] for i in (picture, he, real))
+    assert ours is not None  # noqa: S101 - a picture is there
+    return alone | refused | _scores(measures.style, ours, he_there, theirs, mpp)
 
 
 def _shifted(
@@ -301,7 +317,7 @@ def _cautions(rows: Sequence[Row], mpp: float | None, shift_um: float, group: st
     """Where a number does not mean much."""
     groups = {row.case.group for row in rows}
     if len(groups) < FEW_GROUPS:
-        yield f"{len(groups)} {'groups' if group else 'images'}: too few for an interval to mean much"
+        yield f"{'groups' if group else 'images'}: {len(groups)}, too few for an interval to mean much"
     patches = [sum(len(row.features.get(side, ())) for row in rows) for side in ("prediction", "real")]
     if patches[1] and (few := too_few(min(patches))):
         yield few
@@ -313,6 +329,8 @@ def _cautions(rows: Sequence[Row], mpp: float | None, shift_um: float, group: st
 
 def _row_cautions(row: Row, mpp: float | None, shift_um: float) -> Iterator[str]:
     name = row.case.name
+    if "real" in row.sides and row.shift_px is None:
+        yield f"{name}: {OTHER_SIZE}, so that only its style is compared"
     if row.shift_px is not None:
         away_um = float(np.hypot(*row.shift_px)) * (mpp or SUPPOSED_MPP)
         if away_um > 0.9 * shift_um > 0:
