@@ -91,7 +91,7 @@ def _settings_text(evaluation: Evaluation) -> str:
     said = evaluation.settings
     thresholds = ", ".join(map(str, said["dab_thresholds_od10"]))
     return (
-        f"{said['images']} images. Lengths in {said['lengths']}. DAB by {said['vectors']}, above {thresholds} "
+        f"Images: {said['images']}. Lengths in {said['lengths']}. DAB by {said['vectors']}, above {thresholds} "
         f"(base-10 optical density). Best shift within {said['shift_um']:g} um. Intervals: {said['intervals']}."
     )
 
