@@ -1,10 +1,13 @@
 """`chromogen evaluate` from the command line."""
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 
+from chromogen.app import cli
+from chromogen.evaluation.evaluate import SHIFT_UM
 from chromogen.image import Image, write_image
 from synthetic import tissue_like
 from test_cli import refused, run
@@ -60,7 +63,7 @@ def test_json_has_means_intervals_rows_and_what_it_took(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--mpp", 1000], "`mpp` to be from 0.01 to 100"),
+        (["--mpp", 1000], "`mpp` to be from 0.05 to 100"),
         (["--group", "("], "a regular expression"),
         (["--group", "slide"], "found in every name"),
         (["--shift-um", -1], "`shift_um` to be from 0 to 500"),
@@ -71,6 +74,11 @@ def test_requests_that_are_wrong(
     capsys: pytest.CaptureFixture[str], study: dict[str, Path], tmp_path: Path, more: list[object], message: str
 ) -> None:
     assert message in refused(capsys, *asked(study, tmp_path / "report"), *more)
+
+
+def test_the_default_shift_is_the_one_of_the_function() -> None:
+    """Written twice, because the help must not load what evaluates."""
+    assert inspect.signature(cli.evaluate).parameters["shift_um"].default == SHIFT_UM
 
 
 def test_no_metrics_without_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -288,3 +288,13 @@ def test_preconditioned_steps_come_first_and_reach_the_style_sooner(
     assert few.trace[2].losses == all_of_them.trace[2].losses
     assert few.image.tobytes() != all_of_them.image.tobytes()
     assert all_of_them.final.total < none.final.total
+
+
+def test_preconditioning_weighs_content_less(content: Image, style: Image, encoder: Encoder) -> None:
+    """Why it is for first steps: gone on with, it ends nearer to the style and further from the content."""
+    plain, other = (
+        stylize(content, style, replace(QUICK, steps=(60,), preconditioned_steps=n), encoder=encoder).final.terms
+        for n in (0, 60)
+    )
+    assert other["style"] < plain["style"]
+    assert other["content"] > plain["content"]

@@ -200,7 +200,8 @@ def stylize(
         int | None,
         Search(
             help="First steps of a scale that divide the style's gradient by its variances: half of the steps do "
-            "where style outweighs content by far. " + from_preset(lambda recipe: recipe.preconditioned_steps)
+            "where style outweighs content by far; elsewhere content suffers. "
+            + from_preset(lambda recipe: recipe.preconditioned_steps)
         ),
     ] = None,
     optimizer: Annotated[
@@ -346,13 +347,12 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Measure virtual stains against the H&E they came from and a real IHC: JSON, CSV and one page."""
-    from chromogen.app.jobs import check_folder, check_mpp, make_folder, run_facts
+    from chromogen.app.jobs import check_folder, make_folder, run_facts
     from chromogen.evaluation.evaluate import evaluate as score
     from chromogen.evaluation.report import shown, write_report
     from chromogen.provenance import versions
     from chromogen.style.encoder import Encoder
 
-    check_mpp("mpp", mpp)
     make_folder(out)
     check_folder(out)
     began = time.perf_counter()

@@ -142,7 +142,7 @@ class Styles:
     longest_px: int | None = None
 
     def __post_init__(self) -> None:
-        check_mpp("style_mpp", self.mpp)
+        _check_mpp("style_mpp", self.mpp)
         if self.mpp is not None and self.longest_px is not None:
             raise expected("style_size", "left out when style_mpp is given", self.longest_px)
 
@@ -166,7 +166,7 @@ class Styles:
         return [list_images(path) if path.is_dir() else [path] for path in self.paths]
 
 
-def check_mpp(name: str, mpp: float | None) -> None:
+def _check_mpp(name: str, mpp: float | None) -> None:
     """ValueError for a pixel size in um that no microscope has."""
     if mpp is not None and not 0.01 <= mpp <= 100:
         raise expected(name, "from 0.01 to 100 um per pixel", mpp)
@@ -189,7 +189,7 @@ class Stylist:
         content_mpp: float | None = None,
         on_measured: OnMeasured | None = None,
     ) -> None:
-        check_mpp("mpp", content_mpp)
+        _check_mpp("mpp", content_mpp)
         self.styles, self.recipe, self.encoder = styles, recipe, encoder
         self.on_measured = on_measured
         self.longest_px, self.content_mpp = longest_px, content_mpp

@@ -71,8 +71,9 @@ def preconditioner(gram: Tensor, damping: float = DAMPING) -> Callable[[Tensor],
 
     The squared difference of Gram matrices weighs the entry of eigenvectors i and j as if both had variance 1; the
     Wasserstein distance of the features, near its minimum, divides it by v_i + v_j (Bures 1969). So do we, with
-    `damping` mean variances added to both, and scaled to keep what happens along the strongest ones. The minimum
-    stays where it is; a descent gets there in about half of the steps.
+    `damping` mean variances added to both, and scaled to keep what happens along the strongest ones. The style
+    itself stays the minimum, and is neared in about half of the steps; but its weak directions now outweigh a
+    content term more than they should, so a descent that goes on like this ends beside the minimum of the whole.
     """
     variances, vectors = torch.linalg.eigh(gram[0].detach().cpu())
     variances = variances.clamp_min(torch.finfo(gram.dtype).tiny)

@@ -23,8 +23,9 @@ class Recipe:
     `scales` are fractions of the final size, coarse to fine, ending in 1; `steps` has one number per scale,
     where a step is one evaluation of loss and gradient. A scale ends early when its loss fell by less than the
     fraction `plateau` over the last 10 steps (0: never). The first `preconditioned_steps` of every scale divide
-    the gradient of Gram matrices by the style's own variances (0: the plain descent of the papers). L-BFGS
-    remembers `history` steps: 30 gain a tenth in long runs and end short ones at a higher loss. Raises ValueError.
+    the gradient of Gram matrices by the style's own variances (0: the plain descent of the papers): quicker to the
+    style, at content's cost, so plain steps should follow. L-BFGS remembers `history` steps: 30 gain a tenth in
+    long runs and end short ones at a higher loss. Raises ValueError.
     """
 
     objective: Objective
