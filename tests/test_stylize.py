@@ -298,3 +298,31 @@ def test_preconditioning_weighs_content_less(content: Image, style: Image, encod
     )
     assert other["style"] < plain["style"]
     assert other["content"] > plain["content"]
+
+
+@pytest.mark.parametrize("loss_scale", ["relative", "paper"])
+def test_the_first_step_of_a_scale_is_neither_lost_nor_wild(
+    content: Image, style: Image, encoder: Encoder, loss_scale: str
+) -> None:
+    """Pixels move by 0.003 of their range on average, whatever the size of the loss."""
+    moved: list[float] = []
+
+    def measure_move(step: Step, picture: object) -> None:
+        moved.append(np.abs(picture().astype(float) - before[-1]).mean() / 255)  # type: ignore[operator]
+        before.append(picture().astype(float))  # type: ignore[operator]
+
+    before = [content.astype(float)]
+    stylize(
+        content, style, replace(QUICK, loss_scale=loss_scale, steps=(2,)), encoder=encoder, on_step=measure_move
+    )
+    assert 0.0015 < moved[0] < 0.0045
+    assert moved[1] < 0.2
+
+
+def test_a_wild_step_is_taken_back(content: Image, style: Image, encoder: Encoder) -> None:
+    """A heavy term with a kink misleads L-BFGS: without going back, the loss ends at 4.6 and not at 0.63."""
+    heavy = replace(QUICK, steps=(24,), objective=(*SHALLOW, tv_term(30.0)))
+    result = stylize(content, style, heavy, encoder=encoder)
+    totals = [step.losses.total for step in result.trace]
+    assert max(totals[1:]) > 2 * min(totals), "the case shows a wild step"
+    assert totals[-1] < 1.2 * min(totals)

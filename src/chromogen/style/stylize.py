@@ -43,6 +43,8 @@ from chromogen.style.objective import (
 from chromogen.style.recipes import Recipe
 
 PLATEAU_STEPS = 10
+FIRST_MOVE = 0.003  # of values in [0, 1]
+WILD = 2.0  # times the lowest loss: curvature was misjudged
 # Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: of an optimization, and of measuring alone.
 OPTIMIZING_BYTES = {"bf16": 2600, "fp32": 3400}
 MEASURING_BYTES = 1000
@@ -237,6 +239,7 @@ def _optimize(
     encoder: Encoder,
     record: Callable[[Losses, Tensor], None],
 ) -> Tensor:
+    """Descend; where a step makes the loss `WILD`, begin again at the best picture, with no history."""
     # torch's L-BFGS needs a contiguous parameter; the encoder converts to channels-last inside.
     parameter = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = OPTIMIZERS[recipe.optimizer](parameter, recipe.history)
@@ -253,11 +256,17 @@ def _optimize(
         return latest[0].total
 
     for _ in range(steps):
+        looked_at = parameter.detach().clone()
         optimizer.step(closure)
         if not (math.isfinite(latest[0].total) and parameter.isfinite().all()):
             raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
         with torch.no_grad():
             parameter.clamp_(0, 1)
+        if not totals or latest[0].total < min(totals):
+            best = looked_at
+        elif latest[0].total > WILD * min(totals):
+            parameter.data.copy_(best)
+            optimizer = OPTIMIZERS[recipe.optimizer](parameter, recipe.history)
         record(latest[0], parameter.detach())
         totals.append(latest[0].total)
         if _has_settled(totals, recipe.plateau):
@@ -296,8 +305,25 @@ def _losses(recipe: Recipe, loss: Tensor, values: dict[str, Tensor]) -> Losses:
 
 
 def _lbfgs(parameter: Tensor, history: int) -> torch.optim.Optimizer:
-    """L-BFGS of one evaluation a step, no line search; the history goes on from step to step."""
-    return torch.optim.LBFGS([parameter], max_iter=1, history_size=history, tolerance_grad=0, tolerance_change=0)
+    """L-BFGS of one evaluation a step, no line search; the history goes on from step to step.
+
+    torch's first step moves all pixels together by 1: so little that in bf16 rounding decides what curvature it
+    sees, and the second step may explode. Ours moves them by `FIRST_MOVE` each, on average.
+    """
+    optimizer = torch.optim.LBFGS(
+        [parameter],
+        lr=FIRST_MOVE * parameter.numel(),
+        max_iter=1,
+        history_size=history,
+        tolerance_grad=0,
+        tolerance_change=0,
+    )
+    optimizer.register_step_post_hook(_step_in_full)
+    return optimizer
+
+
+def _step_in_full(optimizer: torch.optim.Optimizer, *_given: object) -> None:
+    optimizer.param_groups[0]["lr"] = 1.0
 
 
 def _adam(parameter: Tensor, history: int) -> torch.optim.Optimizer:
