@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from chromogen.app import cli
 from chromogen.app.cli import main
+from chromogen.app.options import DEFAULT_PRESET
+from chromogen.app.terminal import verdict
 from chromogen.image import Image, read_image, read_provenance, to_tensor, write_image
 from chromogen.provenance import sha256_of
 from chromogen.style.encoder import Encoder
@@ -409,7 +410,7 @@ def test_errors_as_json(capsys: pytest.CaptureFixture[str], files: Files, tmp_pa
     ],
 )
 def test_verdicts(error: Exception, status: int, message: str) -> None:
-    line, found = cli.verdict(error)
+    line, found = verdict(error)
     assert found == status
     assert message in line
     assert "\n" not in line
@@ -481,5 +482,5 @@ def test_ctrl_c_writes_nothing_half_and_says_how_to_go_on(files: Files, tmp_path
 
 
 def test_presets_named_in_help_are_presets() -> None:
-    assert cli.DEFAULT_PRESET in PRESETS
-    assert preset(cli.DEFAULT_PRESET)
+    assert DEFAULT_PRESET in PRESETS
+    assert preset(DEFAULT_PRESET)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.app import cli
+from chromogen.app import evaluate_command
 from chromogen.evaluation.evaluate import SHIFT_UM
 from chromogen.image import Image, write_image
 from synthetic import tissue_like
@@ -78,7 +78,7 @@ def test_requests_that_are_wrong(
 
 def test_the_default_shift_is_the_one_of_the_function() -> None:
     """Written twice, because the help must not load what evaluates."""
-    assert inspect.signature(cli.evaluate).parameters["shift_um"].default == SHIFT_UM
+    assert inspect.signature(evaluate_command.evaluate).parameters["shift_um"].default == SHIFT_UM
 
 
 def test_no_metrics_without_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

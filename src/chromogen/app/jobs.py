@@ -26,7 +26,7 @@ from chromogen.plots import PLOT_SUFFIXES
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, as_record
-from chromogen.style.stylize import OnMeasured, OnStep, Step, Style, Stylized, stylize
+from chromogen.style.stylize import OnMeasured, OnStep, Style, Stylized, stylize
 
 
 def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -254,17 +254,3 @@ def run_facts() -> dict[str, Any]:
     import torch
 
     return {"threads": torch.get_num_threads(), "peak_rss_mb": round(peak_rss_mb(), 1)}
-
-
-def total_curve(trace: Sequence[Step]) -> list[float]:
-    """The total loss over the steps of a run."""
-    return [step.losses.total for step in trace]
-
-
-def weighted_curves(trace: Sequence[Step], recipe: Recipe) -> dict[str, list[float]]:
-    """The total and each weighted term over the steps of a run, for a loss plot."""
-    weighted = {
-        f"{term.weight:g} x {term.name}": [term.weight * step.losses.terms[term.name] for step in trace]
-        for term in recipe.objective
-    }
-    return {"total": total_curve(trace), **weighted}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import product
 from typing import Any
 
-from chromogen.errors import expected
+from chromogen.errors import choose, expected
 from chromogen.style.layers import check_layers
+from chromogen.style.objective import Term
 from chromogen.style.recipes import PRESETS, Recipe, preset, with_term, with_total_steps
 
 DEFAULT_PRESET = "default"
@@ -69,3 +71,65 @@ def build_recipe(preset_name: str, fields: Mapping[str, Any], terms: Mapping[tup
         return with_total_steps(replace(recipe, **given, steps=(1,) * len(given["scales"])), total)
     recipe = replace(recipe, **given, **({"steps": steps} if steps and len(steps) > 1 else {}))
     return with_total_steps(recipe, steps[0]) if steps and len(steps) == 1 else recipe
+
+
+def grid_recipes(base: Recipe, texts: Sequence[str]) -> dict[str, Recipe]:
+    """Every combination of the values in texts like `content.weight=1e-4,1e-3`, by name: a sweep of recipes.
+
+    A field is one of a recipe or of a term of its objective; inside a value `+` joins layers, scales and steps.
+
+    >>> base = preset("paper")
+    >>> list(grid_recipes(base, ["init=content,noise", "content.layers=relu2_2"]))
+    ['init=content,content.layers=relu2_2', 'init=noise,content.layers=relu2_2']
+    """
+    axes = [_axis(text) for text in texts]
+    names = [field for field, _ in axes]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise expected("grid", "each field once", f"{twice} twice", "join its values with commas")
+    recipes = {}
+    for values in product(*(values for _, values in axes)):
+        chosen = dict(zip(names, values, strict=True))
+        recipe = base
+        for field, text in chosen.items():
+            recipe = _with_field(recipe, field, text)
+        recipes[",".join(f"{field}={text}" for field, text in chosen.items())] = recipe
+    return recipes
+
+
+def _axis(text: str) -> tuple[str, list[str]]:
+    field, equals, values = text.partition("=")
+    found = [value.strip() for value in values.split(",") if value.strip()]
+    if not equals or not found:
+        raise expected("grid", "FIELD=VALUE,VALUE...", text, "as in content.weight=1e-4,1e-3")
+    return field.strip(), list(dict.fromkeys(found))
+
+
+def _with_field(recipe: Recipe, field: str, text: str) -> Recipe:
+    term, dot, part = field.partition(".")
+    if dot:
+        choose("grid", part, ("weight", "layers", "distance"))
+        return with_term(recipe, term, **{part: _value(field, text, *(f for f in fields(Term) if f.name == part))})
+    options = {f.name: f for f in fields(Recipe) if f.name != "objective"}
+    value = _value(field, text, options[choose("grid", field, options)])
+    if field == "steps" and len(value) == 1:
+        return with_total_steps(recipe, value[0])
+    if field == "scales":
+        return with_total_steps(replace(recipe, scales=value, steps=(1,) * len(value)), sum(recipe.steps))
+    return replace(recipe, **{field: value})
+
+
+def _value(field: str, text: str, described: Any) -> Any:
+    """Text as what the field holds, by its annotation."""
+    match described.type:
+        case "int":
+            return numbers(field, text, int)[0]
+        case "float":
+            return numbers(field, text, float)[0]
+        case "tuple[int, ...]":
+            return numbers(field, text.replace("+", ","), int)
+        case "tuple[float, ...]":
+            return numbers(field, text.replace("+", ","), float)
+        case "Mapping[str, float]":
+            return parse_layers(field, text.replace("+", ","))
+    return text

@@ -198,21 +198,21 @@ def _scores_of(
 ) -> Scores:
     """All scores of a picture; where the real IHC has another size, only its style can be compared."""
     if real is None or real.shape == picture.shape:
-        return _scores(measures.prediction, picture, he, real, mpp)
-    alone = _scores(measures.prediction, picture, he, None, mpp)
+        return scores(measures.prediction, picture, he, real, mpp)
+    alone = scores(measures.prediction, picture, he, None, mpp)
     refused = {value.name: OTHER_SIZE for measure in measures.real for value in measure.values}
     height, width = (min(sides) for sides in zip(picture.shape[:2], real.shape[:2], strict=True))
     ours, he_there, theirs = (None if i is None else i[:height, :width] for i in (picture, he, real))
     assert ours is not None  # noqa: S101 - a picture is there
-    return alone | refused | _scores(measures.style, ours, he_there, theirs, mpp)
+    return alone | refused | scores(measures.style, ours, he_there, theirs, mpp)
 
 
 def _shifted(
     measures: Sequence[Measure], picture: Image, real: Image, shift: tuple[int, int], mpp: float | None
 ) -> Scores:
     ours, theirs = overlapping(picture, real, shift)
-    scores = _scores(measures, ours, None, theirs, mpp)
-    return {f"{name}{SHIFTED}": value for name, value in scores.items() if not name.startswith("real_")}
+    found = scores(measures, ours, None, theirs, mpp)
+    return {f"{name}{SHIFTED}": value for name, value in found.items() if not name.startswith("real_")}
 
 
 def _floor(measures: Measures, real: Image, others: Sequence[Path], mpp: float | None) -> Scores:
@@ -221,7 +221,7 @@ def _floor(measures: Measures, real: Image, others: Sequence[Path], mpp: float |
     other = _first_readable(others)
     ours, theirs = (real[:half], real[half : 2 * half]) if other is None else (other, real)
     height, width = (min(sides) for sides in zip(ours.shape[:2], theirs.shape[:2], strict=True))
-    return _scores((*measures.style, *measures.real), ours[:height, :width], None, theirs[:height, :width], mpp)
+    return scores((*measures.style, *measures.real), ours[:height, :width], None, theirs[:height, :width], mpp)
 
 
 def _first_readable(paths: Sequence[Path]) -> Image | None:
@@ -231,9 +231,10 @@ def _first_readable(paths: Sequence[Path]) -> Image | None:
     return None
 
 
-def _scores(
+def scores(
     measures: Sequence[Measure], prediction: Image, he: Image | None, real: Image | None, mpp: float | None
 ) -> Scores:
+    """Every value of these measures, over tiles of the pictures, which are of one size."""
     return score(measures, tiles(prediction, he, real, mpp))
 
 
@@ -270,11 +271,13 @@ def _summary(rows: Sequence[Row], values: Mapping[str, Value]) -> Summary:
 
 def _means(rows: Sequence[Row], side: str, values: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
     names = [name for name in values if any(name in row.sides[side] for row in rows)]
-    return {name: _mean([(row.case.group, row.sides[side].get(name, NO_REAL)) for row in rows]) for name in names}
+    return {
+        name: mean_of([(row.case.group, row.sides[side].get(name, NO_REAL)) for row in rows]) for name in names
+    }
 
 
-def _mean(found: Sequence[tuple[str, float | str]]) -> dict[str, Any]:
-    """Of (group, score) pairs."""
+def mean_of(found: Sequence[tuple[str, float | str]]) -> dict[str, Any]:
+    """Of (group, score) pairs: the mean with its interval and count, or why there is none."""
     numbers = [(group, value) for group, value in found if isinstance(value, float)]
     if not numbers:
         return {"mean": None, "ci95": None, "n": 0, "why": found[0][1]}

@@ -124,12 +124,20 @@ def _foreign_color(squares: Any) -> float:
     return float(ratio(squares, "no stain in the prediction") ** 0.5)
 
 
+HEMATOXYLIN = Measure(
+    ("he",),
+    NO_PAIRS,
+    tissue_kept.add_hematoxylin,
+    (Value("hematoxylin_r", "", "-1-1", "higher", "haematoxylin where the H&E has it", pearson),),
+)
+
 TISSUE_MEASURES = (
+    HEMATOXYLIN,
     Measure(
         ("he",),
         NO_PAIRS,
-        tissue_kept.add_hematoxylin,
-        (Value("hematoxylin_r", "", "-1-1", "higher", "haematoxylin where the H&E has it", pearson),),
+        tissue_kept.add_edges,
+        (Value("edge_r", "", "-1-1", "higher", "edges where the H&E has them", pearson),),
     ),
     Measure(
         ("he",),

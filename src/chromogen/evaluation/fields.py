@@ -1,0 +1,160 @@
+"""Fields to study: where pairs of H&E and IHC lie in folders, and which crops of them are taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TypeAlias
+
+from chromogen.errors import expected
+from chromogen.evaluation.tile import Tile
+from chromogen.image import Image, is_image, list_images, read_image
+
+LEAST_PX = 64
+ALIGNED = "_aligned"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An H&E and an IHC of the same tissue; pairs that share an H&E are of one `slide`."""
+
+    name: str
+    slide: str
+    he: Path
+    ihc: Path
+
+
+@dataclass(frozen=True)
+class Crop:
+    """An H&E and an IHC to take the style from, uint8 (H, W, 3) of one size.
+
+    `paired`: the IHC shows the tissue of the H&E, or its neighbouring section's, place by place.
+    """
+
+    name: str
+    slide: str
+    he: Image
+    ihc: Image
+    paired: bool
+    mpp: float | None = None
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """Pairs anywhere below a folder: NAME_he with NAME_ihc; he/NAME with ihc/NAME; he with NAME_aligned beside it.
+
+    Raises ValueError where there are none, or an H&E has no IHC; FileNotFoundError where there is no folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Expected `pairs` to be an existing folder, got {folder}; check the spelling.")
+    inside = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())]
+    found = [pair for place in inside for pair in (*_by_ending(place), *_by_folder(place), *_by_alignment(place))]
+    if not found:
+        advice = "name them NAME_he.png and NAME_ihc.png, or put them into he/ and ihc/"
+        raise expected("pairs", "a folder with pairs of H&E and IHC", f"none in {folder}", advice)
+    return found
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """By stem; none where there is no folder."""
+    if not folder.is_dir() or not any(map(is_image, folder.iterdir())):
+        return {}
+    return {path.stem: path for path in list_images(folder)}
+
+
+def _by_ending(folder: Path) -> Iterator[Pair]:
+    images = _images(folder)
+    for stem, he in images.items():
+        name = stem.removesuffix("_he")
+        if stem.endswith("_he"):
+            if f"{name}_ihc" not in images:
+                raise expected("pairs", f"complete: {he.name} has a {name}_ihc", "none", "rename or remove one")
+            yield Pair(name, name, he, images[f"{name}_ihc"])
+
+
+def _by_folder(folder: Path) -> Iterator[Pair]:
+    he, ihc = _images(folder / "he"), _images(folder / "ihc")
+    if not (he and ihc):
+        return
+    if he.keys() != ihc.keys():
+        alone = sorted(he.keys() ^ ihc.keys())
+        raise expected("pairs", "the same names in he/ and ihc/", f"{alone[0]} in one", "rename or remove it")
+    yield from (Pair(name, name, he[name], ihc[name]) for name in he)
+
+
+def _by_alignment(folder: Path) -> Iterator[Pair]:
+    images = _images(folder)
+    for stem, ihc in images.items():
+        if "he" in images and stem.endswith(ALIGNED):
+            name = f"{folder.name}_{stem.removesuffix(ALIGNED)}"
+            yield Pair(name, folder.name, images["he"], ihc)
+
+
+def crops_of_pairs(pairs: Sequence[Pair], size_px: int, count: int, mpp: float | None) -> list[Crop]:
+    """At most `count` crops of every pair; ValueError or OSError for what cannot be read."""
+    names = [_file_name(pair.name) for pair in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise expected("pairs", "of different names", f"two called {twice}", "rename one")
+    return [
+        crop
+        for name, pair in zip(names, pairs, strict=True)
+        for crop in crops_of(name, pair.slide, read_image(pair.he), read_image(pair.ihc), size_px, count, mpp)
+    ]
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "pair"
+
+
+def crops_of(
+    name: str,
+    slide: str,
+    he: Image,
+    ihc: Image,
+    size_px: int,
+    count: int,
+    mpp: float | None = None,
+    *,
+    paired: bool = True,
+) -> list[Crop]:
+    """The squares with the most tissue in both, evenly spread; where the sizes differ, the two are not paired."""
+    sides = (*he.shape[:2], *ihc.shape[:2])
+    if min(sides) < LEAST_PX:
+        raise expected("pairs", f"at least {LEAST_PX} px wide and high", f"{name}, {min(sides)} px")
+    size_px = min(size_px, *sides)
+    same = he.shape == ihc.shape
+    if same:
+        places = sorted(_squares(he, size_px), key=lambda s: -min(_tissue(he[s], mpp), _tissue(ihc[s], mpp)))
+        windows = [(place, place) for place in places]
+    else:
+        windows = list(zip(_richest(he, size_px, mpp), _richest(ihc, size_px, mpp), strict=False))
+    return [
+        Crop(f"{name}-{number}", slide, he[here].copy(), ihc[there].copy(), paired and same, mpp)
+        for number, (here, there) in enumerate(windows[:count], 1)
+    ]
+
+
+Square: TypeAlias = tuple[slice, slice]
+
+
+def _squares(image: Image, size_px: int) -> list[Square]:
+    """Evenly spread over the image, row by row; neighbours may overlap by less than half."""
+    rows, columns = (_begins(side, size_px) for side in image.shape[:2])
+    return [(slice(y, y + size_px), slice(x, x + size_px)) for y, x in product(rows, columns)]
+
+
+def _begins(side_px: int, size_px: int) -> list[int]:
+    count = max(1, round(side_px / size_px))
+    return [(side_px - size_px) * i // max(1, count - 1) for i in range(count)]
+
+
+def _richest(image: Image, size_px: int, mpp: float | None) -> list[Square]:
+    return sorted(_squares(image, size_px), key=lambda square: -_tissue(image[square], mpp))
+
+
+def _tissue(image: Image, mpp: float | None) -> float:
+    """The share of tissue."""
+    return float(Tile(image, mpp=mpp).tissue.mean())

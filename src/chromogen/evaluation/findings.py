@@ -1,0 +1,104 @@
+"""Does a claim hold? Paired differences over fields or slides, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from scipy import stats
+
+from chromogen.evaluation.experiments import Claim, Comparison
+
+Scores: TypeAlias = Mapping[str, float | str]
+
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a crop scored, by experiment and metric; crops of one `slide` are no independent evidence."""
+
+    slide: str
+    scores: Mapping[str, Scores]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A comparison's mean difference, positive where it is as claimed, its 95 % interval, over n units."""
+
+    comparison: Comparison
+    difference: float | None
+    ci95: tuple[float, float] | None
+    n: int
+    verdict: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a claim, and of each of its comparisons."""
+
+    claim: Claim
+    verdict: str
+    found: tuple[Found, ...]
+
+
+def findings(claims: Sequence[Claim], fields: Sequence[Field], signs: Mapping[str, int]) -> list[Finding]:
+    """Every claim judged; `signs` has 1 for metrics of which more is better, -1 for the others.
+
+    A claim holds where all of its comparisons do, and does not where one is refuted; else it is undecided.
+    """
+    return [_judge(claim, fields, signs) for claim in claims]
+
+
+def _judge(claim: Claim, fields: Sequence[Field], signs: Mapping[str, int]) -> Finding:
+    found = tuple(compare(comparison, fields, signs[comparison.metric]) for comparison in claim.comparisons)
+    verdicts = {f.verdict for f in found}
+    overall = FAILS if FAILS in verdicts else UNDECIDED if UNDECIDED in verdicts else HOLDS
+    return Finding(claim, overall, found)
+
+
+def compare(comparison: Comparison, fields: Sequence[Field], sign: int) -> Found:
+    """Holds where the whole interval of the mean difference is as claimed, does not where all of it is not."""
+    differences, missing = _differences(comparison, fields, sign)
+    if not differences:
+        return Found(comparison, None, None, 0, UNDECIDED, missing or "no fields")
+    mean, ci95 = float(np.mean(differences)), student_interval(differences)
+    if ci95 is None:
+        return Found(comparison, mean, None, 1, UNDECIDED, "one unit has no interval")
+    verdict = HOLDS if ci95[0] > 0 else FAILS if ci95[1] < 0 else UNDECIDED
+    return Found(comparison, mean, ci95, len(differences), verdict)
+
+
+def _differences(comparison: Comparison, fields: Sequence[Field], sign: int) -> tuple[list[float], str]:
+    """One a slide, or one a field where they are all of one slide; and why there are none."""
+    by_slide: dict[str, list[float]] = {}
+    missing = ""
+    for field in fields:
+        better, worse = (
+            field.scores.get(name, {}).get(comparison.metric, "not run")
+            for name in (comparison.better, comparison.worse)
+        )
+        if isinstance(better, str) or isinstance(worse, str):
+            missing = better if isinstance(better, str) else str(worse)
+        else:
+            by_slide.setdefault(field.slide, []).append(sign * (better - worse))
+    if len(by_slide) == 1:
+        return next(iter(by_slide.values())), missing
+    return [math.fsum(values) / len(values) for values in by_slide.values()], missing
+
+
+def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """The interval of the mean by Student's t (1908): wide for few values, as it should be; None for one.
+
+    >>> student_interval([1.0, 2.0, 3.0])
+    (-0.484..., 4.484...)
+    """
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
+    return mean - reach, mean + reach

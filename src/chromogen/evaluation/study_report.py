@@ -1,0 +1,221 @@
+"""A study as one page, a figure grid, tables and JSON: what was claimed, what was measured, what holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from chromogen import page
+from chromogen.evaluation.evaluate import mean_of, to_text
+from chromogen.evaluation.experiments import Experiment
+from chromogen.evaluation.fields import Crop
+from chromogen.evaluation.findings import Finding, Found
+from chromogen.evaluation.metrics import Value
+from chromogen.evaluation.report import shown
+from chromogen.evaluation.study import GIVEN, Cell
+from chromogen.files import write_whole
+from chromogen.image import Image, read_image
+from chromogen.plots import loss_plot, pareto_plot, picture_grid, save_plot, svg
+from chromogen.style.recipes import as_record
+
+CROPS_SHOWN = 4
+FRONT = {
+    "style_error": "style error (less is closer to the stain)",
+    "edge_r": "edges kept (more is closer to the H&E)",
+}
+PHOTO_TITLES = ("Fig. 1: content, a photo", "Fig. 2: style, a painting", "Fig. 3: the photo in that style")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was run on what, and what came of it; `photo` is content, painting and result of figures 1 to 3."""
+
+    crops: Sequence[Crop]
+    experiments: Sequence[Experiment]
+    cells: Sequence[Cell]
+    findings: Sequence[Finding]
+    values: Mapping[str, Value]
+    photo: tuple[Image, Image, Image] | None
+    warnings: Sequence[str]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What every picture of a crop is, in order, by name."""
+        made = {experiment.name: experiment.title for experiment in self.experiments}
+        return {"he": GIVEN["he"], "ihc": GIVEN["ihc"], **made, "colors": GIVEN["colors"]}
+
+    @cached_property
+    def means(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """By picture and metric: the mean with its interval over slides and its count, or why there is none."""
+        return {name: self._means_of(name) for name in self.titles}
+
+    def _means_of(self, name: str) -> dict[str, dict[str, Any]]:
+        cells = [cell for cell in self.cells if cell.name == name]
+        metrics = [metric for metric in self.values if any(metric in cell.scores for cell in cells)]
+        return {
+            metric: mean_of([(cell.slide, cell.scores.get(metric, "not measured")) for cell in cells])
+            for metric in metrics
+        }
+
+    @property
+    def shown(self) -> list[tuple[Crop, list[Cell]]]:
+        """Some crops, of as many slides as can be, with their cells in the order of titles."""
+        firsts = {crop.slide: crop.name for crop in reversed(self.crops)}.values()
+        chosen = sorted(self.crops, key=lambda crop: crop.name not in firsts)[:CROPS_SHOWN]
+        by_place = {(cell.crop, cell.name): cell for cell in self.cells}
+        return [(crop, [by_place[crop.name, name] for name in self.titles]) for crop in chosen]
+
+
+def write_study(study: Study, folder: Path, facts: Mapping[str, Any]) -> dict[str, Path]:
+    """Write page, figure grid, Pareto plot, table and JSON (with `facts`) into the folder; their paths by kind."""
+    names = {"page": "index.html", "figures": "figures.png", "csv": "metrics.csv", "json": "study.json"}
+    files = {kind: folder / name for kind, name in names.items()}
+    write_whole(files["json"], to_text({**as_record_of(study), **facts}).encode())
+    write_whole(files["csv"], as_table(study).encode())
+    grid = [[read_image(cell.picture) for cell in cells] for _, cells in study.shown]
+    save_plot(picture_grid(grid, list(study.titles.values())), files["figures"], dpi=100)
+    if points := front_points(study):
+        files["pareto"] = folder / "pareto.png"
+        save_plot(pareto_plot(points, *FRONT.values()), files["pareto"])
+    write_whole(files["page"], study_page(study).encode())
+    return files
+
+
+def as_record_of(study: Study) -> dict[str, Any]:
+    """The study as plain data."""
+    return {
+        "experiments": {e.name: {"title": e.title, "recipe": as_record(e.recipe)} for e in study.experiments},
+        "findings": [_finding_record(finding) for finding in study.findings],
+        "metrics": study.means,
+        "cells": [_cell_record(cell) for cell in study.cells],
+        "warnings": list(study.warnings),
+    }
+
+
+def _cell_record(cell: Cell) -> dict[str, Any]:
+    where = {"crop": cell.crop, "slide": cell.slide, "experiment": cell.name}
+    return {**where, "seconds": cell.seconds, "content_weight": cell.content_weight, "scores": cell.scores}
+
+
+def _finding_record(finding: Finding) -> dict[str, Any]:
+    claim = {"claim": finding.claim.text, "source": finding.claim.source, "verdict": finding.verdict}
+    return {**claim, "comparisons": [_found_record(found) for found in finding.found]}
+
+
+def _found_record(found: Found) -> dict[str, Any]:
+    compared = found.comparison
+    sides = {"metric": compared.metric, "better": compared.better, "worse": compared.worse}
+    measured = {"difference": found.difference, "ci95": found.ci95, "n": found.n}
+    return {**sides, **measured, "verdict": found.verdict, "why": found.why}
+
+
+def as_table(study: Study) -> str:
+    """One row a cell, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["crop", "slide", "experiment", "seconds", "content_weight", *study.values])
+    for cell in study.cells:
+        scores = [cell.scores.get(metric, "") for metric in study.values]
+        writer.writerow([cell.crop, cell.slide, cell.name, cell.seconds, cell.content_weight, *scores])
+    return text.getvalue()
+
+
+def study_page(study: Study) -> str:
+    """The page."""
+    return page.page(
+        "The report's experiments" if study.findings else "A sweep of recipes",
+        *_findings_section(study),
+        page.section("Figures", *_figure_rows(study)),
+        *_photo_section(study),
+        *_front_section(study),
+        page.section("Metrics", page.paragraph("Means over crops; intervals over slides."), _means_table(study)),
+        page.section("Loss curves", page.row(*_curves(study))),
+        *([page.section("Be careful", page.bullets(study.warnings))] if study.warnings else []),
+    )
+
+
+def _findings_section(study: Study) -> Iterator[str]:
+    if study.findings:
+        rows = [[f.claim.text, f.claim.source, f.verdict, "; ".join(map(said, f.found))] for f in study.findings]
+        yield page.section(
+            "Findings",
+            page.paragraph(
+                "A claim holds where every comparison does, and does not where one is refuted: where the whole 95 "
+                "% interval (Student's t over slides, or over crops of a single slide) lies on one side of zero. "
+                "Differences are positive where they are as claimed."
+            ),
+            page.table(["claim", "where", "verdict", "comparisons"], rows),
+        )
+
+
+def said(found: Found) -> str:
+    """A comparison in words."""
+    pair = f"{found.comparison.metric}, {label(found.comparison.better)} against {label(found.comparison.worse)}"
+    if found.difference is None:
+        return f"{pair}: {found.why}"
+    interval = f" ({found.ci95[0]:+.2g} to {found.ci95[1]:+.2g}, n {found.n})" if found.ci95 else " (n 1)"
+    return f"{pair}: {found.difference:+.2g}{interval}"
+
+
+def label(name: str) -> str:
+    """A short name for columns.
+
+    >>> label("fig06_high")
+    '6 high'
+    """
+    return name.removeprefix("fig").lstrip("0").replace("_", " ") if name.startswith("fig") else name
+
+
+def _figure_rows(study: Study) -> Iterator[str]:
+    captions = {e.name: f"{e.title} ({e.caption})" for e in study.experiments}
+    for crop, cells in study.shown:
+        yield page.paragraph(crop.name)
+        yield page.row(
+            *(page.picture(read_image(c.picture), captions.get(c.name, study.titles[c.name])) for c in cells)
+        )
+
+
+def _photo_section(study: Study) -> Iterator[str]:
+    if study.photo:
+        pictures = [page.picture(image, title) for image, title in zip(study.photo, PHOTO_TITLES, strict=True)]
+        yield page.section("A photo and a painting", page.row(*pictures))
+
+
+def front_points(study: Study) -> dict[str, tuple[float, float]]:
+    """Style error and edges kept of all that was made and has both, by label."""
+    means = {name: [found.get(metric, {}).get("mean") for metric in FRONT] for name, found in study.means.items()}
+    made = {name: found for name, found in means.items() if name not in ("he", "ihc")}
+    return {label(name): (x, y) for name, (x, y) in made.items() if x is not None and y is not None}
+
+
+def _front_section(study: Study) -> Iterator[str]:
+    if points := front_points(study):
+        words = (
+            "Further left is closer to the stain, further up closer to the tissue; the line joins what none beats."
+        )
+        yield page.section(
+            "Style against tissue", page.row(page.plot(svg(pareto_plot(points, *FRONT.values())), words))
+        )
+
+
+def _means_table(study: Study) -> str:
+    metrics = [metric for metric in study.values if any(metric in found for found in study.means.values())]
+    rows = [[metric, *(_mean_text(found.get(metric)) for found in study.means.values())] for metric in metrics]
+    return page.table(["metric", *map(label, study.means)], rows)
+
+
+def _mean_text(mean: Mapping[str, Any] | None) -> str:
+    return shown(mean, 0 if mean is None else mean["n"])
+
+
+def _curves(study: Study) -> Iterator[str]:
+    crop, cells = study.shown[0]
+    for cell in cells:
+        if cell.curves:
+            plot = svg(loss_plot(cell.curves, study.titles[cell.name]))
+            yield page.plot(plot, f"{study.titles[cell.name]}, on {crop.name}")

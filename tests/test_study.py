@@ -1,0 +1,211 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chromogen.evaluation import study
+from chromogen.evaluation.evaluate import Measures
+from chromogen.evaluation.experiments import CLAIMS, Experiment
+from chromogen.evaluation.fields import Crop
+from chromogen.evaluation.study import (
+    ELSEWHERE,
+    GIVEN,
+    NO_REAL,
+    Cell,
+    cautions,
+    content_pull,
+    crop_scores,
+    judge,
+    matched,
+    run_photo,
+    run_study,
+)
+from chromogen.evaluation.study_report import Study, front_points, label, study_page, write_study
+from chromogen.image import read_image, read_provenance
+from chromogen.style.encoder import Encoder
+from chromogen.style.recipes import Recipe, content_term, style_term
+from synthetic import tissue_like
+
+SIDE = 64
+SHALLOW = style_term(layers=("relu1_1", "relu2_1"))
+MSE = Recipe((content_term(), SHALLOW), loss_scale="paper", steps=(2,))
+MAE = Recipe((content_term(distance="mae"), SHALLOW), loss_scale="paper", steps=(2,))
+EXPERIMENTS = (
+    Experiment("mse", "Square error", "relu2_2", MSE),
+    Experiment("mae", "Absolute error", "relu2_2", MAE, like=MSE),
+)
+HE, IHC = tissue_like(SIDE, SIDE, seed=1), tissue_like(SIDE, SIDE, seed=2)[..., ::-1].copy()
+CROP = Crop("a-1", "a", HE, IHC, paired=True)
+
+
+@pytest.fixture
+def cells(tmp_path: Path, encoder: Encoder) -> list[Cell]:
+    return run_study([CROP], EXPERIMENTS, tmp_path, encoder)
+
+
+def test_a_cell_is_a_picture_with_scores_curves_and_provenance(cells: list[Cell]) -> None:
+    assert [cell.name for cell in cells] == [*GIVEN, "mse", "mae"]
+    made = cells[-2]
+    assert read_image(made.picture).shape == HE.shape
+    assert len(made.curves["total"]) == 2
+    assert isinstance(made.scores["style_error"], float)
+    record = read_provenance(made.picture)
+    assert record["recipe"]["steps"] == [2]
+    assert "not for diagnosis" in record["notice"]
+    assert (read_image(cells[0].picture) == HE).all()
+    assert cells[0].scores["edge_r"] == pytest.approx(1)
+
+
+def test_finished_cells_are_read_and_others_made(
+    cells: list[Cell], tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_given: object, **_named: object) -> None:
+        raise AssertionError("made again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "stylize", never)
+        assert run_study([CROP], EXPERIMENTS, tmp_path, encoder) == cells
+        with pytest.raises(AssertionError, match="made again"):
+            run_study([CROP], [replace(EXPERIMENTS[0], recipe=replace(MSE, steps=(3,)))], tmp_path, encoder)
+    cells[-1].picture.unlink()
+    cells[-2].picture.with_suffix(".json").write_text('{"key": ')
+    assert [c.scores for c in run_study([CROP], EXPERIMENTS, tmp_path, encoder)] == [c.scores for c in cells]
+
+
+def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path, encoder: Encoder) -> None:
+    seen: list[str] = []
+
+    def stop(done: int, of: int, name: str) -> None:
+        seen.append(f"{done}/{of} {name}")
+        if name.endswith("mae"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study([CROP], EXPERIMENTS, tmp_path, encoder, on_cell=stop)
+    assert seen[0] == "0/5 a-1 he"
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "a-1").iterdir()}
+    assert len(kept) == 8
+    run_study([CROP], EXPERIMENTS, tmp_path, encoder)
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+
+
+def test_matched_content_pulls_as_hard(encoder: Encoder) -> None:
+    """Against a gradient by finite differences along itself."""
+    wanted = content_pull(MSE, CROP, encoder)
+    assert wanted > 0
+    recipe = matched(MAE, MSE, CROP, encoder)
+    assert content_pull(recipe, CROP, encoder) == pytest.approx(wanted, rel=1e-3)
+    assert recipe.objective[0].weight != MAE.objective[0].weight
+    blank = np.full_like(HE, 255)
+    nothing = Crop("b", "b", blank, blank, paired=True)
+    assert matched(MAE, MSE, nothing, encoder) == MAE, "without any pull the weight stays"
+
+
+def test_content_pull_is_the_slope_of_the_content_loss(encoder: Encoder) -> None:
+    """Against finite differences of 1/2 w sum (F - P)^2 along the gradient's direction."""
+    import torch
+
+    from chromogen.image import to_tensor
+    from chromogen.stains.color_transfer import color_moments, match_colors
+
+    he, there = (to_tensor(i).double() for i in (HE, match_colors(HE, color_moments(IHC))))
+    exact = encoder.exact
+
+    def loss(picture: torch.Tensor) -> torch.Tensor:
+        f, p = (exact(x.float(), ["relu2_2"])["relu2_2"].double() for x in (picture, he))
+        return 1e-3 * (f - p).square().sum() / 2
+
+    picture = there.float().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(picture), picture)
+    assert content_pull(MSE, CROP, encoder) == pytest.approx(gradient.norm().item(), rel=1e-3)
+    step = 1e-3 * gradient.double() / gradient.norm()
+    slope = (loss(there + step) - loss(there - step)).item() / 2e-3
+    assert slope == pytest.approx(gradient.norm().item(), rel=0.02)
+
+
+def test_places_are_compared_only_where_the_ihc_shows_them(encoder: Encoder) -> None:
+    measures = Measures(encoder)
+    elsewhere = crop_scores(CROP, HE, measures)
+    assert elsewhere["ssim"] == ELSEWHERE
+    assert isinstance(elsewhere["real_dab_od10"], float), "amounts are compared all the same"
+    here = crop_scores(replace(CROP, ihc=HE), HE, measures)
+    assert here["ssim"] == pytest.approx(1)
+    other = crop_scores(replace(CROP, paired=False), HE, measures)
+    assert other["ssim"] == NO_REAL
+    assert isinstance(other["style_error"], float)
+
+
+def test_a_blank_crop_has_reasons_and_no_numbers(tmp_path: Path, encoder: Encoder) -> None:
+    blank = np.full_like(HE, 255)
+    cells = run_study([Crop("b", "b", blank, IHC, paired=True)], EXPERIMENTS[:1], tmp_path, encoder)
+    assert isinstance(cells[-1].scores["hematoxylin_r"], str)
+    assert "NaN" not in json.dumps([cell.scores for cell in cells])
+
+
+def test_cautions_say_what_is_thin(cells: list[Cell]) -> None:
+    said = list(cautions([CROP], cells))
+    assert said == [
+        "slides: 1, too few to say much of others; intervals are wide for that",
+        f"a-1: {ELSEWHERE}, and is not compared place by place",
+    ]
+    assert any(NO_REAL in text for text in cautions([replace(CROP, paired=False)], cells))
+
+
+def test_figure_3_is_made_once(tmp_path: Path, encoder: Encoder) -> None:
+    made = run_photo(HE, IHC, MSE, tmp_path, encoder)
+    before = made.stat().st_mtime_ns
+    assert run_photo(HE, IHC, MSE, tmp_path, encoder).stat().st_mtime_ns == before
+    assert read_image(made).shape == HE.shape
+
+
+# --- the page ---
+
+
+@pytest.fixture
+def found(cells: list[Cell], encoder: Encoder) -> Study:
+    values = Measures(encoder).values
+    return Study([CROP], EXPERIMENTS, cells, judge(cells, CLAIMS, values), values, (HE, IHC, HE), ["careful"])
+
+
+def test_a_study_is_written_as_page_pictures_table_and_json(found: Study, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    files = write_study(found, folder, {"seconds": 1.0})
+    assert {file.name for file in folder.iterdir()} == {file.name for file in files.values()}
+    record = json.loads(files["json"].read_text())
+    assert record["metrics"]["mse"]["edge_r"]["n"] == 1
+    assert {finding["verdict"] for finding in record["findings"]} == {"undecided"}
+    rows = files["csv"].read_text().splitlines()
+    assert len(rows) == 1 + len(found.cells)
+    assert read_image(files["figures"]).shape[1] > 5 * 250
+
+
+def test_the_page_shows_findings_figures_and_curves(found: Study) -> None:
+    text = study_page(found)
+    for words in (
+        "Findings",
+        "Square error (relu2_2)",
+        "Fig. 3",
+        "Loss curves",
+        "careful",
+        "Style against tissue",
+    ):
+        assert words in text
+    assert ">nan" not in text
+    sweep = study_page(replace(found, findings=(), photo=None))
+    assert "A sweep of recipes" in sweep
+    assert "Findings" not in sweep
+
+
+def test_the_front_leaves_out_what_was_not_made(found: Study) -> None:
+    assert set(front_points(found)) == {"mse", "mae", "colors"}
+    assert label("fig11_middle") == "11 middle"
+
+
+def test_crops_of_different_slides_are_shown_first(found: Study) -> None:
+    crops = [replace(CROP, name=f"c{i}", slide=slide) for i, slide in enumerate("aaaabc")]
+    cells = [replace(cell, crop=crop.name, slide=crop.slide) for crop in crops for cell in found.cells]
+    shown = [crop.name for crop, _ in replace(found, crops=crops, cells=cells).shown]
+    assert shown == ["c0", "c4", "c5", "c1"]
