@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
 }
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],
-    "stains": ["color_transfer", "deconvolution", "nuclei", "tissue"],
+    "stains": ["color_transfer", "deconvolution", "light", "nuclei", "tissue", "estimation"],
     "style": [
         "layers",
         "gram",
@@ -63,11 +63,13 @@ FILES: dict[str, list[str]] = {
         "options",
         "demo_slide",
         "demo",
+        "unmix",
         "terminal",
         "stylize_command",
         "demo_command",
         "evaluate_command",
         "study_command",
+        "unmix_command",
         "cli",
     ],
 }

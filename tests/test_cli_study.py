@@ -54,4 +54,6 @@ def test_wrong_requests(capsys: pytest.CaptureFixture[str], pairs: Path, tmp_pat
     assert "existing folder" in refused(capsys, "study", "--pairs", tmp_path / "none", "-o", out)
     assert "did you mean init" in refused(capsys, "study", "--grid", "inti=noise", "-o", out)
     assert "`painting` to be given" in refused(capsys, "study", "--photo", pairs / "a_he.png", "-o", out)
+    grid = ["--grid", "init=content", "--seeds", 2]
+    assert "`seeds` to be 1" in refused(capsys, "study", *grid, "-o", out)
     assert "one of content, color, style, noise" in refused(capsys, "study", "--init", "x", "-o", out)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,7 +13,7 @@ BETTER = Comparison("edge_r", "a", "b")
 def fields(*pairs: tuple[float | str, float | str], slides: str | None = None) -> list[Field]:
     """Fields where a and b scored so, each of a slide of its own unless named."""
     names = slides or "abcdefgh"
-    return [Field(names[i], {"a": {"edge_r": a}, "b": {"edge_r": b}}) for i, (a, b) in enumerate(pairs)]
+    return [Field(str(i), names[i], {"a": {"edge_r": a}, "b": {"edge_r": b}}) for i, (a, b) in enumerate(pairs)]
 
 
 def test_the_interval_is_scipys() -> None:
@@ -40,6 +42,12 @@ def test_crops_of_a_slide_are_one_unit_unless_there_is_no_other_slide() -> None:
     assert compare(BETTER, fields(*four, slides="aaaa"), sign=1).n == 4
 
 
+def test_runs_at_one_place_are_one_unit() -> None:
+    twice = [replace(f, place="here") for f in fields((0.9, 0.5), (0.8, 0.4), slides="aa")]
+    found = compare(BETTER, [*twice, *fields((0.7, 0.4), slides="a")], sign=1)
+    assert (found.n, found.difference) == (2, pytest.approx((0.4 + 0.3) / 2))
+
+
 def test_one_unit_decides_nothing_and_what_is_missing_says_why() -> None:
     assert compare(BETTER, fields((0.9, 0.1)), sign=1).verdict == UNDECIDED
     found = compare(BETTER, fields(("no tissue", 0.1)), sign=1)
@@ -49,7 +57,7 @@ def test_one_unit_decides_nothing_and_what_is_missing_says_why() -> None:
 
 def test_a_claim_holds_with_all_of_its_comparisons_and_falls_with_one() -> None:
     both = [
-        Field(s, {"a": {"x": 1.0 + d, "y": d}, "b": {"x": 0.0, "y": 1.0}}) for s, d in (("s", 0.0), ("t", 0.01))
+        Field(s, s, {"a": {"x": 1.0 + d, "y": d}, "b": {"x": 0.0, "y": 1.0}}) for s, d in (("s", 0.0), ("t", 0.01))
     ]
     x, y, missing = (Comparison(metric, "a", "b") for metric in "xyz")
     claims = [Claim("", "", found) for found in ((x,), (x, y), (x, missing))]

@@ -8,7 +8,7 @@ import pytest
 from chromogen.evaluation import study
 from chromogen.evaluation.evaluate import Measures
 from chromogen.evaluation.experiments import CLAIMS, Experiment
-from chromogen.evaluation.fields import Crop
+from chromogen.evaluation.fields import Crop, with_seeds
 from chromogen.evaluation.study import (
     ELSEWHERE,
     GIVEN,
@@ -37,7 +37,7 @@ EXPERIMENTS = (
     Experiment("mae", "Absolute error", "relu2_2", MAE, like=MSE),
 )
 HE, IHC = tissue_like(SIDE, SIDE, seed=1), tissue_like(SIDE, SIDE, seed=2)[..., ::-1].copy()
-CROP = Crop("a-1", "a", HE, IHC, paired=True)
+CROP = Crop("a-1", "a-1", "a", HE, IHC, paired=True)
 
 
 @pytest.fixture
@@ -92,14 +92,13 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path, encoder: Encoder) 
 
 
 def test_matched_content_pulls_as_hard(encoder: Encoder) -> None:
-    """Against a gradient by finite differences along itself."""
     wanted = content_pull(MSE, CROP, encoder)
     assert wanted > 0
     recipe = matched(MAE, MSE, CROP, encoder)
     assert content_pull(recipe, CROP, encoder) == pytest.approx(wanted, rel=1e-3)
     assert recipe.objective[0].weight != MAE.objective[0].weight
     blank = np.full_like(HE, 255)
-    nothing = Crop("b", "b", blank, blank, paired=True)
+    nothing = Crop("b", "b", "b", blank, blank, paired=True)
     assert matched(MAE, MSE, nothing, encoder) == MAE, "without any pull the weight stays"
 
 
@@ -139,9 +138,18 @@ def test_places_are_compared_only_where_the_ihc_shows_them(encoder: Encoder) -> 
 
 def test_a_blank_crop_has_reasons_and_no_numbers(tmp_path: Path, encoder: Encoder) -> None:
     blank = np.full_like(HE, 255)
-    cells = run_study([Crop("b", "b", blank, IHC, paired=True)], EXPERIMENTS[:1], tmp_path, encoder)
+    cells = run_study([Crop("b", "b", "b", blank, IHC, paired=True)], EXPERIMENTS[:1], tmp_path, encoder)
     assert isinstance(cells[-1].scores["hematoxylin_r"], str)
     assert "NaN" not in json.dumps([cell.scores for cell in cells])
+
+
+def test_another_seed_is_another_run_at_the_same_place(tmp_path: Path, encoder: Encoder) -> None:
+    noisy = Experiment("noisy", "From noise", "", replace(MSE, init="noise"))
+    crops = with_seeds([CROP], 2)
+    assert [(c.name, c.place) for c in crops] == [("a-1", "a-1"), ("a-1-seed1", "a-1")]
+    first, second = (c for c in run_study(crops, [noisy], tmp_path, encoder) if c.name == "noisy")
+    assert read_provenance(second.picture)["recipe"]["seed"] == 1
+    assert (read_image(first.picture) != read_image(second.picture)).any()
 
 
 def test_cautions_say_what_is_thin(cells: list[Cell]) -> None:

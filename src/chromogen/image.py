@@ -167,6 +167,12 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
     return np.array(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.LANCZOS))
 
 
+def shrunk(image: Image, longest_px: int) -> Image:
+    """The image, uint8 (H, W, 3), with its longer side brought down to `longest_px`; a smaller one as it is."""
+    factor = min(1.0, longest_px / max(image.shape[:2]))
+    return resize(image, (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))))
+
+
 def _check_image(image: Image) -> None:
     shape, dtype = tuple(getattr(image, "shape", ())), getattr(image, "dtype", type(image))
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:

@@ -37,17 +37,23 @@ def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tu
     """
     if not contents:
         raise expected("paths", "at least one CONTENT and one STYLE", f"{len(styles)} path")
-    for path in (*contents, *styles):
-        if not path.exists():
-            raise FileNotFoundError(f"Expected an existing image, got {path}; check the spelling.")
-    files = [file for path in contents for file in (list_images(path) if path.is_dir() else [path])]
+    image_files(styles)
+    files = image_files(contents)
     into_folder = len(files) > 1 or contents[0].is_dir() or out.is_dir()
-    outputs = _in_folder(files, out) if into_folder else [_image_file(out)]
+    outputs = in_folder(files, out) if into_folder else [_image_file(out)]
     check_apart(outputs, [*files, *styles])
     if into_folder:
         make_folder(out)
     check_folder(outputs[0].parent)
     return list(zip(files, outputs, strict=True))
+
+
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """The images that paths name, folders opened; FileNotFoundError where one is missing."""
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"Expected an existing image, got {path}; check the spelling.")
+    return [file for path in paths for file in (list_images(path) if path.is_dir() else [path])]
 
 
 def _image_file(out: Path) -> Path:
@@ -56,7 +62,8 @@ def _image_file(out: Path) -> Path:
     return out
 
 
-def _in_folder(files: Sequence[Path], out: Path) -> list[Path]:
+def in_folder(files: Sequence[Path], out: Path) -> list[Path]:
+    """NAME.png in a folder for each of the files; ValueError for two of one name."""
     outputs = [out / f"{file.stem}.png" for file in files]
     twice = next((output for output in outputs if outputs.count(output) > 1), None)
     if twice:

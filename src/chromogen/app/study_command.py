@@ -53,8 +53,9 @@ def study(
     ] = None,
     size: Annotated[int, typer.Option(help="Side of a crop in px.", min=64)] = 256,
     crops: Annotated[int, typer.Option(help="Most crops of a pair.", min=1)] = 2,
-    steps: Annotated[int, typer.Option(help="Steps of every experiment.", min=1)] = 100,
-    init: Annotated[str, typer.Option(help=f"First picture of every experiment: {', '.join(INITS)}.")] = "content",
+    steps: Annotated[int, typer.Option(help="Steps of every experiment.", min=1)] = 200,
+    init: Annotated[str, typer.Option(help=f"First picture of every experiment: {', '.join(INITS)}.")] = "noise",
+    seeds: Annotated[int, typer.Option(help="How many noises every experiment starts from.", min=1)] = 1,
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um; lengths are then in um.")] = None,
     grid: Annotated[
         list[str] | None,
@@ -76,6 +77,7 @@ def study(
     from chromogen.app.jobs import check_folder, make_folder, run_facts
     from chromogen.evaluation.evaluate import Measures
     from chromogen.evaluation.experiments import CLAIMS, painting_recipe, report_experiments
+    from chromogen.evaluation.fields import with_seeds
     from chromogen.evaluation.study import cautions, judge, run_photo, run_study
     from chromogen.evaluation.study_report import Study, write_study
     from chromogen.image import read_image
@@ -84,10 +86,12 @@ def study(
 
     experiments = _sweep(preset_name, grid) if grid else report_experiments(steps, init)
     pictures = _photo_and_painting(photo, painting)
+    if seeds > 1 and all(experiment.recipe.init != "noise" for experiment in experiments):
+        raise expected("seeds", "1 where nothing starts from noise", seeds, "leave it out")
     make_folder(out)
     check_folder(out)
     began = time.perf_counter()
-    chosen = _crops(pairs, size, crops, mpp)
+    chosen = with_seeds(_crops(pairs, size, crops, mpp), seeds)
     encoder = Encoder(precision=precision, device=device)
     with progress_bars() as bars:
         cells_bar = bars.add_task("cells", total=None, loss="", rate="")

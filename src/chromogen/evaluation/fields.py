@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TypeAlias
@@ -31,15 +31,18 @@ class Pair:
 class Crop:
     """An H&E and an IHC to take the style from, uint8 (H, W, 3) of one size.
 
-    `paired`: the IHC shows the tissue of the H&E, or its neighbouring section's, place by place.
+    `paired`: the IHC shows the tissue of the H&E, or its neighbouring section's, place by place. A crop whose
+    experiments are run again from another `seed` has another name and the same `place`.
     """
 
     name: str
+    place: str
     slide: str
     he: Image
     ihc: Image
     paired: bool
     mpp: float | None = None
+    seed: int = 0
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -132,9 +135,19 @@ def crops_of(
     else:
         windows = list(zip(_richest(he, size_px, mpp), _richest(ihc, size_px, mpp), strict=False))
     return [
-        Crop(f"{name}-{number}", slide, he[here].copy(), ihc[there].copy(), paired and same, mpp)
+        Crop(
+            f"{name}-{number}", f"{name}-{number}", slide, he[here].copy(), ihc[there].copy(), paired and same, mpp
+        )
         for number, (here, there) in enumerate(windows[:count], 1)
     ]
+
+
+def with_seeds(crops: Sequence[Crop], seeds: int) -> list[Crop]:
+    """Every crop as often as there are seeds."""
+    later = [
+        replace(crop, name=f"{crop.name}-seed{seed}", seed=seed) for seed in range(1, seeds) for crop in crops
+    ]
+    return [*crops, *later]
 
 
 Square: TypeAlias = tuple[slice, slice]

@@ -19,8 +19,9 @@ HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
 @dataclass(frozen=True)
 class Field:
-    """What a crop scored, by experiment and metric; crops of one `slide` are no independent evidence."""
+    """What a crop scored, by experiment and metric; runs at one `place`, crops of one `slide`, are one witness."""
 
+    place: str
     slide: str
     scores: Mapping[str, Scores]
 
@@ -74,8 +75,9 @@ def compare(comparison: Comparison, fields: Sequence[Field], sign: int) -> Found
 
 
 def _differences(comparison: Comparison, fields: Sequence[Field], sign: int) -> tuple[list[float], str]:
-    """One a slide, or one a field where they are all of one slide; and why there are none."""
-    by_slide: dict[str, list[float]] = {}
+    """One a slide, or one a place where they are all of one slide; and why there are none."""
+    units: dict[str, list[float]] = {}
+    several = len({field.slide for field in fields}) > 1
     missing = ""
     for field in fields:
         better, worse = (
@@ -85,10 +87,9 @@ def _differences(comparison: Comparison, fields: Sequence[Field], sign: int) -> 
         if isinstance(better, str) or isinstance(worse, str):
             missing = better if isinstance(better, str) else str(worse)
         else:
-            by_slide.setdefault(field.slide, []).append(sign * (better - worse))
-    if len(by_slide) == 1:
-        return next(iter(by_slide.values())), missing
-    return [math.fsum(values) / len(values) for values in by_slide.values()], missing
+            unit = field.slide if several else field.place
+            units.setdefault(unit, []).append(sign * (better - worse))
+    return [math.fsum(values) / len(values) for values in units.values()], missing
 
 
 def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.evaluation.evaluate import SHIFTED, SIDES, Evaluation, Row, as_csv, as_json, to_text
 from chromogen.evaluation.metrics import Value
 from chromogen.files import write_whole
-from chromogen.image import Image, read_image, resize
+from chromogen.image import Image, read_image, shrunk
 from chromogen.plots import bland_altman_plot, svg
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains
 
@@ -117,9 +117,11 @@ def _extremes(evaluation: Evaluation) -> list[tuple[str, Sequence[Row]]]:
 def _case_row(row: Row) -> str:
     pictures = {"H&E": row.case.he, "prediction": row.case.prediction, "real IHC": row.case.real}
     images = {what: read_image(path) for what, path in pictures.items() if path is not None}
-    figures = [page.picture(_small(image), f"{row.case.name}: {what}") for what, image in images.items()]
+    figures = [page.picture(shrunk(image, SHOWN_PX), f"{row.case.name}: {what}") for what, image in images.items()]
     stained = {what: image for what, image in images.items() if what != "H&E"}
-    figures += [page.picture(dab_alone(_small(image)), f"DAB of the {what}") for what, image in stained.items()]
+    figures += [
+        page.picture(dab_alone(shrunk(image, SHOWN_PX)), f"DAB of the {what}") for what, image in stained.items()
+    ]
     return page.row(*figures)
 
 
@@ -128,11 +130,6 @@ def dab_alone(image: Image) -> Image:
     concentrations = separate_stains(image, H_DAB)
     concentrations[..., [0, 2]] = 0
     return combine_stains(np.maximum(concentrations, 0), H_DAB)
-
-
-def _small(image: Image) -> Image:
-    factor = min(1.0, SHOWN_PX / max(image.shape[:2]))
-    return resize(image, (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))))
 
 
 def _bland_altman(evaluation: Evaluation) -> str:

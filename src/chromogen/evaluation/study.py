@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.style.curves import weighted_curves
 from chromogen.style.objective import look, measure, term_values, total
 from chromogen.style.recipes import Recipe, as_record, with_term
-from chromogen.style.stylize import OnStep, stylize
+from chromogen.style.stylize import OnStep, Style, first_picture, stylize
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
@@ -45,6 +45,7 @@ class Cell:
     """One experiment on one crop, as it lies on disk: the picture, its scores, its loss curves by term."""
 
     crop: str
+    place: str
     slide: str
     name: str
     picture: Path
@@ -105,7 +106,7 @@ def _cell(
     on_step: OnStep | None,
 ) -> Cell:
     recipes = [recipe for recipe in (job.recipe, job.like) if recipe] if isinstance(job, Experiment) else []
-    key = _key((crop.he, crop.ihc), recipes, encoder, crop.paired, crop.mpp)
+    key = _key((crop.he, crop.ihc), recipes, encoder, crop.paired, crop.mpp, crop.seed)
 
     def make(picture: Path) -> dict[str, Any]:
         image, facts = _made(crop, job, encoder, on_step)
@@ -114,7 +115,7 @@ def _cell(
 
     found = _kept(folder / f"{job.name}.png", key, make)
     values = (found[field] for field in ("scores", "curves", "content_weight", "seconds"))
-    return Cell(crop.name, crop.slide, job.name, folder / f"{job.name}.png", *values)
+    return Cell(crop.name, crop.place, crop.slide, job.name, folder / f"{job.name}.png", *values)
 
 
 def run_photo(
@@ -165,7 +166,7 @@ def _made(
     """The picture, and what is to be remembered of its making."""
     if not isinstance(job, Experiment):
         return job.image, {"curves": {}, "content_weight": None, "provenance": {"made": GIVEN[job.name]}}
-    recipe = matched(job.recipe, job.like, crop, encoder) if job.like else job.recipe
+    recipe = _recipe(job, crop, encoder)
     result = stylize(crop.he, crop.ihc, recipe, encoder=encoder, on_step=on_step)
     provenance = {
         "recipe": as_record(recipe),
@@ -180,12 +181,21 @@ def _made(
     return result.image, {"curves": curves, "content_weight": weight, "provenance": provenance}
 
 
+def _recipe(job: Experiment, crop: Crop, encoder: Encoder) -> Recipe:
+    """The experiment's, from the crop's seed, its content weight matched if it is to be."""
+    recipe = replace(job.recipe, seed=job.recipe.seed + crop.seed)
+    return matched(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
+
+
 def judge(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
     """Every claim against what the cells scored."""
     by_crop: dict[str, list[Cell]] = {}
     for cell in cells:
         by_crop.setdefault(cell.crop, []).append(cell)
-    fields = [Field(group[0].slide, {cell.name: cell.scores for cell in group}) for group in by_crop.values()]
+    fields = [
+        Field(group[0].place, group[0].slide, {cell.name: cell.scores for cell in group})
+        for group in by_crop.values()
+    ]
     return findings(claims, fields, {name: 1 if v.better == "higher" else -1 for name, v in values.items()})
 
 
@@ -225,14 +235,15 @@ def matched(recipe: Recipe, like: Recipe, crop: Crop, encoder: Encoder) -> Recip
 
 
 def content_pull(recipe: Recipe, crop: Crop, encoder: Encoder) -> float:
-    """The length of the weighted content term's gradient at the H&E in the IHC's colours.
+    """The length of the weighted content term's gradient at the first picture.
 
-    At the H&E itself, where runs start, a square error has no gradient; this is the nearest picture that looks
-    like a stain.
+    At the H&E itself a square error has no gradient: for runs that start there, at the H&E in the IHC's colours,
+    the nearest picture that looks like a stain.
     """
+    away = replace(recipe, init="color") if recipe.init == "content" else recipe
     terms = tuple(term for term in recipe.objective if term.name == "content")
-    stained = match_colors(crop.he, color_moments(crop.ihc))
-    he, there = (to_tensor(image).to(encoder.device) for image in (crop.he, stained))
+    he = to_tensor(crop.he).to(encoder.device)
+    there = first_picture(crop.he, Style((crop.ihc,), (1.0,), {}), away, 1.0).to(encoder.device)
     references = measure(terms, "content", encoder.exact, he, recipe.loss_scale)
     measured = look(encoder.exact, there.requires_grad_(), terms, recipe.loss_scale)
     values = term_values(terms, measured, references, recipe.loss_scale)

@@ -98,7 +98,7 @@ def as_record_of(study: Study) -> dict[str, Any]:
 
 
 def _cell_record(cell: Cell) -> dict[str, Any]:
-    where = {"crop": cell.crop, "slide": cell.slide, "experiment": cell.name}
+    where = {"crop": cell.crop, "place": cell.place, "slide": cell.slide, "experiment": cell.name}
     return {**where, "seconds": cell.seconds, "content_weight": cell.content_weight, "scores": cell.scores}
 
 
@@ -118,10 +118,10 @@ def as_table(study: Study) -> str:
     """One row a cell, as CSV."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["crop", "slide", "experiment", "seconds", "content_weight", *study.values])
+    writer.writerow(["crop", "place", "slide", "experiment", "seconds", "content_weight", *study.values])
     for cell in study.cells:
         scores = [cell.scores.get(metric, "") for metric in study.values]
-        writer.writerow([cell.crop, cell.slide, cell.name, cell.seconds, cell.content_weight, *scores])
+        writer.writerow([cell.crop, cell.place, cell.slide, cell.name, cell.seconds, cell.content_weight, *scores])
     return text.getvalue()
 
 

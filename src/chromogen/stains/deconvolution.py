@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,19 +33,27 @@ def stain_matrix(first: tuple[float, float, float], second: tuple[float, float, 
 
 H_E = stain_matrix(HEMATOXYLIN, EOSIN)
 H_DAB = stain_matrix(HEMATOXYLIN, DAB)
+# By name: QuPath's defaults, and Ruifrok & Johnston's (2001), which scikit-image uses.
+VECTORS: dict[str, Array] = {
+    "h-e": H_E,
+    "h-dab": H_DAB,
+    "h-e-ruifrok": stain_matrix((0.65, 0.70, 0.29), (0.07, 0.99, 0.11)),
+    "h-dab-ruifrok": stain_matrix((0.65, 0.70, 0.29), (0.27, 0.57, 0.78)),
+}
+White: TypeAlias = float | Sequence[float] | Array  # the level of bare glass, 0 to 255, one or per channel
 
 
-def optical_density(image: Image) -> Array:
-    """Natural optical density -ln((I + 1) / 256) of uint8 (..., 3): 0 for white, 5.5 for black."""
-    return np.asarray(-np.log((image + 1.0) / 256))
+def optical_density(image: NDArray[Any], white: White = 255.0) -> Array:
+    """Natural optical density -ln((I + 1) / (white + 1)) of uint8 (..., 3): 0 for glass, 5.5 for black on 255."""
+    return np.asarray(-np.log((image + 1.0) / (np.asarray(white, np.float64) + 1.0)))
 
 
-def optical_density_od10(image: Image) -> Array:
-    """The same with base 10, as densities are shown and thresholded: 0 for white, 2.4 for black."""
-    return np.asarray(optical_density(image) / np.log(10))
+def optical_density_od10(image: NDArray[Any], white: White = 255.0) -> Array:
+    """The same with base 10, as densities are shown and thresholded: 0 for glass, 2.4 for black on white."""
+    return np.asarray(optical_density(image, white) / np.log(10))
 
 
-def separate_stains(image: Image, matrix: NDArray[Any] = H_DAB) -> Array:
+def separate_stains(image: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: White = 255.0) -> Array:
     """Concentrations (..., 3) of uint8 (..., 3): optical density = concentrations @ matrix, natural logarithm.
 
     Ruifrok & Johnston (2001). Noise and foreign colours make some negative; nothing is clipped.
@@ -52,15 +61,15 @@ def separate_stains(image: Image, matrix: NDArray[Any] = H_DAB) -> Array:
     >>> separate_stains(combine_stains(np.array([[[1.0, 0.5, 0.0]]]))).round(1).tolist()
     [[[1.0, 0.5, 0.0]]]
     """
-    return np.asarray(optical_density(image) @ np.linalg.inv(matrix))
+    return np.asarray(optical_density(image, white) @ np.linalg.inv(matrix))
 
 
-def separate_stains_od10(image: Image, matrix: NDArray[Any] = H_DAB) -> Array:
+def separate_stains_od10(image: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: White = 255.0) -> Array:
     """The same in optical densities with base 10."""
-    return np.asarray(separate_stains(image, matrix) / np.log(10))
+    return np.asarray(separate_stains(image, matrix, white) / np.log(10))
 
 
-def combine_stains(concentrations: NDArray[Any], matrix: NDArray[Any] = H_DAB) -> Image:
+def combine_stains(concentrations: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: White = 255.0) -> Image:
     """The picture, uint8 (..., 3), of concentrations (..., 3): the way back from `separate_stains`."""
-    intensity = 256 * np.exp(-(concentrations @ matrix)) - 1
+    intensity = (np.asarray(white, np.float64) + 1.0) * np.exp(-(concentrations @ matrix)) - 1
     return np.asarray(np.rint(intensity.clip(0, 255)), np.uint8)

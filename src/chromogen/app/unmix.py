@@ -1,0 +1,163 @@
+"""Stain separation of files: what each stain leaves alone, density maps, vectors, and how much is positive."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from chromogen import page
+from chromogen.errors import expected
+from chromogen.evaluation.tile import Tile
+from chromogen.files import write_whole
+from chromogen.image import Image, read_image, shrunk, write_image
+from chromogen.stains.deconvolution import VECTORS, Array, combine_stains, separate_stains, stain_matrix
+from chromogen.stains.estimation import estimate_stains, white_level
+
+SHOWN_PX = 360
+PARTS = ("first", "second", "residual")
+WORDS = {"first": "the first stain alone", "second": "the second stain alone", "residual": "what is neither"}
+
+
+@dataclass(frozen=True)
+class Unmixed:
+    """What was found in one image: vectors and white level used, share of tissue, and per threshold % positive.
+
+    `positive_percent` is the share of tissue where the second stain's density is above a threshold (base 10); it
+    and `mean_od10` are None where there is no tissue. `why` says why the known vectors had to do for an estimate.
+    """
+
+    name: str
+    vectors: list[list[float]]
+    white: list[float]
+    why: str
+    tissue_percent: float
+    mean_od10: list[float] | None
+    positive_percent: dict[str, float] | None
+
+
+def parse_vectors(text: str) -> Array:
+    """A stain matrix from the name of known vectors, or from two vectors of red, green and blue, the first first.
+
+    >>> parse_vectors("0.65,0.70,0.29;0.27,0.57,0.78").round(2).tolist()[1]
+    [0.27, 0.57, 0.78]
+    """
+    if text in VECTORS:
+        return VECTORS[text]
+    try:
+        first, second = (_vector(part) for part in text.split(";"))
+    except ValueError:
+        raise expected("stains", f"one of {', '.join(VECTORS)}, or two vectors r,g,b;r,g,b", text) from None
+    return stain_matrix(first, second)
+
+
+def _vector(text: str) -> tuple[float, float, float]:
+    red, green, blue = (float(part) for part in text.split(","))
+    if not (math.isfinite(red + green + blue) and any((red, green, blue))):
+        raise ValueError(text)
+    return red, green, blue
+
+
+def unmix_file(
+    file: Path,
+    folder: Path,
+    matrix: Array,
+    thresholds_od10: Sequence[float],
+    *,
+    estimate: bool,
+    find_white: bool,
+    mpp: float | None,
+) -> Unmixed:
+    """Read an image, write NAME_first.png, _second.png, _residual.png and _od10.tif into the folder; the facts.
+
+    With `estimate` the vectors are the image's own, `matrix` where it cannot tell. Raises ValueError or OSError.
+    """
+    image = read_image(file)
+    white = white_level(image) if find_white else np.full(3, 255.0)
+    own = estimate_stains(image, matrix, white) if estimate else None
+    used = own.matrix if own else matrix
+    concentrations = separate_stains(image, used, white)
+    od10 = concentrations / np.log(10)
+    stained = od10[Tile(image, mpp=mpp).tissue]
+    found = Unmixed(
+        file.name,
+        np.round(used[:2], 5).tolist(),
+        white.tolist(),
+        own.why if own else "",
+        100 * len(stained) / od10[..., 0].size,
+        np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
+        {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None,
+    )
+    for index, part in enumerate(PARTS):
+        write_image(folder / f"{file.stem}_{part}.png", alone(concentrations, index, used), asdict(found))
+    write_whole(folder / f"{file.stem}_od10.tif", density_tiff(od10))
+    return found
+
+
+def alone(concentrations: Array, index: int, matrix: Array) -> Image:
+    """The picture that one stain would give on its own, on white; negative amounts are left out."""
+    part = np.zeros_like(concentrations)
+    part[..., index] = np.maximum(concentrations[..., index], 0)
+    return combine_stains(part, matrix)
+
+
+def density_tiff(od10: Array) -> bytes:
+    """An OME-TIFF, float32 (3, H, W), of base-10 densities: first stain, second stain, what is neither."""
+    data = io.BytesIO()
+    planes = np.moveaxis(od10, 2, 0).astype(np.float32)
+    metadata = {"axes": "CYX", "Channel": {"Name": list(PARTS)}}
+    tifffile.imwrite(data, planes, ome=True, compression="zlib", photometric="minisblack", metadata=metadata)
+    return data.getvalue()
+
+
+def as_table(results: Sequence[Unmixed]) -> str:
+    """One row an image, as CSV."""
+    text = io.StringIO()
+    rows = [_row(result) for result in results]
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _row(result: Unmixed) -> dict[str, Any]:
+    vectors = {f"vector_{n}": " ".join(map(str, v)) for n, v in zip(PARTS, result.vectors, strict=False)}
+    means = zip(PARTS, result.mean_od10 or ("no tissue",) * len(PARTS), strict=True)
+    positive = {f"positive_percent_{t}": share for t, share in (result.positive_percent or {}).items()}
+    return {
+        "image": result.name,
+        "tissue_percent": result.tissue_percent,
+        **positive,
+        **{f"mean_od10_{part}": mean for part, mean in means},
+        **vectors,
+        "white": " ".join(f"{level:g}" for level in result.white),
+        "why": result.why,
+    }
+
+
+def unmix_page(files: Sequence[Path], folder: Path, results: Sequence[Unmixed]) -> str:
+    """Every image beside what its stains leave, with the numbers."""
+    header = list(_row(results[0]))
+    rows = [[_cell(_row(result).get(key, "")) for key in header] for result in results]
+    return page.page(
+        "Stains taken apart",
+        *(page.section(file.name, _pictures(file, folder)) for file in files),
+        page.section("Numbers", page.table(header, rows)),
+    )
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _pictures(file: Path, folder: Path) -> str:
+    parts = {WORDS[part]: folder / f"{file.stem}_{part}.png" for part in PARTS}
+    pictures = {"as read": file, **parts}
+    return page.row(*(page.picture(shrunk(read_image(f), SHOWN_PX), words) for words, f in pictures.items()))

@@ -1,0 +1,103 @@
+"""`chromogen unmix`: stain separation."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chromogen.app.options import numbers
+from chromogen.app.terminal import DebugOption, JsonOption, progress_bars, verdict
+
+if TYPE_CHECKING:
+    from chromogen.app.unmix import Unmixed
+
+EPILOG = """Examples:
+
+chromogen unmix ihc.png -o unmixed/
+
+chromogen unmix slides/ -o unmixed/ --stains h-e --estimate
+
+chromogen unmix ihc.png -o unmixed/ --stains "0.65,0.70,0.29;0.27,0.57,0.78" --thresholds 0.15,0.3
+
+For every image: NAME_first.png and NAME_second.png, what each stain leaves on its own, NAME_residual.png, what is
+neither, and NAME_od10.tif, the densities (float32, base 10). All in one: unmix.csv, unmix.json and index.html."""
+
+
+def unmix(
+    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images or folders of them.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write into.")],
+    stains: Annotated[
+        str,
+        typer.Option(help="h-dab or h-e (QuPath's), h-dab-ruifrok, h-e-ruifrok, or two vectors r,g,b;r,g,b."),
+    ] = "h-dab",
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Find each image's own vectors (Macenko 2009); --stains where it fails."),
+    ] = False,
+    white: Annotated[
+        str, typer.Option(help="Level of bare glass: 255, or auto to find it in each image.")
+    ] = "255",
+    thresholds: Annotated[
+        str, typer.Option(metavar="OD,OD...", help="Densities above which the second stain counts as positive.")
+    ] = "0.2,0.4,0.6",
+    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, for the mask of tissue.")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take stains apart: pictures and densities of each, vectors, and the share of tissue that is positive."""
+    from chromogen.app.jobs import check_folder, image_files, in_folder, make_folder, run_facts
+    from chromogen.app.unmix import as_table, parse_vectors, unmix_file, unmix_page
+    from chromogen.errors import choose
+    from chromogen.files import write_whole
+    from chromogen.provenance import versions
+
+    find_white = choose("white", white, ("255", "auto")) == "auto"
+    matrix, levels = parse_vectors(stains), numbers("thresholds", thresholds, float)
+    files = image_files(paths)
+    in_folder(files, out)
+    make_folder(out)
+    check_folder(out)
+    began = time.perf_counter()
+    done: dict[Path, Unmixed] = {}
+    errors: dict[str, str] = {}
+    with progress_bars() as progress:
+        for file in progress.track(files, description="images"):
+            try:
+                done[file] = unmix_file(
+                    file, out, matrix, levels, estimate=estimate, find_white=find_white, mpp=mpp
+                )
+            except (ValueError, OSError, MemoryError) as error:
+                if len(files) == 1:
+                    raise
+                errors[str(file)] = verdict(error)[0]
+    results = list(done.values())
+    facts = {
+        "output": str(out),
+        "results": [asdict(result) for result in results],
+        "errors": errors,
+        "seconds": time.perf_counter() - began,
+        "versions": versions(),
+        **run_facts(),
+    }
+    write_whole(out / "unmix.json", json.dumps(facts, indent=1, allow_nan=False).encode())
+    if results:
+        write_whole(out / "unmix.csv", as_table(results).encode())
+        write_whole(out / "index.html", unmix_page(list(done), out, results).encode())
+    for name, message in errors.items():
+        print(f"Error: {name}: {message}", file=sys.stderr)
+    print(json.dumps(facts) if as_json else "\n".join(map(_line, results)))
+    if errors:
+        raise typer.Exit(1)
+
+
+def _line(result: Unmixed) -> str:
+    shares = [f"{share:.1f} % above {level}" for level, share in (result.positive_percent or {}).items()]
+    positive = ", ".join(shares) or "no tissue"
+    fallback = f"; the image does not tell its own vectors: {result.why}" if result.why else ""
+    return f"{result.name}: {positive} (of tissue, {result.tissue_percent:.0f} % of the image){fallback}"

@@ -1,0 +1,107 @@
+"""`chromogen unmix` from the command line."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from skimage.color import separate_stains
+from skimage.data import immunohistochemistry
+
+from chromogen.app.unmix import parse_vectors
+from chromogen.image import read_image, read_provenance, write_image
+from chromogen.stains.deconvolution import H_DAB, VECTORS, combine_stains
+from test_cli import refused, run
+
+IHC = np.asarray(immunohistochemistry())[:128, 300:460]
+
+
+@pytest.fixture
+def ihc(tmp_path: Path) -> Path:
+    write_image(tmp_path / "ihc.png", IHC)
+    return tmp_path / "ihc.png"
+
+
+def test_an_ihc_comes_apart(capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, said, err = run(capsys, "unmix", ihc, "-o", out)
+    assert status == 0, err
+    assert "% above 0.2" in said
+    names = {"ihc_first.png", "ihc_second.png", "ihc_residual.png", "ihc_od10.tif"}
+    assert {file.name for file in out.iterdir()} == names | {"unmix.csv", "unmix.json", "index.html"}
+    brown = read_image(out / "ihc_second.png").reshape(-1, 3)
+    assert (brown[:, 2] <= brown[:, 0]).mean() > 0.99, "DAB on its own is brown"
+    assert read_provenance(out / "ihc_second.png")["vectors"][1] == pytest.approx(H_DAB[1], abs=1e-5)
+
+
+def test_the_map_is_scikit_images(capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path: Path) -> None:
+    """By its own matrix, in its unit: densities over ln(1e6), clipped at 0."""
+    assert run(capsys, "unmix", ihc, "-o", tmp_path / "out", "--stains", "h-dab-ruifrok")[0] == 0
+    with tifffile.TiffFile(tmp_path / "out/ihc_od10.tif") as file:
+        assert file.series[0].axes == "CYX"
+        planes = file.asarray()
+    theirs = separate_stains((IHC + 1.0) / 256, np.linalg.inv(VECTORS["h-dab-ruifrok"])) * -np.log10(1e-6)
+    assert planes.dtype == np.float32
+    np.testing.assert_allclose(np.moveaxis(planes, 0, 2).clip(0), theirs, atol=1e-5)
+
+
+def test_percent_positive_is_counted_over_tissue(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    parts = np.full((100, 100, 3), [0.4, 0.0, 0.0])
+    parts[:, 50:75, 1] = np.log(10) * 0.5
+    parts[:, 75:] = 0
+    write_image(tmp_path / "a.png", combine_stains(parts))
+    status, said, _ = run(capsys, "unmix", tmp_path / "a.png", "-o", tmp_path / "out", "--json")
+    assert status == 0
+    (found,) = json.loads(said)["results"]
+    assert found["tissue_percent"] == pytest.approx(75, abs=5)
+    assert found["positive_percent"]["0.2"] == pytest.approx(100 / 3, abs=2)
+    assert found["positive_percent"]["0.6"] == 0
+
+
+def test_a_folder_with_a_bad_file_a_blank_and_own_vectors(
+    capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    write_image(folder / "blank.png", np.full((64, 64, 3), 255, np.uint8))
+    write_image(folder / "ihc.png", IHC)
+    (folder / "broken.png").write_bytes(b"not an image")
+    command = [
+        "unmix",
+        folder,
+        "-o",
+        tmp_path / "out",
+        "--estimate",
+        "--white",
+        "auto",
+        "--thresholds",
+        "0.15,0.3",
+    ]
+    status, said, err = run(capsys, *command)
+    assert status == 1
+    assert "broken.png" in err
+    assert "blank.png: no tissue" in said
+    assert "fewer than 100 stained pixels" in said
+    rows = list(csv.DictReader((tmp_path / "out/unmix.csv").read_text().splitlines()))
+    assert [row["image"] for row in rows] == ["blank.png", "ihc.png"]
+    assert rows[0]["mean_od10_second"] == "no tissue"
+    assert float(rows[1]["positive_percent_0.15"]) > float(rows[1]["positive_percent_0.3"]) > 0
+    assert "nan" not in (tmp_path / "out/unmix.json").read_text().lower()
+
+
+def test_wrong_requests(capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "r,g,b;r,g,b" in refused(capsys, "unmix", ihc, "-o", out, "--stains", "1,2,3")
+    assert "r,g,b;r,g,b" in refused(capsys, "unmix", ihc, "-o", out, "--stains", "0,0,0;1,2,3")
+    assert "another colour" in refused(capsys, "unmix", ihc, "-o", out, "--stains", "1,2,3;1,2,3")
+    assert "255, auto" in refused(capsys, "unmix", ihc, "-o", out, "--white", "250")
+    assert "numbers with commas" in refused(capsys, "unmix", ihc, "-o", out, "--thresholds", "x")
+    assert "existing image" in refused(capsys, "unmix", tmp_path / "none.png", "-o", out)
+    assert not out.exists()
+
+
+def test_vectors_by_name_and_by_number() -> None:
+    assert (parse_vectors("h-dab") == H_DAB).all()
+    assert parse_vectors("1,0,0;0,2,0")[1].tolist() == [0, 1, 0]

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+import torch
+
+from chromogen.image import to_tensor, to_uint8
+from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, optical_density, separate_stains
+from chromogen.stains.light import concentrations_of, density_of, rendered
+from synthetic import tissue_like
+
+IMAGE = tissue_like(20, 28, seed=5)
+
+
+def planes(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values).permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("matrix", [H_E, H_DAB], ids=["H&E", "H-DAB"])
+def test_tensors_say_what_arrays_say(matrix: np.ndarray) -> None:
+    picture = to_tensor(IMAGE).double()
+    torch.testing.assert_close(density_of(picture), planes(optical_density(IMAGE)), rtol=1e-5, atol=1e-6)
+    wanted = planes(separate_stains(IMAGE, matrix))
+    torch.testing.assert_close(concentrations_of(picture, matrix), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_rendering_is_the_way_back() -> None:
+    concentrations = concentrations_of(to_tensor(IMAGE).double(), H_DAB)
+    assert (to_uint8(rendered(concentrations, H_DAB)) == IMAGE).all()
+    two = np.concatenate([np.random.default_rng(0).random((6, 7, 2)), np.zeros((6, 7, 1))], axis=2)
+    assert (to_uint8(rendered(planes(two)[:, :2], H_DAB)) == combine_stains(two, H_DAB)).all()
+
+
+def test_both_ways_have_the_right_gradient() -> None:
+    picture = (0.1 + 0.8 * torch.rand(1, 3, 3, 4, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: concentrations_of(x, H_E), picture)
+    parts = (0.1 + 0.5 * torch.rand(1, 2, 3, 4, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda c: rendered(c, H_DAB), parts)
