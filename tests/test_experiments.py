@@ -26,7 +26,7 @@ def test_every_figure_is_there_in_the_reports_order() -> None:
 
 
 def test_figure_11_is_the_paper_preset() -> None:
-    (best,) = (e for e in report_experiments(steps=200) if e.name == BEST)
+    (best,) = (e for e in report_experiments(200, "content") if e.name == BEST)
     assert best.recipe == PRESETS["paper"]
 
 

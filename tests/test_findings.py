@@ -55,11 +55,29 @@ def test_one_unit_decides_nothing_and_what_is_missing_says_why() -> None:
     assert compare(Comparison("ssim", "a", "b"), fields((0.9, 0.1)), sign=1).why == "not run"
 
 
-def test_a_claim_holds_with_all_of_its_comparisons_and_falls_with_one() -> None:
-    both = [
-        Field(s, s, {"a": {"x": 1.0 + d, "y": d}, "b": {"x": 0.0, "y": 1.0}}) for s, d in (("s", 0.0), ("t", 0.01))
+def judged(*scores: dict[str, tuple[float, float]]) -> str:
+    """The verdict on "a is better than b" by all metrics, each given as a's and b's score in every slide."""
+    slides = [
+        Field(str(i), str(i), {side: {m: pair[k] for m, pair in s.items()} for k, side in enumerate("ab")})
+        for i, s in enumerate(scores)
     ]
-    x, y, missing = (Comparison(metric, "a", "b") for metric in "xyz")
-    claims = [Claim("", "", found) for found in ((x,), (x, y), (x, missing))]
-    verdicts = [f.verdict for f in findings(claims, both, {"x": 1, "y": 1, "z": 1})]
-    assert verdicts == [HOLDS, FAILS, UNDECIDED]
+    claim = Claim("", "", tuple(Comparison(metric, "a", "b") for metric in scores[0]))
+    (found,) = findings([claim], slides, dict.fromkeys(scores[0], 1))
+    return found.verdict
+
+
+def test_the_better_one_is_better_by_a_metric_and_worse_by_none() -> None:
+    up, down, same = (0.9, 0.5), (0.5, 0.9), (0.5, 0.5)
+    assert judged({"x": up, "y": same}, {"x": up, "y": same}) == HOLDS
+    assert judged({"x": up, "y": down}, {"x": up, "y": down}) == UNDECIDED
+    assert judged({"x": down, "y": same}, {"x": down, "y": same}) == FAILS
+    assert judged({"x": same, "y": same}, {"x": same, "y": same}) == UNDECIDED
+
+
+def test_a_claim_of_several_pairs_holds_with_all_of_them_and_falls_with_one() -> None:
+    slides = [
+        Field(s, s, {"a": {"x": 2.0 + d}, "b": {"x": 1.0}, "c": {"x": 3.0}}) for s, d in (("s", 0), ("t", 0.01))
+    ]
+    pairs = {name: Comparison("x", "a", name) for name in "bcd"}
+    claims = [Claim("", "", tuple(pairs[name] for name in names)) for names in ("b", "bc", "bd")]
+    assert [f.verdict for f in findings(claims, slides, {"x": 1})] == [HOLDS, FAILS, UNDECIDED]

@@ -43,7 +43,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the report, where it stands, and the comparisons that must all be so if it holds."""
+    """A sentence of the report, where it stands, and the comparisons by which it is judged."""
 
     text: str
     source: str

@@ -50,16 +50,25 @@ class Finding:
 def findings(claims: Sequence[Claim], fields: Sequence[Field], signs: Mapping[str, int]) -> list[Finding]:
     """Every claim judged; `signs` has 1 for metrics of which more is better, -1 for the others.
 
-    A claim holds where all of its comparisons do, and does not where one is refuted; else it is undecided.
+    Of two experiments one is the better where a metric says so and none says the opposite. A claim holds where
+    that is so for each of its pairs, and does not where a pair is the other way round; else it is undecided.
     """
     return [_judge(claim, fields, signs) for claim in claims]
 
 
 def _judge(claim: Claim, fields: Sequence[Field], signs: Mapping[str, int]) -> Finding:
     found = tuple(compare(comparison, fields, signs[comparison.metric]) for comparison in claim.comparisons)
-    verdicts = {f.verdict for f in found}
+    pairs: dict[tuple[str, str], set[str]] = {}
+    for f in found:
+        pairs.setdefault((f.comparison.better, f.comparison.worse), set()).add(f.verdict)
+    verdicts = {_verdict_of_pair(said) for said in pairs.values()}
     overall = FAILS if FAILS in verdicts else UNDECIDED if UNDECIDED in verdicts else HOLDS
     return Finding(claim, overall, found)
+
+
+def _verdict_of_pair(said: set[str]) -> str:
+    decided = said - {UNDECIDED}
+    return decided.pop() if len(decided) == 1 else UNDECIDED
 
 
 def compare(comparison: Comparison, fields: Sequence[Field], sign: int) -> Found:
@@ -75,9 +84,8 @@ def compare(comparison: Comparison, fields: Sequence[Field], sign: int) -> Found
 
 
 def _differences(comparison: Comparison, fields: Sequence[Field], sign: int) -> tuple[list[float], str]:
-    """One a slide, or one a place where they are all of one slide; and why there are none."""
-    units: dict[str, list[float]] = {}
-    several = len({field.slide for field in fields}) > 1
+    """One a slide, or one a place where all that have both scores are of one slide; and why there are none."""
+    found: list[tuple[Field, float]] = []
     missing = ""
     for field in fields:
         better, worse = (
@@ -87,8 +95,11 @@ def _differences(comparison: Comparison, fields: Sequence[Field], sign: int) -> 
         if isinstance(better, str) or isinstance(worse, str):
             missing = better if isinstance(better, str) else str(worse)
         else:
-            unit = field.slide if several else field.place
-            units.setdefault(unit, []).append(sign * (better - worse))
+            found.append((field, sign * (better - worse)))
+    several = len({field.slide for field, _ in found}) > 1
+    units: dict[str, list[float]] = {}
+    for field, difference in found:
+        units.setdefault(field.slide if several else field.place, []).append(difference)
     return [math.fsum(values) / len(values) for values in units.values()], missing
 
 

@@ -28,6 +28,12 @@ FRONT = {
     "style_error": "style error (less is closer to the stain)",
     "edge_r": "edges kept (more is closer to the H&E)",
 }
+HOW_JUDGED = (
+    "A comparison is decided where the whole 95 % interval of its difference (Student's t over slides, or over "
+    "crops of a single slide) lies on one side of zero; it is positive where it is as claimed. Of two figures one "
+    "is the better where a metric says so and none says the opposite, and a claim holds where that is so for each "
+    "of its pairs."
+)
 PHOTO_TITLES = ("Fig. 1: content, a photo", "Fig. 2: style, a painting", "Fig. 3: the photo in that style")
 
 
@@ -144,11 +150,7 @@ def _findings_section(study: Study) -> Iterator[str]:
         rows = [[f.claim.text, f.claim.source, f.verdict, "; ".join(map(said, f.found))] for f in study.findings]
         yield page.section(
             "Findings",
-            page.paragraph(
-                "A claim holds where every comparison does, and does not where one is refuted: where the whole 95 "
-                "% interval (Student's t over slides, or over crops of a single slide) lies on one side of zero. "
-                "Differences are positive where they are as claimed."
-            ),
+            page.paragraph(HOW_JUDGED),
             page.table(["claim", "where", "verdict", "comparisons"], rows),
         )
 
