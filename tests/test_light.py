@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from chromogen.image import to_tensor, to_uint8
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, optical_density, separate_stains
-from chromogen.stains.light import concentrations_of, density_of, rendered
+from chromogen.stains.light import blurred, concentrations_of, density_of, rendered, tissue_share
 from synthetic import tissue_like
 
 IMAGE = tissue_like(20, 28, seed=5)
@@ -34,3 +35,19 @@ def test_both_ways_have_the_right_gradient() -> None:
     assert torch.autograd.gradcheck(lambda x: concentrations_of(x, H_E), picture)
     parts = (0.1 + 0.5 * torch.rand(1, 2, 3, 4, dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda c: rendered(c, H_DAB), parts)
+
+
+@pytest.mark.parametrize("sigma_px", [0.5, 2.0, 9.0])
+def test_blurring_is_scipys(sigma_px: float) -> None:
+    x = torch.rand(2, 3, 20, 28, dtype=torch.float64)
+    wanted = ndimage.gaussian_filter(x.numpy(), (0, 0, sigma_px, sigma_px), mode="nearest", truncate=3.0)
+    np.testing.assert_allclose(blurred(x, sigma_px).numpy(), wanted, atol=1e-3)
+
+
+def test_tissue_is_what_is_not_white() -> None:
+    image = np.full((40, 60, 3), 245, np.uint8)
+    image[:, :30] = (200, 120, 190)
+    share = tissue_share(to_tensor(image))
+    assert share.shape == (1, 1, 40, 60)
+    assert (share[..., :24] == 1).all()
+    assert (share[..., 42:] == 0).all()

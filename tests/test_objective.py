@@ -14,6 +14,7 @@ from chromogen.style.objective import (
     for_scale,
     layers_of,
     look,
+    masks_asked,
     measure,
     term_values,
     total,
@@ -202,3 +203,27 @@ def test_every_scale_of_a_run_minimizes_the_same(encoder: Encoder, scale: str) -
     half = [picture(seed) for seed in (1, 2, 3)]
     whole = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in half]
     assert loss(half, 0.5) == pytest.approx(loss(whole, 1.0), rel=1e-5)
+
+
+def test_a_masked_term_sees_the_tissue_alone(encoder: Encoder) -> None:
+    """A picture with glass beside the tissue has the Gram matrix of the tissue, but for the margin."""
+    term = replace(style_term(layers=("relu1_1",)), mask="tissue")
+    tissue, inside = 0.5 * picture(1, 32, 32), torch.zeros(1, 1, 32, 32)
+    inside[..., :30] = 1
+    beside, its = (
+        torch.cat([x, other], dim=3) for x, other in ((tissue, torch.ones_like(tissue)), (inside, 0 * inside))
+    )
+    reference = measure((term,), "style", encoder, tissue, "relative", {"tissue": inside})
+    seen = term_values((term,), look(encoder, beside, (term,), "relative", {"tissue": its}), reference, "relative")
+    blind = replace(term, mask=None)
+    plain = term_values((blind,), look(encoder, beside, (blind,), "relative"), reference, "relative")
+    assert seen["style"].item() < 1e-6
+    assert plain["style"].item() > 0.2
+
+
+def test_masks_are_known_and_only_for_statistics_that_know_them() -> None:
+    assert masks_asked((*EVERY, replace(style_term(), mask="tissue"))) == {"tissue"}
+    with pytest.raises(ValueError, match="did you mean tissue"):
+        replace(style_term(), mask="tisue")
+    with pytest.raises(ValueError, match="Expected `statistic`"):
+        replace(content_term(), mask="tissue")

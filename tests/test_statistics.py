@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from chromogen.style.statistics import STATISTICS, gram_matrix, neighbor_differences
+from chromogen.style.statistics import STATISTICS, gram_matrix, masked_gram_matrix, neighbor_differences
 
 BATTERY = pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
 
@@ -50,3 +50,30 @@ def test_gram_matrix_adds_up_over_tiles() -> None:
 def test_neighbor_differences_by_hand() -> None:
     found = neighbor_differences(torch.tensor([[[[1.0, 4.0], [2.0, 8.0]]]]))
     assert found.tolist() == [[[[3.0, 0.0], [6.0, 0.0]], [[1.0, 4.0], [0.0, 0.0]]]]
+
+
+def test_a_masked_gram_is_a_weighted_mean_by_a_loop() -> None:
+    features, mask = torch.rand(1, 3, 4, 5, dtype=torch.float64), torch.rand(1, 1, 8, 10, dtype=torch.float64)
+    wanted, weight = np.zeros((3, 3)), 0.0
+    for y in range(4):
+        for x in range(5):
+            share = mask[0, 0, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean().item()
+            f = features[0, :, y, x].numpy()
+            wanted, weight = wanted + share * np.outer(f, f), weight + share
+    np.testing.assert_allclose(masked_gram_matrix(features, mask)[0].numpy(), wanted / weight, rtol=1e-5)
+
+
+def test_a_mask_of_all_is_no_mask_and_one_of_nothing_gives_nothing() -> None:
+    features = torch.rand(1, 3, 5, 7)
+    torch.testing.assert_close(masked_gram_matrix(features, torch.ones(1, 1, 5, 7)), gram_matrix(features))
+    torch.testing.assert_close(masked_gram_matrix(features, torch.ones(1, 1, 11, 15)), gram_matrix(features))
+    assert (masked_gram_matrix(features, torch.zeros(1, 1, 5, 7)) == 0).all()
+
+
+def test_what_a_mask_hides_has_no_gradient() -> None:
+    features, mask = torch.rand(1, 3, 4, 6, requires_grad=True), torch.zeros(1, 1, 4, 6)
+    mask[..., :3] = 1
+    masked_gram_matrix(features, mask).sum().backward()
+    assert features.grad is not None
+    assert (features.grad[..., 3:] == 0).all()
+    assert (features.grad[..., :3] > 0).all()

@@ -13,6 +13,7 @@ from chromogen.style import stylize as module
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.recipes import INITS, OPTIMIZERS, Recipe, content_term, style_term, tv_term
 from chromogen.style.stylize import Step, Style, measure_style, stylize
+from synthetic import tissue_like
 
 SHALLOW = (content_term(weight=0.05), style_term(layers=("relu1_1", "relu2_1")))
 QUICK = Recipe(SHALLOW, steps=(8,))
@@ -326,3 +327,15 @@ def test_a_wild_step_is_taken_back(content: Image, style: Image, encoder: Encode
     totals = [step.losses.total for step in result.trace]
     assert max(totals[1:]) > 2 * min(totals), "the case shows a wild step"
     assert totals[-1] < 1.2 * min(totals)
+
+
+def test_style_over_tissue_does_not_stain_the_glass_more(style: Image, encoder: Encoder) -> None:
+    """Half of the content is glass: a mean over all of it would have glass painted."""
+    content = np.concatenate([tissue_like(40, 40, seed=3), np.full((40, 40, 3), 250, np.uint8)], axis=1)
+    whole, tissue = (
+        stylize(content, style, replace(QUICK, objective=objective, steps=(10,)), encoder=encoder)
+        for objective in (SHALLOW, (SHALLOW[0], replace(SHALLOW[1], mask="tissue")))
+    )
+    changed = [np.abs(r.image[:, 56:].astype(int) - 250).mean() for r in (whole, tissue)]
+    assert changed[1] < 0.5 * changed[0]
+    assert tissue.final.terms["style"] < tissue.initial.terms["style"]

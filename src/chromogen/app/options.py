@@ -108,7 +108,7 @@ def _axis(text: str) -> tuple[str, list[str]]:
 def _with_field(recipe: Recipe, field: str, text: str) -> Recipe:
     term, dot, part = field.partition(".")
     if dot:
-        choose("grid", part, ("weight", "layers", "distance"))
+        choose("grid", part, ("weight", "layers", "distance", "mask"))
         return with_term(recipe, term, **{part: _value(field, text, *(f for f in fields(Term) if f.name == part))})
     options = {f.name: f for f in fields(Recipe) if f.name != "objective"}
     value = _value(field, text, options[choose("grid", field, options)])

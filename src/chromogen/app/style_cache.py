@@ -58,7 +58,7 @@ def _key(images: Sequence[Image], mix: Sequence[float], terms: Objective, recipe
         "format": FORMAT,
         "images": [[image.shape, hashlib.sha256(image.tobytes()).hexdigest()] for image in images],
         "mix": list(mix),
-        "terms": [[term.name, term.statistic, sorted(term.layers)] for term in terms],
+        "terms": [[term.name, term.statistic, sorted(term.layers), term.mask] for term in terms],
         "loss_scale": recipe.loss_scale,
         "scales": list(recipe.scales),
         "network": [encoder.weights.sha256, encoder.pooling],

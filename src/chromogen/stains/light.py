@@ -32,6 +32,31 @@ def rendered(concentrations: Tensor, matrix: NDArray[Any]) -> Tensor:
     return ((256 * (-density).exp() - 1) / 255).clamp(0, 1)
 
 
+def blurred(x: Tensor, sigma_px: float) -> Tensor:
+    """(B, C, H, W) by a Gaussian cut off at three sigmas; the border goes on outside, scipy's "nearest"."""
+    import torch
+    from torch.nn.functional import conv2d, pad
+
+    reach = max(1, round(3 * sigma_px))
+    at = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+    kernel = (-(at**2) / (2 * sigma_px**2)).exp()
+    kernel = kernel / kernel.sum()
+    planes = x.flatten(0, 1).unsqueeze(1)
+    planes = conv2d(pad(planes, (reach, reach, 0, 0), "replicate"), kernel.view(1, 1, 1, -1))
+    planes = conv2d(pad(planes, (0, 0, reach, reach), "replicate"), kernel.view(1, 1, -1, 1))
+    return planes.view(x.shape)
+
+
+GLASS = (220 / 255, 230 / 255)  # of the darkest channel, smoothed: tissue below, glass above
+TISSUE_SMOOTHING_UM = 2.0
+
+
+def tissue_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
+    """How far pixels of a picture (B, 3, H, W) in [0, 1] are tissue and not bare glass: (B, 1, H, W), 0 to 1."""
+    darkest = blurred(picture.amin(1, keepdim=True), TISSUE_SMOOTHING_UM / mpp)
+    return ((GLASS[1] - darkest) / (GLASS[1] - GLASS[0])).clamp(0, 1)
+
+
 def _tensor(matrix: NDArray[Any], like: Tensor) -> Tensor:
     import torch
 

@@ -14,12 +14,13 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from chromogen.errors import choose, expected
 from chromogen.style.layers import check_layers
 from chromogen.style.losses import DISTANCES
-from chromogen.style.statistics import STATISTICS
+from chromogen.style.statistics import MASKED, STATISTICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 LOSS_SCALES = ("relative", "paper")
 REFERENCES = ("content", "style")
+MASKS = ("tissue",)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Term:
     """One part of a loss: `distance` between the `statistic` of the image at `layers` and of the `reference`.
 
     `layers` maps layer names to weights inside the term. `reference` is "content", "style" or None, which
-    compares with nothing (total variation). Raises ValueError for unknown names and weights below zero.
+    compares with nothing (total variation). A `mask`, "tissue", says where both pictures count. Raises ValueError
+    for unknown names, weights below zero, and statistics that know no mask.
     """
 
     name: str
@@ -44,12 +47,16 @@ class Term:
     statistic: str
     distance: str
     reference: str | None
+    mask: str | None = None
 
     def __post_init__(self) -> None:
         choose("statistic", self.statistic, STATISTICS)
         choose("distance", self.distance, DISTANCES)
         if self.reference is not None:
             choose("reference", self.reference, REFERENCES)
+        if self.mask is not None:
+            choose("mask", self.mask, MASKS)
+            choose("statistic", self.statistic, MASKED)
         check_layers(self.layers)
         if not self.layers:
             raise expected(f"{self.name}_layers", "at least one layer", "none")
@@ -70,7 +77,10 @@ class Reference:
 
 
 References: TypeAlias = dict[tuple[str, str], Reference]  # by term's name and layer
-Statistics: TypeAlias = "dict[tuple[str, str], Tensor]"  # by statistic's name and layer
+Seen: TypeAlias = tuple[str, str, str | None]  # statistic, layer, mask
+Statistics: TypeAlias = "dict[Seen, Tensor]"
+Masks: TypeAlias = "Mapping[str, Tensor]"  # by name, (1, 1, H, W) of the picture, 0 to 1
+NO_MASKS: Masks = MappingProxyType({})
 
 
 def layers_of(objective: Objective) -> set[str]:
@@ -91,30 +101,54 @@ def for_scale(objective: Objective, scale: float, loss_scale: str) -> Objective:
     )
 
 
-def look(encoder: Encoder, image: Tensor, objective: Objective, loss_scale: str) -> Statistics:
+def masks_asked(objective: Objective) -> set[str]:
+    """The masks that the objective looks through."""
+    return {term.mask for term in objective if term.mask is not None}
+
+
+def look(
+    encoder: Encoder, image: Tensor, objective: Objective, loss_scale: str, masks: Masks = NO_MASKS
+) -> Statistics:
     """Every statistic of an image (B, 3, H, W) that the terms compare, measured once.
 
     In the `paper` loss scale the image itself counts from 0 to 255.
     """
-    asked = {(term.statistic, layer) for term in objective for layer in term.layers}
-    grams_of = {layer for statistic, layer in asked if statistic == "gram"} - {"image"}
-    of_features = [(statistic, layer) for statistic, layer in asked if statistic != "gram" or layer == "image"]
-    features, grams = encoder.look(image, {layer for _, layer in of_features}, grams_of)
+    asked: set[Seen] = {(term.statistic, layer, term.mask) for term in objective for layer in term.layers}
+    on_the_way = {seen for seen in asked if seen[0] == "gram" and seen[1] != "image" and seen[2] is None}
+    of_features = asked - on_the_way
+    features, grams = encoder.look(
+        image, {layer for _, layer, _ in of_features}, {layer for _, layer, _ in on_the_way}
+    )
     if loss_scale == "paper" and "image" in features:
         features["image"] = 255 * features["image"]
-    measured = {(statistic, layer): STATISTICS[statistic](features[layer]) for statistic, layer in of_features}
-    return measured | {("gram", layer): gram for layer, gram in grams.items()}
+    measured = {seen: _statistic(*seen, features, masks) for seen in of_features}
+    return measured | {("gram", layer, None): gram for layer, gram in grams.items()}
 
 
-def measure(objective: Objective, reference: str, encoder: Encoder, image: Tensor, loss_scale: str) -> References:
+def _statistic(
+    statistic: str, layer: str, mask: str | None, features: Mapping[str, Tensor], masks: Masks
+) -> Tensor:
+    if mask is None:
+        return STATISTICS[statistic](features[layer])
+    return MASKED[statistic](features[layer], masks[mask])
+
+
+def measure(
+    objective: Objective,
+    reference: str,
+    encoder: Encoder,
+    image: Tensor,
+    loss_scale: str,
+    masks: Masks = NO_MASKS,
+) -> References:
     """What the terms that refer to `reference` ("content" or "style") measure of an image (1, 3, H, W)."""
     import torch
 
     terms = tuple(term for term in objective if term.reference == reference)
     with torch.no_grad():
-        measured = look(encoder, image, terms, loss_scale)
+        measured = look(encoder, image, terms, loss_scale, masks)
         return {
-            (term.name, layer): reference_of(term, measured[term.statistic, layer])
+            (term.name, layer): reference_of(term, measured[term.statistic, layer, term.mask])
             for term in terms
             for layer in term.layers
         }
@@ -152,7 +186,9 @@ def term_values(
     for term in objective:
         layers = [
             weight
-            * _distance(term, measured[term.statistic, layer], references.get((term.name, layer)), loss_scale)
+            * _distance(
+                term, measured[term.statistic, layer, term.mask], references.get((term.name, layer)), loss_scale
+            )
             for layer, weight in term.layers.items()
         ]
         values[term.name] = _sum(layers)

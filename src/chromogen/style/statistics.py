@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,26 @@ def gram_matrix(features: Tensor) -> Tensor:
     return mean_gram(features)
 
 
+def masked_gram_matrix(features: Tensor, mask: Tensor) -> Tensor:
+    """The same mean weighted by a mask (1, 1, H, W) of the picture, 0 to 1; zero where the mask covers nothing.
+
+    White counts as texture: over a picture that is half glass, a Gram matrix asks for holes in the tissue.
+    """
+    from chromogen.style.gram import mean_gram
+
+    share = _shrunk(mask, features.shape).to(features.dtype)
+    positions = features.shape[2] * features.shape[3]
+    return mean_gram(features * share.sqrt()) * (positions / share.float().sum().clamp_min(1e-6))
+
+
+def _shrunk(mask: Tensor, shape: Sequence[int]) -> Tensor:
+    """The mask by the area that each position of a layer stands for."""
+    from torch.nn.functional import avg_pool2d
+
+    step = 2 ** round(math.log2(mask.shape[3] / shape[3]))
+    return avg_pool2d(mask, step)[..., : shape[2], : shape[3]]
+
+
 def neighbor_differences(features: Tensor) -> Tensor:
     """Differences to the right and lower neighbour, (B, 2C, H, W), zero past the border (local, halo 1 px)."""
     import torch
@@ -45,3 +66,4 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "gram": gram_matrix,
     "differences": neighbor_differences,
 }
+MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"gram": masked_gram_matrix}

@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from types import MappingProxyType
@@ -27,15 +27,18 @@ from torch import Tensor
 from chromogen.errors import expected
 from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.stains.light import tissue_share
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import preconditioner
 from chromogen.style.layers import smallest_side_px
 from chromogen.style.objective import (
+    Masks,
     References,
     average,
     for_scale,
     layers_of,
     look,
+    masks_asked,
     measure,
     term_values,
     total,
@@ -88,6 +91,14 @@ class Style:
 
 
 @dataclass(frozen=True)
+class Aim:
+    """What a picture of one scale is compared with, and the masks it is looked at through."""
+
+    references: References
+    masks: Masks = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Stylized:
     """The picture, uint8 (H, W, 3), and how it came about; `initial` and `final` are judged in fp32."""
 
@@ -118,7 +129,8 @@ def measure_style(
 
     def at(image: Image, scale: float) -> References:
         picture = _at_scale(image, scale, encoder)
-        measured = measure(recipe.objective, "style", encoder.exact, picture, recipe.loss_scale)
+        masks = _masks(picture, recipe)
+        measured = measure(recipe.objective, "style", encoder.exact, picture, recipe.loss_scale, masks)
         if on_measured:
             on_measured(next(done), len(images) * len(recipe.scales))
         return measured
@@ -160,28 +172,37 @@ def stylize(
 
     change = None
     for scale, steps in zip(recipe.scales, recipe.steps, strict=True):
-        references = _references(content, style, recipe, scale, encoder)
+        aim = _aim(content, style, recipe, scale, encoder)
         start = first_picture(content, style, recipe, scale).to(encoder.device)
         x = start if change is None else _carry_over(change, start, recipe.init)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
-        x, encoder = _descend(x, references, here, steps, encoder, partial(record, scale))
+        x, encoder = _descend(x, aim, here, steps, encoder, partial(record, scale))
         change = x - start if recipe.init in KEEPS_DETAIL else x
     image = to_uint8(x)
-    initial, final = (judge(picture, references, recipe, encoder) for picture in (to_uint8(start), image))
+    initial, final = (judge(picture, aim, recipe, encoder) for picture in (to_uint8(start), image))
     return Stylized(image, initial, final, tuple(trace), encoder.precision)
 
 
-def judge(image: Image, references: References, recipe: Recipe, encoder: Encoder) -> Losses:
+def judge(image: Image, aim: Aim, recipe: Recipe, encoder: Encoder) -> Losses:
     """The losses of a finished picture, in fp32."""
     with torch.no_grad():
         picture = to_tensor(image).to(encoder.device)
-        return _losses(recipe, *_values(picture, references, recipe, encoder.exact))
+        return _losses(recipe, *_values(picture, aim, recipe, encoder.exact))
 
 
-def _references(content: Image, style: Style, recipe: Recipe, scale: float, encoder: Encoder) -> References:
+def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: Encoder) -> Aim:
     picture = _at_scale(content, scale, encoder)
-    wanted = measure(recipe.objective, "content", encoder.exact, picture, recipe.loss_scale)
-    return style.references[scale] | wanted
+    masks = _masks(picture, recipe)
+    wanted = measure(recipe.objective, "content", encoder.exact, picture, recipe.loss_scale, masks)
+    return Aim(style.references[scale] | wanted, masks)
+
+
+def _masks(picture: Tensor, recipe: Recipe) -> Masks:
+    """Those that the recipe's terms look through, of a picture (1, 3, H, W)."""
+    return {name: MASKED_BY[name](picture) for name in masks_asked(recipe.objective)}
+
+
+MASKED_BY: dict[str, Callable[[Tensor], Tensor]] = {"tissue": tissue_share}
 
 
 KEEPS_DETAIL = ("content", "color")
@@ -217,7 +238,7 @@ def _carry_over(coarse: Tensor, start: Tensor, init: str) -> Tensor:
 
 def _descend(
     x: Tensor,
-    references: References,
+    aim: Aim,
     recipe: Recipe,
     steps: int,
     encoder: Encoder,
@@ -225,17 +246,17 @@ def _descend(
 ) -> tuple[Tensor, Encoder]:
     """Optimize at one scale; where bf16 gives a loss that is not finite, begin the scale anew in fp32."""
     try:
-        return _optimize(x, references, recipe, steps, encoder, record), encoder
+        return _optimize(x, aim, recipe, steps, encoder, record), encoder
     except ArithmeticError:
         if encoder.precision == "fp32":
             raise
         warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
-        return _optimize(x, references, recipe, steps, encoder.exact, record), encoder.exact
+        return _optimize(x, aim, recipe, steps, encoder.exact, record), encoder.exact
 
 
 def _optimize(
     x: Tensor,
-    references: References,
+    aim: Aim,
     recipe: Recipe,
     steps: int,
     encoder: Encoder,
@@ -245,14 +266,14 @@ def _optimize(
     # torch's L-BFGS needs a contiguous parameter; the encoder converts to channels-last inside.
     parameter = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = OPTIMIZERS[recipe.optimizer](parameter, recipe.history)
-    preconditioners = _preconditioners(references, recipe) if recipe.preconditioned_steps else {}
+    preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
     totals: list[float] = []
     latest: list[Losses] = []
 
     def closure() -> float:
         optimizer.zero_grad()
         used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
-        loss, values = _values(parameter, references, recipe, encoder, used)
+        loss, values = _values(parameter, aim, recipe, encoder, used)
         loss.backward()
         latest[:] = [_losses(recipe, loss, values)]
         return latest[0].total
@@ -276,29 +297,31 @@ def _optimize(
     return parameter.detach()
 
 
-Preconditioners: TypeAlias = Mapping[str, Callable[[Tensor], Tensor]]  # by layer
+Preconditioners: TypeAlias = Mapping[tuple[str, str | None], Callable[[Tensor], Tensor]]  # by layer and mask
 
 
 def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:
     """Of every Gram matrix that is compared with the style's."""
     compared = [term for term in recipe.objective if (term.statistic, term.reference) == ("gram", "style")]
     return {
-        layer: preconditioner(references[term.name, layer].measured) for term in compared for layer in term.layers
+        (layer, term.mask): preconditioner(references[term.name, layer].measured)
+        for term in compared
+        for layer in term.layers
     }
 
 
 def _values(
     picture: Tensor,
-    references: References,
+    aim: Aim,
     recipe: Recipe,
     encoder: Encoder,
     preconditioners: Preconditioners = MappingProxyType({}),
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total and the terms' values; preconditioners change the gradient alone."""
-    measured = look(encoder, picture, recipe.objective, recipe.loss_scale)
-    for layer, precondition in preconditioners.items():
-        measured["gram", layer].register_hook(precondition)
-    values = term_values(recipe.objective, measured, references, recipe.loss_scale)
+    measured = look(encoder, picture, recipe.objective, recipe.loss_scale, aim.masks)
+    for (layer, mask), precondition in preconditioners.items():
+        measured["gram", layer, mask].register_hook(precondition)
+    values = term_values(recipe.objective, measured, aim.references, recipe.loss_scale)
     return total(recipe.objective, values), values
 
 
