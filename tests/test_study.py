@@ -198,6 +198,7 @@ def test_the_page_shows_findings_figures_and_curves(found: Study) -> None:
         "Fig. 3",
         "Loss curves",
         "careful",
+        "undecided",
         "Style against tissue",
     ):
         assert words in text

@@ -24,6 +24,8 @@ h1 { line-height: 1.2; margin-bottom: .25rem; } h2 { margin-top: 2.5rem; }
   position: sticky; top: .5rem; background: var(--paper); z-index: 1; }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 12rem; }
 .row figure { max-width: 32rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1rem; }
+table.words td, table.words th { text-align: left; vertical-align: top; }
 figure img, figure svg { width: 100%; height: auto; display: block; border-radius: .3rem; }
 figure.plot svg { background: #fff; }
 figcaption { font-size: .9rem; margin-top: .35rem; }
@@ -80,6 +82,16 @@ def row(*figures: str) -> str:
     return f'<div class="row">{"".join(figures)}</div>'
 
 
+def grid(*figures: str) -> str:
+    """Figures of one size in rows and columns."""
+    return f'<div class="grid">{"".join(figures)}</div>'
+
+
+def details(summary: str, *parts: str) -> str:
+    """What opens at a click on its summary."""
+    return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"
+
+
 def picture(image: NDArray[np.uint8], caption: str) -> str:
     """An image, uint8 (H, W, 3), with its caption."""
     return (
@@ -103,10 +115,19 @@ def curtain(front: NDArray[np.uint8], back: NDArray[np.uint8], caption: str) -> 
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of words and numbers."""
+    """A table of numbers, whose first column has words."""
+    return f"<table>{_inside(header, rows)}</table>"
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of words."""
+    return f'<table class="words">{_inside(header, rows)}</table>'
+
+
+def _inside(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
 
 
 def _uri(image: NDArray[np.uint8]) -> str:

@@ -14,7 +14,7 @@ from chromogen import page
 from chromogen.evaluation.evaluate import mean_of, to_text
 from chromogen.evaluation.experiments import Experiment
 from chromogen.evaluation.fields import Crop
-from chromogen.evaluation.findings import Finding, Found
+from chromogen.evaluation.findings import FAILS, HOLDS, UNDECIDED, Finding, Found
 from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.report import shown
 from chromogen.evaluation.study import GIVEN, Cell
@@ -34,6 +34,7 @@ HOW_JUDGED = (
     "is the better where a metric says so and none says the opposite, and a claim holds where that is so for each "
     "of its pairs."
 )
+VERDICTS = {HOLDS: "as claimed", FAILS: "the other way round", UNDECIDED: "undecided"}
 PHOTO_TITLES = ("Fig. 1: content, a photo", "Fig. 2: style, a painting", "Fig. 3: the photo in that style")
 
 
@@ -147,21 +148,36 @@ def study_page(study: Study) -> str:
 
 def _findings_section(study: Study) -> Iterator[str]:
     if study.findings:
-        rows = [[f.claim.text, f.claim.source, f.verdict, "; ".join(map(said, f.found))] for f in study.findings]
+        claims = [[f.claim.text, f.claim.source, f.verdict, tally(f)] for f in study.findings]
+        found = [[f.claim.text, *said(comparison)] for f in study.findings for comparison in f.found]
         yield page.section(
             "Findings",
             page.paragraph(HOW_JUDGED),
-            page.table(["claim", "where", "verdict", "comparisons"], rows),
+            page.text_table(["claim", "where in the report", "verdict", "comparisons"], claims),
+            page.details(
+                "Every comparison",
+                page.text_table(
+                    ["claim", "metric", "figure", "against", "difference", "95 %", "n", "verdict"], found
+                ),
+            ),
         )
 
 
-def said(found: Found) -> str:
-    """A comparison in words."""
-    pair = f"{found.comparison.metric}, {label(found.comparison.better)} against {label(found.comparison.worse)}"
+def tally(finding: Finding) -> str:
+    """How its comparisons came out, in words."""
+    verdicts = [found.verdict for found in finding.found]
+    counts = {words: verdicts.count(verdict) for verdict, words in VERDICTS.items()}
+    return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+
+
+def said(found: Found) -> list[str]:
+    """A comparison in the words of a table."""
+    compared = found.comparison
+    sides = [compared.metric, label(compared.better), label(compared.worse)]
     if found.difference is None:
-        return f"{pair}: {found.why}"
-    interval = f" ({found.ci95[0]:+.2g} to {found.ci95[1]:+.2g}, n {found.n})" if found.ci95 else " (n 1)"
-    return f"{pair}: {found.difference:+.2g}{interval}"
+        return [*sides, "", "", str(found.n), f"undecided: {found.why}"]
+    interval = f"{found.ci95[0]:+.2g} to {found.ci95[1]:+.2g}" if found.ci95 else ""
+    return [*sides, f"{found.difference:+.2g}", interval, str(found.n), VERDICTS[found.verdict]]
 
 
 def label(name: str) -> str:
@@ -177,7 +193,7 @@ def _figure_rows(study: Study) -> Iterator[str]:
     captions = {e.name: f"{e.title} ({e.caption})" for e in study.experiments}
     for crop, cells in study.shown:
         yield page.paragraph(crop.name)
-        yield page.row(
+        yield page.grid(
             *(page.picture(read_image(c.picture), captions.get(c.name, study.titles[c.name])) for c in cells)
         )
 
