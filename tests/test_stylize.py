@@ -6,10 +6,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from scipy import ndimage
 
 from chromogen.image import Image, to_tensor
 from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from chromogen.style import stylize as module
+from chromogen.style.canvas import Pixels
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.recipes import INITS, OPTIMIZERS, Recipe, content_term, style_term, tv_term
 from chromogen.style.stylize import Step, Style, measure_style, stylize
@@ -193,7 +196,8 @@ def test_zero_steps_at_a_scale_pass_it_by(content: Image, style: Image, encoder:
 def test_a_finer_scale_keeps_the_contents_detail(content: Image, style: Image, encoder: Encoder) -> None:
     """From coarse to fine only the change is enlarged: with nothing changed, the fine start is the content."""
     start = to_tensor(content)
-    assert torch.equal(module._carry_over(torch.zeros(1, 3, 20, 24), start, "content"), start)
+    coarse = torch.zeros(1, 3, 20, 24)
+    assert torch.equal(module._carry_over(coarse, Pixels(coarse), start, "content"), start)
 
 
 def broken_in(precision: str) -> type[Encoder]:
@@ -339,3 +343,50 @@ def test_style_over_tissue_does_not_stain_the_glass_more(style: Image, encoder: 
     changed = [np.abs(r.image[:, 56:].astype(int) - 250).mean() for r in (whole, tissue)]
     assert changed[1] < 0.5 * changed[0]
     assert tissue.final.terms["style"] < tissue.initial.terms["style"]
+
+
+STAIN = Recipe(
+    (replace(SHALLOW[1], mask="tissue"),), space="stain", variable="network", optimizer="adam", steps=(20,)
+)
+
+
+@pytest.mark.parametrize("changes", [{}, {"variable": "pixels"}, {"variable": "pixels", "optimizer": "lbfgs"}])
+def test_stain_space_brings_the_style_and_keeps_the_hematoxylin(changes: dict[str, str], encoder: Encoder) -> None:
+    he, ihc = stained_pair()
+    result = stylize(he, ihc, replace(STAIN, **changes), encoder=encoder)
+    assert result.final.terms["style"] < 0.7 * result.initial.terms["style"]
+    before, after = (separate_stains(i, m)[..., 0] for i, m in ((he, H_E), (result.image, H_DAB)))
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.9
+    assert result.image[:, 56:].min() > 235, "glass stays glass"
+
+
+def stained_pair() -> tuple[Image, Image]:
+    """An H&E with glass at its right, and an IHC: nuclei of hematoxylin in eosin, or in DAB."""
+    rng = np.random.default_rng(0)
+    parts = np.zeros((64, 64, 3))
+    parts[..., 0] = 0.2 + (ndimage.gaussian_filter(rng.normal(size=(64, 64)), 2) > 0.1)
+    parts[..., 1] = 0.5
+    ihc = combine_stains(parts + rng.random((64, 64, 1)) * [0.1, 0.6, 0], H_DAB)
+    parts[:, 48:] = 0
+    return combine_stains(parts, H_E), ihc
+
+
+def test_a_network_gives_the_same_stain_to_the_same_tissue(encoder: Encoder) -> None:
+    """Two copies of a tile side by side are stained alike, but for the seam and the borders."""
+    he, ihc = stained_pair()
+    result = stylize(np.concatenate([he, he], axis=1), ihc, STAIN, encoder=encoder).image.astype(int)
+    assert np.abs(result[24:40, 24:40] - result[24:40, 88:104]).max() <= 12
+
+
+def test_stain_space_is_repeatable_and_asks_for_what_it_can(encoder: Encoder) -> None:
+    he, ihc = stained_pair()
+    one, other = (stylize(he, ihc, replace(STAIN, steps=(3,)), encoder=encoder).image for _ in range(2))
+    assert (one == other).all()
+    for changes, words in (
+        ({"space": "rgb"}, "pixels in the space rgb"),
+        ({"scales": (0.5, 1.0), "steps": (1, 1)}, "1 in the space stain"),
+        ({"optimizer": "lbfgs"}, "adam for a network"),
+        ({"space": "stane"}, "did you mean stain"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            replace(STAIN, **changes)

@@ -10,6 +10,8 @@ from typing import Any
 from chromogen.errors import choose, expected
 from chromogen.style.objective import LOSS_SCALES, Objective, Term
 
+SPACES = ("rgb", "stain")
+VARIABLES = ("pixels", "network")
 INITS = ("content", "color", "style", "noise")
 OPTIMIZERS = ("lbfgs", "adam")
 CONTENT_LOSSES = ("mse", "mae", "huber")
@@ -20,6 +22,8 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 class Recipe:
     """How a picture is optimized: what is minimized, from where, at which scales, for how long.
 
+    In the `space` rgb the picture's pixels are the `variable`; in stain it is rendered from the H&E's own
+    haematoxylin and a DAB that is free in every pixel, or what a small local network makes of the tissue.
     `scales` are fractions of the final size, coarse to fine, ending in 1; `steps` has one number per scale,
     where a step is one evaluation of loss and gradient. A scale ends early when its loss fell by less than the
     fraction `plateau` over the last 10 steps (0: never). The first `preconditioned_steps` of every scale divide
@@ -30,6 +34,8 @@ class Recipe:
 
     objective: Objective
     loss_scale: str = "relative"
+    space: str = "rgb"
+    variable: str = "pixels"
     init: str = "content"
     scales: tuple[float, ...] = (1.0,)
     steps: tuple[int, ...] = (100,)
@@ -41,9 +47,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         choose("loss_scale", self.loss_scale, LOSS_SCALES)
+        choose("space", self.space, SPACES)
+        choose("variable", self.variable, VARIABLES)
         choose("init", self.init, INITS)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         _check_scales(self.scales)
+        _check_space(self)
         if len(self.steps) != len(self.scales) or min(self.steps) < 0 or sum(self.steps) < 1:
             raise expected("steps", f"{len(self.scales)} numbers of at least 0, one a scale", self.steps)
         if not 0 <= self.plateau < 1:
@@ -64,6 +73,15 @@ def _check_scales(scales: tuple[float, ...]) -> None:
     rising = all(a < b for a, b in pairwise(scales))
     if not (scales and rising and scales[0] > 0 and scales[-1] == 1):
         raise expected("scales", "rising fractions that end in 1, like 0.5,1", scales)
+
+
+def _check_space(recipe: Recipe) -> None:
+    if recipe.space == "rgb" and recipe.variable != "pixels":
+        raise expected("variable", "pixels in the space rgb", recipe.variable, "choose the space stain")
+    if recipe.space == "stain" and recipe.scales != (1.0,):
+        raise expected("scales", "1 in the space stain", recipe.scales, "it keeps the tissue at full size")
+    if recipe.variable == "network" and recipe.optimizer != "adam":
+        raise expected("optimizer", "adam for a network", recipe.optimizer)
 
 
 def content_term(layer: str = "relu2_2", weight: float = 1e-3, distance: str = "mse") -> Term:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -28,8 +26,9 @@ from chromogen.errors import expected
 from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.light import tissue_share
+from chromogen.style.canvas import Canvas, Pixels, StainMaps, StainNetwork, stain_plan
+from chromogen.style.descent import Aim, Losses, descend, judge
 from chromogen.style.encoder import Encoder
-from chromogen.style.gram import preconditioner
 from chromogen.style.layers import smallest_side_px
 from chromogen.style.objective import (
     Masks,
@@ -37,29 +36,15 @@ from chromogen.style.objective import (
     average,
     for_scale,
     layers_of,
-    look,
     masks_asked,
     measure,
-    term_values,
-    total,
 )
 from chromogen.style.recipes import Recipe
 
-PLATEAU_STEPS = 10
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
-FIRST_MOVE = 0.003  # of values in [0, 1]
-WILD = 2.0  # times the lowest loss: curvature was misjudged
 # Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: of an optimization, and of measuring alone.
 OPTIMIZING_BYTES = {"bf16": 2600, "fp32": 3400}
 MEASURING_BYTES = 1000
-
-
-@dataclass(frozen=True)
-class Losses:
-    """The total, and every term's value before its own weight."""
-
-    total: float
-    terms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -88,14 +73,6 @@ class Style:
     images: tuple[Image, ...]
     mix: tuple[float, ...]
     references: dict[float, References]
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a picture of one scale is compared with, and the masks it is looked at through."""
-
-    references: References
-    masks: Masks = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,31 +140,42 @@ def stylize(
     trace: list[Step] = []
     began = time.perf_counter()
 
-    def record(scale: float, losses: Losses, picture: Tensor) -> None:
-        size = (picture.shape[3], picture.shape[2])
+    def record(scale: float, canvas: Canvas, losses: Losses) -> None:
+        size = _scaled(content, scale)
         step = Step(len(trace) + 1, sum(recipe.steps), scale, size, time.perf_counter() - began, losses)
         trace.append(step)
         if on_step:
-            on_step(step, lambda: to_uint8(picture))
+            on_step(step, lambda: _seen(canvas))
 
-    change = None
+    before: Before | None = None
     for scale, steps in zip(recipe.scales, recipe.steps, strict=True):
         aim = _aim(content, style, recipe, scale, encoder)
         start = first_picture(content, style, recipe, scale).to(encoder.device)
-        x = start if change is None else _carry_over(change, start, recipe.init)
+        canvas = _canvas(content, style, recipe, start, before)
+        first = to_uint8(start) if recipe.space == "rgb" else _seen(canvas)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
-        x, encoder = _descend(x, aim, here, steps, encoder, partial(record, scale))
-        change = x - start if recipe.init in KEEPS_DETAIL else x
-    image = to_uint8(x)
-    initial, final = (judge(picture, aim, recipe, encoder) for picture in (to_uint8(start), image))
+        encoder = descend(canvas, aim, here, steps, encoder, partial(record, scale, canvas))
+        before = start, canvas
+    image = _seen(canvas)
+    initial, final = (judge(picture, aim, recipe, encoder) for picture in (first, image))
     return Stylized(image, initial, final, tuple(trace), encoder.precision)
 
 
-def judge(image: Image, aim: Aim, recipe: Recipe, encoder: Encoder) -> Losses:
-    """The losses of a finished picture, in fp32."""
+Before: TypeAlias = tuple[Tensor, Canvas]  # of the coarser scale: where it started, and what became of it
+
+
+def _seen(canvas: Canvas) -> Image:
     with torch.no_grad():
-        picture = to_tensor(image).to(encoder.device)
-        return _losses(recipe, *_values(picture, aim, recipe, encoder.exact))
+        return to_uint8(canvas.picture())
+
+
+def _canvas(content: Image, style: Style, recipe: Recipe, start: Tensor, before: Before | None) -> Canvas:
+    """What the recipe changes: pixels from `start` and the coarser scale's change on, or stain from nothing on."""
+    if recipe.space == "rgb":
+        return Pixels(start if before is None else _carry_over(*before, start, recipe.init))
+    he = to_tensor(content).to(start.device)
+    plan = stain_plan(he, style.images[0])
+    return StainMaps(plan) if recipe.variable == "pixels" else StainNetwork(plan, he, recipe.seed)
 
 
 def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: Encoder) -> Aim:
@@ -230,139 +218,12 @@ def _mean_moments(style: Style) -> tuple[NDArray[np.float64], NDArray[np.float64
     return np.asarray(mean), np.asarray(second - np.outer(mean, mean))
 
 
-def _carry_over(coarse: Tensor, start: Tensor, init: str) -> Tensor:
+def _carry_over(began: Tensor, coarse: Canvas, start: Tensor, init: str) -> Tensor:
     """The next scale's first picture: where the start keeps the tissue's detail, only the change is enlarged."""
-    enlarged = F.interpolate(coarse, start.shape[2:], mode="bicubic", align_corners=False)
+    became = coarse.picture().detach()
+    change = became - began if init in KEEPS_DETAIL else became
+    enlarged = F.interpolate(change, start.shape[2:], mode="bicubic", align_corners=False)
     return (start + enlarged if init in KEEPS_DETAIL else enlarged).clamp(0, 1)
-
-
-def _descend(
-    x: Tensor,
-    aim: Aim,
-    recipe: Recipe,
-    steps: int,
-    encoder: Encoder,
-    record: Callable[[Losses, Tensor], None],
-) -> tuple[Tensor, Encoder]:
-    """Optimize at one scale; where bf16 gives a loss that is not finite, begin the scale anew in fp32."""
-    try:
-        return _optimize(x, aim, recipe, steps, encoder, record), encoder
-    except ArithmeticError:
-        if encoder.precision == "fp32":
-            raise
-        warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
-        return _optimize(x, aim, recipe, steps, encoder.exact, record), encoder.exact
-
-
-def _optimize(
-    x: Tensor,
-    aim: Aim,
-    recipe: Recipe,
-    steps: int,
-    encoder: Encoder,
-    record: Callable[[Losses, Tensor], None],
-) -> Tensor:
-    """Descend; where a step makes the loss `WILD`, begin again at the best picture, with no history."""
-    # torch's L-BFGS needs a contiguous parameter; the encoder converts to channels-last inside.
-    parameter = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-    optimizer = OPTIMIZERS[recipe.optimizer](parameter, recipe.history)
-    preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
-    totals: list[float] = []
-    latest: list[Losses] = []
-
-    def closure() -> float:
-        optimizer.zero_grad()
-        used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
-        loss, values = _values(parameter, aim, recipe, encoder, used)
-        loss.backward()
-        latest[:] = [_losses(recipe, loss, values)]
-        return latest[0].total
-
-    for _ in range(steps):
-        looked_at = parameter.detach().clone()
-        optimizer.step(closure)
-        if not (math.isfinite(latest[0].total) and parameter.isfinite().all()):
-            raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
-        with torch.no_grad():
-            parameter.clamp_(0, 1)
-        if not totals or latest[0].total < min(totals):
-            best = looked_at
-        elif latest[0].total > WILD * min(totals):
-            parameter.data.copy_(best)
-            optimizer = OPTIMIZERS[recipe.optimizer](parameter, recipe.history)
-        record(latest[0], parameter.detach())
-        totals.append(latest[0].total)
-        if _has_settled(totals, recipe.plateau):
-            break
-    return parameter.detach()
-
-
-Preconditioners: TypeAlias = Mapping[tuple[str, str | None], Callable[[Tensor], Tensor]]  # by layer and mask
-
-
-def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:
-    """Of every Gram matrix that is compared with the style's."""
-    compared = [term for term in recipe.objective if (term.statistic, term.reference) == ("gram", "style")]
-    return {
-        (layer, term.mask): preconditioner(references[term.name, layer].measured)
-        for term in compared
-        for layer in term.layers
-    }
-
-
-def _values(
-    picture: Tensor,
-    aim: Aim,
-    recipe: Recipe,
-    encoder: Encoder,
-    preconditioners: Preconditioners = MappingProxyType({}),
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The total and the terms' values; preconditioners change the gradient alone."""
-    measured = look(encoder, picture, recipe.objective, recipe.loss_scale, aim.masks)
-    for (layer, mask), precondition in preconditioners.items():
-        measured["gram", layer, mask].register_hook(precondition)
-    values = term_values(recipe.objective, measured, aim.references, recipe.loss_scale)
-    return total(recipe.objective, values), values
-
-
-def _losses(recipe: Recipe, loss: Tensor, values: dict[str, Tensor]) -> Losses:
-    return Losses(loss.item(), {term.name: values[term.name].item() for term in recipe.objective})
-
-
-def _lbfgs(parameter: Tensor, history: int) -> torch.optim.Optimizer:
-    """L-BFGS of one evaluation a step, no line search; the history goes on from step to step.
-
-    torch's first step moves all pixels together by 1: so little that in bf16 rounding decides what curvature it
-    sees, and the second step may explode. Ours moves them by `FIRST_MOVE` each, on average.
-    """
-    optimizer = torch.optim.LBFGS(
-        [parameter],
-        lr=FIRST_MOVE * parameter.numel(),
-        max_iter=1,
-        history_size=history,
-        tolerance_grad=0,
-        tolerance_change=0,
-    )
-    optimizer.register_step_post_hook(_step_in_full)
-    return optimizer
-
-
-def _step_in_full(optimizer: torch.optim.Optimizer, *_given: object) -> None:
-    optimizer.param_groups[0]["lr"] = 1.0
-
-
-def _adam(parameter: Tensor, history: int) -> torch.optim.Optimizer:
-    return torch.optim.Adam([parameter], lr=0.02, betas=(0.9, 0.99))
-
-
-OPTIMIZERS: dict[str, Callable[[Tensor, int], torch.optim.Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
-
-
-def _has_settled(totals: Sequence[float], plateau: float) -> bool:
-    """Whether the loss fell by less than the fraction `plateau` over the last steps."""
-    if plateau == 0 or len(totals) <= PLATEAU_STEPS:
-        return False
-    return totals[-1] > totals[-1 - PLATEAU_STEPS] * (1 - plateau)
 
 
 def shares(count: int, mix: Sequence[float] | None) -> tuple[float, ...]:

@@ -1,0 +1,187 @@
+"""The way down: a canvas is changed until its picture's losses are low, at one scale."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from chromogen.image import Image, to_tensor
+from chromogen.style.canvas import Canvas
+from chromogen.style.encoder import Encoder
+from chromogen.style.gram import preconditioner
+from chromogen.style.objective import Masks, References, look, term_values, total
+from chromogen.style.recipes import Recipe
+
+PLATEAU_STEPS = 10
+FIRST_MOVE = 0.003  # of values in [0, 1]
+WARM_UP = 0.15  # of the steps, with a rising rate
+WILD = 2.0  # times the lowest loss: curvature was misjudged
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The total, and every term's value before its own weight."""
+
+    total: float
+    terms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a picture of one scale is compared with, and the masks it is looked at through."""
+
+    references: References
+    masks: Masks = field(default_factory=dict)
+
+
+def judge(image: Image, aim: Aim, recipe: Recipe, encoder: Encoder) -> Losses:
+    """The losses of a finished picture, in fp32."""
+    with torch.no_grad():
+        picture = to_tensor(image).to(encoder.device)
+        return _losses(recipe, *_values(picture, aim, recipe, encoder.exact))
+
+
+Record: TypeAlias = Callable[[Losses], None]
+
+
+def descend(canvas: Canvas, aim: Aim, recipe: Recipe, steps: int, encoder: Encoder, record: Record) -> Encoder:
+    """Optimize at one scale; where bf16 gives a loss that is not finite, begin the scale anew in fp32.
+
+    Returns the encoder that was good enough. Raises ArithmeticError where fp32 is not.
+    """
+    first = _copies(canvas)
+    try:
+        _optimize(canvas, aim, recipe, steps, encoder, record)
+    except ArithmeticError:
+        if encoder.precision == "fp32":
+            raise
+        warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
+        _put_back(canvas, first)
+        _optimize(canvas, aim, recipe, steps, encoder.exact, record)
+        return encoder.exact
+    return encoder
+
+
+def _copies(canvas: Canvas) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in canvas.parameters]
+
+
+def _put_back(canvas: Canvas, copies: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, copy in zip(canvas.parameters, copies, strict=True):
+            parameter.copy_(copy)
+
+
+def _optimize(canvas: Canvas, aim: Aim, recipe: Recipe, steps: int, encoder: Encoder, record: Record) -> None:
+    """Descend; where a step makes the loss `WILD`, begin again at the best picture, with no history."""
+    optimizer = OPTIMIZERS[recipe.optimizer](canvas, recipe.history, steps)
+    preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
+    totals: list[float] = []
+    latest: list[Losses] = []
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
+        loss, values = _values(canvas.picture(), aim, recipe, encoder, used)
+        loss.backward()
+        canvas.tame()
+        latest[:] = [_losses(recipe, loss, values)]
+        return latest[0].total
+
+    for _ in range(steps):
+        looked_at = _copies(canvas)
+        optimizer.step(closure)
+        if not (math.isfinite(latest[0].total) and all(p.isfinite().all() for p in canvas.parameters)):
+            raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
+        canvas.settle()
+        if not totals or latest[0].total < min(totals):
+            best = looked_at
+        elif latest[0].total > WILD * min(totals):
+            _put_back(canvas, best)
+            optimizer = OPTIMIZERS[recipe.optimizer](canvas, recipe.history, steps - len(totals))
+        record(latest[0])
+        totals.append(latest[0].total)
+        if _has_settled(totals, recipe.plateau):
+            break
+
+
+Preconditioners: TypeAlias = Mapping[tuple[str, str | None], Callable[[Tensor], Tensor]]  # by layer and mask
+
+
+def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:
+    """Of every Gram matrix that is compared with the style's."""
+    compared = [term for term in recipe.objective if (term.statistic, term.reference) == ("gram", "style")]
+    return {
+        (layer, term.mask): preconditioner(references[term.name, layer].measured)
+        for term in compared
+        for layer in term.layers
+    }
+
+
+def _values(
+    picture: Tensor,
+    aim: Aim,
+    recipe: Recipe,
+    encoder: Encoder,
+    preconditioners: Preconditioners = MappingProxyType({}),
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The total and the terms' values; preconditioners change the gradient alone."""
+    measured = look(encoder, picture, recipe.objective, recipe.loss_scale, aim.masks)
+    for (layer, mask), precondition in preconditioners.items():
+        measured["gram", layer, mask].register_hook(precondition)
+    values = term_values(recipe.objective, measured, aim.references, recipe.loss_scale)
+    return total(recipe.objective, values), values
+
+
+def _losses(recipe: Recipe, loss: Tensor, values: dict[str, Tensor]) -> Losses:
+    return Losses(loss.item(), {term.name: values[term.name].item() for term in recipe.objective})
+
+
+def _lbfgs(canvas: Canvas, history: int, _steps: int) -> torch.optim.Optimizer:
+    """L-BFGS of one evaluation a step, no line search; the history goes on from step to step.
+
+    torch's first step moves all pixels together by 1: so little that in bf16 rounding decides what curvature it
+    sees, and the second step may explode. Ours moves them by `FIRST_MOVE` each, on average.
+    """
+    optimizer = torch.optim.LBFGS(
+        canvas.parameters,
+        lr=FIRST_MOVE * sum(parameter.numel() for parameter in canvas.parameters),
+        max_iter=1,
+        history_size=history,
+        tolerance_grad=0,
+        tolerance_change=0,
+    )
+    optimizer.register_step_post_hook(_step_in_full)
+    return optimizer
+
+
+def _step_in_full(optimizer: torch.optim.Optimizer, *_given: object) -> None:
+    optimizer.param_groups[0]["lr"] = 1.0
+
+
+def _adam(canvas: Canvas, _history: int, steps: int) -> torch.optim.Optimizer:
+    """Adam (Kingma & Ba 2015) at the canvas's rate; where it asks for one, in a cycle (Smith 2018)."""
+    optimizer = torch.optim.Adam(canvas.parameters, lr=canvas.learning_rate, betas=(0.9, 0.99))
+    if canvas.one_cycle and steps > 1:
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, canvas.learning_rate, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
+        )
+        optimizer.register_step_post_hook(lambda *_given: cycle.step())
+    return optimizer
+
+
+OPTIMIZERS: dict[str, Callable[[Canvas, int, int], torch.optim.Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
+
+
+def _has_settled(totals: Sequence[float], plateau: float) -> bool:
+    """Whether the loss fell by less than the fraction `plateau` over the last steps."""
+    if plateau == 0 or len(totals) <= PLATEAU_STEPS:
+        return False
+    return totals[-1] > totals[-1 - PLATEAU_STEPS] * (1 - plateau)
