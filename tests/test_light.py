@@ -3,9 +3,11 @@ import pytest
 import torch
 from scipy import ndimage
 
+from chromogen.evaluation.style_distance import nuclear_texture_od10
+from chromogen.evaluation.tile import Tile
 from chromogen.image import to_tensor, to_uint8
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, optical_density, separate_stains
-from chromogen.stains.light import blurred, concentrations_of, density_of, rendered, tissue_share
+from chromogen.stains.light import blurred, concentrations_of, density_of, rendered, texture_octiles, tissue_share
 from synthetic import tissue_like
 
 IMAGE = tissue_like(20, 28, seed=5)
@@ -51,3 +53,21 @@ def test_tissue_is_what_is_not_white() -> None:
     assert share.shape == (1, 1, 40, 60)
     assert (share[..., :24] == 1).all()
     assert (share[..., 42:] == 0).all()
+
+
+def test_octiles_are_equal_parts_of_the_tissue_by_the_evaluations_texture() -> None:
+    image = tissue_like(96, 96, seed=6)
+    image[:, 64:] = 250
+    masks = texture_octiles(to_tensor(image))[0].numpy() > 0
+    tile = Tile(image, mpp=0.5)
+    texture = nuclear_texture_od10(tile, image)
+    assert not masks[:, :, 76:].any()
+    assert masks.sum(axis=0).max() == 1
+    counts = masks.sum(axis=(1, 2))
+    assert counts.max() - counts.min() <= 2
+    means = [texture[mask].mean() for mask in masks]
+    assert means == sorted(means)
+
+
+def test_a_blank_picture_has_no_octiles() -> None:
+    assert (texture_octiles(torch.ones(1, 3, 20, 20)) == 0).all()

@@ -19,7 +19,7 @@ from chromogen.style.objective import (
     term_values,
     total,
 )
-from chromogen.style.recipes import content_term, style_term, tv_term
+from chromogen.style.recipes import content_term, profile_term, style_term, tv_term
 
 EVERY: Objective = (
     content_term("relu2_2", 0.5, "mse"),
@@ -227,3 +227,5 @@ def test_masks_are_known_and_only_for_statistics_that_know_them() -> None:
         replace(style_term(), mask="tisue")
     with pytest.raises(ValueError, match="Expected `statistic`"):
         replace(content_term(), mask="tissue")
+    with pytest.raises(ValueError, match="Expected `mask` to be given"):
+        replace(profile_term(1.0), mask=None)

@@ -14,7 +14,7 @@ from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_
 from chromogen.style import stylize as module
 from chromogen.style.canvas import Pixels
 from chromogen.style.encoder import Encoder, Weights
-from chromogen.style.recipes import INITS, OPTIMIZERS, Recipe, content_term, style_term, tv_term
+from chromogen.style.recipes import INITS, OPTIMIZERS, Recipe, content_term, profile_term, style_term, tv_term
 from chromogen.style.stylize import Step, Style, measure_style, stylize
 from synthetic import tissue_like
 
@@ -390,3 +390,14 @@ def test_stain_space_is_repeatable_and_asks_for_what_it_can(encoder: Encoder) ->
     ):
         with pytest.raises(ValueError, match=words):
             replace(STAIN, **changes)
+
+
+def test_a_profile_term_puts_the_brown_where_the_style_has_it(encoder: Encoder) -> None:
+    he, _ = stained_pair()
+    parts = separate_stains(he, H_E)
+    ihc = combine_stains(parts * [1, 0, 0] + [0, 1, 0] * parts[..., :1], H_DAB)
+    recipe = replace(STAIN, objective=(*STAIN.objective, profile_term(1.0)), steps=(30,))
+    with_profile = stylize(he, ihc, recipe, encoder=encoder)
+    assert with_profile.final.terms["profile"] < 0.6 * with_profile.initial.terms["profile"]
+    with pytest.raises(ValueError, match="relative for a DAB profile"):
+        replace(recipe, loss_scale="paper")

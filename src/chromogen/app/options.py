@@ -27,7 +27,7 @@ def term_value(name: str, field: str) -> Callable[[Recipe], object]:
     """The field of a term in a recipe, as help shows it."""
 
     def value(recipe: Recipe) -> object:
-        found = next(getattr(term, field) for term in recipe.objective if term.name == name)
+        found = next((getattr(term, field) for term in recipe.objective if term.name == name), "none")
         return ",".join(found) if isinstance(found, Mapping) else found
 
     return value

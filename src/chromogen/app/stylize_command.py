@@ -89,6 +89,20 @@ def stylize(
             + from_preset(lambda recipe: recipe.loss_scale)
         ),
     ] = None,
+    space: Annotated[
+        str | None,
+        Search(
+            help="rgb: pixels are free; stain: the H&E's haematoxylin stays and DAB is rendered over it. "
+            + from_preset(lambda recipe: recipe.space)
+        ),
+    ] = None,
+    variable: Annotated[
+        str | None,
+        Search(
+            help="In stain space, pixels: a free DAB map; network: a DAB that is a function of the tissue. "
+            + from_preset(lambda recipe: recipe.variable)
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         Search(
@@ -171,6 +185,8 @@ def stylize(
         preset,
         {
             "loss_scale": loss_scale,
+            "space": space,
+            "variable": variable,
             "init": init,
             "steps": _parsed(steps, partial(numbers, "steps", kind=int)),
             "scales": _parsed(scales, partial(numbers, "scales", kind=float)),

@@ -176,7 +176,7 @@ def _made(
         "final": asdict(result.final),
         "versions": versions(),
     }
-    weight = next(term.weight for term in recipe.objective if term.name == "content")
+    weight = next((term.weight for term in recipe.objective if term.name == "content"), None)
     curves = weighted_curves(result.trace, recipe)
     return result.image, {"curves": curves, "content_weight": weight, "provenance": provenance}
 

@@ -57,6 +57,33 @@ def tissue_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
     return ((GLASS[1] - darkest) / (GLASS[1] - GLASS[0])).clamp(0, 1)
 
 
+OCTILES = 8
+TEXTURE_UM = (0.5, 3.0, 6.0)
+
+
+def texture_octiles(picture: Tensor, mpp: float = 0.5) -> Tensor:
+    """Eighths of the tissue by how densely nuclei lie, of a picture (1, 3, H, W): (1, 8, H, W), 0 or 1.
+
+    Nuclear texture is what stands out of red density between 0.5 and 3 um, averaged over 6 um; unlike unmixed
+    haematoxylin it is not hidden by DAB. A picture without tissue has eight empty masks.
+    """
+    import torch
+
+    fine_um, coarse_um, wide_um = TEXTURE_UM
+    red = density_of(picture)[:, :1]
+    detail = blurred(red, fine_um / mpp) - blurred(red, coarse_um / mpp)
+    texture = blurred(detail.clamp_min(0), wide_um / mpp)
+    tissue = tissue_share(picture, mpp) > 0.5
+    inside = texture[tissue]
+    if not len(inside):
+        return texture.new_zeros(1, OCTILES, *texture.shape[2:])
+    steps = torch.linspace(0, 1, OCTILES + 1, dtype=texture.dtype, device=texture.device)[1:-1]
+    borders = torch.quantile(inside[:: 1 + len(inside) // 1_000_000], steps)
+    octile = torch.bucketize(texture, borders)
+    masks = [tissue & (octile == index) for index in range(OCTILES)]
+    return torch.cat(masks, 1).to(texture.dtype)
+
+
 def _tensor(matrix: NDArray[Any], like: Tensor) -> Tensor:
     import torch
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from chromogen.errors import choose, expected
 from chromogen.style.layers import check_layers
 from chromogen.style.losses import DISTANCES
-from chromogen.style.statistics import MASKED, STATISTICS
+from chromogen.style.statistics import MASK_NEEDED, MASKED, STATISTICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOSS_SCALES = ("relative", "paper")
 REFERENCES = ("content", "style")
-MASKS = ("tissue",)
+MASKS = ("tissue", "octiles")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Term:
     """One part of a loss: `distance` between the `statistic` of the image at `layers` and of the `reference`.
 
     `layers` maps layer names to weights inside the term. `reference` is "content", "style" or None, which
-    compares with nothing (total variation). A `mask`, "tissue", says where both pictures count. Raises ValueError
-    for unknown names, weights below zero, and statistics that know no mask.
+    compares with nothing (total variation). A `mask` says where both count: the "tissue", or its "octiles".
+    Raises ValueError for unknown names, weights below zero, and statistics that know no mask.
     """
 
     name: str
@@ -50,13 +50,15 @@ class Term:
     mask: str | None = None
 
     def __post_init__(self) -> None:
-        choose("statistic", self.statistic, STATISTICS)
+        choose("statistic", self.statistic, {**STATISTICS, **MASKED})
         choose("distance", self.distance, DISTANCES)
         if self.reference is not None:
             choose("reference", self.reference, REFERENCES)
         if self.mask is not None:
             choose("mask", self.mask, MASKS)
             choose("statistic", self.statistic, MASKED)
+        elif self.statistic in MASK_NEEDED:
+            raise expected("mask", f"given for {self.statistic}", "none", f"there are {', '.join(MASKS)}")
         check_layers(self.layers)
         if not self.layers:
             raise expected(f"{self.name}_layers", "at least one layer", "none")

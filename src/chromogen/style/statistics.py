@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from chromogen.stains.deconvolution import H_DAB
+from chromogen.stains.light import concentrations_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -42,6 +45,20 @@ def masked_gram_matrix(features: Tensor, mask: Tensor) -> Tensor:
     return mean_gram(features * share.sqrt()) * (positions / share.float().sum().clamp_min(1e-6))
 
 
+def dab_profile(picture: Tensor, octiles: Tensor) -> Tensor:
+    """Which eighth of the tissue gets the brown: mean DAB by octile (1, 8, H, W), over their mean, (B, 8).
+
+    Of a picture (B, 3, H, W) in [0, 1], by H-DAB vectors (global: octiles are of the whole picture). No DAB, or
+    no tissue, gives zeros.
+    """
+    import torch
+
+    dab = concentrations_of(picture.float(), H_DAB)[:, 1:2].clamp_min(0)
+    means = (dab * octiles).sum((2, 3)) / octiles.sum((2, 3)).clamp_min(1)
+    found: Tensor = means / means.mean(1, keepdim=True).clamp_min(1e-6)
+    return torch.where(means.mean(1, keepdim=True) > 0, found, means)
+
+
 def _shrunk(mask: Tensor, shape: Sequence[int]) -> Tensor:
     """The mask by the area that each position of a layer stands for."""
     from torch.nn.functional import avg_pool2d
@@ -66,4 +83,5 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "gram": gram_matrix,
     "differences": neighbor_differences,
 }
-MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"gram": masked_gram_matrix}
+MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"gram": masked_gram_matrix, "dab_profile": dab_profile}
+MASK_NEEDED = MASKED.keys() - STATISTICS.keys()

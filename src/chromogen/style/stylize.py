@@ -25,7 +25,7 @@ from torch import Tensor
 from chromogen.errors import expected
 from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.stains.color_transfer import color_moments, match_colors
-from chromogen.stains.light import tissue_share
+from chromogen.stains.light import texture_octiles, tissue_share
 from chromogen.style.canvas import Canvas, Pixels, StainMaps, StainNetwork, stain_plan
 from chromogen.style.descent import Aim, Losses, descend, judge
 from chromogen.style.encoder import Encoder
@@ -190,7 +190,7 @@ def _masks(picture: Tensor, recipe: Recipe) -> Masks:
     return {name: MASKED_BY[name](picture) for name in masks_asked(recipe.objective)}
 
 
-MASKED_BY: dict[str, Callable[[Tensor], Tensor]] = {"tissue": tissue_share}
+MASKED_BY: dict[str, Callable[[Tensor], Tensor]] = {"tissue": tissue_share, "octiles": texture_octiles}
 
 
 KEEPS_DETAIL = ("content", "color")
