@@ -56,4 +56,5 @@ def test_wrong_requests(capsys: pytest.CaptureFixture[str], pairs: Path, tmp_pat
     assert "`painting` to be given" in refused(capsys, "study", "--photo", pairs / "a_he.png", "-o", out)
     grid = ["--grid", "init=content", "--seeds", 2]
     assert "`seeds` to be 1" in refused(capsys, "study", *grid, "-o", out)
+    assert "`mpp` to be left out" in refused(capsys, "study", "--mpp", 0.5, "-o", tmp_path / "there")
     assert "one of content, color, style, noise" in refused(capsys, "study", "--init", "x", "-o", out)

@@ -137,7 +137,11 @@ def _crops(pairs: Path | None, size: int, count: int, mpp: float | None) -> list
     from chromogen.app.demo import demo_crops
     from chromogen.evaluation.fields import crops_of_pairs, find_pairs
 
-    return demo_crops(size, count) if pairs is None else crops_of_pairs(find_pairs(pairs), size, count, mpp)
+    if pairs is not None:
+        return crops_of_pairs(find_pairs(pairs), size, count, mpp)
+    if mpp is not None:
+        raise expected("mpp", "left out without pairs", mpp, "the demo slide's is known")
+    return demo_crops(size, count)
 
 
 def _photo_and_painting(photo: Path | None, painting: Path | None) -> tuple[Image, Image] | None:

@@ -22,7 +22,7 @@ from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.style.curves import weighted_curves
 from chromogen.style.objective import look, measure, term_values, total
 from chromogen.style.recipes import Recipe, as_record, with_term
-from chromogen.style.stylize import OnStep, Style, first_picture, stylize
+from chromogen.style.stylize import OnStep, Style, Stylized, first_picture, stylize
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
@@ -110,7 +110,7 @@ def _cell(
 
     def make(picture: Path) -> dict[str, Any]:
         image, facts = _made(crop, job, encoder, on_step)
-        write_image(picture, image, {"notice": NOTICE, **facts["provenance"]})
+        write_image(picture, image, facts["provenance"])
         return {**facts, "scores": crop_scores(crop, image, measures)}
 
     found = _kept(folder / f"{job.name}.png", key, make)
@@ -125,7 +125,7 @@ def run_photo(
 
     def make(picture: Path) -> dict[str, Any]:
         result = stylize(photo, painting, recipe, encoder=encoder, on_step=on_step)
-        write_image(picture, result.image, {"recipe": as_record(recipe), "versions": versions()})
+        write_image(picture, result.image, _provenance(result, recipe, encoder))
         return {}
 
     _kept(folder / "fig03.png", _key((photo, painting), [recipe], encoder), make)
@@ -165,10 +165,22 @@ def _made(
 ) -> tuple[Image, dict[str, Any]]:
     """The picture, and what is to be remembered of its making."""
     if not isinstance(job, Experiment):
-        return job.image, {"curves": {}, "content_weight": None, "provenance": {"made": GIVEN[job.name]}}
+        return job.image, {
+            "curves": {},
+            "content_weight": None,
+            "provenance": {"made": GIVEN[job.name], "notice": NOTICE},
+        }
     recipe = _recipe(job, crop, encoder)
     result = stylize(crop.he, crop.ihc, recipe, encoder=encoder, on_step=on_step)
-    provenance = {
+    provenance = _provenance(result, recipe, encoder)
+    weight = next((term.weight for term in recipe.objective if term.name == "content"), None)
+    curves = weighted_curves(result.trace, recipe)
+    return result.image, {"curves": curves, "content_weight": weight, "provenance": provenance}
+
+
+def _provenance(result: Stylized, recipe: Recipe, encoder: Encoder) -> dict[str, Any]:
+    return {
+        "notice": NOTICE,
         "recipe": as_record(recipe),
         "encoder": encoder.record(),
         "precision": result.precision,
@@ -176,9 +188,6 @@ def _made(
         "final": asdict(result.final),
         "versions": versions(),
     }
-    weight = next((term.weight for term in recipe.objective if term.name == "content"), None)
-    curves = weighted_curves(result.trace, recipe)
-    return result.image, {"curves": curves, "content_weight": weight, "provenance": provenance}
 
 
 def _recipe(job: Experiment, crop: Crop, encoder: Encoder) -> Recipe:
@@ -231,7 +240,7 @@ def matched(recipe: Recipe, like: Recipe, crop: Crop, encoder: Encoder) -> Recip
     """The recipe with the content weight that makes content pull as hard as in another recipe."""
     ours, theirs = (content_pull(r, crop, encoder) for r in (recipe, like))
     weight = next(term.weight for term in recipe.objective if term.name == "content")
-    return with_term(recipe, "content", weight=weight * theirs / ours) if ours > 0 < theirs else recipe
+    return with_term(recipe, "content", weight=weight * theirs / ours) if min(ours, theirs) > 0 else recipe
 
 
 def content_pull(recipe: Recipe, crop: Crop, encoder: Encoder) -> float:
