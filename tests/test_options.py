@@ -78,7 +78,7 @@ def test_new_scales_share_the_presets_steps() -> None:
 
 def test_help_tells_the_presets_values() -> None:
     assert "paper 0.001" in from_preset(term_value("content", "weight"))
-    assert from_preset(lambda recipe: recipe.optimizer) == "Default: lbfgs."
+    assert from_preset(lambda recipe: recipe.seed) == "Default: 0."
 
 
 def test_a_grid_changes_fields_of_recipes_and_terms() -> None:

@@ -101,7 +101,7 @@ def _field(side_px: int) -> tuple[Image, tuple[int, int]]:
 
 WORDS = {
     "paper": "The report's best setting: its losses exactly, content at the 4th convolution, relu2_2.",
-    "default": "Chromogen's default: tissue held by relu4_2, losses relative to their reference, two scales.",
+    "default": "Chromogen's default: tissue held by relu2_2, losses relative to their reference, two scales.",
 }
 
 

@@ -106,9 +106,9 @@ def profile_term(weight: float) -> Term:
     return Term("profile", weight, {"image": 1.0}, "dab_profile", "mae", "style", "octiles")
 
 
-# Started from the style's colours, dark nuclei turn brown; started from the content they stay blue. Features of
-# relu4_2 hold the tissue's structure without its colours. Both by measurement and by eye on the demo's field.
-_TISSUE = (content_term("relu4_2", weight=0.5), style_term())
+# Started from the style's colours, dark nuclei turn brown; started from the content they stay blue. At any style
+# error relu2_2 keeps more of the tissue than relu4_2, and no more of its colours (docs/study.md).
+_TISSUE = (content_term("relu2_2", weight=0.5), style_term())
 
 PRESETS: dict[str, Recipe] = {
     "paper": Recipe((content_term(), style_term()), loss_scale="paper", steps=(200,)),
