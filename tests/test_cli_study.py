@@ -47,11 +47,21 @@ def test_a_sweep(capsys: pytest.CaptureFixture[str], pairs: Path, tmp_path: Path
     name = "content.weight=1e-3,style.layers=relu1_1+relu2_1,steps=1"
     assert (out_folder / "a-1" / f"{name}.png").is_file()
     assert record["experiments"][name]["recipe"]["steps"] == [1]
+    assert f"{name}: style error" in out
+
+
+def test_a_sweep_takes_steps_and_init(capsys: pytest.CaptureFixture[str], pairs: Path, tmp_path: Path) -> None:
+    grid = ["--grid", "style.layers=relu1_1", "--steps", 2, "--init", "noise", "--preset", "paper", "--json"]
+    status, out, err = run(capsys, "study", "--pairs", pairs, "--crops", 1, "-o", tmp_path / "sweep", *grid)
+    assert status == 0, err
+    (experiment,) = json.loads(out)["experiments"].values()
+    assert (experiment["recipe"]["steps"], experiment["recipe"]["init"]) == ([2], "noise")
 
 
 def test_wrong_requests(capsys: pytest.CaptureFixture[str], pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "existing folder" in refused(capsys, "study", "--pairs", tmp_path / "none", "-o", out)
+    assert not out.exists()
     assert "did you mean init" in refused(capsys, "study", "--grid", "inti=noise", "-o", out)
     assert "`painting` to be given" in refused(capsys, "study", "--photo", pairs / "a_he.png", "-o", out)
     grid = ["--grid", "init=content", "--seeds", 2]

@@ -28,7 +28,7 @@ def test_an_ihc_comes_apart(capsys: pytest.CaptureFixture[str], ihc: Path, tmp_p
     out = tmp_path / "out"
     status, said, err = run(capsys, "unmix", ihc, "-o", out)
     assert status == 0, err
-    assert "% above 0.2" in said
+    assert "second stain above 0.2 in" in said
     names = {"ihc_first.png", "ihc_second.png", "ihc_residual.png", "ihc_od10.tif"}
     assert {file.name for file in out.iterdir()} == names | {"unmix.csv", "unmix.json", "index.html"}
     brown = read_image(out / "ihc_second.png").reshape(-1, 3)
@@ -93,7 +93,8 @@ def test_a_folder_with_a_bad_file_a_blank_and_own_vectors(
 
 def test_wrong_requests(capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert "r,g,b;r,g,b" in refused(capsys, "unmix", ihc, "-o", out, "--stains", "1,2,3")
+    assert "did you mean h-e" in refused(capsys, "unmix", ihc, "-o", out, "--stains", "he")
+    assert "r,g,b;r,g,b" in refused(capsys, "unmix", ihc, "-o", out, "--stains", "1,2,3;4")
     assert "r,g,b;r,g,b" in refused(capsys, "unmix", ihc, "-o", out, "--stains", "0,0,0;1,2,3")
     assert "another colour" in refused(capsys, "unmix", ihc, "-o", out, "--stains", "1,2,3;1,2,3")
     assert "255, auto" in refused(capsys, "unmix", ihc, "-o", out, "--white", "250")

@@ -67,6 +67,7 @@ def pareto_plot(points: Mapping[str, tuple[float, float]], x_label: str, y_label
     for name, (x, y) in points.items():
         axes.scatter(x, y, s=28, color="tab:brown" if name in front else "tab:blue")
         axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.margins(0.12)
     if min(x for x, _ in points.values()) > 0:
         axes.set_xscale("log")
     axes.set(xlabel=x_label, ylabel=y_label)

@@ -108,10 +108,10 @@ def _axis(text: str) -> tuple[str, list[str]]:
 def _with_field(recipe: Recipe, field: str, text: str) -> Recipe:
     term, dot, part = field.partition(".")
     if dot:
-        choose("grid", part, ("weight", "layers", "distance", "mask"))
+        choose(f"a field of {term} in grid", part, ("weight", "layers", "distance", "mask"))
         return with_term(recipe, term, **{part: _value(field, text, *(f for f in fields(Term) if f.name == part))})
     options = {f.name: f for f in fields(Recipe) if f.name != "objective"}
-    value = _value(field, text, options[choose("grid", field, options)])
+    value = _value(field, text, options[choose("a field in grid", field, options)])
     if field == "steps" and len(value) == 1:
         return with_total_steps(recipe, value[0])
     if field == "scales":

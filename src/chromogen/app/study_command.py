@@ -6,9 +6,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +17,7 @@ from chromogen.app.options import DEFAULT_PRESET, grid_recipes
 from chromogen.app.terminal import DebugOption, JsonOption, Machine, move_bar, progress_bars
 from chromogen.errors import expected
 from chromogen.provenance import NOTICE
-from chromogen.style.recipes import INITS, PRESETS, preset
+from chromogen.style.recipes import INITS, PRESETS, preset, with_total_steps
 
 if TYPE_CHECKING:
     from chromogen.evaluation.experiments import Experiment
@@ -53,8 +54,13 @@ def study(
     ] = None,
     size: Annotated[int, typer.Option(help="Side of a crop in px.", min=64)] = 256,
     crops: Annotated[int, typer.Option(help="Most crops of a pair.", min=1)] = 2,
-    steps: Annotated[int, typer.Option(help="Steps of every experiment.", min=1)] = 200,
-    init: Annotated[str, typer.Option(help=f"First picture of every experiment: {', '.join(INITS)}.")] = "noise",
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of every experiment. Default: 200; with --grid, the preset's.", min=1)
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help=f"First picture: {', '.join(INITS)}. Default: noise; with --grid, the preset's."),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="How many noises every experiment starts from.", min=1)] = 1,
     mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um; lengths are then in um.")] = None,
     grid: Annotated[
@@ -79,19 +85,19 @@ def study(
     from chromogen.evaluation.experiments import CLAIMS, painting_recipe, report_experiments
     from chromogen.evaluation.fields import with_seeds
     from chromogen.evaluation.study import cautions, judge, run_photo, run_study
-    from chromogen.evaluation.study_report import Study, write_study
+    from chromogen.evaluation.study_report import Study, front_points, write_study
     from chromogen.image import read_image
     from chromogen.provenance import versions
     from chromogen.style.encoder import Encoder
 
-    experiments = _sweep(preset_name, grid) if grid else report_experiments(steps, init)
+    experiments = _sweep(preset_name, grid, steps, init) if grid else report_experiments(**_given(steps, init))
     pictures = _photo_and_painting(photo, painting)
     if seeds > 1 and all(experiment.recipe.init != "noise" for experiment in experiments):
         raise expected("seeds", "1 where nothing starts from noise", seeds, "leave it out")
-    make_folder(out)
-    check_folder(out)
     began = time.perf_counter()
     chosen = with_seeds(_crops(pairs, size, crops, mpp), seeds)
+    make_folder(out)
+    check_folder(out)
     encoder = Encoder(precision=precision, device=device)
     with progress_bars() as bars:
         cells_bar = bars.add_task("cells", total=None, loss="", rate="")
@@ -123,13 +129,21 @@ def study(
         print(f"Warning: {warning}", file=sys.stderr)
     for finding in found.findings:
         print(f"{finding.verdict:15} {finding.claim.text}")
+    for name, (style_error, edges) in front_points(found).items() if grid else ():
+        print(f"{name}: style error {style_error:.3g}, edges {edges:.3g}")
     print(f"{NOTICE.capitalize()}.\nOpen {files['page']} in a browser.")
 
 
-def _sweep(preset_name: str, grid: Sequence[str]) -> tuple[Experiment, ...]:
+def _given(steps: int | None, init: str | None) -> dict[str, Any]:
+    return {name: value for name, value in (("steps", steps), ("init", init)) if value is not None}
+
+
+def _sweep(preset_name: str, grid: Sequence[str], steps: int | None, init: str | None) -> tuple[Experiment, ...]:
     from chromogen.evaluation.experiments import Experiment
 
-    recipes = grid_recipes(preset(preset_name), grid)
+    base = preset(preset_name)
+    base = with_total_steps(base, steps) if steps else base
+    recipes = grid_recipes(replace(base, init=init) if init else base, grid)
     return tuple(Experiment(name, name, f"{preset_name} with {name}", recipe) for name, recipe in recipes.items())
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from chromogen import page
-from chromogen.errors import expected
+from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_whole
 from chromogen.image import Image, read_image, shrunk, write_image
@@ -51,6 +51,8 @@ def parse_vectors(text: str) -> Array:
     """
     if text in VECTORS:
         return VECTORS[text]
+    if ";" not in text:
+        choose("stains", text, VECTORS)
     try:
         first, second = (_vector(part) for part in text.split(";"))
     except ValueError:

@@ -97,7 +97,9 @@ def unmix(
 
 
 def _line(result: Unmixed) -> str:
-    shares = [f"{share:.1f} % above {level}" for level, share in (result.positive_percent or {}).items()]
+    shares = [
+        f"second stain above {level} in {share:.1f} %" for level, share in (result.positive_percent or {}).items()
+    ]
     positive = ", ".join(shares) or "no tissue"
     fallback = f"; the image does not tell its own vectors: {result.why}" if result.why else ""
     return f"{result.name}: {positive} (of tissue, {result.tissue_percent:.0f} % of the image){fallback}"

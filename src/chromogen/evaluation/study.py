@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 GIVEN = {
     "he": "Fig. 4: the H&E itself",
-    "ihc": "Fig. 5: the real IHC, which lends its style",
+    "ihc": "Fig. 5: the IHC that lends its style",
     "colors": "Only the colours of the IHC",
 }
 NO_REAL = "no real IHC of this tissue"
