@@ -12,7 +12,6 @@ from chromogen.stains.estimation import (
     estimate_stains,
     normalize_stains,
     stain_look,
-    vectors_of,
     white_level,
 )
 
@@ -132,7 +131,3 @@ def test_a_lab_takes_anothers_look(data: Path) -> None:
     assert angles_deg(before.matrix, wanted.matrix).max() > 20
     assert angles_deg(after.matrix, wanted.matrix).max() < 8
     assert after.strength == pytest.approx(wanted.strength, rel=0.15)
-
-
-def test_vectors_as_numbers() -> None:
-    assert vectors_of(H_DAB)["second"] == pytest.approx([0.26917, 0.56824, 0.77759], abs=1e-5)

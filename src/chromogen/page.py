@@ -29,7 +29,7 @@ table.words td, table.words th { text-align: left; vertical-align: top; }
 figure img, figure svg { width: 100%; height: auto; display: block; border-radius: .3rem; }
 figure.plot svg { background: #fff; }
 figcaption { font-size: .9rem; margin-top: .35rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0; text-align: left; }
 td:not(:first-child), th:not(:first-child) { text-align: right; }
 code { background: color-mix(in srgb, var(--ink) 9%, transparent); padding: .1rem .3rem; border-radius: .2rem; }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from chromogen.app.terminal import DebugOption, JsonOption, Machine, progress_bars
+from chromogen.app.terminal import DebugOption, JsonOption, Machine, progress_bars, summary_of
 from chromogen.provenance import NOTICE
 
 EPILOG = """Examples:
@@ -64,8 +63,7 @@ def evaluate(
     facts = {"seconds": time.perf_counter() - began, "versions": versions(), **run_facts()}
     files = write_report(found, out, facts)
     if as_json:
-        outputs = {kind: str(file) for kind, file in files.items()}
-        print(json.dumps({**json.loads(files["json"].read_text()), "output": outputs}))
+        print(summary_of(files))
         return
     for warning in found.warnings:
         print(f"Warning: {warning}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chromogen.app.options import DEFAULT_PRESET, grid_recipes
-from chromogen.app.terminal import DebugOption, JsonOption, Machine, move_bar, progress_bars
+from chromogen.app.terminal import DebugOption, JsonOption, Machine, move_bar, progress_bars, summary_of
 from chromogen.errors import expected
 from chromogen.provenance import NOTICE
 from chromogen.style.recipes import INITS, PRESETS, preset, with_total_steps
@@ -122,8 +121,7 @@ def study(
     facts = {"seconds": time.perf_counter() - began, "versions": versions(), **run_facts()}
     files = write_study(found, out, facts)
     if as_json:
-        outputs = {kind: str(file) for kind, file in files.items()}
-        print(json.dumps({**json.loads(files["json"].read_text()), "output": outputs}))
+        print(summary_of(files))
         return
     for warning in found.warnings:
         print(f"Warning: {warning}", file=sys.stderr)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,6 +64,12 @@ def move_bar(progress: Progress, task: TaskID, step: Step, _picture: Callable[[]
     """A listener to steps: moves a bar, with rate and loss."""
     rate = f"{step.index / max(step.seconds, 1e-9):.2f} steps/s"
     progress.update(task, total=step.of, completed=step.index, rate=rate, loss=f"loss {step.losses.total:.4g}")
+
+
+def summary_of(files: Mapping[str, Path]) -> str:
+    """What a report's JSON file says, and where its files are, as the one JSON object of `--json`."""
+    outputs = {kind: str(file) for kind, file in files.items()}
+    return json.dumps({**json.loads(files["json"].read_text()), "output": outputs})
 
 
 def result_line(facts: dict[str, Any]) -> str:

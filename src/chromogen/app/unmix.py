@@ -17,8 +17,8 @@ from chromogen import page
 from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_whole
-from chromogen.image import Image, read_image, shrunk, write_image
-from chromogen.stains.deconvolution import VECTORS, Array, combine_stains, separate_stains, stain_matrix
+from chromogen.image import read_image, shrunk, write_image
+from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
 from chromogen.stains.estimation import estimate_stains, white_level
 
 SHOWN_PX = 360
@@ -98,16 +98,9 @@ def unmix_file(
         {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None,
     )
     for index, part in enumerate(PARTS):
-        write_image(folder / f"{file.stem}_{part}.png", alone(concentrations, index, used), asdict(found))
+        write_image(folder / f"{file.stem}_{part}.png", stain_alone(concentrations, index, used), asdict(found))
     write_whole(folder / f"{file.stem}_od10.tif", density_tiff(od10))
     return found
-
-
-def alone(concentrations: Array, index: int, matrix: Array) -> Image:
-    """The picture that one stain would give on its own, on white; negative amounts are left out."""
-    part = np.zeros_like(concentrations)
-    part[..., index] = np.maximum(concentrations[..., index], 0)
-    return combine_stains(part, matrix)
 
 
 def density_tiff(od10: Array) -> bytes:

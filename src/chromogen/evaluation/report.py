@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from chromogen import page
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.evaluation.evaluate import SHIFTED, SIDES, Evaluation, Row, as_csv, as_json, to_text
@@ -15,7 +13,7 @@ from chromogen.evaluation.metrics import Value
 from chromogen.files import write_whole
 from chromogen.image import Image, read_image, shrunk
 from chromogen.plots import bland_altman_plot, svg
-from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains
+from chromogen.stains.deconvolution import H_DAB, separate_stains, stain_alone
 
 SHOWN_PX = 360
 CASES_SHOWN = 3
@@ -127,9 +125,7 @@ def _case_row(row: Row) -> str:
 
 def dab_alone(image: Image) -> Image:
     """What the picture would be with its DAB and nothing else, uint8 (H, W, 3)."""
-    concentrations = separate_stains(image, H_DAB)
-    concentrations[..., [0, 2]] = 0
-    return combine_stains(np.maximum(concentrations, 0), H_DAB)
+    return stain_alone(separate_stains(image, H_DAB), 1, H_DAB)
 
 
 def _bland_altman(evaluation: Evaluation) -> str:

@@ -73,3 +73,10 @@ def combine_stains(concentrations: NDArray[Any], matrix: NDArray[Any] = H_DAB, w
     """The picture, uint8 (..., 3), of concentrations (..., 3): the way back from `separate_stains`."""
     intensity = (np.asarray(white, np.float64) + 1.0) * np.exp(-(concentrations @ matrix)) - 1
     return np.asarray(np.rint(intensity.clip(0, 255)), np.uint8)
+
+
+def stain_alone(concentrations: NDArray[Any], index: int, matrix: NDArray[Any] = H_DAB) -> Image:
+    """The picture that one stain would give alone on white, uint8 (..., 3); negative amounts are left out."""
+    part = np.zeros_like(concentrations)
+    part[..., index] = np.maximum(concentrations[..., index], 0)
+    return combine_stains(part, matrix)

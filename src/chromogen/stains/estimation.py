@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.stains.deconvolution import (
@@ -127,10 +125,3 @@ def normalize_stains(image: Image, look: StainLook, reference: StainLook) -> Ima
     gain[:2][there] = reference.strength[there] / look.strength[there]
     concentrations = separate_stains(image, look.matrix, look.white) * gain
     return combine_stains(concentrations, reference.matrix, reference.white)
-
-
-def vectors_of(matrix: NDArray[Any]) -> dict[str, list[float]]:
-    """The two stain vectors as plain numbers, for records."""
-    return {
-        name: [round(float(x), 5) for x in row] for name, row in zip(("first", "second"), matrix, strict=False)
-    }
