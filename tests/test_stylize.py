@@ -39,10 +39,10 @@ def test_a_step_is_one_evaluation(content: Image, style: Image, encoder: Encoder
     calls = itertools.count()
 
     class Counting(Encoder):
-        def look(self, image, layers, grams_of):
+        def look(self, image, layers, grams_of, masks):
             if image.requires_grad:
                 next(calls)
-            return super().look(image, layers, grams_of)
+            return super().look(image, layers, grams_of, masks)
 
     result = stylize(content, style, QUICK, encoder=Counting(encoder.weights, precision="fp32"))
     assert len(result.trace) == next(calls) == 8
@@ -202,8 +202,8 @@ def test_a_finer_scale_keeps_the_contents_detail(content: Image, style: Image, e
 
 def broken_in(precision: str) -> type[Encoder]:
     class Broken(Encoder):
-        def look(self, image, layers, grams_of):
-            found = super().look(image, layers, grams_of)
+        def look(self, image, layers, grams_of, masks):
+            found = super().look(image, layers, grams_of, masks)
             if self.precision == precision and image.requires_grad:
                 return tuple({name: f * float("nan") for name, f in part.items()} for part in found)
             return found

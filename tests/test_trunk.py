@@ -11,6 +11,10 @@ from chromogen.style.trunk import Convolution, lay_out, look, pool, pool_back
 SHAPES = {"1_1": (3, 8), "1_2": (8, 8), "2_1": (8, 16), "2_2": (16, 16), "3_1": (16, 16)}
 LOOKED_AT = (["1_1", "2_1", "3_1"], ["1_2", "2_2"], ["3_1"], ["1_1"], list(SHAPES))
 SIZES = ((16, 16), (19, 22), (4, 5))
+MASKS = {
+    "left": torch.cat([torch.ones(1, 1, 12, 8), torch.zeros(1, 1, 12, 11)], 3),
+    "soft": torch.rand(1, 1, 12, 19, generator=torch.Generator().manual_seed(3)),
+}
 POOLS = {"max": F.max_pool2d, "average": F.avg_pool2d}
 
 
@@ -58,7 +62,7 @@ def test_equals_autograd(
     if not fused:
         monkeypatch.setattr(trunk, "has_fused_convolution", lambda _device: False)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    ours, _ = look(x, laid_out(looked_at), looked_at, [], pooling)
+    ours, _ = look(x, laid_out(looked_at), looked_at, [], pooling, {})
     theirs = plain(x, looked_at, pooling)
     for name in looked_at:
         assert torch.allclose(ours[name], theirs[name], atol=1e-6)
@@ -69,27 +73,41 @@ def test_equals_autograd(
 @pytest.mark.parametrize("pooling", list(POOLS))
 @pytest.mark.parametrize("looked_at", LOOKED_AT)
 @pytest.mark.parametrize("grams_of", [["1_1", "2_1", "3_1"], ["1_2"], ["2_2", "3_1"]])
+@pytest.mark.parametrize("through", [(None,), ("left",), (None, "left", "soft")])
 def test_gram_matrices_equal_autograd(
-    grams_of: list[str], looked_at: list[str], pooling: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+    grams_of: list[str],
+    looked_at: list[str],
+    pooling: str,
+    fused: bool,
+    through: tuple[str | None, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Alone, beside activations of other layers, and of the same."""
+    """Alone, beside activations of other layers, and of the same; through several masks of one layer."""
     if not fused:
         monkeypatch.setattr(trunk, "has_fused_convolution", lambda _device: False)
     x = torch.randn(2, 3, 12, 19, generator=torch.Generator().manual_seed(1)).requires_grad_()
     deepest = max(*looked_at, *grams_of)
-    ours, grams = look(x, laid_out([deepest]), looked_at, grams_of, pooling)
+    of = [(name, mask) for name in grams_of for mask in through]
+    ours, grams = look(x, laid_out([deepest]), looked_at, of, pooling, MASKS)
     theirs = plain(x, list(SHAPES), pooling)
-    wanted = {name: gram_by_autograd(theirs[name]) for name in grams_of}
-    for name in grams_of:
-        assert torch.allclose(grams[name], wanted[name], atol=1e-6)
+    wanted = {(name, mask): gram_by_autograd(theirs[name], mask) for name, mask in of}
+    for key in of:
+        assert torch.allclose(grams[key], wanted[key], atol=1e-6)
     found = gradient({**ours, **{f"gram {k}": v for k, v in grams.items()}}, x)
     expected = gradient({**{n: theirs[n] for n in looked_at}, **{f"gram {k}": v for k, v in wanted.items()}}, x)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def gram_by_autograd(activation: Tensor) -> Tensor:
+def gram_by_autograd(activation: Tensor, mask: str | None) -> Tensor:
     vectors = activation.flatten(2)
-    return vectors @ vectors.transpose(1, 2) / vectors.shape[2]
+    if mask is None:
+        return vectors @ vectors.transpose(1, 2) / vectors.shape[2]
+    halvings = {12: 0, 6: 1, 3: 2}[activation.shape[2]]
+    share = MASKS[mask]
+    for _ in range(halvings):
+        share = F.avg_pool2d(share, 2)
+    share = share.flatten(2)
+    return (vectors * share) @ vectors.transpose(1, 2) / share.sum()
 
 
 @pytest.mark.parametrize("height", [4, 12, 13, 64, 100, 128])
@@ -107,18 +125,18 @@ def test_max_pool_in_strips_is_the_max_pool(height: int, batch: int, layout: tor
 
 def test_a_loss_may_ignore_some_of_what_it_looked_at() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours, _ = look(x, laid_out(["3_1"]), ["1_1", "3_1"], [], "max")
+    ours, _ = look(x, laid_out(["3_1"]), ["1_1", "3_1"], [], "max", {})
     theirs = plain(x, ["1_1"], "max")
     assert torch.allclose(gradient({"1_1": ours["1_1"]}, x), gradient(theirs, x), atol=1e-5)
 
 
 def test_gradients_given_to_it_are_left_as_they_are() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours, _ = look(x, laid_out(["2_1"]), ["1_1", "2_1"], [], "max")
+    ours, _ = look(x, laid_out(["2_1"]), ["1_1", "2_1"], [], "max", {})
     given = [torch.ones_like(activation) for activation in ours.values()]
     torch.autograd.grad(list(ours.values()), x, given)
     assert all(bool((g == 1).all()) for g in given)
 
 
 def test_looking_at_nothing_runs_nothing() -> None:
-    assert look(torch.rand(1, 3, 16, 16), {}, [], [], "max") == ({}, {})
+    assert look(torch.rand(1, 3, 16, 16), {}, [], [], "max", {}) == ({}, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
+from skimage.filters import threshold_otsu
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,32 @@ def tissue_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
     """How far pixels of a picture (B, 3, H, W) in [0, 1] are tissue and not bare glass: (B, 1, H, W), 0 to 1."""
     darkest = blurred(picture.amin(1, keepdim=True), TISSUE_SMOOTHING_UM / mpp)
     return ((GLASS[1] - darkest) / (GLASS[1] - GLASS[0])).clamp(0, 1)
+
+
+CELLS_UM = 8.0
+SOFTNESS = 0.15  # of the spread of densities, on either side of the border
+
+
+def cellular_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
+    """How far pixels of a picture (1, 3, H, W) in [0, 1] lie in tissue dense with cells: (1, 1, H, W), 0 to 1.
+
+    Epithelium, tumour and lymphocytes in contrast to stroma: where red light, which haematoxylin takes and eosin
+    and DAB hardly do, is absent within 8 um, by Otsu's threshold (1979) over the tissue of this very picture.
+    """
+    tissue = tissue_share(picture, mpp)
+    density = blurred(density_of(picture)[:, :1], CELLS_UM / mpp)
+    inside = density[tissue > 0.5]
+    if len(inside) < 2:
+        return tissue
+    sample = inside[:: 1 + len(inside) // 1_000_000]
+    border = float(threshold_otsu(sample.cpu().numpy()))
+    soft = SOFTNESS * float(sample.max() - sample.min()) + 1e-6
+    return tissue * ((density - border) / soft / 2 + 0.5).clamp(0, 1)
+
+
+def stroma_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
+    """The rest of the tissue: (B, 1, H, W), 0 to 1."""
+    return tissue_share(picture, mpp) - cellular_share(picture, mpp)
 
 
 OCTILES = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from chromogen.image import Image, to_tensor
 from chromogen.stains.deconvolution import H_DAB, H_E, Array
 from chromogen.stains.light import concentrations_of, rendered, tissue_share
-from chromogen.style.networks import LocalStain, tissue_features
+from chromogen.style.networks import SUPPOSED_MPP, LocalStain
 
 STRONGEST = 0.98  # the quantile of haematoxylin that is made the same in H&E and IHC
 MOST_DAB = 1.5  # where tissue is dense, in natural density, for an output of ln 2 above zero
@@ -75,14 +76,15 @@ class StainPlan:
     matrix: Array
 
 
-def stain_plan(he: Tensor, style: Image, matrix: Array = H_DAB) -> StainPlan:
+def stain_plan(he: Tensor, style: Image, mpp: float = SUPPOSED_MPP, matrix: Array = H_DAB) -> StainPlan:
     """From an H&E (1, 3, H, W) in [0, 1] and an IHC, uint8 (H, W, 3)."""
     ihc = to_tensor(style).to(he.device)
     with torch.no_grad():
         ours, theirs = (concentrations_of(x, m)[:, :2].clamp_min(0) for x, m in ((he, H_E), (ihc, matrix)))
-        strength = _strongest(theirs[:, :1], tissue_share(ihc)) / _strongest(ours[:, :1], tissue_share(he))
+        tissue = tissue_share(he, mpp)
+        strength = _strongest(theirs[:, :1], tissue_share(ihc, mpp)) / _strongest(ours[:, :1], tissue)
         most = MOST_DAB * (1 - (-DENSITY_FOR_DAB * ours.sum(1, keepdim=True)).exp())
-        return StainPlan(ours[:, :1] * strength, most * tissue_share(he), matrix)
+        return StainPlan(ours[:, :1] * strength, most * tissue, matrix)
 
 
 def _strongest(hematoxylin: Tensor, tissue: Tensor) -> float:
@@ -104,10 +106,12 @@ class StainMaps:
 
     learning_rate, one_cycle = 0.1, False
 
-    def __init__(self, plan: StainPlan) -> None:
+    def __init__(self, plan: StainPlan, coarse: StainMaps | None = None) -> None:
+        """From nothing, or from the maps of a coarser scale."""
         self.plan = plan
-        height, width = plan.hematoxylin.shape[2:]
-        self.maps = plan.hematoxylin.new_zeros(1, 2, height, width).requires_grad_()
+        size = plan.hematoxylin.shape[2:]
+        start = plan.hematoxylin.new_zeros(1, 2, *size) if coarse is None else _enlarged(coarse.maps, size)
+        self.maps = start.requires_grad_()
         self.parameters = [self.maps]
 
     def picture(self) -> Tensor:
@@ -121,22 +125,30 @@ class StainMaps:
         """Nothing to do: every value is a possible one."""
 
 
+def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(maps.detach(), tuple(size), mode="bilinear", align_corners=False)
+
+
 class StainNetwork:
     """The weights of a small local network: what is stained how is a function of the tissue."""
 
     learning_rate, one_cycle = 4e-3, True
 
-    def __init__(self, plan: StainPlan, he: Tensor, seed: int) -> None:
+    def __init__(
+        self, plan: StainPlan, features: Tensor, seed: int = 0, coarse: StainNetwork | None = None
+    ) -> None:
+        """From tissue features (1, N, H, W), whose dtype it computes in; a coarser scale's network goes on."""
         self.plan = plan
-        with torch.no_grad(), torch.random.fork_rng():
-            self.features = tissue_features(he, H_E)
-            torch.manual_seed(seed)
-            self.network = LocalStain(self.features.shape[1]).to(he.device)
+        self.features = features.contiguous(memory_format=torch.channels_last)
+        self.network: LocalStain = coarse.network if coarse else _new_network(features, seed)
         self.parameters: list[Tensor] = list(self.network.parameters())
 
     def picture(self) -> Tensor:
         """Rendered from what the network says of every pixel."""
-        return stained(self.plan, self.network(self.features))
+        dtype = self.features.dtype
+        with torch.autocast(self.features.device.type, dtype, enabled=dtype != torch.float32):
+            out = self.network(self.features)
+        return stained(self.plan, out)
 
     def tame(self) -> None:
         """Long gradients are cut."""
@@ -144,3 +156,9 @@ class StainNetwork:
 
     def settle(self) -> None:
         """Nothing to do."""
+
+
+def _new_network(features: Tensor, seed: int) -> LocalStain:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LocalStain(features.shape[1]).to(features.device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from chromogen.errors import choose, expected
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
-from chromogen.style.trunk import lay_out, look
+from chromogen.style.trunk import GramOf, lay_out, look
 
+NO_MASKS: Mapping[str, Tensor] = MappingProxyType({})
 POOLINGS = ("max", "average")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -235,27 +237,29 @@ class Encoder:
         return self.look(image, layers, ())[0]
 
     def look(
-        self, image: Tensor, layers: Collection[str], grams_of: Collection[str]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        self,
+        image: Tensor,
+        layers: Collection[str],
+        grams_of: Collection[GramOf],
+        masks: Mapping[str, Tensor] = NO_MASKS,
+    ) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
         """Activations at `layers`, and Gram matrices (B, C, C) of others or the same, measured on the way.
 
-        Gram matrices are means over positions, float32; asked for here they cost less than from activations.
+        Gram matrices are asked for by layer and name of a mask (None: everywhere counts) and are means over
+        positions, float32; asked for here they cost less than from activations.
         """
-        every = {*layers, *grams_of}
+        every = {*layers, *(layer for layer, _ in grams_of)}
         check_layers(every)
         _check_size(image, every)
         x = ((image - self.mean) / self.std).to(self.dtype, memory_format=torch.channels_last)
         needed = CONVOLUTIONS[: LAYERS.index(deepest(every))] if every else ()
-        looked_at, of = ([name for name in needed if f"relu{name}" in asked] for asked in (layers, grams_of))
-        activations, grams = look(
-            x, {name: self.convolutions[name] for name in needed}, looked_at, of, self.pooling
-        )
+        looked_at = [name for name in needed if f"relu{name}" in layers]
+        of = [(layer.removeprefix("relu"), mask) for layer, mask in grams_of]
+        convolutions = {name: self.convolutions[name] for name in needed}
+        activations, grams = look(x, convolutions, looked_at, of, self.pooling, masks)
         found = {"image": image} if "image" in layers else {}
-        return found | _by_layer(activations), _by_layer(grams)
-
-
-def _by_layer(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"relu{name}": tensor for name, tensor in found.items()}
+        found |= {f"relu{name}": tensor for name, tensor in activations.items()}
+        return found, {(f"relu{name}", mask): gram for (name, mask), gram in grams.items()}
 
 
 def _check_size(image: Tensor, layers: Collection[str]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 # Positions added up in bf16 before fp32 takes over: rounding errors of the parts average out.
 POSITIONS_PER_PART = 2048
@@ -18,8 +21,14 @@ def vectors_of(features: Tensor) -> Tensor:
     return features.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def mean_products(vectors: Tensor) -> Tensor:
-    """Mean over positions of v v^T: (B, M, C) -> (B, C, C) float32, part by part."""
+def mean_products(vectors: Tensor, shares: Tensor | None = None) -> Tensor:
+    """Mean over positions of v v^T: (B, M, C) -> (B, C, C) float32, part by part.
+
+    Each position counts by its share (1, M, 1), 0 to 1; where none counts, the mean is zero.
+    """
+    if shares is not None:
+        counted = vectors * shares.sqrt().to(vectors.dtype)
+        return mean_products(counted) * (vectors.shape[1] / sum_of(shares))
     positions = vectors.shape[1]
     whole = positions // POSITIONS_PER_PART * POSITIONS_PER_PART
     sums = [_sum_of_products(vectors[:, :whole].unflatten(1, (-1, POSITIONS_PER_PART)))] if whole else []
@@ -32,38 +41,53 @@ def _sum_of_products(parts: Tensor) -> Tensor:
     return (parts.transpose(2, 3) @ parts).float().sum(1)
 
 
-def factor_back(gradient: Tensor, vectors: Tensor) -> Tensor:
-    """The (B, C, C) by which vectors are multiplied on the way back: d<g, V^T V / M>/dV = V (g + g^T) / M."""
-    return ((gradient + gradient.transpose(1, 2)) / vectors.shape[1]).to(vectors.dtype)
+def sum_of(shares: Tensor) -> Tensor:
+    """How many positions count, never quite zero."""
+    return shares.sum().clamp_min(1e-6)
+
+
+def factors_back(gradient: Tensor, vectors: Tensor, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The gradient's two factors, (B, M, C) and (B, C, C): d<g, V^T S V / M>/dV = S V (g + g^T) / M."""
+    counted = vectors if shares is None else vectors * shares.to(vectors.dtype)
+    positions = vectors.shape[1] if shares is None else sum_of(shares)
+    return counted, ((gradient + gradient.transpose(1, 2)) / positions).to(vectors.dtype)
 
 
 class MeanGram(torch.autograd.Function):
     """Mean over positions of f f^T: (B, C, H, W) -> (B, C, C) float32, products in the dtype of the features.
 
+    Positions count by their shares (1, M, 1), if there are any.
+
     Autograd alone would keep two copies of the features in fp32 and multiply twice on the way back.
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor) -> Tensor:
-        """Sum of V^T V."""
+    def forward(ctx: Any, features: Tensor, shares: Tensor | None) -> Tensor:
+        """Sum of V^T S V."""
         vectors = vectors_of(features)
         ctx.save_for_backward(vectors)
-        ctx.shape = features.shape  # type: ignore[attr-defined]
-        return mean_products(vectors)
+        ctx.shape, ctx.shares = features.shape, shares
+        return mean_products(vectors, shares)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         """One product with what the gradient asks for."""
-        (vectors,), (gradient,) = ctx.saved_tensors, gradients  # type: ignore[attr-defined]
-        batch, channels, height, width = ctx.shape  # type: ignore[attr-defined]
-        back: Tensor = vectors @ factor_back(gradient, vectors)
-        return back.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        (vectors,), (gradient,) = ctx.saved_tensors, gradients
+        batch, channels, height, width = ctx.shape
+        rows, factor = factors_back(gradient, vectors, ctx.shares)
+        return (rows @ factor).view(batch, height, width, channels).permute(0, 3, 1, 2), None
 
 
-def mean_gram(features: Tensor) -> Tensor:
+def mean_gram(features: Tensor, shares: Tensor | None = None) -> Tensor:
     """`MeanGram` as a function."""
-    gram: Tensor = MeanGram.apply(features)  # type: ignore[no-untyped-call]
+    gram: Tensor = MeanGram.apply(features, shares)  # type: ignore[no-untyped-call]
     return gram
+
+
+def shares_of(mask: Tensor, size: Sequence[int]) -> Tensor:
+    """How far every position of a layer of `size` (h, w) counts by a mask (1, 1, H, W): (1, M, 1)."""
+    step = 2 ** round(math.log2(mask.shape[3] / size[1]))
+    return avg_pool2d(mask, step)[..., : size[0], : size[1]].reshape(1, -1, 1)
 
 
 def preconditioner(gram: Tensor, damping: float = DAMPING) -> Callable[[Tensor], Tensor]:

@@ -53,4 +53,4 @@ class LocalStain(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Per pixel two numbers of any sign."""
         stained: Tensor = self.head(self.body(features))
-        return stained
+        return stained.float()

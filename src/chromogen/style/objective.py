@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOSS_SCALES = ("relative", "paper")
 REFERENCES = ("content", "style")
-MASKS = ("tissue", "octiles")
+MASKS = ("tissue", "cells", "stroma", "octiles")
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,15 @@ def look(
     In the `paper` loss scale the image itself counts from 0 to 255.
     """
     asked: set[Seen] = {(term.statistic, layer, term.mask) for term in objective for layer in term.layers}
-    on_the_way = {seen for seen in asked if seen[0] == "gram" and seen[1] != "image" and seen[2] is None}
+    on_the_way = {seen for seen in asked if seen[0] == "gram" and seen[1] != "image"}
     of_features = asked - on_the_way
     features, grams = encoder.look(
-        image, {layer for _, layer, _ in of_features}, {layer for _, layer, _ in on_the_way}
+        image, {layer for _, layer, _ in of_features}, {seen[1:] for seen in on_the_way}, masks
     )
     if loss_scale == "paper" and "image" in features:
         features["image"] = 255 * features["image"]
     measured = {seen: _statistic(*seen, features, masks) for seen in of_features}
-    return measured | {("gram", layer, None): gram for layer, gram in grams.items()}
+    return measured | {("gram", *of): gram for of, gram in grams.items()}
 
 
 def _statistic(

@@ -80,8 +80,6 @@ def _check_scales(scales: tuple[float, ...]) -> None:
 def _check_space(recipe: Recipe) -> None:
     if recipe.space == "rgb" and recipe.variable != "pixels":
         raise expected("variable", "pixels in the space rgb", recipe.variable, "choose the space stain")
-    if recipe.space == "stain" and recipe.scales != (1.0,):
-        raise expected("scales", "1 in the space stain", recipe.scales, "it keeps the tissue at full size")
     if recipe.variable == "network" and recipe.optimizer != "adam":
         raise expected("optimizer", "adam for a network", recipe.optimizer)
 

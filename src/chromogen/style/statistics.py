@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from chromogen.stains.deconvolution import H_DAB
@@ -38,11 +37,9 @@ def masked_gram_matrix(features: Tensor, mask: Tensor) -> Tensor:
 
     White counts as texture: over a picture that is half glass, a Gram matrix asks for holes in the tissue.
     """
-    from chromogen.style.gram import mean_gram
+    from chromogen.style.gram import mean_gram, shares_of
 
-    share = _shrunk(mask, features.shape).to(features.dtype)
-    positions = features.shape[2] * features.shape[3]
-    return mean_gram(features * share.sqrt()) * (positions / share.float().sum().clamp_min(1e-6))
+    return mean_gram(features, shares_of(mask, features.shape[2:]))
 
 
 def dab_profile(picture: Tensor, octiles: Tensor) -> Tensor:
@@ -57,14 +54,6 @@ def dab_profile(picture: Tensor, octiles: Tensor) -> Tensor:
     means = (dab * octiles).sum((2, 3)) / octiles.sum((2, 3)).clamp_min(1)
     found: Tensor = means / means.mean(1, keepdim=True).clamp_min(1e-6)
     return torch.where(means.mean(1, keepdim=True) > 0, found, means)
-
-
-def _shrunk(mask: Tensor, shape: Sequence[int]) -> Tensor:
-    """The mask by the area that each position of a layer stands for."""
-    from torch.nn.functional import avg_pool2d
-
-    step = 2 ** round(math.log2(mask.shape[3] / shape[3]))
-    return avg_pool2d(mask, step)[..., : shape[2], : shape[3]]
 
 
 def neighbor_differences(features: Tensor) -> Tensor:

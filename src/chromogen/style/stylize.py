@@ -25,11 +25,13 @@ from torch import Tensor
 from chromogen.errors import expected
 from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.stains.color_transfer import color_moments, match_colors
-from chromogen.stains.light import texture_octiles, tissue_share
+from chromogen.stains.deconvolution import H_E
+from chromogen.stains.light import cellular_share, stroma_share, texture_octiles, tissue_share
 from chromogen.style.canvas import Canvas, Pixels, StainMaps, StainNetwork, stain_plan
 from chromogen.style.descent import Aim, Losses, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import smallest_side_px
+from chromogen.style.networks import SUPPOSED_MPP, tissue_features
 from chromogen.style.objective import (
     Masks,
     References,
@@ -68,11 +70,15 @@ OnMeasured: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Style:
-    """Style images, the weight of each, and what the objective measures of them per scale; reusable."""
+    """Style images, the weight of each, and what the objective measures of them per scale; reusable.
+
+    `mpp` is the size of their pixels in um, and of those of the contents that they are for.
+    """
 
     images: tuple[Image, ...]
     mix: tuple[float, ...]
     references: dict[float, References]
+    mpp: float = SUPPOSED_MPP
 
 
 @dataclass(frozen=True)
@@ -92,10 +98,11 @@ def measure_style(
     encoder: Encoder,
     mix: Sequence[float] | None = None,
     on_measured: OnMeasured | None = None,
+    mpp: float = SUPPOSED_MPP,
 ) -> Style:
     """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
 
-    `on_measured(done, of)` is called after every measurement. Raises ValueError for a mix that is not one weight
+    Lengths are taken at `mpp` um per pixel, in styles and contents. `on_measured(done, of)` is called after every measurement. Raises ValueError for a mix that is not one weight
     of at least 0 per image, or images too small.
     """
     mixed = shares(len(images), mix)
@@ -106,7 +113,7 @@ def measure_style(
 
     def at(image: Image, scale: float) -> References:
         picture = _at_scale(image, scale, encoder)
-        masks = _masks(picture, recipe)
+        masks = _masks(picture, recipe, mpp / scale)
         measured = measure(recipe.objective, "style", encoder.exact, picture, recipe.loss_scale, masks)
         if on_measured:
             on_measured(next(done), len(images) * len(recipe.scales))
@@ -115,7 +122,7 @@ def measure_style(
     references = {
         scale: average(recipe.objective, (at(image, scale) for image in images), mixed) for scale in recipe.scales
     }
-    return Style(tuple(images), mixed, references)
+    return Style(tuple(images), mixed, references, mpp)
 
 
 def stylize(
@@ -151,7 +158,7 @@ def stylize(
     for scale, steps in zip(recipe.scales, recipe.steps, strict=True):
         aim = _aim(content, style, recipe, scale, encoder)
         start = first_picture(content, style, recipe, scale).to(encoder.device)
-        canvas = _canvas(content, style, recipe, start, before)
+        canvas = _canvas(content, style, recipe, scale, start, before, encoder)
         first = to_uint8(start) if recipe.space == "rgb" else _seen(canvas)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
         encoder = descend(canvas, aim, here, steps, encoder, partial(record, scale, canvas))
@@ -169,28 +176,46 @@ def _seen(canvas: Canvas) -> Image:
         return to_uint8(canvas.picture())
 
 
-def _canvas(content: Image, style: Style, recipe: Recipe, start: Tensor, before: Before | None) -> Canvas:
-    """What the recipe changes: pixels from `start` and the coarser scale's change on, or stain from nothing on."""
+def _canvas(
+    content: Image,
+    style: Style,
+    recipe: Recipe,
+    scale: float,
+    start: Tensor,
+    before: Before | None,
+    encoder: Encoder,
+) -> Canvas:
+    """What the recipe changes, from what the coarser scale made of it on: pixels, or stain."""
     if recipe.space == "rgb":
         return Pixels(start if before is None else _carry_over(*before, start, recipe.init))
-    he = to_tensor(content).to(start.device)
-    plan = stain_plan(he, style.images[0])
-    return StainMaps(plan) if recipe.variable == "pixels" else StainNetwork(plan, he, recipe.seed)
+    he = _at_scale(content, scale, encoder)
+    mpp = style.mpp / scale
+    plan = stain_plan(he, resize(style.images[0], _scaled(style.images[0], scale)), mpp)
+    coarse = before[1] if before else None
+    if recipe.variable == "pixels":
+        return StainMaps(plan, coarse if isinstance(coarse, StainMaps) else None)
+    features = tissue_features(he, H_E, mpp).to(encoder.dtype)
+    return StainNetwork(plan, features, recipe.seed, coarse if isinstance(coarse, StainNetwork) else None)
 
 
 def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: Encoder) -> Aim:
     picture = _at_scale(content, scale, encoder)
-    masks = _masks(picture, recipe)
+    masks = _masks(picture, recipe, style.mpp / scale)
     wanted = measure(recipe.objective, "content", encoder.exact, picture, recipe.loss_scale, masks)
     return Aim(style.references[scale] | wanted, masks)
 
 
-def _masks(picture: Tensor, recipe: Recipe) -> Masks:
+def _masks(picture: Tensor, recipe: Recipe, mpp: float) -> Masks:
     """Those that the recipe's terms look through, of a picture (1, 3, H, W)."""
-    return {name: MASKED_BY[name](picture) for name in masks_asked(recipe.objective)}
+    return {name: MASKED_BY[name](picture, mpp) for name in masks_asked(recipe.objective)}
 
 
-MASKED_BY: dict[str, Callable[[Tensor], Tensor]] = {"tissue": tissue_share, "octiles": texture_octiles}
+MASKED_BY: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "tissue": tissue_share,
+    "cells": cellular_share,
+    "stroma": stroma_share,
+    "octiles": texture_octiles,
+}
 
 
 KEEPS_DETAIL = ("content", "color")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chromogen.style.gram import factor_back, mean_products, vectors_of
+from chromogen.style.gram import factors_back, mean_products, shares_of, vectors_of
 
 ONES = (1, 1)
 WINDOW = ((2, 2), (2, 2), (0, 0))  # size, stride and padding of every pool
@@ -139,13 +139,15 @@ def _max_pool_back(gradient: Tensor, x: Tensor, winners: Tensor) -> Tensor:
     return back
 
 
-def add_gram_back(flow: Tensor | None, activations: Tensor, gradient: Tensor) -> Tensor:
+def add_gram_back(flow: Tensor | None, activations: Tensor, gradient: Tensor, shares: Tensor | None) -> Tensor:
     """Add what a Gram matrix of these activations asks for to their gradient; writes on `flow`."""
-    vectors = vectors_of(activations)
-    factor = factor_back(gradient, vectors)
+    vectors, factor = factors_back(gradient, vectors_of(activations), shares)
     rows = vectors @ factor if flow is None else vectors_of(flow).baddbmm_(vectors, factor)
     batch, channels, height, width = activations.shape
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+GramOf: TypeAlias = tuple[str, str | None]  # of what, and through which mask
 
 
 class Trunk(torch.autograd.Function):
@@ -161,12 +163,15 @@ class Trunk(torch.autograd.Function):
         x: Tensor,
         convolutions: Mapping[str, Convolution],
         looked_at: Sequence[str],
-        grams_of: Sequence[str],
+        grams_of: Sequence[GramOf],
         pooling: str,
+        masks_by_name: Mapping[str, Tensor],
     ) -> tuple[Tensor, ...]:
         """`convolutions` by name, "1_1" first; one called "x_1" comes after a pool, but for the first."""
         activations: dict[str, Tensor] = {}
-        grams: dict[str, Tensor] = {}
+        grams: dict[GramOf, Tensor] = {}
+        shares: dict[GramOf, Tensor | None] = {}
+        with_grams = {name for name, _ in grams_of}
         masks: dict[str, Tensor] = {}
         pools: dict[str, tuple[torch.Size, Tensor | None]] = {}
         before = ""
@@ -175,19 +180,20 @@ class Trunk(torch.autograd.Function):
                 shape = x.shape
                 x, winners = pool(x, pooling)
                 pools[before] = shape, winners
-                if pooling == "max" and before not in (*looked_at, *grams_of):
+                if pooling == "max" and before not in (*looked_at, *with_grams):
                     masks[before] = x
             x = masks[name] = convolve_relu(x, convolution)
             if name in looked_at:
                 activations[name] = x
-            if name in grams_of:
-                grams[name] = mean_products(vectors_of(x))
+            for of in (of for of in grams_of if of[0] == name):
+                shares[of] = None if of[1] is None else shares_of(masks_by_name[of[1]], x.shape[2:])
+                grams[of] = mean_products(vectors_of(x), shares[of])
             before = name
-        ctx.convolutions, ctx.pools = convolutions, pools
+        ctx.convolutions, ctx.pools, ctx.shares = convolutions, pools, shares
         ctx.looked_at, ctx.grams_of = tuple(looked_at), tuple(grams_of)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*masks.values())
-        return (*(activations[name] for name in looked_at), *(grams[name] for name in grams_of))
+        return (*(activations[name] for name in looked_at), *(grams[of] for of in grams_of))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -202,12 +208,13 @@ class Trunk(torch.autograd.Function):
                 shape, winners = ctx.pools[name]
                 masked = mask.shape != shape
                 flow = pool_back(relu_back(flow, mask) if masked else flow, shape, winners)
-            if (gradient := of_grams.get(name)) is not None:
-                flow = add_gram_back(flow, mask, gradient)
+            for of, gradient in of_grams.items():
+                if of[0] == name and gradient is not None:
+                    flow = add_gram_back(flow, mask, gradient, ctx.shares[of])
             flow = _joined(flow, of_activations.get(name))
             if flow is not None:
                 flow = convolve_back(flow if masked else relu_back(flow, mask), convolution)
-        return flow, None, None, None, None
+        return flow, None, None, None, None, None
 
 
 def _joined(flow: Tensor | None, asked: Tensor | None) -> Tensor | None:
@@ -224,12 +231,16 @@ def look(
     x: Tensor,
     convolutions: Mapping[str, Convolution],
     looked_at: Sequence[str],
-    grams_of: Sequence[str],
+    grams_of: Sequence[GramOf],
     pooling: str,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Activations and Gram matrices (means over positions, float32) by name; x in the dtype of the kernels."""
+    masks: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
+    """Activations by name, and Gram matrices (means over positions, float32) by name and mask.
+
+    x in the dtype of the kernels; masks (1, 1, H, W), float32.
+    """
     if not (looked_at or grams_of):
         return {}, {}
-    found = Trunk.apply(x, convolutions, looked_at, grams_of, pooling)  # type: ignore[no-untyped-call]
+    found = Trunk.apply(x, convolutions, looked_at, grams_of, pooling, masks)  # type: ignore[no-untyped-call]
     activations, grams = found[: len(looked_at)], found[len(looked_at) :]
     return dict(zip(looked_at, activations, strict=True)), dict(zip(grams_of, grams, strict=True))
