@@ -103,10 +103,11 @@ def stain_look(image: Image, fallback: Array = H_E) -> StainLook:
     """The look of a picture or overview, uint8 (H, W, 3); what it does not tell is the fallback's."""
     white = white_level(image)
     estimate = estimate_stains(image, fallback, white)
-    return StainLook(estimate.matrix, _strength(image, estimate.matrix, white), white, estimate.why)
+    return StainLook(estimate.matrix, stain_strength(image, estimate.matrix, white), white, estimate.why)
 
 
-def _strength(image: Image, matrix: Array, white: Array) -> Array:
+def stain_strength(image: Image, matrix: Array, white: White = 255.0) -> Array:
+    """The concentrations (2,) that stand for how strongly a picture is stained; zeros where nothing is."""
     stained = _stained_density(image, white)
     if not len(stained):
         return np.zeros(2)

@@ -24,12 +24,15 @@ def concentrations_of(picture: Tensor, matrix: NDArray[Any]) -> Tensor:
     return torch.einsum("bchw,cs->bshw", density_of(picture), inverse)
 
 
-def rendered(concentrations: Tensor, matrix: NDArray[Any]) -> Tensor:
-    """The picture (B, 3, H, W) in [0, 1], not rounded, of concentrations of the first S stains (B, S, H, W)."""
+def rendered(concentrations: Tensor, matrix: NDArray[Any], more: Tensor | float = 0.0) -> Tensor:
+    """The picture (B, 3, H, W) in [0, 1], not rounded, of concentrations of the first S stains (B, S, H, W).
+
+    `more` is density (B, 3, H, W) that no stain gives.
+    """
     import torch
 
     rows = _tensor(matrix, concentrations)[: concentrations.shape[1]]
-    density = torch.einsum("bshw,sc->bchw", concentrations, rows)
+    density = torch.einsum("bshw,sc->bchw", concentrations, rows) + more
     return ((256 * (-density).exp() - 1) / 255).clamp(0, 1)
 
 
@@ -48,7 +51,7 @@ def blurred(x: Tensor, sigma_px: float) -> Tensor:
     return planes.view(x.shape)
 
 
-GLASS = (220 / 255, 230 / 255)  # of the darkest channel, smoothed: tissue below, glass above
+GLASS = (218 / 255, 227 / 255)  # of the darkest channel, smoothed: tissue below, glass above
 TISSUE_SMOOTHING_UM = 2.0
 
 
@@ -56,6 +59,39 @@ def tissue_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
     """How far pixels of a picture (B, 3, H, W) in [0, 1] are tissue and not bare glass: (B, 1, H, W), 0 to 1."""
     darkest = blurred(picture.amin(1, keepdim=True), TISSUE_SMOOTHING_UM / mpp)
     return ((GLASS[1] - darkest) / (GLASS[1] - GLASS[0])).clamp(0, 1)
+
+
+RED_CELLS = (1.2, -0.12)  # eosin above, and haematoxylin of it below: what eosin alone never looks like
+FOREIGN = (0.25, 0.4)  # share of a density that is neither stain, above the picture's own
+INK = (0.3, 0.45)  # negative eosin as a share of the density
+LEAST_DENSITY = 0.6  # below it shares are noise
+
+
+def red_cell_share(concentrations: Tensor) -> Tensor:
+    """Which pixels are red blood cells, by H&E concentrations (B, 3, H, W): (B, 1, H, W), 0 or 1.
+
+    Haemoglobin takes blue light as eosin does not, and hardly any red light: haematoxylin comes out negative.
+    """
+    hematoxylin, eosin = concentrations[:, :1], concentrations[:, 1:2]
+    return ((eosin > RED_CELLS[0]) & (hematoxylin < RED_CELLS[1] * eosin)).to(concentrations.dtype)
+
+
+def foreign_share(concentrations: Tensor, tissue: Tensor) -> Tensor:
+    """How far pixels are neither stain but ink or pigment, by H&E concentrations: (B, 1, H, W), 0 to 1.
+
+    Melanin, haemosiderin and green ink lie far from the plane of both stains, further than this picture's own
+    stains do; blue ink needs eosin taken away.
+    """
+    density = concentrations.square().sum(1, keepdim=True).sqrt().clamp_min(LEAST_DENSITY)
+    residual, eosin = concentrations[:, 2:3] / density, concentrations[:, 1:2] / density
+    inside = residual[(tissue > 0.5) & (density > LEAST_DENSITY)]
+    usual = inside.median() if len(inside) else residual.new_zeros(())
+    strange = _ramp(residual - usual, *FOREIGN)
+    return strange.maximum(_ramp(-eosin, *INK))
+
+
+def _ramp(x: Tensor, low: float, high: float) -> Tensor:
+    return ((x - low) / (high - low)).clamp(0, 1)
 
 
 CELLS_UM = 8.0

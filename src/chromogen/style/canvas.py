@@ -6,20 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chromogen.image import Image, to_tensor
-from chromogen.stains.deconvolution import H_DAB, H_E, Array
-from chromogen.stains.light import concentrations_of, rendered, tissue_share
+from chromogen.image import Image
+from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
+from chromogen.stains.estimation import estimate_stains, stain_strength
+from chromogen.stains.light import (
+    concentrations_of,
+    density_of,
+    foreign_share,
+    red_cell_share,
+    rendered,
+    tissue_share,
+)
 from chromogen.style.networks import SUPPOSED_MPP, LocalStain
 
-STRONGEST = 0.98  # the quantile of haematoxylin that is made the same in H&E and IHC
-MOST_DAB = 1.5  # where tissue is dense, in natural density, for an output of ln 2 above zero
+MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
+GAINS = (0.3, 3.0)  # haematoxylin is never made weaker or stronger than so
+DAB_HEADROOM = 1.2
+LEAST_STRONGEST_DAB = 0.3
 DENSITY_FOR_DAB = 3.0  # how soon tissue takes all the DAB it can
+RED_CELLS_KEPT = 0.15  # of their density
 MOST_GAIN = 0.5  # haematoxylin may change by a factor of e to this, either way
-LEAST_DAB = -1.5  # what networks and maps start from: softplus(-1.5) = 0.2
+LEAST_DAB = -1.5  # what networks and maps start from: a tenth of the most
 MOST_GRADIENT = 1.0
 
 
@@ -64,41 +76,82 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class Stains:
+    """What decides a stained picture as a whole: the IHC's own vectors, and how strong its stains are.
+
+    `hematoxylin_gain` brings the H&E's haematoxylin to the strength it has in the IHC; no DAB is denser than
+    `strongest_dab`, in natural density.
+    """
+
+    matrix: Array
+    hematoxylin_gain: float
+    strongest_dab: float
+
+
+def stains_of(content: Image, styles: Sequence[Image], mix: Sequence[float]) -> Stains:
+    """From an H&E and IHC images that count by `mix`, uint8 (H, W, 3)."""
+    matrices = [ihc_vectors(style) for style in styles]
+    mean = np.average(matrices, axis=0, weights=mix)
+    matrix = stain_matrix(tuple(mean[0]), tuple(mean[1]))
+    strengths = [stain_strength(style, m) for style, m in zip(styles, matrices, strict=True)]
+    hematoxylin, dab = np.average(strengths, axis=0, weights=mix)
+    ours = stain_strength(content, H_E)[0]
+    gain = hematoxylin / ours if min(hematoxylin, ours) > 0 else 1.0
+    return Stains(matrix, float(np.clip(gain, *GAINS)), max(float(dab) * DAB_HEADROOM, LEAST_STRONGEST_DAB))
+
+
+def ihc_vectors(style: Image) -> Array:
+    """The stain vectors of an IHC image, uint8 (H, W, 3): its own (Macenko), or H-DAB where these are no H-DAB.
+
+    An IHC that is negative, or nearly, tells nothing of DAB's colour.
+    """
+    estimated = estimate_stains(style, H_DAB).matrix
+    cosines = (estimated[:2] * H_DAB[:2]).sum(1)
+    return estimated if cosines.min() > np.cos(np.radians(MOST_TURNED_DEG)) else H_DAB
+
+
+@dataclass(frozen=True)
 class StainPlan:
-    """What is known of a picture in stain space before it is stained, each (1, 1, H, W), and the IHC's vectors.
+    """What is known of a picture in stain space before it is stained.
 
     `hematoxylin` is the H&E's at the strength it has in the IHC; `most_dab` how much DAB the tissue can take: none
-    where there is glass, so that no lumen is filled.
+    where there is glass, so that no lumen is filled, nor in red cells, ink and pigment. Both (1, 1, H, W). `kept`
+    is density (1, 3, H, W) that goes through as it is: the glass's grey, pigment and ink, a hint of red cells.
     """
 
     hematoxylin: Tensor
     most_dab: Tensor
+    kept: Tensor
     matrix: Array
 
 
-def stain_plan(he: Tensor, style: Image, mpp: float = SUPPOSED_MPP, matrix: Array = H_DAB) -> StainPlan:
-    """From an H&E (1, 3, H, W) in [0, 1] and an IHC, uint8 (H, W, 3)."""
-    ihc = to_tensor(style).to(he.device)
+def stain_plan(he: Tensor, stains: Stains, mpp: float = SUPPOSED_MPP) -> StainPlan:
+    """From an H&E (1, 3, H, W) in [0, 1]."""
     with torch.no_grad():
-        ours, theirs = (concentrations_of(x, m)[:, :2].clamp_min(0) for x, m in ((he, H_E), (ihc, matrix)))
+        density, all_three = density_of(he), concentrations_of(he, H_E)
         tissue = tissue_share(he, mpp)
-        strength = _strongest(theirs[:, :1], tissue_share(ihc, mpp)) / _strongest(ours[:, :1], tissue)
-        most = MOST_DAB * (1 - (-DENSITY_FOR_DAB * ours.sum(1, keepdim=True)).exp())
-        return StainPlan(ours[:, :1] * strength, most * tissue, matrix)
+        foreign, red = foreign_share(all_three, tissue), red_cell_share(all_three)
+        amount = all_three[:, :2].clamp_min(0).sum(1, keepdim=True)
+        takes = tissue * (1 - foreign) * (1 - red) * (1 - (-DENSITY_FOR_DAB * amount).exp())
+        kept = tissue * (foreign + (1 - foreign) * red * RED_CELLS_KEPT) * density
+        kept = kept + (1 - tissue) * density.amax(1, keepdim=True)
+        hematoxylin = all_three[:, :1].clamp_min(0) * stains.hematoxylin_gain
+        return StainPlan(hematoxylin * tissue * (1 - foreign), takes * stains.strongest_dab, kept, stains.matrix)
 
 
-def _strongest(hematoxylin: Tensor, tissue: Tensor) -> float:
-    """The concentration that stands for a picture's strength of stain; of all of it where there is no tissue."""
-    inside = hematoxylin[tissue > 0.5]
-    values = inside if len(inside) else hematoxylin.flatten()
-    return max(float(torch.quantile(values[:: 1 + len(values) // 1_000_000], STRONGEST)), 1e-3)
+def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:
+    """What an IHC without any DAB would show of an H&E (1, 3, H, W) in [0, 1]."""
+    with torch.no_grad():
+        hematoxylin = concentrations_of(he, H_E)[:, :1].clamp_min(0) * stains.hematoxylin_gain
+        return rendered(hematoxylin, stains.matrix)
 
 
 def stained(plan: StainPlan, out: Tensor) -> Tensor:
     """The picture that two numbers a pixel (1, 2, H, W) mean: DAB, and a bounded gain of haematoxylin."""
-    dab = F.softplus(out[:, :1] + LEAST_DAB) * plan.most_dab
+    wanted = F.softplus(out[:, :1] + LEAST_DAB) / 2
+    dab = plan.most_dab * (1 - (-wanted).exp())
     hematoxylin = plan.hematoxylin * (MOST_GAIN * out[:, 1:].tanh()).exp()
-    return rendered(torch.cat([hematoxylin, dab], 1), plan.matrix)
+    return rendered(torch.cat([hematoxylin, dab], 1), plan.matrix, plan.kept)
 
 
 class StainMaps:
@@ -111,7 +164,7 @@ class StainMaps:
         self.plan = plan
         size = plan.hematoxylin.shape[2:]
         start = plan.hematoxylin.new_zeros(1, 2, *size) if coarse is None else _enlarged(coarse.maps, size)
-        self.maps = start.requires_grad_()
+        self.maps: Tensor = start.requires_grad_()
         self.parameters = [self.maps]
 
     def picture(self) -> Tensor:
@@ -132,7 +185,7 @@ def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
 class StainNetwork:
     """The weights of a small local network: what is stained how is a function of the tissue."""
 
-    learning_rate, one_cycle = 4e-3, True
+    learning_rate, one_cycle = 0.015, True
 
     def __init__(
         self, plan: StainPlan, features: Tensor, seed: int = 0, coarse: StainNetwork | None = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
 
 LOSS_SCALES = ("relative", "paper")
-REFERENCES = ("content", "style")
+REFERENCES = ("content", "style", "hematoxylin")
 MASKS = ("tissue", "cells", "stroma", "octiles")
 
 
@@ -36,8 +36,9 @@ MASKS = ("tissue", "cells", "stroma", "octiles")
 class Term:
     """One part of a loss: `distance` between the `statistic` of the image at `layers` and of the `reference`.
 
-    `layers` maps layer names to weights inside the term. `reference` is "content", "style" or None, which
-    compares with nothing (total variation). A `mask` says where both count: the "tissue", or its "octiles".
+    `layers` maps layer names to weights inside the term. `reference` is "content", "style", "hematoxylin"
+    (the content's haematoxylin alone, as strong as in the style) or None, which compares with nothing (total
+    variation). A `mask` says where both count: the "tissue", or its "octiles".
     Raises ValueError for unknown names, weights below zero, and statistics that know no mask.
     """
 
@@ -103,6 +104,11 @@ def for_scale(objective: Objective, scale: float, loss_scale: str) -> Objective:
     )
 
 
+def refers_to(objective: Objective, reference: str) -> bool:
+    """Whether any term is compared with this reference."""
+    return any(term.reference == reference for term in objective)
+
+
 def masks_asked(objective: Objective) -> set[str]:
     """The masks that the objective looks through."""
     return {term.mask for term in objective if term.mask is not None}
@@ -143,7 +149,7 @@ def measure(
     loss_scale: str,
     masks: Masks = NO_MASKS,
 ) -> References:
-    """What the terms that refer to `reference` ("content" or "style") measure of an image (1, 3, H, W)."""
+    """What the terms that refer to `reference` (one of `REFERENCES`) measure of its image (1, 3, H, W)."""
     import torch
 
     terms = tuple(term for term in objective if term.reference == reference)

@@ -9,6 +9,7 @@ from typing import Any
 
 from chromogen.errors import choose, expected
 from chromogen.style.objective import LOSS_SCALES, Objective, Term
+from chromogen.style.statistics import OF_LIGHT
 
 SPACES = ("rgb", "stain")
 VARIABLES = ("pixels", "network")
@@ -63,8 +64,9 @@ class Recipe:
             raise expected("history", "at least 1", self.history)
         if not 0 <= self.seed < 2**63:
             raise expected("seed", "a whole number of at least 0", self.seed)
-        if self.loss_scale == "paper" and any(term.statistic == "dab_profile" for term in self.objective):
-            raise expected("loss_scale", "relative for a DAB profile", "paper")
+        of_light = next((term.name for term in self.objective if term.statistic in OF_LIGHT), None)
+        if self.loss_scale == "paper" and of_light:
+            raise expected("loss_scale", f"relative for {of_light}", "paper")
         if not any(term.reference == "style" and term.weight > 0 for term in self.objective):
             raise expected(
                 "objective", "at least one style term with a weight above 0", "none", "raise style_weight"
@@ -99,6 +101,11 @@ def tv_term(weight: float) -> Term:
     return Term("tv", weight, {"image": 1.0}, "differences", "mae", None)
 
 
+def hematoxylin_term(weight: float) -> Term:
+    """The haematoxylin of the H&E, place by place."""
+    return Term("hematoxylin", weight, {"image": 1.0}, "hematoxylin", "mse", "hematoxylin")
+
+
 def profile_term(weight: float) -> Term:
     """Which tissue gets the brown, as in the style: the mean difference over octiles of nuclear texture."""
     return Term("profile", weight, {"image": 1.0}, "dab_profile", "mae", "style", "octiles")
@@ -113,11 +120,18 @@ PRESETS: dict[str, Recipe] = {
     "fast": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(30, 8), plateau=0.01),
     "default": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(50, 25), plateau=0.01),
     "histology": Recipe(
-        (replace(style_term(), mask="tissue"), profile_term(0.5)),
+        (
+            replace(style_term(0.5), mask="tissue"),
+            replace(style_term(0.25), name="cells", mask="cells"),
+            replace(style_term(0.25), name="stroma", mask="stroma"),
+            profile_term(0.5),
+            hematoxylin_term(0.2),
+        ),
         space="stain",
         variable="network",
         optimizer="adam",
-        steps=(150,),
+        scales=(0.5, 1.0),
+        steps=(100, 40),
     ),
     "best": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(100, 100), plateau=0.002),
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from chromogen.stains.deconvolution import H_DAB
-from chromogen.stains.light import concentrations_of
+from chromogen.stains.light import blurred, concentrations_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,10 +67,53 @@ def neighbor_differences(features: Tensor) -> Tensor:
     return torch.cat([right, down], dim=1)
 
 
+def laplacian(features: Tensor) -> Tensor:
+    """Four times each value minus its four neighbours, the border going on outside (local, halo 1 px).
+
+    Content by edges, whatever their colours (Li et al. 2017, who pool first; a term's layer decides that here).
+    """
+    from torch.nn.functional import pad
+
+    x = features.float()
+    around = pad(x, (1, 1, 1, 1), "replicate")
+    sides = (around[..., 1:-1, :-2], around[..., 1:-1, 2:], around[..., :-2, 1:-1], around[..., 2:, 1:-1])
+    return 4 * x - sum(sides[1:], sides[0])
+
+
+HEMATOXYLIN_SMOOTHING_PX = 1.5
+
+
+def hematoxylin_density(picture: Tensor) -> Tensor:
+    """Blurred haematoxylin of a picture (B, 3, H, W) in [0, 1], by H-DAB vectors (local, halo 5 px)."""
+    density = concentrations_of(picture.float(), H_DAB)[:, :1]
+    return blurred(density, HEMATOXYLIN_SMOOTHING_PX)
+
+
+MOST_PATCHES = 24  # along a side: all are compared with all
+
+
+def self_similarity(features: Tensor) -> Tensor:
+    """Cosines between the features of all patches and all others, (B, P, P) (global: patches are compared across).
+
+    Content as which places look alike, whatever they look like (Kolkin et al. 2019, who sample positions; we
+    average over at most 24 x 24 patches).
+    """
+    from torch.nn.functional import adaptive_avg_pool2d, normalize
+
+    height, width = (min(side, MOST_PATCHES) for side in features.shape[2:])
+    patches = adaptive_avg_pool2d(features.float(), (height, width)).flatten(2)
+    centred = normalize(patches - patches.mean(2, keepdim=True), dim=1)
+    return centred.transpose(1, 2) @ centred
+
+
 STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "activations": activations,
     "gram": gram_matrix,
     "differences": neighbor_differences,
+    "laplacian": laplacian,
+    "self_similarity": self_similarity,
+    "hematoxylin": hematoxylin_density,
 }
 MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"gram": masked_gram_matrix, "dab_profile": dab_profile}
+OF_LIGHT = ("hematoxylin", "dab_profile")  # what only a picture in [0, 1] has
 MASK_NEEDED = MASKED.keys() - STATISTICS.keys()

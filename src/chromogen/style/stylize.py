@@ -27,7 +27,15 @@ from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_E
 from chromogen.stains.light import cellular_share, stroma_share, texture_octiles, tissue_share
-from chromogen.style.canvas import Canvas, Pixels, StainMaps, StainNetwork, stain_plan
+from chromogen.style.canvas import (
+    Canvas,
+    Pixels,
+    StainMaps,
+    StainNetwork,
+    hematoxylin_alone,
+    stain_plan,
+    stains_of,
+)
 from chromogen.style.descent import Aim, Losses, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import smallest_side_px
@@ -40,6 +48,7 @@ from chromogen.style.objective import (
     layers_of,
     masks_asked,
     measure,
+    refers_to,
 )
 from chromogen.style.recipes import Recipe
 
@@ -102,8 +111,8 @@ def measure_style(
 ) -> Style:
     """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
 
-    Lengths are taken at `mpp` um per pixel, in styles and contents. `on_measured(done, of)` is called after every measurement. Raises ValueError for a mix that is not one weight
-    of at least 0 per image, or images too small.
+    Lengths are taken at `mpp` um per pixel, in styles and contents. `on_measured(done, of)` is called after every
+    measurement. Raises ValueError for a mix that is not one weight of at least 0 per image, or images too small.
     """
     mixed = shares(len(images), mix)
     for image in images:
@@ -190,7 +199,7 @@ def _canvas(
         return Pixels(start if before is None else _carry_over(*before, start, recipe.init))
     he = _at_scale(content, scale, encoder)
     mpp = style.mpp / scale
-    plan = stain_plan(he, resize(style.images[0], _scaled(style.images[0], scale)), mpp)
+    plan = stain_plan(he, stains_of(content, style.images, style.mix), mpp)
     coarse = before[1] if before else None
     if recipe.variable == "pixels":
         return StainMaps(plan, coarse if isinstance(coarse, StainMaps) else None)
@@ -202,6 +211,9 @@ def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: En
     picture = _at_scale(content, scale, encoder)
     masks = _masks(picture, recipe, style.mpp / scale)
     wanted = measure(recipe.objective, "content", encoder.exact, picture, recipe.loss_scale, masks)
+    if refers_to(recipe.objective, "hematoxylin"):
+        alone = hematoxylin_alone(picture, stains_of(content, style.images, style.mix))
+        wanted |= measure(recipe.objective, "hematoxylin", encoder.exact, alone, recipe.loss_scale, masks)
     return Aim(style.references[scale] | wanted, masks)
 
 
