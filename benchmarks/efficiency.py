@@ -43,7 +43,7 @@ from measuring import (
 )
 from pair import pictures
 
-RECIPE = PRESETS["default"]
+RECIPE = PRESETS["balanced"]
 PRODUCT = 2048
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 

@@ -3,8 +3,8 @@
     python benchmarks/sizes.py [--sizes 256 512 1024] [--rounds 3] [--out DIR] [--json]
 
 Every run is `chromogen stylize` as users start it, in a process of its own and with nothing cached, with preset
-`default` on the pair that comes with pip; precisions take turns. Seconds are those the command gives: from reading
-the image to the written result. The losses are judged in fp32, the final one on the rounded picture.
+`balanced` on the pair that comes with pip; precisions take turns. Seconds are those the command gives: from
+reading the image to the written result. The losses are judged in fp32, the final one on the rounded picture.
 """
 
 from __future__ import annotations

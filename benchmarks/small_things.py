@@ -28,7 +28,7 @@ STYLIST = (
     "import time; from pathlib import Path; from chromogen.style.encoder import Encoder; "
     "from chromogen.style.recipes import PRESETS; from chromogen.app.jobs import Styles, Stylist; "
     "encoder = Encoder(); encoder.exact; "
-    + TIMED.format(work="Stylist(Styles((Path({folder!r}),)), PRESETS['default'], encoder)")
+    + TIMED.format(work="Stylist(Styles((Path({folder!r}),)), PRESETS['balanced'], encoder)")
 )
 
 

@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
 }
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],
-    "stains": ["color_transfer", "deconvolution", "light", "nuclei", "tissue", "estimation"],
+    "stains": ["color_transfer", "deconvolution", "nuclei", "sites", "tissue", "estimation", "light"],
     "style": [
         "layers",
         "gram",
@@ -62,6 +62,7 @@ FILES: dict[str, list[str]] = {
     "app": [
         "listeners",
         "style_cache",
+        "regions",
         "jobs",
         "options",
         "demo_slide",

@@ -143,7 +143,8 @@ def test_trace_plot_and_previews(capsys: pytest.CaptureFixture[str], files: File
     assert status == 0, err
     lines = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == [1, 2, 3]
-    assert set(lines[0]["losses"]["terms"]) == {"content", "style"}
+    terms = {term.name for term in PRESETS[DEFAULT_PRESET].objective}
+    assert set(lines[0]["losses"]["terms"]) == terms | {"content"}
     assert [path.name for path in (tmp_path / "pre").iterdir()] == ["content_step_0002.png"]
     with Pillow.open(tmp_path / "loss.png") as plot:
         assert plot.width > 500
@@ -286,7 +287,7 @@ WRONG_OPTIONS = {
     "negative style weight": (["--style-weight", "-1"], "at least 0, got -1"),
     "negative layer weight": (["--style-layers", "relu1_1=-1"], "at least 0, got -1"),
     "weight not a number": (["--content-weight", "nan"], "got nan"),
-    "no style term": (["--style-weight", "0"], "at least one style term"),
+    "no style term": (["--preset", "paper", "--style-weight", "0"], "at least one style term"),
     "no steps": (["--steps", "0"], "at least 1"),
     "steps not a number": (["--steps", "many"], "whole numbers"),
     "scales that fall": (["--scales", "1,0.5"], "rising fractions"),

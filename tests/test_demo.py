@@ -32,8 +32,8 @@ def test_the_demo_writes_pictures_and_one_page(tmp_path: Path, capsys: pytest.Ca
     assert ended.value.code == 0
     assert "index.html in a browser" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert names == {"he.png", "ihc_style.png", "virtual_ihc_paper.png", "virtual_ihc_default.png", "index.html"}
-    for name in ("paper", "default"):
+    assert names == {"he.png", "ihc_style.png", "virtual_ihc_paper.png", "virtual_ihc_histology.png", "index.html"}
+    for name in ("paper", "histology"):
         picture = tmp_path / "demo" / f"virtual_ihc_{name}.png"
         assert read_image(picture).shape == (64, 64, 3)
         assert (read_provenance(picture) or {})["notice"] == NOTICE
@@ -57,7 +57,7 @@ def test_the_page_shows_everything_and_needs_nothing(tmp_path: Path, capsys: pyt
     assert html.count("<svg") == 2
     assert NOTICE.capitalize() in html
     assert f"{facts['results']['paper']['seconds']:.1f} s" in html
-    assert set(facts["results"]) == {"paper", "default"}
+    assert set(facts["results"]) == {"paper", "histology"}
     assert facts["peak_rss_mb"] > 0
 
 

@@ -98,7 +98,7 @@ def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path) -> 
     from chromogen.style.objective import look, measure, term_values, total
     from chromogen.style.recipes import PRESETS
 
-    objective = PRESETS["default"].objective
+    objective = PRESETS["balanced"].objective
     he = to_tensor(read_image(data / "pairs/mist/ER_he.png")[:128, :128])
     ihc = to_tensor(read_image(data / "pairs/mist/ER_ihc.png")[:128, :128])
     gradients = []

@@ -4,7 +4,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from chromogen.style import gram
-from chromogen.style.gram import mean_gram, preconditioner
+from chromogen.style.gram import mean_gram, preconditioner, shares_of
 
 
 def by_autograd(x: torch.Tensor) -> torch.Tensor:
@@ -72,3 +72,12 @@ def test_heavy_damping_changes_nothing() -> None:
 def test_a_style_without_variance_does_not_break_it(gram: torch.Tensor) -> None:
     found = preconditioner(gram)(torch.rand(1, 6, 6))
     assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [(20, 24), (31, 47), (16, 17), (100, 33)])
+def test_shares_fit_every_layer_of_odd_pictures(size: tuple[int, int]) -> None:
+    height, width = size
+    while min(height, width) >= 1:
+        shares = shares_of(torch.ones(1, 1, *size), (height, width))
+        assert torch.equal(shares, torch.ones(1, height * width, 1))
+        height, width = height // 2, width // 2

@@ -7,7 +7,18 @@ from chromogen.evaluation.style_distance import nuclear_texture_od10
 from chromogen.evaluation.tile import Tile
 from chromogen.image import to_tensor, to_uint8
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, optical_density, separate_stains
-from chromogen.stains.light import blurred, concentrations_of, density_of, rendered, texture_octiles, tissue_share
+from chromogen.stains.light import (
+    blurred,
+    cellular_share,
+    concentrations_of,
+    density_of,
+    foreign_share,
+    red_cell_share,
+    rendered,
+    stroma_share,
+    texture_octiles,
+    tissue_share,
+)
 from synthetic import tissue_like
 
 IMAGE = tissue_like(20, 28, seed=5)
@@ -71,3 +82,52 @@ def test_octiles_are_equal_parts_of_the_tissue_by_the_evaluations_texture() -> N
 
 def test_a_blank_picture_has_no_octiles() -> None:
     assert (texture_octiles(torch.ones(1, 3, 20, 20)) == 0).all()
+
+
+def test_tissue_is_what_is_darker_than_the_pictures_own_glass() -> None:
+    image = np.full((96, 96, 3), (226, 221, 228), np.uint8)
+    image[:, :48] = tissue_like(96, 48, seed=3)
+    share = tissue_share(to_tensor(image))
+    assert (share[..., 60:] == 0).all()
+    assert share[..., :36].min() > 0
+
+
+def test_cells_are_where_nuclei_lie_densely_and_stroma_is_the_rest() -> None:
+    rows, columns = np.mgrid[:160, :160]
+    stains = np.full((160, 160, 3), (0.1, 0.8, 0.0))
+    nuclei = (rows % 16 < 10) & (columns % 16 < 10) & (columns < 80)
+    stains[nuclei] = (1.5, 0.4, 0.0)
+    picture = to_tensor(combine_stains(stains, H_E))
+    cells, stroma = cellular_share(picture), stroma_share(picture)
+    assert cells[..., 16:-16, 16:48].min() > 0.9
+    assert cells[..., 112:].max() < 0.1
+    assert torch.allclose(cells + stroma, tissue_share(picture))
+
+
+@pytest.mark.parametrize(
+    "picture", [torch.ones(1, 3, 24, 20), torch.full((1, 3, 24, 20), 0.5), torch.rand(1, 3, 1, 1)]
+)
+def test_blank_flat_and_tiny_pictures_have_shares(picture: torch.Tensor) -> None:
+    for share in (cellular_share(picture), stroma_share(picture)):
+        assert share.shape == (1, 1, *picture.shape[2:])
+        assert share.isfinite().all()
+
+
+def test_red_cells_and_ink_are_told_from_stain() -> None:
+    def share(color: tuple[int, int, int]) -> tuple[float, float]:
+        image = tissue_like(64, 64, seed=2)
+        image[24:40, 24:40] = color
+        found = concentrations_of(to_tensor(image), H_E)
+        foreign = foreign_share(found, tissue_share(to_tensor(image)))
+        return red_cell_share(found)[..., 32, 32].item(), foreign[..., 32, 32].item()
+
+    assert share((200, 60, 50))[0] == 1
+    assert share((40, 120, 80))[1] > 0.9  # green ink
+    assert share((90, 60, 140)) == (0, 0)  # haematoxylin
+    assert share((230, 130, 180)) == (0, 0)  # eosin
+
+
+def test_more_density_darkens_what_is_rendered() -> None:
+    stains = torch.full((1, 2, 3, 3), 0.4)
+    plain, darker = rendered(stains, H_DAB), rendered(stains, H_DAB, torch.full((1, 3, 3, 3), 0.5))
+    assert torch.allclose(density_of(darker), density_of(plain) + 0.5, atol=1e-4)

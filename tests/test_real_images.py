@@ -21,7 +21,7 @@ def pair(data: Path) -> tuple[Image, Image]:
     return he, ihc
 
 
-@pytest.mark.parametrize("preset", ["fast", "default"])
+@pytest.mark.parametrize("preset", ["fast", "balanced"])
 def test_a_preset_comes_as_near_the_style_as_real_tiles_are_to_each_other(
     pair: tuple[Image, Image], weights: Weights, preset: str
 ) -> None:
@@ -32,7 +32,7 @@ def test_a_preset_comes_as_near_the_style_as_real_tiles_are_to_each_other(
 
 
 def test_bf16_reaches_the_fp32_loss_on_tissue(pair: tuple[Image, Image], weights: Weights) -> None:
-    recipe = replace(PRESETS["default"], steps=(30, 15))
+    recipe = replace(PRESETS["balanced"], steps=(30, 15))
     totals = {
         p: stylize(*pair, recipe, encoder=Encoder(weights, precision=p)).final.total for p in ("fp32", "bf16")
     }
@@ -42,6 +42,6 @@ def test_bf16_reaches_the_fp32_loss_on_tissue(pair: tuple[Image, Image], weights
 def test_dark_nuclei_stay_dark_where_they_are(pair: tuple[Image, Image], weights: Weights) -> None:
     """From content init the luminance of the tissue is kept: not its colours, but its form."""
     he, ihc = pair
-    result = stylize(he, ihc, PRESETS["default"], encoder=Encoder(weights))
+    result = stylize(he, ihc, PRESETS["balanced"], encoder=Encoder(weights))
     before, after = (image.mean(axis=2).ravel() for image in (he, result.image))
     assert np.corrcoef(before, after)[0, 1] > 0.6

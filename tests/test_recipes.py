@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,11 @@ from chromogen.style.recipes import (
     as_record,
     content_term,
     from_record,
+    guided,
     preset,
     style_term,
+    style_terms,
+    with_style,
     with_term,
     with_total_steps,
 )
@@ -28,8 +32,8 @@ def test_the_paper_preset_is_the_reports_best_setting() -> None:
 
 
 def test_an_unknown_preset_gets_the_nearest_name() -> None:
-    with pytest.raises(ValueError, match="did you mean default"):
-        preset("defalt")
+    with pytest.raises(ValueError, match="did you mean balanced"):
+        preset("balancd")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -88,3 +92,40 @@ def test_total_steps_are_shared_and_none_is_lost(total: int, recipe: Recipe) -> 
 def test_total_steps_must_be_some() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         with_total_steps(PRESETS["paper"], 0)
+
+
+def test_content_in_stain_space_is_the_hematoxylins() -> None:
+    added = with_term(PRESETS["histology"], "content", weight=0.1).objective[-1]
+    assert (added.name, added.reference, added.weight) == ("content", "hematoxylin", 0.1)
+    assert with_term(PRESETS["paper"], "content", weight=0.1).objective[0].reference == "content"
+
+
+def test_style_terms_are_weighed_together() -> None:
+    changed = with_style(PRESETS["histology"], weight=3.0, layers={"relu1_1": 1.0})
+    assert [term.weight for term in style_terms(changed)] == [1.5, 0.75, 0.75]
+    assert {tuple(term.layers) for term in style_terms(changed)} == {("relu1_1",)}
+    kept = with_style(PRESETS["histology"], layers={"relu1_1": 1.0})
+    assert [term.weight for term in style_terms(kept)] == [0.5, 0.25, 0.25]
+
+
+def test_regions_take_the_place_of_compartments_and_weigh_as_much() -> None:
+    recipe = guided(PRESETS["histology"], ["A", "B"])
+    assert [(term.mask, term.weight) for term in style_terms(recipe)] == [("guide:A", 0.5), ("guide:B", 0.5)]
+    assert [term.name for term in recipe.objective[2:]] == ["profile", "hematoxylin"]
+    assert from_record(json.loads(json.dumps(as_record(recipe)))) == recipe
+    with pytest.raises(ValueError, match="at least one region"):
+        guided(PRESETS["histology"], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"site": "nuclaer"}, "did you mean nuclear"),
+        ({"dab_amount": -1.0}, "at least 0"),
+        ({"dab_amount": float("nan")}, "at least 0"),
+        ({"site": "nuclear", "space": "rgb", "variable": "pixels"}, "choose the space stain"),
+    ],
+)
+def test_sites_and_amounts_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(PRESETS["histology"], **changes)

@@ -6,15 +6,27 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.image import Image, to_tensor
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from chromogen.style import stylize as module
-from chromogen.style.canvas import Pixels
+from chromogen.style.canvas import Pixels, ihc_vectors
 from chromogen.style.encoder import Encoder, Weights
-from chromogen.style.recipes import INITS, OPTIMIZERS, Recipe, content_term, profile_term, style_term, tv_term
+from chromogen.style.objective import Term
+from chromogen.style.recipes import (
+    INITS,
+    OPTIMIZERS,
+    Recipe,
+    content_term,
+    guided,
+    hematoxylin_term,
+    profile_term,
+    style_term,
+    tv_term,
+)
 from chromogen.style.stylize import Step, Style, measure_style, stylize
 from synthetic import tissue_like
 
@@ -355,8 +367,8 @@ def test_stain_space_brings_the_style_and_keeps_the_hematoxylin(changes: dict[st
     he, ihc = stained_pair()
     result = stylize(he, ihc, replace(STAIN, **changes), encoder=encoder)
     assert result.final.terms["style"] < 0.7 * result.initial.terms["style"]
-    before, after = (separate_stains(i, m)[..., 0] for i, m in ((he, H_E), (result.image, H_DAB)))
-    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.9
+    before, after = (separate_stains(i, m)[..., 0] for i, m in ((he, H_E), (result.image, ihc_vectors(ihc))))
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.85
     assert result.image[:, 56:].min() > 235, "glass stays glass"
 
 
@@ -375,7 +387,7 @@ def test_a_network_gives_the_same_stain_to_the_same_tissue(encoder: Encoder) -> 
     """Two copies of a tile side by side are stained alike, but for the seam and the borders."""
     he, ihc = stained_pair()
     result = stylize(np.concatenate([he, he], axis=1), ihc, STAIN, encoder=encoder).image.astype(int)
-    assert np.abs(result[24:40, 24:40] - result[24:40, 88:104]).max() <= 12
+    assert np.abs(result[24:40, 24:40] - result[24:40, 88:104]).mean() <= 4
 
 
 def test_stain_space_is_repeatable_and_asks_for_what_it_can(encoder: Encoder) -> None:
@@ -384,7 +396,6 @@ def test_stain_space_is_repeatable_and_asks_for_what_it_can(encoder: Encoder) ->
     assert (one == other).all()
     for changes, words in (
         ({"space": "rgb"}, "pixels in the space rgb"),
-        ({"scales": (0.5, 1.0), "steps": (1, 1)}, "1 in the space stain"),
         ({"optimizer": "lbfgs"}, "adam for a network"),
         ({"space": "stane"}, "did you mean stain"),
     ):
@@ -399,5 +410,90 @@ def test_a_profile_term_puts_the_brown_where_the_style_has_it(encoder: Encoder) 
     recipe = replace(STAIN, objective=(*STAIN.objective, profile_term(1.0)), steps=(30,))
     with_profile = stylize(he, ihc, recipe, encoder=encoder)
     assert with_profile.final.terms["profile"] < 0.6 * with_profile.initial.terms["profile"]
-    with pytest.raises(ValueError, match="relative for a DAB profile"):
+    with pytest.raises(ValueError, match="relative for profile"):
         replace(recipe, loss_scale="paper")
+
+
+def halves(image: Image, left: str = "A", right: str = "B") -> dict[str, NDArray[np.float32]]:
+    mask = np.zeros(image.shape[:2], np.float32)
+    mask[:, : image.shape[1] // 2] = 1
+    return {left: mask, right: 1 - mask}
+
+
+def test_every_region_takes_the_style_of_its_like(encoder: Encoder) -> None:
+    """Crossed over, the brown goes to the other side."""
+    he = np.tile(stained_pair()[0][:, :48], (1, 2, 1))
+    parts = np.full((64, 96, 3), (0.3, 0, 0))
+    parts[:, 48:] = (0.2, 1.5, 0)
+    ihc = combine_stains(parts + np.random.default_rng(0).random((64, 96, 1)) * [0.1, 0.1, 0], H_DAB)
+    recipe = guided(replace(STAIN, variable="pixels", steps=(30,)), ["A", "B"])
+    straight, crossed = (
+        stylize(he, measure_style([ihc], recipe, encoder, guides=g), recipe, encoder=encoder, guides=halves(he))
+        for g in (halves(ihc), halves(ihc, "B", "A"))
+    )
+    for result, sign in ((straight, 1), (crossed, -1)):
+        dab = separate_stains(result.image, H_DAB)[..., 1]
+        assert sign * (dab[:, 56:].mean() - dab[:, :40].mean()) > 0.2
+
+
+def test_guides_that_do_not_fit_are_refused(encoder: Encoder) -> None:
+    he, ihc = stained_pair()
+    recipe = guided(STAIN, ["A", "B"])
+    style = measure_style([ihc], recipe, encoder, guides=halves(ihc))
+    empty = halves(he) | {"A": np.zeros(he.shape[:2], np.float32)}
+    for guides, words in (
+        ({}, "the regions A, B, got none"),
+        (halves(he[:32]), "as large as the image, 64 x 64 px, got 64 x 32 px"),
+        (empty, "nothing under A"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            stylize(he, style, recipe, encoder=encoder, guides=guides)
+    with pytest.raises(ValueError, match="one image where regions are drawn"):
+        measure_style([ihc, ihc], recipe, encoder, guides=halves(ihc))
+    with pytest.raises(ValueError, match="the regions none, got A, B"):
+        stylize(he, ihc, STAIN, encoder=encoder, guides=halves(he))
+
+
+def test_stain_space_goes_from_coarse_to_fine(encoder: Encoder) -> None:
+    he, ihc = stained_pair()
+    for variable in ("pixels", "network"):
+        recipe = replace(STAIN, variable=variable, scales=(0.5, 1.0), steps=(30, 1))
+        both = stylize(he, ihc, recipe, encoder=encoder)
+        fine = stylize(he, ihc, replace(recipe, steps=(0, 1)), encoder=encoder)
+        assert both.final.terms["style"] < 0.8 * fine.final.terms["style"]
+
+
+def test_twice_the_dab_is_twice_the_dab(encoder: Encoder) -> None:
+    he, ihc = stained_pair()
+    one, two = (
+        stylize(he, ihc, replace(STAIN, steps=(5,), dab_amount=amount), encoder=encoder).image
+        for amount in (1.0, 2.0)
+    )
+    dab = [separate_stains(image, ihc_vectors(ihc))[:, :40, 1].mean() for image in (one, two)]
+    assert dab[1] == pytest.approx(2 * dab[0], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        hematoxylin_term(1.0),
+        Term("edges", 1.0, {"image": 1.0}, "laplacian", "mse", "content"),
+        Term("likeness", 1.0, {"relu2_1": 1.0}, "self_similarity", "mse", "content"),
+        Term("content", 1.0, {"relu2_2": 1.0}, "activations", "mse", "hematoxylin"),
+    ],
+)
+@pytest.mark.parametrize("changes", [{}, {"space": "rgb", "variable": "pixels"}])
+def test_a_term_that_holds_the_tissue_is_lower_with_more_weight(
+    term: Term, changes: dict[str, str], encoder: Encoder
+) -> None:
+    he, ihc = stained_pair()
+    loose, tight = (
+        stylize(
+            he,
+            ihc,
+            replace(STAIN, **changes, objective=(*STAIN.objective, replace(term, weight=weight)), steps=(15,)),
+            encoder=encoder,
+        ).final.terms[term.name]
+        for weight in (1e-6, 10.0)
+    )
+    assert tight < 0.9 * loose

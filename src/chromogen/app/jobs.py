@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.app.listeners import together
+from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
 from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected
@@ -25,8 +26,9 @@ from chromogen.image import (
 from chromogen.plots import PLOT_SUFFIXES
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
 from chromogen.style.encoder import Encoder
-from chromogen.style.recipes import Recipe, as_record
-from chromogen.style.stylize import OnMeasured, OnStep, Style, Stylized, stylize
+from chromogen.style.networks import SUPPOSED_MPP
+from chromogen.style.recipes import Recipe, as_record, guided
+from chromogen.style.stylize import NO_GUIDES, Guides, OnMeasured, OnStep, Style, Stylized, stylize
 
 
 def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -182,8 +184,9 @@ def _check_mpp(name: str, mpp: float | None) -> None:
 class Stylist:
     """Stylizes file after file in one style: keeps the encoder, and the styles as measured for each pixel size.
 
-    Contents are brought to `longest_px` on their longer side; `content_mpp` is their pixel size in um.
-    `on_measured(done, of)` follows the measuring of styles that were not measured before.
+    Contents are brought to `longest_px` on their longer side; `content_mpp` is their pixel size in um. `regions`
+    are drawn on the one content and the one style there are then. `on_measured(done, of)` follows the measuring of
+    styles that were not measured before.
     """
 
     def __init__(
@@ -195,6 +198,7 @@ class Stylist:
         longest_px: int | None = None,
         content_mpp: float | None = None,
         on_measured: OnMeasured | None = None,
+        regions: Regions | None = None,
     ) -> None:
         _check_mpp("mpp", content_mpp)
         self.styles, self.recipe, self.encoder = styles, recipe, encoder
@@ -202,6 +206,10 @@ class Stylist:
         self.longest_px, self.content_mpp = longest_px, content_mpp
         self.style_images = [read_sized(path, styles.longest_px) for path in styles.files]
         self.style_sha256 = [sha256_of(path) for path in styles.files]
+        self._regions: tuple[Guides, Guides] = (NO_GUIDES, NO_GUIDES)
+        if regions:
+            self._regions = regions
+            self.recipe = guided(recipe, sorted(regions[0]))
         self._measured: dict[float, Style] = {}
         if longest_px is None or self.style_factor(content_mpp) == 1:
             self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
@@ -216,7 +224,13 @@ class Stylist:
         if factor not in self._measured:
             images = [scaled(image, factor) for image in self.style_images]
             self._measured[factor] = measure_style_once(
-                images, self.recipe, self.encoder, self.styles.file_mix, self.on_measured
+                images,
+                self.recipe,
+                self.encoder,
+                self.styles.file_mix,
+                self.on_measured,
+                content_mpp or SUPPOSED_MPP,
+                resized(self._regions[1], images[0]),
             )
         return self._measured[factor]
 
@@ -229,7 +243,11 @@ class Stylist:
         factor = 1.0 if self.longest_px is None else self.longest_px / max(original.shape[:2])
         mpp = None if self.content_mpp is None else self.content_mpp / factor
         image = scaled(original, factor)
-        result = stylize(image, self.style(mpp), self.recipe, encoder=self.encoder, on_step=together(*listeners))
+        style = self.style(mpp)
+        guides = resized(self._regions[0], image)
+        result = stylize(
+            image, style, self.recipe, encoder=self.encoder, on_step=together(*listeners), guides=guides
+        )
         facts = self._facts(result, content, mpp)
         write_image(output, result.image, facts)
         seconds = time.perf_counter() - began
@@ -246,6 +264,7 @@ class Stylist:
             "style_sha256": self.style_sha256,
             "style_mix": list(self.style(mpp).mix),
             "style_mpp": self.styles.mpp,
+            "regions": sorted(self._regions[0]),
             "recipe": as_record(self.recipe),
             "encoder": self.encoder.record(),
             "precision": result.precision,

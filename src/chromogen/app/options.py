@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
 from chromogen.errors import choose, expected
 from chromogen.style.layers import check_layers
 from chromogen.style.objective import Term
-from chromogen.style.recipes import PRESETS, Recipe, preset, with_term, with_total_steps
+from chromogen.style.recipes import PRESETS, Recipe, preset, with_style, with_term, with_total_steps
 
-DEFAULT_PRESET = "default"
+DEFAULT_PRESET = "histology"
 
 
 def from_preset(value: Callable[[Recipe], object]) -> str:
@@ -61,9 +62,12 @@ def parse_layers(option: str, text: str) -> dict[str, float]:
 def build_recipe(preset_name: str, fields: Mapping[str, Any], terms: Mapping[tuple[str, str], Any]) -> Recipe:
     """A preset with single fields overridden: of the recipe, and of its terms by (term, field); None keeps."""
     recipe = preset(preset_name)
+    if fields.get("space") == "rgb":
+        recipe = replace(recipe, space="rgb", variable=fields.get("variable") or "pixels", site="any")
     for (term, field), value in terms.items():
         if value is not None:
-            recipe = with_term(recipe, term, **{field: value})
+            change = with_style if term == "style" else partial(with_term, name=term)
+            recipe = change(recipe, **{field: value})
     steps = fields.get("steps")
     given = {name: value for name, value in fields.items() if value is not None and name != "steps"}
     if "scales" in given and (steps is None or len(steps) == 1):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chromogen.app.options import DEFAULT_PRESET, grid_recipes
+from chromogen.app.options import grid_recipes
 from chromogen.app.terminal import DebugOption, JsonOption, Machine, move_bar, progress_bars, summary_of
 from chromogen.errors import expected
 from chromogen.provenance import NOTICE
@@ -72,7 +72,7 @@ def study(
     ] = None,
     preset_name: Annotated[
         str, typer.Option("--preset", help=f"What --grid changes fields of: {', '.join(PRESETS)}.")
-    ] = DEFAULT_PRESET,
+    ] = "balanced",
     precision: Annotated[str, Machine(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, Machine(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: JsonOption = False,

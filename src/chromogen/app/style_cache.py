@@ -8,19 +8,23 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from chromogen.files import write_whole
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
+from chromogen.style.networks import SUPPOSED_MPP
 from chromogen.style.objective import Objective, References, reference_of
 from chromogen.style.recipes import Recipe
-from chromogen.style.stylize import OnMeasured, Style, measure_style, shares
+from chromogen.style.stylize import NO_GUIDES, Guides, OnMeasured, Style, measure_style, shares
 
-FORMAT = 1  # to be raised whenever a statistic comes to mean something else
+FORMAT = 2  # to be raised whenever a statistic comes to mean something else
 MOST_FILES = 50
 
 
@@ -35,35 +39,50 @@ def measure_style_once(
     encoder: Encoder,
     mix: Sequence[float] | None = None,
     on_measured: OnMeasured | None = None,
+    mpp: float = SUPPOSED_MPP,
+    guides: Guides = NO_GUIDES,
 ) -> Style:
-    """`measure_style`, or what it gave the last time for these pixels, mix, style terms, scales and network.
+    """`measure_style`, or what it gave the last time for the same pixels, regions, mix, style terms and network.
 
     A cache that cannot be read or written is done without.
     """
     terms = tuple(term for term in recipe.objective if term.reference == "style")
     mixed = shares(len(images), mix)
-    file = cache_folder() / f"{_key(images, mixed, terms, recipe, encoder)}.safetensors"
+    file = cache_folder() / f"{_key(images, [*mixed, mpp], guides, terms, recipe, encoder)}.safetensors"
     found = _read(file, terms, recipe.scales, encoder)
     if found:
-        return Style(tuple(images), mixed, found)
-    style = measure_style(images, recipe, encoder, mix, on_measured)
+        return Style(tuple(images), mixed, found, mpp)
+    style = measure_style(images, recipe, encoder, mix, on_measured, mpp, guides)
     with suppress(OSError):
         _write(file, style)
     return style
 
 
-def _key(images: Sequence[Image], mix: Sequence[float], terms: Objective, recipe: Recipe, encoder: Encoder) -> str:
+def _key(
+    images: Sequence[Image],
+    numbers: Sequence[float],
+    guides: Guides,
+    terms: Objective,
+    recipe: Recipe,
+    encoder: Encoder,
+) -> str:
     """A name for everything that decides the statistics, and for nothing else."""
     record = {
         "format": FORMAT,
-        "images": [[image.shape, hashlib.sha256(image.tobytes()).hexdigest()] for image in images],
-        "mix": list(mix),
+        "images": [_pixels(image) for image in images],
+        "guides": {name: _pixels(mask) for name, mask in sorted(guides.items())},
+        "space": recipe.space,
+        "numbers": list(numbers),
         "terms": [[term.name, term.statistic, sorted(term.layers), term.mask] for term in terms],
         "loss_scale": recipe.loss_scale,
         "scales": list(recipe.scales),
         "network": [encoder.weights.sha256, encoder.pooling],
     }
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def _pixels(array: NDArray[Any]) -> tuple[tuple[int, ...], str]:
+    return array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _entry(scale: float, name: str, layer: str) -> str:

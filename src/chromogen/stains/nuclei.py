@@ -43,9 +43,14 @@ def _large_parts(mask: Mask, least_px: float) -> Mask:
 
 def count_nuclei(mask: Mask, mpp: float) -> int:
     """How many nuclei a mask shows: peaks of the distance to its border, so that touching ones count apart."""
+    return len(nucleus_centres(mask, mpp))
+
+
+def nucleus_centres(mask: Mask, mpp: float) -> NDArray[np.int_]:
+    """Row and column (N, 2) of every peak of the distance to the border of a mask of nuclei."""
     distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(np.pad(mask, 1)), 1.0)
     radius_px = SMALLEST_RADIUS_UM / mpp
     peaks = peak_local_max(
         distance, min_distance=max(1, round(2 * radius_px)), threshold_abs=0.5 * radius_px, exclude_border=False
     )
-    return len(peaks)
+    return np.asarray((peaks - 1).clip(0, np.array(mask.shape) - 1))  # back from the padded mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chromogen.image import Image
+from chromogen.image import Image, to_uint8
 from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
 from chromogen.stains.estimation import estimate_stains, stain_strength
 from chromogen.stains.light import (
@@ -22,10 +22,11 @@ from chromogen.stains.light import (
     rendered,
     tissue_share,
 )
+from chromogen.stains.sites import site_share
 from chromogen.style.networks import SUPPOSED_MPP, LocalStain
 
 MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
-GAINS = (0.3, 3.0)  # haematoxylin is never made weaker or stronger than so
+GAINS = (0.6, 1.6)  # haematoxylin is never made weaker or stronger than so
 DAB_HEADROOM = 1.2
 LEAST_STRONGEST_DAB = 0.3
 DENSITY_FOR_DAB = 3.0  # how soon tissue takes all the DAB it can
@@ -125,18 +126,26 @@ class StainPlan:
     matrix: Array
 
 
-def stain_plan(he: Tensor, stains: Stains, mpp: float = SUPPOSED_MPP) -> StainPlan:
-    """From an H&E (1, 3, H, W) in [0, 1]."""
+def stain_plan(he: Tensor, stains: Stains, mpp: float = SUPPOSED_MPP, site: str = "any") -> StainPlan:
+    """From an H&E (1, 3, H, W) in [0, 1], for a marker that sits where `site` says."""
     with torch.no_grad():
         density, all_three = density_of(he), concentrations_of(he, H_E)
         tissue = tissue_share(he, mpp)
         foreign, red = foreign_share(all_three, tissue), red_cell_share(all_three)
         amount = all_three[:, :2].clamp_min(0).sum(1, keepdim=True)
         takes = tissue * (1 - foreign) * (1 - red) * (1 - (-DENSITY_FOR_DAB * amount).exp())
+        where = torch.from_numpy(site_share(to_uint8(he), site, mpp)).to(he)
         kept = tissue * (foreign + (1 - foreign) * red * RED_CELLS_KEPT) * density
         kept = kept + (1 - tissue) * density.amax(1, keepdim=True)
         hematoxylin = all_three[:, :1].clamp_min(0) * stains.hematoxylin_gain
-        return StainPlan(hematoxylin * tissue * (1 - foreign), takes * stains.strongest_dab, kept, stains.matrix)
+        return StainPlan(
+            hematoxylin * tissue * (1 - foreign), takes * where * stains.strongest_dab, kept, stains.matrix
+        )
+
+
+def developed(plan: StainPlan, amount: float) -> StainPlan:
+    """The plan with `amount` times the DAB everywhere, as if developed for longer or shorter."""
+    return replace(plan, most_dab=plan.most_dab * amount)
 
 
 def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:

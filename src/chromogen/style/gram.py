@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -86,7 +85,7 @@ def mean_gram(features: Tensor, shares: Tensor | None = None) -> Tensor:
 
 def shares_of(mask: Tensor, size: Sequence[int]) -> Tensor:
     """How far every position of a layer of `size` (h, w) counts by a mask (1, 1, H, W): (1, M, 1)."""
-    step = 2 ** round(math.log2(mask.shape[3] / size[1]))
+    step = 1 << ((mask.shape[3] // size[1]).bit_length() - 1)
     return avg_pool2d(mask, step)[..., : size[0], : size[1]].reshape(1, -1, 1)
 
 

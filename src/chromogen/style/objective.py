@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LOSS_SCALES = ("relative", "paper")
 REFERENCES = ("content", "style", "hematoxylin")
 MASKS = ("tissue", "cells", "stroma", "octiles")
+GUIDE = "guide:"  # and a name: a region that the user drew on both pictures
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Term:
 
     `layers` maps layer names to weights inside the term. `reference` is "content", "style", "hematoxylin"
     (the content's haematoxylin alone, as strong as in the style) or None, which compares with nothing (total
-    variation). A `mask` says where both count: the "tissue", or its "octiles".
+    variation). A `mask` says where both count: the "tissue", its "cells", "stroma" or
+    "octiles", or a region drawn on both, "guide:NAME".
     Raises ValueError for unknown names, weights below zero, and statistics that know no mask.
     """
 
@@ -56,7 +58,8 @@ class Term:
         if self.reference is not None:
             choose("reference", self.reference, REFERENCES)
         if self.mask is not None:
-            choose("mask", self.mask, MASKS)
+            if not self.mask.startswith(GUIDE):
+                choose("mask", self.mask, MASKS)
             choose("statistic", self.statistic, MASKED)
         elif self.statistic in MASK_NEEDED:
             raise expected("mask", f"given for {self.statistic}", "none", f"there are {', '.join(MASKS)}")

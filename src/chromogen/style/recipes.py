@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from chromogen.errors import choose, expected
-from chromogen.style.objective import LOSS_SCALES, Objective, Term
+from chromogen.stains.sites import SITES
+from chromogen.style.objective import GUIDE, LOSS_SCALES, Objective, Term
 from chromogen.style.statistics import OF_LIGHT
 
 SPACES = ("rgb", "stain")
@@ -30,7 +32,9 @@ class Recipe:
     fraction `plateau` over the last 10 steps (0: never). The first `preconditioned_steps` of every scale divide
     the gradient of Gram matrices by the style's own variances (0: the plain descent of the papers): quicker to the
     style, at content's cost, so plain steps should follow. L-BFGS remembers `history` steps: 30 gain a tenth in
-    long runs and end short ones at a higher loss. Raises ValueError.
+    long runs and end short ones at a higher loss. In stain space, `site` says where in a cell the marker
+    sits (any, nuclear, membrane or cytoplasm), and the finished picture's DAB is multiplied by `dab_amount`.
+    Raises ValueError.
     """
 
     objective: Objective
@@ -45,6 +49,8 @@ class Recipe:
     preconditioned_steps: int = 0
     history: int = 10
     seed: int = 0
+    site: str = "any"
+    dab_amount: float = 1.0
 
     def __post_init__(self) -> None:
         choose("loss_scale", self.loss_scale, LOSS_SCALES)
@@ -82,6 +88,11 @@ def _check_scales(scales: tuple[float, ...]) -> None:
 def _check_space(recipe: Recipe) -> None:
     if recipe.space == "rgb" and recipe.variable != "pixels":
         raise expected("variable", "pixels in the space rgb", recipe.variable, "choose the space stain")
+    choose("site", recipe.site, SITES)
+    if not (math.isfinite(recipe.dab_amount) and recipe.dab_amount >= 0):
+        raise expected("dab_amount", "a number of at least 0", recipe.dab_amount)
+    if recipe.space == "rgb" and (recipe.site, recipe.dab_amount) != ("any", 1.0):
+        raise expected("site and dab_amount", "left alone in the space rgb", recipe.site, "choose the space stain")
     if recipe.variable == "network" and recipe.optimizer != "adam":
         raise expected("optimizer", "adam for a network", recipe.optimizer)
 
@@ -118,14 +129,14 @@ _TISSUE = (content_term("relu2_2", weight=0.5), style_term())
 PRESETS: dict[str, Recipe] = {
     "paper": Recipe((content_term(), style_term()), loss_scale="paper", steps=(200,)),
     "fast": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(30, 8), plateau=0.01),
-    "default": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(50, 25), plateau=0.01),
+    "balanced": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(50, 25), plateau=0.01),
     "histology": Recipe(
         (
             replace(style_term(0.5), mask="tissue"),
             replace(style_term(0.25), name="cells", mask="cells"),
             replace(style_term(0.25), name="stroma", mask="stroma"),
             profile_term(0.5),
-            hematoxylin_term(0.2),
+            hematoxylin_term(0.5),
         ),
         space="stain",
         variable="network",
@@ -137,19 +148,63 @@ PRESETS: dict[str, Recipe] = {
 }
 
 
+for _site in ("nuclear", "membrane", "cytoplasm"):
+    PRESETS[_site] = replace(PRESETS["histology"], site=_site)
+
+
 def preset(name: str) -> Recipe:
     """The preset of that name; ValueError with the nearest name for any other."""
     return PRESETS[choose("preset", name, PRESETS)]
 
 
 def with_term(recipe: Recipe, name: str, **changes: Any) -> Recipe:
-    """The recipe with fields of one of its terms replaced; a `tv` term is added where there is none."""
+    """The recipe with fields of one of its terms replaced; `tv` and `content` are added where there are none.
+
+    In stain space, content is compared with the haematoxylin alone: the H&E's colours are not to be kept.
+    """
     objective = recipe.objective
-    if name == "tv" and all(term.name != "tv" for term in objective):
-        objective = (*objective, tv_term(0.0))
+    added = {"tv": tv_term(0.0), "content": content_term(weight=0.5)}
+    if name in added and all(term.name != name for term in objective):
+        reference = "hematoxylin" if (name, recipe.space) == ("content", "stain") else added[name].reference
+        objective = (*objective, replace(added[name], reference=reference))
     choose("term", name, [term.name for term in objective])
     changed = tuple(replace(term, **changes) if term.name == name else term for term in objective)
     return replace(recipe, objective=changed)
+
+
+def with_style(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with fields of all its style terms replaced; a `weight` is what they weigh together."""
+    grams = style_terms(recipe)
+    if "weight" in changes:
+        if not changes["weight"] >= 0:
+            raise expected("style_weight", "a finite weight of at least 0", changes["weight"])
+        whole = math.fsum(term.weight for term in grams)
+        factor = changes.pop("weight") / whole if whole else 0.0
+        weights = {term.name: term.weight * factor for term in grams}
+    else:
+        weights = {term.name: term.weight for term in grams}
+    changed = {term.name: replace(term, **changes, weight=weights[term.name]) for term in grams}
+    return replace(recipe, objective=tuple(changed.get(term.name, term) for term in recipe.objective))
+
+
+def style_terms(recipe: Recipe) -> Objective:
+    """Those that compare Gram matrices with the style's."""
+    return tuple(term for term in recipe.objective if (term.statistic, term.reference) == ("gram", "style"))
+
+
+def guided(recipe: Recipe, regions: Collection[str]) -> Recipe:
+    """The recipe with its style compared region by region, each weighing the same (guided, Gatys et al. 2017).
+
+    They take the place of all the recipe's Gram matrices, and of its compartments; regions together weigh what
+    those did. Raises ValueError where there is no region.
+    """
+    if not regions:
+        raise expected("masks", "at least one region", "none")
+    grams = style_terms(recipe)
+    others = tuple(term for term in recipe.objective if term not in grams)
+    weight = sum(term.weight for term in grams) / len(regions)
+    terms = tuple(replace(grams[0], name=f"style in {name}", weight=weight, mask=GUIDE + name) for name in regions)
+    return replace(recipe, objective=(*terms, *others))
 
 
 def with_total_steps(recipe: Recipe, total: int) -> Recipe:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +33,7 @@ from chromogen.style.canvas import (
     Pixels,
     StainMaps,
     StainNetwork,
+    developed,
     hematoxylin_alone,
     stain_plan,
     stains_of,
@@ -41,6 +43,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.layers import smallest_side_px
 from chromogen.style.networks import SUPPOSED_MPP, tissue_features
 from chromogen.style.objective import (
+    GUIDE,
     Masks,
     References,
     average,
@@ -56,6 +59,7 @@ NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 
 # Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: of an optimization, and of measuring alone.
 OPTIMIZING_BYTES = {"bf16": 2600, "fp32": 3400}
 MEASURING_BYTES = 1000
+LEAST_REGION_PX = 64
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Step:
 
 
 OnStep: TypeAlias = Callable[[Step, Callable[[], Image]], None]
+Guides: TypeAlias = Mapping[str, NDArray[np.float32]]  # by name, (H, W) of the image, 0 to 1
+NO_GUIDES: Guides = MappingProxyType({})
 OnMeasured: TypeAlias = Callable[[int, int], None]
 
 
@@ -108,21 +114,26 @@ def measure_style(
     mix: Sequence[float] | None = None,
     on_measured: OnMeasured | None = None,
     mpp: float = SUPPOSED_MPP,
+    guides: Guides = NO_GUIDES,
 ) -> Style:
     """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
 
     Lengths are taken at `mpp` um per pixel, in styles and contents. `on_measured(done, of)` is called after every
-    measurement. Raises ValueError for a mix that is not one weight of at least 0 per image, or images too small.
+    measurement. `guides` are the regions of a single image that a guided recipe asks for. Raises ValueError for a
+    mix that is not one weight of at least 0 per image, images too small, and guides that do not fit.
     """
     mixed = shares(len(images), mix)
+    if guides and len(images) > 1:
+        raise expected("style", "one image where regions are drawn on it", f"{len(images)} images")
     for image in images:
         _check_size(image, recipe, "style")
+        check_guides(image, recipe, guides, "style")
         _check_memory(image, MEASURING_BYTES, encoder, "style")
     done = count(1)
 
     def at(image: Image, scale: float) -> References:
         picture = _at_scale(image, scale, encoder)
-        masks = _masks(picture, recipe, mpp / scale)
+        masks = _masks(picture, recipe, mpp / scale, guides)
         measured = measure(recipe.objective, "style", encoder.exact, picture, recipe.loss_scale, masks)
         if on_measured:
             on_measured(next(done), len(images) * len(recipe.scales))
@@ -141,15 +152,18 @@ def stylize(
     *,
     encoder: Encoder | None = None,
     on_step: OnStep | None = None,
+    guides: Guides = NO_GUIDES,
 ) -> Stylized:
     """The content image in the look of the style: uint8 (H, W, 3) in, uint8 of the same size out.
 
     `style` is one image, or `measure_style` of several. `on_step` is called after every step with the `Step`
-    and a function that gives the present picture. Raises ValueError for what cannot be done as asked, and
+    and a function that gives the present picture. `guides` are the content's regions, for a guided recipe and a
+    style measured with its own of the same names. Raises ValueError for what cannot be done as asked, and
     ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()
     _check_size(content, recipe, "content")
+    check_guides(content, recipe, guides, "content")
     _check_memory(content, OPTIMIZING_BYTES[encoder.precision], encoder, "content")
     if not isinstance(style, Style):
         style = measure_style([style], recipe, encoder)
@@ -165,13 +179,15 @@ def stylize(
 
     before: Before | None = None
     for scale, steps in zip(recipe.scales, recipe.steps, strict=True):
-        aim = _aim(content, style, recipe, scale, encoder)
+        aim = _aim(content, style, recipe, scale, encoder, guides)
         start = first_picture(content, style, recipe, scale).to(encoder.device)
         canvas = _canvas(content, style, recipe, scale, start, before, encoder)
         first = to_uint8(start) if recipe.space == "rgb" else _seen(canvas)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
         encoder = descend(canvas, aim, here, steps, encoder, partial(record, scale, canvas))
         before = start, canvas
+    if isinstance(canvas, StainMaps | StainNetwork):
+        canvas.plan = developed(canvas.plan, recipe.dab_amount)
     image = _seen(canvas)
     initial, final = (judge(picture, aim, recipe, encoder) for picture in (first, image))
     return Stylized(image, initial, final, tuple(trace), encoder.precision)
@@ -199,7 +215,7 @@ def _canvas(
         return Pixels(start if before is None else _carry_over(*before, start, recipe.init))
     he = _at_scale(content, scale, encoder)
     mpp = style.mpp / scale
-    plan = stain_plan(he, stains_of(content, style.images, style.mix), mpp)
+    plan = stain_plan(he, stains_of(content, style.images, style.mix), mpp, recipe.site)
     coarse = before[1] if before else None
     if recipe.variable == "pixels":
         return StainMaps(plan, coarse if isinstance(coarse, StainMaps) else None)
@@ -207,9 +223,9 @@ def _canvas(
     return StainNetwork(plan, features, recipe.seed, coarse if isinstance(coarse, StainNetwork) else None)
 
 
-def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: Encoder) -> Aim:
+def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: Encoder, guides: Guides) -> Aim:
     picture = _at_scale(content, scale, encoder)
-    masks = _masks(picture, recipe, style.mpp / scale)
+    masks = _masks(picture, recipe, style.mpp / scale, guides)
     wanted = measure(recipe.objective, "content", encoder.exact, picture, recipe.loss_scale, masks)
     if refers_to(recipe.objective, "hematoxylin"):
         alone = hematoxylin_alone(picture, stains_of(content, style.images, style.mix))
@@ -217,9 +233,39 @@ def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: En
     return Aim(style.references[scale] | wanted, masks)
 
 
-def _masks(picture: Tensor, recipe: Recipe, mpp: float) -> Masks:
+def _masks(picture: Tensor, recipe: Recipe, mpp: float, guides: Guides) -> Masks:
     """Those that the recipe's terms look through, of a picture (1, 3, H, W)."""
-    return {name: MASKED_BY[name](picture, mpp) for name in masks_asked(recipe.objective)}
+    asked = masks_asked(recipe.objective)
+    found = {name: MASKED_BY[name](picture, mpp) for name in asked if not name.startswith(GUIDE)}
+    drawn = {name: _drawn(guides[name.removeprefix(GUIDE)], picture) for name in asked - found.keys()}
+    if drawn and recipe.space == "stain":
+        tissue = tissue_share(picture, mpp)
+        drawn = {name: mask * tissue for name, mask in drawn.items()}
+    return found | drawn
+
+
+def _drawn(region: NDArray[np.float32], picture: Tensor) -> Tensor:
+    """A region (H, W) on the pixels of a picture, which may be coarser."""
+    mask = torch.from_numpy(np.ascontiguousarray(region, np.float32)).to(picture.device)[None, None]
+    return (
+        mask
+        if mask.shape[2:] == picture.shape[2:]
+        else F.adaptive_avg_pool2d(mask, (picture.shape[2], picture.shape[3]))
+    )
+
+
+def check_guides(image: Image, recipe: Recipe, guides: Guides, name: str) -> None:
+    """ValueError where an image's regions are not those that the recipe asks for, of its size, and not empty."""
+    asked = {m.removeprefix(GUIDE) for m in masks_asked(recipe.objective) if m.startswith(GUIDE)}
+    if asked != guides.keys():
+        wanted, got = (", ".join(sorted(names)) or "none" for names in (asked, guides.keys()))
+        raise expected(f"{name}_mask", f"the regions {wanted}", got, "draw the same regions on both images")
+    for region, mask in guides.items():
+        if mask.shape != image.shape[:2]:
+            sizes = [f"{shape[1]} x {shape[0]} px" for shape in (image.shape, mask.shape)]
+            raise expected(f"{name}_mask", f"as large as the image, {sizes[0]}", sizes[1], "resample it")
+        if mask.sum() < LEAST_REGION_PX:
+            raise expected(f"{name}_mask", "to cover something", f"nothing under {region}", "draw it larger")
 
 
 MASKED_BY: dict[str, Callable[[Tensor, float], Tensor]] = {
