@@ -29,20 +29,20 @@ SHOWN = ("style_error", "hematoxylin_r", "dab_determined", "dab_profile", "stain
 COLUMNS = (*SHOWN, "area / style's", "whiteness - H&E's", "foreign color - style's", "seconds")
 
 
-def crops(data: Path) -> Iterator[Crop]:
+def crops(data: Path, size_px: int = SIZE_PX) -> Iterator[Crop]:
     """The development images with their styles."""
     ihc = builtin_ihc()
-    yield from demo_crops(SIZE_PX, 1)
+    yield from demo_crops(size_px, 1)
     for file in list_images(data / "he"):
-        yield from _crop(file.stem, read_image(file), ihc)
+        yield from _crop(file.stem, read_image(file), ihc, size_px)
     for file in (data / "pairs/mist").glob("*_he.png"):
         marker, he = file.stem.removesuffix("_he"), read_image(file)
-        yield from _crop(f"{marker}-own", he, read_image(file.with_name(f"{marker}_ihc.png")))
-        yield from _crop(f"{marker}-skimage", he, ihc)
+        yield from _crop(f"{marker}-own", he, read_image(file.with_name(f"{marker}_ihc.png")), size_px)
+        yield from _crop(f"{marker}-skimage", he, ihc, size_px)
 
 
-def _crop(name: str, he: Image, ihc: Image) -> list[Crop]:
-    return crops_of(name, name, he, ihc, SIZE_PX, 1, MPP, paired=False)
+def _crop(name: str, he: Image, ihc: Image, size_px: int) -> list[Crop]:
+    return crops_of(name, name, he, ihc, size_px, 1, MPP, paired=False)
 
 
 def figures(cell: Cell, he: Cell, ihc: Cell) -> list[float | None]:
@@ -96,7 +96,7 @@ def follow(done: int, of: int, name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--presets", nargs="+", default=["histology"], choices=PRESETS)
+    parser.add_argument("--presets", nargs="+", default=["histology"], choices=list(PRESETS))
     parser.add_argument("--images", nargs="+", help="names of crops; default: all")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()

@@ -25,7 +25,8 @@ def stylized(pair: tuple[Path, Path], precision: str, cache: Path) -> dict[str, 
     """What one run of the command line says of itself."""
     content, style = pair
     output = content.with_name(f"chromogen_{precision}_{content.name}")
-    arguments = [str(content), str(style), "-o", str(output), "--precision", precision, "--json"]
+    arguments = [str(content), str(style), "-o", str(output), "--preset", "balanced"]
+    arguments += ["--precision", precision, "--json"]
     found: dict[str, Any] = json.loads(python(["-m", "chromogen", "stylize", *arguments], cache))
     return found
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from chromogen.image import Image, write_image
-from chromogen.style.encoder import Encoder, Weights, load_weights
+from chromogen.style.encoder import Encoder, Weights, can_bf16, load_weights
 from synthetic import tissue_like
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +33,14 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real images are not here: {folder}")
     return folder
+
+
+@pytest.fixture
+def bf16() -> str:
+    """The precision of that name, for tests that run only where the processor can compute in it."""
+    if not can_bf16(torch.device("cpu")):
+        pytest.skip("this processor has no instructions for bf16")
+    return "bf16"
 
 
 @pytest.fixture(scope="session")

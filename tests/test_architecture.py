@@ -26,7 +26,16 @@ ROOMS: dict[str, set[str]] = {
 }
 FILES: dict[str, list[str]] = {
     "slides": ["slide"],
-    "stains": ["color_transfer", "deconvolution", "nuclei", "sites", "tissue", "estimation", "light"],
+    "stains": [
+        "color_transfer",
+        "deconvolution",
+        "appearance",
+        "nuclei",
+        "sites",
+        "tissue",
+        "estimation",
+        "light",
+    ],
     "style": [
         "layers",
         "gram",

@@ -17,9 +17,12 @@ from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.terminal import verdict
 from chromogen.image import Image, read_image, read_provenance, to_tensor, write_image
 from chromogen.provenance import sha256_of
+from chromogen.stains.deconvolution import H_E, combine_stains
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, preset
 
+# Pictures made up of two stains at random may look like anything.
+pytestmark = pytest.mark.filterwarnings("ignore:The (style|content) .* (looks like|shows hardly):UserWarning")
 QUICK = ["--steps", "3", "--scales", "1", "--style-layers", "relu1_1,relu2_1", "--content-layer", "relu2_2"]
 Files = tuple[Path, Path]
 
@@ -485,3 +488,48 @@ def test_ctrl_c_writes_nothing_half_and_says_how_to_go_on(files: Files, tmp_path
 def test_presets_named_in_help_are_presets() -> None:
     assert DEFAULT_PRESET in PRESETS
     assert preset(DEFAULT_PRESET)
+
+
+def test_an_he_as_style_is_doubted_and_made(files: Files, tmp_path: Path) -> None:
+    write_image(tmp_path / "pink.png", combine_stains(np.full((48, 48, 3), (0.3, 0.8, 0.0)), H_E))
+    command = ["stylize", str(files[0]), str(tmp_path / "pink.png"), "-o", str(tmp_path / "o.png"), *QUICK]
+    done = subprocess.run(
+        [sys.executable, "-m", "chromogen", *command], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "The style pink.png looks like an H&E" in done.stderr
+    assert (tmp_path / "o.png").exists()
+
+
+def test_regions_from_files(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path, content: Image
+) -> None:
+    square = [[0, 0], [20, 0], [20, 20], [0, 20], [0, 0]]
+    shape = {"type": "Polygon", "coordinates": [square]}
+    feature = {"type": "Feature", "geometry": shape, "properties": {"classification": {"name": "Tumor"}}}
+    drawn = tmp_path / "drawn.geojson"
+    drawn.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    out, masks = tmp_path / "out.png", ["--content-mask", drawn, "--style-mask", drawn]
+    status, printed, err = run(capsys, "stylize", *files, "-o", out, *QUICK, *masks, "--json")
+    assert status == 0, err
+    facts = json.loads(printed)
+    assert facts["regions"] == ["Tumor", "elsewhere"]
+    assert {"style in Tumor", "style in elsewhere"} <= set(facts["final"]["terms"])
+    status, _, err = run(capsys, "stylize", *files, "-o", out, *QUICK, "--content-mask", drawn)
+    assert (status, "given with the other mask" in err) == (2, True)
+    write_image(tmp_path / "second.png", content)
+    several = [files[0], tmp_path / "second.png", files[1]]
+    status, _, err = run(capsys, "stylize", *several, "-o", tmp_path / "folder", *QUICK, *masks)
+    assert (status, "one CONTENT and one STYLE" in err) == (2, True)
+
+
+@pytest.mark.parametrize("preset_name", ["nuclear", "membrane", "cytoplasm"])
+def test_a_marker_has_its_site_and_a_dial(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path, preset_name: str
+) -> None:
+    out = tmp_path / "out.png"
+    chosen = ["--preset", preset_name, "--dab-amount", "1.5"]
+    status, printed, err = run(capsys, "stylize", *files, "-o", out, *chosen, *QUICK, "--json")
+    assert status == 0, err
+    recipe = json.loads(printed)["recipe"]
+    assert (recipe["site"], recipe["dab_amount"]) == (preset_name, 1.5)

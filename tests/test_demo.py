@@ -13,6 +13,9 @@ from chromogen.image import read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
 from synthetic import tissue_like
 
+# Pictures made up of two stains at random may look like anything.
+pytestmark = pytest.mark.filterwarnings("ignore:The (style|content) .* (looks like|shows hardly):UserWarning")
+
 
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,9 +72,9 @@ def test_a_later_layer_does_not_change_an_earlier_one(encoder: Encoder, image: t
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_gram_matrices_on_the_way_are_those_of_the_activations(
-    weights: Weights, image: torch.Tensor, precision: str
+    weights: Weights, image: torch.Tensor, precision: str, request: pytest.FixtureRequest
 ) -> None:
-    network = Encoder(weights, precision=precision)
+    network = Encoder(weights, precision=request.getfixturevalue("bf16") if precision == "bf16" else precision)
     asked = [("relu1_1", None), ("relu2_2", None)]
     activations, grams = network.look(image, ["image", "relu2_2"], asked)
     assert set(activations) == {"image", "relu2_2"}
@@ -93,7 +93,7 @@ def test_unknown_layer(encoder: Encoder, image: torch.Tensor) -> None:
         encoder(image, ["relu42"])
 
 
-def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path) -> None:
+def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path, bf16: str) -> None:
     from chromogen.image import read_image, to_tensor
     from chromogen.style.objective import look, measure, term_values, total
     from chromogen.style.recipes import PRESETS
@@ -102,7 +102,7 @@ def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path) -> 
     he = to_tensor(read_image(data / "pairs/mist/ER_he.png")[:128, :128])
     ihc = to_tensor(read_image(data / "pairs/mist/ER_ihc.png")[:128, :128])
     gradients = []
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", bf16):
         network = Encoder(weights, precision=precision)
         references = measure(objective, "style", network.exact, ihc, "relative")
         references |= measure(objective, "content", network.exact, he, "relative")
@@ -114,8 +114,8 @@ def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path) -> 
     assert torch.cosine_similarity(*gradients, dim=0) > 0.99
 
 
-def test_exact_is_the_same_network_in_fp32(weights: Weights, image: torch.Tensor) -> None:
-    rough = Encoder(weights, precision="bf16")
+def test_exact_is_the_same_network_in_fp32(weights: Weights, image: torch.Tensor, bf16: str) -> None:
+    rough = Encoder(weights, precision=bf16)
     assert rough(image, ["relu1_1"])["relu1_1"].dtype == torch.bfloat16
     assert rough.exact(image, ["relu1_1"])["relu1_1"].dtype == torch.float32
     assert rough.exact.exact is rough.exact
@@ -140,6 +140,13 @@ def test_auto_precision_follows_the_processor(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     assert choose_precision("auto", torch.device("cpu")) == chosen
+    assert choose_precision("fp32", torch.device("cpu")) == "fp32"
+
+
+def test_bf16_is_refused_where_it_would_crawl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "can_bf16", lambda device: False)
+    with pytest.raises(ValueError, match="fp32 or auto on this processor, which has no instructions for bf16"):
+        choose_precision("bf16", torch.device("cpu"))
     assert choose_precision("fp32", torch.device("cpu")) == "fp32"
 
 

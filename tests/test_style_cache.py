@@ -14,7 +14,7 @@ from chromogen.app.jobs import Styles, Stylist
 from chromogen.app.style_cache import measure_style_once
 from chromogen.image import Image, write_image
 from chromogen.style.encoder import Encoder, Weights
-from chromogen.style.recipes import Recipe, content_term, style_term, with_term
+from chromogen.style.recipes import Recipe, content_term, guided, style_term, with_term
 from chromogen.style.stylize import Style, measure_style
 from synthetic import tissue_like
 
@@ -40,7 +40,8 @@ def images() -> list[Image]:
 
 
 def assert_same(one: Style, other: Style) -> None:
-    assert one.mix == other.mix
+    assert (one.mix, one.mpp) == (other.mix, other.mpp)
+    assert one.floors == pytest.approx(other.floors)
     assert all(np.array_equal(a, b) for a, b in zip(one.images, other.images, strict=True))
     assert one.references.keys() == other.references.keys()
     for scale, references in one.references.items():
@@ -66,6 +67,7 @@ def test_the_second_time_nothing_is_measured(images: list[Image], encoder: Encod
         lambda images, recipe: (images, recipe, (1, 3)),
         lambda images, recipe: (images, replace(recipe, scales=(0.6, 1.0)), (3, 1)),
         lambda images, recipe: (images, replace(recipe, loss_scale="paper"), (3, 1)),
+        lambda images, recipe: (images, replace(recipe, stop_at_floor=True), (3, 1)),
         lambda images, recipe: (images, with_term(recipe, "style", layers={"relu1_1": 1.0}), (3, 1)),
         lambda images, recipe: (images, with_term(recipe, "style", statistic="activations"), (3, 1)),
     ],
@@ -185,3 +187,18 @@ def test_measuring_tells_how_far_it_is(images: list[Image], encoder: Encoder) ->
     for _ in range(2):
         measure_style_once(images, RECIPE, encoder, on_measured=lambda done, of: told.append((done, of)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_floors_are_kept_and_regions_and_pixel_size_decide(encoder: Encoder, measured: list[int]) -> None:
+    image = tissue_like(48, 48, seed=1)
+    recipe = replace(RECIPE, stop_at_floor=True)
+    first, second = (measure_style_once([image], recipe, encoder, mpp=2.0) for _ in range(2))
+    assert first.floors.keys() == {0.5, 1.0}
+    assert_same(first, second)
+    measure_style_once([image], recipe, encoder, mpp=1.0)
+    drawn = guided(RECIPE, ["A"])
+    for rows in (np.s_[:24], np.s_[24:], np.s_[24:]):
+        mask = np.zeros((48, 48), np.float32)
+        mask[rows] = 1
+        measure_style_once([image], drawn, encoder, guides={"A": mask})
+    assert measured == [1, 1, 1, 1]

@@ -15,7 +15,7 @@ from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_
 from chromogen.style import stylize as module
 from chromogen.style.canvas import Pixels, ihc_vectors
 from chromogen.style.encoder import Encoder, Weights
-from chromogen.style.objective import Term
+from chromogen.style.objective import References, Term
 from chromogen.style.recipes import (
     INITS,
     OPTIMIZERS,
@@ -223,9 +223,11 @@ def broken_in(precision: str) -> type[Encoder]:
     return Broken
 
 
-def test_where_bf16_is_not_finite_fp32_goes_on_and_says_so(content: Image, style: Image, weights: Weights) -> None:
+def test_where_bf16_is_not_finite_fp32_goes_on_and_says_so(
+    content: Image, style: Image, weights: Weights, bf16: str
+) -> None:
     with pytest.warns(UserWarning, match="not finite in bf16; going on in fp32"):
-        result = stylize(content, style, QUICK, encoder=broken_in("bf16")(weights, precision="bf16"))
+        result = stylize(content, style, QUICK, encoder=broken_in(bf16)(weights, precision=bf16))
     assert result.precision == "fp32"
     assert result.final.total < result.initial.total
 
@@ -235,11 +237,10 @@ def test_where_fp32_is_not_finite_either_it_is_an_error(content: Image, style: I
         stylize(content, style, QUICK, encoder=broken_in("fp32")(weights, precision="fp32"))
 
 
-def test_bf16_reaches_the_loss_that_fp32_does(content: Image, style: Image, weights: Weights) -> None:
+def test_bf16_reaches_the_loss_that_fp32_does(content: Image, style: Image, weights: Weights, bf16: str) -> None:
     recipe = replace(QUICK, steps=(25,))
     totals = [
-        stylize(content, style, recipe, encoder=Encoder(weights, precision=p)).final.total
-        for p in ("fp32", "bf16")
+        stylize(content, style, recipe, encoder=Encoder(weights, precision=p)).final.total for p in ("fp32", bf16)
     ]
     assert totals[1] == pytest.approx(totals[0], rel=0.1)
 
@@ -497,3 +498,36 @@ def test_a_term_that_holds_the_tissue_is_lower_with_more_weight(
         for weight in (1e-6, 10.0)
     )
     assert tight < 0.9 * loose
+
+
+FLOOR = replace(STAIN, stop_at_floor=True)
+
+
+def test_the_floor_is_the_distance_of_halves_or_of_images(encoder: Encoder) -> None:
+    _, ihc = stained_pair()
+    alone = measure_style([ihc], FLOOR, encoder).floors[1.0]
+    assert 0 < alone < 0.2
+    same = measure_style([ihc, ihc], FLOOR, encoder).floors[1.0]
+    assert same == pytest.approx(0, abs=1e-6)
+    other = tissue_like(64, 64, seed=9)
+    apart = measure_style([ihc, other], FLOOR, encoder)
+    ours, theirs = (measure_style([image], STAIN, encoder).references[1.0] for image in (ihc, other))
+    wanted = [error(ours, theirs), error(theirs, ours)]
+    assert apart.floors[1.0] == pytest.approx(sum(wanted) / 2, rel=1e-4)
+
+
+def error(ours: References, theirs: References) -> float:
+    """The relative Gram error, by hand."""
+    pairs = [(ours["style", n].measured, theirs["style", n].measured) for n in STAIN.objective[0].layers]
+    return float(np.mean([(a - b).square().sum() / b.square().sum() for a, b in pairs]))
+
+
+def test_a_scale_ends_at_the_floor(encoder: Encoder) -> None:
+    he, ihc = stained_pair()
+    style = measure_style([ihc], FLOOR, encoder)
+    free = stylize(he, replace(style, floors={}), FLOOR, encoder=encoder)
+    errors = [step.losses.terms["style"] for step in free.trace]
+    floor = errors[10]
+    held = stylize(he, replace(style, floors={1.0: floor}), FLOOR, encoder=encoder)
+    assert len(free.trace) == 20
+    assert len(held.trace) == next(i for i, e in enumerate(errors, 1) if i > 10 and e <= floor)

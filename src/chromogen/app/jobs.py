@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from chromogen.image import (
 )
 from chromogen.plots import PLOT_SUFFIXES
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
+from chromogen.stains.appearance import doubts
 from chromogen.style.encoder import Encoder
 from chromogen.style.networks import SUPPOSED_MPP
 from chromogen.style.recipes import Recipe, as_record, guided
@@ -205,6 +207,8 @@ class Stylist:
         self.on_measured = on_measured
         self.longest_px, self.content_mpp = longest_px, content_mpp
         self.style_images = [read_sized(path, styles.longest_px) for path in styles.files]
+        for path, style in zip(styles.files, self.style_images, strict=True):
+            self._doubt(style, "style", path)
         self.style_sha256 = [sha256_of(path) for path in styles.files]
         self._regions: tuple[Guides, Guides] = (NO_GUIDES, NO_GUIDES)
         if regions:
@@ -240,6 +244,7 @@ class Stylist:
         """Read, stylize, write; the result and the facts about it as plain data."""
         began = time.perf_counter()
         original = read_image(content)
+        self._doubt(original, "content", content)
         factor = 1.0 if self.longest_px is None else self.longest_px / max(original.shape[:2])
         mpp = None if self.content_mpp is None else self.content_mpp / factor
         image = scaled(original, factor)
@@ -252,6 +257,12 @@ class Stylist:
         write_image(output, result.image, facts)
         seconds = time.perf_counter() - began
         return result, {"output": str(output), **facts, "seconds": seconds, **run_facts()}
+
+    def _doubt(self, image: Image, role: str, path: Path) -> None:
+        """Warn of what does not look like what it is given as, where colours have a meaning."""
+        why = doubts(image, role) if self.recipe.space == "stain" else None
+        if why:
+            warnings.warn(f"The {role} {path.name} {why}.", stacklevel=3)
 
     def _facts(self, result: Stylized, content: Path, mpp: float | None) -> dict[str, Any]:
         """What the picture's file says of how it was made; hashes for names, which may identify a patient."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import platformdirs
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -26,6 +27,7 @@ from chromogen.style.stylize import NO_GUIDES, Guides, OnMeasured, Style, measur
 
 FORMAT = 2  # to be raised whenever a statistic comes to mean something else
 MOST_FILES = 50
+FLOOR = "floor"
 
 
 def cache_folder() -> Path:
@@ -49,9 +51,9 @@ def measure_style_once(
     terms = tuple(term for term in recipe.objective if term.reference == "style")
     mixed = shares(len(images), mix)
     file = cache_folder() / f"{_key(images, [*mixed, mpp], guides, terms, recipe, encoder)}.safetensors"
-    found = _read(file, terms, recipe.scales, encoder)
+    found = _read(file, terms, recipe, mpp, encoder)
     if found:
-        return Style(tuple(images), mixed, found, mpp)
+        return Style(tuple(images), mixed, *found)
     style = measure_style(images, recipe, encoder, mix, on_measured, mpp, guides)
     with suppress(OSError):
         _write(file, style)
@@ -75,6 +77,7 @@ def _key(
         "numbers": list(numbers),
         "terms": [[term.name, term.statistic, sorted(term.layers), term.mask] for term in terms],
         "loss_scale": recipe.loss_scale,
+        "floor": [term.weight for term in terms] if recipe.stop_at_floor else None,
         "scales": list(recipe.scales),
         "network": [encoder.weights.sha256, encoder.pooling],
     }
@@ -90,8 +93,8 @@ def _entry(scale: float, name: str, layer: str) -> str:
 
 
 def _read(
-    file: Path, terms: Objective, scales: Sequence[float], encoder: Encoder
-) -> dict[float, References] | None:
+    file: Path, terms: Objective, recipe: Recipe, mpp: float, encoder: Encoder
+) -> tuple[dict[float, References], float, dict[float, float]] | None:
     try:
         tensors = load(file.read_bytes())
         found = {
@@ -100,13 +103,15 @@ def _read(
                 for term in terms
                 for layer in term.layers
             }
-            for scale in scales
+            for scale in recipe.scales
         }
+        asked = recipe.scales if recipe.stop_at_floor else ()
+        floors = {scale: tensors[_entry(scale, FLOOR, "")].item() for scale in asked}
     except (OSError, SafetensorError, KeyError):
         return None
     with suppress(OSError):  # used last now, where that may be noted
         os.utime(file)
-    return found
+    return found, mpp, floors
 
 
 def _write(file: Path, style: Style) -> None:
@@ -115,6 +120,7 @@ def _write(file: Path, style: Style) -> None:
         for scale, references in style.references.items()
         for key, reference in references.items()
     }
+    tensors |= {_entry(scale, FLOOR, ""): torch.tensor(floor) for scale, floor in style.floors.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, save(tensors))
     newest_first = sorted(file.parent.glob("*.safetensors"), key=lambda path: -path.stat().st_mtime)

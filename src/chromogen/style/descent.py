@@ -17,7 +17,7 @@ from chromogen.style.canvas import Canvas
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import preconditioner
 from chromogen.style.objective import Masks, References, look, term_values, total
-from chromogen.style.recipes import Recipe
+from chromogen.style.recipes import Recipe, style_terms
 
 PLATEAU_STEPS = 10
 FIRST_MOVE = 0.003  # of values in [0, 1]
@@ -39,6 +39,7 @@ class Aim:
 
     references: References
     masks: Masks = field(default_factory=dict)
+    floor: float = 0.0  # of the style error: below it nothing is gained
 
 
 def judge(image: Image, aim: Aim, recipe: Recipe, encoder: Encoder) -> Losses:
@@ -110,6 +111,8 @@ def _optimize(canvas: Canvas, aim: Aim, recipe: Recipe, steps: int, encoder: Enc
         totals.append(latest[0].total)
         if _has_settled(totals, recipe.plateau):
             break
+        if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], aim, recipe):
+            break
 
 
 Preconditioners: TypeAlias = Mapping[tuple[str, str | None], Callable[[Tensor], Tensor]]  # by layer and mask
@@ -178,6 +181,14 @@ def _adam(canvas: Canvas, _history: int, steps: int) -> torch.optim.Optimizer:
 
 
 OPTIMIZERS: dict[str, Callable[[Canvas, int, int], torch.optim.Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
+
+
+def _is_at_floor(losses: Losses, aim: Aim, recipe: Recipe) -> bool:
+    if not aim.floor:
+        return False
+    terms = style_terms(recipe)
+    weighted = math.fsum(term.weight * losses.terms[term.name] for term in terms)
+    return weighted <= aim.floor * math.fsum(term.weight for term in terms)
 
 
 def _has_settled(totals: Sequence[float], plateau: float) -> bool:

@@ -148,11 +148,25 @@ def _first_kernel_to_rgb(convolutions: dict[str, tuple[Tensor, Tensor]]) -> dict
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` is bf16 where the processor or GPU computes it in hardware."""
+    """`fp32` or `bf16`; `auto` is bf16 where the processor or GPU computes it in hardware.
+
+    Raises ValueError for bf16 on a processor whose vectors are too short for it (x86 without AVX-512).
+    """
     choose("precision", precision, PRECISIONS)
+    if precision == "bf16" and not can_bf16(device):
+        raise expected(
+            "precision", "fp32 or auto on this processor, which has no instructions for bf16", precision
+        )
     if precision != "auto":
         return precision
     return "bf16" if _has_bf16(device) else "fp32"
+
+
+def can_bf16(device: torch.device) -> bool:
+    """Whether torch has bf16 convolutions for this device that are not a hundred times slower than fp32."""
+    if device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported"):
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -32,9 +32,10 @@ class Recipe:
     fraction `plateau` over the last 10 steps (0: never). The first `preconditioned_steps` of every scale divide
     the gradient of Gram matrices by the style's own variances (0: the plain descent of the papers): quicker to the
     style, at content's cost, so plain steps should follow. L-BFGS remembers `history` steps: 30 gain a tenth in
-    long runs and end short ones at a higher loss. In stain space, `site` says where in a cell the marker
-    sits (any, nuclear, membrane or cytoplasm), and the finished picture's DAB is multiplied by `dab_amount`.
-    Raises ValueError.
+    long runs and end short ones at a higher loss. With `stop_at_floor`, a scale ends
+    when the style error is no more than real images of the style have among themselves. In stain space, `site`
+    says where in a cell the marker sits (any, nuclear, membrane or cytoplasm), and the finished picture's DAB is
+    multiplied by `dab_amount`. Raises ValueError.
     """
 
     objective: Objective
@@ -49,6 +50,7 @@ class Recipe:
     preconditioned_steps: int = 0
     history: int = 10
     seed: int = 0
+    stop_at_floor: bool = False
     site: str = "any"
     dab_amount: float = 1.0
 
@@ -70,6 +72,8 @@ class Recipe:
             raise expected("history", "at least 1", self.history)
         if not 0 <= self.seed < 2**63:
             raise expected("seed", "a whole number of at least 0", self.seed)
+        if self.loss_scale == "paper" and self.stop_at_floor:
+            raise expected("loss_scale", "relative to stop at the floor", "paper")
         of_light = next((term.name for term in self.objective if term.statistic in OF_LIGHT), None)
         if self.loss_scale == "paper" and of_light:
             raise expected("loss_scale", f"relative for {of_light}", "paper")
@@ -143,6 +147,7 @@ PRESETS: dict[str, Recipe] = {
         optimizer="adam",
         scales=(0.5, 1.0),
         steps=(100, 40),
+        stop_at_floor=True,
     ),
     "best": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(100, 100), plateau=0.002),
 }

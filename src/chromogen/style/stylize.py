@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
+from itertools import count, permutations
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -45,6 +45,7 @@ from chromogen.style.networks import SUPPOSED_MPP, tissue_features
 from chromogen.style.objective import (
     GUIDE,
     Masks,
+    Objective,
     References,
     average,
     for_scale,
@@ -52,14 +53,17 @@ from chromogen.style.objective import (
     masks_asked,
     measure,
     refers_to,
+    term_values,
+    total,
 )
-from chromogen.style.recipes import Recipe
+from chromogen.style.recipes import Recipe, style_terms
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
 # Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: of an optimization, and of measuring alone.
 OPTIMIZING_BYTES = {"bf16": 2600, "fp32": 3400}
 MEASURING_BYTES = 1000
 LEAST_REGION_PX = 64
+MOST_COMPARED = 8  # of several style images, to find their floor
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,15 @@ OnMeasured: TypeAlias = Callable[[int, int], None]
 class Style:
     """Style images, the weight of each, and what the objective measures of them per scale; reusable.
 
-    `mpp` is the size of their pixels in um, and of those of the contents that they are for.
+    `mpp` is the size of their pixels in um, and of those of the contents that they are for. `floors` are the style
+    errors, by scale, that real images of this style have among themselves.
     """
 
     images: tuple[Image, ...]
     mix: tuple[float, ...]
     references: dict[float, References]
     mpp: float = SUPPOSED_MPP
+    floors: Mapping[float, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,46 @@ def measure_style(
     references = {
         scale: average(recipe.objective, (at(image, scale) for image in images), mixed) for scale in recipe.scales
     }
-    return Style(tuple(images), mixed, references, mpp)
+    asked = recipe.scales if recipe.stop_at_floor else ()
+    floors = {scale: _floor(images, recipe, scale, mpp / scale, encoder.exact, guides) for scale in asked}
+    return Style(tuple(images), mixed, references, mpp, floors)
+
+
+SQUARE_UM = 24.0  # of the chessboard that halves an image: about three cells
+
+
+def _floor(
+    images: Sequence[Image], recipe: Recipe, scale: float, mpp: float, encoder: Encoder, guides: Guides
+) -> float:
+    """The style error that the images have among themselves on average; of one, its halves by a chessboard."""
+    terms = tuple(replace(term, mask=term.mask or "tissue") for term in style_terms(recipe))
+    found = []
+    for image in images[:MOST_COMPARED]:
+        picture = _at_scale(image, scale, encoder)
+        masks = _masks(picture, replace(recipe, objective=terms), mpp, guides)
+        dark = _chessboard(picture, min(SQUARE_UM / mpp, min(picture.shape[2:]) / 4))
+        halves = (dark, 1 - dark) if len(images) == 1 else (torch.ones_like(dark),)
+        for half in halves:
+            seen = {name: mask * half for name, mask in masks.items()}
+            found.append(measure(terms, "style", encoder, picture, recipe.loss_scale, seen))
+    errors = [_style_error(terms, *pair) for pair in permutations(found, 2)]
+    return math.fsum(errors) / len(errors)
+
+
+def _style_error(terms: Objective, ours: References, theirs: References) -> float:
+    measured = {
+        (term.statistic, layer, term.mask): ours[term.name, layer].measured
+        for term in terms
+        for layer in term.layers
+    }
+    values = term_values(terms, measured, theirs, "relative")
+    return float(total(terms, values)) / math.fsum(term.weight for term in terms)
+
+
+def _chessboard(picture: Tensor, square_px: float) -> Tensor:
+    """(1, 1, H, W) of squares, 0 and 1."""
+    rows, columns = ((torch.arange(side, device=picture.device) / square_px).floor() for side in picture.shape[2:])
+    return ((rows[:, None] + columns) % 2)[None, None].to(picture.dtype)
 
 
 def stylize(
@@ -230,7 +275,7 @@ def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: En
     if refers_to(recipe.objective, "hematoxylin"):
         alone = hematoxylin_alone(picture, stains_of(content, style.images, style.mix))
         wanted |= measure(recipe.objective, "hematoxylin", encoder.exact, alone, recipe.loss_scale, masks)
-    return Aim(style.references[scale] | wanted, masks)
+    return Aim(style.references[scale] | wanted, masks, style.floors.get(scale, 0.0))
 
 
 def _masks(picture: Tensor, recipe: Recipe, mpp: float, guides: Guides) -> Masks:
