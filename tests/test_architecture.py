@@ -8,9 +8,10 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "chromogen"
 
 # Lowest first. A room may use any room named in its row, and inside itself only files listed above.
-BASE = {"errors", "files", "provenance"}
+BASE = {"errors", "files", "grid", "provenance"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "grid": set(),
     "files": set(),
     "provenance": set(),
     "allocator": set(),
@@ -47,6 +48,7 @@ FILES: dict[str, list[str]] = {
         "recipes",
         "networks",
         "canvas",
+        "tiled",
         "descent",
         "stylize",
         "curves",

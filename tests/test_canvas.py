@@ -30,7 +30,7 @@ FEATURES = tissue_features(to_tensor(HE), H_E)
 CANVASES: dict[str, Canvas] = {
     "pixels": Pixels(to_tensor(HE)),
     "maps": StainMaps(PLAN),
-    "network": StainNetwork(PLAN, FEATURES, seed=0),
+    "network": StainNetwork(PLAN, lambda _window: FEATURES, seed=0),
 }
 
 
@@ -134,8 +134,8 @@ def test_a_finer_scale_goes_on_where_the_coarse_one_was() -> None:
     fine = StainMaps(PLAN, coarse)
     assert fine.maps.shape == (1, 2, 40, 48)
     assert torch.allclose(fine.maps[0, 0, 5, 1::2], torch.linspace(-1, 1, 24), atol=0.05)
-    network = StainNetwork(PLAN, FEATURES)
-    assert StainNetwork(PLAN, FEATURES, 1, network).network is network.network
+    network = StainNetwork(PLAN, lambda _window: FEATURES)
+    assert StainNetwork(PLAN, network.features, 1, network).network is network.network
 
 
 def test_hematoxylin_alone_has_no_brown() -> None:
@@ -144,6 +144,6 @@ def test_hematoxylin_alone_has_no_brown() -> None:
 
 
 def test_a_seed_gives_a_network() -> None:
-    one, same, other = (StainNetwork(PLAN, FEATURES, seed).parameters[0] for seed in (0, 0, 1))
+    one, same, other = (StainNetwork(PLAN, lambda _window: FEATURES, seed).parameters[0] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)

@@ -201,13 +201,3 @@ def test_tiles_cover_every_pixel_once(monkeypatch: pytest.MonkeyPatch) -> None:
         covered[y : y + core.shape[0], x : x + core.shape[1]] += 1
         assert np.array_equal(core, image[y : y + core.shape[0], x : x + core.shape[1]])
     assert (covered == 1).all()
-
-
-@pytest.mark.parametrize("side", [0, 1, 15, 16, 63, 64, 65, 150, 1000])
-def test_tiles_are_even_and_on_the_encoders_grid(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CORE_PX", 64)
-    spans = module._spans(side, halo_px=32)
-    sizes = [end - begin for _, begin, end, _ in spans]
-    assert sum(sizes) == side
-    assert max(sizes, default=0) <= 64
-    assert all(begin % 16 == 0 for _, begin, _, _ in spans)

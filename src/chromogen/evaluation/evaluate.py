@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,6 +28,7 @@ from chromogen.evaluation.metrics import (
 )
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import SUPPOSED_MPP, Tile
+from chromogen.grid import ALIGNED_PX, TileGrid
 from chromogen.image import Image, read_image
 from chromogen.stains.color_transfer import color_moments, match_colors
 
@@ -43,7 +43,6 @@ SHIFT_UM = 25.0
 LEAST_MPP = 0.05
 CORE_PX = 1024
 HALO_UM = 96.0
-ALIGNED_PX = 16
 RESAMPLES = 2000
 NO_REAL = "no real IHC"
 OTHER_SIZE = "the real IHC has another size"
@@ -241,20 +240,12 @@ def scores(
 def tiles(prediction: Image, he: Image | None, real: Image | None, mpp: float | None) -> Iterator[Tile]:
     """The images in even tiles of at most `CORE_PX`, each with a halo, so that no map of the whole is held."""
     halo_px = -(-round(Tile(prediction, mpp=mpp).px(HALO_UM)) // ALIGNED_PX) * ALIGNED_PX
-    for (above, top, bottom, below), (left, begin, end, right) in product(
-        *(_spans(side, halo_px) for side in prediction.shape[:2])
-    ):
-        window = np.s_[top - above : bottom + below, begin - left : end + right]
-        he_there, real_there = (None if image is None else image[window] for image in (he, real))
-        yield Tile(prediction[window], he_there, real_there, mpp, (begin, top), (left, above, right, below))
-
-
-def _spans(side_px: int, halo_px: int) -> list[tuple[int, int, int, int]]:
-    """Along one side: halo before, begin, end, halo after of every tile; begins lie on the encoder's grid."""
-    count = max(1, -(-side_px // CORE_PX))
-    core_px = max(1, -(-side_px // (count * ALIGNED_PX))) * ALIGNED_PX
-    spans = [(begin, min(begin + core_px, side_px)) for begin in range(0, side_px, core_px)]
-    return [(min(halo_px, begin), begin, end, min(halo_px, side_px - end)) for begin, end in spans]
+    height, width = prediction.shape[:2]
+    for tile in TileGrid((width, height), CORE_PX, halo_px):
+        core, outer = tile.core, tile.outer
+        he_there, real_there = (None if image is None else image[outer.at] for image in (he, real))
+        halo = (core.left - outer.left, core.top - outer.top, outer.right - core.right, outer.bottom - core.bottom)
+        yield Tile(prediction[outer.at], he_there, real_there, mpp, (core.left, core.top), halo)
 
 
 Summary: TypeAlias = dict[

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chromogen.grid import Window
 from chromogen.image import Image, to_uint8
 from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
 from chromogen.stains.estimation import estimate_stains, stain_strength
@@ -23,7 +24,7 @@ from chromogen.stains.light import (
     tissue_share,
 )
 from chromogen.stains.sites import site_share
-from chromogen.style.networks import SUPPOSED_MPP, LocalStain
+from chromogen.style.networks import FEATURES, SUPPOSED_MPP, LocalStain
 
 MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
 GAINS = (0.6, 1.6)  # haematoxylin is never made weaker or stronger than so
@@ -43,8 +44,8 @@ class Canvas(Protocol):
     learning_rate: float
     one_cycle: bool
 
-    def picture(self) -> Tensor:
-        """The picture (1, 3, H, W) in [0, 1], with its gradient."""
+    def picture(self, window: Window | None = None) -> Tensor:
+        """The picture (1, 3, H, W) in [0, 1], or a window of it, with its gradient."""
 
     def tame(self) -> None:
         """Called between gradient and step."""
@@ -63,9 +64,9 @@ class Pixels:
         self.x = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         self.parameters = [self.x]
 
-    def picture(self) -> Tensor:
+    def picture(self, window: Window | None = None) -> Tensor:
         """The pixels."""
-        return self.x
+        return self.x if window is None else part_of(self.x, window)
 
     def tame(self) -> None:
         """Nothing to do."""
@@ -74,6 +75,20 @@ class Pixels:
         """Keep them between black and white."""
         with torch.no_grad():
             self.x.clamp_(0, 1)
+
+
+def part_of(x: Tensor, window: Window) -> Tensor:
+    """A window of a parameter (1, C, H, W): what gradient it gets is added to the parameter's, there."""
+    part = x.detach()[..., *window.at].contiguous().requires_grad_(torch.is_grad_enabled())
+
+    def add(gradient: Tensor) -> None:
+        if x.grad is None:
+            x.grad = torch.zeros_like(x)
+        x.grad[..., *window.at] += gradient
+
+    if part.requires_grad:
+        part.register_hook(add)
+    return part
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,12 @@ def stain_plan(he: Tensor, stains: Stains, mpp: float = SUPPOSED_MPP, site: str 
         )
 
 
+def part_of_plan(plan: StainPlan, window: Window) -> StainPlan:
+    """The plan of a window."""
+    hematoxylin, most_dab, kept = (x[..., *window.at] for x in (plan.hematoxylin, plan.most_dab, plan.kept))
+    return StainPlan(hematoxylin, most_dab, kept, plan.matrix)
+
+
 def developed(plan: StainPlan, amount: float) -> StainPlan:
     """The plan with `amount` times the DAB everywhere, as if developed for longer or shorter."""
     return replace(plan, most_dab=plan.most_dab * amount)
@@ -176,9 +197,11 @@ class StainMaps:
         self.maps: Tensor = start.requires_grad_()
         self.parameters = [self.maps]
 
-    def picture(self) -> Tensor:
+    def picture(self, window: Window | None = None) -> Tensor:
         """Rendered from the maps."""
-        return stained(self.plan, self.maps)
+        if window is None:
+            return stained(self.plan, self.maps)
+        return stained(part_of_plan(self.plan, window), part_of(self.maps, window))
 
     def tame(self) -> None:
         """Nothing to do."""
@@ -191,26 +214,29 @@ def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps.detach(), tuple(size), mode="bilinear", align_corners=False)
 
 
+Features: TypeAlias = Callable[[Window | None], Tensor]  # (1, N, h, w) of a window, or of the whole
+
+
 class StainNetwork:
     """The weights of a small local network: what is stained how is a function of the tissue."""
 
     learning_rate, one_cycle = 0.015, True
 
     def __init__(
-        self, plan: StainPlan, features: Tensor, seed: int = 0, coarse: StainNetwork | None = None
+        self, plan: StainPlan, features: Features, seed: int = 0, coarse: StainNetwork | None = None
     ) -> None:
-        """From tissue features (1, N, H, W), whose dtype it computes in; a coarser scale's network goes on."""
-        self.plan = plan
-        self.features = features.contiguous(memory_format=torch.channels_last)
-        self.network: LocalStain = coarse.network if coarse else _new_network(features, seed)
+        """From tissue features, whose dtype it computes in; a coarser scale's network goes on."""
+        self.plan, self.features = plan, features
+        self.network: LocalStain = coarse.network if coarse else _new_network(plan, seed)
         self.parameters: list[Tensor] = list(self.network.parameters())
 
-    def picture(self) -> Tensor:
+    def picture(self, window: Window | None = None) -> Tensor:
         """Rendered from what the network says of every pixel."""
-        dtype = self.features.dtype
-        with torch.autocast(self.features.device.type, dtype, enabled=dtype != torch.float32):
-            out = self.network(self.features)
-        return stained(self.plan, out)
+        features = self.features(window)
+        dtype = features.dtype
+        with torch.autocast(features.device.type, dtype, enabled=dtype != torch.float32):
+            out = self.network(features.contiguous(memory_format=torch.channels_last))
+        return stained(self.plan if window is None else part_of_plan(self.plan, window), out)
 
     def tame(self) -> None:
         """Long gradients are cut."""
@@ -220,7 +246,7 @@ class StainNetwork:
         """Nothing to do."""
 
 
-def _new_network(features: Tensor, seed: int) -> LocalStain:
+def _new_network(plan: StainPlan, seed: int) -> LocalStain:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return LocalStain(features.shape[1]).to(features.device)
+        return LocalStain(FEATURES).to(plan.hematoxylin.device)

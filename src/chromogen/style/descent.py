@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeAlias
 
 import torch
@@ -18,6 +17,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.gram import preconditioner
 from chromogen.style.objective import Masks, References, look, term_values, total
 from chromogen.style.recipes import Recipe, style_terms
+from chromogen.style.tiled import NO_PRECONDITIONERS, Preconditioners, TiledAim, evaluate, picture_of
 
 PLATEAU_STEPS = 10
 FIRST_MOVE = 0.003  # of values in [0, 1]
@@ -42,9 +42,13 @@ class Aim:
     floor: float = 0.0  # of the style error: below it nothing is gained
 
 
-def judge(image: Image, aim: Aim, recipe: Recipe, encoder: Encoder) -> Losses:
+def judge(image: Image, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder) -> Losses:
     """The losses of a finished picture, in fp32."""
     with torch.no_grad():
+        if isinstance(aim, TiledAim):
+            parts = picture_of(image, encoder.device)
+            given = parts, aim, recipe.objective, recipe.loss_scale, encoder.exact
+            return _losses(recipe, *evaluate(*given, backward=False))
         picture = to_tensor(image).to(encoder.device)
         return _losses(recipe, *_values(picture, aim, recipe, encoder.exact))
 
@@ -52,7 +56,9 @@ def judge(image: Image, aim: Aim, recipe: Recipe, encoder: Encoder) -> Losses:
 Record: TypeAlias = Callable[[Losses], None]
 
 
-def descend(canvas: Canvas, aim: Aim, recipe: Recipe, steps: int, encoder: Encoder, record: Record) -> Encoder:
+def descend(
+    canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, steps: int, encoder: Encoder, record: Record
+) -> Encoder:
     """Optimize at one scale; where bf16 gives a loss that is not finite, begin the scale anew in fp32.
 
     Returns the encoder that was good enough. Raises ArithmeticError where fp32 is not.
@@ -80,7 +86,9 @@ def _put_back(canvas: Canvas, copies: Sequence[Tensor]) -> None:
             parameter.copy_(copy)
 
 
-def _optimize(canvas: Canvas, aim: Aim, recipe: Recipe, steps: int, encoder: Encoder, record: Record) -> None:
+def _optimize(
+    canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, steps: int, encoder: Encoder, record: Record
+) -> None:
     """Descend; where a step makes the loss `WILD`, begin again at the best picture, with no history."""
     optimizer = OPTIMIZERS[recipe.optimizer](canvas, recipe.history, steps)
     preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
@@ -90,8 +98,7 @@ def _optimize(canvas: Canvas, aim: Aim, recipe: Recipe, steps: int, encoder: Enc
     def closure() -> float:
         optimizer.zero_grad()
         used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
-        loss, values = _values(canvas.picture(), aim, recipe, encoder, used)
-        loss.backward()
+        loss, values = _with_gradient(canvas, aim, recipe, encoder, used)
         canvas.tame()
         latest[:] = [_losses(recipe, loss, values)]
         return latest[0].total
@@ -115,7 +122,15 @@ def _optimize(canvas: Canvas, aim: Aim, recipe: Recipe, steps: int, encoder: Enc
             break
 
 
-Preconditioners: TypeAlias = Mapping[tuple[str, str | None], Callable[[Tensor], Tensor]]  # by layer and mask
+def _with_gradient(
+    canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder, used: Preconditioners
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The total and the terms' values; adds the gradient to the canvas's parameters."""
+    if isinstance(aim, TiledAim):
+        return evaluate(canvas.picture, aim, recipe.objective, recipe.loss_scale, encoder, used)
+    loss, values = _values(canvas.picture(), aim, recipe, encoder, used)
+    loss.backward()
+    return loss, values
 
 
 def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:
@@ -133,7 +148,7 @@ def _values(
     aim: Aim,
     recipe: Recipe,
     encoder: Encoder,
-    preconditioners: Preconditioners = MappingProxyType({}),
+    preconditioners: Preconditioners = NO_PRECONDITIONERS,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total and the terms' values; preconditioners change the gradient alone."""
     measured = look(encoder, picture, recipe.objective, recipe.loss_scale, aim.masks)
@@ -183,7 +198,7 @@ def _adam(canvas: Canvas, _history: int, steps: int) -> torch.optim.Optimizer:
 OPTIMIZERS: dict[str, Callable[[Canvas, int, int], torch.optim.Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
 
 
-def _is_at_floor(losses: Losses, aim: Aim, recipe: Recipe) -> bool:
+def _is_at_floor(losses: Losses, aim: Aim | TiledAim, recipe: Recipe) -> bool:
     if not aim.floor:
         return False
     terms = style_terms(recipe)

@@ -28,11 +28,28 @@ def deepest(layers: Collection[str]) -> str:
     return max(layers, key=LAYERS.index)
 
 
+def stride_px(layer: str) -> int:
+    """How many pixels lie between neighbouring positions of a layer.
+
+    >>> stride_px("image"), stride_px("relu1_2"), stride_px("relu5_1")
+    (1, 1, 16)
+    """
+    return 1 if layer == "image" else 2 ** (int(layer[4]) - 1)
+
+
+def reach_px(layer: str) -> int:
+    """How far beyond the pixels it stands for a position of a layer sees, on every side.
+
+    >>> reach_px("relu1_1"), reach_px("relu3_1"), reach_px("relu5_1")
+    (1, 10, 70)
+    """
+    return sum(stride_px(below) for below in LAYERS[1 : LAYERS.index(layer) + 1])
+
+
 def smallest_side_px(layers: Collection[str]) -> int:
     """The image side that the deepest of `layers` needs to be one position wide.
 
     >>> smallest_side_px({"relu1_1", "relu5_1"})
     16
     """
-    name = deepest(layers)
-    return 1 if name == "image" else 2 ** (int(name[4]) - 1)
+    return stride_px(deepest(layers))

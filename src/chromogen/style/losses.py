@@ -37,14 +37,17 @@ def mae(measured: Tensor, reference: Tensor) -> Tensor:
     return _sum_per_item((measured - reference).abs())
 
 
-def huber(measured: Tensor, reference: Tensor) -> Tensor:
-    """Sum of Huber losses (1964), quadratic up to the root mean square of the reference and linear beyond.
+def huber(measured: Tensor, reference: Tensor, knee: Tensor | None = None) -> Tensor:
+    """Sum of Huber losses (1964), quadratic up to a `knee` and linear beyond.
+
+    The knee is the root mean square of the reference, unless given: that of the whole, where this is a part of it.
 
     >>> import torch
     >>> huber(torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 1.0]])).item()
     1.5
     """
-    knee = reference.square().mean().sqrt()
+    if knee is None:
+        knee = reference.square().mean().sqrt()
     error = (measured - reference).abs()
     return _sum_per_item((error.square() / 2).where(error <= knee, knee * (error - knee / 2)))
 

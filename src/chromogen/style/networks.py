@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from chromogen.grid import TileGrid, Window, whole
+from chromogen.image import Image, to_tensor
 from chromogen.stains.light import blurred, concentrations_of, density_of
 
 SIGMAS_UM = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -17,20 +21,61 @@ TEXTURES_UM = ((0.5, 1.0, 2.0), (0.5, 1.5, 2.0), (0.5, 3.0, 6.0))
 SUPPOSED_MPP = 0.5
 
 
+FEATURES = 3 * (1 + len(SIGMAS_UM)) + 2 * len(TEXTURES_UM)
+REACH_UM = 3 * max(*SIGMAS_UM, *(coarse + wide for _, coarse, wide in TEXTURES_UM))  # blurs end at three sigmas
+
+
 def tissue_features(picture: Tensor, matrix: NDArray[Any], mpp: float = SUPPOSED_MPP) -> Tensor:
     """What the tissue is like around every pixel of an H&E (1, 3, H, W) in [0, 1]: (1, N, H, W), z-scored.
 
     Concentrations of both stains by `matrix` and their mean density, at five scales, and how much nuclear texture
-    there is. They reach 24 um at most: a function of them cannot know of more.
+    there is. They reach 27 um at most: a function of them cannot know of more.
     """
+    features = raw_features(picture, matrix, mpp)
+    return z_scored(features, features.mean((2, 3), keepdim=True), features.std((2, 3), keepdim=True))
+
+
+def z_scored(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Features (1, N, H, W) by their means and standard deviations (1, N, 1, 1)."""
+    return (features - mean) / (std + 1e-6)
+
+
+def raw_features(picture: Tensor, matrix: NDArray[Any], mpp: float) -> Tensor:
+    """The features (1, N, H, W) as they are."""
     stains = concentrations_of(picture, matrix)[:, :2].clamp_min(0)
     basis = torch.cat([stains, density_of(picture).mean(1, keepdim=True)], 1)
     found = [basis] + [blurred(basis, sigma / mpp) for sigma in SIGMAS_UM]
     for fine_um, coarse_um, wide_um in TEXTURES_UM:
         detail = blurred(stains[:, :1], fine_um / mpp) - blurred(stains[:, :1], coarse_um / mpp)
         found += [detail, blurred(detail.clamp_min(0), wide_um / mpp)]
-    features = torch.cat(found, 1)
-    return (features - features.mean((2, 3), keepdim=True)) / (features.std((2, 3), keepdim=True) + 1e-6)
+    return torch.cat(found, 1)
+
+
+class TiledFeatures:
+    """`tissue_features` of a large H&E, window by window, by the means and deviations of the whole."""
+
+    def __init__(self, he: Image, matrix: NDArray[Any], mpp: float, grid: TileGrid, like: Tensor) -> None:
+        """Of an H&E, uint8 (H, W, 3), measured once over the grid's cores; in dtype and device of `like`."""
+        self.he, self.matrix, self.mpp, self.like = he, matrix, mpp, like
+        sums = torch.zeros(2, FEATURES, dtype=torch.float64)
+        for tile in grid:
+            raw = self._raw(tile.core).double()
+            sums += torch.stack([raw.sum((0, 2, 3)), raw.square().sum((0, 2, 3))]).cpu()
+        count = he.shape[0] * he.shape[1]
+        mean = sums[0] / count
+        std = ((sums[1] - count * mean.square()) / (count - 1)).clamp_min(0).sqrt()
+        self.mean, self.std = (moment.float().view(1, -1, 1, 1).to(like.device) for moment in (mean, std))
+
+    def __call__(self, window: Window | None) -> Tensor:
+        """(1, N, h, w) of a window."""
+        height, width = self.he.shape[:2]
+        return z_scored(self._raw(window or whole((width, height))), self.mean, self.std).to(self.like.dtype)
+
+    def _raw(self, window: Window) -> Tensor:
+        height, width = self.he.shape[:2]
+        around = window.grown(math.ceil(REACH_UM / self.mpp) + 3, (width, height))
+        picture = to_tensor(np.ascontiguousarray(self.he[around.at])).to(self.like.device)
+        return raw_features(picture, self.matrix, self.mpp)[..., *window.seen_from(around).at]
 
 
 class LocalStain(nn.Module):

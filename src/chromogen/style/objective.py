@@ -197,7 +197,7 @@ def term_values(
     for term in objective:
         layers = [
             weight
-            * _distance(
+            * distance_of(
                 term, measured[term.statistic, layer, term.mask], references.get((term.name, layer)), loss_scale
             )
             for layer, weight in term.layers.items()
@@ -206,7 +206,8 @@ def term_values(
     return values
 
 
-def _distance(term: Term, measured: Tensor, reference: Reference | None, loss_scale: str) -> Tensor:
+def distance_of(term: Term, measured: Tensor, reference: Reference | None, loss_scale: str) -> Tensor:
+    """How far what was measured at one layer is from the reference, in this loss scale."""
     wanted = measured.new_zeros(measured.shape) if reference is None else reference.measured
     distance = DISTANCES[term.distance](measured, wanted).mean()
     if loss_scale == "paper":

@@ -48,10 +48,20 @@ def dab_profile(picture: Tensor, octiles: Tensor) -> Tensor:
     Of a picture (B, 3, H, W) in [0, 1], by H-DAB vectors (global: octiles are of the whole picture). No DAB, or
     no tissue, gives zeros.
     """
+    return profile_of(dab_by_octile(picture, octiles), octiles.sum((2, 3)))
+
+
+def dab_by_octile(picture: Tensor, octiles: Tensor) -> Tensor:
+    """All the DAB in each octile (1, 8, H, W) of a picture (B, 3, H, W): (B, 8), which adds up over tiles."""
+    dab = concentrations_of(picture.float(), H_DAB)[:, 1:2].clamp_min(0)
+    return (dab * octiles).sum((2, 3))
+
+
+def profile_of(sums: Tensor, pixels: Tensor) -> Tensor:
+    """The profile, (B, 8), from the DAB in each octile and its number of pixels."""
     import torch
 
-    dab = concentrations_of(picture.float(), H_DAB)[:, 1:2].clamp_min(0)
-    means = (dab * octiles).sum((2, 3)) / octiles.sum((2, 3)).clamp_min(1)
+    means = sums / pixels.clamp_min(1)
     found: Tensor = means / means.mean(1, keepdim=True).clamp_min(1e-6)
     return torch.where(means.mean(1, keepdim=True) > 0, found, means)
 
@@ -115,5 +125,13 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "hematoxylin": hematoxylin_density,
 }
 MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"gram": masked_gram_matrix, "dab_profile": dab_profile}
+# Sums over tiles decide what is additive; what is local looks so many positions around.
+ADDITIVE = ("gram", "dab_profile")
+LOCAL = {
+    "activations": 0,
+    "differences": 1,
+    "laplacian": 1,
+    "hematoxylin": 5,
+}
 OF_LIGHT = ("hematoxylin", "dab_profile")  # what only a picture in [0, 1] has
 MASK_NEEDED = MASKED.keys() - STATISTICS.keys()

@@ -24,15 +24,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chromogen.errors import expected
+from chromogen.grid import TileGrid, Window
 from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_E
 from chromogen.stains.light import cellular_share, stroma_share, texture_octiles, tissue_share
 from chromogen.style.canvas import (
     Canvas,
+    Features,
     Pixels,
     StainMaps,
     StainNetwork,
+    Stains,
     developed,
     hematoxylin_alone,
     stain_plan,
@@ -41,7 +44,7 @@ from chromogen.style.canvas import (
 from chromogen.style.descent import Aim, Losses, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import smallest_side_px
-from chromogen.style.networks import SUPPOSED_MPP, tissue_features
+from chromogen.style.networks import SUPPOSED_MPP, TiledFeatures, tissue_features
 from chromogen.style.objective import (
     GUIDE,
     Masks,
@@ -57,6 +60,7 @@ from chromogen.style.objective import (
     total,
 )
 from chromogen.style.recipes import Recipe, style_terms
+from chromogen.style.tiled import TiledAim, check_can_be_tiled, halo_px, measure_tiled, picture_of
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
 # Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: of an optimization, and of measuring alone.
@@ -121,6 +125,7 @@ def measure_style(
     on_measured: OnMeasured | None = None,
     mpp: float = SUPPOSED_MPP,
     guides: Guides = NO_GUIDES,
+    tile_px: int | None = None,
 ) -> Style:
     """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
 
@@ -138,9 +143,9 @@ def measure_style(
     done = count(1)
 
     def at(image: Image, scale: float) -> References:
-        picture = _at_scale(image, scale, encoder)
-        masks = _masks(picture, recipe, mpp / scale, guides)
-        measured = measure(recipe.objective, "style", encoder.exact, picture, recipe.loss_scale, masks)
+        small = resize(image, _scaled(image, scale))
+        masks = _masks(to_tensor(small).to(encoder.device), recipe, mpp / scale, guides)
+        measured = _measured(small, recipe.objective, recipe.loss_scale, encoder.exact, masks, tile_px)
         if on_measured:
             on_measured(next(done), len(images) * len(recipe.scales))
         return measured
@@ -149,27 +154,55 @@ def measure_style(
         scale: average(recipe.objective, (at(image, scale) for image in images), mixed) for scale in recipe.scales
     }
     asked = recipe.scales if recipe.stop_at_floor else ()
-    floors = {scale: _floor(images, recipe, scale, mpp / scale, encoder.exact, guides) for scale in asked}
+    floors = {scale: _floor(images, recipe, scale, mpp / scale, encoder.exact, guides, tile_px) for scale in asked}
     return Style(tuple(images), mixed, references, mpp, floors)
 
 
 SQUARE_UM = 24.0  # of the chessboard that halves an image: about three cells
 
 
+def _measured(
+    image: Image, objective: Objective, loss_scale: str, encoder: Encoder, masks: Masks, tile_px: int | None
+) -> References:
+    """What the terms that refer to the style measure of its image, uint8 (H, W, 3): in one piece, or in tiles."""
+    grid = _grid(image, objective, tile_px)
+    if grid is None:
+        return measure(objective, "style", encoder, to_tensor(image).to(encoder.device), loss_scale, masks)
+    aim = TiledAim(grid, {}, masks)
+    return measure_tiled(
+        objective, "style", encoder, picture_of(image, encoder.device), loss_scale, aim
+    ).references
+
+
+def _grid(image: Image, objective: Objective, tile_px: int | None) -> TileGrid | None:
+    """The tiles of an image; None where one is enough."""
+    if tile_px is None:
+        return None
+    grid = TileGrid((image.shape[1], image.shape[0]), tile_px, halo_px(objective))
+    return grid if len(grid) > 1 else None
+
+
 def _floor(
-    images: Sequence[Image], recipe: Recipe, scale: float, mpp: float, encoder: Encoder, guides: Guides
+    images: Sequence[Image],
+    recipe: Recipe,
+    scale: float,
+    mpp: float,
+    encoder: Encoder,
+    guides: Guides,
+    tile_px: int | None,
 ) -> float:
     """The style error that the images have among themselves on average; of one, its halves by a chessboard."""
     terms = tuple(replace(term, mask=term.mask or "tissue") for term in style_terms(recipe))
     found = []
     for image in images[:MOST_COMPARED]:
-        picture = _at_scale(image, scale, encoder)
+        small = resize(image, _scaled(image, scale))
+        picture = to_tensor(small).to(encoder.device)
         masks = _masks(picture, replace(recipe, objective=terms), mpp, guides)
         dark = _chessboard(picture, min(SQUARE_UM / mpp, min(picture.shape[2:]) / 4))
         halves = (dark, 1 - dark) if len(images) == 1 else (torch.ones_like(dark),)
         for half in halves:
             seen = {name: mask * half for name, mask in masks.items()}
-            found.append(measure(terms, "style", encoder, picture, recipe.loss_scale, seen))
+            found.append(_measured(small, terms, recipe.loss_scale, encoder, seen, tile_px))
     errors = [_style_error(terms, *pair) for pair in permutations(found, 2)]
     return math.fsum(errors) / len(errors)
 
@@ -198,20 +231,24 @@ def stylize(
     encoder: Encoder | None = None,
     on_step: OnStep | None = None,
     guides: Guides = NO_GUIDES,
+    tile_px: int | None = None,
 ) -> Stylized:
     """The content image in the look of the style: uint8 (H, W, 3) in, uint8 of the same size out.
 
     `style` is one image, or `measure_style` of several. `on_step` is called after every step with the `Step`
     and a function that gives the present picture. `guides` are the content's regions, for a guided recipe and a
-    style measured with its own of the same names. Raises ValueError for what cannot be done as asked, and
-    ArithmeticError when the loss is not finite even in fp32.
+    style measured with its own of the same names. With `tile_px`, loss and gradient of the whole picture are
+    computed in tiles of at most so many pixels on a side: the same picture in less memory. Raises ValueError for
+    what cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()
     _check_size(content, recipe, "content")
     check_guides(content, recipe, guides, "content")
     _check_memory(content, OPTIMIZING_BYTES[encoder.precision], encoder, "content")
     if not isinstance(style, Style):
-        style = measure_style([style], recipe, encoder)
+        style = measure_style([style], recipe, encoder, tile_px=tile_px)
+    if tile_px is not None:
+        check_can_be_tiled(recipe.objective)
     trace: list[Step] = []
     began = time.perf_counter()
 
@@ -220,20 +257,24 @@ def stylize(
         step = Step(len(trace) + 1, sum(recipe.steps), scale, size, time.perf_counter() - began, losses)
         trace.append(step)
         if on_step:
-            on_step(step, lambda: _seen(canvas))
+            on_step(step, lambda: _seen(canvas, grid))
 
+    stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
+    stains = stains_of(content, style.images, style.mix) if stained else None
     before: Before | None = None
     for scale, steps in zip(recipe.scales, recipe.steps, strict=True):
-        aim = _aim(content, style, recipe, scale, encoder, guides)
+        small = resize(content, _scaled(content, scale))
+        grid = _grid(small, recipe.objective, tile_px)
+        aim = _aim(small, style, scale, stains, recipe, encoder, guides, grid)
         start = first_picture(content, style, recipe, scale).to(encoder.device)
-        canvas = _canvas(content, style, recipe, scale, start, before, encoder)
-        first = to_uint8(start) if recipe.space == "rgb" else _seen(canvas)
+        canvas = _canvas(small, stains, style.mpp / scale, recipe, start, before, encoder, grid)
+        first = to_uint8(start) if recipe.space == "rgb" else _seen(canvas, grid)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
         encoder = descend(canvas, aim, here, steps, encoder, partial(record, scale, canvas))
         before = start, canvas
     if isinstance(canvas, StainMaps | StainNetwork):
         canvas.plan = developed(canvas.plan, recipe.dab_amount)
-    image = _seen(canvas)
+    image = _seen(canvas, grid)
     initial, final = (judge(picture, aim, recipe, encoder) for picture in (first, image))
     return Stylized(image, initial, final, tuple(trace), encoder.precision)
 
@@ -241,41 +282,76 @@ def stylize(
 Before: TypeAlias = tuple[Tensor, Canvas]  # of the coarser scale: where it started, and what became of it
 
 
-def _seen(canvas: Canvas) -> Image:
+def _seen(canvas: Canvas, grid: TileGrid | None) -> Image:
     with torch.no_grad():
-        return to_uint8(canvas.picture())
+        if grid is None:
+            return to_uint8(canvas.picture())
+        width, height = grid.size
+        image = np.empty((height, width, 3), np.uint8)
+        for tile in grid:
+            image[tile.core.at] = to_uint8(canvas.picture(tile.core))
+        return image
 
 
 def _canvas(
-    content: Image,
-    style: Style,
+    he: Image,
+    stains: Stains | None,
+    mpp: float,
     recipe: Recipe,
-    scale: float,
     start: Tensor,
     before: Before | None,
     encoder: Encoder,
+    grid: TileGrid | None,
 ) -> Canvas:
     """What the recipe changes, from what the coarser scale made of it on: pixels, or stain."""
-    if recipe.space == "rgb":
+    if recipe.space == "rgb" or stains is None:
         return Pixels(start if before is None else _carry_over(*before, start, recipe.init))
-    he = _at_scale(content, scale, encoder)
-    mpp = style.mpp / scale
-    plan = stain_plan(he, stains_of(content, style.images, style.mix), mpp, recipe.site)
+    plan = stain_plan(to_tensor(he).to(encoder.device), stains, mpp, recipe.site)
     coarse = before[1] if before else None
     if recipe.variable == "pixels":
         return StainMaps(plan, coarse if isinstance(coarse, StainMaps) else None)
-    features = tissue_features(he, H_E, mpp).to(encoder.dtype)
+    features = _features(he, mpp, encoder, grid)
     return StainNetwork(plan, features, recipe.seed, coarse if isinstance(coarse, StainNetwork) else None)
 
 
-def _aim(content: Image, style: Style, recipe: Recipe, scale: float, encoder: Encoder, guides: Guides) -> Aim:
-    picture = _at_scale(content, scale, encoder)
+def _features(he: Image, mpp: float, encoder: Encoder, grid: TileGrid | None) -> Features:
+    """What a network knows of an H&E: held in memory, or computed of each tile anew."""
+    if grid is not None:
+        return TiledFeatures(he, H_E, mpp, grid, torch.empty(0, dtype=encoder.dtype, device=encoder.device))
+    features = tissue_features(to_tensor(he).to(encoder.device), H_E, mpp).to(encoder.dtype)
+    features = features.contiguous(memory_format=torch.channels_last)
+    return lambda window: features if window is None else features[..., *window.at]
+
+
+def _aim(
+    content: Image,
+    style: Style,
+    scale: float,
+    stains: Stains | None,
+    recipe: Recipe,
+    encoder: Encoder,
+    guides: Guides,
+    grid: TileGrid | None,
+) -> Aim | TiledAim:
+    picture = to_tensor(content).to(encoder.device)
     masks = _masks(picture, recipe, style.mpp / scale, guides)
-    wanted = measure(recipe.objective, "content", encoder.exact, picture, recipe.loss_scale, masks)
-    if refers_to(recipe.objective, "hematoxylin"):
-        alone = hematoxylin_alone(picture, stains_of(content, style.images, style.mix))
-        wanted |= measure(recipe.objective, "hematoxylin", encoder.exact, alone, recipe.loss_scale, masks)
-    return Aim(style.references[scale] | wanted, masks, style.floors.get(scale, 0.0))
+    wanted, floor = dict(style.references[scale]), style.floors.get(scale, 0.0)
+    seen = {"content": picture}
+    if refers_to(recipe.objective, "hematoxylin") and stains is not None:
+        seen["hematoxylin"] = hematoxylin_alone(picture, stains)
+    if grid is None:
+        for reference, whole in seen.items():
+            wanted |= measure(recipe.objective, reference, encoder.exact, whole, recipe.loss_scale, masks)
+        return Aim(wanted, masks, floor)
+    aim = TiledAim(grid, wanted, masks, floor)
+    for reference, whole in seen.items():
+        parts = partial(_part, whole)
+        aim = measure_tiled(recipe.objective, reference, encoder.exact, parts, recipe.loss_scale, aim)
+    return aim
+
+
+def _part(whole: Tensor, window: Window) -> Tensor:
+    return whole[..., *window.at]
 
 
 def _masks(picture: Tensor, recipe: Recipe, mpp: float, guides: Guides) -> Masks:
@@ -369,10 +445,6 @@ def _scaled(image: Image, scale: float) -> tuple[int, int]:
     """Width and height of an image at a scale."""
     height, width = image.shape[:2]
     return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _at_scale(image: Image, scale: float, encoder: Encoder) -> Tensor:
-    return to_tensor(resize(image, _scaled(image, scale))).to(encoder.device)
 
 
 def _check_size(image: Image, recipe: Recipe, name: str) -> None:

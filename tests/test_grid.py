@@ -1,0 +1,44 @@
+"""Tiles cover a picture exactly: once, aligned, and with halos that end at its borders."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chromogen.grid import TileGrid, Window, whole
+
+
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 200), st.integers(0, 100))
+def test_cores_cover_every_pixel_once_and_halos_stay_inside(w: int, h: int, core_px: int, halo_px: int) -> None:
+    grid = TileGrid((w, h), core_px, halo_px)
+    covered = np.zeros((h, w), int)
+    tiles = list(grid)
+    assert len(tiles) == len(grid)
+    for tile in tiles:
+        covered[tile.core.at] += 1
+        assert (tile.core.left % 16, tile.core.top % 16) == (0, 0)
+        assert max(tile.core.size) <= max(core_px, 16)
+        assert tile.outer == tile.core.grown(halo_px, (w, h))
+        assert 0 <= tile.outer.left <= tile.core.left
+        assert tile.core.right <= tile.outer.right <= w
+    assert (covered == 1).all()
+
+
+def test_a_window_is_the_same_pixels_from_wherever_it_is_seen() -> None:
+    picture = np.arange(60 * 90).reshape(60, 90)
+    for tile in TileGrid((90, 60), 32, 16):
+        assert np.array_equal(picture[tile.outer.at][tile.inner.at], picture[tile.core.at])
+
+
+def test_windows_of_coarser_layers_end_where_these_do() -> None:
+    """A picture 90 px wide has 45, 22 and 11 positions: halves round down."""
+    assert [whole((90, 60)).coarser(stride).right for stride in (1, 2, 4, 8)] == [90, 45, 22, 11]
+    assert Window(16, 32, 90, 60).coarser(4).size == (18, 7)
+
+
+@pytest.mark.parametrize("side", [1, 15, 16, 63, 64, 65, 150, 1000])
+def test_tiles_are_even(side: int) -> None:
+    sizes = [tile.core.size[0] for tile in TileGrid((side, 10), 64, 32)]
+    assert sum(sizes) == side
+    assert max(sizes) <= 64
+    assert max(sizes[:-1], default=0) - min(sizes[:-1], default=0) == 0
