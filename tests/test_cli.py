@@ -48,6 +48,27 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 # --- what works ---
 
 
+def test_in_tiles_the_picture_is_the_same(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    for name, more in (("whole", []), ("tiled", ["--tile", 16])):
+        status, out, err = run(capsys, "stylize", *files, "-o", tmp_path / f"{name}.png", *QUICK, "--json", *more)
+        assert status == 0, err
+        assert json.loads(out)["tile_px"] == (16 if more else None)
+    whole, tiled = (read_image(tmp_path / f"{name}.png").astype(int) for name in ("whole", "tiled"))
+    assert np.abs(whole - tiled).max() <= 1
+
+
+def test_too_little_memory_is_said_before_anything_is_done(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    err = refused(capsys, "stylize", *files, "-o", tmp_path / "out.png", *QUICK, "--max-memory", "1M")
+    assert "even in small tiles" in err
+    assert "--max-memory" in err
+    assert not (tmp_path / "out.png").exists()
+    assert "like 2G" in refused(capsys, "stylize", *files, "-o", tmp_path / "o.png", "--max-memory", "much")
+
+
 def test_stylize_writes_the_picture_and_says_so(
     capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from chromogen.app.options import (
     build_recipe,
+    byte_count,
     from_preset,
     grid_recipes,
     numbers,
@@ -112,3 +113,16 @@ def test_a_grid_says_what_is_wrong(text: str, words: str) -> None:
 def test_a_field_comes_once() -> None:
     with pytest.raises(ValueError, match="each field once"):
         grid_recipes(preset("paper"), ["seed=1", "seed=2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("2G", 2 * 10**9), ("1.5 GB", 1_500_000_000), ("500m", 5 * 10**8), ("1000", 1000)]
+)
+def test_byte_counts(text: str, count: int) -> None:
+    assert byte_count("max_memory", text) == count
+
+
+@pytest.mark.parametrize("text", ["", "G", "2X", "-", "two", "1.2.3G"])
+def test_what_is_no_byte_count(text: str) -> None:
+    with pytest.raises(ValueError, match="`max_memory` to be a number of bytes like 2G or 500M"):
+        byte_count("max_memory", text)

@@ -18,7 +18,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.objective import Objective, Term
 from chromogen.style.recipes import Recipe, content_term, hematoxylin_term, profile_term, style_term, tv_term
 from chromogen.style.stylize import measure_style, stylize
-from chromogen.style.tiled import Spill, check_can_be_tiled, halo_px
+from chromogen.style.tiled import check_can_be_tiled, halo_px
 from synthetic import tissue_like
 
 SIZE = (101, 83)  # odd, and no multiple of anything
@@ -191,16 +191,3 @@ def test_parts_of_a_parameter_add_up_their_gradients() -> None:
     for tile in TileGrid((40, 40), 16, 16):
         looked_at[tile.outer.at] += 1
     assert torch.equal(x.grad[0, 0], looked_at)
-
-
-def test_what_is_spilled_comes_back_and_leaves_no_trace() -> None:
-    spill = Spill()
-    assert spill.of(3) == {}
-    spill.keep(3, {("content", "relu2_2"): torch.ones(2, 3)})
-    spill.keep(3, {("hematoxylin", "image"): torch.zeros(1)})
-    assert set(spill.of(3)) == {("content", "relu2_2"), ("hematoxylin", "image")}
-    assert torch.equal(spill.of(3)["content", "relu2_2"], torch.ones(2, 3))
-    folder = spill._folder
-    assert folder.is_dir()
-    del spill
-    assert not folder.exists()

@@ -28,6 +28,7 @@ from chromogen.plots import PLOT_SUFFIXES
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
 from chromogen.stains.appearance import doubts
 from chromogen.style.encoder import Encoder
+from chromogen.style.memory import Limits, need_within
 from chromogen.style.networks import SUPPOSED_MPP
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.stylize import NO_GUIDES, Guides, OnMeasured, OnStep, Style, Stylized, stylize
@@ -183,12 +184,15 @@ def _check_mpp(name: str, mpp: float | None) -> None:
         raise expected(name, "from 0.01 to 100 um per pixel", mpp)
 
 
+NO_LIMITS = Limits()
+
+
 class Stylist:
     """Stylizes file after file in one style: keeps the encoder, and the styles as measured for each pixel size.
 
     Contents are brought to `longest_px` on their longer side; `content_mpp` is their pixel size in um. `regions`
-    are drawn on the one content and the one style there are then. `on_measured(done, of)` follows the measuring of
-    styles that were not measured before.
+    are drawn on the one content and the one style there are then. Pictures are tiled within `limits`.
+    `on_measured(done, of)` follows the measuring of styles that were not measured before.
     """
 
     def __init__(
@@ -201,11 +205,13 @@ class Stylist:
         content_mpp: float | None = None,
         on_measured: OnMeasured | None = None,
         regions: Regions | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         _check_mpp("mpp", content_mpp)
         self.styles, self.recipe, self.encoder = styles, recipe, encoder
         self.on_measured = on_measured
         self.longest_px, self.content_mpp = longest_px, content_mpp
+        self.limits = limits
         self.style_images = [read_sized(path, styles.longest_px) for path in styles.files]
         for path, style in zip(styles.files, self.style_images, strict=True):
             self._doubt(style, "style", path)
@@ -250,10 +256,17 @@ class Stylist:
         image = scaled(original, factor)
         style = self.style(mpp)
         guides = resized(self._regions[0], image)
+        need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
         result = stylize(
-            image, style, self.recipe, encoder=self.encoder, on_step=together(*listeners), guides=guides
+            image,
+            style,
+            self.recipe,
+            encoder=self.encoder,
+            on_step=together(*listeners),
+            guides=guides,
+            tile_px=need.tile_px,
         )
-        facts = self._facts(result, content, mpp)
+        facts = self._facts(result, content, mpp) | {"tile_px": need.tile_px}
         write_image(output, result.image, facts)
         seconds = time.perf_counter() - began
         return result, {"output": str(output), **facts, "seconds": seconds, **run_facts()}

@@ -43,6 +43,23 @@ def numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any,
         raise expected(option, f"{wanted} with commas between", text) from None
 
 
+BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def byte_count(option: str, text: str) -> int:
+    """A number of bytes from text like 2G, 1.5 GB or 500M.
+
+    >>> byte_count("max_memory", "1.5G")
+    1500000000
+    """
+    unit = text.strip().upper().removesuffix("B").lstrip("0123456789. ")
+    number = text.strip().upper().removesuffix("B").removesuffix(unit)
+    try:
+        return int(float(number) * BYTES[unit])
+    except (ValueError, KeyError):
+        raise expected(option, "a number of bytes like 2G or 500M", text) from None
+
+
 def parse_layers(option: str, text: str) -> dict[str, float]:
     """Layers from text: names with commas between, each with `=weight` or sharing 1 equally.
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from chromogen.app.options import DEFAULT_PRESET, build_recipe, from_preset, numbers, parse_layers, term_value
+from chromogen.app.options import (
+    DEFAULT_PRESET,
+    build_recipe,
+    byte_count,
+    from_preset,
+    numbers,
+    parse_layers,
+    term_value,
+)
 from chromogen.app.terminal import (
     DebugOption,
     JsonOption,
@@ -194,6 +202,19 @@ def stylize(
     precision: Annotated[
         str, Machine(help="auto, fp32 or bf16; auto is bf16 where the hardware computes it.")
     ] = "auto",
+    tile: Annotated[
+        int | None,
+        Machine(
+            metavar="PX",
+            help="Compute loss and gradient of the whole picture in tiles of so many px: the same picture, later, "
+            "in less memory. Default: one piece if it fits, else the largest tiles that do.",
+            min=16,
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        Machine(metavar="SIZE", help="Memory to keep to, as in 2G or 500M. Default: 80 % of what is free."),
+    ] = None,
     device: Annotated[str, Machine(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     trace: Annotated[Path | None, Output(help="Write every step's losses here, as JSON Lines.")] = None,
     plot: Annotated[Path | None, Output(help="Draw the losses here: .png, .svg or .pdf.")] = None,
@@ -234,6 +255,7 @@ def stylize(
     from chromogen.app.listeners import previews_to, trace_to
     from chromogen.app.regions import read_regions
     from chromogen.style.encoder import Encoder, load_weights
+    from chromogen.style.memory import Limits
 
     *contents, style = paths
     mix = _parsed(style_mix, partial(numbers, "style_mix", kind=float))
@@ -254,7 +276,14 @@ def stylize(
     with progress_bars() as progress:
         follow = _measuring(progress)
         stylist = Stylist(
-            styles, recipe, encoder, longest_px=size, content_mpp=mpp, on_measured=follow, regions=regions
+            styles,
+            recipe,
+            encoder,
+            longest_px=size,
+            content_mpp=mpp,
+            on_measured=follow,
+            regions=regions,
+            limits=Limits(tile, _parsed(max_memory, partial(byte_count, "max_memory"))),
         )
         batch = _stylize_all(stylist, jobs, listeners, progress)
     if plot and batch.traces:

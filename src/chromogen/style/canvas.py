@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from chromogen.grid import Window
 from chromogen.image import Image, to_uint8
@@ -35,6 +36,7 @@ RED_CELLS_KEPT = 0.15  # of their density
 MOST_GAIN = 0.5  # haematoxylin may change by a factor of e to this, either way
 LEAST_DAB = -1.5  # what networks and maps start from: a tenth of the most
 MOST_GRADIENT = 1.0
+ROWS_AT_ONCE = 64  # of a window, by a network: its activations would take more memory than the encoder's
 
 
 class Canvas(Protocol):
@@ -231,12 +233,23 @@ class StainNetwork:
         self.parameters: list[Tensor] = list(self.network.parameters())
 
     def picture(self, window: Window | None = None) -> Tensor:
-        """Rendered from what the network says of every pixel."""
+        """Rendered from what the network says of every pixel; in a window, rows by rows, which are not kept."""
         features = self.features(window)
+        if window is None:
+            return self._stained(features, self.plan)
+        plan, parts = part_of_plan(self.plan, window), []
+        for row in range(0, features.shape[2], ROWS_AT_ONCE):
+            rows = Window(0, row, features.shape[3], row + ROWS_AT_ONCE)
+            given = features[..., *rows.at], part_of_plan(plan, rows)
+            part: Tensor = checkpoint(self._stained, *given, use_reentrant=False, preserve_rng_state=False)
+            parts.append(part)
+        return torch.cat(parts, 2)
+
+    def _stained(self, features: Tensor, plan: StainPlan) -> Tensor:
         dtype = features.dtype
         with torch.autocast(features.device.type, dtype, enabled=dtype != torch.float32):
             out = self.network(features.contiguous(memory_format=torch.channels_last))
-        return stained(self.plan if window is None else part_of_plan(self.plan, window), out)
+        return stained(plan, out)
 
     def tame(self) -> None:
         """Long gradients are cut."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, to_tensor
+from chromogen.spill import Spill
 from chromogen.stains.light import blurred, concentrations_of, density_of
 
 SIGMAS_UM = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -52,11 +53,17 @@ def raw_features(picture: Tensor, matrix: NDArray[Any], mpp: float) -> Tensor:
 
 
 class TiledFeatures:
-    """`tissue_features` of a large H&E, window by window, by the means and deviations of the whole."""
+    """`tissue_features` of a large H&E, window by window, by the means and deviations of the whole.
+
+    Those of a grid's tiles are measured once and kept on disk: they take a sixth of a step's time, and 96 bytes a
+    pixel.
+    """
 
     def __init__(self, he: Image, matrix: NDArray[Any], mpp: float, grid: TileGrid, like: Tensor) -> None:
-        """Of an H&E, uint8 (H, W, 3), measured once over the grid's cores; in dtype and device of `like`."""
+        """Of an H&E, uint8 (H, W, 3), measured over the grid's cores; in dtype and device of `like`."""
         self.he, self.matrix, self.mpp, self.like = he, matrix, mpp, like
+        self._kept: dict[Window, int] = {}
+        self._spill = Spill()
         sums = torch.zeros(2, FEATURES, dtype=torch.float64)
         for tile in grid:
             raw = self._raw(tile.core).double()
@@ -65,9 +72,14 @@ class TiledFeatures:
         mean = sums[0] / count
         std = ((sums[1] - count * mean.square()) / (count - 1)).clamp_min(0).sqrt()
         self.mean, self.std = (moment.float().view(1, -1, 1, 1).to(like.device) for moment in (mean, std))
+        for number, tile in enumerate(grid):
+            self._spill.keep(number, {"features": self(tile.outer)})
+            self._kept[tile.outer] = number
 
     def __call__(self, window: Window | None) -> Tensor:
         """(1, N, h, w) of a window."""
+        if window in self._kept:
+            return self._spill.of(self._kept[window])["features"].to(self.like.device)
         height, width = self.he.shape[:2]
         return z_scored(self._raw(window or whole((width, height))), self.mean, self.std).to(self.like.dtype)
 

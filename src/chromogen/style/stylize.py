@@ -44,6 +44,7 @@ from chromogen.style.canvas import (
 from chromogen.style.descent import Aim, Losses, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import smallest_side_px
+from chromogen.style.memory import MEASURING_BYTES, need_of
 from chromogen.style.networks import SUPPOSED_MPP, TiledFeatures, tissue_features
 from chromogen.style.objective import (
     GUIDE,
@@ -63,9 +64,6 @@ from chromogen.style.recipes import Recipe, style_terms
 from chromogen.style.tiled import TiledAim, check_can_be_tiled, halo_px, measure_tiled, picture_of
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
-# Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: of an optimization, and of measuring alone.
-OPTIMIZING_BYTES = {"bf16": 2600, "fp32": 3400}
-MEASURING_BYTES = 1000
 LEAST_REGION_PX = 64
 MOST_COMPARED = 8  # of several style images, to find their floor
 
@@ -139,7 +137,8 @@ def measure_style(
     for image in images:
         _check_size(image, recipe, "style")
         check_guides(image, recipe, guides, "style")
-        _check_memory(image, MEASURING_BYTES, encoder, "style")
+        if tile_px is None:
+            _check_memory(image, MEASURING_BYTES * image.shape[0] * image.shape[1], encoder, "style")
     done = count(1)
 
     def at(image: Image, scale: float) -> References:
@@ -244,7 +243,8 @@ def stylize(
     encoder = encoder or Encoder()
     _check_size(content, recipe, "content")
     check_guides(content, recipe, guides, "content")
-    _check_memory(content, OPTIMIZING_BYTES[encoder.precision], encoder, "content")
+    size = content.shape[1], content.shape[0]
+    _check_memory(content, need_of(size, recipe, encoder.precision, tile_px).bytes, encoder, "content")
     if not isinstance(style, Style):
         style = measure_style([style], recipe, encoder, tile_px=tile_px)
     if tile_px is not None:
@@ -454,11 +454,11 @@ def _check_size(image: Image, recipe: Recipe, name: str) -> None:
         raise expected(name, f"at least {least} px on each side for these layers", f"{width} x {height} px")
 
 
-def _check_memory(image: Image, bytes_per_pixel: int, encoder: Encoder, name: str) -> None:
+def _check_memory(image: Image, needed: int, encoder: Encoder, name: str) -> None:
     if encoder.device.type != "cpu":
         return
     height, width = image.shape[:2]
-    needed, free = height * width * bytes_per_pixel, psutil.virtual_memory().available
+    free = psutil.virtual_memory().available
     if needed > free:
         side = int(max(width, height) * math.sqrt(free / needed))
         got = f"{width} x {height} px, which needs about {needed / 1e9:.0f} GB"

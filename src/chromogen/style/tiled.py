@@ -9,24 +9,20 @@ the whole picture, but for rounding. Padding counts at the picture's own borders
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
+from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.grid import ALIGNED_PX, GridTile, TileGrid, Window
 from chromogen.image import Image, to_tensor
+from chromogen.spill import Spill
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import shares_of, sum_of
 from chromogen.style.layers import reach_px, stride_px
@@ -58,31 +54,6 @@ Sums: TypeAlias = "dict[Seen | Place, Tensor]"
 Picture: TypeAlias = Callable[[Window], Tensor]  # a part (1, 3, h, w) of it
 Preconditioners: TypeAlias = Mapping[tuple[str, str | None], Callable[[Tensor], Tensor]]  # by layer and mask
 NO_PRECONDITIONERS: Preconditioners = MappingProxyType({})
-
-
-class Spill:
-    """Tensors by number, on disk until this is forgotten: what would not fit into memory with the rest."""
-
-    @cached_property
-    def _folder(self) -> Path:
-        folder = mkdtemp(prefix="chromogen-")
-        weakref.finalize(self, rmtree, folder, ignore_errors=True)
-        return Path(folder)
-
-    def keep(self, number: int, tensors: Mapping[Place, Tensor]) -> None:
-        """Add to what is kept under a number."""
-        kept = self.of(number) | dict(tensors)
-        save_file({"\t".join(key): tensor.contiguous().cpu() for key, tensor in kept.items()}, self._file(number))
-
-    def of(self, number: int) -> dict[Place, Tensor]:
-        """What is kept under a number."""
-        if "_folder" not in self.__dict__ or not self._file(number).exists():
-            return {}
-        found = load_file(self._file(number))
-        return {(name, layer): tensor for key, tensor in found.items() for name, _, layer in [key.partition("\t")]}
-
-    def _file(self, number: int) -> Path:
-        return self._folder / f"{number}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -140,9 +111,8 @@ def evaluate(
 
     def sums_at(number: int, tile: GridTile) -> Sums:
         view = _view(aim.masks, tile, encoder.device)
-        return _sums_of_tile(
-            picture(tile.outer), tile, view, aim, aim.local.of(number), objective, loss_scale, encoder
-        )
+        wanted = _local(aim, number)
+        return _sums_of_tile(picture(tile.outer), tile, view, aim, wanted, objective, loss_scale, encoder)
 
     with torch.no_grad():
         sums = _added(sums_at(number, tile) for number, tile in enumerate(aim.grid))
@@ -155,9 +125,9 @@ def evaluate(
     if backward:
         loss.backward()
         for number, tile in enumerate(aim.grid):
-            parts = sums_at(number, tile)
-            asked = [(part, leaves[key].grad) for key, part in parts.items() if part.requires_grad]
-            torch.autograd.backward([part for part, _ in asked], [gradient for _, gradient in asked])
+            sums = sums_at(number, tile)
+            asked = [(tensor, leaves[key].grad) for key, tensor in sums.items() if tensor.requires_grad]
+            torch.autograd.backward([tensor for tensor, _ in asked], [gradient for _, gradient in asked])
     return loss.detach(), {name: value.detach() for name, value in values.items()}
 
 
@@ -201,7 +171,7 @@ def measure_tiled(
                 )
                 aim.local.keep(
                     number,
-                    {(t.name, at): _of_core(t, at, features, tile) for t in local for at in t.layers},
+                    {_key(t.name, at): _of_core(t, at, features, tile) for t in local for at in t.layers},
                 )
             knees |= _knees(local, aim)
             energies = _energies(local, aim, knees)
@@ -215,9 +185,19 @@ def _split(terms: Objective) -> tuple[Objective, Objective]:
     return additive, tuple(term for term in terms if term.statistic in LOCAL)
 
 
+def _key(name: str, layer: str) -> str:
+    return f"{name}\t{layer}"
+
+
+def _local(aim: TiledAim, number: int) -> dict[Place, Tensor]:
+    """What is kept of local references for a tile."""
+    parts = ((key.partition("\t"), tensor) for key, tensor in aim.local.of(number).items())
+    return {(name, layer): tensor for (name, _, layer), tensor in parts}
+
+
 def _knees(local: Objective, aim: TiledAim) -> dict[Place, Tensor]:
     places = [(t.name, layer) for t in local if t.distance == "huber" for layer in t.layers]
-    kept = [aim.local.of(number) for number in range(len(aim.grid))] if places else []
+    kept = [_local(aim, number) for number in range(len(aim.grid))] if places else []
     squares = {place: torch.stack([k[place].square().sum() for k in kept]).sum() for place in places}
     return {place: (square / sum(k[place].numel() for k in kept)).sqrt() for place, square in squares.items()}
 
@@ -226,7 +206,7 @@ def _energies(local: Objective, aim: TiledAim, knees: Mapping[Place, Tensor]) ->
     """The distance of each reference from nothing, as a vector of one."""
     energies: dict[Place, Tensor] = {}
     for number in range(len(aim.grid)):
-        kept = aim.local.of(number)
+        kept = _local(aim, number)
         for term in local:
             for layer in term.layers:
                 part = kept[term.name, layer]

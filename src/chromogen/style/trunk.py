@@ -192,20 +192,20 @@ class Trunk(torch.autograd.Function):
         ctx.convolutions, ctx.pools, ctx.shares = convolutions, pools, shares
         ctx.looked_at, ctx.grams_of = tuple(looked_at), tuple(grams_of)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*masks.values())
+        # Not `save_for_backward`: the way back lets go of each as it passes. Detached, they hold no graph.
+        ctx.kept = {name: mask.detach() for name, mask in masks.items()}
         return (*(activations[name] for name in looked_at), *(grams[of] for of in grams_of))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Walk back from the deepest layer, adding what the losses ask for where they look."""
-        masks = dict(zip(ctx.convolutions, ctx.saved_tensors, strict=True))
         of_activations = dict(zip(ctx.looked_at, gradients, strict=False))
         of_grams = dict(zip(ctx.grams_of, gradients[len(ctx.looked_at) :], strict=True))
         flow: Tensor | None = None
         for name, convolution in reversed(ctx.convolutions.items()):
-            mask, masked = masks[name], False
+            mask, masked = ctx.kept.pop(name), False
             if flow is not None and name in ctx.pools:
-                shape, winners = ctx.pools[name]
+                shape, winners = ctx.pools.pop(name)
                 masked = mask.shape != shape
                 flow = pool_back(relu_back(flow, mask) if masked else flow, shape, winners)
             for of, gradient in of_grams.items():

@@ -1,0 +1,44 @@
+"""Tensors on disk for as long as they are needed: what would not fit into memory with the rest."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Spill:
+    """Tensors by number and name, in a folder of the system's for temporary files that goes when this does.
+
+    TMPDIR says where that is; a process that is killed leaves it behind.
+    """
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = mkdtemp(prefix="chromogen-")
+        weakref.finalize(self, rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    def keep(self, number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Add to what is kept under a number; OSError where the disk is full."""
+        from safetensors.torch import save_file
+
+        kept = {**self.of(number), **tensors}
+        save_file({name: tensor.contiguous().cpu() for name, tensor in kept.items()}, self._file(number))
+
+    def of(self, number: int) -> dict[str, Tensor]:
+        """What is kept under a number."""
+        from safetensors.torch import load_file
+
+        kept = "_folder" in self.__dict__ and self._file(number).exists()
+        return load_file(self._file(number)) if kept else {}
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number}.safetensors"

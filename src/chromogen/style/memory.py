@@ -1,0 +1,86 @@
+"""How much memory a picture takes in one piece and in tiles, and so which tiles to take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import psutil
+
+from chromogen.errors import expected
+from chromogen.grid import ALIGNED_PX
+from chromogen.style.encoder import Encoder
+from chromogen.style.recipes import Recipe
+from chromogen.style.tiled import halo_px
+
+# Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: in one piece, of a tile, of measuring alone.
+ONE_PIECE_BYTES = {"bf16": 2600, "fp32": 3400}
+NETWORK_BYTES = {"bf16": 1000, "fp32": 1600}  # more, where a network stains in one piece
+TILE_BYTES = {"bf16": 2000, "fp32": 2600}
+MEASURING_BYTES = 1000
+# What tiles do not shrink: the picture, its gradient and Adam's moments, masks, what is kept to go back to.
+WHOLE_BYTES = 200
+HISTORY_BYTES = 24  # for every step that L-BFGS remembers
+LEAST_CORE_PX = 128
+MOST_OF_FREE = 0.8
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Cores of at most `tile_px`; None: all that `max_memory_bytes` and what is free allow."""
+
+    tile_px: int | None = None
+    max_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Need:
+    """Peak memory in bytes, beside what the program takes by itself, with cores of `tile_px` (None: one piece)."""
+
+    tile_px: int | None
+    bytes: int
+
+
+def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int | None = None) -> Need:
+    """What a picture of `size` (w, h) will need, within about 30 %."""
+    width, height = size
+    pixels = width * height
+    if tile_px is None or max(width, height) <= tile_px:
+        network = NETWORK_BYTES[precision] if recipe.variable == "network" else 0
+        return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network))
+    outer = [min(side, tile_px + 2 * halo_px(recipe.objective)) for side in size]
+    return Need(tile_px, pixels * _whole_bytes(recipe) + math.prod(outer) * TILE_BYTES[precision])
+
+
+def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: Encoder) -> Need:
+    """The tiles that a picture of `size` (w, h) takes within limits; ValueError where there are none."""
+    if limits.tile_px is not None or encoder.device.type != "cpu":
+        return need_of(size, recipe, encoder.precision, limits.tile_px)
+    budget = int(MOST_OF_FREE * psutil.virtual_memory().available)
+    if limits.max_memory_bytes is not None:
+        budget = min(budget, limits.max_memory_bytes - psutil.Process().memory_info().rss)
+    return fitting(size, recipe, encoder.precision, budget)
+
+
+def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes: int) -> Need:
+    """One piece if it fits, else the largest tiles that do; ValueError where not even small ones do."""
+    need = need_of(size, recipe, precision)
+    if need.bytes <= budget_bytes:
+        return need
+    left = (budget_bytes - math.prod(size) * _whole_bytes(recipe)) / TILE_BYTES[precision]
+    core_px = int(math.sqrt(max(left, 0))) - 2 * halo_px(recipe.objective)
+    if core_px < LEAST_CORE_PX:
+        least = need_of(size, recipe, precision, LEAST_CORE_PX).bytes
+        got = f"{size[0]} x {size[1]} px, which needs {least / 1e9:.1f} GB even in small tiles"
+        advice = "use a smaller --size, another --max-memory" + _lighter(recipe)
+        raise expected("content", f"small enough for {budget_bytes / 1e9:.1f} GB", got, advice)
+    tile_px = core_px // ALIGNED_PX * ALIGNED_PX
+    return need_of(size, recipe, precision, tile_px)
+
+
+def _lighter(recipe: Recipe) -> str:
+    return " or --optimizer adam" if recipe.optimizer == "lbfgs" else ""
+
+
+def _whole_bytes(recipe: Recipe) -> int:
+    return WHOLE_BYTES + (HISTORY_BYTES * recipe.history if recipe.optimizer == "lbfgs" else 0)

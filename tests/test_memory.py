@@ -1,0 +1,58 @@
+"""Which tiles a picture takes, by the memory there is."""
+
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from chromogen.style.encoder import Encoder
+from chromogen.style.memory import Limits, fitting, need_of, need_within
+from chromogen.style.recipes import PRESETS
+
+RECIPE = PRESETS["histology"]
+LARGE = (4096, 4096)
+
+
+def test_one_piece_where_it_fits() -> None:
+    assert fitting((512, 512), RECIPE, "fp32", 10**10).tile_px is None
+
+
+def test_else_the_largest_tiles_that_do() -> None:
+    need = fitting(LARGE, RECIPE, "fp32", 8 * 10**9)
+    assert need.tile_px is not None
+    assert need.tile_px % 16 == 0
+    assert need.bytes <= 8 * 10**9
+    assert need_of(LARGE, RECIPE, "fp32", need.tile_px + 16).bytes > 8 * 10**9
+
+
+def test_more_memory_gives_larger_tiles_and_bf16_too() -> None:
+    tiles = [fitting(LARGE, RECIPE, p, gb * 10**9).tile_px for p, gb in (("fp32", 6), ("fp32", 9), ("bf16", 9))]
+    assert tiles == sorted(tiles, key=lambda tile: tile or 0)
+    assert len(set(tiles)) == 3
+
+
+def test_what_fits_in_no_tiles_is_refused_with_advice() -> None:
+    with pytest.raises(ValueError, match=r"4096 x 4096 px, which needs \d\.\d GB even in small tiles"):
+        fitting(LARGE, RECIPE, "fp32", 10**9)
+    with pytest.raises(ValueError, match="--optimizer adam"):
+        fitting(LARGE, PRESETS["balanced"], "fp32", 10**9)
+
+
+def test_a_history_takes_memory_that_tiles_do_not_shrink() -> None:
+    short, long = (
+        need_of(LARGE, replace(PRESETS["balanced"], history=history), "fp32", 512).bytes for history in (5, 15)
+    )
+    assert long - short == 10 * 24 * 4096**2
+
+
+def test_limits_count_what_the_process_has_already(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Free:
+        available = 24 * 10**9
+
+    monkeypatch.setattr(psutil, "virtual_memory", Free)
+    assert need_within(Limits(), (1024, 1024), RECIPE, encoder).tile_px is None
+    rss = psutil.Process().memory_info().rss
+    tight = need_within(Limits(max_memory_bytes=rss + 2 * 10**9), (1024, 1024), RECIPE, encoder)
+    assert tight.tile_px is not None
+    assert tight.bytes <= 2 * 10**9
+    assert need_within(Limits(tile_px=128), (1024, 1024), RECIPE, encoder).tile_px == 128

@@ -1,0 +1,26 @@
+"""What is spilled comes back, and goes when it is forgotten."""
+
+import pytest
+import torch
+
+from chromogen.spill import Spill
+
+
+def test_what_is_spilled_comes_back_and_leaves_no_trace() -> None:
+    spill = Spill()
+    assert spill.of(3) == {}
+    spill.keep(3, {"content": torch.ones(2, 3)})
+    spill.keep(3, {"hematoxylin": torch.zeros(1, dtype=torch.bfloat16)})
+    spill.keep(4, {"content": torch.zeros(1)})
+    assert set(spill.of(3)) == {"content", "hematoxylin"}
+    assert torch.equal(spill.of(3)["content"], torch.ones(2, 3))
+    assert spill.of(3)["hematoxylin"].dtype == torch.bfloat16
+    folder = spill._folder
+    assert len(list(folder.iterdir())) == 2
+    del spill
+    assert not folder.exists()
+
+
+def test_what_is_never_spilled_makes_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chromogen.spill.mkdtemp", lambda prefix: pytest.fail("made a folder"))
+    assert Spill().of(0) == {}
