@@ -51,6 +51,7 @@ FILES: dict[str, list[str]] = {
         "canvas",
         "tiled",
         "memory",
+        "checkpoint",
         "descent",
         "stylize",
         "curves",

@@ -18,6 +18,7 @@ from chromogen.app.terminal import verdict
 from chromogen.image import Image, read_image, read_provenance, to_tensor, write_image
 from chromogen.provenance import sha256_of
 from chromogen.stains.deconvolution import H_E, combine_stains
+from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, preset
 
@@ -504,6 +505,47 @@ def test_ctrl_c_writes_nothing_half_and_says_how_to_go_on(files: Files, tmp_path
     assert "Traceback" not in out + err
     assert not (tmp_path / "out.png").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_picture(files: Files, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import chromogen.style.checkpoint as c; c.Checkpoint.is_due = True; "]
+    command[-1] += "from chromogen.app.cli import main; main()"
+    arguments = [*map(str, files), *QUICK, "--steps", "300", "--plateau", "0", "--preset", "fast"]
+    arguments += ["--precision", "fp32"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def stylized(name: str, *more: str) -> subprocess.Popen[str]:
+        given = [*command, "stylize", *arguments, "-o", str(tmp_path / name), *more]
+        return subprocess.Popen(given, env=environment, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    trace = tmp_path / "trace.jsonl"
+    process = stylized("out.png", "--trace", str(trace))
+    for _ in range(600):
+        if (trace.exists() and trace.read_text().count("\n") > 20) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "out.png").exists()
+    assert (tmp_path / "out.png.checkpoint").exists()
+    for name, more in (("out.png", ["--resume"]), ("whole.png", [])):
+        process = stylized(name, "--json", *more)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert json.loads(out)["steps"] == 300
+    assert np.array_equal(read_image(tmp_path / "out.png"), read_image(tmp_path / "whole.png"))
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_a_checkpoint_of_another_command_is_refused(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "out.png.checkpoint"
+    Checkpoint(checkpoint, {"size": [1, 1]}).save({})
+    err = refused(capsys, "stylize", *files, "-o", tmp_path / "out.png", *QUICK, "--resume")
+    assert "of this very picture" in err
+    assert checkpoint.exists()
 
 
 def test_presets_named_in_help_are_presets() -> None:

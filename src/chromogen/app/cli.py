@@ -16,7 +16,10 @@ from chromogen.app.terminal import verdict
 from chromogen.provenance import NOTICE, __version__
 
 EPILOG = "Start with `chromogen demo`. Exit status: 0 done, 1 failed while running, 2 the request was wrong."
-INTERRUPTED = "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew."
+INTERRUPTED = (
+    "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew, or with --resume, where "
+    "there is that option, goes on."
+)
 TYPER_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 app = typer.Typer(

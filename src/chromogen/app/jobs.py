@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 import warnings
@@ -27,6 +28,7 @@ from chromogen.image import (
 from chromogen.plots import PLOT_SUFFIXES
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
 from chromogen.stains.appearance import doubts
+from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.memory import Limits, need_within
 from chromogen.style.networks import SUPPOSED_MPP
@@ -245,9 +247,12 @@ class Stylist:
         return self._measured[factor]
 
     def stylize_file(
-        self, content: Path, output: Path, listeners: Sequence[OnStep] = ()
+        self, content: Path, output: Path, listeners: Sequence[OnStep] = (), *, resume: bool = False
     ) -> tuple[Stylized, dict[str, Any]]:
-        """Read, stylize, write; the result and the facts about it as plain data."""
+        """Read, stylize, write; the result and the facts about it as plain data.
+
+        Long runs leave a checkpoint beside the output until they are done; `resume` goes on from one.
+        """
         began = time.perf_counter()
         original = read_image(content)
         self._doubt(original, "content", content)
@@ -257,6 +262,9 @@ class Stylist:
         style = self.style(mpp)
         guides = resized(self._regions[0], image)
         need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
+        drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
+        decisive = self._inputs(image, content, mpp) | {"drawn": drawn}
+        checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), decisive, resume=resume)
         result = stylize(
             image,
             style,
@@ -265,9 +273,11 @@ class Stylist:
             on_step=together(*listeners),
             guides=guides,
             tile_px=need.tile_px,
+            checkpoint=checkpoint,
         )
-        facts = self._facts(result, content, mpp) | {"tile_px": need.tile_px}
+        facts = self._inputs(image, content, mpp) | self._facts(result) | {"tile_px": need.tile_px}
         write_image(output, result.image, facts)
+        checkpoint.forget()
         seconds = time.perf_counter() - began
         return result, {"output": str(output), **facts, "seconds": seconds, **run_facts()}
 
@@ -277,9 +287,9 @@ class Stylist:
         if why:
             warnings.warn(f"The {role} {path.name} {why}.", stacklevel=3)
 
-    def _facts(self, result: Stylized, content: Path, mpp: float | None) -> dict[str, Any]:
-        """What the picture's file says of how it was made; hashes for names, which may identify a patient."""
-        height, width = result.image.shape[:2]
+    def _inputs(self, image: Image, content: Path, mpp: float | None) -> dict[str, Any]:
+        """What decides the picture; hashes for names, which may identify a patient."""
+        height, width = image.shape[:2]
         return {
             "notice": NOTICE,
             "size": [width, height],
@@ -291,6 +301,11 @@ class Stylist:
             "regions": sorted(self._regions[0]),
             "recipe": as_record(self.recipe),
             "encoder": self.encoder.record(),
+        }
+
+    def _facts(self, result: Stylized) -> dict[str, Any]:
+        """What the picture's file says of how it was made, besides."""
+        return {
             "precision": result.precision,
             "steps": len(result.trace),
             "initial": asdict(result.initial),

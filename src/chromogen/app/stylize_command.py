@@ -222,6 +222,14 @@ def stylize(
         Path | None, Output(help="Write the picture into this folder every --preview-every steps.")
     ] = None,
     preview_every: Annotated[int, Output(help="Steps between previews.", min=1)] = 10,
+    resume: Annotated[
+        bool,
+        Output(
+            "--resume",
+            help="Go on from OUT.checkpoint, which runs of more than a minute leave until they are done: the same "
+            "picture as if nothing had stopped them.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -285,7 +293,7 @@ def stylize(
             regions=regions,
             limits=Limits(tile, _parsed(max_memory, partial(byte_count, "max_memory"))),
         )
-        batch = _stylize_all(stylist, jobs, listeners, progress)
+        batch = _stylize_all(stylist, jobs, listeners, progress, resume=resume)
     if plot and batch.traces:
         _plot(batch, recipe, plot)
     _report(batch, as_json)
@@ -310,6 +318,8 @@ def _stylize_all(
     jobs: Sequence[tuple[Path, Path]],
     listeners: Callable[[int, Path], list[OnStep]],
     progress: Progress,
+    *,
+    resume: bool,
 ) -> Batch:
     """One content after the other; where there are several, one that fails does not stop the rest."""
     batch = Batch()
@@ -318,7 +328,7 @@ def _stylize_all(
         task = progress.add_task(name, total=sum(stylist.recipe.steps), loss="", rate="measuring")
         follow: list[OnStep] = [partial(move_bar, progress, task), *listeners(index, content)]
         try:
-            result, facts = stylist.stylize_file(content, output, follow)
+            result, facts = stylist.stylize_file(content, output, follow, resume=resume)
         except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
             if len(jobs) == 1:
                 raise

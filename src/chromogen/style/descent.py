@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -54,72 +54,139 @@ def judge(image: Image, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder) -
 
 
 Record: TypeAlias = Callable[[Losses], None]
+State: TypeAlias = dict[str, Any]
+Keep: TypeAlias = Callable[[Callable[[], State]], None]
+
+
+def keep_nothing(_state: Callable[[], State]) -> None:
+    """For those who would rather start anew."""
 
 
 def descend(
-    canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, steps: int, encoder: Encoder, record: Record
+    canvas: Canvas,
+    aim: Aim | TiledAim,
+    recipe: Recipe,
+    steps: int,
+    encoder: Encoder,
+    record: Record,
+    keep: Keep = keep_nothing,
+    saved: State | None = None,
 ) -> Encoder:
     """Optimize at one scale; where bf16 gives a loss that is not finite, begin the scale anew in fp32.
 
-    Returns the encoder that was good enough. Raises ArithmeticError where fp32 is not.
+    After every step `keep` may ask for the state, and `saved` is such a state to go on from. Returns the encoder
+    that was good enough. Raises ArithmeticError where fp32 is not.
     """
-    first = _copies(canvas)
+    if saved and saved["precision"] == "fp32":
+        encoder = encoder.exact
+    descent = Descent(canvas, recipe, steps)
+    if saved:
+        descent.go_on(saved)
+    first = _copies(canvas.parameters)
     try:
-        _optimize(canvas, aim, recipe, steps, encoder, record)
+        _optimize(descent, aim, encoder, record, keep)
     except ArithmeticError:
         if encoder.precision == "fp32":
             raise
         warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
-        _put_back(canvas, first)
-        _optimize(canvas, aim, recipe, steps, encoder.exact, record)
+        _put_back(canvas.parameters, first)
+        _optimize(Descent(canvas, recipe, steps), aim, encoder.exact, record, keep)
         return encoder.exact
     return encoder
 
 
-def _copies(canvas: Canvas) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in canvas.parameters]
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
 
 
-def _put_back(canvas: Canvas, copies: Sequence[Tensor]) -> None:
+def _put_back(parameters: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
     with torch.no_grad():
-        for parameter, copy in zip(canvas.parameters, copies, strict=True):
+        for parameter, copy in zip(parameters, copies, strict=True):
             parameter.copy_(copy)
 
 
-def _optimize(
-    canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, steps: int, encoder: Encoder, record: Record
-) -> None:
-    """Descend; where a step makes the loss `WILD`, begin again at the best picture, with no history."""
-    optimizer = OPTIMIZERS[recipe.optimizer](canvas, recipe.history, steps)
+class Descent:
+    """A canvas on its way down at one scale: the optimizer, the losses so far, and the best picture yet."""
+
+    def __init__(self, canvas: Canvas, recipe: Recipe, steps: int) -> None:
+        self.canvas, self.recipe, self.steps = canvas, recipe, steps
+        self.totals: list[float] = []
+        self.best: list[Tensor] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """With no history."""
+        self.began = len(self.totals)
+        found = OPTIMIZERS[self.recipe.optimizer](self.canvas, self.recipe.history, self.steps - self.began)
+        self.optimizer, self.cycle = found
+
+    def step(self, closure: Callable[[], float]) -> list[Tensor]:
+        """One step; the parameters as they were before, which is where the loss was looked at."""
+        looked_at = _copies(self.canvas.parameters)
+        self.optimizer.step(closure)
+        if self.cycle:
+            self.cycle.step()
+        return looked_at
+
+    def judge(self, total: float, looked_at: list[Tensor]) -> None:
+        """Remember a better picture; where a step made the loss `WILD`, begin again at the best one."""
+        if not self.totals or total < min(self.totals):
+            self.best = looked_at
+        elif total > WILD * min(self.totals):
+            _put_back(self.canvas.parameters, self.best)
+            self._begin()
+        self.totals.append(total)
+
+    def state(self) -> State:
+        """All that going on takes."""
+        return {
+            "parameters": self.canvas.parameters,
+            "best": self.best,
+            "totals": self.totals,
+            "began": self.began,
+            "optimizer": self.optimizer.state_dict(),
+            "cycle": self.cycle.last_epoch if self.cycle else None,
+        }
+
+    def go_on(self, state: State) -> None:
+        """Take on a state, of a canvas like this one."""
+        _put_back(self.canvas.parameters, state["parameters"])
+        self.totals = state["totals"][: state["began"]]
+        self._begin()
+        self.totals = list(state["totals"])
+        self.best = [
+            best.to(like.device) for best, like in zip(state["best"], self.canvas.parameters, strict=True)
+        ]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.cycle:
+            self.cycle.last_epoch = state["cycle"]
+
+
+def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: Record, keep: Keep) -> None:
+    canvas, recipe, totals = descent.canvas, descent.recipe, descent.totals
     preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
-    totals: list[float] = []
     latest: list[Losses] = []
 
     def closure() -> float:
-        optimizer.zero_grad()
+        descent.optimizer.zero_grad()
         used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
         loss, values = _with_gradient(canvas, aim, recipe, encoder, used)
         canvas.tame()
         latest[:] = [_losses(recipe, loss, values)]
         return latest[0].total
 
-    for _ in range(steps):
-        looked_at = _copies(canvas)
-        optimizer.step(closure)
+    for _ in range(descent.steps - len(totals)):
+        looked_at = descent.step(closure)
         if not (math.isfinite(latest[0].total) and all(p.isfinite().all() for p in canvas.parameters)):
             raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
         canvas.settle()
-        if not totals or latest[0].total < min(totals):
-            best = looked_at
-        elif latest[0].total > WILD * min(totals):
-            _put_back(canvas, best)
-            optimizer = OPTIMIZERS[recipe.optimizer](canvas, recipe.history, steps - len(totals))
         record(latest[0])
-        totals.append(latest[0].total)
+        descent.judge(latest[0].total, looked_at)
         if _has_settled(totals, recipe.plateau):
             break
         if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], aim, recipe):
             break
+        keep(lambda: {**descent.state(), "precision": encoder.precision})
 
 
 def _with_gradient(
@@ -162,7 +229,10 @@ def _losses(recipe: Recipe, loss: Tensor, values: dict[str, Tensor]) -> Losses:
     return Losses(loss.item(), {term.name: values[term.name].item() for term in recipe.objective})
 
 
-def _lbfgs(canvas: Canvas, history: int, _steps: int) -> torch.optim.Optimizer:
+Search: TypeAlias = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR | None]
+
+
+def _lbfgs(canvas: Canvas, history: int, _steps: int) -> Search:
     """L-BFGS of one evaluation a step, no line search; the history goes on from step to step.
 
     torch's first step moves all pixels together by 1: so little that in bf16 rounding decides what curvature it
@@ -177,25 +247,24 @@ def _lbfgs(canvas: Canvas, history: int, _steps: int) -> torch.optim.Optimizer:
         tolerance_change=0,
     )
     optimizer.register_step_post_hook(_step_in_full)
-    return optimizer
+    return optimizer, None
 
 
 def _step_in_full(optimizer: torch.optim.Optimizer, *_given: object) -> None:
     optimizer.param_groups[0]["lr"] = 1.0
 
 
-def _adam(canvas: Canvas, _history: int, steps: int) -> torch.optim.Optimizer:
+def _adam(canvas: Canvas, _history: int, steps: int) -> Search:
     """Adam (Kingma & Ba 2015) at the canvas's rate; where it asks for one, in a cycle (Smith 2018)."""
     optimizer = torch.optim.Adam(canvas.parameters, lr=canvas.learning_rate, betas=(0.9, 0.99))
     if canvas.one_cycle and steps > 1:
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
+        return optimizer, torch.optim.lr_scheduler.OneCycleLR(
             optimizer, canvas.learning_rate, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
         )
-        optimizer.register_step_post_hook(lambda *_given: cycle.step())
-    return optimizer
+    return optimizer, None
 
 
-OPTIMIZERS: dict[str, Callable[[Canvas, int, int], torch.optim.Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
+OPTIMIZERS: dict[str, Callable[[Canvas, int, int], Search]] = {"lbfgs": _lbfgs, "adam": _adam}
 
 
 def _is_at_floor(losses: Losses, aim: Aim | TiledAim, recipe: Recipe) -> bool:

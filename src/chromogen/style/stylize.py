@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import count, permutations
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import psutil
@@ -41,7 +41,8 @@ from chromogen.style.canvas import (
     stain_plan,
     stains_of,
 )
-from chromogen.style.descent import Aim, Losses, descend, judge
+from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.descent import Aim, Losses, State, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import smallest_side_px
 from chromogen.style.memory import MEASURING_BYTES, need_of
@@ -231,14 +232,16 @@ def stylize(
     on_step: OnStep | None = None,
     guides: Guides = NO_GUIDES,
     tile_px: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Stylized:
     """The content image in the look of the style: uint8 (H, W, 3) in, uint8 of the same size out.
 
     `style` is one image, or `measure_style` of several. `on_step` is called after every step with the `Step`
     and a function that gives the present picture. `guides` are the content's regions, for a guided recipe and a
     style measured with its own of the same names. With `tile_px`, loss and gradient of the whole picture are
-    computed in tiles of at most so many pixels on a side: the same picture in less memory. Raises ValueError for
-    what cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
+    computed in tiles of at most so many pixels on a side: the same picture in less memory. A `checkpoint` keeps
+    on disk where the descent is, and may go on from there; the caller forgets it. Raises ValueError for what
+    cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()
     _check_size(content, recipe, "content")
@@ -249,34 +252,67 @@ def stylize(
         style = measure_style([style], recipe, encoder, tile_px=tile_px)
     if tile_px is not None:
         check_can_be_tiled(recipe.objective)
-    trace: list[Step] = []
-    began = time.perf_counter()
-
-    def record(scale: float, canvas: Canvas, losses: Losses) -> None:
-        size = _scaled(content, scale)
-        step = Step(len(trace) + 1, sum(recipe.steps), scale, size, time.perf_counter() - began, losses)
-        trace.append(step)
-        if on_step:
-            on_step(step, lambda: _seen(canvas, grid))
-
+    run = _Run(recipe, on_step, checkpoint)
     stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
     stains = stains_of(content, style.images, style.mix) if stained else None
     before: Before | None = None
-    for scale, steps in zip(recipe.scales, recipe.steps, strict=True):
+    for number, (scale, steps) in enumerate(zip(recipe.scales, recipe.steps, strict=True)):
+        if number < run.number:
+            continue
         small = resize(content, _scaled(content, scale))
         grid = _grid(small, recipe.objective, tile_px)
         aim = _aim(small, style, scale, stains, recipe, encoder, guides, grid)
         start = first_picture(content, style, recipe, scale).to(encoder.device)
         canvas = _canvas(small, stains, style.mpp / scale, recipe, start, before, encoder, grid)
-        first = to_uint8(start) if recipe.space == "rgb" else _seen(canvas, grid)
+        if scale == 1 and run.initial is None:
+            first = to_uint8(start) if recipe.space == "rgb" else _seen(canvas, grid)
+            run.initial = judge(first, aim, recipe, encoder)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
-        encoder = descend(canvas, aim, here, steps, encoder, partial(record, scale, canvas))
+        follow = partial(run.record, scale, _scaled(content, scale), partial(_seen, canvas, grid))
+        encoder = descend(canvas, aim, here, steps, encoder, follow, run.keep, run.begin(number))
         before = start, canvas
     if isinstance(canvas, StainMaps | StainNetwork):
         canvas.plan = developed(canvas.plan, recipe.dab_amount)
     image = _seen(canvas, grid)
-    initial, final = (judge(picture, aim, recipe, encoder) for picture in (first, image))
-    return Stylized(image, initial, final, tuple(trace), encoder.precision)
+    final = judge(image, aim, recipe, encoder)
+    return Stylized(image, run.initial or final, final, tuple(run.trace), encoder.precision)
+
+
+class _Run:
+    """The steps so far, told to a listener, and kept on disk with all that going on takes."""
+
+    def __init__(self, recipe: Recipe, on_step: OnStep | None, checkpoint: Checkpoint | None) -> None:
+        self.of, self.on_step, self.checkpoint = sum(recipe.steps), on_step, checkpoint
+        saved = (checkpoint.load() if checkpoint else None) or {"number": 0, "trace": [], "initial": None}
+        self.number: int = saved["number"]
+        self.trace = [_step_from(step) for step in saved["trace"]]
+        self.initial = Losses(**saved["initial"]) if saved["initial"] else None
+        self._descent: State | None = saved.get("descent")
+        self._began = time.perf_counter() - (self.trace[-1].seconds if self.trace else 0.0)
+
+    def begin(self, number: int) -> State | None:
+        """Take up a scale; the state to go on from if there is one."""
+        state, self._descent = self._descent, None
+        self.number = number
+        return state
+
+    def record(self, scale: float, size: tuple[int, int], picture: Callable[[], Image], losses: Losses) -> None:
+        """After every step."""
+        step = Step(len(self.trace) + 1, self.of, scale, size, time.perf_counter() - self._began, losses)
+        self.trace.append(step)
+        if self.on_step:
+            self.on_step(step, picture)
+
+    def keep(self, state: Callable[[], State]) -> None:
+        """Write it all down, if it is time."""
+        if self.checkpoint and self.checkpoint.is_due:
+            trace, initial = [asdict(step) for step in self.trace], self.initial and asdict(self.initial)
+            self.checkpoint.save({"number": self.number, "trace": trace, "initial": initial, "descent": state()})
+
+
+def _step_from(record: Mapping[str, Any]) -> Step:
+    """A step as a checkpoint has it."""
+    return Step(**{**record, "size": tuple(record["size"]), "losses": Losses(**record["losses"])})
 
 
 Before: TypeAlias = tuple[Tensor, Canvas]  # of the coarser scale: where it started, and what became of it

@@ -1,0 +1,97 @@
+"""A descent on disk: all that going on after a kill takes. Tensors and JSON, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from chromogen.errors import expected
+from chromogen.files import written_beside
+
+EVERY_S = 60.0
+
+
+class Checkpoint:
+    """A file that holds where a descent is, written anew every minute; `facts` are what decides the picture.
+
+    With `resume`, a file from an earlier run is gone on from.
+    """
+
+    def __init__(
+        self, file: Path, facts: Mapping[str, Any], *, resume: bool = False, every_s: float = EVERY_S
+    ) -> None:
+        self.file, self.every_s, self.resume = file, every_s, resume
+        self.facts = json.loads(json.dumps(facts))
+        self._written = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to write again."""
+        return time.monotonic() - self._written >= self.every_s
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a state of dicts, lists, numbers, texts and tensors in place of the last; OSError if it fails."""
+        tensors: dict[str, Tensor] = {}
+        packed = json.dumps({"facts": self.facts, "state": pack(state, tensors)})
+        with written_beside(self.file) as temporary:
+            save_file(tensors, temporary, {"chromogen": packed})
+        self._written = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The state, or None where there is nothing to go on from; ValueError for a file of another picture."""
+        if not (self.resume and self.file.exists()):
+            return None
+        try:
+            with safe_open(self.file, "pt") as opened:
+                packed = json.loads((opened.metadata() or {})["chromogen"])
+            tensors = load_file(self.file)
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise expected("checkpoint", "a file that chromogen wrote", self.file, "delete it") from error
+        different = [name for name, fact in self.facts.items() if packed["facts"].get(name) != fact]
+        if different:
+            what = f"one with another {', '.join(different)}"
+            raise expected(
+                "checkpoint", "of this very picture", what, f"give the same command, or delete {self.file}"
+            )
+        state: dict[str, Any] = unpack(packed["state"], tensors)
+        return state
+
+    def forget(self) -> None:
+        """Delete the file: the picture is finished."""
+        self.file.unlink(missing_ok=True)
+
+
+def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """A value as JSON can hold it, its tensors put aside by number.
+
+    >>> tensors = {}
+    >>> pack({"a": [torch.ones(1), 2.5]}, tensors), list(tensors)
+    ({'pairs': [['a', [{'tensor': '0'}, 2.5]]]}, ['0'])
+    """
+    if isinstance(value, Tensor):
+        key = str(len(tensors))
+        tensors[key] = value.detach().cpu().contiguous()
+        return {"tensor": key}
+    if isinstance(value, Mapping):
+        return {"pairs": [[key, pack(part, tensors)] for key, part in value.items()]}
+    if isinstance(value, list | tuple):
+        return [pack(part, tensors) for part in value]
+    return value
+
+
+def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `pack` was given; tuples come back as lists."""
+    if isinstance(packed, dict):
+        if "tensor" in packed:
+            return tensors[packed["tensor"]].clone()  # in a file they are not aligned, and sums round differently
+        return {key: unpack(part, tensors) for key, part in packed["pairs"]}
+    if isinstance(packed, list):
+        return [unpack(part, tensors) for part in packed]
+    return packed
