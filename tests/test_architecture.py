@@ -78,6 +78,7 @@ FILES: dict[str, list[str]] = {
         "style_cache",
         "regions",
         "jobs",
+        "forecast",
         "options",
         "demo_slide",
         "demo",

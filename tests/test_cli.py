@@ -60,6 +60,21 @@ def test_in_tiles_the_picture_is_the_same(
     assert np.abs(whole - tiled).max() <= 1
 
 
+def test_a_dry_run_foretells_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    command = ["stylize", *files, "-o", tmp_path / "out.png", *QUICK, "--dry-run", "--trace", tmp_path / "t.jsonl"]
+    status, out, err = run(capsys, *command)
+    assert status == 0, err
+    assert "48 x 40 px in one piece, about" in out
+    status, out, _ = run(capsys, *command, "--tile", 16, "--json")
+    facts = json.loads(out)
+    assert (status, facts["tile_px"], facts["tiles"]) == (0, 16, 9)
+    assert facts["seconds"] > 0
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_too_little_memory_is_said_before_anything_is_done(
     capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
 ) -> None:

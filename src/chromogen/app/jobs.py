@@ -218,9 +218,10 @@ class Stylist:
         for path, style in zip(styles.files, self.style_images, strict=True):
             self._doubt(style, "style", path)
         self.style_sha256 = [sha256_of(path) for path in styles.files]
-        self._regions: tuple[Guides, Guides] = (NO_GUIDES, NO_GUIDES)
+        self.content_regions: Guides = NO_GUIDES
+        self._style_regions: Guides = NO_GUIDES
         if regions:
-            self._regions = regions
+            self.content_regions, self._style_regions = regions
             self.recipe = guided(recipe, sorted(regions[0]))
         self._measured: dict[float, Style] = {}
         if longest_px is None or self.style_factor(content_mpp) == 1:
@@ -242,9 +243,17 @@ class Stylist:
                 self.styles.file_mix,
                 self.on_measured,
                 content_mpp or SUPPOSED_MPP,
-                resized(self._regions[1], images[0]),
+                resized(self._style_regions, images[0]),
             )
         return self._measured[factor]
+
+    def read(self, content: Path) -> tuple[Image, float | None]:
+        """A content at the size it is stylized in, and the size of its pixels in um, if known."""
+        original = read_image(content)
+        self._doubt(original, "content", content)
+        factor = 1.0 if self.longest_px is None else self.longest_px / max(original.shape[:2])
+        mpp = None if self.content_mpp is None else self.content_mpp / factor
+        return scaled(original, factor), mpp
 
     def stylize_file(
         self, content: Path, output: Path, listeners: Sequence[OnStep] = (), *, resume: bool = False
@@ -254,13 +263,9 @@ class Stylist:
         Long runs leave a checkpoint beside the output until they are done; `resume` goes on from one.
         """
         began = time.perf_counter()
-        original = read_image(content)
-        self._doubt(original, "content", content)
-        factor = 1.0 if self.longest_px is None else self.longest_px / max(original.shape[:2])
-        mpp = None if self.content_mpp is None else self.content_mpp / factor
-        image = scaled(original, factor)
+        image, mpp = self.read(content)
         style = self.style(mpp)
-        guides = resized(self._regions[0], image)
+        guides = resized(self.content_regions, image)
         need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
         drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         decisive = self._inputs(image, content, mpp) | {"drawn": drawn}
@@ -298,7 +303,7 @@ class Stylist:
             "style_sha256": self.style_sha256,
             "style_mix": list(self.style(mpp).mix),
             "style_mpp": self.styles.mpp,
-            "regions": sorted(self._regions[0]),
+            "regions": sorted(self.content_regions),
             "recipe": as_record(self.recipe),
             "encoder": self.encoder.record(),
         }

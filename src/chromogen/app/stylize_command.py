@@ -32,6 +32,7 @@ from chromogen.app.terminal import (
     Region,
     Scale,
     Search,
+    duration,
     move_bar,
     progress_bars,
     result_line,
@@ -230,6 +231,12 @@ def stylize(
             "picture as if nothing had stopped them.",
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        Output(
+            "--dry-run", help="Write nothing: say which tiles, and about how much memory and time, it would take."
+        ),
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -269,7 +276,8 @@ def stylize(
     mix = _parsed(style_mix, partial(numbers, "style_mix", kind=float))
     styles = Styles((style, *(extra_style or [])), mix, style_mpp, style_size)
     jobs = plan(contents, out, styles.files)
-    check_side_outputs(jobs, styles.files, trace, plot, preview)
+    if not dry_run:
+        check_side_outputs(jobs, styles.files, trace, plot, preview)
     regions = None
     if content_mask or style_mask:
         if len(jobs) > 1 or len(styles.files) > 1:
@@ -293,6 +301,9 @@ def stylize(
             regions=regions,
             limits=Limits(tile, _parsed(max_memory, partial(byte_count, "max_memory"))),
         )
+        if dry_run:
+            _foretell(stylist, [content for content, _ in jobs], as_json)
+            return
         batch = _stylize_all(stylist, jobs, listeners, progress, resume=resume)
     if plot and batch.traces:
         _plot(batch, recipe, plot)
@@ -338,6 +349,21 @@ def _stylize_all(
             batch.traces[content.name] = result.trace
         progress.remove_task(task)
     return batch
+
+
+def _foretell(stylist: Stylist, contents: Sequence[Path], as_json: bool) -> None:
+    """Print what each content would take, one line a file, or one JSON object."""
+    from chromogen.app.forecast import forecast
+
+    found = [forecast(stylist, content) for content in contents]
+    if as_json:
+        print(json.dumps(found[0] if len(found) == 1 else {"results": found}))
+        return
+    for facts in found:
+        width, height = facts["size"]
+        tiles = f"in {facts['tiles']} tiles of {facts['tile_px']} px" if facts["tile_px"] else "in one piece"
+        took = f"about {facts['peak_mb'] / 1000:.1f} GB and {duration(facts['seconds'])}"
+        print(f"{facts['content']}: {width} x {height} px {tiles}, {took}")
 
 
 def _measuring(progress: Progress) -> Callable[[int, int], None]:

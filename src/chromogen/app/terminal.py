@@ -67,6 +67,18 @@ def move_bar(progress: Progress, task: TaskID, step: Step, _picture: Callable[[]
     progress.update(task, total=step.of, completed=step.index, rate=rate, loss=f"loss {step.losses.total:.4g}")
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(42.3), duration(312), duration(9000)
+    ('42 s', '5 min', '2 h 30 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 def summary_of(files: Mapping[str, Path]) -> str:
     """What a report's JSON file says, and where its files are, as the one JSON object of `--json`."""
     outputs = {kind: str(file) for kind, file in files.items()}

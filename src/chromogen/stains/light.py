@@ -134,7 +134,7 @@ TEXTURE_UM = (0.5, 3.0, 6.0)
 
 
 def texture_octiles(picture: Tensor, mpp: float = 0.5) -> Tensor:
-    """Eighths of the tissue by how densely nuclei lie, of a picture (1, 3, H, W): (1, 8, H, W), 0 or 1.
+    """Eighths of the tissue by how densely nuclei lie, of a picture (1, 3, H, W): (1, 8, H, W) bool.
 
     Nuclear texture is what stands out of red density between 0.5 and 3 um, averaged over 6 um; unlike unmixed
     haematoxylin it is not hidden by DAB. A picture without tissue has eight empty masks.
@@ -148,12 +148,12 @@ def texture_octiles(picture: Tensor, mpp: float = 0.5) -> Tensor:
     tissue = tissue_share(picture, mpp) > 0.5
     inside = texture[tissue]
     if not len(inside):
-        return texture.new_zeros(1, OCTILES, *texture.shape[2:])
+        return torch.zeros(1, OCTILES, *texture.shape[2:], dtype=torch.bool, device=texture.device)
     steps = torch.linspace(0, 1, OCTILES + 1, dtype=texture.dtype, device=texture.device)[1:-1]
     borders = torch.quantile(inside[:: 1 + len(inside) // 1_000_000], steps)
     octile = torch.bucketize(texture, borders)
     masks = [tissue & (octile == index) for index in range(OCTILES)]
-    return torch.cat(masks, 1).to(texture.dtype)
+    return torch.cat(masks, 1)
 
 
 def _tensor(matrix: NDArray[Any], like: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ class Checkpoint:
 def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """A value as JSON can hold it, its tensors put aside by number.
 
+    >>> import torch
     >>> tensors = {}
     >>> pack({"a": [torch.ones(1), 2.5]}, tensors), list(tensors)
     ({'pairs': [['a', [{'tensor': '0'}, 2.5]]]}, ['0'])
