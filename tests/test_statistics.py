@@ -25,7 +25,7 @@ BATTERY = pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTI
 
 @pytest.fixture(autouse=True)
 def same_numbers_every_time() -> None:
-    torch.manual_seed(4)
+    torch.manual_seed(1)
 
 
 @BATTERY
@@ -49,8 +49,8 @@ def test_gradient_is_the_slope(statistic) -> None:
     (statistic(x) * weights).sum().backward()
     assert x.grad is not None
     slope = ((statistic(x + 1e-2 * direction) - statistic(x - 1e-2 * direction)) * weights).sum() / 2e-2
-    steepest = float((x.grad.norm() * direction.norm()).detach())
-    assert float((slope - (x.grad * direction).sum()).abs()) < 1e-2 * steepest + 1e-3
+    off = slope.detach() - (x.grad * direction).sum()
+    assert off.abs() < 1e-2 * x.grad.norm() * direction.norm() + 1e-3
 
 
 def test_gram_matrix_is_the_reports_over_positions() -> None:
