@@ -11,6 +11,7 @@ import pytest
 
 import efficiency
 import measuring
+import tiles
 from chromogen.image import read_image, write_image
 from chromogen.style.encoder import Encoder
 from pastiche_objective import fast_recipe, judged, pair_from
@@ -113,3 +114,20 @@ def test_time_to_quality_on_any_pair(tmp_path: Path) -> None:
         assert judged(tmp_path / f"{name}.png", tmp_path / "content.png", tmp_path / "style.png") == pytest.approx(
             figures[f"{name}_objective"]
         )
+
+
+def test_tissue_is_enlarged_by_its_mirror_image() -> None:
+    small = tissue_like(20, 24, seed=1)
+    large = tiles.enlarged(small, 48)
+    assert large.shape == (48, 48, 3)
+    assert np.array_equal(large[:20, :24], small)
+    assert np.array_equal(large[20:40, :24], small[::-1])
+    assert np.array_equal(tiles.enlarged(small, 16), small[:16, :16])
+
+
+def test_tiles_are_compared_pixel_by_pixel() -> None:
+    case = {"tile_px": 0, "step_s": 2.0, "other_s": 1.0, "peak_rss_mb": 1500.0}
+    found = [{**case, "side_px": 1000}, {**case, "side_px": 2000, "tile_px": 512, "step_s": 16.0}]
+    rows = [line.split(" | ") for line in tiles.table(found).splitlines()[2:]]
+    assert [row[1] for row in rows] == ["one piece", "512"]
+    assert [row[-1].strip(" |") for row in rows] == ["1.00", "2.00"]

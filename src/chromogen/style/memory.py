@@ -16,7 +16,7 @@ from chromogen.style.tiled import halo_px
 # Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: in one piece, of a tile, of measuring alone.
 ONE_PIECE_BYTES = {"bf16": 2600, "fp32": 3400}
 NETWORK_BYTES = {"bf16": 1000, "fp32": 1600}  # more, where a network stains in one piece
-TILE_BYTES = {"bf16": 2000, "fp32": 2600}
+TILE_BYTES = {"bf16": 2500, "fp32": 3300}
 MEASURING_BYTES = 1000
 # What tiles do not shrink: the picture, its gradient and Adam's moments, masks, what is kept to go back to.
 WHOLE_BYTES = 200

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
@@ -110,9 +110,8 @@ def evaluate(
     """The total and the terms' values of a whole picture; `backward` sends the gradient back through its parts."""
 
     def sums_at(number: int, tile: GridTile) -> Sums:
-        view = _view(aim.masks, tile, encoder.device)
-        wanted = _local(aim, number)
-        return _sums_of_tile(picture(tile.outer), tile, view, aim, wanted, objective, loss_scale, encoder)
+        part = _part(picture, tile, aim, _local(aim, number), encoder.device)
+        return _sums_of(part, objective, loss_scale, encoder, aim.knees)
 
     with torch.no_grad():
         sums = _added(sums_at(number, tile) for number, tile in enumerate(aim.grid))
@@ -140,43 +139,38 @@ def measure_tiled(
     aim: TiledAim,
 ) -> TiledAim:
     """The aim with what the terms that refer to `reference` measure of its image, in fp32."""
-    terms = tuple(term for term in objective if term.reference == reference)
-    additive, local = _split(terms)
+    additive, local = _split(tuple(term for term in objective if term.reference == reference))
     references, knees = dict(aim.references), dict(aim.knees)
     with torch.no_grad():
         if additive:
-            sums = _added(
-                _sums_of_tile(
-                    picture(tile.outer),
-                    tile,
-                    _view(aim.masks, tile, encoder.device),
-                    aim,
-                    {},
-                    additive,
-                    loss_scale,
-                    encoder,
-                )
-                for tile in aim.grid
-            )
-            measured = _finished(sums, aim.masks, aim.grid.size)
-            references |= {
-                (term.name, layer): reference_of(term, measured[term.statistic, layer, term.mask])
-                for term in additive
-                for layer in term.layers
-            }
+            references |= _measured(additive, encoder, picture, loss_scale, aim)
         if local:
-            for number, tile in enumerate(aim.grid):
-                features = _features(
-                    encoder, picture(tile.outer), {at for t in local for at in t.layers}, loss_scale
-                )
-                aim.local.keep(
-                    number,
-                    {_key(t.name, at): _of_core(t, at, features, tile) for t in local for at in t.layers},
-                )
+            _keep_local(local, encoder, picture, loss_scale, aim)
             knees |= _knees(local, aim)
             energies = _energies(local, aim, knees)
             references |= {place: Reference(energy, energy) for place, energy in energies.items()}
-    return TiledAim(aim.grid, references, aim.masks, aim.floor, aim.local, knees)
+    return replace(aim, references=references, knees=knees)
+
+
+def _measured(
+    additive: Objective, encoder: Encoder, picture: Picture, loss_scale: str, aim: TiledAim
+) -> References:
+    parts = (_part(picture, tile, aim, {}, encoder.device) for tile in aim.grid)
+    sums = _added(_sums_of(part, additive, loss_scale, encoder, {}) for part in parts)
+    measured = _finished(sums, aim.masks, aim.grid.size)
+    return {
+        (term.name, layer): reference_of(term, measured[term.statistic, layer, term.mask])
+        for term in additive
+        for layer in term.layers
+    }
+
+
+def _keep_local(local: Objective, encoder: Encoder, picture: Picture, loss_scale: str, aim: TiledAim) -> None:
+    layers = {layer for term in local for layer in term.layers}
+    for number, tile in enumerate(aim.grid):
+        features = _scaled(encoder(picture(tile.outer), layers), loss_scale)
+        cores = {_key(t.name, layer): _of_core(t, layer, features, tile) for t in local for layer in t.layers}
+        aim.local.keep(number, cores)
 
 
 def _split(terms: Objective) -> tuple[Objective, Objective]:
@@ -220,17 +214,24 @@ def _distance(term: Term, layer: str, knees: Mapping[Place, Tensor]) -> Callable
     return DISTANCES[term.distance] if knee is None else partial(huber, knee=knee)
 
 
-def _view(masks: Masks, tile: GridTile, device: torch.device) -> Masks:
-    """The part of every mask that a tile sees, nothing in its halo; and the core itself."""
+@dataclass(frozen=True)
+class Part:
+    """What is seen of a tile: its picture, masks that are nothing in its halo, local references of its core."""
+
+    picture: Tensor
+    tile: GridTile
+    masks: Masks
+    wanted: Mapping[Place, Tensor]
+
+
+def _part(
+    picture: Picture, tile: GridTile, aim: TiledAim, wanted: Mapping[Place, Tensor], device: torch.device
+) -> Part:
     width, height = tile.outer.size
     core = torch.zeros(1, 1, height, width, device=device)
     core[..., *tile.inner.at] = 1
-    return {CORE: core} | {name: mask[..., *tile.outer.at] * core for name, mask in masks.items()}
-
-
-def _features(encoder: Encoder, picture: Tensor, layers: Iterable[str], loss_scale: str) -> dict[str, Tensor]:
-    features, _ = encoder.look(picture, set(layers), ())
-    return _scaled(features, loss_scale)
+    masks = {name: mask[..., *tile.outer.at] * core for name, mask in aim.masks.items()}
+    return Part(picture(tile.outer), tile, {CORE: core, **masks}, wanted)
 
 
 def _scaled(features: dict[str, Tensor], loss_scale: str) -> dict[str, Tensor]:
@@ -244,30 +245,24 @@ def _of_core(term: Term, layer: str, features: Mapping[str, Tensor], tile: GridT
     return STATISTICS[term.statistic](features[layer])[..., *tile.inner.coarser(stride_px(layer)).at]
 
 
-def _sums_of_tile(
-    picture: Tensor,
-    tile: GridTile,
-    view: Masks,
-    aim: TiledAim,
-    wanted: Mapping[Place, Tensor],
-    objective: Objective,
-    loss_scale: str,
-    encoder: Encoder,
+def _sums_of(
+    part: Part, objective: Objective, loss_scale: str, encoder: Encoder, knees: Mapping[Place, Tensor]
 ) -> Sums:
     """What a tile adds: products of channels, DAB, distances with how many values they are of."""
     additive, local = _split(objective)
     seen = {(term.statistic, layer, term.mask) for term in additive for layer in term.layers}
     on_the_way = {s for s in seen if s[0] == "gram" and s[1] != "image"}
     layers = {layer for _, layer, _ in seen - on_the_way} | {layer for term in local for layer in term.layers}
-    features, grams = encoder.look(picture, layers, {(at, mask or CORE) for _, at, mask in on_the_way}, view)
+    grams_of = {(layer, mask or CORE) for _, layer, mask in on_the_way}
+    features, grams = encoder.look(part.picture, layers, grams_of, part.masks)
     features = _scaled(features, loss_scale)
-    sums: Sums = {s: _sum_of_seen(s, features, grams, view) for s in seen}
+    sums: Sums = {s: _sum_of_seen(s, features, grams, part.masks) for s in seen}
     for term in local:
         for layer in term.layers:
-            measured = _of_core(term, layer, features, tile)
-            there = wanted.get((term.name, layer))
+            measured = _of_core(term, layer, features, part.tile)
+            there = part.wanted.get((term.name, layer))
             reference = torch.zeros_like(measured) if there is None else there.to(measured.device)
-            distance = _distance(term, layer, aim.knees)(measured, reference).mean()
+            distance = _distance(term, layer, knees)(measured, reference).mean()
             sums[term.name, layer] = torch.stack([distance, distance.new_tensor(measured[0].numel())])
     return sums
 
