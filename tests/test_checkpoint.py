@@ -128,6 +128,20 @@ def test_a_failed_write_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+def test_a_full_disk_does_not_stop_a_run(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("chromogen.style.checkpoint.save_file", full)
+    with pytest.warns(UserWarning, match="No checkpoint: No space left on device; going on without") as caught:
+        result = run(RGB, encoder, tmp_path / "checkpoint")
+    assert len(caught) == 1
+    assert len(result.trace) == 9
+    assert not list(tmp_path.iterdir())
+
+
 def test_it_is_due_after_a_while_and_gone_when_forgotten(tmp_path: Path) -> None:
     assert not Checkpoint(tmp_path / "c", {}).is_due
     often = Checkpoint(tmp_path / "c", {}, every_s=0.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -304,10 +305,15 @@ class _Run:
             self.on_step(step, picture)
 
     def keep(self, state: Callable[[], State]) -> None:
-        """Write it all down, if it is time."""
-        if self.checkpoint and self.checkpoint.is_due:
-            trace, initial = [asdict(step) for step in self.trace], self.initial and asdict(self.initial)
+        """Write it all down, if it is time; where that fails, go on without."""
+        if self.checkpoint is None or not self.checkpoint.is_due:
+            return
+        trace, initial = [asdict(step) for step in self.trace], self.initial and asdict(self.initial)
+        try:
             self.checkpoint.save({"number": self.number, "trace": trace, "initial": initial, "descent": state()})
+        except OSError as error:
+            warnings.warn(f"No checkpoint: {error.strerror or error}; going on without.", stacklevel=2)
+            self.checkpoint = None
 
 
 def _step_from(record: Mapping[str, Any]) -> Step:
