@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
+    """A safetensors file; OSError where the disk is full or the folder is gone, by another name."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, facts)
+    except SafetensorError as error:
+        raise OSError(f"{path.name} could not be written in {path.parent}: {error}") from error
+
+
 class Spill:
     """Tensors by number and name, in a folder of the system's for temporary files that goes when this does.
 
@@ -28,10 +39,7 @@ class Spill:
 
     def keep(self, number: int, tensors: Mapping[str, Tensor]) -> None:
         """Add to what is kept under a number; OSError where the disk is full."""
-        from safetensors.torch import save_file
-
-        kept = {**self.of(number), **tensors}
-        save_file({name: tensor.contiguous().cpu() for name, tensor in kept.items()}, self._file(number))
+        save_tensors(self._file(number), {**self.of(number), **tensors})
 
     def of(self, number: int) -> dict[str, Tensor]:
         """What is kept under a number."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.files import written_beside
+from chromogen.spill import save_tensors
 
 EVERY_S = 60.0
 
@@ -41,7 +42,7 @@ class Checkpoint:
         tensors: dict[str, Tensor] = {}
         packed = json.dumps({"facts": self.facts, "state": pack(state, tensors)})
         with written_beside(self.file) as temporary:
-            save_file(tensors, temporary, {"chromogen": packed})
+            save_tensors(temporary, tensors, {"chromogen": packed})
         self._written = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -78,7 +79,7 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """
     if isinstance(value, Tensor):
         key = str(len(tensors))
-        tensors[key] = value.detach().cpu().contiguous()
+        tensors[key] = value
         return {"tensor": key}
     if isinstance(value, Mapping):
         return {"pairs": [[key, pack(part, tensors)] for key, part in value.items()]}
