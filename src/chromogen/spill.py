@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
-    """A safetensors file; OSError where the disk is full or the folder is gone, by another name."""
+    """A safetensors file; OSError where the disk is full or the folder gone, as of any other file."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
