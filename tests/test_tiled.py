@@ -63,7 +63,7 @@ def at_first(recipe: Recipe, encoder: Encoder, tile_px: int | None) -> Found:
     """Loss, values and gradient of a recipe's first picture, disturbed so that nothing is zero by symmetry."""
     found: list[Found] = []
 
-    def look(canvas: Canvas, aim: Aim, here: Recipe, _steps: int, encoder: Encoder, _record: object) -> Encoder:
+    def look(canvas: Canvas, aim: Aim, here: Recipe, _steps: int, encoder: Encoder, *_more: object) -> Encoder:
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(1)
             for parameter in canvas.parameters:
