@@ -14,11 +14,12 @@ LARGE = (4096, 4096)
 
 
 def test_one_piece_where_it_fits() -> None:
-    assert fitting((512, 512), RECIPE, "fp32", 10**10).tile_px is None
+    assert fitting((512, 512), RECIPE, "fp32", 10**10) == need_of((512, 512), RECIPE, "fp32")
 
 
 def test_else_the_largest_tiles_that_do() -> None:
     need = fitting(LARGE, RECIPE, "fp32", 8 * 10**9)
+    assert need is not None
     assert need.tile_px is not None
     assert need.tile_px % 16 == 0
     assert need.bytes <= 8 * 10**9
@@ -26,16 +27,24 @@ def test_else_the_largest_tiles_that_do() -> None:
 
 
 def test_more_memory_gives_larger_tiles_and_bf16_too() -> None:
-    tiles = [fitting(LARGE, RECIPE, p, gb * 10**9).tile_px for p, gb in (("fp32", 6), ("fp32", 9), ("bf16", 9))]
-    assert tiles == sorted(tiles, key=lambda tile: tile or 0)
+    needs = [fitting(LARGE, RECIPE, p, gb * 10**9) for p, gb in (("fp32", 6), ("fp32", 9), ("bf16", 9))]
+    tiles = [need.tile_px or 0 for need in needs if need]
+    assert tiles == sorted(tiles)
     assert len(set(tiles)) == 3
 
 
-def test_what_fits_in_no_tiles_is_refused_with_advice() -> None:
-    with pytest.raises(ValueError, match=r"4096 x 4096 px, which needs \d\.\d GB even in small tiles"):
-        fitting(LARGE, RECIPE, "fp32", 10**9)
+def test_what_fits_in_no_tiles_is_refused_with_advice(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Little:
+        available = 10**9
+
+    assert fitting(LARGE, RECIPE, "fp32", 10**9) is None
+    monkeypatch.setattr(psutil, "virtual_memory", Little)
+    with pytest.raises(
+        ValueError, match=r"`max_memory` to be at least \d+\.\d GB for 4096 x 4096 px in small tiles"
+    ):
+        need_within(Limits(), LARGE, RECIPE, encoder)
     with pytest.raises(ValueError, match="--optimizer adam"):
-        fitting(LARGE, PRESETS["balanced"], "fp32", 10**9)
+        need_within(Limits(), LARGE, PRESETS["balanced"], encoder)
 
 
 def test_a_history_takes_memory_that_tiles_do_not_shrink() -> None:

@@ -208,7 +208,8 @@ def stylize(
         Machine(
             metavar="PX",
             help="Compute loss and gradient of the whole picture in tiles of so many px: the same picture, later, "
-            "in less memory. Default: one piece if it fits, else the largest tiles that do.",
+            "in less memory; below 512 px halos take most of the time. Default: one piece if it fits, else the "
+            "largest tiles that do.",
             min=16,
         ),
     ] = None,
@@ -227,8 +228,8 @@ def stylize(
         bool,
         Output(
             "--resume",
-            help="Go on from OUT.checkpoint, which runs of more than a minute leave until they are done: the same "
-            "picture as if nothing had stopped them.",
+            help="Go on from OUT.checkpoint, if there is one: runs of more than a minute leave it until they are "
+            "done. The same picture as if nothing had stopped them.",
         ),
     ] = False,
     dry_run: Annotated[

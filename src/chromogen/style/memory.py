@@ -56,26 +56,28 @@ def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: 
     """The tiles that a picture of `size` (w, h) takes within limits; ValueError where there are none."""
     if limits.tile_px is not None or encoder.device.type != "cpu":
         return need_of(size, recipe, encoder.precision, limits.tile_px)
-    budget = int(MOST_OF_FREE * psutil.virtual_memory().available)
-    if limits.max_memory_bytes is not None:
-        budget = min(budget, limits.max_memory_bytes - psutil.Process().memory_info().rss)
-    return fitting(size, recipe, encoder.precision, budget)
+    taken = psutil.Process().memory_info().rss
+    allowed = taken + int(MOST_OF_FREE * psutil.virtual_memory().available)
+    allowed = min(allowed, limits.max_memory_bytes or allowed)
+    need = fitting(size, recipe, encoder.precision, allowed - taken)
+    if need is None:
+        least = taken + need_of(size, recipe, encoder.precision, LEAST_CORE_PX).bytes
+        what = f"at least {least / 1e9:.1f} GB for {size[0]} x {size[1]} px in small tiles"
+        advice = "free some, or use a smaller --size" + _lighter(recipe)
+        raise expected("max_memory", what, f"{allowed / 1e9:.1f} GB", advice)
+    return need
 
 
-def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes: int) -> Need:
-    """One piece if it fits, else the largest tiles that do; ValueError where not even small ones do."""
+def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes: int) -> Need | None:
+    """One piece if it fits, else the largest tiles that do, of at least 128 px; None where none do."""
     need = need_of(size, recipe, precision)
     if need.bytes <= budget_bytes:
         return need
     left = (budget_bytes - math.prod(size) * _whole_bytes(recipe)) / TILE_BYTES[precision]
     core_px = int(math.sqrt(max(left, 0))) - 2 * halo_px(recipe.objective)
     if core_px < LEAST_CORE_PX:
-        least = need_of(size, recipe, precision, LEAST_CORE_PX).bytes
-        got = f"{size[0]} x {size[1]} px, which needs {least / 1e9:.1f} GB even in small tiles"
-        advice = "use a smaller --size, another --max-memory" + _lighter(recipe)
-        raise expected("content", f"small enough for {budget_bytes / 1e9:.1f} GB", got, advice)
-    tile_px = core_px // ALIGNED_PX * ALIGNED_PX
-    return need_of(size, recipe, precision, tile_px)
+        return None
+    return need_of(size, recipe, precision, core_px // ALIGNED_PX * ALIGNED_PX)
 
 
 def _lighter(recipe: Recipe) -> str:

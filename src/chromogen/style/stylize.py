@@ -409,7 +409,7 @@ def _masks(picture: Tensor, recipe: Recipe, mpp: float, guides: Guides) -> Masks
 
 def _drawn(region: NDArray[np.float32], picture: Tensor) -> Tensor:
     """A region (H, W) on the pixels of a picture, which may be coarser."""
-    mask = torch.from_numpy(np.ascontiguousarray(region, np.float32)).to(picture.device)[None, None]
+    mask = torch.from_numpy(np.array(region, np.float32)).to(picture.device)[None, None]
     return (
         mask
         if mask.shape[2:] == picture.shape[2:]
@@ -428,7 +428,9 @@ def check_guides(image: Image, recipe: Recipe, guides: Guides, name: str) -> Non
             sizes = [f"{shape[1]} x {shape[0]} px" for shape in (image.shape, mask.shape)]
             raise expected(f"{name}_mask", f"as large as the image, {sizes[0]}", sizes[1], "resample it")
         if mask.sum() < LEAST_REGION_PX:
-            raise expected(f"{name}_mask", "to cover something", f"nothing under {region}", "draw it larger")
+            raise expected(
+                f"{name}_mask", "regions that cover something", f"nothing under {region}", "draw it on the image"
+            )
 
 
 MASKED_BY: dict[str, Callable[[Tensor, float], Tensor]] = {
