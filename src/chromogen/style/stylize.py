@@ -357,7 +357,7 @@ def _canvas(
 
 
 def _features(he: Image, mpp: float, encoder: Encoder, grid: TileGrid | None) -> Features:
-    """What a network knows of an H&E: held in memory, or computed of each tile anew."""
+    """What a network knows of an H&E: held in memory, or of each tile on disk."""
     if grid is not None:
         return TiledFeatures(he, H_E, mpp, grid, torch.empty(0, dtype=encoder.dtype, device=encoder.device))
     features = tissue_features(to_tensor(he).to(encoder.device), H_E, mpp).to(encoder.dtype)
