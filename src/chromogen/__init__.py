@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from chromogen.image import read_image, write_image
     from chromogen.slides.slide import open_slide
     from chromogen.style.encoder import Encoder
+    from chromogen.style.measured_style import measure_style
     from chromogen.style.objective import Objective, Term
     from chromogen.style.recipes import PRESETS, Recipe
-    from chromogen.style.stylize import measure_style, stylize
+    from chromogen.style.stylize import stylize
 
 _ROOMS = {
     "keep_freed_memory": "allocator",
@@ -28,7 +29,7 @@ _ROOMS = {
     "Term": "style.objective",
     "PRESETS": "style.recipes",
     "Recipe": "style.recipes",
-    "measure_style": "style.stylize",
+    "measure_style": "style.measured_style",
     "stylize": "style.stylize",
 }
 

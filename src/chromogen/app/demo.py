@@ -25,7 +25,8 @@ from chromogen.slides.slide import open_slide
 from chromogen.style.curves import weighted_curves
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
-from chromogen.style.stylize import OnStep, Stylized
+from chromogen.style.run import OnStep
+from chromogen.style.stylize import Stylized
 
 Image = NDArray[np.uint8]
 
