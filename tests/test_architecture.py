@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "app": BASE | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
-    "slides": ["slide"],
+    "slides": ["slide", "threads", "pyramid", "compression", "facts", "writer", "verification"],
     "stains": [
         "color_transfer",
         "deconvolution",
