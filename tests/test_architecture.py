@@ -20,14 +20,23 @@ ROOMS: dict[str, set[str]] = {
     "decoders": BASE,
     "image": BASE | {"decoders"},
     "page": BASE | {"image"},
-    "slides": BASE | {"image"},
+    "slides": BASE | {"decoders", "image"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "spill", "stains"},
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
     "app": BASE | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
-    "slides": ["slide"],
+    "slides": [
+        "source",
+        "ome_metadata",
+        "resampling",
+        "image_reader",
+        "openslide_reader",
+        "tiff_reader",
+        "zarr_reader",
+        "slide",
+    ],
     "stains": [
         "color_transfer",
         "deconvolution",
