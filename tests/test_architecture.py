@@ -23,8 +23,12 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | {"decoders", "image"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "spill", "stains"},
+    "stainer": BASE | {"image", "stains"},
+    "whole_slide": BASE | {"image", "slides", "stains", "stainer"},
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
-    "app": BASE | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style", "evaluation"},
+    "app": BASE
+    | {"stainer", "whole_slide"}
+    | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
     "slides": [
@@ -42,6 +46,7 @@ FILES: dict[str, list[str]] = {
         "facts",
         "writer",
         "verification",
+        "store",
     ],
     "stains": [
         "color_transfer",
@@ -71,6 +76,7 @@ FILES: dict[str, list[str]] = {
         "stylize",
         "curves",
     ],
+    "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "output", "stain"],
     "evaluation": [
         "sums",
         "tile",
@@ -90,6 +96,7 @@ FILES: dict[str, list[str]] = {
     ],
     "app": [
         "listeners",
+        "paths",
         "style_cache",
         "regions",
         "jobs",
@@ -98,12 +105,14 @@ FILES: dict[str, list[str]] = {
         "demo_slide",
         "demo",
         "unmix",
+        "staining",
         "terminal",
         "stylize_command",
         "demo_command",
         "evaluate_command",
         "study_command",
         "unmix_command",
+        "stain_command",
         "cli",
     ],
 }

@@ -11,7 +11,14 @@ from typing import Annotated
 import typer
 
 from chromogen.allocator import keep_freed_memory
-from chromogen.app import demo_command, evaluate_command, study_command, stylize_command, unmix_command
+from chromogen.app import (
+    demo_command,
+    evaluate_command,
+    stain_command,
+    study_command,
+    stylize_command,
+    unmix_command,
+)
 from chromogen.app.terminal import verdict
 from chromogen.provenance import NOTICE, __version__
 
@@ -77,6 +84,7 @@ def _chromogen(
 
 
 app.command(epilog=stylize_command.EPILOG)(stylize_command.stylize)
+app.command(epilog=stain_command.EPILOG)(stain_command.stain)
 app.command()(demo_command.demo)
 app.command(epilog=evaluate_command.EPILOG)(evaluate_command.evaluate)
 app.command(epilog=study_command.EPILOG)(study_command.study)
