@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -122,15 +123,20 @@ class ColorMap:
 def _color_map(sample: Image) -> ColorMap:
     """What gives the sample's densities the exemplar's second moments."""
     white, about = white_level(sample), np.zeros(3)
-    ours, theirs = (_second_moments(image) for image in (sample, builtin_ihc()))
-    matrix, _ = monge_kantorovich_map((about, ours), (about, theirs))
+    matrix, _ = monge_kantorovich_map((about, _second_moments(sample, white)), (about, _ihc_moments()))
     return ColorMap(matrix, white)
 
 
-def _second_moments(image: Image) -> NDArray[np.float64]:
+@cache
+def _ihc_moments() -> NDArray[np.float64]:
+    exemplar = builtin_ihc()
+    return _second_moments(exemplar, white_level(exemplar))
+
+
+def _second_moments(image: Image, white: NDArray[Any]) -> NDArray[np.float64]:
     """Means of products of densities (3, 3) over the tissue, or over everything where there is none."""
     mask = tissue_mask(image)
-    density = optical_density(image[mask] if mask.any() else image.reshape(-1, 3), white_level(image))
+    density = optical_density(image[mask] if mask.any() else image.reshape(-1, 3), white)
     return np.asarray(density.T @ density / len(density))
 
 

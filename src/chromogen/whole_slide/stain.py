@@ -52,12 +52,12 @@ def stain_slide(
     began = time.perf_counter()
     try:
         view = view_at(shared_slide(job.file), job.stainer.mpp)
-        plan = job.plan(view)
+        region, plan = job.window(view), job.plan(view)
         if not restart and _is_done(output, plan):
             return _known(output)
         with claimed(output.store):
             planned(output.store, plan, restart=restart)
-            making = _begin(job, output, view, strict=strict)
+            making = _begin(job, output, view, region, strict=strict)
             _make(making, run or in_threads(), on_block)
             found = making.summary()
             forget(output.store)
@@ -147,12 +147,9 @@ def _known(output: Output) -> dict[str, Any]:
     return {"output": str(output.path), "already_done": True, **{name: known.get(name) for name in names}}
 
 
-def _begin(job: SlideJob, output: Output, view: View, *, strict: bool) -> _Making:
+def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict: bool) -> _Making:
     """Survey the slide, and see what an earlier run has left."""
-    region = job.window(view)
     seen = survey(view, mask_tissue=job.mask_tissue)
-    if strict and seen.damaged:
-        raise DamageError(f"{str(job.file.path)!r} cannot be read at {_listed(region, seen.damaged)[0]}.")
     store = BlockStore(output.store, region.size, (BLOCK_PX, BLOCK_PX))
     store.create()
     stainer = job.stainer.fit(seen.sample)
@@ -161,7 +158,7 @@ def _begin(job: SlideJob, output: Output, view: View, *, strict: bool) -> _Makin
     with ThreadPoolExecutor() as pool:
         found = pool.map(store.check, [block.index for block in blocks])
         there = {block.index for block, whole in zip(blocks, found, strict=True) if whole}
-    damaged = _listed(region, [*seen.damaged, *store.damage()])
+    damaged = _listed(region, store.damage())
     making = _Making(job, view, output, region, seen, work, blocks, there, damaged, [])
     _check_space(making)
     return making
@@ -169,6 +166,8 @@ def _begin(job: SlideJob, output: Output, view: View, *, strict: bool) -> _Makin
 
 def _make(making: _Making, run: Run, on_block: OnBlock | None) -> None:
     """Stain what is not there yet, and write meanwhile."""
+    if len(making.there) == len(making.blocks):
+        _check_readable(making)
     todo = [block for block in making.blocks if block.index not in making.there]
     arriving = Arriving(making.work.store, making.there)
     total, begun = len(making.blocks), len(making.there)
@@ -177,12 +176,13 @@ def _make(making: _Making, run: Run, on_block: OnBlock | None) -> None:
         try:
             for number, done in enumerate(run(partial(stain_block, making.work), todo), begun + 1):
                 making.note(done)
+                if number == total:
+                    _check_readable(making)
                 arriving.arrive(done.index)
                 if on_block:
                     on_block(number, total)
                 if written.done():
                     break
-            _check_readable(making)
         except BaseException:
             arriving.fail()
             raise

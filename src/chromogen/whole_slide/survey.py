@@ -18,7 +18,7 @@ from chromogen.stains.tissue import tissue_mask
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
-MARGIN_PX, SOFT_PX = 3, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
+MARGIN_PX, SOFT_PX = 5, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
 FIELDS, FIELD_PX = 16, 256  # of the sample
 FINE = 256  # parts of an overview's pixel: places in it are whole numbers of them
 
@@ -67,16 +67,15 @@ class TissueShare:
 
 @dataclass(frozen=True)
 class Survey:
-    """A slide's tissue, the colour of its glass (r, g, b), a sample at the view's mpp, and what could not be read.
+    """A slide's tissue, the colour of its glass (r, g, b), and a sample at the view's mpp.
 
-    `share` is None where everything counts as tissue.
+    `share` is None where everything counts as tissue. What cannot be read from afar does: nearer, more of it may.
     """
 
     share: TissueShare | None
     tissue_fraction: float
     white: tuple[int, int, int]
     sample: Image
-    damaged: tuple[Window, ...]
 
 
 def survey(view: View, *, mask_tissue: bool = True) -> Survey:
@@ -85,20 +84,21 @@ def survey(view: View, *, mask_tissue: bool = True) -> Survey:
     mask = tissue_mask(overview)
     red, green, blue = (round(float(level)) for level in white_level(overview[::2, ::2]))
     fraction = float(mask.mean())
+    for window in damaged:
+        mask[window.at] = True
     sample = _sample(view, mask)
     if not mask_tissue:
-        return Survey(None, fraction, (red, green, blue), sample, damaged)
+        return Survey(None, fraction, (red, green, blue), sample)
     share = TissueShare(_softened(mask), view.size, (mask.shape[1], mask.shape[0]))
-    return Survey(share, fraction, (red, green, blue), sample, damaged)
+    return Survey(share, fraction, (red, green, blue), sample)
 
 
-def _overview(view: View) -> tuple[Image, tuple[Window, ...]]:
+def _overview(view: View) -> tuple[Image, list[Window]]:
     """The slide, its longer side at most `OVERVIEW_PX` where that is no coarser than slides can be read."""
     own = view.slide.need_mpp()
     mpp = min(MPP_RANGE[1], own * max(view.slide.size) / OVERVIEW_PX)
     afar = View(view.slide, mpp if mpp > own else None)
-    pixels, damaged = read_around_damage(afar, whole(afar.size))
-    return pixels, tuple(damaged)
+    return read_around_damage(afar, whole(afar.size))
 
 
 def _softened(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

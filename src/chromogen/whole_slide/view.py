@@ -80,9 +80,7 @@ def _check_still_there(path: Path) -> None:
     try:
         open_slide(path).close()
     except (OSError, ValueError) as error:
-        message = (
-            f"The slide {str(path)!r} can be read no longer ({error}); once it is back, the same command goes on."
-        )
+        message = f"The slide {str(path)!r} is gone ({error}); once it is back, the same command goes on."
         raise DamageError(message) from error
 
 
