@@ -309,6 +309,34 @@ def test_a_zarr_that_exists_is_not_touched(tmp_path: Path) -> None:
     assert zarr.open_array(tmp_path / "out.zarr" / "0", mode="r").shape == (3, 4, 4)
 
 
+PEAK = """
+import sys
+sys.path[:0] = {path!r}
+import numpy as np
+from chromogen.provenance import peak_rss_mb
+from chromogen.slides.facts import Facts
+from chromogen.slides import writer
+class Repeated:
+    size = ({side_px}, {side_px})
+    block = np.random.default_rng(0).integers(180, 256, (1024, 1024, 3), np.uint8)
+    def read(self, window):
+        return self.block[: window.size[1], : window.size[0]]
+writer.{write}({out!r}, Repeated(), Facts(0.5, "identity"))
+print(peak_rss_mb())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", ["write_ome_tiff", "write_ome_zarr"])
+def test_memory_does_not_grow_with_the_slide(tmp_path: Path, write: str) -> None:
+    def peak_mb(side_px: int) -> float:
+        out = str(tmp_path / f"{side_px}")
+        code = PEAK.format(path=[str(Path(__file__).parent)], side_px=side_px, write=write, out=out)
+        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+    assert peak_mb(16_000) < 1.1 * peak_mb(4000)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ome_tiff", "ome_zarr"])
 def test_bioio_opens_it(tmp_path: Path, kind: str) -> None:
