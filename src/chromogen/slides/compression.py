@@ -52,8 +52,8 @@ def _deflate(tile: Image, _quality: int) -> bytes:
 
 
 COMPRESSIONS: dict[str, Compression] = {
-    "jpeg": Compression(_jpeg, {"compression": 7, "subsampling": (1, 1)}, 90, range(30, 101)),
-    "jpeg2000": Compression(_jpeg2000, {"compression": 34712}, 40, range(25, 61)),  # quality is PSNR in dB
+    "jpeg": Compression(_jpeg, {"compression": 7, "subsampling": (1, 1)}, 90, range(50, 101)),
+    "jpeg2000": Compression(_jpeg2000, {"compression": 34712}, 40, range(35, 61)),  # quality is PSNR in dB
     "deflate": Compression(_deflate, {"compression": 8}),
 }
 

@@ -79,7 +79,7 @@ def windows_of(size: Size, side_px: int) -> Iterator[Window]:
             yield _window(size, (column, row), side_px)
 
 
-def _window(size: Size, place: tuple[int, int], side_px: int = BLOCK_PX) -> Window:
+def _window(size: Size, place: tuple[int, int], side_px: int) -> Window:
     left, top = place[0] * side_px, place[1] * side_px
     return Window(left, top, min(left + side_px, size[0]), min(top + side_px, size[1]))
 
@@ -88,7 +88,7 @@ def _down_to(
     pixels: Pixels, sizes: Sequence[Size], level: int, place: tuple[int, int]
 ) -> Generator[Block, None, Image]:
     """All blocks below the one at `place` (column, row) of a level, and that one; its image is returned too."""
-    window = _window(sizes[level], place)
+    window = _window(sizes[level], place, BLOCK_PX)
     image = _read(pixels, window) if level == 0 else np.empty((*window.size[::-1], 3), np.uint8)
     for finer in _places_below(sizes[level - 1], place) if level else ():
         half = halved((yield from _down_to(pixels, sizes, level - 1, finer)))

@@ -44,7 +44,7 @@ def write_ome_tiff(
 ) -> None:
     """Write a tiled pyramid after OME-TIFF 6: the levels, each half of the last, are SubIFDs of the first.
 
-    `quality` is JPEG's own (30 to 100), or for JPEG 2000 the PSNR in dB (25 to 60). `progress` is told the
+    `quality` is JPEG's own (50 to 100), or for JPEG 2000 the PSNR in dB (35 to 60). `progress` is told the
     share of pixels read. Until all tiles are known they lie, compressed, in a nameless file beside `path`: for a
     moment there is twice what the file takes. `path` appears when all is written, in place of what was there.
     Raises: ValueError if an option, or what `pixels` gives, does not fit; OSError if it cannot be written.
