@@ -82,17 +82,16 @@ def _wanted(client: Client) -> int:
 
 
 @contextmanager
-def local_cluster(workers: int) -> Iterator[Client]:
+def local_cluster(workers: int, threads: int | None = None) -> Iterator[Client]:
     """A cluster of processes on this machine, reachable from it alone, that share its processors."""
     dask, distributed = _distributed()
-    threads = max(1, processors() // workers)
     settings = {"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}
     with (
         TemporaryDirectory(prefix="chromogen-") as folder,
         dask.config.set(settings),
         distributed.LocalCluster(
             n_workers=workers,
-            threads_per_worker=threads,
+            threads_per_worker=threads or max(1, processors() // workers),
             host="127.0.0.1",
             dashboard_address=None,
             local_directory=folder,
