@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from chromogen.grid import whole
 from chromogen.image import Image
@@ -166,6 +167,23 @@ def test_any_size(size: tuple[int, int], tissue: SyntheticSource, tmp_path: Path
     tissue.size, tissue.factors = size, (1,)
     stain_slide(job("identity", mask_tissue=False), lossless(tmp_path))
     np.testing.assert_array_equal(pixels(tmp_path / "out.ome.tif"), seen(tissue))
+
+
+@pytest.mark.usefixtures("tissue")
+def test_torch_has_its_threads_back_and_one_in_a_block(tmp_path: Path) -> None:
+    before, within = torch.get_num_threads(), set()
+
+    def paint(image: Image, _statistics: object) -> Image:
+        within.add(torch.get_num_threads())
+        return image
+
+    try:
+        torch.set_num_threads(2)
+        stain_slide(job(Stainer("spy", "as it is", paint, "spy 1")), lossless(tmp_path))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert within == {1}
 
 
 @pytest.mark.usefixtures("tissue")

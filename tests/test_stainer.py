@@ -106,3 +106,10 @@ def test_a_wrong_name_gets_the_nearest() -> None:
 def test_identities_differ() -> None:
     assert len({stainer.identity for stainer in FITTED.values()}) == len(STAINERS)
     assert partial(identity)().halo_px == 0
+
+
+def test_the_builtin_ihc_has_brown_and_blue() -> None:
+    ihc = builtin_ihc().astype(int)
+    assert ihc.shape == (512, 512, 3)
+    assert np.mean(ihc[..., 0] > ihc[..., 2] + 30) > 0.2
+    assert np.mean(ihc[..., 2] > ihc[..., 0] + 10) > 0.05

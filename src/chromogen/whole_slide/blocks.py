@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +127,17 @@ def _overlap(a: Window, b: Window) -> bool:
 
 def _glass(size: tuple[int, int], white: tuple[int, int, int]) -> tuple[Image, list[Window]]:
     return np.full((size[1], size[0], 3), white, np.uint8), []
+
+
+@contextmanager
+def threads_given_back() -> Iterator[None]:
+    """Afterwards torch has as many threads as before: blocks leave it with one."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            sys.modules["torch"].set_num_threads(before)
 
 
 def _keep_to_one_thread() -> None:

@@ -17,7 +17,7 @@ from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts, read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, Index, claimed, forget, planned
-from chromogen.whole_slide.blocks import Block, Done, Work, blocks_of, stain_block
+from chromogen.whole_slide.blocks import Block, Done, Work, blocks_of, stain_block, threads_given_back
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Arriving, Output
 from chromogen.whole_slide.runners import Run, in_threads
@@ -171,7 +171,7 @@ def _make(making: _Making, run: Run, on_block: OnBlock | None) -> None:
     todo = [block for block in making.blocks if block.index not in making.there]
     arriving = Arriving(making.work.store, making.there)
     total, begun = len(making.blocks), len(making.there)
-    with ThreadPoolExecutor(1, "writer") as pool:
+    with threads_given_back(), ThreadPoolExecutor(1, "writer") as pool:
         written = pool.submit(making.output.write, arriving, making.facts())
         try:
             for number, done in enumerate(run(partial(stain_block, making.work), todo), begun + 1):
