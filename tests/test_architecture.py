@@ -91,6 +91,7 @@ FILES: dict[str, list[str]] = {
         "options",
         "demo_slide",
         "demo",
+        "info",
         "unmix",
         "terminal",
         "stylize_command",
@@ -98,6 +99,7 @@ FILES: dict[str, list[str]] = {
         "evaluate_command",
         "study_command",
         "unmix_command",
+        "info_command",
         "cli",
     ],
 }
