@@ -104,6 +104,7 @@ FILES: dict[str, list[str]] = {
         "options",
         "demo_slide",
         "demo",
+        "info",
         "unmix",
         "staining",
         "terminal",
@@ -113,6 +114,7 @@ FILES: dict[str, list[str]] = {
         "study_command",
         "unmix_command",
         "stain_command",
+        "info_command",
         "cli",
     ],
 }

@@ -109,7 +109,7 @@ def list_images(folder: PathLike) -> list[Path]:
     if not images:
         advice = f"put files there that end in {', '.join(IMAGE_SUFFIXES)}"
         raise ImageError(sentence("folder", "a folder of images", f"{str(folder)!r} without any", advice))
-    return sorted(images, key=_natural_order)
+    return sorted(images, key=natural_order)
 
 
 def write_image(path: PathLike, image: Image, provenance: Mapping[str, object] | None = None) -> None:
@@ -213,7 +213,8 @@ def _check_image(image: Image) -> None:
         raise ImageError(sentence("image", "a uint8 array (H, W, 3)", f"{dtype} {shape}", "convert it first"))
 
 
-def _natural_order(path: Path) -> tuple[list[str | int], str]:
+def natural_order(path: Path) -> tuple[list[str | int], str]:
+    """A sort key that puts 2 before 10."""
     parts = re.split(r"(\d+)", path.name.casefold())  # every second part is a number
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
 

@@ -14,6 +14,7 @@ from chromogen.allocator import keep_freed_memory
 from chromogen.app import (
     demo_command,
     evaluate_command,
+    info_command,
     stain_command,
     study_command,
     stylize_command,
@@ -89,3 +90,4 @@ app.command()(demo_command.demo)
 app.command(epilog=evaluate_command.EPILOG)(evaluate_command.evaluate)
 app.command(epilog=study_command.EPILOG)(study_command.study)
 app.command(epilog=unmix_command.EPILOG)(unmix_command.unmix)
+app.command(epilog=info_command.EPILOG)(info_command.info)

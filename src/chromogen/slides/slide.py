@@ -15,7 +15,7 @@ import PIL.Image
 
 from chromogen.decoders import open_file
 from chromogen.errors import sentence
-from chromogen.image import Image, PathLike, is_image, srgb_transform
+from chromogen.image import Image, PathLike, is_image, natural_order, srgb_transform
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor
 from chromogen.slides.resampling import Span, resample
@@ -23,10 +23,11 @@ from chromogen.slides.source import About, SlideError, Source, error, unreadable
 from chromogen.slides.tiff_reader import SIGNATURES, open_tiff
 from chromogen.slides.zarr_reader import ZarrSource, is_zarr
 
-__all__ = ["MPP_RANGE", "Slide", "SlideError", "open_slide"]
+__all__ = ["MPP_RANGE", "Slide", "SlideError", "list_slides", "open_slide"]
 
 MPP_RANGE = (0.05, 20.0)  # um/px; files that claim other values mean something else, or nothing
 MAX_ANISOTROPY = 0.02
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
 BLOCK_PX = 1024  # side of what is resampled at a time, which takes up to 60 bytes a pixel
 
 
@@ -192,7 +193,30 @@ def open_slide(path: PathLike, mpp: float | None = None, icc: bool = True) -> Sl
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(sentence("path", "an existing slide", path, "check the spelling"))
-    return Slide(path, _source(path, icc=icc), mpp=mpp, icc=icc)
+    source = _source(path, icc=icc)
+    try:
+        return Slide(path, source, mpp=mpp, icc=icc)
+    except BaseException:
+        source.close()
+        raise
+
+
+def list_slides(folder: PathLike) -> list[Path]:
+    """The slides and images in a folder, by their names, in natural order, without hidden ones and folders below.
+
+    Raises: SlideError if there is none.
+    """
+    folder = Path(folder)
+    slides = [path for path in folder.iterdir() if path.name[0] != "." and _is_named_as_slide(path)]
+    if not slides:
+        raise error(
+            "path", "a slide, or a folder of them", f"the folder {str(folder)!r} without any", "name a file"
+        )
+    return sorted(slides, key=natural_order)
+
+
+def _is_named_as_slide(path: Path) -> bool:
+    return is_zarr(path) or (path.is_file() and (is_image(path) or path.suffix.lower() in SLIDE_SUFFIXES))
 
 
 def _source(path: Path, *, icc: bool) -> Source:
