@@ -189,7 +189,7 @@ def _placed(mpp: float, step: int) -> list[dict[str, Any]]:
 
 
 def _write_block(level: zarr.Array[Any], block: Block) -> None:
-    level[(slice(None), *block.window.at)] = np.moveaxis(block.image, 2, 0)
+    level[(slice(None), *block.window.at)] = np.ascontiguousarray(np.moveaxis(block.image, 2, 0))
 
 
 def _telling(blocks: Iterable[Block], size: Size, progress: Progress | None) -> Iterator[Block]:
