@@ -53,6 +53,8 @@ def write_ome_tiff(
     quality = how.quality_or_default(quality)
     sizes = level_sizes(_size(pixels), TILE_PX)
     _check_place(path)
+    if path.is_dir():
+        raise IsADirectoryError(sentence("path", "a file", f"the folder {str(path)!r}", "add a file name"))
     with TemporaryFile(dir=path.parent) as file, written_beside(path) as beside:
         spool = _Spool(file, sizes)
         tiles = _tiles_of(_telling(blocks_of(pixels, TILE_PX), pixels.size, progress))
@@ -187,7 +189,7 @@ def _placed(mpp: float, step: int) -> list[dict[str, Any]]:
 
 
 def _write_block(level: zarr.Array[Any], block: Block) -> None:
-    level[(slice(None), *block.window.at)] = np.moveaxis(block.image, 2, 0)
+    level[(slice(None), *block.window.at)] = np.ascontiguousarray(np.moveaxis(block.image, 2, 0))
 
 
 def _telling(blocks: Iterable[Block], size: Size, progress: Progress | None) -> Iterator[Block]:
@@ -208,5 +210,3 @@ def _size(pixels: Pixels) -> Size:
 def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(sentence("path", "in an existing folder", path, "make that folder first"))
-    if path.is_dir() and path.suffix != ".zarr":
-        raise IsADirectoryError(sentence("path", "a file", f"the folder {str(path)!r}", "add a file name"))
