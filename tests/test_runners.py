@@ -1,9 +1,9 @@
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from chromogen.whole_slide.runners import AHEAD, cluster_at, in_threads, local_cluster, on_cluster
@@ -80,8 +80,15 @@ def slow_square(number: int) -> int:
 @pytest.mark.slow
 def test_a_cluster_gives_the_same_and_outlives_its_workers(tmp_path: os.PathLike[str]) -> None:
     pytest.importorskip("distributed")
-    sys.modules["test_runners"] = sys.modules[__name__]
     with local_cluster(2) as client:
+        this = psutil.Process()
+        listening = [
+            c.laddr.ip
+            for p in (this, *this.children(recursive=True))
+            for c in p.net_connections()
+            if c.status == "LISTEN"
+        ]
+        assert set(listening) == {"127.0.0.1"}
         run = on_cluster(client)
         assert sorted(run(slow_square, range(60))) == [x * x for x in range(60)]
         assert set(run(threads_of_torch, range(3))) == {(1, "1")}
