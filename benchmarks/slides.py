@@ -202,8 +202,9 @@ def words(network: Mapping[str, Any]) -> str:
     over, workers = network["overhead"], network["workers"]
     return (
         f"{NET_PX}^2 px by the small network: alone {over['alone']['median']:.1f} s, the whole way "
-        f"{over['whole']['median']:.1f} s, overhead {over['overhead']:.1%} ({over['cpu_overhead']:.1%} of processor time). One worker {workers['one_s']:.1f} s, "
-        f"two {workers['two_s']:.1f} s: efficiency {workers['efficiency']:.0%}."
+        f"{over['whole']['median']:.1f} s, overhead {over['overhead']:.1%}; of processor time "
+        f"{over['cpu_overhead']:.1%}. One worker {workers['one_s']:.1f} s, two {workers['two_s']:.1f} s: "
+        f"efficiency {workers['efficiency']:.0%}."
     )
 
 
