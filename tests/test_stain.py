@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tissue(monkeypatch: pytest.MonkeyPatch) -> Iterator[SyntheticSource]:
+def tissue(monkeypatch: pytest.MonkeyPatch) -> SyntheticSource:
     """A slide of tissue that is opened whatever the path, until a file of our own is."""
     source = SyntheticSource(SIZE)
     really = view_module.open_slide
@@ -59,8 +61,7 @@ def tissue(monkeypatch: pytest.MonkeyPatch) -> Iterator[SyntheticSource]:
         return slide
 
     monkeypatch.setattr(view_module, "open_slide", opened)
-    yield source
-    view_module.close_shared_slide()
+    return source
 
 
 def job(stainer: str | Stainer = "identity", **more: Any) -> SlideJob:
@@ -293,6 +294,14 @@ def test_a_second_job_on_the_same_output_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tissue")
+def test_two_jobs_of_one_process_share_a_slide(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.map(lambda n: stain_slide(job(), lossless(tmp_path, f"{n}.ome.tif")), range(2))
+    assert [facts["tiles"] for facts in made] == [24, 24]
+    np.testing.assert_array_equal(pixels(tmp_path / "0.ome.tif"), pixels(tmp_path / "1.ome.tif"))
+
+
+@pytest.mark.usefixtures("tissue")
 def test_a_disk_that_is_nearly_full_is_seen_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
@@ -387,7 +396,7 @@ def test_a_slide_that_vanishes_stops_the_job_and_goes_on_later(tmp_path: Path) -
         for number, block in enumerate(blocks):
             if number == 5:
                 slide.rename(away)
-                view_module.close_shared_slide()
+                view_module.shared_slide(SlideFile(slide)).close()
             yield function(block)
 
     with pytest.raises(OSError, match=r"slide\.tif"):
@@ -414,6 +423,7 @@ def test_a_slides_name_is_needed(name: str, tmp_path: Path) -> None:
 
 KILLED = """
 import os, sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from chromogen.stainer import load_stainer
 from chromogen.whole_slide import stain
@@ -501,3 +511,34 @@ def test_blocks_know_their_place_in_the_order_of_the_pyramid() -> None:
     assert order[:4] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert order[4:6] == [(0, 2), (0, 3)]
     assert order[8] == (2, 0)
+
+
+MEMORY = """
+import json, sys
+from pathlib import Path
+from chromogen.stainer import load_stainer
+from chromogen.whole_slide import view
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.runners import in_threads
+from chromogen.whole_slide.stain import stain_slide
+from synthetic_slides import synthetic_slide
+
+side = int(sys.argv[1])
+view.open_slide = lambda path, **_options: synthetic_slide((side, side))
+job = SlideJob(view.SlideFile(Path("synthetic")), load_stainer("color-transfer"))
+facts = stain_slide(job, Output(Path(sys.argv[2])), run=in_threads(2))
+print(json.dumps(facts))
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_slide(tmp_path: Path) -> None:
+    found = []
+    for side in (6000, 18_000):
+        command = [sys.executable, "-c", MEMORY, str(side), str(tmp_path / f"{side}.ome.tif")]
+        here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        ended = subprocess.run(command, capture_output=True, text=True, check=True, env=here)
+        found.append(json.loads(ended.stdout)["peak_rss_mb"])
+    assert found[1] < 1.1 * found[0]
+    assert found[1] < 1500

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from chromogen.grid import Window, whole
-from chromogen.slides.slide import SlideError, open_slide
+from chromogen.slides.slide import SlideError
 from chromogen.whole_slide import view as view_module
 from chromogen.whole_slide.view import (
     DamageError,
     SlideFile,
     View,
-    close_shared_slide,
+    held_slide,
     read_around_damage,
     shared_slide,
     view_at,
@@ -60,14 +60,42 @@ def test_a_slide_that_is_gone_is_no_damage(tmp_path: Path) -> None:
         read_around_damage(View(slide, None), Window(0, 0, 300, 300))
 
 
-def test_one_slide_is_open_for_all(tmp_path: Path) -> None:
-    paths = [write_pyramid(tmp_path / name, coordinates(200, 150)) for name in ("a.tif", "b.tif")]
-    first = shared_slide(SlideFile(paths[0]))
-    assert shared_slide(SlideFile(paths[0])) is first
-    second = shared_slide(SlideFile(paths[1], mpp=0.7))
-    assert second.mpp == 0.7
+def test_one_slide_is_open_for_all_until_no_job_holds_it(tmp_path: Path) -> None:
+    file = SlideFile(write_pyramid(tmp_path / "a.tif", coordinates(200, 150)), mpp=0.7)
+    with held_slide(file) as slide:
+        with held_slide(file) as again:
+            assert again is slide
+        assert shared_slide(file, slide.quickhash) is slide
+        assert slide.mpp == 0.7
+        assert slide.read_region((0, 0), (1, 1)).shape == (1, 1, 3)
     with pytest.raises(SlideError, match="close"):
-        first.read_region((0, 0), (1, 1))
-    close_shared_slide()
-    with open_slide(paths[0]) as slide:
-        assert slide.size == (200, 150)
+        slide.read_region((0, 0), (1, 1))
+
+
+def test_a_slide_of_the_same_name_is_opened_anew(tmp_path: Path) -> None:
+    """As on a worker that has read the old one for another job."""
+    file = SlideFile(write_pyramid(tmp_path / "a.tif", coordinates(200, 150)))
+    before = shared_slide(file).quickhash
+    write_pyramid(file.path, coordinates(200, 150) // 2)
+    with file.open() as slide:
+        now = slide.quickhash
+    assert before != now
+    with held_slide(file):
+        assert (shared_slide(file, now).read_region((0, 0), (200, 150)) == coordinates(200, 150) // 2).all()
+        with pytest.raises(DamageError, match="has changed"):
+            shared_slide(file, before)
+
+
+def test_of_other_processes_jobs_a_few_slides_stay_open(tmp_path: Path) -> None:
+    files = [SlideFile(write_pyramid(tmp_path / f"{n}.tif", coordinates(64, 64))) for n in range(8)]
+    slides = [shared_slide(file) for file in files]
+    open_still = []
+    for slide in slides:
+        try:
+            open_still.append(bool(slide.read_region((0, 0), (1, 1)).size))
+        except SlideError:
+            open_still.append(False)
+    assert open_still == [False] * 4 + [True] * 4
+    for file in files:
+        with held_slide(file):
+            pass

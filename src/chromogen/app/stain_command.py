@@ -104,7 +104,7 @@ def stain(
     def stain_one(task: Task, run: Run | None, follow: Callable[[int, int], None]) -> dict[str, Any]:
         if not task.is_slide:
             return stain_tile(task, made_by, mpp=mpp, icc=icc)
-        job = SlideJob(SlideFile(task.file.absolute(), mpp, icc), made_by, part, tissue_mask)
+        job = SlideJob(SlideFile(task.file, mpp, icc), made_by, part, tissue_mask)
         return stain_slide(job, outputs[task], run=run, strict=strict, restart=restart, on_block=follow)
 
     with _runner(workers, scheduler) as run, progress_bars() as progress:

@@ -24,6 +24,7 @@ class Work:
     """What all blocks of a slide share; small, for it is sent along with every block. `mpp` is the view's."""
 
     file: SlideFile
+    quickhash: str
     mpp: float | None
     stainer: Stainer
     white: tuple[int, int, int]
@@ -39,6 +40,12 @@ class Block:
     core: Window
     outer: Window
     share: TissueShare | None
+
+    @property
+    def area_px(self) -> int:
+        """Pixels that it makes."""
+        width, height = self.core.size
+        return width * height
 
     @property
     def blank(self) -> bool:
@@ -95,7 +102,7 @@ def stain_block(work: Work, block: Block) -> Done:
 
 
 def _stained(work: Work, block: Block) -> tuple[Image, list[Window]]:
-    view = View(shared_slide(work.file), work.mpp)
+    view = View(shared_slide(work.file, work.quickhash), work.mpp)
     pixels, damaged = read_around_damage(view, block.outer)
     stained = work.stainer(pixels)[block.core.seen_from(block.outer).at]
     if block.share is not None and block.share.values.min() < 255:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chromogen.errors import expected
@@ -21,6 +21,10 @@ class SlideJob:
     stainer: Stainer
     region: tuple[int, int, int, int] | None = None
     mask_tissue: bool = True
+
+    def absolute(self) -> SlideJob:
+        """The same for processes that work in other folders."""
+        return replace(self, file=self.file.absolute())
 
     def window(self, view: View) -> Window:
         """The region in the view. Raises: ValueError where it is not inside the slide."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Condition
 from typing import Any
@@ -74,6 +74,10 @@ class Output:
         if not self.path.name.lower().endswith(SUFFIXES):
             raise expected("out", f"a slide's name ending in {', '.join(SUFFIXES)}", self.path.name)
         choose("compression", self.compression, COMPRESSIONS)
+
+    def absolute(self) -> Output:
+        """The same for processes that work in other folders."""
+        return replace(self, path=self.path.absolute())
 
     @property
     def is_zarr(self) -> bool:

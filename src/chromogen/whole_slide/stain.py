@@ -23,7 +23,7 @@ from chromogen.whole_slide.output import Arriving, Output
 from chromogen.whole_slide.runners import Run, in_threads
 from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.survey import Survey, survey
-from chromogen.whole_slide.view import DamageError, View, close_shared_slide, shared_slide, view_at
+from chromogen.whole_slide.view import DamageError, View, held_slide, view_at
 
 BLOCK_PX = 1024  # the pyramid's, so that a block is read back in one piece
 STORED_BYTES, WRITTEN_BYTES, GLASS_BYTES = 3, 1, 8192  # a stained pixel in store and output; a block of glass
@@ -50,8 +50,9 @@ def stain_slide(
     unless `restart`; OSError where the disk is full, the slide is gone, or another job writes the same output.
     """
     began = time.perf_counter()
-    try:
-        view = view_at(shared_slide(job.file), job.stainer.mpp)
+    job, output = job.absolute(), output.absolute()
+    with held_slide(job.file) as slide:
+        view = view_at(slide, job.stainer.mpp)
         region, plan = job.window(view), job.plan(view)
         if not restart and _is_done(output, plan):
             return _known(output)
@@ -61,10 +62,8 @@ def stain_slide(
             _make(making, run or in_threads(), on_block)
             found = making.summary()
             forget(output.store)
-    finally:
-        close_shared_slide()
     seconds = time.perf_counter() - began
-    speed = making.region.size[0] * making.region.size[1] / 1e6 / seconds
+    speed = sum(block.area_px for block in making.todo if not block.blank) / 1e6 / seconds
     return {**found, "seconds": seconds, "mpx_per_s": speed, "peak_rss_mb": round(peak_rss_mb(), 1)}
 
 
@@ -87,6 +86,11 @@ class _Making:
     def stained(self) -> list[Block]:
         """Blocks with tissue."""
         return [block for block in self.blocks if not block.blank]
+
+    @property
+    def todo(self) -> list[Block]:
+        """Blocks that an earlier run has not left."""
+        return [block for block in self.blocks if block.index not in self.there]
 
     def note(self, done: Done) -> None:
         """Take down what a finished block says besides its pixels."""
@@ -153,7 +157,7 @@ def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict:
     store = BlockStore(output.store, region.size, (BLOCK_PX, BLOCK_PX))
     store.create()
     stainer = job.stainer.fit(seen.sample)
-    work = Work(job.file, view.mpp, stainer, seen.white, store, strict)
+    work = Work(job.file, view.slide.quickhash, view.mpp, stainer, seen.white, store, strict)
     blocks = blocks_of(work, view.size, region, seen.share)
     with ThreadPoolExecutor() as pool:
         found = pool.map(store.check, [block.index for block in blocks])
@@ -168,13 +172,12 @@ def _make(making: _Making, run: Run, on_block: OnBlock | None) -> None:
     """Stain what is not there yet, and write meanwhile."""
     if len(making.there) == len(making.blocks):
         _check_readable(making)
-    todo = [block for block in making.blocks if block.index not in making.there]
     arriving = Arriving(making.work.store, making.there)
     total, begun = len(making.blocks), len(making.there)
     with threads_given_back(), ThreadPoolExecutor(1, "writer") as pool:
         written = pool.submit(making.output.write, arriving, making.facts())
         try:
-            for number, done in enumerate(run(partial(stain_block, making.work), todo), begun + 1):
+            for number, done in enumerate(run(partial(stain_block, making.work), making.todo), begun + 1):
                 making.note(done)
                 if number == total:
                     _check_readable(making)
@@ -193,7 +196,7 @@ def _check_space(making: _Making) -> None:
     """OSError where what is still to be made will hardly fit on the disk."""
     need = 0
     for block in making.blocks:
-        pixels = 0 if block.blank else block.core.size[0] * block.core.size[1]
+        pixels = 0 if block.blank else block.area_px
         stored = 0 if block.index in making.there else STORED_BYTES * pixels + GLASS_BYTES
         need += stored + WRITTEN_BYTES * pixels
     free = shutil.disk_usage(making.output.store).free
@@ -205,7 +208,7 @@ def _check_space(making: _Making) -> None:
 
 def _check_readable(making: _Making) -> None:
     """DamageError where nothing of the tissue could be read: a white slide is no result."""
-    tissue = sum(block.core.size[0] * block.core.size[1] for block in making.stained)
+    tissue = sum(block.area_px for block in making.stained)
     lost = sum(width * height for _, _, width, height in making.unreadable)
     if making.unreadable and lost >= tissue:
         raise DamageError(f"Nothing of the tissue in {str(making.job.file.path)!r} can be read; copy it again.")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +17,7 @@ from chromogen.image import Image
 from chromogen.slides.slide import Slide, SlideError, open_slide
 
 SAME_MPP = 0.02  # mpp that differ by less are the same: resampling would blur more than it would bring
+MOST_OPEN = 4  # slides of other processes' jobs
 SMALLEST_DAMAGE_PX = 128  # what cannot be read is narrowed down to about this
 
 
@@ -27,6 +31,10 @@ class SlideFile(NamedTuple):
     path: Path
     mpp: float | None = None
     icc: bool = True
+
+    def absolute(self) -> SlideFile:
+        """The same for processes that work in other folders."""
+        return self._replace(path=self.path.absolute())
 
     def open(self) -> Slide:
         """The slide. Raises: SlideError or OSError."""
@@ -95,38 +103,55 @@ def _halves(window: Window) -> tuple[Window, Window]:
 
 
 class _OpenSlides:
-    """The slide that this process reads from, open for all its threads; another one takes its place."""
+    """Slides that this process reads, open for all its threads: those of its own jobs, and a few of others'."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._file: SlideFile | None = None
-        self._slide: Slide | None = None
+        self._lock = threading.RLock()
+        self._slides: dict[SlideFile, Slide] = {}
+        self._jobs: Counter[SlideFile] = Counter()
 
-    def get(self, file: SlideFile) -> Slide:
+    def get(self, file: SlideFile, quickhash: str | None = None) -> Slide:
         with self._lock:
-            if self._slide is None or self._file != file:
-                self._close()
-                self._slide, self._file = file.open(), file
-            return self._slide
+            if file in self._slides and quickhash not in {None, self._slides[file].quickhash}:
+                self._slides.pop(file).close()
+            if file not in self._slides:
+                self._slides[file] = file.open()
+                self._close_all_but(MOST_OPEN)
+            slide = self._slides[file]
+        if quickhash not in {None, slide.quickhash}:
+            raise DamageError(f"The slide {str(file.path)!r} has changed while it was being stained.")
+        return slide
 
-    def close(self) -> None:
+    @contextmanager
+    def held(self, file: SlideFile) -> Iterator[Slide]:
         with self._lock:
-            self._close()
+            self._jobs[file] += 1
+        try:
+            yield self.get(file)
+        finally:
+            with self._lock:
+                self._jobs[file] -= 1
+                if not self._jobs[file] and file in self._slides:
+                    self._slides.pop(file).close()
 
-    def _close(self) -> None:
-        if self._slide is not None:
-            self._slide.close()
-        self._slide = self._file = None
+    def _close_all_but(self, count: int) -> None:
+        """The oldest of those that no job here holds."""
+        idle = [file for file in self._slides if not self._jobs[file]]
+        for file in idle[: max(0, len(idle) - count)]:
+            self._slides.pop(file).close()
 
 
 _SLIDES = _OpenSlides()
 
 
-def shared_slide(file: SlideFile) -> Slide:
-    """The slide, opened once for all threads of this process."""
-    return _SLIDES.get(file)
+def shared_slide(file: SlideFile, quickhash: str | None = None) -> Slide:
+    """The slide, opened once for all threads of this process, anew where it is not the one of the hash.
+
+    Raises: DamageError if it is not that one even then.
+    """
+    return _SLIDES.get(file, quickhash)
 
 
-def close_shared_slide() -> None:
-    """Let go of the file that `shared_slide` opened."""
-    _SLIDES.close()
+def held_slide(file: SlideFile) -> AbstractContextManager[Slide]:
+    """The slide, as `shared_slide`, open as long as any job of this process holds it."""
+    return _SLIDES.held(file)
