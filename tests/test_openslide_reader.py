@@ -1,6 +1,6 @@
 """What OpenSlide reads: its levels, what it says, and how it goes on after an error."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import openslide
 import PIL.Image
 import pytest
 import tifffile
+from PIL import ImageCms
 
 from chromogen.slides.openslide_reader import OpenSlideSource, detected_vendor
 from chromogen.slides.slide import Slide, SlideError, open_slide
@@ -76,6 +77,30 @@ def test_what_a_slide_says(fake: object) -> None:
 def test_numbers_that_are_none(fake: object, text: str) -> None:
     slide = fake({"openslide.mpp-x": text, "openslide.mpp-y": "0.25", "openslide.objective-power": text})
     assert (slide.mpp, slide.about.objective) == (None, None)
+
+
+def test_a_broken_profile_is_said_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(a_slide({})):  # type: ignore[misc]
+        @property
+        def color_profile(self) -> object:
+            raise ImageCms.PyCMSError("cannot open profile")
+
+    monkeypatch.setattr(openslide, "OpenSlide", Broken)
+    with pytest.warns(UserWarning, match="ICC profile of 'x.dcm' to be one; its colours are read as sRGB"):
+        assert OpenSlideSource(Path("x.dcm")).about.icc_profile is None
+
+
+def test_tiles_too_large_for_memory_are_refused(fake: object) -> None:
+    with pytest.raises(SlideError, match="in one piece"):
+        fake({"openslide.level[0].tile-width": "64000", "openslide.level[0].tile-height": "64000"})
+
+
+def test_properties_whose_names_are_no_text_are_left_out(fake: object) -> None:
+    class Odd(dict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            return iter([*super().__iter__(), "\ufffd"])
+
+    assert fake(Odd(a="1")).properties == {"a": "1"}
 
 
 def test_aperio(tmp_path: Path) -> None:

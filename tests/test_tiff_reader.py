@@ -1,5 +1,6 @@
 """TIFF of all layouts: compressions, strips, bit depths, metadata, damage."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from chromogen.image import Image
 from chromogen.slides import tiff_reader as module
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.slide import SlideError, open_slide
-from synthetic_slides import MPP, coordinates, crop, ramp, write_ome_tiff, write_pyramid
+from synthetic_slides import MPP, coordinates, crop, ramp, write_ome_tiff, write_pyramid, write_svs
 
 LAYOUTS = {
     "zstd": {"compression": "zstd"},
@@ -183,6 +184,36 @@ def test_a_tiff_cut_short_is_refused_at_once(tmp_path: Path) -> None:
         file.truncate(path.stat().st_size - 1000)
     with pytest.raises(SlideError, match=r"cut.tif' \(.*\); copy or export it again"):
         open_slide(path)
+
+
+def test_rows_that_no_file_holds(tmp_path: Path) -> None:
+    path = write(tmp_path / "high.tif", coordinates(100, 80), tile=None, rowsperstrip=80)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for name in ("ImageLength", "RowsPerStrip"):
+            tiff.pages.first.tags[name].overwrite(60_000)
+    with pytest.raises(SlideError, match=r"high.tif' \(cut short\)"):
+        open_slide(path)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_is_wrong_is_said_in_one_way(tmp_path: Path, seed: int) -> None:
+    """Bytes changed at random among the tags and pixels of a file: read, or refused in a sentence."""
+    rng = np.random.default_rng(seed)
+    path = [write_pyramid, write_ome_tiff, write_svs][seed % 3](
+        tmp_path / "damaged.svs", coordinates(200, 150), (2,)
+    )
+    content = bytearray(path.read_bytes())
+    for at in rng.choice([*range(400), *range(len(content) - 2000, len(content))], 4):
+        content[at] = rng.integers(256)
+    path.write_bytes(content)
+    said = "Expected `path` to be whole."
+    try:
+        with warnings.catch_warnings(action="ignore"), open_slide(path) as slide:
+            assert slide.read_region((0, 0), (1, 1)).shape == (1, 1, 3)
+    except SlideError as error:
+        said = str(error)
+    assert said.startswith("Expected `")
+    assert "\n" not in said
 
 
 def test_pages_in_a_circle(tmp_path: Path) -> None:

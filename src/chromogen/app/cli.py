@@ -25,8 +25,8 @@ from chromogen.provenance import NOTICE, __version__
 
 EPILOG = "Start with `chromogen demo`. Exit status: 0 done, 1 failed while running, 2 the request was wrong."
 INTERRUPTED = (
-    "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew, or goes on: with slides, "
-    "and with --resume, where there is that option."
+    "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew, or goes on, with slides "
+    "and with --resume where there is that option."
 )
 TYPER_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 

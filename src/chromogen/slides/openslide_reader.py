@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import openslide
 import PIL.Image
+from PIL import ImageCms
 
 from chromogen.image import Image
-from chromogen.slides.source import About, sampled_hash, unreadable
+from chromogen.slides.source import About, check_segment, sampled_hash, unreadable
 
 GENERIC = "generic-tiff"  # what OpenSlide calls a tiled TIFF by no maker it knows
 FORMATS = {
@@ -46,13 +48,14 @@ class OpenSlideSource:
         self._path = path
         self._lock = threading.Lock()
         self._slide = _opened(path)
-        properties = self._slide.properties
+        properties = _properties(self._slide)
         self._background = f"#{properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, 'ffffff')}"
         self._downsamples = self._slide.level_downsamples
+        _check_tiles(path, properties)
         self.sizes: Sequence[tuple[int, int]] = self._slide.level_dimensions
         x, y = (_number(properties, f"openslide.mpp-{axis}") for axis in "xy")
         self.mpp = None if x is None or y is None else (x, y)
-        self.about = _about(self._slide)
+        self.about = _about(path, self._slide, properties)
 
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """See `Source`."""
@@ -68,7 +71,7 @@ class OpenSlideSource:
 
     def quickhash(self) -> str:
         """See `Source`."""
-        known: str | None = self._slide.properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
+        known = self.about.properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
         return known or sampled_hash(self._path)
 
     def close(self) -> None:
@@ -116,8 +119,12 @@ def _opened(path: Path) -> openslide.OpenSlide:
         raise unreadable(path, error) from error
 
 
-def _about(slide: openslide.OpenSlide) -> About:
-    properties = dict(slide.properties)
+def _properties(slide: openslide.OpenSlide) -> dict[str, str]:
+    """What the slide says, without names that are no text, under which OpenSlide finds nothing again."""
+    return {name: slide.properties[name] for name in slide.properties if name in slide.properties}
+
+
+def _about(path: Path, slide: openslide.OpenSlide, properties: Mapping[str, str]) -> About:
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR)
     x, y, w, h = (_number(properties, f"openslide.bounds-{name}") for name in ("x", "y", "width", "height"))
     known = x is not None and y is not None and w and h
@@ -125,16 +132,30 @@ def _about(slide: openslide.OpenSlide) -> About:
         format=FORMATS.get(vendor or "", vendor or "slide"),
         vendor=vendor,
         objective=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
-        icc_profile=_profile(slide),
+        icc_profile=_profile(path, slide),
         bounds=((int(x), int(y)), (int(w), int(h))) if known else None,  # type: ignore[arg-type]
         associated=tuple(slide.associated_images),
         properties=properties,
     )
 
 
-def _profile(slide: openslide.OpenSlide) -> bytes | None:
-    profile = slide.color_profile
+def _profile(path: Path, slide: openslide.OpenSlide) -> bytes | None:
+    try:
+        profile = slide.color_profile
+    except (OSError, ImageCms.PyCMSError):
+        warnings.warn(
+            f"Expected the ICC profile of {str(path)!r} to be one; its colours are read as sRGB.", stacklevel=6
+        )
+        return None
     return None if profile is None else bytes(profile.tobytes())
+
+
+def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
+    """Refuse tiles that OpenSlide would ask too much memory for, and end the process if it gets none."""
+    for name in properties:
+        if name.startswith("openslide.level[") and name.endswith("].tile-width"):
+            height = _number(properties, name.replace("tile-width", "tile-height")) or 1
+            check_segment(path, round((_number(properties, name) or 1) * height), 4)
 
 
 def _number(properties: Mapping[str, str], name: str) -> float | None:

@@ -79,7 +79,7 @@ def open_tiff(path: Path, *, icc: bool = True) -> Source:
             try:
                 if _is_lazy(tiff.pages.first):
                     return TiffSource(path, tiff)
-                pixels = tiff.pages.first.imagewidth * tiff.pages.first.imagelength
+                _check_rare(path, tiff.pages.first)
             except BaseException:
                 tiff.close()
                 raise
@@ -90,9 +90,6 @@ def open_tiff(path: Path, *, icc: bool = True) -> Source:
         raise SlideError(str(problem)) from problem
     except Exception as problem:  # broken files break tifffile in every way there is
         raise unreadable(path, problem) from problem
-    if pixels > MAX_PIXELS:
-        got = f"{str(path)!r} of {pixels:,} px in a layout that is read whole"
-        raise error("path", "a TIFF of 8 or 16 bit RGB", got, "export it as a tiled RGB TIFF")
     return ImageSource(path, icc=icc)
 
 
@@ -196,8 +193,10 @@ class _Segments:
         offsets, counts = plane.dataoffsets, plane.databytecounts
         banded = size[1] >= page.imagelength and not page.is_tiled and page.compression == page.predictor == 1
         if banded:
-            size = (size[0], BAND_ROWS)
-            offsets, counts = _bands(offsets, page.imagelength, size[0] * samples * page.dtype.itemsize)
+            size, row_bytes = (size[0], BAND_ROWS), size[0] * samples * page.dtype.itemsize
+            if max(offsets) + page.imagelength * row_bytes > page.parent.filehandle.size:
+                raise unreadable(path, "cut short")
+            offsets, counts = _bands(offsets, page.imagelength, row_bytes)
         check_segment(path, size[0] * size[1], samples * page.dtype.itemsize)
         return cls(
             page=page,
@@ -277,6 +276,14 @@ def _is_lazy(page: TiffPage) -> bool:
         and page.dtype in ("u1", "u2")
         and page.compression not in FAX
     )
+
+
+def _check_rare(path: Path, page: TiffPage) -> None:
+    """Refuse what would have to be read whole and is too large for that."""
+    pixels = page.imagewidth * page.imagelength
+    if pixels > MAX_PIXELS:
+        got = f"{str(path)!r} of {pixels:,} px in a layout that is read whole"
+        raise error("path", "a TIFF of 8 or 16 bit RGB", got, "export it as a tiled RGB TIFF")
 
 
 def _levels(tiff: TiffFile) -> list[list[Any]]:
