@@ -11,6 +11,12 @@ from chromogen.whole_slide.survey import TissueShare, survey
 from chromogen.whole_slide.view import view_at
 from synthetic_slides import GLASS, Box, SyntheticSource, paint_tissue, synthetic_slide
 
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_module, "OVERVIEW_PX", 500)
+
+
 RNG = np.random.default_rng(0)
 SHARE = TissueShare(RNG.integers(0, 256, (31, 45), dtype=np.uint8), (907, 613), (45, 31))
 
@@ -71,7 +77,7 @@ def test_the_sample_is_all_of_a_small_slide() -> None:
 
 
 def test_the_sample_is_of_tissue() -> None:
-    seen = survey(view_at(synthetic_slide((9_000, 6_000)), 0.5))
+    seen = survey(view_at(synthetic_slide((6_000, 3_000)), 0.5))
     assert (seen.sample.min(axis=2) < GLASS - 15).mean() > 0.8
 
 

@@ -18,6 +18,7 @@ from chromogen.stains.tissue import tissue_mask
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
+SMALLEST_DAMAGE_PX = 32  # of the overview
 MARGIN_PX, SOFT_PX = 5, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
 FIELDS, FIELD_PX = 16, 256  # of the sample
 FINE = 256  # parts of an overview's pixel: places in it are whole numbers of them
@@ -98,7 +99,7 @@ def _overview(view: View) -> tuple[Image, list[Window]]:
     own = view.slide.need_mpp()
     mpp = min(MPP_RANGE[1], own * max(view.slide.size) / OVERVIEW_PX)
     afar = View(view.slide, mpp if mpp > own else None)
-    return read_around_damage(afar, whole(afar.size))
+    return read_around_damage(afar, whole(afar.size), SMALLEST_DAMAGE_PX)
 
 
 def _softened(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

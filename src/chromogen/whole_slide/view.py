@@ -66,8 +66,10 @@ def view_at(slide: Slide, mpp: float) -> View:
     return View(slide, None if abs(slide.need_mpp() / mpp - 1) <= SAME_MPP else mpp)
 
 
-def read_around_damage(view: View, window: Window) -> tuple[Image, list[Window]]:
-    """The window's pixels, and the windows in it that cannot be read, which are white.
+def read_around_damage(
+    view: View, window: Window, smallest_px: int = SMALLEST_DAMAGE_PX
+) -> tuple[Image, list[Window]]:
+    """The window's pixels, and the windows in it that cannot be read, of about `smallest_px`, which are white.
 
     Raises: DamageError where the file itself is gone, or is no slide any more.
     """
@@ -76,10 +78,10 @@ def read_around_damage(view: View, window: Window) -> tuple[Image, list[Window]]
     except SlideError:
         _check_still_there(view.slide.path)
     width, height = window.size
-    if max(width, height) <= SMALLEST_DAMAGE_PX:
+    if max(width, height) <= smallest_px:
         return np.full((height, width, 3), 255, np.uint8), [window]
     first, second = _halves(window)
-    parts = [read_around_damage(view, half) for half in (first, second)]
+    parts = [read_around_damage(view, half, smallest_px) for half in (first, second)]
     pixels = np.concatenate([part for part, _ in parts], axis=1 if width >= height else 0)
     return pixels, [damaged for _, found in parts for damaged in found]
 
