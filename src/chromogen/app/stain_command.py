@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +15,16 @@ import typer
 from rich.progress import Progress
 
 from chromogen.app.options import numbers
-from chromogen.app.terminal import DebugOption, JsonOption, duration, progress_bars, verdict
+from chromogen.app.terminal import DebugOption, JsonOption, Output, duration, progress_bars, verdict
 from chromogen.errors import expected
 from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
     from chromogen.whole_slide.runners import Run
+
+OfSlide = partial(typer.Option, rich_help_panel="Slide")
+Running = partial(typer.Option, rich_help_panel="Running")
 
 EPILOG = """Examples:
 
@@ -51,35 +55,31 @@ def stain(
     ] = "color-transfer",
     mpp: Annotated[
         float | None,
-        typer.Option(help="Pixel size of the inputs in um, where files do not say it or are wrong."),
+        OfSlide(help="Pixel size of the inputs in um, where files do not say it or are wrong."),
     ] = None,
     icc: Annotated[
-        bool, typer.Option("--icc/--no-icc", help="Convert colours to sRGB by the slide's ICC profile.")
+        bool, OfSlide("--icc/--no-icc", help="Convert colours to sRGB by the slide's ICC profile.")
     ] = True,
     tissue_mask: Annotated[
         bool,
-        typer.Option("--tissue-mask/--no-tissue-mask", help="Stain tissue alone; the rest is glass."),
+        OfSlide("--tissue-mask/--no-tissue-mask", help="Stain tissue alone; the rest is glass."),
     ] = True,
     region: Annotated[
-        str | None, typer.Option(metavar="X,Y,W,H", help="A part of the slide alone, in its level-0 pixels.")
+        str | None, OfSlide(metavar="X,Y,W,H", help="A part of the slide alone, in its level-0 pixels.")
     ] = None,
     compression: Annotated[
-        str, typer.Option(help="Of .ome.tif: jpeg, jpeg2000, or deflate, which loses nothing.")
+        str, Output(help="Of .ome.tif: jpeg, jpeg2000, or deflate, which loses nothing.")
     ] = "jpeg",
-    anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="Leave names and dates out of the output.")
-    ] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, whatever an earlier run has left.")
-    ] = False,
+    anonymous: Annotated[bool, Output("--anonymous", help="Leave names and dates out of the output.")] = False,
+    restart: Annotated[bool, Running("--restart", help="Begin anew, whatever an earlier run has left.")] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Stop where a slide cannot be read, instead of leaving it white."),
+        OfSlide("--strict", help="Stop where a slide cannot be read, instead of leaving it white."),
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Work in so many processes on this machine.", min=1)] = None,
+    workers: Annotated[int | None, Running(help="Work in so many processes on this machine.", min=1)] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Work on a Dask cluster: its scheduler's address or .json file."),
+        Running(metavar="ADDRESS", help="Work on a Dask cluster: its scheduler's address or .json file."),
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -88,7 +88,7 @@ def stain(
     from chromogen.app.staining import plan_stains, stain_tile
     from chromogen.stainer import load_stainer
     from chromogen.whole_slide.job import SlideJob
-    from chromogen.whole_slide.output import Output
+    from chromogen.whole_slide.output import Output as OutputFile
     from chromogen.whole_slide.stain import stain_slide
     from chromogen.whole_slide.view import SlideFile
 
@@ -97,7 +97,7 @@ def stain(
     model_load_s = time.perf_counter() - began
     part = _region(region)
     tasks = plan_stains(paths, out)
-    outputs = {task: Output(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
+    outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
     if part and (len(tasks) > 1 or not outputs):
         raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
 
