@@ -40,6 +40,8 @@ bench: $(READY)  ## Speed, memory and losses, beside a peer: half an hour; write
 	$(BIN)/python benchmarks/time_to_quality.py $(PAIR) --peer-steps 100 250 --out $(RESULTS)/time_to_quality
 	$(BIN)/python benchmarks/sizes.py --out $(RESULTS)/sizes
 	$(BIN)/python benchmarks/tiles.py --out $(RESULTS)
+	$(BIN)/python benchmarks/slides.py --out $(RESULTS)
+	$(BIN)/python benchmarks/slide_output.py --out $(RESULTS)
 
 bench-long: $(READY)  ## Time to the quality of a thousand of the peer's steps: another half an hour
 	$(BIN)/python benchmarks/pair.py --out $(RESULTS)/pair

@@ -1,8 +1,36 @@
 """Synthetic pictures for tests."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from chromogen.grid import Window
 from chromogen.image import Image
+
+
+@dataclass(frozen=True)
+class WherePixels:
+    """A picture of any size whose pixels say where they are: 8 bits of x, 8 of y, 4 more of both."""
+
+    size: tuple[int, int]
+
+    def read(self, window: Window) -> Image:
+        y, x = np.mgrid[window.at]
+        return np.stack([x & 255, y & 255, (x >> 8 & 15) | (y >> 8 & 15) << 4], axis=2).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class ArrayPixels:
+    """An image in memory, uint8 (H, W, 3), behind the interface of a large one."""
+
+    image: Image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.shape[1], self.image.shape[0]
+
+    def read(self, window: Window) -> Image:
+        return self.image[window.at]
 
 
 def tissue_like(height: int, width: int, seed: int) -> Image:

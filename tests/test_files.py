@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.files import write_whole
+from chromogen.files import folder_written_beside, write_whole
 
 
 def test_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -33,3 +33,31 @@ def test_whatever_stops_it_the_old_content_stays(
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_whole(tmp_path / "no" / "file", b"")
+
+
+def test_a_new_folder_is_whole(tmp_path: Path) -> None:
+    with folder_written_beside(tmp_path / "new") as folder:
+        (folder / "in").mkdir()
+        (folder / "in" / "file").write_bytes(b"data")
+        assert not (tmp_path / "new").exists()
+    assert (tmp_path / "new" / "in" / "file").read_bytes() == b"data"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_folder_that_fails_is_not_there(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "file").write_bytes(b"data")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), folder_written_beside(tmp_path / "new") as folder:
+        fail(folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_does_not_take_the_place_of_another(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_bytes(b"old")
+    with pytest.raises(OSError, match="not empty"), folder_written_beside(tmp_path / "old") as folder:
+        (folder / "file").write_bytes(b"new")
+    assert (tmp_path / "old" / "file").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1

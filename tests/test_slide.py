@@ -1,34 +1,43 @@
-"""Slides whose pixels say where they are: an off-by-one fails exactly."""
+"""One battery over every reader, on slides whose pixels say where they are: an off-by-one fails exactly."""
 
 import itertools
 import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import openslide
 import PIL.Image
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ImageCms
 
 from chromogen.image import Image, write_image
 from chromogen.slides import slide as module
 from chromogen.slides.slide import Slide, SlideError, open_slide
+from chromogen.slides.source import About
+from synthetic_slides import (
+    MPP,
+    SyntheticSource,
+    coordinates,
+    coordinates_at,
+    crop,
+    mean_of_blocks,
+    paint_coordinates,
+    ramp,
+    synthetic_slide,
+    write_ome_tiff,
+    write_ome_zarr,
+    write_pyramid,
+    write_svs,
+)
 
-WIDTH, HEIGHT, MPP = 600, 440, 0.5
+WIDTH, HEIGHT = 600, 440
 REGIONS = [((0, 0), (240, 240)), ((120, 60), (480, 360)), ((37, 91), (120, 60)), ((360, 200), (240, 240))]
-
-
-def coordinates(width: int, height: int) -> Image:
-    """Red and green count x and y up to 255 and again, blue counts the turns."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x % 256, y % 256, 16 * (x // 256) + y // 256], axis=-1).astype(np.uint8)
-
-
-def ramp(width: int, height: int) -> Image:
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x // 5, y // 5, (x + y) // 10], axis=-1).astype(np.uint8)
 
 
 def waves(width: int, height: int) -> Image:
@@ -37,55 +46,37 @@ def waves(width: int, height: int) -> Image:
     return np.stack([abs(2 * x % 510 - 255), abs(2 * y % 510 - 255), 0 * x], axis=-1).astype(np.uint8)
 
 
-def mean_of_blocks(image: Image, factor: int) -> Image:
-    """Area average by a whole number; rows and columns that do not fill a block are left out."""
-    height, width = (side // factor for side in image.shape[:2])
-    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
-    return np.asarray(np.rint(blocks.mean(axis=(1, 3))), np.uint8)
-
-
-def crop(image: Image, location: tuple[int, int], size: tuple[int, int]) -> Image:
-    return image[location[1] : location[1] + size[1], location[0] : location[0] + size[0]]
-
-
-def write_pyramid(
-    path: Path, image: Image, factors: tuple[int, ...], mpp: tuple[float, float] | None = (MPP, MPP)
-) -> Path:
-    """A tiled TIFF with one page for each level, each the mean of level 0."""
-    resolution = None if mpp is None else (1e4 / mpp[0], 1e4 / mpp[1])
-    with tifffile.TiffWriter(path) as tiff:
-        for factor in (1, *factors):
-            tiff.write(
-                mean_of_blocks(image, factor),
-                tile=(128, 128),
-                photometric="rgb",
-                subfiletype=int(factor > 1),
-                resolution=resolution if factor == 1 else None,
-                resolutionunit="CENTIMETER" if resolution and factor == 1 else None,
-                metadata=None,
-            )
-    return path
-
-
-def write_svs(path: Path, image: Image) -> Path:
-    description = "Aperio Image Library v11.2.1\r\n600x440 (128x128) JPEG/RGB Q=95|AppMag = 20|MPP = 0.4990"
-    tifffile.imwrite(
-        path, image, tile=(128, 128), photometric="rgb", compression="jpeg", description=description, metadata=None
-    )
-    return path
+KINDS = {
+    "pyramid.tif": lambda path, image: write_pyramid(path, image, (2, 4)),
+    "one_level.tif": lambda path, image: write_pyramid(path, image),
+    "stripes.tif": lambda path, image: write_pyramid(path, image, tile=None),
+    "lzw.tif": lambda path, image: write_pyramid(path, image, (4,), compression="lzw", predictor=True),
+    "jpeg2000.ome.tif": lambda path, image: write_ome_tiff(path, image, (2,), compression="jpeg2000"),
+    "channels.ome.tif": lambda path, image: write_ome_tiff(path, np.moveaxis(image, -1, 0), (2, 4)),
+    "ngff_0.5.zarr": lambda path, image: write_ome_zarr(path, image, (2, 4)),
+    "ngff_0.4.zarr": lambda path, image: write_ome_zarr(path, image, (4,), axes="tczyx", zarr_format=2),
+    "yxc.zarr": lambda path, image: write_ome_zarr(path, image, (2,), axes="yxc"),
+    "plain.png": lambda path, image: write_image(path, image),
+}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("slides")
     image = coordinates(WIDTH, HEIGHT)
-    write_pyramid(folder / "pyramid.tif", image, (2, 4))
-    write_pyramid(folder / "one_level.tif", image, ())
-    write_image(folder / "plain.png", image)
+    for name, write in KINDS.items():
+        write(folder / name, image)
     return folder
 
 
-@pytest.fixture(params=["pyramid.tif", "one_level.tif", "plain.png"])
+@pytest.fixture(scope="module")
+def slides(folder: Path) -> Iterator[dict[str, Slide]]:
+    """One of each kind, open."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(open_slide(folder / name)) for name in KINDS}
+
+
+@pytest.fixture(params=KINDS)
 def path(folder: Path, request: pytest.FixtureRequest) -> Path:
     return folder / str(request.param)
 
@@ -95,19 +86,35 @@ def test_every_kind_of_slide_has_the_same_face(path: Path) -> None:
         assert slide.path == path
         assert slide.size == (WIDTH, HEIGHT)
         assert slide.mpp == (None if path.suffix == ".png" else pytest.approx(MPP))
+        assert slide.level_sizes[0] == slide.size
+        assert slide.bounds == ((0, 0), slide.size)
+        assert len(slide.quickhash) == 64
         assert np.array_equal(slide.read_region((0, 0), slide.size), coordinates(WIDTH, HEIGHT))
         assert repr(path.name)[1:-1] in repr(slide)
 
 
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
-def test_a_region_of_level_0_is_its_crop(folder: Path, data: st.DataObject) -> None:
+def test_a_region_of_level_0_is_its_crop(slides: dict[str, Slide], data: st.DataObject) -> None:
     x, y = data.draw(st.integers(0, WIDTH - 1)), data.draw(st.integers(0, HEIGHT - 1))
     size = data.draw(st.integers(1, WIDTH - x)), data.draw(st.integers(1, HEIGHT - y))
-    for name in ("pyramid.tif", "plain.png"):
-        with open_slide(folder / name) as slide:
-            region = slide.read_region((x, y), size)
+    for slide in slides.values():
+        region = slide.read_region((x, y), size)
         assert region.dtype == np.uint8
         assert np.array_equal(region, crop(coordinates(WIDTH, HEIGHT), (x, y), size))
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_what_is_read_at_an_mpp_is_a_crop_of_the_whole(slides: dict[str, Slide], data: st.DataObject) -> None:
+    """In every bit, at every resolution, whatever levels there are."""
+    mpp = data.draw(st.floats(0.2, 5.0))
+    slide = slides[data.draw(st.sampled_from(["pyramid.tif", "one_level.tif", "ngff_0.4.zarr", "yxc.zarr"]))]
+    width, height = slide.size_at(mpp)
+    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    size = data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y))
+    whole = slide.read_at((0, 0), (width, height), mpp)
+    assert np.array_equal(slide.read_at((x, y), size, mpp), crop(whole, (x, y), size))
 
 
 @pytest.mark.parametrize(("location", "size"), REGIONS)
@@ -130,18 +137,19 @@ def test_levels_do_not_show(folder: Path, factor: int, location: tuple[int, int]
     assert np.abs(region.astype(int) - expected).max() <= (0 if factor in (1, 2, 4) else 1)
 
 
-def test_the_coarsest_level_that_serves_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_coarsest_level_that_serves_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = []
-    read = module._OpenSlideSource.read
+    source = SyntheticSource((WIDTH, HEIGHT), factors=(1, 2, 4))
+    read = source.read
 
-    def spy(self: module._OpenSlideSource, level: int, *where: tuple[int, int]) -> Image:
+    def spy(level: int, *where: tuple[int, int]) -> Image:
         levels.append(level)
-        return read(self, level, *where)
+        return read(level, *where)
 
-    monkeypatch.setattr(module._OpenSlideSource, "read", spy)
-    with open_slide(folder / "pyramid.tif") as slide:
-        for factor in (0.5, 1, 1.9, 2, 3.9, 4, 10):
-            slide.read_region((0, 0), (240, 240), MPP * factor)
+    monkeypatch.setattr(source, "read", spy)
+    slide = Slide("synthetic", source)
+    for factor in (0.5, 1, 1.9, 2, 3.9, 4, 10):
+        slide.read_region((0, 0), (240, 240), MPP * factor)
     assert levels == [0, 0, 0, 1, 1, 2, 2]
 
 
@@ -218,7 +226,7 @@ def test_an_mpp_that_cannot_be_is_refused(path: Path, mpp: float) -> None:
 def test_an_mpp_of_a_slide_without_is_refused(folder: Path) -> None:
     with (
         open_slide(folder / "plain.png") as slide,
-        pytest.raises(SlideError, match="does not say its own, got 1.0"),
+        pytest.raises(SlideError, match=r"known for '.*', got none in the file; give it with --mpp \(0.25 at 40x"),
     ):
         slide.read_region((0, 0), (9, 9), 1.0)
 
@@ -261,21 +269,6 @@ def test_a_closed_slide_is_not_read(path: Path) -> None:
         slide.read_region((0, 0), (9, 9))
 
 
-def test_transparency_shows_the_background_of_the_slide(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Half:
-        level_dimensions, level_downsamples = ((2, 1),), (1.0,)
-        properties = {"openslide.background-color": "C8D2DC"}  # noqa: RUF012
-
-        def __init__(self, _path: Path) -> None: ...
-
-        def read_region(self, _location: object, _level: int, _size: object) -> PIL.Image.Image:
-            return PIL.Image.fromarray(np.array([[[9, 9, 9, 255], [0, 0, 0, 0]]], np.uint8), "RGBA")
-
-    monkeypatch.setattr(openslide, "OpenSlide", Half)
-    slide = Slide("half.svs", module._OpenSlideSource(Path("half.svs")))
-    assert slide.read_region((0, 0), (2, 1)).tolist() == [[[9, 9, 9], [200, 210, 220]]]
-
-
 def test_a_missing_file() -> None:
     with pytest.raises(FileNotFoundError, match="an existing slide, got 'nowhere.svs'; check"):
         open_slide("nowhere.svs")
@@ -310,7 +303,7 @@ def test_a_slide_cut_off_at_its_end(tmp_path: Path) -> None:
 
 
 def test_a_slide_damaged_among_its_pixels(tmp_path: Path) -> None:
-    """The error comes in mid-read, and comes again."""
+    """The error comes in mid-read, and comes again; what is whole can be read all the same."""
     path = write_svs(tmp_path / "damaged.svs", ramp(WIDTH, HEIGHT))
     with tifffile.TiffFile(path) as tiff:
         offset = tiff.pages.first.dataoffsets[7]
@@ -318,17 +311,10 @@ def test_a_slide_damaged_among_its_pixels(tmp_path: Path) -> None:
         file.seek(offset)
         file.write(bytes(64))
     with open_slide(path) as slide:
-        assert slide.read_region((0, 0), (100, 100)).shape == (100, 100, 3)
         for _ in range(2):
             with pytest.raises(SlideError, match="whole slide or image, got .*damaged.svs"):
                 slide.read_region((0, 0), slide.size)
-
-
-def test_a_tiff_that_only_openslide_refuses_is_an_image(tmp_path: Path) -> None:
-    path = tmp_path / "lossless.tif"
-    tifffile.imwrite(path, coordinates(256, 128), tile=(128, 128), photometric="rgb", compression="zstd")
-    with open_slide(path) as slide:
-        assert np.array_equal(slide.read_region((9, 8), (100, 50)), coordinates(256, 128)[8:58, 9:109])
+            assert np.abs(slide.read_region((9, 9), (90, 90)) - ramp(99, 99)[9:, 9:].astype(int)).max() < 9
 
 
 @pytest.mark.parametrize(
@@ -360,3 +346,155 @@ def test_a_real_pyramid_is_the_same_tissue_at_every_level(data: Path) -> None:
         likeness[x, y] = np.corrcoef(shifted.ravel(), fine[inside, inside].ravel())[0, 1]
     assert max(likeness, key=lambda shift: likeness[shift]) == (0, 0)
     assert likeness[0, 0] > 0.95
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_threads_read_what_one_reads(slides: dict[str, Slide], name: str) -> None:
+    image, slide = coordinates(WIDTH, HEIGHT), slides[name]
+    corners = [(x, y) for x in range(0, 500, 50) for y in range(0, 300, 50)]
+    with ThreadPoolExecutor(4) as pool:
+        regions = pool.map(lambda corner: slide.read_region(corner, (100, 140)), corners)
+    for corner, region in zip(corners, regions, strict=True):
+        assert np.array_equal(region, crop(image, corner, (100, 140)))
+
+
+@pytest.mark.parametrize("broken", ["damaged.svs", "damaged.tif"])
+def test_threads_meet_damage_only_where_it_is(tmp_path: Path, broken: str) -> None:
+    image = ramp(WIDTH, HEIGHT)
+    if broken.endswith("svs"):
+        path = write_svs(tmp_path / broken, image)
+    else:
+        path = write_pyramid(tmp_path / broken, image, compression="deflate")
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages.first.dataoffsets[7]  # of the tile at 256, 128
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(64))
+    corners = 3 * [(x, y) for x in range(0, 500, 64) for y in range(0, 384, 64)]
+
+    def read(corner: tuple[int, int]) -> bool:
+        try:
+            region = slide.read_region(corner, (32, 32))
+        except SlideError:
+            return False
+        return np.abs(region - crop(image, corner, (32, 32)).astype(int)).max() < 9
+
+    with open_slide(path) as slide, ThreadPoolExecutor(4) as pool:
+        whole = list(pool.map(read, corners))
+    assert whole == [not (256 <= x < 384 and 128 <= y < 256) for x, y in corners]
+
+
+@pytest.mark.parametrize(("factors", "factor"), [((1,), 28), ((1, 16), 16), ((1, 3, 7), 21), ((1, 2, 4, 14), 28)])
+def test_levels_may_be_missing(factors: tuple[int, ...], factor: int) -> None:
+    slide = synthetic_slide((2000, 1200), paint_coordinates, factors=factors)
+    expected = mean_of_blocks(coordinates_at((336, 336, 672, 336)), factor)
+    region = slide.read_region((336, 336), (672, 336), factor * MPP)
+    assert np.abs(region.astype(int) - expected).max() <= 1
+
+
+def test_a_slide_of_any_size() -> None:
+    slide = synthetic_slide((60_000, 60_000), paint_coordinates)
+    assert np.array_equal(slide.read_region((59_000, 48_000), (9, 8)), coordinates_at((59_000, 48_000, 9, 8)))
+    overview, downsample = synthetic_slide((60_000, 60_000)).overview(400)
+    assert (overview.shape, downsample) == ((400, 400, 3), 150)
+    assert overview[0, 0].tolist() == [245, 245, 245]
+    assert overview[200, 200].mean() < 220
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+@pytest.mark.parametrize("name", KINDS)
+def test_slides_of_a_pixel_or_a_row(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+    if ".tif" in name and "stripes" not in name and "plain" not in name:
+        write_pyramid(tmp_path / name, coordinates(*size))
+    elif name.endswith("zarr"):
+        write_ome_zarr(tmp_path / name, coordinates(*size))
+    else:
+        KINDS[name](tmp_path / name, coordinates(*size))
+    with open_slide(tmp_path / name, mpp=MPP) as slide:
+        assert np.array_equal(slide.read_region((0, 0), size), coordinates(*size))
+        assert slide.overview(1000)[0].shape == (size[1], size[0], 3)
+        assert slide.read_at((0, 0), slide.size_at(20.0), 20.0).size >= 3
+
+
+def test_the_mpp_that_is_given_counts(folder: Path) -> None:
+    with open_slide(folder / "pyramid.tif", mpp=0.25) as slide:
+        assert (slide.mpp, slide.mpp_is_given, slide.stated_mpp) == (0.25, True, pytest.approx((MPP, MPP)))
+        assert slide.size_at(0.5) == (300, 220)
+    with open_slide(folder / "pyramid.tif") as slide:
+        assert (slide.need_mpp(), slide.mpp_is_given) == (pytest.approx(MPP), False)
+
+
+@pytest.mark.parametrize("mpp", [0.0, -0.5, float("nan"), float("inf"), 500.0])
+def test_a_given_mpp_must_be_one(folder: Path, mpp: float) -> None:
+    with pytest.raises(SlideError, match="`mpp` to be from 0.05 to 20 um/px, got .*; check its unit"):
+        open_slide(folder / "plain.png", mpp=mpp)
+
+
+@pytest.mark.parametrize(
+    ("stated", "objective", "said"),
+    [
+        (None, None, r"got none in the file; give it with --mpp \(0.25 at 40x, 0.5 at 20x\)\."),
+        ((1000.0, 1000.0), 20.0, r"got 1000 x 1000 um/px in the file, which cannot be; .*\(0.5, if .* at 20x\)\."),
+        ((0.5, 0.6), None, r"got 0.5 x 0.6 um/px in the file, which cannot be; give it with --mpp"),
+        ((0.0, 0.0), None, r"got 0 x 0 um/px in the file, which cannot be"),
+        ((-0.5, -0.5), None, r"got -0.5 x -0.5 um/px in the file, which cannot be"),
+        ((float("nan"), 0.5), None, r"got nan x 0.5 um/px in the file, which cannot be"),
+    ],
+)
+def test_no_mpp_says_what_helps(stated: tuple[float, float] | None, objective: float | None, said: str) -> None:
+    slide = Slide("x.svs", SyntheticSource((9, 9), mpp=stated, about=About("svs", objective=objective)))
+    assert slide.mpp is None
+    with pytest.raises(SlideError, match=f"^Expected `mpp` to be known for 'x.svs', {said}"):
+        slide.need_mpp()
+
+
+def swapped_profile() -> bytes:
+    """An ICC profile whose red is sRGB's with half of the gamma: easy to see."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    at = profile.index(b"rXYZ", 128)
+    other = profile.index(b"gXYZ", 128)
+    swapped = bytearray(profile)
+    swapped[at : at + 4], swapped[other : other + 4] = b"gXYZ", b"rXYZ"
+    return bytes(swapped)
+
+
+@pytest.mark.parametrize("kind", ["tif", "ome.tif", "svs", "png"])
+def test_colours_are_converted_by_the_profile_of_the_slide(tmp_path: Path, kind: str) -> None:
+    image, profile = ramp(256, 256), swapped_profile()
+    path = tmp_path / f"slide.{kind}"
+    if kind == "png":
+        PIL.Image.fromarray(image).save(path, icc_profile=profile)
+    elif kind == "svs":
+        write_svs(path, image, iccprofile=profile)
+    else:
+        (write_ome_tiff if kind == "ome.tif" else write_pyramid)(path, image, iccprofile=profile)
+    with open_slide(path) as slide, open_slide(path, icc=False) as raw:
+        converted, plain = slide.read_region((0, 0), (256, 256)), raw.read_region((0, 0), (256, 256))
+        assert slide.about.icc_profile
+        assert raw.about.icc_profile
+    assert np.abs(plain - image.astype(int)).max() < 9
+    assert np.abs(converted[..., :2] - image[..., 1::-1].astype(int)).mean() < 4
+
+
+def test_a_broken_profile_is_said_and_left(tmp_path: Path) -> None:
+    path = write_pyramid(tmp_path / "slide.tif", ramp(64, 64), iccprofile=b"no profile")
+    with pytest.warns(UserWarning, match="ICC profile of '.*slide.tif' to fit"), open_slide(path) as slide:
+        assert np.array_equal(slide.read_region((0, 0), (64, 64)), ramp(64, 64))
+
+
+def test_the_content_names_a_slide_not_its_file(folder: Path, path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "other_name"
+    (shutil.copytree if path.is_dir() else shutil.copy)(path, copy.with_suffix(path.suffix))
+    KINDS[path.name](tmp_path / path.name, np.roll(coordinates(WIDTH, HEIGHT), 1, axis=0))
+    with (
+        open_slide(path) as slide,
+        open_slide(copy.with_suffix(path.suffix)) as same,
+        open_slide(tmp_path / path.name) as other,
+    ):
+        assert slide.quickhash == same.quickhash != other.quickhash
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "empty.svs").touch()
+    with pytest.raises(SlideError, match=r"empty \(0 bytes\); copy or export it again"):
+        open_slide(tmp_path / "empty.svs")

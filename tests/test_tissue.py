@@ -1,12 +1,16 @@
 """Tissue on painted glass and on real slides; the richest window against a plain search."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
+import PIL.ImageFilter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import ImageDraw
 
 from chromogen.image import Image, read_image
 from chromogen.slides.slide import open_slide
@@ -58,6 +62,87 @@ def test_specks_and_holes_are_removed_but_not_lumina() -> None:
     assert not mask[:30, :30].any()
     assert mask[38:45, 138:145].all()
     assert not mask[100, 150]
+
+
+INKS = {"green": (20, 140, 80), "blue": (30, 60, 160), "ballpoint": (40, 60, 150), "black": (25, 25, 30)}
+FOLD, DENSE_DAB, HEMATOXYLIN = (45, 15, 50), (45, 25, 12), (150, 155, 180)
+
+
+def drawn(picture: NDArray[np.float64], draw: Callable[[ImageDraw.ImageDraw], object]) -> Image:
+    """The picture as light falls through, with something drawn on it, softened as optics do."""
+    image = PIL.Image.fromarray(painted(picture))
+    draw(ImageDraw.Draw(image))
+    return np.array(image.filter(PIL.ImageFilter.GaussianBlur(0.7)))
+
+
+@pytest.mark.parametrize("ink", INKS)
+def test_ink_is_no_tissue_beside_it_or_on_it(ink: str) -> None:
+    picture, tissue = glass(240), disc(70)
+    picture[tissue] = PINK
+    line = [(10, 20), (290, 180)]
+    view = drawn(picture, lambda pen: pen.line(line, fill=INKS[ink], width=8))
+    stroke = drawn(glass(255, noise=0), lambda pen: pen.line(line, fill=(0, 0, 0), width=8))[..., 0] < 200
+    mask = tissue_mask(view)
+    assert mask[stroke].mean() < 0.08  # pale ink over tissue keeps a rim
+    assert np.mean(mask[~stroke] != tissue[~stroke]) < 0.03
+
+
+@pytest.mark.parametrize("ink", ["green", "blue", "black"])
+def test_more_ink_than_tissue(ink: str) -> None:
+    """Pale blue ink is told from bluish haematoxylin only beside other tissue."""
+    picture, tissue = glass(240), disc(15)
+    picture[tissue] = PALE_BROWN
+    view = drawn(picture, lambda pen: pen.rectangle((5, 5, 120, 195), fill=INKS[ink]))
+    assert np.mean(tissue_mask(view) != tissue) < 0.02
+
+
+@pytest.mark.parametrize("dark", [FOLD, DENSE_DAB, (15, 5, 18)])
+def test_dark_folds_are_tissue_and_hide_no_pale_one(dark: tuple[int, int, int]) -> None:
+    picture, tissue = glass(240), disc(70)
+    picture[tissue] = (228, 204, 217)
+    picture[80:110, 120:180] = dark
+    assert np.mean(tissue_mask(painted(picture)) != tissue) < 0.03
+
+
+@pytest.mark.parametrize("color", [HEMATOXYLIN, (200, 205, 225), (70, 75, 120), (156, 169, 191), (60, 80, 140)])
+def test_a_section_of_haematoxylin_alone_is_tissue(color: tuple[int, int, int]) -> None:
+    """A negative IHC is blue all over, but not as ink is."""
+    picture, tissue = glass(240), disc(70)
+    picture[tissue] = color
+    assert np.mean(tissue_mask(painted(picture)) != tissue) < 0.03
+
+
+@pytest.mark.parametrize("inside", [240, 225])
+def test_an_air_bubble_on_glass_is_no_tissue(inside: int) -> None:
+    picture, tissue = glass(240), disc(40)
+    picture[tissue] = PINK
+    view = drawn(
+        picture, lambda pen: pen.ellipse((10, 10, 90, 90), outline=(150,) * 3, fill=(inside,) * 3, width=4)
+    )
+    mask = tissue_mask(view)
+    assert not mask[:100, :100].any()
+    assert np.mean(mask != tissue) < 0.02
+
+
+def test_a_bubble_over_tissue_leaves_it_tissue() -> None:
+    picture, tissue = glass(240), disc(90)
+    picture[tissue] = PINK
+    view = drawn(picture, lambda pen: pen.ellipse((120, 70, 180, 130), outline=(120, 100, 110), width=3))
+    assert np.mean(tissue_mask(view) != tissue) < 0.02
+
+
+def test_glass_with_a_cover_slip_and_a_bubble_has_no_tissue() -> None:
+    def draw(pen: ImageDraw.ImageDraw) -> None:
+        pen.line([(0, 15), (300, 18)], fill=(120, 120, 122), width=5)
+        pen.ellipse((100, 60, 200, 160), outline=(140, 140, 140), width=5)
+
+    assert not tissue_mask(drawn(glass(240), draw)).any()
+
+
+def test_a_view_in_black_and_white() -> None:
+    picture, wanted = glass(240), disc(70)
+    picture[wanted] = 120
+    assert np.mean(tissue_mask(painted(picture)) != wanted) < 0.02
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2)])

@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
     from chromogen.slides.slide import open_slide
+    from chromogen.stainer import Stainer, load_stainer
     from chromogen.style.encoder import Encoder
     from chromogen.style.measured_style import measure_style
     from chromogen.style.objective import Objective, Term
     from chromogen.style.recipes import PRESETS, Recipe
     from chromogen.style.stylize import stylize
+    from chromogen.whole_slide.job import SlideJob
+    from chromogen.whole_slide.output import Output
+    from chromogen.whole_slide.stain import stain_slide
+    from chromogen.whole_slide.view import SlideFile
 
 _ROOMS = {
     "keep_freed_memory": "allocator",
@@ -31,20 +36,32 @@ _ROOMS = {
     "Recipe": "style.recipes",
     "measure_style": "style.measured_style",
     "stylize": "style.stylize",
+    "Stainer": "stainer",
+    "load_stainer": "stainer",
+    "SlideFile": "whole_slide.view",
+    "SlideJob": "whole_slide.job",
+    "Output": "whole_slide.output",
+    "stain_slide": "whole_slide.stain",
 }
 
 __all__ = [
     "PRESETS",
     "Encoder",
     "Objective",
+    "Output",
     "Recipe",
+    "SlideFile",
+    "SlideJob",
+    "Stainer",
     "Term",
     "__version__",
     "evaluate",
     "keep_freed_memory",
+    "load_stainer",
     "measure_style",
     "open_slide",
     "read_image",
+    "stain_slide",
     "stylize",
     "write_image",
 ]

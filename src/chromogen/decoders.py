@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from chromogen.errors import sentence
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit; beyond it an image is a slide, or a bomb
 READ_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # not all of Pillow's: some start programs
 
 _WHITE_IS_ZERO, _PALETTE, _YCBCR = 0, 3, 6  # TIFF photometric interpretations
 _TIFF_MODES = {_WHITE_IS_ZERO: "L", 1: "L", 2: "RGB", _PALETTE: "RGB", 5: "CMYK", _YCBCR: "RGB"}
-_FAX, _JPEGS = (2, 3, 4), (6, 7, 33007, 34892)  # TIFF compressions
+FAX, JPEGS = (2, 3, 4), (6, 7, 33007, 34892)  # TIFF compressions
 _LOGS = ("tifffile", "PIL.TiffImagePlugin")
 _DTYPES = ("bool", "uint8", "uint16", "float16", "float32", "float64")
 _ORIENTATION = 274  # tag of TIFF and EXIF
@@ -38,7 +38,7 @@ class ImageError(ValueError):
     """An image that cannot be read, or does not fit what it is wanted for."""
 
 
-class _Raster(NamedTuple):
+class Raster(NamedTuple):
     """What a decoder made of a file."""
 
     pixels: NDArray[Any]  # (H, W, C), uint8 or float in [0, 1]
@@ -85,7 +85,7 @@ def decode(path: Path, file: BinaryIO) -> tuple[Pixels, str, bytes | None]:
             decoder = _decoder(file.read(25))
             file.seek(0)
             raster = decoder(path, file)
-            return _finish(raster), raster.mode, raster.profile
+            return finish(raster), raster.mode, raster.profile
     except ImageError:
         raise
     except PIL.Image.DecompressionBombError as error:
@@ -98,7 +98,7 @@ def decode(path: Path, file: BinaryIO) -> tuple[Pixels, str, bytes | None]:
         raise _misfit(path, "a whole image", problem, "copy or export it again") from error
 
 
-def _decoder(start: bytes) -> Callable[[Path, BinaryIO], _Raster]:
+def _decoder(start: bytes) -> Callable[[Path, BinaryIO], Raster]:
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _decode_tiff
     return _decode_deep_png if start[:4] == b"\x89PNG" and start[24:] == b"\x10" else _decode_pillow
@@ -115,15 +115,15 @@ def _check_size(path: Path, width: int, height: int) -> None:
         raise _too_large(path, f"of {width:,} x {height:,} px")
 
 
-def _decode_pillow(path: Path, file: BinaryIO) -> _Raster:
+def _decode_pillow(path: Path, file: BinaryIO) -> Raster:
     with PIL.Image.open(file, formats=READ_FORMATS) as image:
         _check_size(path, *image.size)
         mode = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
         pixels = np.asarray(image.convert(f"{mode}A" if image.has_transparency_data else mode))
-        return _Raster(np.atleast_3d(pixels), mode, image.info.get("icc_profile"), _exif_orientation(image))
+        return Raster(np.atleast_3d(pixels), mode, image.info.get("icc_profile"), _exif_orientation(image))
 
 
-def _decode_deep_png(path: Path, file: BinaryIO) -> _Raster:
+def _decode_deep_png(path: Path, file: BinaryIO) -> Raster:
     """A PNG of 16 bits, of which Pillow would drop the lower 8."""
     import imagecodecs
 
@@ -133,7 +133,7 @@ def _decode_deep_png(path: Path, file: BinaryIO) -> _Raster:
         profile, orientation = image.info.get("icc_profile"), _exif_orientation(image)
     file.seek(0)
     pixels = _unit(np.atleast_3d(imagecodecs.png_decode(file.read())), 65535)
-    return _Raster(pixels, "L" if pixels.shape[2] < 3 else "RGB", profile, orientation)
+    return Raster(pixels, "L" if pixels.shape[2] < 3 else "RGB", profile, orientation)
 
 
 def _exif_orientation(image: PIL.Image.Image) -> int:
@@ -143,32 +143,36 @@ def _exif_orientation(image: PIL.Image.Image) -> int:
         return 1
 
 
-def _decode_tiff(path: Path, file: BinaryIO) -> _Raster:
+def _decode_tiff(path: Path, file: BinaryIO) -> Raster:
     import tifffile
 
     with tifffile.TiffFile(file, _multifile=False) as tiff:
-        planes = _first_planes(tiff)
+        planes = first_planes(tiff)
         page = planes[0].keyframe
         _check_tiff(path, page)
-        mode, alpha = _tiff_channels(path, page, page.samplesperpixel * len(planes))
-        if any(_is_cut(plane, tiff.filehandle.size) for plane in planes):
+        mode, alpha = tiff_channels(path, page, page.samplesperpixel * len(planes))
+        if any(is_cut(plane, tiff.filehandle.size) for plane in planes):
             raise _misfit(path, "a whole image", "which is cut short", "copy or export it again")
-        if page.compression in _FAX or (page.photometric == _YCBCR and page.compression not in _JPEGS):
+        if page.compression in FAX or (page.photometric == _YCBCR and page.compression not in JPEGS):
             return _decode_pillow(path, file)  # has libtiff, which knows them
         pixels = np.concatenate([plane.asarray(squeeze=False) for plane in planes])  # (C, Z, H, W, S)
         pixels = np.moveaxis(pixels[:, 0], 0, -1).reshape(page.imagelength, page.imagewidth, -1)
-        pixels = _tiff_levels(path, page, pixels[..., : len(mode) + bool(alpha)])
+        pixels = tiff_levels(path, page, pixels[..., : len(mode) + bool(alpha)])
         orientation = page.tags.valueof(_ORIENTATION, 1)
-        return _Raster(pixels, mode, page.iccprofile, orientation, premultiplied=alpha == 1)
+        return Raster(pixels, mode, page.iccprofile, orientation, premultiplied=alpha == 1)
 
 
-def _first_planes(tiff: TiffFile) -> list[Any]:
+def first_planes(tiff: TiffFile) -> list[Any]:
     """The pages that hold the first plane: one with all samples, or one for each channel of a stack."""
     page = tiff.pages.first
     if "S" in page.axes or not (page.is_ome or page.is_imagej or page.is_shaped):
         return [page]
-    _check_chain(tiff)
-    series = tiff.series[0]
+    check_chain(tiff)
+    return channel_planes(tiff.series[0])
+
+
+def channel_planes(series: TiffPageSeries) -> list[Any]:
+    """The pages of a series, or of one of its levels, that hold the first plane: one for each channel."""
     axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
     if "C" not in axes:
         return [series.pages[0]]
@@ -177,7 +181,7 @@ def _first_planes(tiff: TiffFile) -> list[Any]:
     return [series.pages[channel * step] for channel in range(shape[at])]
 
 
-def _check_chain(tiff: TiffFile) -> None:
+def check_chain(tiff: TiffFile) -> None:
     """ValueError for pages chained in a circle, which tifffile would follow for hours."""
     layout, file, offset, seen = tiff.tiff, tiff.filehandle, tiff.pages.first.offset, set[int]()
     while offset:
@@ -201,7 +205,7 @@ def _check_tiff(path: Path, page: TiffPage) -> None:
         raise _misfit(path, "of unsigned 8 or 16 bit or float samples", f"of {page.dtype}", advice)
 
 
-def _tiff_channels(path: Path, page: TiffPage, channels: int) -> tuple[str, int]:
+def tiff_channels(path: Path, page: TiffPage, channels: int) -> tuple[str, int]:
     """Colour mode, and kind of alpha: 0 none, 1 premultiplied, 2 straight."""
     mode = _TIFF_MODES.get(page.photometric, "")
     if not mode:
@@ -217,14 +221,14 @@ def _tiff_channels(path: Path, page: TiffPage, channels: int) -> tuple[str, int]
     return mode, alpha
 
 
-def _is_cut(plane: TiffPage, file_size: int) -> bool:
+def is_cut(plane: TiffPage, file_size: int) -> bool:
     """Whether data is missing that tifffile would fill in, or the bit depth, which it would take for 1."""
     page, ends = plane.keyframe, map(sum, zip(plane.dataoffsets, plane.databytecounts, strict=True))
     missing = len(plane.dataoffsets) < math.prod(page.chunked) or max(ends) > file_size
     return missing or (page.bitspersample == 1 < page.samplesperpixel)
 
 
-def _tiff_levels(path: Path, page: TiffPage, pixels: NDArray[Any]) -> NDArray[Any]:
+def tiff_levels(path: Path, page: TiffPage, pixels: NDArray[Any]) -> NDArray[Any]:
     """Samples as a raster has them: through the palette, white on top, uint8 or float in [0, 1]."""
     if page.photometric == _PALETTE:
         colors: NDArray[np.uint16] = np.asarray(page.colormap).T[pixels[..., 0].astype(int)]
@@ -251,7 +255,7 @@ def _unit(pixels: NDArray[Any], top: int) -> NDArray[Any]:
     return unit
 
 
-def _finish(raster: _Raster) -> Pixels:
+def finish(raster: Raster) -> Pixels:
     """Opaque over white, as light comes through a slide; 8 bits; upright."""
     pixels, channels = raster.pixels, len(raster.mode)
     if pixels.shape[2] > channels:

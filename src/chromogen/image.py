@@ -22,6 +22,7 @@ from chromogen.files import write_whole
 
 if TYPE_CHECKING:
     import torch
+    from PIL.ImageCms import ImageCmsTransform
 
 Image: TypeAlias = NDArray[np.uint8]  # sRGB (H, W, 3)
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -47,15 +48,48 @@ def read_image(path: PathLike, *, icc: bool = True) -> Image:
     (not with `icc=False`); one that does not fit the pixels is ignored with a warning.
     Raises: ImageError if broken, not a brightfield image or above `MAX_PIXELS`; OSError if missing or unreadable.
     """
+    return read_image_and_profile(path, icc=icc)[0]
+
+
+def read_image_and_profile(path: PathLike, *, icc: bool = True) -> tuple[Image, bytes | None]:
+    """Read as `read_image`, and say which ICC profile the file had, converted or not."""
     path = Path(path)
     with open_file(path) as file:
         pixels, mode, profile = decode(path, file)
-    if mode == "RGB" and not (icc and profile):
-        return pixels
+    transform = srgb_transform(path, profile, mode) if icc and profile else None
+    if mode == "RGB" and not transform:
+        return pixels, profile
     image = PIL.Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes())
-    if icc and profile:
-        image = _convert_to_srgb(path, image, profile)
-    return np.array(image.convert("RGB"))
+    return np.array((transform.apply(image) if transform else image).convert("RGB")), profile
+
+
+def srgb_transform(path: Path, profile: bytes, mode: str = "RGB") -> ImageCmsTransform | None:
+    """What converts pixels of a mode through an ICC profile to sRGB, in any thread.
+
+    None where the profile is sRGB within rounding, or does not fit, with a warning that names `path`.
+    """
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        probe = _probe(mode)
+        change = np.asarray(transform.apply(probe), int) - np.asarray(probe.convert("RGB"), int)
+        return transform if np.abs(change).max() > 2 else None
+    except (OSError, ValueError, TypeError, ImageCms.PyCMSError) as error:
+        problem = f"one that does not ({short(error)}); its colours are read as sRGB"
+        warnings.warn(f"Expected the ICC profile of {str(path)!r} to fit its pixels, got {problem}.", stacklevel=4)
+        return None
+
+
+def profile_name(profile: bytes) -> str:
+    """What an ICC profile calls itself, "unnamed" where that cannot be read."""
+    from PIL import ImageCms
+
+    try:
+        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip() or "unnamed"
+    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
+        return "unnamed"
 
 
 def is_image(path: PathLike) -> bool:
@@ -75,7 +109,7 @@ def list_images(folder: PathLike) -> list[Path]:
     if not images:
         advice = f"put files there that end in {', '.join(IMAGE_SUFFIXES)}"
         raise ImageError(sentence("folder", "a folder of images", f"{str(folder)!r} without any", advice))
-    return sorted(images, key=_natural_order)
+    return sorted(images, key=natural_order)
 
 
 def write_image(path: PathLike, image: Image, provenance: Mapping[str, object] | None = None) -> None:
@@ -179,7 +213,8 @@ def _check_image(image: Image) -> None:
         raise ImageError(sentence("image", "a uint8 array (H, W, 3)", f"{dtype} {shape}", "convert it first"))
 
 
-def _natural_order(path: Path) -> tuple[list[str | int], str]:
+def natural_order(path: Path) -> tuple[list[str | int], str]:
+    """A sort key that puts 2 before 10."""
     parts = re.split(r"(\d+)", path.name.casefold())  # every second part is a number
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
 
@@ -214,22 +249,6 @@ def _provenance_text(image: PIL.Image.Image) -> str:
         return str(image.info["chromogen"])
     tags = image.getexif()
     return str(tags[_DESCRIPTION]) if str(tags[_SOFTWARE]).startswith("chromogen") else ""
-
-
-def _convert_to_srgb(path: Path, image: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
-    """Through the ICC profile; untouched where it is sRGB within rounding, or does not fit (with a warning)."""
-    from PIL import ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), image.mode, "RGB")
-        probe = _probe(image.mode)
-        change = np.asarray(transform.apply(probe), int) - np.asarray(probe.convert("RGB"), int)
-        return transform.apply(image) if np.abs(change).max() > 2 else image
-    except (OSError, ValueError, TypeError, ImageCms.PyCMSError) as error:
-        problem = f"one that does not ({short(error)}); its colours are read as sRGB"
-        warnings.warn(f"Expected the ICC profile of {str(path)!r} to fit its pixels, got {problem}.", stacklevel=3)
-        return image
 
 
 def _probe(mode: str) -> PIL.Image.Image:

@@ -11,14 +11,22 @@ from typing import Annotated
 import typer
 
 from chromogen.allocator import keep_freed_memory
-from chromogen.app import demo_command, evaluate_command, study_command, stylize_command, unmix_command
+from chromogen.app import (
+    demo_command,
+    evaluate_command,
+    info_command,
+    stain_command,
+    study_command,
+    stylize_command,
+    unmix_command,
+)
 from chromogen.app.terminal import verdict
 from chromogen.provenance import NOTICE, __version__
 
 EPILOG = "Start with `chromogen demo`. Exit status: 0 done, 1 failed while running, 2 the request was wrong."
 INTERRUPTED = (
-    "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew, or with --resume, where "
-    "there is that option, goes on."
+    "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew, or goes on, with slides "
+    "and with --resume where there is that option."
 )
 TYPER_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
@@ -77,7 +85,9 @@ def _chromogen(
 
 
 app.command(epilog=stylize_command.EPILOG)(stylize_command.stylize)
+app.command(epilog=stain_command.EPILOG)(stain_command.stain)
 app.command()(demo_command.demo)
 app.command(epilog=evaluate_command.EPILOG)(evaluate_command.evaluate)
 app.command(epilog=study_command.EPILOG)(study_command.study)
 app.command(epilog=unmix_command.EPILOG)(unmix_command.unmix)
+app.command(epilog=info_command.EPILOG)(info_command.info)

@@ -23,7 +23,8 @@ def demo(
 ) -> None:
     """Everything once, on a real H&E slide that comes with pip: pictures and a page, index.html."""
     from chromogen.app.demo import make_demo
-    from chromogen.app.jobs import check_folder, make_folder, run_facts
+    from chromogen.app.jobs import run_facts
+    from chromogen.app.paths import check_folder, make_folder
 
     make_folder(out)
     check_folder(out)

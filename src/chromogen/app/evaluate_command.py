@@ -41,7 +41,8 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Measure virtual stains against the H&E they came from and a real IHC: JSON, CSV and one page."""
-    from chromogen.app.jobs import check_folder, make_folder, run_facts
+    from chromogen.app.jobs import run_facts
+    from chromogen.app.paths import check_folder, make_folder
     from chromogen.evaluation.evaluate import evaluate as score
     from chromogen.evaluation.report import shown, write_report
     from chromogen.provenance import versions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from chromogen.allocator import give_back_freed_memory
 from chromogen.app.listeners import together
+from chromogen.app.paths import check_apart, check_folder, image_files, in_folder, make_folder
 from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
 from chromogen.decoders import MAX_PIXELS
@@ -59,35 +59,10 @@ def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tu
     return list(zip(files, outputs, strict=True))
 
 
-def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The images that paths name, folders opened; FileNotFoundError where one is missing."""
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"Expected an existing image, got {path}; check the spelling.")
-    return [file for path in paths for file in (list_images(path) if path.is_dir() else [path])]
-
-
 def _image_file(out: Path) -> Path:
     if out.suffix.lower() not in WRITE_SUFFIXES:
         raise expected("out", f"a file ending in {', '.join(WRITE_SUFFIXES)}", out)
     return out
-
-
-def in_folder(files: Sequence[Path], out: Path) -> list[Path]:
-    """NAME.png in a folder for each of the files; ValueError for two of one name."""
-    outputs = [out / f"{file.stem}.png" for file in files]
-    twice = next((output for output in outputs if outputs.count(output) > 1), None)
-    if twice:
-        raise expected("content", "images of different names", f"two called {twice.stem}", "rename one")
-    return outputs
-
-
-def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """ValueError if an output is a file that is taken already."""
-    taken = {path.resolve() for path in inputs}
-    for output in outputs:
-        if output.resolve() in taken:
-            raise expected("out", "another file than the inputs and the other outputs", output)
 
 
 def check_side_outputs(
@@ -112,24 +87,6 @@ def check_side_outputs(
         make_folder(preview)
     if trace:
         trace.unlink(missing_ok=True)
-
-
-def check_folder(folder: Path) -> None:
-    """ValueError if a folder to write in is missing or cannot be written to."""
-    if not folder.is_dir():
-        raise expected("out", "in a folder that exists", f"{folder}", "make the folder first")
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise expected("out", "in a folder that can be written to", folder, error.strerror or "") from error
-
-
-def make_folder(folder: Path) -> None:
-    """The folder, made where only its last part is missing."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise expected("out", "a folder that is there or can be made", folder, error.strerror or "") from error
 
 
 def read_sized(path: Path, longest_px: int | None) -> Image:

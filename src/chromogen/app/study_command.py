@@ -79,7 +79,8 @@ def study(
     debug: DebugOption = False,
 ) -> None:
     """The report's experiments on crops of H&E and IHC: figures, metrics, and which of its findings hold."""
-    from chromogen.app.jobs import check_folder, make_folder, run_facts
+    from chromogen.app.jobs import run_facts
+    from chromogen.app.paths import check_folder, make_folder
     from chromogen.evaluation.evaluate import Measures
     from chromogen.evaluation.experiments import CLAIMS, painting_recipe, report_experiments
     from chromogen.evaluation.fields import with_seeds

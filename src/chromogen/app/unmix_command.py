@@ -51,7 +51,8 @@ def unmix(
     debug: DebugOption = False,
 ) -> None:
     """Take stains apart: pictures and densities of each, vectors, and the share of tissue that is positive."""
-    from chromogen.app.jobs import check_folder, image_files, in_folder, make_folder, run_facts
+    from chromogen.app.jobs import run_facts
+    from chromogen.app.paths import check_folder, image_files, in_folder, make_folder
     from chromogen.app.unmix import as_table, parse_vectors, unmix_file, unmix_page
     from chromogen.errors import choose
     from chromogen.files import write_whole

@@ -5,66 +5,59 @@ A plain image is a slide of one level, so nobody else needs to ask which of the 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Self
 
 import numpy as np
-import openslide
 import PIL.Image
-from numpy.typing import NDArray
 
+from chromogen.decoders import open_file
 from chromogen.errors import sentence
-from chromogen.image import Image, PathLike, is_image, read_image
+from chromogen.image import Image, PathLike, is_image, natural_order, srgb_transform
+from chromogen.slides.image_reader import ImageSource
+from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor
+from chromogen.slides.resampling import Span, resample
+from chromogen.slides.source import About, SlideError, Source, error, unreadable
+from chromogen.slides.tiff_reader import SIGNATURES, open_tiff
+from chromogen.slides.zarr_reader import ZarrSource, is_zarr
+
+__all__ = ["MPP_RANGE", "Slide", "SlideError", "list_slides", "open_slide"]
 
 MPP_RANGE = (0.05, 20.0)  # um/px; files that claim other values mean something else, or nothing
 MAX_ANISOTROPY = 0.02
-BLOCK_PX = 1024  # side of what is resampled at a time, which takes up to 120 bytes a pixel
-MARGIN_PX = 2  # what bicubic interpolation looks at beyond a region
-
-
-class SlideError(ValueError):
-    """A slide that cannot be opened or read, or a region that it does not have."""
-
-
-class _Source(Protocol):
-    """What a file format must offer: its levels, finest first, and their pixels."""
-
-    sizes: Sequence[tuple[int, int]]
-    mpp: tuple[float, float] | None
-
-    def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
-        """A rectangle of a level, opaque; here `location` and `size` are in pixels of that level."""
-
-    def close(self) -> None: ...
-
-
-class _Part(NamedTuple):
-    """An interval along one side of a level, in fractions of its pixels, and how many pixels it becomes."""
-
-    start: float
-    stop: float
-    length: int
-
-    def seen_from(self, origin: int) -> _Part:
-        return _Part(self.start - origin, self.stop - origin, self.length)
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
+BLOCK_PX = 1024  # side of what is resampled at a time, which takes up to 60 bytes a pixel
 
 
 class Slide:
     """A slide or image open for reading, to be closed after use or used in a `with` statement.
 
-    `size` is (w, h) in level-0 pixels. `mpp` is um per level-0 pixel; None where the file does not say, or says
-    what cannot be: outside `MPP_RANGE`, or differing by more than 2 % between x and y.
+    `size` is (w, h) in level-0 pixels, `level_sizes` those of all levels, finest first. `mpp` is um per level-0
+    pixel: what was given, else what the file says; None where it does not say, or says what cannot be, outside
+    `MPP_RANGE` or differing by more than 2 % in x and y. `stated_mpp` is what it says, (x, y), believed or not.
+    `about` has what else the file says: format, vendor, objective, names of associated images, ICC profile.
+    Regions may be read in several threads at once. Raises: SlideError for an mpp that cannot be.
     """
 
-    def __init__(self, path: PathLike, source: _Source) -> None:
+    def __init__(self, path: PathLike, source: Source, *, mpp: float | None = None, icc: bool = True) -> None:
         self.path = Path(path)
         self.size = source.sizes[0]
-        self.mpp = _plausible(source.mpp)
+        if min(self.size) < 1:
+            raise unreadable(self.path, f"{self.size[0]} x {self.size[1]} px")
+        if mpp is not None:
+            _check_mpp(mpp)
+        self.level_sizes = tuple(source.sizes)
+        self.about: About = source.about
+        self.stated_mpp = source.mpp
+        self.mpp_is_given = mpp is not None
+        self.mpp = _plausible(source.mpp) if mpp is None else mpp
+        # A plain image is in sRGB already, since other colour modes than RGB can only be converted while reading.
+        profile = None if isinstance(source, ImageSource) or not icc else source.about.icc_profile
+        self._to_srgb = srgb_transform(self.path, profile) if profile else None
         self._downsamples = [_downsample(self.size, size) for size in source.sizes]
-        self._open_source: _Source | None = source
+        self._open_source: Source | None = source
 
     def __enter__(self) -> Self:
         return self
@@ -76,10 +69,37 @@ class Slide:
         return f"Slide({str(self.path)!r}, size={self.size}, mpp={self.mpp})"
 
     def close(self) -> None:
-        """Let go of the file; reading is an error from then on, closing again is not."""
+        """Let go of the file, when no thread reads; reading is an error from then on, closing again is not."""
         if self._open_source:
             self._open_source.close()
         self._open_source = None
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """What the file says in its own words; may name a patient."""
+        return self.about.properties
+
+    @property
+    def bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Location and size, in level-0 pixels, of what was scanned, if it says so; else the whole."""
+        return self.about.bounds or ((0, 0), self.size)
+
+    @cached_property
+    def quickhash(self) -> str:
+        """Names the content, not the file: OpenSlide's, or a hash of metadata and samples."""
+        return self._source.quickhash()
+
+    def need_mpp(self) -> float:
+        """The mpp, where work depends on it. Raises: SlideError, which names what helps, where it is not known."""
+        if self.mpp is None:
+            raise error(
+                "mpp", f"known for {str(self.path)!r}", self._said_of_mpp(), _mpp_advice(self.about.objective)
+            )
+        return self.mpp
+
+    def size_at(self, mpp: float | None) -> tuple[int, int]:
+        """Size (w, h) of the whole slide at `mpp` um/px, at least 1 x 1; None: as at level 0."""
+        return self.size if mpp is None else _scaled(self.size, self._zoom_to(mpp))
 
     def read_region(self, location: tuple[int, int], size: tuple[int, int], mpp: float | None = None) -> Image:
         """The region at `location` (x, y) of `size` (w, h), both in level-0 pixels, as uint8 (H, W, 3).
@@ -88,143 +108,157 @@ class Slide:
         that is less than a pixel. The output covers the region exactly, its sides rounded to whole pixels.
         Raises: SlideError if the region is not wholly inside, `mpp` is asked of a slide without, or reading fails.
         """
-        self._check_inside(location, size)
-        zoom = 1.0 if mpp is None else self._zoom_to(mpp)
-        return self._read(location, size, _scaled(size, zoom))
+        _check_inside(location, size, self.size)
+        output = size if mpp is None else _scaled(size, self._zoom_to(mpp))
+        x, y = (
+            Span(start, side / count, 0, count) for start, side, count in zip(location, size, output, strict=True)
+        )
+        return self._read(x, y)
+
+    def read_at(self, location: tuple[int, int], size: tuple[int, int], mpp: float | None) -> Image:
+        """What `location` (x, y) and `size` (w, h) cut out of the whole slide at `mpp`, all in pixels of that.
+
+        Equal to a crop of the whole, of `size_at(mpp)`, in every bit: tiles read so fit together without a seam,
+        which `read_region` cannot promise where their borders are no whole pixels at `mpp`. Raises: as that.
+        """
+        whole = self.size_at(mpp)
+        _check_inside(location, size, whole)
+        x, y = (
+            Span(0.0, full / count, start, side)
+            for full, count, start, side in zip(self.size, whole, location, size, strict=True)
+        )
+        return self._read(x, y)
 
     def overview(self, max_px: int) -> tuple[Image, float]:
         """The whole slide, its longer side at most `max_px`, and how many level-0 pixels one pixel is wide."""
         if max_px < 1:
-            raise _error("max_px", "at least 1", max_px, "enlarge it")
-        zoom = min(1.0, max_px / max(self.size))
-        image = self._read((0, 0), self.size, _scaled(self.size, zoom))
-        return image, max(self.size) / max(image.shape[:2])
+            raise error("max_px", "at least 1", max_px, "enlarge it")
+        output = _scaled(self.size, min(1.0, max_px / max(self.size)))
+        x, y = (Span(0.0, side / count, 0, count) for side, count in zip(self.size, output, strict=True))
+        return self._read(x, y), max(self.size) / max(output)
 
     @property
-    def _source(self) -> _Source:
+    def _source(self) -> Source:
         if not self._open_source:
-            raise _error("slide", "open", f"{str(self.path)!r} after close()", "open it again")
+            raise error("slide", "open", f"{str(self.path)!r} after close()", "open it again")
         return self._open_source
 
-    def _check_inside(self, location: tuple[int, int], size: tuple[int, int]) -> None:
-        inside = all(
-            start >= 0 and side >= 1 and start + side <= whole
-            for start, side, whole in zip(location, size, self.size, strict=True)
-        )
-        if not inside:
-            advice = f"clip it to {self.size[0]} x {self.size[1]} px"
-            raise _error("location and size", "inside the slide", f"{location} and {size}", advice)
-
     def _zoom_to(self, mpp: float) -> float:
-        if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
-            raise _error("mpp", f"from {MPP_RANGE[0]} to {MPP_RANGE[1]:g} um/px", mpp, "check its unit")
-        if self.mpp is None:
-            raise _error("mpp", "None for a slide that does not say its own", mpp, "read it at level 0")
-        return self.mpp / mpp
+        _check_mpp(mpp)
+        return self.need_mpp() / mpp
 
-    def _read(self, location: tuple[int, int], size: tuple[int, int], output: tuple[int, int]) -> Image:
-        """A region at `output` (w, h) pixels, from the coarsest level that is fine enough, block by block."""
-        if output == size:
-            return self._source.read(0, location, size)
-        level = self._level_for(size[0] / output[0], size[1] / output[1])
-        columns, rows = (
-            _parts(start / step, side / step, count)
-            for start, side, step, count in zip(location, size, self._downsamples[level], output, strict=True)
-        )
+    def _said_of_mpp(self) -> str:
+        if not self.stated_mpp:
+            return "none in the file"
+        return f"{self.stated_mpp[0]:g} x {self.stated_mpp[1]:g} um/px in the file, which cannot be"
+
+    def _read(self, x: Span, y: Span) -> Image:
+        """A region of level 0, from the coarsest level that is fine enough, block by block, in sRGB."""
+        level = self._level_for(x.step, y.step)
+        x, y = (span.at_level(step) for span, step in zip((x, y), self._downsamples[level], strict=True))
+        if x.is_crop_of(self.level_sizes[level][0]) and y.is_crop_of(self.level_sizes[level][1]):
+            location = (round(x.start), round(y.start))
+            return self._in_srgb(self._source.read(level, location, (x.length, y.length)))
+        columns, rows = x.parts(BLOCK_PX), y.parts(BLOCK_PX)
         return np.concatenate(
             [np.concatenate([self._read_block(level, x, y) for x in columns], axis=1) for y in rows]
         )
 
-    def _read_block(self, level: int, x: _Part, y: _Part) -> Image:
-        width, height = self._source.sizes[level]
-        (left, right), (top, bottom) = _cover(x, width), _cover(y, height)
-        pixels = self._source.read(level, (left, top), (min(right, width) - left, min(bottom, height) - top))
-        # A level whose size was rounded down lacks the last part of a pixel.
-        lacking = ((0, max(0, bottom - height)), (0, max(0, right - width)), (0, 0))
-        return _resample(np.pad(pixels, lacking, mode="edge"), x.seen_from(left), y.seen_from(top))
+    def _read_block(self, level: int, x: Span, y: Span) -> Image:
+        (left, right), (top, bottom) = (
+            span.cover(side) for span, side in zip((x, y), self.level_sizes[level], strict=True)
+        )
+        pixels = self._source.read(level, (left, top), (right - left, bottom - top))
+        return self._in_srgb(resample(pixels, (left, top), x, y))
 
-    def _level_for(self, *zooms: float) -> int:
+    def _in_srgb(self, pixels: Image) -> Image:
+        if not self._to_srgb:
+            return pixels
+        return np.array(self._to_srgb.apply(PIL.Image.fromarray(pixels)))
+
+    def _level_for(self, *steps: float) -> int:
         """The coarsest level that need not be enlarged, but for rounding."""
-        wanted = min(zooms) * 1.001
+        wanted = min(steps) * 1.001
         return max((i for i, steps in enumerate(self._downsamples) if max(steps) <= wanted), default=0)
 
 
-def open_slide(path: PathLike) -> Slide:
+def open_slide(path: PathLike, mpp: float | None = None, icc: bool = True) -> Slide:
     """Open a whole-slide image, or any image that `read_image` reads as a slide of one level.
 
-    Raises: SlideError if it is neither, or broken; FileNotFoundError if it is missing.
+    Makers' formats by OpenSlide, OME-TIFF and other TIFF tile by tile, OME-Zarr, and plain images. `mpp` (um per
+    level-0 pixel) takes the place of what the file says. Colours are converted by the file's ICC profile to sRGB,
+    or left as they are (`icc=False`), as other viewers show them.
+    Raises: SlideError if it is none of these, or broken; FileNotFoundError if it is missing; PermissionError.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(sentence("path", "an existing slide", path, "check the spelling"))
+    source = _source(path, icc=icc)
+    try:
+        return Slide(path, source, mpp=mpp, icc=icc)
+    except BaseException:
+        source.close()
+        raise
+
+
+def list_slides(folder: PathLike) -> list[Path]:
+    """The slides and images in a folder, by their names, in natural order, without hidden ones and folders below.
+
+    Raises: SlideError if there is none.
+    """
+    folder = Path(folder)
+    slides = [path for path in folder.iterdir() if path.name[0] != "." and _is_named_as_slide(path)]
+    if not slides:
+        raise error(
+            "path", "a slide, or a folder of them", f"the folder {str(folder)!r} without any", "name a file"
+        )
+    return sorted(slides, key=natural_order)
+
+
+def _is_named_as_slide(path: Path) -> bool:
+    return is_zarr(path) or (path.is_file() and (is_image(path) or path.suffix.lower() in SLIDE_SUFFIXES))
+
+
+def _source(path: Path, *, icc: bool) -> Source:
+    """The reader for a file, which its content decides, not its name."""
+    if is_zarr(path):
+        return ZarrSource(path)
     if not path.is_file():
-        raise _error("path", "a slide or image file", f"the folder {str(path)!r}", "name a file in it")
+        raise error("path", "a slide or image file", f"the folder {str(path)!r}", "name a file in it")
     try:
-        return Slide(path, _OpenSlideSource(path))
-    except openslide.OpenSlideError as error:
-        if not is_image(path):
-            raise _unreadable(path, error) from error
-    try:
-        return Slide(path, _ImageSource(read_image(path)))
-    except ValueError as error:
-        raise SlideError(str(error)) from error
+        with open_file(path) as file:
+            signature = file.read(4)
+    except ValueError as problem:
+        raise SlideError(str(problem)) from problem
+    vendor = detected_vendor(path)
+    if vendor and vendor != GENERIC:
+        return OpenSlideSource(path)
+    if signature in SIGNATURES:
+        return open_tiff(path, icc=icc)
+    if not is_image(path):
+        raise unreadable(path, "in no format that can be read")
+    return ImageSource(path, icc=icc)
 
 
-class _OpenSlideSource:
-    """What OpenSlide reads, over the slide's own background colour."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._slide = openslide.OpenSlide(path)
-        properties = self._slide.properties
-        self._background = f"#{properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, 'ffffff')}"
-        self.sizes: Sequence[tuple[int, int]] = self._slide.level_dimensions
-        x, y = openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y
-        self.mpp = (float(properties[x]), float(properties[y])) if x in properties and y in properties else None
-
-    def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
-        try:
-            # OpenSlide wants level-0 pixels, and divides them by a downsample that need not be a whole number:
-            # the nearest one, but none that lets the edge of the level in, which is transparent.
-            step = self._slide.level_downsamples[level]
-            x, y = (
-                min(round(start * step), math.floor((whole - side) * step))
-                for start, side, whole in zip(location, size, self.sizes[level], strict=True)
-            )
-            region = self._slide.read_region((x, y), level, size)
-        except openslide.OpenSlideError as error:
-            raise _unreadable(self._path, error) from error
-        opaque = PIL.Image.new("RGB", size, self._background)
-        opaque.paste(region, mask=region)
-        return np.array(opaque)
-
-    def close(self) -> None:
-        self._slide.close()
+def _check_inside(location: tuple[int, int], size: tuple[int, int], whole: tuple[int, int]) -> None:
+    inside = all(
+        start >= 0 and side >= 1 and start + side <= full
+        for start, side, full in zip(location, size, whole, strict=True)
+    )
+    if not inside:
+        advice = f"clip it to {whole[0]} x {whole[1]} px"
+        raise error("location and size", "inside the slide", f"{location} and {size}", advice)
 
 
-class _ImageSource:
-    """An image in memory."""
-
-    def __init__(self, pixels: Image) -> None:
-        self._pixels = pixels
-        self.mpp: tuple[float, float] | None = None
-        self.sizes: Sequence[tuple[int, int]] = [(pixels.shape[1], pixels.shape[0])]
-
-    def read(self, _level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
-        (x, y), (w, h) = location, size
-        return self._pixels[y : y + h, x : x + w].copy()
-
-    def close(self) -> None:
-        pass
+def _check_mpp(mpp: float) -> None:
+    if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+        raise error("mpp", f"from {MPP_RANGE[0]} to {MPP_RANGE[1]:g} um/px", mpp, "check its unit")
 
 
-def _error(argument: str, expectation: str, got: object, advice: str) -> SlideError:
-    return SlideError(sentence(argument, expectation, got, advice))
-
-
-def _unreadable(path: Path, error: Exception) -> SlideError:
-    problem = f"{str(path)!r} ({' '.join(str(error).split())})"
-    return _error("path", "a whole slide or image", problem, "copy or export it again")
+def _mpp_advice(objective: float | None) -> str:
+    """What to do, with the guess that an objective allows, which is not ours to make."""
+    guess = f"{10 / objective:g}, if it was scanned at {objective:g}x" if objective else "0.25 at 40x, 0.5 at 20x"
+    return f"give it with --mpp ({guess})"
 
 
 def _plausible(mpp: tuple[float, float] | None) -> float | None:
@@ -245,36 +279,3 @@ def _downsample(whole: tuple[int, int], size: tuple[int, int]) -> tuple[float, f
 
 def _scaled(size: tuple[int, int], zoom: float) -> tuple[int, int]:
     return max(1, round(size[0] * zoom)), max(1, round(size[1] * zoom))
-
-
-def _parts(start: float, extent: float, count: int) -> list[_Part]:
-    """An interval of `extent` pixels that becomes `count` pixels, in parts of about `BLOCK_PX`."""
-    parts = min(count, math.ceil(extent / BLOCK_PX))
-    cuts = [count * part // parts for part in range(parts + 1)]
-    return [_Part(start + extent * a / count, start + extent * b / count, b - a) for a, b in pairwise(cuts)]
-
-
-def _cover(part: _Part, side: int) -> tuple[int, int]:
-    """The pixels to read for a part and its margin; they begin before `side`, but may end beyond."""
-    return min(max(0, math.floor(part.start) - MARGIN_PX), side - 1), math.ceil(part.stop) + MARGIN_PX
-
-
-def _resample(pixels: Image, x: _Part, y: _Part) -> Image:
-    """A rectangle of the pixels at another size: area means, or bicubic where that is finer."""
-    if x.stop - x.start < x.length or y.stop - y.start < y.length:
-        box = (x.start, y.start, x.stop, y.stop)
-        image = PIL.Image.fromarray(pixels).resize((x.length, y.length), PIL.Image.Resampling.BICUBIC, box)
-        return np.array(image)
-    means = _means(_means(pixels, y).swapaxes(0, 1), x).swapaxes(0, 1)
-    return np.rint(means).astype(np.uint8)
-
-
-def _means(values: NDArray[Any], part: _Part) -> NDArray[np.float64]:
-    """Means over the equal pieces of a part of the first axis, whose values are constant over a pixel."""
-    integral = np.zeros((len(values) + 1, *values.shape[1:]))
-    np.cumsum(values, axis=0, dtype=np.float64, out=integral[1:])
-    edges = np.linspace(part.start, part.stop, part.length + 1)
-    index = np.minimum(edges.astype(np.intp), len(values) - 1)
-    fraction = (edges - index).reshape(-1, *(1,) * (values.ndim - 1))
-    at_edges = integral[index] * (1 - fraction) + integral[index + 1] * fraction
-    return np.asarray(np.diff(at_edges, axis=0) * (part.length / (part.stop - part.start)))

@@ -1,0 +1,106 @@
+"""What a person wants to know of a slide or image before working on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from chromogen.image import profile_name
+from chromogen.slides.slide import Slide, list_slides, open_slide
+from chromogen.slides.zarr_reader import is_zarr
+from chromogen.stains.appearance import doubts
+from chromogen.stains.tissue import tissue_mask
+
+OVERVIEW_PX = 1024
+STAIN_MPP = 0.5  # where stainers work, if nothing else is said
+# What a whole-slide job is reckoned with: a small network on two cores, and what it may take of any slide.
+STAIN_MPX_PER_S, STAIN_MEMORY_MB = 1.0, 1500.0
+
+
+@dataclass(frozen=True)
+class StainEstimate:
+    """What staining the slide would take: pixels at `mpp`, and time and memory as assumed of a stainer."""
+
+    mpp: float
+    mpx: float
+    tissue_mpx: float
+    assumed_mpx_per_s: float
+    seconds: float
+    memory_mb: float
+
+
+@dataclass(frozen=True)
+class SlideInfo:
+    """The facts of a slide; sizes (w, h) in px. Names of associated images are told, never what they show."""
+
+    path: str
+    format: str
+    vendor: str | None
+    size: tuple[int, int]
+    level_sizes: tuple[tuple[int, int], ...]
+    mpp: float | None
+    mpp_from: str | None  # "option" or "file"
+    stated_mpp: tuple[float, float] | None
+    objective: float | None
+    icc: str | None
+    bounds: tuple[tuple[int, int], tuple[int, int]]
+    associated: tuple[str, ...]
+    tissue_percent: float
+    tissue_mm2: float | None
+    quickhash: str
+    stain: StainEstimate | None
+    doubt: str | None
+
+
+def expanded(paths: Sequence[Path]) -> list[Path]:
+    """The paths, folders opened that are no slides themselves. Raises: SlideError for one without slides."""
+    return [file for path in paths for file in (list_slides(path) if _is_folder(path) else [path])]
+
+
+def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> SlideInfo:
+    """The facts of one slide or image, in about the time that an overview takes. Raises: as `open_slide`."""
+    with open_slide(path, mpp=mpp, icc=True) as slide:
+        overview, _ = slide.overview(OVERVIEW_PX)
+        share = float(tissue_mask(overview).mean())
+        profile = slide.about.icc_profile
+        return SlideInfo(
+            path=str(path),
+            format=slide.about.format,
+            vendor=slide.about.vendor,
+            size=slide.size,
+            level_sizes=slide.level_sizes,
+            mpp=slide.mpp,
+            mpp_from="option" if slide.mpp_is_given else "file" if slide.mpp else None,
+            stated_mpp=_finite(slide.stated_mpp),
+            objective=slide.about.objective,
+            icc=profile_name(profile) if profile else None,
+            bounds=slide.bounds,
+            associated=slide.about.associated,
+            tissue_percent=round(100 * share, 2),
+            tissue_mm2=round(share * math.prod(slide.size) * slide.mpp**2 / 1e6, 4) if slide.mpp else None,
+            quickhash=slide.quickhash,
+            stain=_estimate(slide, share, stain_mpp) if slide.mpp else None,
+            doubt=doubts(overview, "content"),
+        )
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not is_zarr(path)
+
+
+def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:
+    return mpp if mpp and all(map(math.isfinite, mpp)) else None
+
+
+def _estimate(slide: Slide, tissue_share: float, mpp: float) -> StainEstimate:
+    mpx = math.prod(slide.size_at(mpp)) / 1e6
+    return StainEstimate(
+        mpp=mpp,
+        mpx=round(mpx, 3),
+        tissue_mpx=round(mpx * tissue_share, 3),
+        assumed_mpx_per_s=STAIN_MPX_PER_S,
+        seconds=round(mpx * tissue_share / STAIN_MPX_PER_S, 1),
+        memory_mb=STAIN_MEMORY_MB,
+    )

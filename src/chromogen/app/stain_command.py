@@ -1,0 +1,207 @@
+"""`chromogen stain`: tiles, folders and whole slides through a stainer."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from chromogen.app.options import numbers
+from chromogen.app.terminal import DebugOption, JsonOption, Output, duration, progress_bars, verdict
+from chromogen.errors import expected
+from chromogen.provenance import NOTICE, peak_rss_mb
+
+if TYPE_CHECKING:
+    from chromogen.app.staining import Task
+    from chromogen.whole_slide.runners import Run
+
+OfSlide = partial(typer.Option, rich_help_panel="Slide")
+Running = partial(typer.Option, rich_help_panel="Running")
+
+EPILOG = """Examples:
+
+chromogen stain slide.svs --stainer color-transfer -o stained.ome.tif
+
+chromogen stain slides/ --stainer normalize -o normalized/
+
+chromogen stain tile.png --stainer color-transfer -o tile_stained.png
+
+chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
+
+STAINERS: identity (the image as it is), color-transfer (the colours of an IHC), normalize (H&E as a reference).
+Stopped at any moment, the same command goes on: finished blocks lie in OUT.chromogen until the output is there."""
+
+
+def stain(
+    paths: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Slides, images, or folders of them.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Slide to write (.ome.tif, .ome.zarr) or image (.png ...); a folder for several inputs.",
+        ),
+    ],
+    stainer: Annotated[
+        str, typer.Option(metavar="NAME", help="identity, color-transfer or normalize.")
+    ] = "color-transfer",
+    mpp: Annotated[
+        float | None,
+        OfSlide(help="Pixel size of the inputs in um, where files do not say it or are wrong."),
+    ] = None,
+    icc: Annotated[
+        bool, OfSlide("--icc/--no-icc", help="Convert colours to sRGB by the slide's ICC profile.")
+    ] = True,
+    tissue_mask: Annotated[
+        bool,
+        OfSlide("--tissue-mask/--no-tissue-mask", help="Stain tissue alone; the rest is glass."),
+    ] = True,
+    region: Annotated[
+        str | None, OfSlide(metavar="X,Y,W,H", help="A part of the slide alone, in its level-0 pixels.")
+    ] = None,
+    compression: Annotated[
+        str, Output(help="Of .ome.tif: jpeg, jpeg2000, or deflate, which loses nothing.")
+    ] = "jpeg",
+    anonymous: Annotated[bool, Output("--anonymous", help="Leave names and dates out of the output.")] = False,
+    restart: Annotated[bool, Running("--restart", help="Begin anew, whatever an earlier run has left.")] = False,
+    strict: Annotated[
+        bool,
+        OfSlide("--strict", help="Stop where a slide cannot be read, instead of leaving it white."),
+    ] = False,
+    workers: Annotated[int | None, Running(help="Work in so many processes on this machine.", min=1)] = None,
+    scheduler: Annotated[
+        str | None,
+        Running(metavar="ADDRESS", help="Work on a Dask cluster: its scheduler's address or .json file."),
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Stain tiles and whole slides: a slide in, a pyramidal OME-TIFF out, seamless, and unharmed by a crash."""
+    from chromogen.app.staining import plan_stains, stain_tile
+    from chromogen.stainer import load_stainer
+    from chromogen.whole_slide.job import SlideJob
+    from chromogen.whole_slide.output import Output as OutputFile
+    from chromogen.whole_slide.stain import stain_slide
+    from chromogen.whole_slide.view import SlideFile
+
+    began = time.perf_counter()
+    made_by = load_stainer(stainer)
+    model_load_s = time.perf_counter() - began
+    part = _region(region)
+    tasks = plan_stains(paths, out)
+    outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
+    if part and (len(tasks) > 1 or not outputs):
+        raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
+
+    def stain_one(task: Task, run: Run | None, follow: Callable[[int, int], None]) -> dict[str, Any]:
+        if not task.is_slide:
+            return stain_tile(task, made_by, mpp=mpp, icc=icc)
+        job = SlideJob(SlideFile(task.file, mpp, icc), made_by, part, tissue_mask)
+        return stain_slide(job, outputs[task], run=run, strict=strict, restart=restart, on_block=follow)
+
+    with _runner(workers, scheduler) as run, progress_bars() as progress:
+        results, errors = _stain_all(tasks, lambda task, follow: stain_one(task, run, follow), progress)
+    facts = [{**result, "model_load_s": model_load_s} for result in results]
+    _report(facts, errors, time.perf_counter() - began, as_json=as_json)
+
+
+def _region(text: str | None) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    found = numbers("region", text, int)
+    if len(found) != 4:
+        raise expected("region", "X,Y,W,H", text)
+    x, y, width, height = found
+    return x, y, width, height
+
+
+@contextmanager
+def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
+    """Where blocks are worked on; None: here."""
+    from chromogen.whole_slide.runners import cluster_at, local_cluster, on_cluster
+
+    if workers and scheduler:
+        raise expected("workers", "left out where --scheduler is given", workers)
+    if not (workers or scheduler):
+        yield None
+        return
+    with cluster_at(scheduler) if scheduler else local_cluster(workers or 1) as client:
+        yield on_cluster(client)
+
+
+def _stain_all(
+    tasks: list[Task],
+    stain_one: Callable[[Task, Callable[[int, int], None]], dict[str, Any]],
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """One file after the other; where there are several, one that fails does not stop the rest."""
+    results: list[dict[str, Any]] = []
+    errors: dict[str, str] = {}
+    for number, task in enumerate(tasks, 1):
+        name = task.file.name if len(tasks) == 1 else f"{number}/{len(tasks)} {task.file.name}"
+        bar = progress.add_task(name, total=None, loss="", rate="looking")
+
+        def follow(done: int, of: int, bar: Any = bar) -> None:
+            progress.update(bar, completed=done, total=of, rate="blocks")
+
+        try:
+            results.append(stain_one(task, follow))
+        except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
+            if len(tasks) == 1:
+                raise
+            errors[str(task.file)] = verdict(error)[0]
+        progress.remove_task(bar)
+    return results, errors
+
+
+def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool) -> None:
+    """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
+    for file, message in errors.items():
+        print(f"Error: {file}: {message}", file=sys.stderr)
+    if any(result.get("mpp_assumed") for result in results):
+        mpp = next(result["mpp"] for result in results if result.get("mpp_assumed"))
+        print(
+            f"Note: tiles without a pixel size were taken at {mpp:g} um/px; see --mpp.",
+            file=sys.stderr,
+        )
+    for result in results:
+        if result.get("unreadable"):
+            print(_unreadable(result), file=sys.stderr)
+    if as_json:
+        several = {"results": results, "errors": errors, "seconds": seconds, "peak_rss_mb": peak_rss_mb()}
+        print(json.dumps(results[0] if len(results) == 1 and not errors else several))
+    else:
+        print("\n".join([*map(_line, results), f"{NOTICE.capitalize()}."]))
+    if errors:
+        raise typer.Exit(1)
+
+
+def _unreadable(result: dict[str, Any]) -> str:
+    places = "; ".join("x {}, y {}, {} x {} px".format(*place) for place in result["unreadable"][:5])
+    more = len(result["unreadable"]) - 5
+    return f"Warning: {result['output']}: left white, since the slide cannot be read there: {places}" + (
+        f"; and {more} more" if more > 0 else ""
+    )
+
+
+def _line(result: dict[str, Any]) -> str:
+    """What became of one file."""
+    if result.get("already_done"):
+        return f"{result['output']}: is there already, by the same stainer and settings; --restart makes it again"
+    width, height = result["size"]
+    took = f"{duration(result['seconds'])}, {result['mpx_per_s']:.1f} Mpx/s"
+    words = f"{result['output']}: {width} x {height} px at {result['mpp']:.3g} um/px"
+    if result["tissue_fraction"] is None:
+        return f"{words}; {took}"
+    skipped = result["tiles"] - result["tiles_stained"]
+    seams = "none to see" if result["seam_score"] is None else f"{result['seam_score']:.2f} (none: 1)"
+    glass = f"{result['tissue_fraction']:.0%} tissue, {skipped} of {result['tiles']} blocks skipped as glass"
+    return f"{words}, {glass}; {took}; seams {seams}"

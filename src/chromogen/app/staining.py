@@ -1,0 +1,154 @@
+"""Staining of files: which are tiles and which are slides, what each becomes, and tiles one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chromogen.app.paths import check_apart, check_folder, make_folder
+from chromogen.errors import expected
+from chromogen.grid import whole
+from chromogen.image import IMAGE_SUFFIXES, WRITE_SUFFIXES, is_image, write_image
+from chromogen.provenance import peak_rss_mb
+from chromogen.slides.facts import Facts
+from chromogen.slides.slide import Slide, open_slide
+from chromogen.stainer import Stainer, stain_image
+from chromogen.whole_slide.output import SUFFIXES
+from chromogen.whole_slide.view import SlideFile, view_at
+
+TIFF = (".tif", ".tiff")
+# Of a DICOM slide, which is many files, one has to be named.
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".zarr", *TIFF)
+LARGEST_TILE_PX = 25_000_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file and what it becomes: a slide, or a tile, which is an image."""
+
+    file: Path
+    out: Path
+    is_slide: bool
+
+
+def plan_stains(paths: Sequence[Path], out: Path) -> list[Task]:
+    """What is read and where its result goes: `out` itself, or NAME.ome.tif or NAME.png in the folder `out`.
+
+    Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or another
+    output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
+    """
+    files = [file for path in paths for file in _opened(path)]
+    into_folder = len(files) > 1 or _is_folder(paths[0]) or (out.is_dir() and not out.name.endswith(SUFFIXES))
+    tasks = [_in_folder(file, out) for file in files] if into_folder else [_alone(files[0], out)]
+    _check_names(tasks)
+    check_apart([task.out for task in tasks], files)
+    if into_folder:
+        make_folder(out)
+    check_folder(tasks[0].out.parent)
+    return tasks
+
+
+def _opened(path: Path) -> list[Path]:
+    """The file, or the slides and images in a folder."""
+    if not path.exists():
+        raise FileNotFoundError(f"Expected an existing slide or image, got {path}; check the spelling.")
+    if not _is_folder(path):
+        return [path]
+    suffixes = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
+    if not found:
+        raise expected("input", "a folder of slides or images", f"{path} without any", "name the files")
+    return found
+
+
+def _is_folder(path: Path) -> bool:
+    """A folder that is no slide itself."""
+    return path.is_dir() and not (path / "zarr.json").exists() and not (path / ".zattrs").exists()
+
+
+def _in_folder(file: Path, out: Path) -> Task:
+    if _is_slide(file):
+        return Task(file, out / f"{_stem(file)}.ome.tif", True)
+    return Task(file, out / f"{file.stem}.png", False)
+
+
+def _alone(file: Path, out: Path) -> Task:
+    """The output's name decides whether it is a slide."""
+    if out.name.lower().endswith(SUFFIXES):
+        return Task(file, out, True)
+    if out.suffix.lower() not in WRITE_SUFFIXES:
+        raise expected("out", f"a file ending in {', '.join((*SUFFIXES, *WRITE_SUFFIXES))}", out)
+    if not is_image(file):
+        raise expected("out", f"a slide's name ending in {', '.join(SUFFIXES)}", out)
+    return Task(file, out, False)
+
+
+def _is_slide(file: Path) -> bool:
+    """All but images of one level that are no larger than a tile, or cannot be read at all."""
+    if not is_image(file) or file.name.lower().endswith(SUFFIXES):
+        return True
+    if file.suffix.lower() not in TIFF:
+        return False
+    try:
+        with open_slide(file) as slide:
+            return len(slide.level_sizes) > 1 or slide.size[0] * slide.size[1] > LARGEST_TILE_PX
+    except (OSError, ValueError):
+        return False
+
+
+def _stem(file: Path) -> str:
+    """The name without its last suffix, and without ".ome" before it."""
+    return file.stem.removesuffix(".ome")
+
+
+def _check_names(tasks: Sequence[Task]) -> None:
+    outs = [task.out for task in tasks]
+    twice = next((out for out in outs if outs.count(out) > 1), None)
+    if twice:
+        raise expected("input", "files of different names", f"two that become {twice.name}", "rename one")
+
+
+def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) -> dict[str, Any]:
+    """Read an image, stain it, write it with its provenance; the facts.
+
+    Its mpp is the stainer's where none is known. Raises ValueError or OSError.
+    """
+    began = time.perf_counter()
+    with SlideFile(task.file, mpp, icc).open() as unknown:
+        known = unknown.mpp
+    with SlideFile(task.file, known or stainer.mpp, icc).open() as slide:
+        view = view_at(slide, stainer.mpp)
+        image = view.read(whole(view.size))
+        facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
+    write_image(task.out, stain_image(stainer, image), facts.as_json())
+    seconds = time.perf_counter() - began
+    return {
+        "output": str(task.out),
+        "size": list(view.size),
+        "mpp": facts.mpp,
+        "mpp_assumed": known is None,
+        "stainer": stainer.name,
+        "target_stain": stainer.target_stain,
+        "notice": facts.notice,
+        "seconds": seconds,
+        "mpx_per_s": view.size[0] * view.size[1] / 1e6 / seconds,
+        "tiles": 1,
+        "tissue_fraction": None,
+        "seam_score": None,
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+    }
+
+
+def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:
+    """What the file of a tile says."""
+    return Facts(
+        mpp=mpp,
+        stainer=stainer.name,
+        stainer_hash=stainer.identity,
+        target_stain=stainer.target_stain,
+        source_quickhash=slide.quickhash,
+        source_mpp=slide.mpp,
+    )

@@ -1,0 +1,165 @@
+"""What OpenSlide reads: the formats of the makers of scanners, and DICOM."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import openslide
+import PIL.Image
+from PIL import ImageCms
+
+from chromogen.image import Image
+from chromogen.slides.source import About, check_segment, sampled_hash, unreadable
+
+GENERIC = "generic-tiff"  # what OpenSlide calls a tiled TIFF by no maker it knows
+FORMATS = {
+    "aperio": "Aperio SVS",
+    "dicom": "DICOM",
+    "hamamatsu": "Hamamatsu",
+    "leica": "Leica SCN",
+    "mirax": "MIRAX",
+    "philips": "Philips TIFF",
+    "sakura": "Sakura SVSLIDE",
+    "trestle": "Trestle TIFF",
+    "ventana": "Ventana BIF",
+    "zeiss": "Zeiss CZI",
+    GENERIC: "tiled TIFF",
+}
+
+
+def detected_vendor(path: Path) -> str | None:
+    """The vendor whose format OpenSlide sees in a file, without opening it; None if it sees none."""
+    try:
+        vendor: str | None = openslide.OpenSlide.detect_format(path)
+    except openslide.OpenSlideError as error:
+        raise unreadable(path, error) from error
+    return vendor
+
+
+class OpenSlideSource:
+    """A slide opened by OpenSlide, over its own background colour."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._slide = _opened(path)
+        properties = _properties(self._slide)
+        self._background = f"#{properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, 'ffffff')}"
+        self._downsamples = self._slide.level_downsamples
+        _check_tiles(path, properties)
+        self.sizes: Sequence[tuple[int, int]] = self._slide.level_dimensions
+        x, y = (_number(properties, f"openslide.mpp-{axis}") for axis in "xy")
+        self.mpp = None if x is None or y is None else (x, y)
+        self.about = _about(path, self._slide, properties)
+
+    def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
+        """See `Source`."""
+        where = self._level_0(level, location, size)
+        slide = self._slide
+        try:
+            region = slide.read_region(where, level, size)
+        except openslide.OpenSlideError:
+            region = self._read_anew(slide, where, level, size)
+        opaque = PIL.Image.new("RGB", size, self._background)
+        opaque.paste(region, mask=region)
+        return np.array(opaque)
+
+    def quickhash(self) -> str:
+        """See `Source`."""
+        known = self.about.properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
+        return known or sampled_hash(self._path)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._slide.close()
+
+    def _level_0(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+        """Where a rectangle of a level begins, as OpenSlide wants it: in level-0 pixels.
+
+        It divides them by a downsample that need not be a whole number: the nearest one then, but none that lets
+        the edge of the level in, which is transparent.
+        """
+        step = self._downsamples[level]
+        x, y = (
+            min(round(start * step), math.floor((whole - side) * step))
+            for start, side, whole in zip(location, size, self.sizes[level], strict=True)
+        )
+        return x, y
+
+    def _read_anew(
+        self, failed: openslide.OpenSlide, where: tuple[int, int], level: int, size: tuple[int, int]
+    ) -> PIL.Image.Image:
+        """A region by a new handle: one that has met an error, in whichever thread, gives nothing but errors.
+
+        The failed one is not closed, since other threads may be reading by it; it closes when they let it go.
+        """
+        try:
+            slide = _opened(self._path)
+            region = slide.read_region(where, level, size)
+        except openslide.OpenSlideError as error:
+            with self._lock:
+                if self._slide is failed:
+                    self._slide = _opened(self._path)
+            raise unreadable(self._path, error) from error
+        with self._lock:
+            if self._slide is failed:
+                self._slide = slide
+        return region
+
+
+def _opened(path: Path) -> openslide.OpenSlide:
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideError as error:
+        raise unreadable(path, error) from error
+
+
+def _properties(slide: openslide.OpenSlide) -> dict[str, str]:
+    """What the slide says, without names that are no text, under which OpenSlide finds nothing again."""
+    return {name: slide.properties[name] for name in slide.properties if name in slide.properties}
+
+
+def _about(path: Path, slide: openslide.OpenSlide, properties: Mapping[str, str]) -> About:
+    vendor = properties.get(openslide.PROPERTY_NAME_VENDOR)
+    x, y, w, h = (_number(properties, f"openslide.bounds-{name}") for name in ("x", "y", "width", "height"))
+    known = x is not None and y is not None and w and h
+    return About(
+        format=FORMATS.get(vendor or "", vendor or "slide"),
+        vendor=vendor,
+        objective=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
+        icc_profile=_profile(path, slide),
+        bounds=((int(x), int(y)), (int(w), int(h))) if known else None,  # type: ignore[arg-type]
+        associated=tuple(slide.associated_images),
+        properties=properties,
+    )
+
+
+def _profile(path: Path, slide: openslide.OpenSlide) -> bytes | None:
+    try:
+        profile = slide.color_profile
+    except (OSError, ImageCms.PyCMSError):
+        warnings.warn(
+            f"Expected the ICC profile of {str(path)!r} to be one; its colours are read as sRGB.", stacklevel=6
+        )
+        return None
+    return None if profile is None else bytes(profile.tobytes())
+
+
+def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
+    """Refuse tiles that OpenSlide would ask too much memory for, and end the process if it gets none."""
+    for name in properties:
+        if name.startswith("openslide.level[") and name.endswith("].tile-width"):
+            height = _number(properties, name.replace("tile-width", "tile-height")) or 1
+            check_segment(path, round((_number(properties, name) or 1) * height), 4)
+
+
+def _number(properties: Mapping[str, str], name: str) -> float | None:
+    try:
+        return float(properties[name])
+    except (KeyError, ValueError):
+        return None

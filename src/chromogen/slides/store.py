@@ -1,0 +1,209 @@
+"""Finished blocks of a picture, kept on disk while it is being made: atomic, checked, and only for one plan."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import filelock
+import numpy as np
+
+from chromogen.errors import expected, sentence
+from chromogen.files import write_whole
+from chromogen.grid import Window
+from chromogen.image import Image
+
+if TYPE_CHECKING:
+    import zarr
+
+Index: TypeAlias = tuple[int, int]  # row and column of a block
+
+PLAN, LOCK, BLOCKS, DAMAGE = "plan.json", "lock", "blocks", "damage"
+SHARED_DISK_S = 60.0  # how long another machine's file may take to be seen here
+ZSTD_LEVEL = 1
+
+
+class StoreError(OSError):
+    """A store that another job has, or a block that is not there."""
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The store's folder, made if it is missing, for this process alone until it ends, however it ends.
+
+    Raises: StoreError where another job has it, or it is a folder of something else.
+    """
+    folder.mkdir(exist_ok=True)
+    if any(folder.iterdir()) and not (folder / LOCK).exists():
+        raise StoreError(
+            sentence("out", "a name whose store is free", f"other files in {str(folder)!r}", "move them")
+        )
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        got = f"being written by another job (its store is {str(folder)!r})"
+        raise StoreError(sentence("out", "an output of this job alone", got, "wait for it or stop it")) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def planned(folder: Path, plan: Mapping[str, Any], *, restart: bool) -> None:
+    """Write the plan into a new store; go on with one of the same plan, or forget what was there (`restart`).
+
+    Raises: ValueError that says what differs from the plan there.
+    """
+    known = _read_plan(folder)
+    given = json.loads(json.dumps(plan))
+    if known is not None and known != given and not restart:
+        differ = sorted(key for key in {*known, *given} if known.get(key) != given.get(key))
+        changes = ", ".join(
+            f"{key} {_short(known.get(key))} then and {_short(given.get(key))} now" for key in differ
+        )
+        advice = "add --restart to begin anew, or take the old settings to go on"
+        raise expected("settings", f"those of the unfinished job in {str(folder)!r}", changes, advice)
+    if known != given or restart:
+        for name in (BLOCKS, DAMAGE):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        write_whole(folder / PLAN, json.dumps(given, indent=1).encode())
+
+
+def forget(folder: Path) -> None:
+    """Remove a store whose picture is finished, the lock last."""
+    for part in sorted(folder.iterdir(), key=lambda part: part.name == LOCK):
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+    folder.rmdir()
+
+
+def _read_plan(folder: Path) -> dict[str, Any] | None:
+    """The plan of an earlier job; None for none that began."""
+    try:
+        found = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 24 else f"{text[:20]}..."
+
+
+@dataclass(frozen=True)
+class BlockStore:
+    """A picture of `size` (w, h) in blocks of `block` (w, h), as chunks of a zarr 3 array in a folder.
+
+    It holds nothing open: several processes and machines write different blocks of one folder at once.
+    """
+
+    folder: Path
+    size: tuple[int, int]
+    block: tuple[int, int]
+
+    def create(self) -> None:
+        """The empty array, where it is not there yet."""
+        if not (self.folder / BLOCKS / "zarr.json").exists():
+            shutil.rmtree(self.folder / BLOCKS, ignore_errors=True)
+            self._make_array()
+        (self.folder / DAMAGE).mkdir(exist_ok=True)
+
+    def write(self, index: Index, pixels: Image, damaged: list[Window]) -> None:
+        """A finished block, uint8 (H, W, 3), and which windows of the picture could not be read for it."""
+        if damaged:
+            windows = [[w.left, w.top, w.right, w.bottom] for w in damaged]
+            write_whole(self._damage_file(index), json.dumps(windows).encode())
+        window = self.window(index)
+        self._array[window.at] = pixels
+
+    def read(self, window: Window) -> Image:
+        """Pixels of finished blocks, uint8 (H, W, 3). Raises: StoreError where one is missing or broken."""
+        for index in self.touched(window):
+            self._wait_for(index)
+        try:
+            return np.asarray(self._array[window.at])
+        except (RuntimeError, ValueError) as error:
+            message = f"A finished block in {str(self.folder)!r} is broken; the same command makes it again."
+            raise StoreError(message) from error
+
+    def has(self, index: Index) -> bool:
+        """Whether a block is finished."""
+        return self._file(index).exists()
+
+    def check(self, index: Index) -> bool:
+        """Whether a block is finished and whole; one that is broken is removed."""
+        if not self.has(index):
+            return False
+        try:
+            self.read(self.window(index))
+        except StoreError:
+            self._file(index).unlink()
+            return False
+        return True
+
+    def damage(self) -> list[Window]:
+        """All windows of the slide that could not be read."""
+        files = sorted((self.folder / DAMAGE).glob("*.json"))
+        return sorted(
+            {Window(*w) for f in files for w in json.loads(f.read_text())}, key=lambda w: (w.top, w.left)
+        )
+
+    def indices(self) -> Iterator[Index]:
+        """All blocks, row by row."""
+        (width, height), (block_w, block_h) = self.size, self.block
+        return ((row, column) for row in range(-(-height // block_h)) for column in range(-(-width // block_w)))
+
+    def window(self, index: Index) -> Window:
+        """Where a block lies in the picture."""
+        (row, column), (block_w, block_h) = index, self.block
+        left, top = column * block_w, row * block_h
+        return Window(left, top, min(left + block_w, self.size[0]), min(top + block_h, self.size[1]))
+
+    def touched(self, window: Window) -> Iterator[Index]:
+        """The blocks that a window has a part of."""
+        block_w, block_h = self.block
+        rows = range(window.top // block_h, -(-window.bottom // block_h))
+        columns = range(window.left // block_w, -(-window.right // block_w))
+        return ((row, column) for row in rows for column in columns)
+
+    def _wait_for(self, index: Index) -> None:
+        """Another machine may have written a block that a shared disk does not show here yet."""
+        until = time.monotonic() + SHARED_DISK_S
+        while not self.has(index):
+            if time.monotonic() > until:
+                raise StoreError(f"Block {index} is missing in {str(self.folder)!r}; the same command makes it.")
+            time.sleep(0.1)
+
+    def _file(self, index: Index) -> Path:
+        """Chunk key encoding "default" of the zarr 3 specification."""
+        return self.folder / BLOCKS / "c" / str(index[0]) / str(index[1]) / "0"
+
+    def _damage_file(self, index: Index) -> Path:
+        return self.folder / DAMAGE / f"{index[0]}_{index[1]}.json"
+
+    @cached_property
+    def _array(self) -> zarr.Array[Any]:
+        import zarr
+
+        return zarr.open_array(self.folder / BLOCKS, mode="r+").with_config({"write_empty_chunks": True})
+
+    def _make_array(self) -> None:
+        import zarr
+        from zarr.codecs import ZstdCodec
+
+        zarr.create_array(
+            self.folder / BLOCKS,
+            shape=(self.size[1], self.size[0], 3),
+            chunks=(self.block[1], self.block[0], 3),
+            dtype=np.uint8,
+            compressors=ZstdCodec(level=ZSTD_LEVEL, checksum=True),
+            fill_value=255,
+        )

@@ -1,0 +1,338 @@
+"""TIFF pyramids, tile by tile: OME-TIFF, our own files among them, tiled TIFF, and TIFF in strips of any size."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.decoders import (
+    FAX,
+    JPEGS,
+    MAX_PIXELS,
+    ImageError,
+    Raster,
+    channel_planes,
+    check_chain,
+    finish,
+    first_planes,
+    is_cut,
+    quiet,
+    tiff_channels,
+    tiff_levels,
+)
+from chromogen.image import Image
+from chromogen.slides.image_reader import ImageSource
+from chromogen.slides.ome_metadata import ome_facts
+from chromogen.slides.source import (
+    About,
+    SlideError,
+    Source,
+    check_channels,
+    check_segment,
+    error,
+    sampled_hash,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+CACHE_BYTES = 64_000_000  # of decoded tiles, since regions with halos meet the same ones again
+BAND_ROWS = 64  # what is read at a time of strips that are not compressed
+
+_GREY, _RGB, _YCBCR = 1, 2, 6  # photometric interpretations
+_APART = 2  # PlanarConfiguration of colours that lie in planes of their own
+_REDUCED = 1  # NewSubfileType of a level
+_ORIENTATION, _SUBFILE_TYPE, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 274, 254, 282, 283, 296
+_UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}
+_TOLD = (
+    "Make",
+    "Model",
+    "Software",
+    "DateTime",
+    "ImageDescription",
+    "XResolution",
+    "YResolution",
+    "ResolutionUnit",
+)
+
+
+def open_tiff(path: Path, *, icc: bool = True) -> Source:
+    """A TIFF read lazily, or, where its layout is a rare one and its size that of an image, as `read_image` does.
+
+    Raises: SlideError if it is broken, too large for its layout, or not brightfield.
+    """
+    import tifffile
+
+    try:
+        with quiet():
+            tiff = tifffile.TiffFile(path, _multifile=False)
+            try:
+                if _is_lazy(tiff.pages.first):
+                    return TiffSource(path, tiff)
+                _check_rare(path, tiff.pages.first)
+            except BaseException:
+                tiff.close()
+                raise
+            tiff.close()
+    except SlideError:
+        raise
+    except ImageError as problem:
+        raise SlideError(str(problem)) from problem
+    except Exception as problem:  # broken files break tifffile in every way there is
+        raise unreadable(path, problem) from problem
+    return ImageSource(path, icc=icc)
+
+
+class TiffSource:
+    """The first picture of a TIFF, with its levels among its SubIFDs or its pages."""
+
+    def __init__(self, path: Path, tiff: TiffFile) -> None:
+        self._path, self._tiff = path, tiff
+        self._lock, self._recent = threading.Lock(), _Recent(CACHE_BYTES)
+        levels = _levels(tiff)
+        planes, page = levels[0], levels[0][0].keyframe
+        if any(is_cut(plane, tiff.filehandle.size) for level in levels for plane in level):
+            raise unreadable(path, "cut short")
+        self._mode, self._alpha = tiff_channels(path, page, page.samplesperpixel * len(planes))
+        ome = ome_facts(tiff.ome_metadata or "") if tiff.is_ome else None
+        if self._mode == "RGB" and page.photometric == _GREY:
+            check_channels(path, ome.channels if ome else (), page.dtype)
+        self._levels = [[_Segments.of(path, plane) for plane in level] for level in levels]
+        self.sizes: Sequence[tuple[int, int]] = [_size(level[0].keyframe) for level in levels]
+        self.mpp = (ome.mpp if ome else None) or _mpp(page)
+        self.about = About(
+            format="OME-TIFF" if ome else "tiled TIFF" if page.is_tiled else "TIFF",
+            vendor=page.tags.valueof("Make") or None,
+            objective=ome.objective if ome else None,
+            icc_profile=page.iccprofile,
+            associated=ome.others if ome else (),
+            properties={**_properties(page), **(ome.properties if ome else {})},
+        )
+
+    def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
+        """See `Source`."""
+        planes = [
+            self._read_plane(segments, sample, location, size)
+            for segments in self._levels[level]
+            for sample in range(segments.planes)
+        ]
+        pixels = np.concatenate(planes, axis=-1) if len(planes) > 1 else planes[0]
+        pixels = pixels[..., : len(self._mode) + bool(self._alpha)]
+        page = self._levels[level][0].page
+        raster = Raster(tiff_levels(self._path, page, pixels), self._mode, None, 1, self._alpha == 1)
+        opaque = finish(raster)
+        return opaque if self._mode == "RGB" else np.repeat(opaque, 3, axis=2)
+
+    def quickhash(self) -> str:
+        """See `Source`."""
+        return sampled_hash(self._path)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._tiff.close()
+
+    def _read_plane(
+        self, segments: _Segments, plane: int, location: tuple[int, int], size: tuple[int, int]
+    ) -> NDArray[Any]:
+        """A rectangle of the samples that lie together, (h, w, samples); white where the file has none."""
+        (x, y), (w, h) = location, size
+        page = segments.page
+        pixels = np.full((h, w, segments.samples), np.iinfo(page.dtype).max, page.dtype)
+        for index, left, top in segments.meeting(plane, location, size):
+            segment = self._recent.get((id(segments), index), partial(self._decode, segments, index))
+            if segment is not None:
+                here = segment[max(0, y - top) : y + h - top, max(0, x - left) : x + w - left]
+                row, column = max(0, top - y), max(0, left - x)
+                target = pixels[row : row + here.shape[0], column : column + here.shape[1]]
+                target[:] = here[: target.shape[0], : target.shape[1]]
+        return pixels
+
+    def _decode(self, segments: _Segments, index: int) -> NDArray[Any] | None:
+        offset, count = segments.offsets[index], segments.counts[index]
+        if not count:
+            return None
+        try:
+            with self._lock:
+                self._tiff.filehandle.seek(offset)
+                data = self._tiff.filehandle.read(count)
+            return segments.decode(data, index)
+        except Exception as problem:  # decoders throw everything there is at broken tiles
+            raise unreadable(self._path, problem) from problem
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """A page's tiles, strips, or bands of an uncompressed strip: what is read and decoded in one piece."""
+
+    page: TiffPage
+    size: tuple[int, int]  # (w, h) of a piece
+    samples: int  # of a pixel, in one piece
+    planes: int  # 3 where the colours lie apart
+    offsets: Sequence[int]
+    counts: Sequence[int]
+    banded: bool
+    jpeg: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: Path, plane: Any) -> _Segments:
+        """Those of a page, or of a frame that shares the layout of another page."""
+        page = plane.keyframe
+        apart = page.planarconfig == _APART and page.samplesperpixel > 1
+        samples = 1 if apart else page.samplesperpixel
+        size = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+        offsets, counts = plane.dataoffsets, plane.databytecounts
+        banded = size[1] >= page.imagelength and not page.is_tiled and page.compression == page.predictor == 1
+        if banded:
+            size, row_bytes = (size[0], BAND_ROWS), size[0] * samples * page.dtype.itemsize
+            if max(offsets) + page.imagelength * row_bytes > page.parent.filehandle.size:
+                raise unreadable(path, "cut short")
+            offsets, counts = _bands(offsets, page.imagelength, row_bytes)
+        check_segment(path, size[0] * size[1], samples * page.dtype.itemsize)
+        return cls(
+            page=page,
+            size=size,
+            samples=samples,
+            planes=page.samplesperpixel if apart else 1,
+            offsets=offsets,
+            counts=counts,
+            banded=banded,
+            jpeg={"jpegtables": plane.jpegtables, "jpegheader": page.jpegheader}
+            if page.compression in JPEGS
+            else {},
+        )
+
+    def meeting(
+        self, plane: int, location: tuple[int, int], size: tuple[int, int]
+    ) -> Iterator[tuple[int, int, int]]:
+        """Index and top-left corner (x, y) of each piece of a plane that meets a rectangle."""
+        (w, h), (x, y) = self.size, location
+        across, down = -(-self.page.imagewidth // w), -(-self.page.imagelength // h)
+        for row in range(y // h, (y + size[1] - 1) // h + 1):
+            for column in range(x // w, (x + size[0] - 1) // w + 1):
+                yield (plane * down + row) * across + column, column * w, row * h
+
+    def decode(self, data: bytes, index: int) -> NDArray[Any]:
+        """The samples of a piece, (h, w, samples)."""
+        if self.banded:
+            dtype = np.dtype(self.page.dtype).newbyteorder(self.page.parent.byteorder)
+            samples: NDArray[Any] = np.frombuffer(data, dtype)
+            return samples.reshape(-1, self.size[0], self.samples)
+        segment: NDArray[Any] = np.asarray(self.page.decode(data, index, **self.jpeg)[0])[0]
+        return segment
+
+
+class _Recent:
+    """The last results of `make`, as many as fit into a number of bytes, and one if none does."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._bytes = max_bytes, 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[object, NDArray[Any] | None] = OrderedDict()
+
+    def get(self, key: object, make: Callable[[], NDArray[Any] | None]) -> NDArray[Any] | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = made
+                self._bytes += _bytes(made)
+            while self._bytes > self._max_bytes and len(self._kept) > 1:
+                self._bytes -= _bytes(self._kept.popitem(last=False)[1])
+        return made
+
+
+def _bytes(array: NDArray[Any] | None) -> int:
+    return 0 if array is None else array.nbytes
+
+
+def _bands(strips: Sequence[int], rows: int, row_bytes: int) -> tuple[list[int], list[int]]:
+    """Offsets and byte counts of the bands of strips that are as high as the picture, one strip for each plane."""
+    tops = range(0, rows, BAND_ROWS)
+    offsets = [strip + top * row_bytes for strip in strips for top in tops]
+    return offsets, [min(BAND_ROWS, rows - top) * row_bytes for _ in strips for top in tops]
+
+
+def _is_lazy(page: TiffPage) -> bool:
+    """Whether the layout is one that slides have; scans, faxes, palettes and floats are left to `read_image`."""
+    colors = page.photometric in (_GREY, _RGB) or (page.photometric == _YCBCR and page.compression in JPEGS)
+    upright = page.tags.valueof(_ORIENTATION, 1) == 1 and page.imagedepth == 1
+    return (
+        colors
+        and upright
+        and page.bitspersample in (8, 16)
+        and page.dtype in ("u1", "u2")
+        and page.compression not in FAX
+    )
+
+
+def _check_rare(path: Path, page: TiffPage) -> None:
+    """Refuse what would have to be read whole and is too large for that."""
+    pixels = page.imagewidth * page.imagelength
+    if pixels > MAX_PIXELS:
+        got = f"{str(path)!r} of {pixels:,} px in a layout that is read whole"
+        raise error("path", "a TIFF of 8 or 16 bit RGB", got, "export it as a tiled RGB TIFF")
+
+
+def _levels(tiff: TiffFile) -> list[list[Any]]:
+    """For each level, finest first, its pages: one, or one for each channel."""
+    check_chain(tiff)
+    planes = first_planes(tiff)
+    if len(planes) > 1:
+        levels = [channel_planes(level) for level in tiff.series[0].levels]
+    else:
+        page = planes[0].aspage()
+        levels = [[page], *([other] for other in (*(page.pages or ()), *tiff.pages[1:]) if _is_level(other, page))]
+    finest, *others = levels
+    by_size = {_size(level[0].keyframe): level for level in reversed(others)}
+    coarser = {size: level for size, level in by_size.items() if _is_smaller(size, _size(finest[0].keyframe))}
+    return [finest, *(coarser[size] for size in sorted(coarser, reverse=True))]
+
+
+def _is_level(page: TiffPage, finest: TiffPage) -> bool:
+    """Whether a page is said to be a smaller version of another, or looks like it, and has the same pixels."""
+    kind = page.tags.valueof(_SUBFILE_TYPE, 0)
+    same = (page.dtype, page.samplesperpixel, page.is_tiled) == (
+        finest.dtype,
+        finest.samplesperpixel,
+        finest.is_tiled,
+    )
+    return _is_lazy(page) and same and (kind == _REDUCED or page.is_subifd or (kind == 0 and page.is_tiled))
+
+
+def _is_smaller(size: tuple[int, int], whole: tuple[int, int]) -> bool:
+    """Whether the sides are in the same proportion, but for rounding up and down."""
+    (w, h), (whole_w, whole_h) = size, whole
+    longest = max(whole)
+    return w * h < whole_w * whole_h and abs(w * whole_h - h * whole_w) <= 2 * longest
+
+
+def _size(page: TiffPage) -> tuple[int, int]:
+    return page.imagewidth, page.imagelength
+
+
+def _mpp(page: TiffPage) -> tuple[float, float] | None:
+    """From the resolution tags, where they have a unit."""
+    unit_um = _UM_PER_UNIT.get(page.tags.valueof(_RESOLUTION_UNIT, 2))
+    try:
+        (x, per_x), (y, per_y) = page.tags.valueof(_X_RESOLUTION), page.tags.valueof(_Y_RESOLUTION)
+        return (unit_um * per_x / x, unit_um * per_y / y) if unit_um else None
+    except (TypeError, ValueError, ZeroDivisionError):  # no tags, or broken ones
+        return None
+
+
+def _properties(page: TiffPage) -> dict[str, str]:
+    values = {name: page.tags.valueof(name) for name in _TOLD}
+    return {f"tiff.{name}": str(value) for name, value in values.items() if value is not None}

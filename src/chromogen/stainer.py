@@ -1,0 +1,182 @@
+"""Stainers: a callable with facts attached. `stainer(image)` is the image in another stain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.errors import choose, expected
+from chromogen.grid import TileGrid
+from chromogen.image import Image, PathLike
+from chromogen.stains.color_transfer import monge_kantorovich_map
+from chromogen.stains.deconvolution import H_E, optical_density
+from chromogen.stains.estimation import StainLook, stain_look, white_level
+from chromogen.stains.tissue import tissue_mask
+
+Statistics: TypeAlias = Any  # what `measure` finds and `paint` is given: small, picklable
+Paint: TypeAlias = Callable[[Image, Statistics], Image]
+Measure: TypeAlias = Callable[[Image], Statistics]
+
+STRIP_PX = 32
+MOST_SAMPLED_PX = (
+    4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond
+)
+
+
+@dataclass(frozen=True)
+class Stainer:
+    """How an image, sRGB uint8 (H, W, 3) at `mpp` um/px, becomes the same tissue in another stain.
+
+    `paint(image, statistics)` makes a picture of the same size; what is further than `halo_px` from a pixel does
+    not change it. `measure(sample)` finds what must be the same over a whole slide. Both are called from several
+    threads at once and sent to other machines: module-level functions with small arguments, a file's name rather
+    than its weights. An image may be a thousand pixels wide: a network may cut it up and run parts as a batch.
+    `identity` names all that decides the pixels (a hash of weights, or name and version), statistics apart.
+    """
+
+    name: str
+    target_stain: str
+    paint: Paint
+    identity: str
+    measure: Measure | None = None
+    mpp: float = 0.5
+    halo_px: int = 0
+    statistics: Statistics = None
+
+    def __call__(self, image: Image) -> Image:
+        """The image in the target stain; by its own statistics where `fit` has not fixed others."""
+        fitted = self if self.statistics is not None else self.fit(image)
+        return self.paint(image, fitted.statistics)
+
+    def fit(self, sample: Image) -> Stainer:
+        """The stainer with a slide's statistics, measured on uint8 (H, W, 3) of its tissue, best at `mpp`."""
+        return self if self.measure is None else replace(self, statistics=self.measure(sample))
+
+
+def load_stainer(name: PathLike) -> Stainer:
+    """A built-in stainer by its name.
+
+    Raises: ValueError, with the nearest name, for another.
+
+    >>> load_stainer("identity").target_stain
+    'as it is'
+    """
+    if Path(name).is_file():
+        raise expected("stainer", f"one of {', '.join(STAINERS)}", f"the file {name}", "name one of these")
+    return STAINERS[choose("stainer", str(name), STAINERS)]()
+
+
+def identity() -> Stainer:
+    """The image as it is: slide handling without a stainer."""
+    return Stainer("identity", "as it is", _as_it_is, "identity 1")
+
+
+def color_transfer() -> Stainer:
+    """The tissue in the colours of scikit-image's IHC, by the linear Monge-Kantorovich map (Pitie & Kokaram 2007).
+
+    We map optical densities about 0 instead of colours about their mean, so that glass stays as it is. One map for
+    a whole slide; it moves colours and knows nothing of stains: a baseline.
+    """
+    return Stainer("color-transfer", "DAB (colours)", _recolored, "color-transfer 1", _color_map)
+
+
+def normalize() -> Stainer:
+    """H&E as if stained like a reference (Macenko et al. 2009): its vectors, strengths and a white of 255."""
+    return Stainer("normalize", "H&E", _normalized, "normalize 1", stain_look)
+
+
+STAINERS: dict[str, Callable[[], Stainer]] = {
+    "identity": identity,
+    "color-transfer": color_transfer,
+    "normalize": normalize,
+}
+
+# QuPath's vectors, and the 99th percentiles of concentrations that implementations of Macenko et al. agree on.
+REFERENCE = StainLook(H_E, np.array([1.9705, 1.0308]), np.full(3, 255.0))
+
+
+def builtin_ihc() -> Image:
+    """The IHC exemplar that comes with scikit-image: DAB in colon glands, uint8 (512, 512, 3)."""
+    from skimage.data import immunohistochemistry
+
+    return np.asarray(immunohistochemistry(), np.uint8)
+
+
+def _as_it_is(image: Image, _statistics: Statistics) -> Image:
+    return image
+
+
+@dataclass(frozen=True)
+class ColorMap:
+    """A matrix (3, 3) from density to density, and the colour of glass (3,), which it leaves alone."""
+
+    matrix: NDArray[Any]
+    white: NDArray[Any]
+
+
+def _color_map(sample: Image) -> ColorMap:
+    """What gives the sample's densities the exemplar's second moments."""
+    white, about = white_level(sample), np.zeros(3)
+    matrix, _ = monge_kantorovich_map((about, _second_moments(sample, white)), (about, _ihc_moments()))
+    return ColorMap(matrix, white)
+
+
+@cache
+def _ihc_moments() -> NDArray[np.float64]:
+    exemplar = builtin_ihc()
+    return _second_moments(exemplar, white_level(exemplar))
+
+
+def _second_moments(image: Image, white: NDArray[Any]) -> NDArray[np.float64]:
+    """Means of products of densities (3, 3) over the tissue, or over everything where there is none."""
+    mask = tissue_mask(image)
+    density = optical_density(image[mask] if mask.any() else image.reshape(-1, 3), white)
+    return np.asarray(density.T @ density / len(density))
+
+
+def _recolored(image: Image, statistics: ColorMap) -> Image:
+    return _through_density(image, statistics.white, statistics.matrix, statistics.white)
+
+
+def _normalized(image: Image, look: StainLook) -> Image:
+    """As `normalize_stains`, by one matrix from density to density."""
+    gain = np.ones(3)
+    there = (look.strength > 0) & (REFERENCE.strength > 0)
+    gain[:2][there] = REFERENCE.strength[there] / look.strength[there]
+    between = np.linalg.inv(look.matrix) @ np.diag(gain) @ REFERENCE.matrix
+    return _through_density(image, look.white, between.T, REFERENCE.white)
+
+
+def _through_density(image: Image, white: NDArray[Any], matrix: NDArray[Any], new_white: NDArray[Any]) -> Image:
+    """The picture whose densities over `new_white` are `matrix @` the image's over `white`.
+
+    Sums are in an order that never depends on the image's size, and in strips that stay in a processor's cache.
+    """
+    levels = optical_density(np.arange(256)[:, None], white).astype(np.float32).T
+    made = np.empty_like(image)
+    for top in range(0, len(image), STRIP_PX):
+        strip, out = image[top : top + STRIP_PX], made[top : top + STRIP_PX]
+        densities = [level[strip[..., channel]] for channel, level in enumerate(levels)]
+        for channel, weights in enumerate(matrix.astype(np.float32)):
+            density = sum(weight * part for weight, part in zip(weights, densities, strict=True))
+            light = np.exp(-density) * np.float32(new_white[channel] + 1) - 1
+            out[..., channel] = np.rint(light).clip(0, 255)
+    return made
+
+
+def stain_image(stainer: Stainer, image: Image, core_px: int = 1024) -> Image:
+    """An image, uint8 (H, W, 3) at the stainer's mpp, stained tile by tile to what it would be in one piece."""
+    size = image.shape[1], image.shape[0]
+    every = 1 + math.isqrt(image.size // 3 // MOST_SAMPLED_PX)
+    fitted = stainer if stainer.statistics is not None else stainer.fit(image[::every, ::every])
+    stained = np.empty_like(image)
+    for tile in TileGrid(size, core_px, stainer.halo_px):
+        stained[tile.core.at] = fitted(image[tile.outer.at])[tile.inner.at]
+    return stained

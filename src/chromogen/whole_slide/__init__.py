@@ -1,0 +1,1 @@
+"""Whole slides from reading to a finished file: surveyed, stained block by block, here or on many machines."""

@@ -1,0 +1,156 @@
+"""One block of a slide from reading to the store: the same code in a thread, a process, or on another machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.grid import Window
+from chromogen.image import Image
+from chromogen.provenance import peak_rss_mb
+from chromogen.slides.store import BlockStore, Index
+from chromogen.stainer import Stainer
+from chromogen.whole_slide.survey import TissueShare
+from chromogen.whole_slide.view import DamageError, SlideFile, View, read_around_damage, shared_slide
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all blocks of a slide share; small, for it is sent along with every block. `mpp` is the view's."""
+
+    file: SlideFile
+    quickhash: str
+    mpp: float | None
+    stainer: Stainer
+    white: tuple[int, int, int]
+    store: BlockStore
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block by its index in the store: what of the view it is, what is looked at for it, and its tissue."""
+
+    index: Index
+    core: Window
+    outer: Window
+    share: TissueShare | None
+
+    @property
+    def area_px(self) -> int:
+        """Pixels that it makes."""
+        width, height = self.core.size
+        return width * height
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing of it is tissue."""
+        return self.share is not None and not self.share.values.any()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a block: stained or left as glass, which windows of the view were unreadable, memory used."""
+
+    index: Index
+    stained: bool
+    damaged: tuple[Window, ...]
+    peak_rss_mb: float
+
+
+def blocks_of(work: Work, size: tuple[int, int], region: Window, share: TissueShare | None) -> list[Block]:
+    """The store's blocks as parts of the view of `size` (w, h), in the order in which a pyramid is written.
+
+    Halos reach beyond the region.
+    """
+    corner = Window(-region.left, -region.top, 0, 0)
+    blocks = []
+    for index in sorted(work.store.indices(), key=_depth_first):
+        core = work.store.window(index).seen_from(corner)
+        outer = core.grown(work.stainer.halo_px, size)
+        blocks.append(Block(index, core, outer, share.part(core) if share else None))
+    return blocks
+
+
+def _depth_first(index: Index) -> int:
+    """Four blocks that become one of the next coarser level come together: bits of row and column interleaved."""
+    row, column = index
+    return sum(((row >> bit & 1) << 1 | (column >> bit & 1)) << 2 * bit for bit in range(32))
+
+
+def stain_block(work: Work, block: Block) -> Done:
+    """Read a block with its halo, stain it, and put it into the store; glass is not even read.
+
+    Raises: DamageError where the slide is gone, or part of it cannot be read and the work is strict; OSError where
+    the disk is full.
+    """
+    if block.blank:
+        pixels, damaged = _glass(block.core.size, work.white)
+    else:
+        _keep_to_one_thread()
+        pixels, damaged = _stained(work, block)
+    if damaged and work.strict:
+        at = damaged[0]
+        raise DamageError(f"{str(work.file.path)!r} cannot be read at x {at.left}, y {at.top} of the output.")
+    work.store.write(block.index, pixels, damaged)
+    return Done(block.index, not block.blank, tuple(damaged), peak_rss_mb())
+
+
+def _stained(work: Work, block: Block) -> tuple[Image, list[Window]]:
+    view = View(shared_slide(work.file, work.quickhash), work.mpp)
+    pixels, damaged = read_around_damage(view, block.outer)
+    stained = work.stainer(pixels)[block.core.seen_from(block.outer).at]
+    if block.share is not None and block.share.values.min() < 255:
+        stained = _faded(stained, block.share.at(block.core), work.white)
+    damaged = [part for part in damaged if _overlap(part, block.core)]
+    for part in damaged:
+        stained = _whitened(stained, part, block.core, work.white)
+    return stained, damaged
+
+
+def _faded(stained: Image, share: NDArray[np.uint8], white: tuple[int, int, int]) -> Image:
+    """The stained picture where there is tissue, glass where there is none."""
+    part = share[..., None].astype(np.uint32)
+    mixed = stained * part + np.array(white, np.uint32) * (255 - part)
+    return np.asarray((mixed + 127) // 255, np.uint8)
+
+
+def _whitened(stained: Image, part: Window, core: Window, white: tuple[int, int, int]) -> Image:
+    seen = part.seen_from(core)
+    rows, columns = slice(max(0, seen.top), seen.bottom), slice(max(0, seen.left), seen.right)
+    changed = stained.copy()
+    changed[rows, columns] = white
+    return changed
+
+
+def _overlap(a: Window, b: Window) -> bool:
+    return a.left < b.right and b.left < a.right and a.top < b.bottom and b.top < a.bottom
+
+
+def _glass(size: tuple[int, int], white: tuple[int, int, int]) -> tuple[Image, list[Window]]:
+    return np.full((size[1], size[0], 3), white, np.uint8), []
+
+
+@contextmanager
+def threads_given_back() -> Iterator[None]:
+    """Afterwards torch has as many threads as before: blocks leave it with one."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            sys.modules["torch"].set_num_threads(before)
+
+
+def _keep_to_one_thread() -> None:
+    """Blocks are what runs side by side: torch's own threads would only get in their way."""
+    if "torch" in sys.modules:
+        import torch
+
+        if torch.get_num_threads() != 1:
+            torch.set_num_threads(1)

@@ -1,0 +1,225 @@
+"""A slide in, a stained slide out: surveyed, stained in blocks that outlive a crash, written while they come."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeAlias
+
+from chromogen.errors import sentence
+from chromogen.grid import Window
+from chromogen.provenance import peak_rss_mb
+from chromogen.slides.facts import Facts, read_facts
+from chromogen.slides.slide import open_slide
+from chromogen.slides.store import BlockStore, Index, claimed, forget, planned
+from chromogen.whole_slide.blocks import Block, Done, Work, blocks_of, stain_block, threads_given_back
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import Arriving, Output
+from chromogen.whole_slide.runners import Run, in_threads
+from chromogen.whole_slide.seams import seam_score
+from chromogen.whole_slide.survey import Survey, survey
+from chromogen.whole_slide.view import DamageError, View, held_slide, view_at
+
+BLOCK_PX = 1024  # the pyramid's, so that a block is read back in one piece
+STORED_BYTES, WRITTEN_BYTES, GLASS_BYTES = 3, 1, 8192  # a stained pixel in store and output; a block of glass
+
+OnBlock: TypeAlias = Callable[[int, int], None]  # blocks finished, of how many
+
+
+def stain_slide(
+    job: SlideJob,
+    output: Output,
+    *,
+    run: Run | None = None,
+    strict: bool = False,
+    restart: bool = False,
+    on_block: OnBlock | None = None,
+) -> dict[str, Any]:
+    """Stain a slide into a file, and say what came of it.
+
+    Finished blocks lie in the folder OUT.chromogen until the output is there: after a crash the same call goes on,
+    to the same pixels. An output of the same job and settings is left as it is. Blocks are worked on by `run`, by
+    default in threads of this process, and written as they come. What cannot be read of a slide is left white and
+    listed, unless `strict`.
+    Raises: SlideError for a slide that cannot be read; ValueError where an unfinished job had other settings,
+    unless `restart`; OSError where the disk is full, the slide is gone, or another job writes the same output.
+    """
+    began = time.perf_counter()
+    job, output = job.absolute(), output.absolute()
+    with held_slide(job.file) as slide:
+        view = view_at(slide, job.stainer.mpp)
+        region, plan = job.window(view), job.plan(view)
+        if not restart and _is_done(output, plan):
+            return _known(output)
+        with claimed(output.store):
+            planned(output.store, plan, restart=restart)
+            making = _begin(job, output, view, region, strict=strict)
+            _make(making, run or in_threads(), on_block)
+            found = making.summary()
+            forget(output.store)
+    seconds = time.perf_counter() - began
+    speed = sum(block.area_px for block in making.todo if not block.blank) / 1e6 / seconds
+    return {**found, "seconds": seconds, "mpx_per_s": speed, "peak_rss_mb": round(peak_rss_mb(), 1)}
+
+
+@dataclass(frozen=True)
+class _Making:
+    """A slide that is being stained: what is asked for, what was seen, what is finished."""
+
+    job: SlideJob
+    view: View
+    output: Output
+    region: Window
+    seen: Survey
+    work: Work
+    blocks: list[Block]
+    there: set[Index]
+    unreadable: list[list[int]]  # x, y, width, height in pixels of the region; grows
+    workers_mb: list[float]  # the most memory that a process of a worker took; grows
+
+    @property
+    def stained(self) -> list[Block]:
+        """Blocks with tissue."""
+        return [block for block in self.blocks if not block.blank]
+
+    @property
+    def todo(self) -> list[Block]:
+        """Blocks that an earlier run has not left."""
+        return [block for block in self.blocks if block.index not in self.there]
+
+    def note(self, done: Done) -> None:
+        """Take down what a finished block says besides its pixels."""
+        self.unreadable.extend(_listed(self.region, done.damaged))
+        self.workers_mb.append(done.peak_rss_mb)
+
+    def facts(self) -> Facts:
+        """For the file; the list of what is unreadable grows until the last block is there."""
+        stainer, slide = self.work.stainer, self.view.slide
+        return Facts(
+            mpp=self.view.mpp or slide.need_mpp(),
+            stainer=stainer.name,
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            stainer_hash=stainer.identity,
+            target_stain=stainer.target_stain,
+            source_quickhash=slide.quickhash,
+            source_mpp=slide.mpp,
+            white=self.seen.white,
+            settings={**self.job.plan(self.view), **self.output.settings},
+            statistics={
+                "tissue_fraction": self.seen.tissue_fraction,
+                "stainer": stainer.statistics,
+                "unreadable": self.unreadable,
+            },
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What came of it."""
+        facts = self.facts()
+        return {
+            "output": str(self.output.path),
+            "size": list(self.region.size),
+            **{name: getattr(facts, name) for name in ("mpp", "stainer", "target_stain", "white", "settings")},
+            "notice": facts.notice,
+            "tiles": len(self.blocks),
+            "tiles_stained": len(self.stained),
+            "tiles_found": len(self.there),
+            "tissue_fraction": self.seen.tissue_fraction,
+            "unreadable": self.unreadable,
+            "seam_score": _seams(self),
+            "worker_peak_rss_mb": max(self.workers_mb, default=0.0),
+        }
+
+
+def _is_done(output: Output, plan: Mapping[str, Any]) -> bool:
+    """Whether the output is there, by the same job, written in the same way, and no other job is under way."""
+    if output.store.exists() or not output.path.exists():
+        return False
+    facts = read_facts(output.path)
+    return facts is not None and dict(facts.settings) == {**plan, **output.settings}
+
+
+def _known(output: Output) -> dict[str, Any]:
+    """What an output that is there already says of itself."""
+    facts = read_facts(output.path)
+    known = facts.as_json() if facts else {}
+    names = ("mpp", "stainer", "target_stain", "white", "settings", "notice")
+    return {"output": str(output.path), "already_done": True, **{name: known.get(name) for name in names}}
+
+
+def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict: bool) -> _Making:
+    """Survey the slide, and see what an earlier run has left."""
+    seen = survey(view, mask_tissue=job.mask_tissue)
+    store = BlockStore(output.store, region.size, (BLOCK_PX, BLOCK_PX))
+    store.create()
+    stainer = job.stainer.fit(seen.sample)
+    work = Work(job.file, view.slide.quickhash, view.mpp, stainer, seen.white, store, strict)
+    blocks = blocks_of(work, view.size, region, seen.share)
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(store.check, [block.index for block in blocks])
+        there = {block.index for block, whole in zip(blocks, found, strict=True) if whole}
+    damaged = _listed(region, store.damage())
+    making = _Making(job, view, output, region, seen, work, blocks, there, damaged, [])
+    _check_space(making)
+    return making
+
+
+def _make(making: _Making, run: Run, on_block: OnBlock | None) -> None:
+    """Stain what is not there yet, and write meanwhile."""
+    if len(making.there) == len(making.blocks):
+        _check_readable(making)
+    arriving = Arriving(making.work.store, making.there)
+    total, begun = len(making.blocks), len(making.there)
+    with threads_given_back(), ThreadPoolExecutor(1, "writer") as pool:
+        written = pool.submit(making.output.write, arriving, making.facts())
+        try:
+            for number, done in enumerate(run(partial(stain_block, making.work), making.todo), begun + 1):
+                making.note(done)
+                if number == total:
+                    _check_readable(making)
+                arriving.arrive(done.index)
+                if on_block:
+                    on_block(number, total)
+                if written.done():
+                    break
+        except BaseException:
+            arriving.fail()
+            raise
+        written.result()
+
+
+def _check_space(making: _Making) -> None:
+    """OSError where what is still to be made will hardly fit on the disk."""
+    need = 0
+    for block in making.blocks:
+        pixels = 0 if block.blank else block.area_px
+        stored = 0 if block.index in making.there else STORED_BYTES * pixels + GLASS_BYTES
+        need += stored + WRITTEN_BYTES * pixels
+    free = shutil.disk_usage(making.output.store).free
+    if free < need:
+        here = f"on a disk with about {need / 1e9:.1f} GB free while it is made"
+        advice = "free some, or write elsewhere"
+        raise OSError(sentence("out", here, f"{free / 1e9:.1f} GB", advice))
+
+
+def _check_readable(making: _Making) -> None:
+    """DamageError where nothing of the tissue could be read: a white slide is no result."""
+    tissue = sum(block.area_px for block in making.stained)
+    lost = sum(width * height for _, _, width, height in making.unreadable)
+    if making.unreadable and lost >= tissue:
+        raise DamageError(f"Nothing of the tissue in {str(making.job.file.path)!r} can be read; copy it again.")
+
+
+def _seams(making: _Making) -> float | None:
+    """Measured on the file."""
+    cores = [making.work.store.window(block.index) for block in making.stained]
+    with open_slide(making.output.path) as written:
+        return seam_score(View(written, None).read, cores, written.size)
+
+
+def _listed(region: Window, damaged: Sequence[Window]) -> list[list[int]]:
+    return [[w.left - region.left, w.top - region.top, *w.size] for w in damaged]

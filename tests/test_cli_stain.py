@@ -1,0 +1,213 @@
+"""`chromogen stain` from the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chromogen.app.staining import plan_stains
+from chromogen.image import read_image, read_provenance, write_image
+from chromogen.provenance import NOTICE
+from chromogen.slides.facts import read_facts
+from chromogen.slides.slide import open_slide
+from chromogen.stainer import load_stainer
+from synthetic import tissue_like
+from synthetic_slides import SyntheticSource, coordinates, write_ome_zarr, write_pyramid
+from test_cli import refused, run
+
+TISSUE = SyntheticSource((600, 400)).read(0, (0, 0), (600, 400))
+KEYS = {
+    "seconds",
+    "model_load_s",
+    "mpx_per_s",
+    "tiles",
+    "tissue_fraction",
+    "mpp",
+    "seam_score",
+    "peak_rss_mb",
+    "output",
+}
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    return write_pyramid(tmp_path / "slide.tif", TISSUE, (4,))
+
+
+@pytest.fixture
+def tile(tmp_path: Path) -> Path:
+    write_image(tmp_path / "tile.png", tissue_like(90, 120, seed=2))
+    return tmp_path / "tile.png"
+
+
+def test_a_slide_becomes_a_slide(capsys: pytest.CaptureFixture[str], slide: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ome.tif"
+    status, said, err = run(capsys, "stain", slide, "-o", out)
+    assert status == 0, err
+    assert "600 x 400 px at 0.5 um/px" in said
+    assert "skipped as glass" in said
+    assert NOTICE.capitalize() in said
+    status, said, _ = run(capsys, "stain", slide, "-o", out)
+    assert status == 0
+    assert "is there already" in said
+    facts = read_facts(out)
+    assert facts is not None
+    assert facts.stainer == "color-transfer"
+    assert facts.notice == NOTICE
+
+
+def test_json_has_everything(capsys: pytest.CaptureFixture[str], slide: Path, tmp_path: Path) -> None:
+    options = ("--stainer", "identity", "--no-tissue-mask", "--compression", "deflate", "--anonymous", "--json")
+    status, said, err = run(capsys, "stain", slide, "-o", tmp_path / "out.ome.tif", *options)
+    assert status == 0, err
+    facts = json.loads(said)
+    assert facts.keys() >= KEYS
+    with open_slide(tmp_path / "out.ome.tif") as made:
+        np.testing.assert_array_equal(made.read_region((0, 0), made.size), TISSUE)
+
+
+def test_a_region(capsys: pytest.CaptureFixture[str], slide: Path, tmp_path: Path) -> None:
+    out = tmp_path / "part.ome.zarr"
+    given = ("--stainer", "identity", "--region", "100,50,200,100", "--no-tissue-mask")
+    assert run(capsys, "stain", slide, "-o", out, *given)[0] == 0
+    with open_slide(out) as made:
+        np.testing.assert_array_equal(made.read_region((0, 0), made.size), TISSUE[50:150, 100:300])
+
+
+def test_a_tile_becomes_an_image_with_provenance(
+    capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path
+) -> None:
+    status, said, err = run(capsys, "stain", tile, "-o", tmp_path / "out.png", "--stainer", "normalize", "--json")
+    assert status == 0
+    assert "taken at 0.5 um/px" in err
+    assert json.loads(said).keys() >= KEYS
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png"), load_stainer("normalize")(read_image(tile)))
+    provenance = read_provenance(tmp_path / "out.png") or {}
+    assert provenance["notice"] == NOTICE
+    assert provenance["stainer"] == "normalize"
+    assert "tile.png" not in str(provenance)
+
+
+def test_a_tile_of_known_mpp_is_brought_to_the_stainers(
+    capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path
+) -> None:
+    status, _, err = run(capsys, "stain", tile, "-o", tmp_path / "out.png", "--mpp", "0.25")
+    assert (status, err) == (0, "")
+    assert read_image(tmp_path / "out.png").shape == (45, 60, 3)
+
+
+def test_a_folder_of_all_kinds(
+    capsys: pytest.CaptureFixture[str], slide: Path, tile: Path, tmp_path: Path
+) -> None:
+    """Those that can be read are done; those that cannot are listed."""
+    (tmp_path / "broken.svs").write_text("not a slide")
+    write_ome_zarr(tmp_path / "other.zarr", coordinates(300, 200))
+    write_image(tmp_path / "small.tif", tissue_like(50, 60, seed=1))
+    out = tmp_path / "out"
+    status, said, err = run(capsys, "stain", tmp_path, "-o", out, "--stainer", "identity", "--json")
+    assert status == 1
+    facts = json.loads(said)
+    assert list(facts["errors"]) == [str(tmp_path / "broken.svs")]
+    assert "broken.svs" in err
+    assert {Path(result["output"]).name for result in facts["results"]} == {
+        "other.ome.tif",
+        "slide.ome.tif",
+        "small.png",
+        "tile.png",
+    }
+    assert {path.name for path in out.iterdir()} == {"other.ome.tif", "slide.ome.tif", "small.png", "tile.png"}
+    assert slide.exists()
+    assert tile.exists()
+
+
+def test_a_slide_without_mpp_needs_the_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "slide.tif", TISSUE, (4,), mpp=None)
+    assert "--mpp" in refused(capsys, "stain", slide, "-o", tmp_path / "out.ome.tif")
+    assert not (tmp_path / "out.ome.tif.chromogen").exists()
+    assert (
+        run(capsys, "stain", slide, "-o", tmp_path / "out.ome.tif", "--mpp", "1", "--stainer", "identity")[0] == 0
+    )
+    facts = read_facts(tmp_path / "out.ome.tif")
+    assert facts is not None
+    assert (facts.source_mpp, facts.mpp) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--stainer", "normalise"), "did you mean normalize"),
+        (("--region", "1,2,3"), "X,Y,W,H"),
+        (("--region", "0,0,601,10"), "inside the slide's 600 x 400 px"),
+        (("--compression", "jpg"), "did you mean jpeg"),
+        (("--mpp", "0"), "mpp"),
+        (("--mpp", "-1"), "mpp"),
+        (("--workers", "2", "--scheduler", "x"), "left out"),
+        (("--workers", "0"), "workers"),
+    ],
+)
+def test_wrong_requests(
+    capsys: pytest.CaptureFixture[str], slide: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    assert message in refused(capsys, "stain", slide, "-o", tmp_path / "out.ome.tif", *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["slide.tif"]
+
+
+def test_wrong_files(capsys: pytest.CaptureFixture[str], slide: Path, tile: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "check the spelling" in refused(capsys, "stain", tmp_path / "no.svs", "-o", tmp_path / "out.ome.tif")
+    assert "name the files" in refused(capsys, "stain", empty, "-o", tmp_path / "out")
+    assert "ending in" in refused(capsys, "stain", slide, "-o", tmp_path / "out.svs")
+    assert "another file" in refused(capsys, "stain", tile, "-o", tile)
+    assert "folder" in refused(capsys, "stain", slide, "-o", tmp_path / "no" / "out.ome.tif")
+    assert "one slide" in refused(capsys, "stain", tile, "-o", tmp_path / "o.png", "--region", "0,0,1,1")
+
+
+def test_two_inputs_of_one_name_are_refused(slide: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    other = write_pyramid(tmp_path / "b" / "slide.tif", TISSUE, (4,))
+    with pytest.raises(ValueError, match=r"two that become slide\.ome\.tif"):
+        plan_stains([slide, other], tmp_path / "out")
+
+
+def test_an_unfinished_job_with_other_settings(
+    capsys: pytest.CaptureFixture[str], slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.ome.tif"
+    with monkeypatch.context() as full:
+        full.setattr(
+            "chromogen.slides.writer._write_tiff", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+        )
+        status, _, err = run(capsys, "stain", slide, "-o", out)
+    assert status == 1
+    assert "No space left" in err
+    assert "--restart" in refused(capsys, "stain", slide, "-o", out, "--stainer", "identity")
+    assert run(capsys, "stain", slide, "-o", out, "--stainer", "identity", "--restart")[0] == 0
+
+
+@pytest.mark.slow
+def test_workers_give_the_same(capsys: pytest.CaptureFixture[str], slide: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    for name, options in (("here", ()), ("there", ("--workers", "2"))):
+        out = tmp_path / f"{name}.ome.tif"
+        status, _, err = run(capsys, "stain", slide, "-o", out, "--anonymous", *options)
+        assert status == 0, err
+    assert (tmp_path / "here.ome.tif").read_bytes() == (tmp_path / "there.ome.tif").read_bytes()
+
+
+@pytest.mark.slow
+def test_real_slides(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+    trap = data / "slides" / "crc_ihc_pyramid.tif"
+    assert "--mpp" in refused(capsys, "stain", trap, "-o", tmp_path / "trap.ome.tif")
+    for name, options in (
+        ("crc_ihc_pyramid.tif", ("--mpp", "8")),
+        ("boxes.tiff", ("--mpp", "0.5")),
+        ("boxes_0.dcm", ("--mpp", "0.5")),
+        ("small.svs", ("--mpp", "0.5")),
+    ):
+        out = tmp_path / f"{name}.ome.tif"
+        region = ("--region", "1000,2000,100,150") if name.startswith("crc") else ()
+        status, _, err = run(capsys, "stain", data / "slides" / name, "-o", out, *options, *region)
+        assert status == 0, err
+        assert read_facts(out) is not None

@@ -1,0 +1,545 @@
+"""Whole slides from end to end, and all that may come between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from chromogen.grid import whole
+from chromogen.image import Image
+from chromogen.slides import store as store_module
+from chromogen.slides.facts import read_facts
+from chromogen.slides.slide import SlideError, open_slide
+from chromogen.stainer import STAINERS, Stainer, load_stainer
+from chromogen.whole_slide import blocks as blocks_module
+from chromogen.whole_slide import stain as stain_module
+from chromogen.whole_slide import survey as survey_module
+from chromogen.whole_slide import view as view_module
+from chromogen.whole_slide.blocks import Block, Done
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.runners import in_threads
+from chromogen.whole_slide.stain import stain_slide
+from chromogen.whole_slide.view import DamageError, SlideFile, View
+from synthetic_slides import GLASS, SyntheticSource, coordinates, paint_coordinates, synthetic_slide, write_pyramid
+from test_stainer import brighter_around
+
+SIZE = (700, 500)
+BLOCK_PX = 128
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many blocks in a small picture."""
+    monkeypatch.setattr(stain_module, "BLOCK_PX", BLOCK_PX)
+    monkeypatch.setattr(survey_module, "OVERVIEW_PX", 300)
+
+
+@pytest.fixture
+def tissue(monkeypatch: pytest.MonkeyPatch) -> SyntheticSource:
+    """A slide of tissue that is opened whatever the path, until a file of our own is."""
+    source = SyntheticSource(SIZE)
+    really = view_module.open_slide
+
+    def opened(path: Path, **options: Any) -> Any:
+        if Path(path).name != "synthetic":
+            return really(path, **options)
+        slide = synthetic_slide(source.size, source.paint, broken=source.broken, factors=source.factors)
+        slide.path = Path(path)
+        return slide
+
+    monkeypatch.setattr(view_module, "open_slide", opened)
+    return source
+
+
+def job(stainer: str | Stainer = "identity", **more: Any) -> SlideJob:
+    made = load_stainer(stainer) if isinstance(stainer, str) else stainer
+    return SlideJob(SlideFile(Path("synthetic")), made, **more)
+
+
+def lossless(folder: Path, name: str = "out.ome.tif") -> Output:
+    return Output(folder / name, "deflate")
+
+
+def pixels(path: Path) -> Image:
+    with open_slide(path) as slide:
+        return slide.read_region((0, 0), slide.size)
+
+
+def seen(source: SyntheticSource) -> Image:
+    return source.read(0, (0, 0), source.size)
+
+
+# --- what comes out ---
+
+
+@pytest.mark.usefixtures("tissue")
+@pytest.mark.parametrize("stainer", STAINERS)
+def test_tiled_equals_untiled_whatever_the_blocks(
+    stainer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for block_px in (2048, 80):
+        monkeypatch.setattr(stain_module, "BLOCK_PX", block_px)
+        output = lossless(tmp_path, f"{block_px}.ome.tif")
+        facts = stain_slide(job(stainer), output)
+        assert facts["tiles"] == -(-SIZE[0] // block_px) * -(-SIZE[1] // block_px)
+        made.append(pixels(output.path))
+    np.testing.assert_array_equal(made[0], made[1])
+
+
+def test_tissue_is_stained_and_glass_is_glass(tissue: SyntheticSource, tmp_path: Path) -> None:
+    facts = stain_slide(job("color-transfer"), lossless(tmp_path))
+    made = pixels(tmp_path / "out.ome.tif")
+    fitted = load_stainer("color-transfer").fit(seen(tissue))
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    inside = ((x - 350) / 310) ** 2 + ((y - 250) / 220) ** 2 <= 1
+    np.testing.assert_array_equal(made[inside], fitted(seen(tissue))[inside])
+    assert (made[:3] == GLASS).all()
+    assert facts["seam_score"] == pytest.approx(1, abs=0.1)
+    assert facts["tissue_fraction"] == pytest.approx(0.81 * np.pi / 4, abs=0.02)
+    assert not (tmp_path / "out.ome.tif.chromogen").exists()
+
+
+def test_without_a_mask_every_pixel_is_stained(tissue: SyntheticSource, tmp_path: Path) -> None:
+    facts = stain_slide(job("identity", mask_tissue=False), lossless(tmp_path))
+    np.testing.assert_array_equal(pixels(tmp_path / "out.ome.tif"), seen(tissue))
+    assert facts["tiles_stained"] == facts["tiles"]
+
+
+def test_glass_is_not_even_read(tissue: SyntheticSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stain_module, "BLOCK_PX", 32)
+    facts = stain_slide(job("identity"), lossless(tmp_path))
+    assert 0.1 < 1 - facts["tiles_stained"] / facts["tiles"] < 0.36
+
+
+@pytest.mark.usefixtures("tissue")
+def test_halos_reach_into_the_neighbours(tmp_path: Path) -> None:
+    blur = Stainer("blur", "as it is", brighter_around, "blur 1", halo_px=3)
+    stain_slide(job(blur, mask_tissue=False), lossless(tmp_path))
+    with view_module.open_slide("synthetic") as slide:
+        expected = blur(slide.read_region((0, 0), SIZE))
+    np.testing.assert_array_equal(pixels(tmp_path / "out.ome.tif"), expected)
+
+
+@pytest.mark.usefixtures("tissue")
+def test_a_region_is_cut_out_of_the_whole(tmp_path: Path) -> None:
+    blur = Stainer("blur", "as it is", brighter_around, "blur 1", halo_px=3)
+    stain_slide(job(blur), lossless(tmp_path, "whole.ome.tif"))
+    stain_slide(job(blur, region=(101, 57, 333, 222)), lossless(tmp_path, "part.ome.tif"))
+    expected = pixels(tmp_path / "whole.ome.tif")[57 : 57 + 222, 101 : 101 + 333]
+    np.testing.assert_array_equal(pixels(tmp_path / "part.ome.tif"), expected)
+
+
+def test_the_output_has_the_stainers_mpp_and_says_how_it_was_made(tissue: SyntheticSource, tmp_path: Path) -> None:
+    tissue.paint = paint_coordinates
+    coarse = Stainer("half", "as it is", lambda image, _: image, "half 1", mpp=1.0)
+    facts = stain_slide(job(coarse, mask_tissue=False), lossless(tmp_path))
+    with open_slide(tmp_path / "out.ome.tif") as slide, view_module.open_slide("synthetic") as source:
+        assert slide.size == (350, 250)
+        assert slide.mpp == pytest.approx(1.0)
+        np.testing.assert_array_equal(
+            slide.read_region((0, 0), slide.size), View(source, 1.0).read(whole((350, 250)))
+        )
+    said = read_facts(tmp_path / "out.ome.tif")
+    assert said is not None
+    assert said.stainer_hash == "half 1"
+    assert said.source_quickhash == facts["settings"]["slide"]
+    assert said.source_mpp == 0.5
+    assert said.settings["tissue_mask"] is False
+    assert said.made
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 700), (1023, 1)])
+def test_any_size(size: tuple[int, int], tissue: SyntheticSource, tmp_path: Path) -> None:
+    tissue.size, tissue.factors = size, (1,)
+    stain_slide(job("identity", mask_tissue=False), lossless(tmp_path))
+    np.testing.assert_array_equal(pixels(tmp_path / "out.ome.tif"), seen(tissue))
+
+
+@pytest.mark.usefixtures("tissue")
+def test_torch_has_its_threads_back_and_one_in_a_block(tmp_path: Path) -> None:
+    before, within = torch.get_num_threads(), set()
+
+    def paint(image: Image, _statistics: object) -> Image:
+        within.add(torch.get_num_threads())
+        return image
+
+    try:
+        torch.set_num_threads(2)
+        stain_slide(job(Stainer("spy", "as it is", paint, "spy 1")), lossless(tmp_path))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert within == {1}
+
+
+@pytest.mark.usefixtures("tissue")
+def test_zarr_holds_the_same(tmp_path: Path) -> None:
+    stain_slide(job(), lossless(tmp_path))
+    for _ in range(2):  # the second takes the place of the first
+        stain_slide(job(), Output(tmp_path / "out.ome.zarr"), restart=True)
+        np.testing.assert_array_equal(pixels(tmp_path / "out.ome.zarr"), pixels(tmp_path / "out.ome.tif"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ome.tif", "out.ome.zarr"]
+
+
+@pytest.mark.usefixtures("tissue")
+def test_anonymous_leaves_out_when(tmp_path: Path) -> None:
+    stain_slide(job(), Output(tmp_path / "out.ome.tif", "deflate", anonymous=True))
+    said = read_facts(tmp_path / "out.ome.tif")
+    assert said is not None
+    assert said.made is None
+    assert said.settings["stainer"] == "identity 1"
+
+
+# --- nothing is lost ---
+
+
+def stopping_after(count: int, error: Exception) -> Any:
+    """A run that ends like a crash after some blocks."""
+
+    def run(function: Callable[[Block], Done], blocks: Iterable[Block]) -> Iterator[Done]:
+        for number, block in enumerate(blocks):
+            if number == count:
+                raise error
+            yield function(block)
+
+    return run
+
+
+@pytest.mark.usefixtures("tissue")
+@pytest.mark.parametrize(("count", "stainer"), [(0, "identity"), (1, "identity"), (7, "color-transfer")])
+def test_a_stopped_job_goes_on_to_the_same_pixels(count: int, stainer: str, tmp_path: Path) -> None:
+    stain_slide(job(stainer), lossless(tmp_path, "once.ome.tif"))
+    output = lossless(tmp_path)
+    with pytest.raises(OSError, match="No space"):
+        stain_slide(job(stainer), output, run=stopping_after(count, OSError(28, "No space left on device")))
+    assert not output.path.exists()
+    facts = stain_slide(job(stainer), output)
+    assert facts["tiles_found"] == count
+    np.testing.assert_array_equal(pixels(output.path), pixels(tmp_path / "once.ome.tif"))
+    assert not output.store.exists()
+
+
+@pytest.mark.usefixtures("tissue")
+def test_other_settings_are_refused_until_told_to_begin_anew(tmp_path: Path) -> None:
+    output = lossless(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        stain_slide(job(), output, run=stopping_after(5, KeyboardInterrupt()))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r'stainer "identity 1" then and "normalize 1" now; add --restart'):
+        stain_slide(job("normalize"), output)
+    assert stain_slide(job("normalize"), output, restart=True)["tiles_found"] == 0
+
+
+def test_another_slide_of_the_same_name_is_noticed(tissue: SyntheticSource, tmp_path: Path) -> None:
+    output = lossless(tmp_path)
+    with pytest.raises(OSError, match="full"):
+        stain_slide(job(), output, run=stopping_after(5, OSError("full")))
+    tissue.size = (701, 500)
+    with pytest.raises(ValueError, match="slide"):
+        stain_slide(job(), output)
+
+
+@pytest.mark.usefixtures("tissue")
+def test_what_is_done_is_left_as_it_is(tmp_path: Path) -> None:
+    output = lossless(tmp_path)
+    stain_slide(job(), output)
+    before = output.path.stat().st_mtime_ns
+    assert stain_slide(job(), output)["already_done"]
+    assert output.path.stat().st_mtime_ns == before
+    assert "already_done" not in stain_slide(job(), Output(output.path, "jpeg"))
+    assert "already_done" not in stain_slide(job(), Output(output.path, "jpeg"), restart=True)
+    assert "already_done" not in stain_slide(job(mask_tissue=False), Output(output.path, "jpeg"))
+
+
+@pytest.mark.usefixtures("tissue")
+def test_a_block_broken_since_is_made_again(tmp_path: Path) -> None:
+    stain_slide(job(), lossless(tmp_path, "once.ome.tif"))
+    output = lossless(tmp_path)
+    with pytest.raises(OSError, match="full"):
+        stain_slide(job(), output, run=stopping_after(6, OSError("full")))
+    chunks = sorted((output.store / "blocks" / "c").glob("*/*/0"))
+    chunks[1].write_bytes(chunks[1].read_bytes()[:40])
+    assert stain_slide(job(), output)["tiles_found"] == 5
+    np.testing.assert_array_equal(pixels(output.path), pixels(tmp_path / "once.ome.tif"))
+
+
+@pytest.mark.usefixtures("tissue")
+def test_a_second_job_on_the_same_output_is_refused(tmp_path: Path) -> None:
+    output = lossless(tmp_path)
+    refused: list[str] = []
+
+    def meanwhile(_done: int, _of: int) -> None:
+        if not refused:
+            with pytest.raises(OSError, match="another job") as caught, store_module.claimed(output.store):
+                pass
+            refused.append(str(caught.value))
+
+    stain_slide(job(), output, on_block=meanwhile)
+    assert refused
+    assert output.path.exists()
+
+
+@pytest.mark.usefixtures("tissue")
+def test_two_jobs_of_one_process_share_a_slide(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.map(lambda n: stain_slide(job(), lossless(tmp_path, f"{n}.ome.tif")), range(2))
+    assert [facts["tiles"] for facts in made] == [24, 24]
+    np.testing.assert_array_equal(pixels(tmp_path / "0.ome.tif"), pixels(tmp_path / "1.ome.tif"))
+
+
+@pytest.mark.usefixtures("tissue")
+def test_a_disk_that_is_nearly_full_is_seen_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    with pytest.raises(OSError, match=r"GB free while it is made, got 0.0 GB"):
+        stain_slide(job(), lossless(tmp_path))
+
+
+@pytest.mark.usefixtures("tissue")
+def test_a_disk_that_fills_up_while_the_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever block of the output it is that does not fit: blocks are kept, and nothing half-written is left."""
+    output = lossless(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(
+            "chromogen.slides.writer._write_tiff",
+            lambda *_args, **_options: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+        )
+        with pytest.raises(OSError, match="No space"):
+            stain_slide(job(), output)
+    assert not output.path.exists()
+    facts = stain_slide(job(), output)
+    assert facts["tiles_found"] == facts["tiles"]
+
+
+@pytest.mark.usefixtures("tissue")
+def test_every_block_may_be_the_one_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stain_slide(job(), lossless(tmp_path, "once.ome.tif"))
+    output, really = lossless(tmp_path), store_module.BlockStore.write
+    for number in range(3):
+        left = iter(range(5))
+
+        def write(*given: Any, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise OSError(28, "No space left on device")
+            really(*given)
+
+        with monkeypatch.context() as full:
+            full.setattr(store_module.BlockStore, "write", write)
+            with pytest.raises(OSError, match="No space"):
+                stain_slide(job(), output, run=in_threads(1))
+        assert len(list((output.store / "blocks" / "c").glob("*/*/0"))) == 5 * (number + 1)
+    stain_slide(job(), output)
+    np.testing.assert_array_equal(pixels(output.path), pixels(tmp_path / "once.ome.tif"))
+
+
+# --- slides that are damaged ---
+
+
+def test_a_broken_tile_is_left_white_and_listed(tissue: SyntheticSource, tmp_path: Path) -> None:
+    stain_slide(job(), lossless(tmp_path, "sound.ome.tif"))
+    tissue.broken, tissue.factors = [(300, 200, 40, 40)], (1, 4, 16, 64)
+    facts = stain_slide(job(), lossless(tmp_path))
+    lost = np.zeros(SIZE[::-1], bool)
+    for x, y, w, h in facts["unreadable"]:
+        lost[y : y + h, x : x + w] = True
+    assert lost[200:240, 300:340].all()
+    assert lost.mean() < 0.25
+    made = pixels(tmp_path / "out.ome.tif")
+    assert (made[lost] >= GLASS).all()
+    said = read_facts(tmp_path / "out.ome.tif")
+    assert said is not None
+    assert sorted(said.statistics["unreadable"]) == sorted(facts["unreadable"])
+
+
+def test_what_was_found_broken_is_listed_after_a_crash_too(tissue: SyntheticSource, tmp_path: Path) -> None:
+    tissue.broken = [(10 * 32, 7 * 32, 8, 8)]
+    output = lossless(tmp_path)
+    with pytest.raises(OSError, match="full"):
+        stain_slide(job(), output, run=stopping_after(23, OSError("full")))
+    assert stain_slide(job(), output)["unreadable"]
+
+
+def test_strict_stops_at_damage(tissue: SyntheticSource, tmp_path: Path) -> None:
+    tissue.broken = [(300, 200, 40, 40)]
+    with pytest.raises(DamageError, match="cannot be read"):
+        stain_slide(job(), lossless(tmp_path), strict=True)
+    assert not (tmp_path / "out.ome.tif").exists()
+
+
+def test_a_slide_of_which_nothing_can_be_read_is_no_white_slide(tissue: SyntheticSource, tmp_path: Path) -> None:
+    tissue.broken = [(0, 0, *SIZE)]
+    with pytest.raises(DamageError, match="Nothing"):
+        stain_slide(job(), lossless(tmp_path))
+    assert not (tmp_path / "out.ome.tif").exists()
+
+
+def test_a_slide_that_vanishes_stops_the_job_and_goes_on_later(tmp_path: Path) -> None:
+    slide = write_pyramid(tmp_path / "slide.tif", coordinates(*SIZE))
+    away, output = tmp_path / "away.tif", lossless(tmp_path)
+    vanishing = SlideJob(SlideFile(slide), load_stainer("identity"), mask_tissue=False)
+
+    def run(function: Callable[[Block], Done], blocks: Iterable[Block]) -> Iterator[Done]:
+        for number, block in enumerate(blocks):
+            if number == 5:
+                slide.rename(away)
+                view_module.shared_slide(SlideFile(slide)).close()
+            yield function(block)
+
+    with pytest.raises(OSError, match=r"slide\.tif"):
+        stain_slide(vanishing, output, run=run)
+    away.rename(slide)
+    assert stain_slide(vanishing, output)["tiles_found"] == 5
+    np.testing.assert_array_equal(pixels(output.path), coordinates(*SIZE))
+
+
+def test_no_slide_at_all(tmp_path: Path) -> None:
+    (tmp_path / "text.svs").write_text("not a slide")
+    with pytest.raises(SlideError):
+        stain_slide(SlideJob(SlideFile(tmp_path / "text.svs"), load_stainer("identity")), lossless(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["text.svs"]
+
+
+@pytest.mark.parametrize("name", ["out.png", "out", "out.tif"])
+def test_a_slides_name_is_needed(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ending in \.ome\.tif"):
+        Output(tmp_path / name)
+
+
+# --- killed at any moment ---
+
+KILLED = """
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from chromogen.stainer import load_stainer
+from chromogen.whole_slide import stain, survey
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.view import SlideFile
+
+if __name__ == "__main__":
+    stain.BLOCK_PX, survey.OVERVIEW_PX = 128, 300
+    job = SlideJob(SlideFile(Path(sys.argv[1])), load_stainer("color-transfer"))
+    output = Output(Path(sys.argv[2]), "deflate")
+    stain.stain_slide(job, output, on_block=lambda done, of: print(done, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment(tmp_path: Path) -> None:
+    """At the start, between blocks, while the output is written, and again and again."""
+    image = SyntheticSource((1500, 1200)).read(0, (0, 0), (1500, 1200))
+    slide = write_pyramid(tmp_path / "slide.tif", image, (4,))
+    made = SlideJob(SlideFile(slide), load_stainer("color-transfer"))
+    stain_slide(made, lossless(tmp_path, "once.ome.tif"))
+    blocks = 12 * 10
+    done, output = 0, tmp_path / "out.ome.tif"
+    for after in (0, 1, 20, 60, blocks):
+        command = [sys.executable, "-c", KILLED, str(slide), str(output)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if int(line) >= after:
+                    break
+            process.send_signal(signal.SIGKILL)
+        assert process.wait() in {-signal.SIGKILL, 0}
+        if output.exists():
+            break
+        there = len(list((tmp_path / "out.ome.tif.chromogen" / "blocks" / "c").glob("*/*/0")))
+        assert there >= max(done, after)
+        done = there
+    stain_slide(made, lossless(tmp_path))
+    np.testing.assert_array_equal(pixels(output), pixels(tmp_path / "once.ome.tif"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["once.ome.tif", "out.ome.tif", "slide.tif"]
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    from chromogen.whole_slide.runners import local_cluster, on_cluster
+
+    image = SyntheticSource((1500, 1200)).read(0, (0, 0), (1500, 1200))
+    made = SlideJob(SlideFile(write_pyramid(tmp_path / "slide.tif", image, (4,))), load_stainer("color-transfer"))
+    stain_slide(made, lossless(tmp_path, "here.ome.tif"))
+    with local_cluster(2) as client:
+        victims = iter(client.run(os.getpid).values())
+
+        def kill(done: int, _of: int) -> None:
+            if done in {10, 60}:
+                os.kill(next(victims), signal.SIGKILL)
+
+        facts = stain_slide(made, lossless(tmp_path), run=on_cluster(client), on_block=kill)
+    assert next(victims, None) is None
+    assert facts["tiles_found"] == 0
+    np.testing.assert_array_equal(pixels(tmp_path / "out.ome.tif"), pixels(tmp_path / "here.ome.tif"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of this kind")
+def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
+    """The operating system refuses to write more than so many bytes of one file."""
+    image = SyntheticSource((1500, 1200)).read(0, (0, 0), (1500, 1200))
+    slide = write_pyramid(tmp_path / "slide.tif", image, (4,))
+    limited = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    for limit in (20_000, 200_000):
+        code = limited + f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n" + KILLED
+        command = [sys.executable, "-c", code, str(slide), str(tmp_path / "out.ome.tif")]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 1
+        assert "File too large" in ended.stderr
+        assert not (tmp_path / "out.ome.tif").exists()
+    made = SlideJob(SlideFile(slide), load_stainer("color-transfer"))
+    assert stain_slide(made, lossless(tmp_path))["tiles_found"] > 0
+
+
+def test_blocks_know_their_place_in_the_order_of_the_pyramid() -> None:
+    order = sorted(((row, column) for row in range(4) for column in range(4)), key=blocks_module._depth_first)
+    assert order[:4] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert order[4:6] == [(0, 2), (0, 3)]
+    assert order[8] == (2, 0)
+
+
+MEMORY = """
+import json, sys
+from pathlib import Path
+from chromogen.stainer import load_stainer
+from chromogen.whole_slide import view
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.runners import in_threads
+from chromogen.whole_slide.stain import stain_slide
+from synthetic_slides import synthetic_slide
+
+side = int(sys.argv[1])
+view.open_slide = lambda path, **_options: synthetic_slide((side, side))
+job = SlideJob(view.SlideFile(Path("synthetic")), load_stainer("color-transfer"))
+facts = stain_slide(job, Output(Path(sys.argv[2])), run=in_threads(2))
+print(json.dumps(facts))
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_slide(tmp_path: Path) -> None:
+    found = []
+    for side in (6000, 18_000):
+        command = [sys.executable, "-c", MEMORY, str(side), str(tmp_path / f"{side}.ome.tif")]
+        here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        ended = subprocess.run(command, capture_output=True, text=True, check=True, env=here)
+        found.append(json.loads(ended.stdout)["peak_rss_mb"])
+    assert found[1] < 1.1 * found[0]
+    assert found[1] < 1500

@@ -1,0 +1,115 @@
+import pickle
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chromogen.image import Image
+from chromogen.stainer import (
+    REFERENCE,
+    STAINERS,
+    Stainer,
+    builtin_ihc,
+    color_transfer,
+    identity,
+    load_stainer,
+    normalize,
+    stain_image,
+)
+from chromogen.stains.deconvolution import H_E, combine_stains, optical_density
+from chromogen.stains.estimation import normalize_stains, stain_look
+from chromogen.stains.tissue import tissue_mask
+from synthetic import tissue_like
+
+HE = tissue_like(300, 260, seed=3)
+FITTED = {name: make().fit(HE) for name, make in STAINERS.items()}
+
+
+def brighter_around(image: Image, _statistics: object, reach_px: int = 3) -> Image:
+    """A stainer that looks at its surroundings: the mean of a square around every pixel."""
+    padded = np.pad(image.astype(np.int64), ((reach_px, reach_px), (reach_px, reach_px), (0, 0)), mode="edge")
+    side = 2 * reach_px + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))
+    return np.asarray(windows.sum(axis=(-1, -2)) // side**2, np.uint8)
+
+
+@pytest.mark.parametrize("name", STAINERS)
+@settings(max_examples=20, deadline=None)
+@given(core_px=st.integers(16, 200), seed=st.integers(0, 3))
+def test_tiled_equals_untiled_exactly(name: str, core_px: int, seed: int) -> None:
+    image = tissue_like(150, 170, seed=seed)
+    np.testing.assert_array_equal(stain_image(FITTED[name], image, core_px), FITTED[name](image))
+
+
+def test_halos_are_looked_at() -> None:
+    stainer = Stainer("blur", "as it is", brighter_around, "blur 1", halo_px=3)
+    np.testing.assert_array_equal(stain_image(stainer, HE, 48)[3:-3, 3:-3], stainer(HE)[3:-3, 3:-3])
+    wrong = stain_image(replace(stainer, halo_px=0), HE, 48)
+    assert (wrong != stainer(HE)).any()
+
+
+def test_fit_fixes_what_a_tile_alone_would_see_otherwise() -> None:
+    dark = (HE // 2).astype(np.uint8)
+    for name in ("color-transfer", "normalize"):
+        assert (load_stainer(name)(dark) != FITTED[name](dark)).any()
+        np.testing.assert_array_equal(load_stainer(name).fit(dark)(dark), load_stainer(name)(dark))
+
+
+def test_identity_changes_nothing() -> None:
+    np.testing.assert_array_equal(identity()(HE), HE)
+
+
+def test_color_transfer_has_the_exemplars_densities_and_keeps_glass() -> None:
+    """Second moments of densities, up to what 8 bits cut off."""
+    image = combine_stains(np.random.default_rng(0).uniform(0.3, 1.2, (64, 64, 3)) * [1, 1, 0], H_E)
+    made, ihc = color_transfer().fit(image)(image), builtin_ihc()
+    wanted = optical_density(ihc[tissue_mask(ihc)])
+    got = optical_density(made).reshape(-1, 3)
+    np.testing.assert_allclose(got.T @ got / len(got), wanted.T @ wanted / len(wanted), rtol=0.15)
+    glass = np.full((8, 8, 3), 255, np.uint8)
+    np.testing.assert_array_equal(color_transfer().fit(image)(glass), glass)
+
+
+def test_normalize_is_macenkos() -> None:
+    """Against the way through concentrations, in double precision; they differ by rounding alone."""
+    slow = normalize_stains(HE, stain_look(HE), REFERENCE)
+    assert np.abs(normalize()(HE).astype(int) - slow).max() <= 1
+
+
+def test_a_blank_tile_stays_blank() -> None:
+    blank = np.full((40, 40, 3), 243, np.uint8)
+    for name in STAINERS:
+        assert np.ptp(load_stainer(name)(blank)) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (37, 3)])
+@pytest.mark.parametrize("name", STAINERS)
+def test_any_size(name: str, shape: tuple[int, int]) -> None:
+    assert load_stainer(name)(tissue_like(*shape, seed=1)).shape == (*shape, 3)
+
+
+@pytest.mark.parametrize("name", STAINERS)
+def test_a_fitted_stainer_is_small_and_can_be_sent(name: str) -> None:
+    data = pickle.dumps(FITTED[name])
+    assert len(data) < 5000
+    np.testing.assert_array_equal(pickle.loads(data)(HE), FITTED[name](HE))  # noqa: S301 - our own
+
+
+def test_a_wrong_name_gets_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean normalize"):
+        load_stainer("normalise")
+
+
+def test_identities_differ() -> None:
+    assert len({stainer.identity for stainer in FITTED.values()}) == len(STAINERS)
+    assert partial(identity)().halo_px == 0
+
+
+def test_the_builtin_ihc_has_brown_and_blue() -> None:
+    ihc = builtin_ihc().astype(int)
+    assert ihc.shape == (512, 512, 3)
+    assert np.mean(ihc[..., 0] > ihc[..., 2] + 30) > 0.2
+    assert np.mean(ihc[..., 2] > ihc[..., 0] + 10) > 0.05

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chromogen.grid import Window, whole
+from chromogen.slides.slide import SlideError
+from chromogen.whole_slide import view as view_module
+from chromogen.whole_slide.view import (
+    DamageError,
+    SlideFile,
+    View,
+    held_slide,
+    read_around_damage,
+    shared_slide,
+    view_at,
+)
+from synthetic_slides import coordinates, crop, mean_of_blocks, paint_coordinates, synthetic_slide, write_pyramid
+
+
+def test_a_view_is_the_slide_at_an_mpp() -> None:
+    slide = synthetic_slide((800, 640), paint_coordinates)
+    view = view_at(slide, 1.0)
+    assert view.size == (400, 320)
+    expected = mean_of_blocks(coordinates(800, 640), 2)
+    np.testing.assert_array_equal(view.read(Window(30, 50, 71, 80)), crop(expected, (30, 50), (41, 30)))
+
+
+@pytest.mark.parametrize(("own", "wanted", "same"), [(0.499, 0.5, True), (0.509, 0.5, True), (0.52, 0.5, False)])
+def test_nearly_the_same_mpp_is_the_same(own: float, wanted: float, same: bool) -> None:
+    view = view_at(synthetic_slide((300, 200), paint_coordinates, mpp=own), wanted)
+    assert (view.size == (300, 200)) is same
+    if same:
+        np.testing.assert_array_equal(view.read(whole(view.size)), coordinates(300, 200))
+
+
+def test_a_slide_without_mpp_is_refused_with_the_option_that_helps() -> None:
+    with pytest.raises(SlideError, match="--mpp"):
+        view_at(synthetic_slide((300, 200), paint_coordinates, mpp=None), 0.5)
+
+
+def test_damage_is_narrowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = (300, 260, 100, 90)
+    slide = synthetic_slide((1000, 700), paint_coordinates, broken=[broken])
+    monkeypatch.setattr(view_module, "open_slide", lambda _path: synthetic_slide((1, 1)))
+    pixels, damaged = read_around_damage(View(slide, None), Window(10, 20, 910, 620))
+    lost = np.zeros((700, 1000), bool)
+    for window in damaged:
+        lost[window.at] = True
+    assert lost[260:350, 300:400].all()
+    assert lost.sum() < 9 * view_module.SMALLEST_DAMAGE_PX**2
+    seen, kept = coordinates(1000, 700)[20:620, 10:910], ~lost[20:620, 10:910]
+    np.testing.assert_array_equal(pixels[kept], seen[kept])
+    assert (pixels[~kept] == 255).all()
+
+
+def test_a_slide_that_is_gone_is_no_damage(tmp_path: Path) -> None:
+    slide = synthetic_slide((300, 300), paint_coordinates, broken=[(0, 0, 300, 300)])
+    with pytest.raises(DamageError, match="gone"):
+        read_around_damage(View(slide, None), Window(0, 0, 300, 300))
+
+
+def test_one_slide_is_open_for_all_until_no_job_holds_it(tmp_path: Path) -> None:
+    file = SlideFile(write_pyramid(tmp_path / "a.tif", coordinates(200, 150)), mpp=0.7)
+    with held_slide(file) as slide:
+        with held_slide(file) as again:
+            assert again is slide
+        assert shared_slide(file, slide.quickhash) is slide
+        assert slide.mpp == 0.7
+        assert slide.read_region((0, 0), (1, 1)).shape == (1, 1, 3)
+    with pytest.raises(SlideError, match="close"):
+        slide.read_region((0, 0), (1, 1))
+
+
+def test_a_slide_of_the_same_name_is_opened_anew(tmp_path: Path) -> None:
+    """As on a worker that has read the old one for another job."""
+    file = SlideFile(write_pyramid(tmp_path / "a.tif", coordinates(200, 150)))
+    before = shared_slide(file).quickhash
+    write_pyramid(file.path, coordinates(200, 150) // 2)
+    with file.open() as slide:
+        now = slide.quickhash
+    assert before != now
+    with held_slide(file):
+        assert (shared_slide(file, now).read_region((0, 0), (200, 150)) == coordinates(200, 150) // 2).all()
+        with pytest.raises(DamageError, match="has changed"):
+            shared_slide(file, before)
+
+
+def test_of_other_processes_jobs_a_few_slides_stay_open(tmp_path: Path) -> None:
+    files = [SlideFile(write_pyramid(tmp_path / f"{n}.tif", coordinates(64, 64))) for n in range(8)]
+    slides = [shared_slide(file) for file in files]
+    open_still = []
+    for slide in slides:
+        try:
+            open_still.append(bool(slide.read_region((0, 0), (1, 1)).size))
+        except SlideError:
+            open_still.append(False)
+    assert open_still == [False] * 4 + [True] * 4
+    for file in files:
+        with held_slide(file):
+            pass
