@@ -89,6 +89,19 @@ FILES: dict[str, list[str]] = {
         "evaluate_command",
         "study_command",
         "unmix_command",
+        "view.shelf",
+        "view.pool",
+        "view.tiles",
+        "view.densities",
+        "view.region_numbers",
+        "view.guard",
+        "view.intake",
+        "view.trials",
+        "view.adjusted",
+        "view.slide_routes",
+        "view.trial_routes",
+        "server",
+        "view_command",
         "cli",
     ],
 }
@@ -114,7 +127,7 @@ def imports_of(path: Path) -> set[str]:
 
 def where(path: Path) -> tuple[str, str]:
     parts = path.relative_to(SOURCE).with_suffix("").parts
-    return parts[0], parts[-1]
+    return parts[0], ".".join(parts[1:]) or parts[0]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -11,7 +11,14 @@ from typing import Annotated
 import typer
 
 from chromogen.allocator import keep_freed_memory
-from chromogen.app import demo_command, evaluate_command, study_command, stylize_command, unmix_command
+from chromogen.app import (
+    demo_command,
+    evaluate_command,
+    study_command,
+    stylize_command,
+    unmix_command,
+    view_command,
+)
 from chromogen.app.terminal import verdict
 from chromogen.provenance import NOTICE, __version__
 
@@ -81,3 +88,4 @@ app.command()(demo_command.demo)
 app.command(epilog=evaluate_command.EPILOG)(evaluate_command.evaluate)
 app.command(epilog=study_command.EPILOG)(study_command.study)
 app.command(epilog=unmix_command.EPILOG)(unmix_command.unmix)
+app.command(epilog=view_command.EPILOG)(view_command.view)
