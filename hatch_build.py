@@ -1,4 +1,4 @@
-"""Builds the web page (TypeScript, by Vite) into src/chromogen/web/dist whenever the package is built or installed.
+"""Builds the web page (TypeScript, by Vite) into src/chromogen/web/dist when the package is built or installed.
 
 Without Node.js, or where npm cannot get what it needs, the installation goes on without the page; `chromogen view`
 then says what is missing.
@@ -23,7 +23,7 @@ class PageHook(BuildHookInterface[Any]):
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build the page, unless what is there is newer than its sources."""
         root = Path(self.root)
         web, npm = root / "web", shutil.which("npm")

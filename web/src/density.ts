@@ -4,7 +4,8 @@
 
 export type OverlayKind =
   | 'none'
-  | 'second'
+  | 'dab'
+  | 'eosin'
   | 'hematoxylin'
   | 'tissue'
   | 'difference'
@@ -14,9 +15,14 @@ export type OverlayKind =
 export const isDifference = (kind: OverlayKind): boolean =>
   kind === 'difference' || kind === 'difference-hematoxylin' || kind === 'kept';
 
+/** Whether an overlay says something of a slide that is taken apart with these vectors. */
+export const suits = (kind: OverlayKind, stains: string): boolean =>
+  stains.startsWith('h-e') ? kind !== 'dab' : kind !== 'eosin';
+
 export const HINTS: Record<OverlayKind, string> = {
   none: '',
-  second: 'Yellow to violet: the second stain’s density over tissue, above the threshold (base 10).',
+  dab: 'Yellow to violet: density of DAB (base 10) over tissue, above the threshold; in slides taken apart as H-DAB.',
+  eosin: 'Yellow to violet: density of eosin over tissue, above the threshold; in slides taken apart as H&E.',
   hematoxylin: 'Yellow to violet: haematoxylin over tissue, above the threshold.',
   tissue: 'Green: what counts as tissue in the numbers.',
   difference: 'Red: the second slide has more DAB than the first; blue: less. Shown above the threshold.',
@@ -56,8 +62,8 @@ export function paint(raw: Raw, kind: OverlayKind, threshold: number): ImageData
   const [from, to] = [raw.data, out.data];
   for (let i = 0; i < from.length; i += 4) {
     const tissue = from[i + 2];
-    if (kind === 'second' || kind === 'hematoxylin') {
-      const value = from[kind === 'second' ? i + 1 : i];
+    if (kind === 'dab' || kind === 'eosin' || kind === 'hematoxylin') {
+      const value = from[kind === 'hematoxylin' ? i : i + 1];
       if (tissue && value > level) set(to, i, TABLE[value], 255);
     } else if (kind === 'tissue') {
       if (tissue) set(to, i, [30, 160, 90], 150);

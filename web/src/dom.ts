@@ -55,3 +55,10 @@ export async function copy(text: string, button: HTMLElement): Promise<void> {
   }
   setTimeout(() => (button.textContent = before), 1500);
 }
+
+/** A slide's name without its folders; of a trial, its picture with the end of its id. */
+export function short(name: string): string {
+  const [file, folder] = name.split('/').reverse();
+  const trial = /^\d{8}-\d{6}-([0-9a-f]{6})$/.exec(folder ?? '');
+  return trial ? `${file.replace('.png', '')} ${trial[1]}` : file;
+}

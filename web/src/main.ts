@@ -3,7 +3,7 @@
 import OpenSeadragon from 'openseadragon';
 import { ask, post, Refused, type About, type Slide, type SlideLine } from './api';
 import { HINTS, isDifference, type OverlayKind } from './density';
-import { byId, copy, make, settled } from './dom';
+import { byId, copy, make, settled, short } from './dom';
 import { MOST_PANES, Panes, type Mode, type View } from './panes';
 import { Regions } from './regions';
 import { readHash, takeToken, writeHash } from './state';
@@ -152,7 +152,6 @@ function changed(): void {
   moved();
 }
 
-const short = (name: string): string => name.split('/').pop()!;
 const remember = settled(() => {
   const slides = panes.list.map((pane) => pane.slide.id);
   if (!slides.length || !panes.first!.image) return;
@@ -217,7 +216,7 @@ function hintOverlay(): void {
   byId('overlay-hint').textContent = lacking ? 'Open a second slide beside the first to compare them.' : HINTS[kind];
 }
 
-let lastKind: OverlayKind = 'second';
+let lastKind: OverlayKind = 'dab';
 function toggleOverlay(): void {
   if (panes.overlay.kind !== 'none') lastKind = panes.overlay.kind;
   setOverlay(panes.overlay.kind === 'none' ? lastKind : 'none');
@@ -362,5 +361,7 @@ function showPlace(event: PointerEvent): void {
   byId('where').textContent = `x ${point.x.toFixed(0)}, y ${point.y.toFixed(0)} px${um}`;
 }
 
+// OpenSeadragon would write a style element of its own, which the page's policy forbids; style.css has that rule.
+document.head.append(make('style', { 'data-openseadragon-mobile-css': 'true' }));
 listen();
 void begin();

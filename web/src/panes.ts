@@ -2,8 +2,8 @@
 
 import OpenSeadragon from 'openseadragon';
 import { ask, densityUrl, differenceUrl, tileUrl, type Slide, type Stains } from './api';
-import { isDifference, paint, rawTile, type OverlayKind } from './density';
-import { byId, make } from './dom';
+import { isDifference, paint, rawTile, suits, type OverlayKind } from './density';
+import { byId, make, short } from './dom';
 
 export type Mode = 'side' | 'curtain' | 'blink';
 export const MOST_PANES = 4;
@@ -58,7 +58,7 @@ export class Pane {
       make(
         'div',
         { class: 'pane-bar' },
-        make('span', { class: 'pane-name', title: slide.name }, slide.name),
+        make('span', { class: 'pane-name', title: slide.name }, short(slide.name)),
         choose,
         make('button', { type: 'button', 'aria-label': `Close ${slide.name}`, onclick: () => onClose(this) }, '×'),
       ),
@@ -141,7 +141,7 @@ export class Pane {
       if (old) this.viewer.world.removeItem(old);
       this.overlayImage = item;
     };
-    if (overlay.kind === 'none' || (isDifference(overlay.kind) && !other)) return done(null);
+    if (overlay.kind === 'none' || !suits(overlay.kind, this.stains) || (isDifference(overlay.kind) && !other)) return done(null);
     this.viewer.addTiledImage({
       tileSource: this.densitySource(overlay, other) as never,
       x: 0,

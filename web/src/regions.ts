@@ -2,7 +2,7 @@
 
 import OpenSeadragon from 'openseadragon';
 import { post, type Numbers } from './api';
-import { byId, download, make, svg } from './dom';
+import { byId, download, make, short, svg } from './dom';
 import type { Pane, Panes } from './panes';
 
 export interface Region {
@@ -16,13 +16,13 @@ export type Box = { location: [number, number]; size: [number, number] };
 
 const COLUMNS: [keyof Numbers, string, number][] = [
   ['above_threshold_percent', '% above', 1],
-  ['positive_percent', '% positive', 1],
+  ['positive_percent', '% positive (0.20)', 1],
   ['miod_od10', 'mIOD', 3],
-  ['pixel_h_score', 'H-score', 0],
+  ['pixel_h_score', 'pixel H-score', 1],
   ['nuclei', 'nuclei', 0],
-  ['stained_nuclei', '…with DAB', 0],
-  ['tissue_percent', '% tissue', 0],
-  ['area_um2', 'area µm²', 0],
+  ['stained_nuclei', 'nuclei, brown too', 0],
+  ['tissue_percent', '% tissue', 1],
+  ['area_um2', 'area, µm²', 0],
 ];
 const MOST_REGIONS = 200;
 
@@ -34,6 +34,8 @@ export class Regions {
   private points: Ring = [];
   private layers = new Map<Pane, SVGGElement>();
   private asked = 0;
+  private kept = new Map<string, Region[]>(); // of slides seen before, by id
+  private of = ''; // the slide that the present ones are on
 
   constructor(private readonly panes: Panes) {
     byId('draw-rectangle').addEventListener('click', () => this.draw('rectangle'));
@@ -90,6 +92,12 @@ export class Regions {
   /** Forget panes that have gone, and measure anew. */
   refresh(): void {
     for (const pane of this.layers.keys()) if (!this.panes.list.includes(pane)) this.layers.delete(pane);
+    const now = this.panes.first?.slide.id ?? '';
+    if (now !== this.of) {
+      this.kept.set(this.of, this.list);
+      this.list = this.kept.get(now) ?? [];
+      this.of = now;
+    }
     this.show();
     void this.measure();
   }
@@ -220,25 +228,30 @@ export class Regions {
   }
 
   private table(): void {
-    const names = new Map(this.panes.list.map((pane) => [pane.slide.id, pane.slide.name]));
     const threshold = this.panes.overlay.threshold.toFixed(2);
     const tables = this.list.map((region, index) => {
       const lines = this.numbers.filter((line) => line.region === index);
-      const head = COLUMNS.map(([, words]) => make('th', { scope: 'col' }, words === '% above' ? `% > ${threshold}` : words));
-      const rows = lines.map((line) =>
+      const head = lines.map((line) => make('th', { scope: 'col', title: this.nameOf(line.slide) }, short(this.nameOf(line.slide))));
+      const rows = COLUMNS.map(([key, words, digits]) =>
         make(
           'tr',
           {},
-          make('th', { scope: 'row', title: names.get(line.slide) }, short(names.get(line.slide) ?? line.slide)),
-          ...COLUMNS.map(([key, , digits]) => make('td', {}, shown(line[key], digits))),
+          make('th', { scope: 'row' }, key === 'above_threshold_percent' ? `% above ${threshold}` : words),
+          ...lines.map((line) => make('td', {}, shown(line[key], digits))),
         ),
       );
-      const why = lines.map((line) => line.why).filter(Boolean);
+      const why = lines.filter((line) => line.why).map((line) => `${short(this.nameOf(line.slide))}: ${line.why}`);
       return make(
         'div',
         { class: 'measured' },
-        make('table', {}, make('caption', {}, region.name), make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'slide'), ...head)), make('tbody', {}, ...rows)),
-        why.length ? make('p', { class: 'hint' }, [...new Set(why)].join('; ')) : null,
+        make(
+          'table',
+          {},
+          make('caption', {}, region.name),
+          make('thead', {}, make('tr', {}, make('td', {}), ...head)),
+          make('tbody', {}, ...rows),
+        ),
+        why.length ? make('p', { class: 'hint' }, `${why.join('; ')}.`) : null,
       );
     });
     byId('numbers').replaceChildren(...tables);
@@ -314,8 +327,6 @@ function path(geometry: Region['geometry']): string {
     .flatMap((rings) => rings.map((ring) => `M${ring.map((point) => `${Number(point[0])} ${Number(point[1])}`).join('L')}Z`))
     .join('');
 }
-
-const short = (name: string): string => name.split('/').pop()!;
 
 const shown = (value: unknown, digits: number): string =>
   typeof value === 'number' ? value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }) : '–';

@@ -12,7 +12,7 @@ export interface Shared {
 }
 
 const MODES = ['side', 'curtain', 'blink'];
-const OVERLAYS = ['none', 'second', 'hematoxylin', 'tissue', 'difference', 'difference-hematoxylin', 'kept'];
+const OVERLAYS = ['none', 'dab', 'eosin', 'hematoxylin', 'tissue', 'difference', 'difference-hematoxylin', 'kept'];
 
 export function readHash(hash: string): Shared {
   const said = new URLSearchParams(hash.replace(/^#/, ''));

@@ -120,7 +120,7 @@ class Card {
   private readonly bar = make('progress', { max: 1, value: 0, 'aria-label': 'Steps done' });
   private readonly before = make('img', { alt: 'H&E that went in', class: 'trial-picture' });
   private readonly picture = make('img', { alt: 'Virtual stain as it is now', class: 'trial-picture' });
-  private readonly curve = svg('svg', { viewBox: '0 0 200 60', class: 'curve', role: 'img' });
+  private readonly curve = svg('svg', { viewBox: '0 0 200 60', class: 'curve', role: 'img', preserveAspectRatio: 'none' });
   private readonly buttons = make('div', { class: 'buttons' });
   private readonly sliders = make('div', {});
   private placed: { item: OpenSeadragon.TiledImage; viewer: OpenSeadragon.Viewer } | null = null;

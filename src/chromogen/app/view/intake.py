@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chromogen.decoders import quiet
+from chromogen import decoders
 from chromogen.errors import expected
 from chromogen.image import read_image, write_image
 
@@ -38,10 +38,9 @@ def take_in(uploaded: Path, decoded: Path) -> None:
 def decode(uploaded: Path, decoded: Path) -> None:
     """What the other process does, within limits."""
     _limit()
-    with quiet():
+    decoders.MAX_PIXELS = MOST_PIXELS  # in this process; sizes are checked before pixels are decoded
+    with decoders.quiet():
         image = read_image(uploaded)
-    if image.shape[0] * image.shape[1] > MOST_PIXELS:
-        raise expected("image", f"at most {MOST_PIXELS:,} px", f"{image.shape[1]} x {image.shape[0]}", "crop it")
     write_image(decoded, image)
 
 

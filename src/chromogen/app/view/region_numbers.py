@@ -35,7 +35,8 @@ COARSEST_FOR_NUCLEI_MPP = 1.0
 class Numbers:
     """Of a region in one slide; what is None is not defined there, and `why` says why.
 
-    `second` is the stain beside haematoxylin: DAB, or eosin in an H&E. Percents are of the region's tissue.
+    Percents but the first are of the region's tissue; `mean_od10` and what is above the threshold are of the stain
+    beside haematoxylin, eosin in an H&E; the area is that of the region on the slide.
     """
 
     area_um2: float | None
@@ -54,7 +55,8 @@ class Numbers:
 def parse_region(geometry: Mapping[str, Any]) -> MultiPolygon:
     """The polygons of a GeoJSON geometry, (x, y) in level-0 pixels; ValueError where there are none."""
     try:
-        found = make_valid(shape(geometry))
+        with np.errstate(invalid="ignore"):
+            found = make_valid(shape(geometry))
     except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise expected("geometry", "a GeoJSON polygon", f"one that is not ({str(error)[:80]})") from error
     polygons = _polygons(found)
@@ -90,22 +92,26 @@ def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10
     mpp = (opened.mpp or SUPPOSED_MPP) * step
     parts = [_part(opened, region, part, step, stains, threshold_od10) for part in _parts(window, step)]
     sums = np.sum([part.sums for part in parts], axis=0)
-    inside, tissue, above = np.sum([part.areas for part in parts], axis=0)
+    inside, tissue, above = (int(n) for n in np.sum([part.areas for part in parts], axis=0))
     nuclei = np.sum([part.nuclei for part in parts], axis=0) if mpp <= COARSEST_FOR_NUCLEI_MPP else None
-    why = [] if tissue else ["no tissue in the region"]
-    why += [] if nuclei is not None else [f"too coarse for nuclei ({mpp:.2g} um/px)"]
+    is_he = stains.startswith("h-e")
+    lacking = {
+        "no tissue in the region": not tissue,
+        f"too coarse for nuclei ({mpp:.2g} um/px)": nuclei is None,
+        "no DAB in an H&E": is_he,
+    }
     return Numbers(
-        area_um2=float(inside * mpp**2) if opened.mpp else None,
-        tissue_percent=float(100 * tissue / max(inside, 1)),
+        area_um2=inside * mpp**2 if opened.mpp else None,
+        tissue_percent=100 * tissue / max(inside, 1),
         measured_mpp=mpp,
-        positive_percent=_defined(positive_percent, sums),
-        above_threshold_percent=float(100 * above / tissue) if tissue else None,
+        positive_percent=None if is_he else _defined(positive_percent, sums),
+        above_threshold_percent=100 * above / tissue if tissue else None,
         mean_od10=_defined(dab_od10, sums),
-        miod_od10=_defined(miod, sums),
-        pixel_h_score=_defined(pixel_h_score, sums),
+        miod_od10=None if is_he else _defined(miod, sums),
+        pixel_h_score=None if is_he else _defined(pixel_h_score, sums),
         nuclei=None if nuclei is None else int(nuclei[0]),
-        stained_nuclei=None if nuclei is None or stains.startswith("h-e") else int(nuclei[1]),
-        why="; ".join(why),
+        stained_nuclei=None if nuclei is None or is_he else int(nuclei[1]),
+        why="; ".join(why for why, holds in lacking.items() if holds),
     )
 
 

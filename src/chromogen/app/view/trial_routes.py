@@ -30,6 +30,7 @@ from chromogen.app.view.trials import (
     python_lines,
     shell_line,
 )
+from chromogen.errors import expected
 from chromogen.image import Image, encode_image, read_image, read_provenance
 from chromogen.slides.slide import Slide
 from chromogen.style.recipes import PRESETS, preset
@@ -172,7 +173,10 @@ def _exemplar(name: str, shelf: Shelf, pool: SlidePool, trials: Trials) -> Image
     if name == BUILT_IN:
         return builtin_ihc()
     if name.startswith("upload-"):
-        return read_image(trials.folder / EXEMPLARS / f"{name}.png")
+        uploaded = trials.folder / EXEMPLARS / f"{name}.png"
+        if not uploaded.is_file():
+            raise expected("exemplar", "one that was uploaded", name, "upload it again")
+        return read_image(uploaded)
     with pool.reading(shelf.find(name)) as opened:
         return _middle(opened.slide)
 
