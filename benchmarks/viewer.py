@@ -3,9 +3,9 @@
     python benchmarks/viewer.py [--tiles 60] [--viewers 20] [--seconds 15] [--out DIR] [--json]
 
 The slide is 60,000 px wide, a tiled pyramid as scanners write it (levels 1, 4 and 16 times coarser), of real
-tissue repeated. Both make tiles of 512 px and the same JPEG; each has a slide of its own open, in one server process
-that runs by itself. Cold is a tile that nobody asked for before, warm the same one again; kinds take turns. Then
-many viewers pan at once, and two for longer: tiles a second, latency, and the memory of the server.
+tissue repeated. Both make tiles of 512 px and the same JPEG; each has a slide of its own open, in one process that
+serves both. Cold is a tile that nobody asked for before, warm the same one again; kinds take turns. Then many
+viewers pan at once, and two for longer: tiles a second, latency, and the memory of the server.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def write_slide(path: Path) -> None:
 
 
 def _write_level(tiff: tifffile.TiffWriter, tile: Image, shape: tuple[int, int], level: int) -> None:
-    options = {"level": 80, "colorspace": "rgb", "outcolorspace": "ycbcr", "subsampling": "444"}
-    jpeg = bytes(imagecodecs.jpeg8_encode(tile, **options))
+    encode: Any = imagecodecs.jpeg8_encode
+    jpeg: bytes = encode(tile, 80, colorspace="rgb", outcolorspace="ycbcr", subsampling="444")
     count = -(-shape[0] // STORED_PX) * -(-shape[1] // STORED_PX)
     tiff.write(
         (jpeg for _ in range(count)),
@@ -116,13 +116,13 @@ def server(slide: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def places(count: int, seed: int) -> list[tuple[int, int, int]]:
-    """Level, column and row of tiles all over the slide, levels in turn, none twice."""
+    """Level, column and row of tiles all over the slide, of its five finest levels, none twice."""
     rng, levels = random.Random(seed), levels_of((WIDTH, HEIGHT))  # noqa: S311
     found: dict[tuple[int, int, int], None] = {}
     while len(found) < count:
-        level = levels - 1 - len(found) % 5
+        level = levels - 1 - rng.randrange(5)
         side = TILE_PX << (levels - 1 - level)
-        found[level, rng.randrange(WIDTH // side), rng.randrange(max(1, HEIGHT // side))] = None
+        found[level, rng.randrange(WIDTH // side), rng.randrange(HEIGHT // side)] = None
     return list(found)
 
 

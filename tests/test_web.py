@@ -129,7 +129,7 @@ def show(page: Any, *names: str) -> None:
     page.wait_for_selector(".pane .canvas canvas")
     for name in names[1:]:
         page.click(f"#slide-list li:has-text('{name}') .beside")
-    page.wait_for_function(f"document.querySelectorAll('.pane').length === {len(names)}")
+    page.locator(".pane .canvas canvas").nth(len(names) - 1).wait_for()
     settle(page)
 
 
@@ -296,7 +296,7 @@ def test_regions_are_drawn_where_the_mouse_is(page: Any) -> None:
     for dx, dy in ((-200, -200), (-100, -200), (-150, -100)):
         page.mouse.click(middle[0] + dx, middle[1] + dy)
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('#numbers table').length === 2")
+    page.locator("#numbers table").nth(1).wait_for()
     keep(page, "drawn")
     with page.expect_download() as download:
         page.click("#export-geojson")
@@ -339,7 +339,7 @@ def test_a_stain_is_tried_to_its_end(page: Any, server: Server, tmp_path: Path) 
     shutil.copy(download.value.path(), tmp_path / "result.png")
     assert (read_provenance(tmp_path / "result.png") or {})["notice"] == NOTICE
     card.locator("button:has-text('Side by side')").click()
-    page.wait_for_function("document.querySelectorAll('.pane').length === 2")
+    page.locator(".pane .canvas canvas").nth(1).wait_for()
     settle(page)
     keep(page, "tried_side_by_side")
 

@@ -91,15 +91,10 @@ def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; ValueError where it cannot."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
+        return socket.create_server((host, port), family=family)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise expected(
-            "host and port", "an address that is free", f"{host} port {port}: {why}", "try --port 0"
-        ) from error
-    return listening
+        why = f"{host} port {port}: {error.strerror or error}"
+        raise expected("host and port", "an address that is free", why, "try --port 0") from error
 
 
 def _names(host: str) -> list[str]:
