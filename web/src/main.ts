@@ -68,7 +68,7 @@ function row(line: SlideLine): HTMLElement {
   const name = line.name.split('/').pop()!;
   const folder = line.name.slice(0, -name.length);
   const image = make('img', { alt: '', loading: 'lazy', src: `/api/slides/${line.id}/thumbnail.jpg?v=${line.version}` });
-  image.addEventListener('error', () => image.classList.add('broken'));
+  image.addEventListener('error', () => image.replaceWith(make('span', { class: 'broken' }, 'cannot be read')));
   return make(
     'li',
     { 'data-id': line.id },
@@ -299,12 +299,15 @@ const KEYS: Record<string, () => void> = {
   '?': () => byId<HTMLDialogElement>('help').showModal(),
 };
 
+const TYPED_INTO = 'select, textarea, dialog, input:not([type=range], [type=radio], [type=checkbox])';
+
 function pressed(event: KeyboardEvent): void {
   const target = event.target as HTMLElement;
-  if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input, select, textarea, dialog')) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || target.closest(TYPED_INTO)) return;
+  if (target.matches('input') && event.key.startsWith('Arrow')) return; // sliders and radio buttons have their own
   if (event.key === 'Enter' && !regions.isDrawing) return;
   const work = KEYS[event.key];
-  if (!work || (target.closest('button, summary, a') && event.key === 'Enter')) return;
+  if (!work) return;
   event.preventDefault();
   work();
 }

@@ -29,7 +29,9 @@ export class Trials {
     byId('preset').replaceChildren(
       ...about.presets.map((name) => make('option', { value: name, selected: name === about.default_preset }, name)),
     );
-    for (const trial of (await ask<Trial[]>('trials')).slice(0, 20).reverse()) this.follow(trial);
+    const found = (await ask<Trial[]>('trials')).slice(0, 20);
+    for (const trial of found.reverse()) this.follow(trial);
+    if (found.some((trial) => [...UNDER_WAY, 'interrupted'].includes(trial.state))) byId<HTMLDetailsElement>('try').open = true;
   }
 
   /** The slides that can be exemplars. */
