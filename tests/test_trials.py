@@ -140,6 +140,18 @@ def test_after_a_killed_server_its_process_is_ended(tmp_path: Path) -> None:
         orphan.kill()
 
 
+def test_a_second_server_leaves_the_firsts_trials_alone(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "command_of", worker(FOREVER))
+    trial = start(trials)
+    until(lambda: trials.find(trial.id).state == "running")
+    second = Trials(trials.folder)
+    assert second.find(trial.id).state == "running"
+    assert psutil.pid_exists(trials.find(trial.id).pid or 0)
+    trials.cancel(trial.id)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert second.find(trial.id).state == "cancelled", "what the first has written since"
+
+
 def test_a_process_that_only_has_the_number_is_left_alone(tmp_path: Path) -> None:
     trial = new_trial("0" * 16, (0, 0), SIZE, None, [])
     (tmp_path / trial.id).mkdir()

@@ -156,7 +156,7 @@ async def _file(renderer: Renderer, path: Callable[[], FilePath]) -> Response:
 
 
 def _shown(trial: Trial) -> dict[str, Any]:
-    shown = {name: value for name, value in asdict(trial).items() if not name.startswith("pid")}
+    shown = {name: value for name, value in asdict(trial).items() if not name.startswith(("pid", "server"))}
     return {**shown, "command": shell_line(trial), "python": python_lines(trial)}
 
 

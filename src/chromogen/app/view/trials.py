@@ -51,7 +51,8 @@ class UnknownTrialError(LookupError):
 class Trial:
     """What was asked, and the state: waiting, running, done, failed, cancelled or interrupted.
 
-    `slide`, `location` and `size` say where the region was, in level-0 pixels; `options` are the command's.
+    `slide`, `location` and `size` say where the region was, in level-0 pixels; `options` are the command's. While
+    it runs, `pid` is its process, which began at `pid_began`, and `server` the process that watches it.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Trial:
     error: str = ""
     pid: int | None = None
     pid_began: float | None = None
+    server: int | None = None
 
     @property
     def arguments(self) -> list[str]:
@@ -115,7 +117,10 @@ class Trials:
         with self._lock:
             if trial_id not in self._trials:
                 raise UnknownTrialError("There is no such trial (any more).")
-            return self._trials[trial_id]
+            trial = self._trials[trial_id]
+            if trial.state == "running" and trial.server != os.getpid():
+                trial = self._trials[trial_id] = _read(self.folder / trial_id / RECORD) or trial
+            return trial
 
     def path(self, trial_id: str, name: str) -> Path:
         """A file of a trial, by one of the names above."""
@@ -139,6 +144,8 @@ class Trials:
                 child = self._child if self._child and self._child[0] == trial_id else None
             if child:
                 _end(child[1])
+            elif trial.pid and _began(trial.pid) == trial.pid_began:
+                psutil.Process(trial.pid).terminate()  # another server's
         return trial
 
     def resume(self, trial_id: str) -> Trial:
@@ -204,7 +211,7 @@ class Trials:
                 self._child = trial_id, child
             if self.find(trial_id).state == "waiting":
                 began = _began(child.pid)
-                self._became(trial_id, state="running", pid=child.pid, pid_began=began)
+                self._became(trial_id, state="running", pid=child.pid, pid_began=began, server=os.getpid())
             else:
                 _end(child)
             status = child.wait()
@@ -218,7 +225,7 @@ class Trials:
         if self._closed and status:
             self._became(trial_id, state="interrupted", pid=None)
         elif status == 0:
-            self._became(trial_id, state="done", pid=None)
+            self._became(trial_id, state="done", pid=None, server=None)
         else:
             said = complained.read_text(errors="replace").strip().splitlines()
             why = said[-1].removeprefix("Error: ") if said else f"it ended with status {status}"
@@ -232,10 +239,16 @@ class Trials:
         return trial
 
     def _taken_up(self, trial: Trial) -> Trial:
-        """A trial as an earlier server left it: one that was under way is interrupted, its process ended."""
+        """A trial as another server left it: where that is gone, it is interrupted, and its process ended."""
         if trial.state not in UNDER_WAY:
             return trial
-        if trial.pid and trial.pid_began and _began(trial.pid) == trial.pid_began:
+        if trial.pid and _began(trial.pid) == trial.pid_began:
+            if (
+                trial.server
+                and psutil.Process(trial.pid).ppid() == trial.server
+                and psutil.pid_exists(trial.server)
+            ):
+                return trial
             psutil.Process(trial.pid).kill()
         return replace(trial, state="interrupted", pid=None)
 
