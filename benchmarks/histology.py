@@ -13,7 +13,8 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from chromogen.app.demo import builtin_ihc, demo_crops
+from chromogen.app.demo import demo_crops
+from chromogen.app.demo_slide import builtin_ihc
 from chromogen.evaluation.evaluate import Measures
 from chromogen.evaluation.experiments import Experiment
 from chromogen.evaluation.fields import Crop, crops_of

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from chromogen.app.demo import builtin_ihc
+from chromogen.app.demo_slide import builtin_ihc
 from chromogen.image import write_image
 from measuring import command_line, in_turn, machine, markdown, pin_threads, positive, publish, python, spread
 

@@ -30,7 +30,7 @@ import numpy as np
 import psutil
 import tifffile
 
-from chromogen.app.demo import builtin_ihc
+from chromogen.app.demo_slide import builtin_ihc
 from chromogen.app.view.tiles import JPEG_QUALITY, TILE_PX, levels_of
 from chromogen.image import Image, resize
 from measuring import command_line, machine, markdown, positive, publish

@@ -167,7 +167,7 @@ def test_torch_is_not_loaded_before_it_is_needed() -> None:
     import subprocess
     import sys
 
-    code = "import sys, chromogen, chromogen.app.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, chromogen, chromogen.app.cli, chromogen.app.server; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

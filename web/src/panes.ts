@@ -60,6 +60,9 @@ export class Pane {
         { class: 'pane-bar' },
         make('span', { class: 'pane-name', title: slide.name }, short(slide.name)),
         choose,
+        ...slide.associated.map((name) =>
+          make('a', { href: `/api/slides/${slide.id}/associated/${encodeURIComponent(name)}.jpg`, target: '_blank' }, name),
+        ),
         make('button', { type: 'button', 'aria-label': `Close ${slide.name}`, onclick: () => onClose(this) }, '×'),
       ),
       make('p', { class: 'pane-message', role: 'status' }),

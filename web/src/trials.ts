@@ -125,6 +125,7 @@ class Card {
   private readonly curve = svg('svg', { viewBox: '0 0 200 60', class: 'curve', role: 'img', preserveAspectRatio: 'none' });
   private readonly buttons = make('div', { class: 'buttons' });
   private readonly sliders = make('div', {});
+  private readonly download = make('a', { class: 'button' }, 'Download');
   private placed: { item: OpenSeadragon.TiledImage; viewer: OpenSeadragon.Viewer } | null = null;
   private preview = -1;
   private last = '';
@@ -219,7 +220,9 @@ class Card {
     offered.push(button('On the slide', () => this.place(true)));
     if (now.state === 'done') {
       offered.push(button('Side by side', () => void this.open([`${now.id}/region.png`, `${now.id}/result.png`])));
-      offered.push(make('a', { class: 'button', href: `/api/${this.path}/result.png`, download: true }, 'Download'));
+      this.download.href = `/api/${this.path}/result.png`;
+      this.download.download = `virtual-ihc-${now.id}.png`;
+      offered.push(this.download);
       this.offerSliders();
     }
     this.buttons.replaceChildren(...offered);
@@ -231,6 +234,7 @@ class Card {
     const apply = settled(() => {
       const query = `strength=${strength.value}&dab_amount=${dab.value}`;
       this.setPicture(`/api/${this.path}/adjusted.png?${query}`);
+      this.download.href = `/api/${this.path}/adjusted.png?${query}`;
     }, 60);
     for (const slider of [strength, dab]) slider.addEventListener('input', apply);
     this.sliders.replaceChildren(

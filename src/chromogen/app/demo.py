@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen import page
-from chromogen.app.demo_slide import demo_field, demo_slide
+from chromogen.app.demo_slide import builtin_ihc, demo_field, demo_slide
 from chromogen.app.jobs import Styles, Stylist, run_facts
 from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.evaluation.metrics import TISSUE_MEASURES, score
@@ -78,13 +78,6 @@ def demo_crops(size_px: int, count: int) -> list[Crop]:
     """
     he, _ = _field(2 * size_px)
     return crops_of("demo", "demo", he, builtin_ihc(), size_px, count, DEMO_MPP, paired=False)
-
-
-def builtin_ihc() -> Image:
-    """The IHC exemplar that comes with scikit-image: DAB in colon glands, uint8 (512, 512, 3)."""
-    from skimage.data import immunohistochemistry
-
-    return np.asarray(immunohistochemistry(), np.uint8)
 
 
 def builtin_photo() -> Image:

@@ -1,4 +1,4 @@
-"""The demo slide: a genuine H&E slide (CC0) that comes with pip, and the field of it to look at."""
+"""What comes with pip: a genuine H&E slide (CC0), the field of it to look at, and an IHC exemplar."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ GLASS_COST, FLAW_COST = 0.05, 1.0  # a pixel of nucleus counts up to NUCLEUS_OD1
 
 class DemoSlideError(RuntimeError):
     """The demo slide can neither be found nor fetched."""
+
+
+def builtin_ihc() -> Image:
+    """The IHC exemplar that comes with scikit-image: DAB in colon glands, uint8 (512, 512, 3)."""
+    from skimage.data import immunohistochemistry
+
+    return np.asarray(immunohistochemistry(), np.uint8)
 
 
 def demo_slide(cache: Path | None = None) -> Path:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from chromogen.app.demo import builtin_ihc
+from chromogen.app.demo_slide import builtin_ihc
 from chromogen.app.view.adjusted import adjusted
 from chromogen.app.view.intake import take_in
 from chromogen.app.view.pool import SlidePool
