@@ -77,14 +77,10 @@ def difference_tile(one: Opened, other: Opened, address: Address, stains: tuple[
     """
     window, step = window_of(one.size, address)
     tile = read_tile(one, window, step, halo_um=3 * KEPT_UM)
-    halo = Window(0, 0, tile.prediction.shape[1], tile.prediction.shape[0])
-    outer = Window(
-        window.left - tile.halo[0] * step,
-        window.top - tile.halo[1] * step,
-        min(window.left + (halo.right - tile.halo[0]) * step, one.size[0]),
-        min(window.top + (halo.bottom - tile.halo[1]) * step, one.size[1]),
-    )
-    there = _there(other, outer, scale_between(one, other)[0], (halo.right, halo.bottom))
+    height, width = tile.prediction.shape[:2]
+    left, top = window.left - tile.halo[0] * step, window.top - tile.halo[1] * step
+    outer = Window(left, top, min(left + width * step, one.size[0]), min(top + height * step, one.size[1]))
+    there = _there(other, outer, scale_between(one, other)[0], (width, height))
     first, second = (
         separate_stains_od10(image, VECTORS[name])
         for image, name in zip((tile.prediction, there), stains, strict=True)
