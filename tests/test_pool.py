@@ -71,6 +71,7 @@ def test_its_own_pixel_size_is_kept(data: Path) -> None:
     assert slide.slide.mpp == NOMINAL_MPP
     with open_slide(path) as plain:
         assert slide.mpp == plain.mpp == pytest.approx(0.499)
+    slide.slide.close()
 
 
 def test_what_cannot_be_opened_names_no_folder(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Tiles cover a slide exactly, at every level."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,11 @@ from test_slide import coordinates, mean_of_blocks, write_pyramid
 
 
 @pytest.fixture
-def slide(tmp_path: Path) -> Opened:
+def slide(tmp_path: Path) -> Iterator[Opened]:
     write_image(tmp_path / "a.png", coordinates(1300, 700))
-    return opened(Shelf([tmp_path]).entries()[0])
+    slide = opened(Shelf([tmp_path]).entries()[0])
+    yield slide
+    slide.slide.close()
 
 
 def test_tiles_of_level_0_are_the_slide(slide: Opened) -> None:
@@ -55,6 +58,7 @@ def test_without_a_pixel_size_levels_are_coarser_all_the_same(tmp_path: Path) ->
     slide = opened(Shelf([path]).entries()[0])
     assert slide.mpp is None
     assert read_window(slide, *window_of(slide.size, Address(0, 0, 0))).shape == (256, 512, 3)
+    slide.slide.close()
 
 
 @given(st.tuples(st.integers(1, 200_000), st.integers(1, 200_000)), st.data())
