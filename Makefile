@@ -10,12 +10,14 @@ help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 # A constraint, not a dependency: torch comes as the CPU build that constraints.txt names.
-$(READY): pyproject.toml constraints.txt Makefile
+WEB := hatch_build.py $(wildcard web/*.* web/src/* web/public/*)
+
+$(READY): pyproject.toml constraints.txt Makefile $(WEB)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(READY)  ## Stain the demo tile; then open demo/index.html
+demo: $(READY)  ## Stain the demo tile; then open demo/index.html, or look closer with `chromogen view demo`
 	$(BIN)/chromogen demo -o demo
 
 test: $(READY)  ## All tests but the slow ones
@@ -42,11 +44,12 @@ bench: $(READY)  ## Speed, memory and losses, beside a peer: half an hour; write
 	$(BIN)/python benchmarks/tiles.py --out $(RESULTS)
 	$(BIN)/python benchmarks/slides.py --out $(RESULTS)
 	$(BIN)/python benchmarks/slide_output.py --out $(RESULTS)
+	$(BIN)/python benchmarks/viewer.py --out $(RESULTS)
 
 bench-long: $(READY)  ## Time to the quality of a thousand of the peer's steps: another half an hour
 	$(BIN)/python benchmarks/pair.py --out $(RESULTS)/pair
 	$(BIN)/python benchmarks/time_to_quality.py $(PAIR) --peer-steps 1000 --out $(RESULTS)/time_to_quality
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) demo dist benchmarks/results .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) demo dist benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

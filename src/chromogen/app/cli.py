@@ -19,6 +19,7 @@ from chromogen.app import (
     study_command,
     stylize_command,
     unmix_command,
+    view_command,
 )
 from chromogen.app.terminal import verdict
 from chromogen.provenance import NOTICE, __version__
@@ -91,3 +92,4 @@ app.command(epilog=evaluate_command.EPILOG)(evaluate_command.evaluate)
 app.command(epilog=study_command.EPILOG)(study_command.study)
 app.command(epilog=unmix_command.EPILOG)(unmix_command.unmix)
 app.command(epilog=info_command.EPILOG)(info_command.info)
+app.command(epilog=view_command.EPILOG)(view_command.view)

@@ -42,3 +42,4 @@ def demo(
     for preset_facts in facts.values():
         print(result_line(preset_facts))
     print(f"{NOTICE.capitalize()}.\nOpen {made.index} in a browser.")
+    print(f"To look closely and compare: chromogen view {out}")

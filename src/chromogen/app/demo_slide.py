@@ -1,4 +1,4 @@
-"""The demo slide: a genuine H&E slide (CC0) that comes with pip, and the field of it to look at."""
+"""What comes with pip: a genuine H&E slide (CC0), the field of it to look at, and an IHC exemplar."""
 
 from __future__ import annotations
 

@@ -74,7 +74,12 @@ def add_predicted_dab(sums: Array, tile: Tile) -> Array:
 
 def _dab_of(tile: Tile, image: Image, concentrations_od10: Array) -> Array:
     tissue = tile.core(tile.tissue_of(image))
-    dab = np.maximum(tile.core(concentrations_od10)[..., 1][tissue], 0)
+    return dab_sums(tile.core(concentrations_od10)[..., 1][tissue])
+
+
+def dab_sums(tissue_od10: Array) -> Array:
+    """Of densities of DAB (N,) over tissue: pixels, DAB, DAB where positive, positives above each threshold."""
+    dab = np.maximum(tissue_od10, 0)
     positive = [np.count_nonzero(dab > threshold) for threshold in THRESHOLDS_OD10]
     return np.array([dab.size, dab.sum(), dab[dab > THRESHOLDS_OD10[0]].sum(), *positive], np.float64)
 

@@ -1,0 +1,217 @@
+"""Tile latency of the web app beside openslide-python's Deep Zoom generator behind the same server; load, soak.
+
+    python benchmarks/viewer.py [--tiles 60] [--viewers 20] [--seconds 15] [--out DIR] [--json]
+
+The slide is 60,000 px wide, a tiled pyramid as scanners write it (levels 1, 4 and 16 times coarser), of real
+tissue repeated. Both make tiles of 512 px and the same JPEG; each has a slide of its own open, in one process that
+serves both. Cold is a tile that nobody asked for before, warm the same one again; kinds take turns. Then many
+viewers pan at once, and two for longer: tiles a second, latency, and the memory of the server.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import imagecodecs
+import numpy as np
+import psutil
+import tifffile
+
+from chromogen.app.view.tiles import JPEG_QUALITY, TILE_PX, levels_of
+from chromogen.image import Image, resize
+from chromogen.stainer import builtin_ihc
+from measuring import command_line, machine, markdown, positive, publish
+
+WIDTH, HEIGHT, MPP = 60_000, 20_000, 0.25
+LEVELS = (1, 4, 16)
+STORED_PX = 256
+KINDS = ("chromogen", "deepzoom")
+
+
+def write_slide(path: Path) -> None:
+    """The slide: one tile of tissue over and over, and its coarser levels."""
+    tissue = builtin_ihc()[:STORED_PX, :STORED_PX]
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        for level in LEVELS:
+            small = np.tile(resize(tissue, (STORED_PX // level, STORED_PX // level)), (level, level, 1))
+            _write_level(tiff, small, (HEIGHT // level, WIDTH // level), level)
+
+
+def _write_level(tiff: tifffile.TiffWriter, tile: Image, shape: tuple[int, int], level: int) -> None:
+    encode: Any = imagecodecs.jpeg8_encode
+    jpeg: bytes = encode(tile, 80, colorspace="rgb", outcolorspace="ycbcr", subsampling="444")
+    count = -(-shape[0] // STORED_PX) * -(-shape[1] // STORED_PX)
+    tiff.write(
+        (jpeg for _ in range(count)),
+        shape=(*shape, 3),
+        dtype=np.uint8,
+        tile=(STORED_PX, STORED_PX),
+        photometric="ycbcr",
+        subsampling=(1, 1),
+        compression="jpeg",
+        subfiletype=int(level > 1),
+        resolution=(1e4 / (MPP * level),) * 2,
+        resolutionunit="centimeter",
+        metadata=None,
+    )
+
+
+def serve(slide: Path, port: int) -> None:
+    """The web app, with one more route: the other generator's tiles."""
+    import openslide
+    import PIL.Image
+    import uvicorn
+    from openslide.deepzoom import DeepZoomGenerator
+
+    from chromogen.app.server import create_app
+
+    app = create_app([slide], slide.parent / "results", page=slide.parent)
+    generator = DeepZoomGenerator(openslide.OpenSlide(slide), tile_size=TILE_PX, overlap=0)
+    coarsest = generator.level_count - levels_of((WIDTH, HEIGHT))
+
+    def deepzoom(level: int, x: int, y: int) -> Any:
+        from fastapi import Response
+
+        data = io.BytesIO()
+        tile: PIL.Image.Image = generator.get_tile(coarsest + level, (x, y))
+        tile.save(data, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        return Response(data.getvalue(), media_type="image/jpeg")
+
+    app._app.add_api_route("/api/deepzoom/{level}/{x}/{y}.jpg", deepzoom)  # type: ignore[attr-defined]
+    uvicorn.run(app, port=port, log_level="warning", access_log=False)
+
+
+@contextmanager
+def server(slide: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """A server's address and process, for as long as it is needed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    child = subprocess.Popen([sys.executable, __file__, "--serve", str(slide), str(port)])
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                httpx2.get(f"{address}/api/app")
+                break
+            except httpx2.TransportError:
+                time.sleep(0.1)
+        yield address, psutil.Process(child.pid)
+    finally:
+        child.terminate()
+        child.wait(10)
+
+
+def places(count: int, seed: int) -> list[tuple[int, int, int]]:
+    """Level, column and row of tiles all over the slide, of its five finest levels, none twice."""
+    rng, levels = random.Random(seed), levels_of((WIDTH, HEIGHT))  # noqa: S311
+    found: dict[tuple[int, int, int], None] = {}
+    while len(found) < count:
+        level = levels - 1 - rng.randrange(5)
+        side = TILE_PX << (levels - 1 - level)
+        found[level, rng.randrange(WIDTH // side), rng.randrange(HEIGHT // side)] = None
+    return list(found)
+
+
+def latency(address: str, slide_id: str, tiles: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of cold and warm tiles of both kinds, in turn."""
+    client = httpx2.Client(base_url=address, timeout=60)
+    roots = {"chromogen": f"/api/slides/{slide_id}/tiles", "deepzoom": "/api/deepzoom"}
+    found: dict[str, list[float]] = {f"{kind}, {state}": [] for state in ("cold", "warm") for kind in KINDS}
+    for warm_up in places(10, seed=0):
+        for root in roots.values():
+            client.get(f"{root}/{'/'.join(map(str, warm_up))}.jpg").raise_for_status()
+    for state in ("cold", "warm"):
+        for number, place in enumerate(places(tiles, seed=1)):
+            for kind in KINDS if number % 2 else KINDS[::-1]:
+                began = time.perf_counter()
+                client.get(f"{roots[kind]}/{'/'.join(map(str, place))}.jpg").raise_for_status()
+                found[f"{kind}, {state}"].append(1000 * (time.perf_counter() - began))
+    return {name: percentiles(values) for name, values in found.items()}
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """Median and 95th percentile."""
+    return {"median": statistics.median(values), "p95": statistics.quantiles(values, n=20)[-1], "n": len(values)}
+
+
+def load(address: str, slide_id: str, process: psutil.Process, viewers: int, seconds: float) -> dict[str, float]:
+    """So many viewers at once, each panning to places of its own: latency, rate, errors, memory."""
+    times: list[float] = []
+    errors: list[str] = []
+    until = time.monotonic() + seconds
+
+    def pan(number: int) -> None:
+        client = httpx2.Client(base_url=address, timeout=60)
+        for level, x, y in places(2000, seed=100 + number):
+            if time.monotonic() > until:
+                return
+            began = time.perf_counter()
+            answer = client.get(f"/api/slides/{slide_id}/tiles/{level}/{x}/{y}.jpg")
+            times.append(1000 * (time.perf_counter() - began))
+            if answer.status_code != 200:
+                errors.append(answer.text)
+
+    before = process.memory_info().rss / 1e6
+    threads = [threading.Thread(target=pan, args=(number,)) for number in range(viewers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {
+        **percentiles(times),
+        "tiles_per_s": len(times) / seconds,
+        "errors": len(errors),
+        "rss_before_mb": before,
+        "rss_after_mb": process.memory_info().rss / 1e6,
+    }
+
+
+def main() -> None:
+    """Everything, as tables."""
+    if "--serve" in sys.argv:
+        serve(Path(sys.argv[2]), int(sys.argv[3]))
+        return
+    parser = command_line(__doc__)
+    parser.add_argument("--tiles", type=positive, default=60)
+    parser.add_argument("--viewers", type=positive, default=20)
+    parser.add_argument("--seconds", type=positive, default=15)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        slide = Path(scratch) / "slide.tif"
+        write_slide(slide)
+        with server(slide) as (address, process):
+            slide_id = httpx2.get(f"{address}/api/slides").json()[0]["id"]
+            found = latency(address, slide_id, arguments.tiles)
+            crowd = load(address, slide_id, process, arguments.viewers, arguments.seconds)
+            soak = load(address, slide_id, process, 2, 2 * arguments.seconds)
+    rows = [[name, f"{v['median']:.1f}", f"{v['p95']:.1f}"] for name, v in found.items()]
+    crowds = [
+        [name, f"{v['tiles_per_s']:.0f}", f"{v['median']:.0f}", f"{v['p95']:.0f}", f"{v['errors']:.0f}",
+         f"{v['rss_before_mb']:.0f}", f"{v['rss_after_mb']:.0f}"]
+        for name, v in ((f"{arguments.viewers} viewers", crowd), ("2 viewers, twice as long", soak))
+    ]  # fmt: skip
+    report = (
+        markdown(["tile of 512 px", "median ms", "95 % ms"], rows)
+        + "\n\n"
+        + markdown(["", "tiles/s", "median ms", "95 % ms", "errors", "MB before", "MB after"], crowds)
+    )
+    results = {"latency_ms": found, "load": crowd, "soak": soak, "machine": machine()}
+    publish("viewer", results, report, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The local web app: slides to look at, compare, measure and try stains on. `chromogen view` serves it."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
+
+from chromogen.app.options import DEFAULT_PRESET
+from chromogen.app.view.guard import COOKIE, LOGIN, App, Guard
+from chromogen.app.view.pool import SlidePool
+from chromogen.app.view.shelf import Shelf, UnknownSlideError
+from chromogen.app.view.slide_routes import Renderer, slide_routes
+from chromogen.app.view.tiles import NoSuchTileError
+from chromogen.app.view.trial_routes import PRESET_NAMES, trial_routes
+from chromogen.app.view.trials import Trials, UnknownTrialError
+from chromogen.evaluation.agreement import THRESHOLDS_OD10
+from chromogen.provenance import NOTICE, __version__
+
+PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
+NO_PAGE = (
+    "The page is not built: this installation was made without Node.js. Install Node.js 20 or newer, then "
+    "install Chromogen again, or run `npm ci && npm run build` in its folder `web`. "
+    "The API works without: /api/openapi.json."
+)
+
+
+class Login(BaseModel):
+    """The token that was printed when the server started."""
+
+    token: str
+
+
+def create_app(
+    roots: Sequence[Path],
+    results: Path,
+    *,
+    hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"),
+    token: str | None = None,
+    labels: bool = False,
+    page: Path = PAGE,
+) -> App:
+    """The app over the slides and images under `roots`; trials write below `results`, which is shown too.
+
+    It answers only to the names `hosts`, and with a `token` only who knows it. Raises FileNotFoundError for a
+    root that is not there.
+    """
+    shelf, pool, renderer, trials = Shelf(roots), SlidePool(), Renderer(), Trials(results)
+    shelf.add(results)
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        trials.close()
+        pool.close()
+
+    app = FastAPI(
+        title="Chromogen",
+        version=__version__,
+        summary=f"Slides, densities, numbers and trials ({NOTICE}).",
+        docs_url=None,  # these load scripts from other hosts
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        lifespan=life,
+    )
+    app.include_router(slide_routes(shelf, pool, renderer, labels=labels))
+    app.include_router(trial_routes(shelf, pool, renderer, trials))
+    _add_app_routes(app, token)
+    _add_error_answers(app)
+    if (page / "index.html").is_file():
+        app.mount("/", StaticFiles(directory=page, html=True))
+    else:
+        app.add_api_route("/", lambda: Response(NO_PAGE, 503, media_type="text/plain"), include_in_schema=False)
+    return Guard(app, hosts, token)
+
+
+def _add_app_routes(app: FastAPI, token: str | None) -> None:
+    @app.get("/api/app", tags=["app"])
+    async def about() -> dict[str, Any]:
+        """What the page needs to know of the server."""
+        return {
+            "version": __version__,
+            "notice": NOTICE,
+            "presets": PRESET_NAMES,
+            "default_preset": DEFAULT_PRESET,
+            "thresholds_od10": THRESHOLDS_OD10,
+        }
+
+    @app.post(LOGIN, tags=["app"], status_code=204)
+    async def login(given: Login) -> Response:
+        """Give the token once; a cookie that no script can read keeps it."""
+        if token is None or not hmac.compare_digest(given.token.encode(), token.encode()):
+            return JSONResponse({"detail": "The token is wrong."}, 401)
+        answer = Response(status_code=204)
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
+        return answer
+
+
+def _add_error_answers(app: FastAPI) -> None:
+    statuses: dict[type[Exception], int] = {
+        UnknownSlideError: 404,
+        UnknownTrialError: 404,
+        NoSuchTileError: 404,
+        ValueError: 422,
+        MemoryError: 507,
+        OSError: 500,
+    }
+    for kind, status in statuses.items():
+        app.add_exception_handler(kind, _answer_with(status))
+
+
+def _answer_with(status: int) -> Any:
+    async def answer(_request: Request, error: Exception) -> Response:
+        # Words of the operating system may tell of folders; ours do not.
+        said = (error.strerror or "it failed") if isinstance(error, OSError) else str(error)
+        return JSONResponse({"detail": said or "There is too little memory for this."}, status)
+
+    return answer

@@ -1,0 +1,118 @@
+"""How much of each stain lies where, as tiles in which a browser can set thresholds without asking again."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.app.view.pool import Opened
+from chromogen.app.view.tiles import Address, as_png, read_window, window_of
+from chromogen.evaluation.tile import SUPPOSED_MPP, TISSUE_SMOOTHING_UM, Tile, blur
+from chromogen.grid import Window
+from chromogen.image import Image, resize
+from chromogen.stains.appearance import doubts
+from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
+
+PER_OD10 = 100  # grey levels for a density of 1: thresholds are set in hundredths, and 2.55 is the most
+ZERO_DIFFERENCE = 128
+KEPT_UM = 6.0  # around a place, in which structure is compared
+LEAST_BLUR_PX = 3.0
+MOST_HALO_PX = 64
+SAME_SHAPE = 0.02
+
+
+def stains_in(overview: Image) -> str:
+    """The vectors to begin with, by the look of a low-power view: "h-e" where it is pink, else "h-dab"."""
+    return "h-e" if "H&E" in (doubts(overview, "style") or "") else "h-dab"
+
+
+def density_tile(opened: Opened, address: Address, stains: str) -> bytes:
+    """A PNG: red is haematoxylin, green the other stain, blue 255 where there is tissue.
+
+    Levels are hundredths of base-10 densities, rounded up, so that more than 20 means a density above 0.20.
+    """
+    window, step = window_of(opened.size, address)
+    tile = read_tile(opened, window, step)
+    densities = separate_stains_od10(tile.core(tile.prediction), VECTORS[stains])
+    levels = np.ceil(densities[..., :2] * PER_OD10).clip(0, 255)
+    tissue = 255 * tile.core(tile.tissue)[..., None]
+    return as_png(np.concatenate([levels, tissue], axis=2).astype(np.uint8))
+
+
+def read_tile(opened: Opened, window: Window, step: int, halo_um: float = 3 * TISSUE_SMOOTHING_UM) -> Tile:
+    """A window of a slide with so much of its surroundings that tissue is found as in one piece."""
+    mpp = (opened.mpp or SUPPOSED_MPP) * step
+    halo_px = min(math.ceil(halo_um / mpp), MOST_HALO_PX) * step
+    outer = window.grown(halo_px, opened.size)
+    image = read_window(opened, outer, step)
+    inner = window.seen_from(outer)
+    (width, height), (w, h) = (image.shape[1], image.shape[0]), outer.size
+    left, top = inner.left // step, inner.top // step
+    right, bottom = round((w - inner.right) / step), round((h - inner.bottom) / step)
+    halo = left, top, min(right, width - left - 1), min(bottom, height - top - 1)
+    return Tile(image, mpp=mpp, location=(window.left, window.top), halo=halo)
+
+
+def scale_between(one: Opened, other: Opened) -> tuple[float, str]:
+    """How many level-0 pixels of the other slide lie along one of the first, and how that is known.
+
+    Slides of one shape show the same field, as a stained slide does its H&E; others are laid by pixel size, top
+    left corner on top left corner.
+    """
+    across, down = (b / a for a, b in zip(one.size, other.size, strict=True))
+    if abs(across / down - 1) < SAME_SHAPE:
+        return across, "same shape"
+    if one.mpp and other.mpp:
+        return one.mpp / other.mpp, "pixel sizes"
+    return 1.0, "nothing: taken as equal"
+
+
+def difference_tile(one: Opened, other: Opened, address: Address, stains: tuple[str, str]) -> bytes:
+    """A PNG: red is how much more haematoxylin the other slide has, green how much more of its second stain.
+
+    Levels are hundredths of base-10 densities above or below 128. Blue is 128 + 127 r, r the correlation of both
+    haematoxylins around the place, -1 to 1: whether structure was kept; 0 where the first has no tissue.
+    """
+    window, step = window_of(one.size, address)
+    tile = read_tile(one, window, step, halo_um=3 * KEPT_UM)
+    height, width = tile.prediction.shape[:2]
+    left, top = window.left - tile.halo[0] * step, window.top - tile.halo[1] * step
+    outer = Window(left, top, min(left + width * step, one.size[0]), min(top + height * step, one.size[1]))
+    there = _there(other, outer, scale_between(one, other)[0], (width, height))
+    first, second = (
+        separate_stains_od10(image, VECTORS[name])
+        for image, name in zip((tile.prediction, there), stains, strict=True)
+    )
+    more = np.rint(ZERO_DIFFERENCE + PER_OD10 * (second - first)[..., :2]).clip(0, 255)
+    kept = 128 + 127 * local_correlation(first[..., 0], second[..., 0], max(tile.px(KEPT_UM), LEAST_BLUR_PX))
+    kept = np.where(tile.tissue, np.maximum(kept, 1), 0)
+    return as_png(tile.core(np.concatenate([more, kept[..., None]], axis=2)).astype(np.uint8))
+
+
+def _there(other: Opened, window: Window, scale: float, size: tuple[int, int]) -> Image:
+    """What another slide shows in a window of the first, at `size` (w, h); white where it has nothing."""
+    width, height = other.size
+    left, top, right, bottom = (
+        round(scale * side) for side in (window.left, window.top, window.right, window.bottom)
+    )
+    part = Window(min(left, width), min(top, height), min(right, width), min(bottom, height))
+    there = np.full((size[1], size[0], 3), 255, np.uint8)
+    covered = [
+        max(1, round(side * (end - begin) / max(whole - begin, 1)))
+        for side, begin, end, whole in ((size[0], left, part.right, right), (size[1], top, part.bottom, bottom))
+    ]
+    if part.right > part.left and part.bottom > part.top:
+        step = max(1.0, min(part.size[0] / covered[0], part.size[1] / covered[1]))
+        there[: covered[1], : covered[0]] = resize(read_window(other, part, step), (covered[0], covered[1]))
+    return there
+
+
+def local_correlation(a: NDArray[np.floating], b: NDArray[np.floating], sigma_px: float) -> Array:
+    """Pearson's correlation of two maps (H, W) around every pixel, weighted by a Gaussian; 0 where one is flat."""
+    mean_a, mean_b = blur(a, sigma_px), blur(b, sigma_px)
+    together = blur(a * b, sigma_px) - mean_a * mean_b
+    variances = (blur(a * a, sigma_px) - mean_a**2) * (blur(b * b, sigma_px) - mean_b**2)
+    varies = variances > 1e-10
+    return np.where(varies, together / np.sqrt(np.where(varies, variances, 1)), 0).clip(-1, 1)

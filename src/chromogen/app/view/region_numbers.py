@@ -1,0 +1,191 @@
+"""Numbers of regions that a user draws on slides: how much is positive, how strongly, how many nuclei."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely import make_valid
+from shapely.affinity import affine_transform
+from shapely.errors import ShapelyError
+from shapely.geometry import MultiPolygon, Polygon, box, shape
+from shapely.geometry.base import BaseGeometry
+from skimage.draw import polygon as draw_polygon
+
+from chromogen.app.view.densities import read_tile
+from chromogen.app.view.pool import Opened
+from chromogen.errors import expected
+from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_score, positive_percent
+from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.tile import SUPPOSED_MPP, Tile
+from chromogen.grid import TileGrid, Window
+from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
+from chromogen.stains.nuclei import nuclei_mask, nucleus_centres
+
+CORE_PX, HALO_UM = 1024, 32.0
+MOST_PIXELS = 16_000_000  # of a region; a larger one is measured coarser
+MOST_POINTS = 50_000
+COARSEST_FOR_NUCLEI_MPP = 1.0
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Of a region in one slide; what is None is not defined there, and `why` says why.
+
+    Percents but the first are of the region's tissue; `mean_od10` and what is above the threshold are of the stain
+    beside haematoxylin, eosin in an H&E; the area is that of the region on the slide.
+    """
+
+    area_um2: float | None
+    tissue_percent: float
+    measured_mpp: float
+    positive_percent: float | None
+    above_threshold_percent: float | None
+    mean_od10: float | None
+    miod_od10: float | None
+    pixel_h_score: float | None
+    nuclei: int | None
+    stained_nuclei: int | None
+    why: str = ""
+
+
+def parse_region(geometry: Mapping[str, Any]) -> MultiPolygon:
+    """The polygons of a GeoJSON geometry, (x, y) in level-0 pixels; ValueError where there are none."""
+    try:
+        with np.errstate(invalid="ignore"):
+            found = make_valid(shape(geometry))
+    except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise expected("geometry", "a GeoJSON polygon", f"one that is not ({str(error)[:80]})") from error
+    polygons = _polygons(found)
+    points = sum(len(ring.coords) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors))
+    if not polygons:
+        raise expected("geometry", "a polygon with an area", found.geom_type, "points and lines have none")
+    if points > MOST_POINTS:
+        raise expected("geometry", f"at most {MOST_POINTS:,} points", f"{points:,}", "simplify it")
+    return MultiPolygon(polygons)
+
+
+def _polygons(geometry: BaseGeometry) -> list[Polygon]:
+    if isinstance(geometry, Polygon):
+        return [geometry] if geometry.area > 0 and np.isfinite(geometry.bounds).all() else []
+    return [polygon for part in getattr(geometry, "geoms", ()) for polygon in _polygons(part)]
+
+
+def scaled_region(region: MultiPolygon, scale: float) -> MultiPolygon:
+    """The region in a slide that has `scale` pixels along one of the first's."""
+    return affine_transform(region, [scale, 0, 0, scale, 0, 0])
+
+
+def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10: float) -> Numbers:
+    """What is measured in a region of a slide; ValueError where it lies outside.
+
+    Tile by tile at full resolution, or so much coarser that it has at most `MOST_PIXELS`. Nuclei of which the
+    centre lies inside count.
+    """
+    window = _bounds(region, opened.size)
+    step = 1
+    while window.size[0] * window.size[1] > MOST_PIXELS * step**2:
+        step *= 2
+    mpp = (opened.mpp or SUPPOSED_MPP) * step
+    parts = [_part(opened, region, part, step, stains, threshold_od10) for part in _parts(window, step)]
+    sums = np.sum([part.sums for part in parts], axis=0)
+    inside, tissue, above = (int(n) for n in np.sum([part.areas for part in parts], axis=0))
+    nuclei = np.sum([part.nuclei for part in parts], axis=0) if mpp <= COARSEST_FOR_NUCLEI_MPP else None
+    is_he = stains.startswith("h-e")
+    lacking = {
+        "no tissue in the region": not tissue,
+        f"too coarse for nuclei ({mpp:.2g} um/px)": nuclei is None,
+        "no DAB in an H&E": is_he,
+    }
+    return Numbers(
+        area_um2=inside * mpp**2 if opened.mpp else None,
+        tissue_percent=100 * tissue / max(inside, 1),
+        measured_mpp=mpp,
+        positive_percent=None if is_he else _defined(positive_percent, sums),
+        above_threshold_percent=100 * above / tissue if tissue else None,
+        mean_od10=_defined(dab_od10, sums),
+        miod_od10=None if is_he else _defined(miod, sums),
+        pixel_h_score=None if is_he else _defined(pixel_h_score, sums),
+        nuclei=None if nuclei is None else int(nuclei[0]),
+        stained_nuclei=None if nuclei is None or is_he else int(nuclei[1]),
+        why="; ".join(why for why, holds in lacking.items() if holds),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    sums: Array
+    areas: tuple[int, int, int]
+    nuclei: tuple[int, int]
+
+
+def _bounds(region: MultiPolygon, size: tuple[int, int]) -> Window:
+    """The window of whole pixels around what lies on the slide."""
+    seen = region.intersection(box(0, 0, *size))
+    if seen.is_empty or not seen.area:
+        raise expected(
+            "geometry", f"on the slide of {size[0]} x {size[1]} px", "one outside", "draw it on the slide"
+        )
+    left, top, right, bottom = seen.bounds
+    return Window(int(left), int(top), int(np.ceil(right)), int(np.ceil(bottom)))
+
+
+def _parts(window: Window, step: int) -> Sequence[Window]:
+    """The window in tiles whose sides are multiples of `step`, but for the last ones."""
+    coarse = (-(-window.size[0] // step), -(-window.size[1] // step))
+    return [
+        Window(
+            window.left + tile.core.left * step,
+            window.top + tile.core.top * step,
+            min(window.left + tile.core.right * step, window.right),
+            min(window.top + tile.core.bottom * step, window.bottom),
+        )
+        for tile in TileGrid(coarse, CORE_PX, 0)
+    ]
+
+
+def _part(
+    opened: Opened, region: MultiPolygon, window: Window, step: int, stains: str, threshold_od10: float
+) -> _Part:
+    tile = read_tile(opened, window, step, HALO_UM)
+    core = tile.core(tile.prediction)
+    here = affine_transform(region, [1 / step, 0, 0, 1 / step, -window.left / step, -window.top / step])
+    inside = centres_inside(here, core.shape[:2])
+    densities = separate_stains_od10(tile.prediction, VECTORS[stains])
+    tissue = tile.core(tile.tissue) & inside
+    second = tile.core(densities)[..., 1][tissue]
+    areas = int(inside.sum()), int(tissue.sum()), int(np.count_nonzero(second > threshold_od10))
+    counts = [_count(tile, density, inside) for density in (densities[..., 0], densities[..., :2].sum(axis=2))]
+    return _Part(dab_sums(second), areas, (counts[0], counts[1]))
+
+
+def centres_inside(region: MultiPolygon, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which pixels (H, W) have their centre in a region; (x, y) is the corner of a pixel."""
+    inside = np.zeros(shape, bool)
+    for polygon in region.geoms:
+        for ring, value in [(polygon.exterior, True), *((hole, False) for hole in polygon.interiors)]:
+            columns, rows = np.asarray(ring.coords)[:, :2].T - 0.5
+            inside[draw_polygon(rows, columns, inside.shape)] = value
+    return inside
+
+
+def _count(tile: Tile, density_od10: Array, inside: Any) -> int:
+    """How many nuclei have their centre inside the core's part of the region."""
+    mpp = tile.mpp or SUPPOSED_MPP
+    if mpp > COARSEST_FOR_NUCLEI_MPP:
+        return 0
+    left, top = tile.halo[:2]
+    centres = nucleus_centres(nuclei_mask(density_od10, mpp), mpp) - (top, left)
+    within = (centres >= 0).all(axis=1) & (centres < inside.shape).all(axis=1)
+    rows, columns = centres[within].T
+    return int(np.count_nonzero(inside[rows, columns]))
+
+
+def _defined(measure: Any, sums: Array) -> float | None:
+    try:
+        return float(measure(sums))
+    except UndefinedError:
+        return None

@@ -1,0 +1,110 @@
+"""Which slides the web app shows: those under the paths a user named, by ids that tell no path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from chromogen.errors import expected
+from chromogen.image import IMAGE_SUFFIXES
+
+# Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Ventana, Zeiss, DICOM: what OpenSlide knows by its name.
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
+MOST_SLIDES = 2000
+MOST_FOLDERS_DEEP = 6
+
+
+class UnknownSlideError(LookupError):
+    """No slide of that id lies under the paths that were named."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file on the shelf: its `id` in addresses, the name people see, a `version` that changes with the file."""
+
+    id: str
+    name: str
+    path: Path
+    version: str
+
+
+class Shelf:
+    """The slides and images under `roots`, files or folders, looked up anew each time, so that new ones appear.
+
+    A symbolic link counts only where what it points to lies under a root too. Raises FileNotFoundError for a root
+    that is not there.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        for root in roots:
+            if not root.exists():
+                raise FileNotFoundError(
+                    f"Expected an existing slide or folder, got {str(root)!r}; check the spelling."
+                )
+        self._roots = [root.resolve() for root in roots]
+        self._places: dict[str, tuple[Path, Path]] = {}  # root and path by id, as last seen
+
+    def entries(self) -> list[Entry]:
+        """All of them, at most `MOST_SLIDES`, folder by folder in order of their names."""
+        places = ((root, path) for root in self._roots for path in _files(root))
+        found = (entry for place in places if (entry := self._entry(*place)))
+        return list({entry.id: entry for entry in islice(found, MOST_SLIDES)}.values())
+
+    def find(self, slide_id: str) -> Entry:
+        """The entry of an id; UnknownSlideError where there is none, or it has gone."""
+        if slide_id not in self._places:
+            self.entries()
+        place = self._places.get(slide_id)
+        entry = self._entry(*place) if place else None
+        if entry is None:
+            raise UnknownSlideError("There is no such slide (any more); reload the list.")
+        return entry
+
+    def add(self, root: Path) -> None:
+        """One more folder or file to show."""
+        resolved = root.resolve()
+        if resolved not in self._roots:
+            self._roots.append(resolved)
+
+    def _entry(self, root: Path, path: Path) -> Entry | None:
+        """What lies at a path under a root, if it is a file and does not lead out of all roots."""
+        try:
+            real = path.resolve(strict=True)
+            stat = real.stat()
+        except OSError:
+            return None
+        if not (real.is_file() and any(real.is_relative_to(allowed) for allowed in self._roots)):
+            return None
+        name = path.name if path == root else path.relative_to(root).as_posix()
+        entry = Entry(_id_of(root, path), name, real, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+        self._places[entry.id] = (root, path)
+        return entry
+
+
+def _id_of(root: Path, path: Path) -> str:
+    return hashlib.sha256(f"{root}\0{path}".encode()).hexdigest()[:16]
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The slides and images at or under a root; hidden ones, and folders behind links, are left out."""
+    if root.is_file():
+        yield root
+        return
+    for folder, folders, files in os.walk(root, followlinks=False):
+        here = Path(folder)
+        deep = len(here.relative_to(root).parts)
+        folders[:] = sorted(f for f in folders if f[0] != "." and deep < MOST_FOLDERS_DEEP)
+        for name in sorted(files):
+            if name[0] != "." and name.lower().endswith((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)):
+                yield here / name
+
+
+def check_roots(paths: Sequence[Path]) -> None:
+    """ValueError where none of the paths holds anything to show."""
+    if paths and not Shelf(paths).entries():
+        names = ", ".join(map(str, paths))
+        raise expected("paths", "slides or images, or folders with some", f"none under {names}")

@@ -1,0 +1,126 @@
+"""Tiles of slides at power-of-two levels, as the browser asks for them; none are made beforehand."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import PIL.Image
+
+from chromogen.app.view.pool import NOMINAL_MPP, Opened
+from chromogen.grid import Window
+from chromogen.image import Image
+from chromogen.slides.slide import MPP_RANGE
+
+TILE_PX = 512
+THUMBNAIL_PX = 256
+JPEG_QUALITY = 90
+MOST_CACHED_BYTES = 96_000_000
+
+
+class NoSuchTileError(LookupError):
+    """A level or place that the slide does not have."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A tile: column `x` and row `y` at a `level`, where 0 is the coarsest and one tile holds the whole slide."""
+
+    level: int
+    x: int
+    y: int
+
+
+def levels_of(size: tuple[int, int]) -> int:
+    """How many levels a slide of `size` (w, h) has, each twice as fine as the one before, down to one tile.
+
+    >>> levels_of((512, 300)), levels_of((513, 300)), levels_of((60_000, 40_000))
+    (1, 2, 8)
+    """
+    tiles = -(-max(size) // TILE_PX)
+    return (tiles - 1).bit_length() + 1
+
+
+def window_of(size: tuple[int, int], address: Address) -> tuple[Window, int]:
+    """What a tile shows, in level-0 pixels, and how many of those its pixels are wide; NoSuchTileError.
+
+    >>> window_of((1000, 700), Address(0, 0, 0))
+    (Window(left=0, top=0, right=1000, bottom=700), 2)
+    """
+    levels = levels_of(size)
+    if not 0 <= address.level < levels:
+        raise NoSuchTileError(f"The slide has the levels 0 to {levels - 1}, not {address.level}.")
+    step = 1 << (levels - 1 - address.level)
+    side = TILE_PX * step
+    left, top = address.x * side, address.y * side
+    if not (0 <= left < size[0] and 0 <= top < size[1]):
+        raise NoSuchTileError(f"The slide has no tile {address.x}, {address.y} at level {address.level}.")
+    return Window(left, top, min(left + side, size[0]), min(top + side, size[1])), step
+
+
+def read_window(opened: Opened, window: Window, step: float) -> Image:
+    """A window of a slide, in level-0 pixels, at pixels `step` times as wide; uint8 (H, W, 3)."""
+    mpp = min(NOMINAL_MPP * step, MPP_RANGE[1])
+    return opened.slide.read_region((window.left, window.top), window.size, None if step == 1 else mpp)
+
+
+def tile(opened: Opened, address: Address) -> bytes:
+    """A tile as JPEG, colours at full resolution."""
+    return as_jpeg(read_window(opened, *window_of(opened.size, address)))
+
+
+def thumbnail(opened: Opened) -> bytes:
+    """The whole slide, its longer side at most `THUMBNAIL_PX`, as JPEG."""
+    return as_jpeg(opened.slide.overview(THUMBNAIL_PX)[0])
+
+
+def as_jpeg(image: Image) -> bytes:
+    """An image, uint8 (H, W, 3), as a JPEG file."""
+    data = io.BytesIO()
+    PIL.Image.fromarray(image).save(data, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return data.getvalue()
+
+
+def as_png(image: Image) -> bytes:
+    """An image, uint8 (H, W, 3), as a PNG file, quickly rather than small."""
+    data = io.BytesIO()
+    PIL.Image.fromarray(image).save(data, "PNG", compress_level=1)
+    return data.getvalue()
+
+
+class ByteCache:
+    """Rendered answers by what they answer, the ones not asked for longest dropped first; safe among threads."""
+
+    def __init__(self, most_bytes: int = MOST_CACHED_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._held: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """How much it holds."""
+        return self._bytes
+
+    def peek(self, key: tuple[object, ...]) -> bytes | None:
+        """What is held under the key, if anything."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+    def get(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
+        """What is held under the key, or else made now."""
+        held = self.peek(key)
+        if held is not None:
+            return held
+        made = make()
+        with self._lock:
+            self._bytes += len(made) - len(self._held.pop(key, b""))
+            self._held[key] = made
+            while self._bytes > self._most_bytes:
+                self._bytes -= len(self._held.popitem(last=False)[1])
+        return made

@@ -1,0 +1,208 @@
+"""The web app's answers about trials: what can be tried, starting, following and stopping."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from chromogen.app.view.adjusted import adjusted
+from chromogen.app.view.intake import take_in
+from chromogen.app.view.pool import SlidePool
+from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_routes import Renderer
+from chromogen.app.view.trials import (
+    EXEMPLAR,
+    REGION,
+    RESULT,
+    UNDER_WAY,
+    Trial,
+    Trials,
+    new_trial,
+    options_of,
+    python_lines,
+    shell_line,
+)
+from chromogen.errors import expected
+from chromogen.image import Image, encode_image, read_image, read_provenance
+from chromogen.slides.slide import Slide
+from chromogen.stainer import builtin_ihc
+from chromogen.style.recipes import PRESETS, preset
+
+BUILT_IN = "built-in"
+EXEMPLAR_PX = 2048  # of the longer side, at most
+EXEMPLARS = ".exemplars"
+FRESH = {"cache-control": "no-store"}
+TrialId = Annotated[str, Path(pattern="^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
+
+
+class NewTrial(BaseModel):
+    """A region of a slide, an exemplar (built-in, uploaded, or a slide's id) and how to go about it."""
+
+    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    location: tuple[int, int]
+    size: tuple[int, int]
+    exemplar: str = Field(BUILT_IN, pattern="^(built-in|upload-[0-9a-f]{16}|[0-9a-f]{16})$")
+    preset: str = Field("histology", max_length=50)
+    steps: int | None = Field(None, ge=1, le=2000)
+    dab_amount: float | None = Field(None, ge=0, le=10)
+    seed: int | None = Field(None, ge=0, le=2**31)
+
+
+class Uploaded(BaseModel):
+    """The name under which an uploaded exemplar can be asked for."""
+
+    exemplar: str
+
+
+def trial_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: Trials) -> APIRouter:
+    """The routes below /api/trials, and /api/exemplars."""
+    routes = APIRouter(prefix="/api", tags=["trials"])
+    _exemplar_routes(routes, renderer, trials)
+    _work_routes(routes, shelf, pool, renderer, trials)
+    _picture_routes(routes, renderer, trials)
+    return routes
+
+
+def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: Trials) -> None:
+    @routes.post("/exemplars")
+    async def upload(request: Request) -> Uploaded:
+        """Take an image, as the body, for a style exemplar; it is decoded in a process with bounded memory."""
+        body = await request.body()
+        name = f"upload-{secrets.token_hex(8)}"
+        await renderer.run(lambda: _take_in(body, trials.folder / EXEMPLARS / f"{name}.png"))
+        return Uploaded(exemplar=name)
+
+    @routes.get("/exemplars/built-in.png", response_class=Response)
+    async def built_in() -> Response:
+        """The exemplar that comes with scikit-image."""
+        return Response(encode_image(builtin_ihc(), ".png"), media_type="image/png")
+
+
+def _work_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: Trials) -> None:
+    @routes.get("/trials")
+    async def list_all() -> list[dict[str, Any]]:
+        """All trials, the newest first."""
+        return [_shown(trial) for trial in trials.all()]
+
+    @routes.post("/trials", status_code=201)
+    async def start(asked: NewTrial) -> dict[str, Any]:
+        """Put `stylize` of a region into the queue."""
+        preset(asked.preset)
+        return _shown(await renderer.run(lambda: _start(asked, shelf, pool, trials)))
+
+    @routes.get("/trials/{trial_id}")
+    async def follow(trial_id: TrialId) -> dict[str, Any]:
+        """How far a trial is, with its losses so far."""
+        return {**_shown(trials.find(trial_id)), **asdict(await renderer.run(lambda: trials.progress(trial_id)))}
+
+    @routes.delete("/trials/{trial_id}")
+    async def cancel(trial_id: TrialId) -> dict[str, Any]:
+        """Stop a trial that waits or runs."""
+        return _shown(await renderer.run(lambda: trials.cancel(trial_id)))
+
+    @routes.post("/trials/{trial_id}/resume")
+    async def resume(trial_id: TrialId) -> dict[str, Any]:
+        """Go on with a trial that was stopped."""
+        return _shown(trials.resume(trial_id))
+
+
+def _picture_routes(routes: APIRouter, renderer: Renderer, trials: Trials) -> None:
+    @routes.get("/trials/{trial_id}/picture.png", response_class=Response)
+    async def picture(trial_id: TrialId) -> Response:
+        """The newest picture: the result, or how far it is."""
+        return await _file(renderer, lambda: trials.preview(trial_id))
+
+    @routes.get("/trials/{trial_id}/region.png", response_class=Response)
+    async def region(trial_id: TrialId) -> Response:
+        """The H&E that went in."""
+        return await _file(renderer, lambda: trials.path(trial_id, REGION))
+
+    @routes.get("/trials/{trial_id}/exemplar.png", response_class=Response)
+    async def exemplar(trial_id: TrialId) -> Response:
+        """The IHC that went in."""
+        return await _file(renderer, lambda: trials.path(trial_id, EXEMPLAR))
+
+    @routes.get("/trials/{trial_id}/result.png", response_class=Response)
+    async def result(trial_id: TrialId) -> Response:
+        """The result with its provenance, to be kept."""
+        answer = await _file(renderer, lambda: trials.path(trial_id, RESULT))
+        answer.headers["content-disposition"] = f'attachment; filename="virtual-ihc-{trial_id}.png"'
+        return answer
+
+    @routes.get("/trials/{trial_id}/adjusted.png", response_class=Response)
+    async def adjust(
+        trial_id: TrialId,
+        strength: Annotated[float, Query(ge=0, le=1)] = 1,
+        dab_amount: Annotated[float, Query(ge=0, le=5)] = 1,
+    ) -> Response:
+        """The result with less of the style, or more or less DAB, without a new run."""
+        data = await renderer.run(lambda: _adjusted(trials, trial_id, strength, dab_amount))
+        return Response(data, media_type="image/png", headers=FRESH)
+
+
+async def _file(renderer: Renderer, path: Callable[[], FilePath]) -> Response:
+    try:
+        data = await renderer.run(lambda: path().read_bytes())
+    except FileNotFoundError as error:
+        raise HTTPException(404, "The trial has no such picture yet.") from error
+    return Response(data, media_type="image/png", headers=FRESH)
+
+
+def _shown(trial: Trial) -> dict[str, Any]:
+    shown = {name: value for name, value in asdict(trial).items() if not name.startswith(("pid", "server"))}
+    return {**shown, "command": shell_line(trial), "python": python_lines(trial)}
+
+
+def _start(asked: NewTrial, shelf: Shelf, pool: SlidePool, trials: Trials) -> Trial:
+    with pool.reading(shelf.find(asked.slide)) as opened:
+        given = {"steps": asked.steps, "dab_amount": asked.dab_amount, "seed": asked.seed}
+        options = options_of(asked.preset, opened.mpp, given)
+        trial = new_trial(asked.slide, asked.location, asked.size, opened.mpp, options)
+        region = opened.slide.read_region(asked.location, asked.size)
+    return trials.start(trial, region, _exemplar(asked.exemplar, shelf, pool, trials))
+
+
+def _exemplar(name: str, shelf: Shelf, pool: SlidePool, trials: Trials) -> Image:
+    if name == BUILT_IN:
+        return builtin_ihc()
+    if name.startswith("upload-"):
+        uploaded = trials.folder / EXEMPLARS / f"{name}.png"
+        if not uploaded.is_file():
+            raise expected("exemplar", "one that was uploaded", name, "upload it again")
+        return read_image(uploaded)
+    with pool.reading(shelf.find(name)) as opened:
+        return _middle(opened.slide)
+
+
+def _middle(slide: Slide) -> Image:
+    """A slide at full resolution, or its middle where it is larger than an exemplar may be."""
+    width, height = (min(side, EXEMPLAR_PX) for side in slide.size)
+    left, top = (slide.size[0] - width) // 2, (slide.size[1] - height) // 2
+    return slide.read_region((left, top), (width, height))
+
+
+def _take_in(body: bytes, decoded: FilePath) -> None:
+    decoded.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=decoded.parent) as scratch:
+        uploaded = FilePath(scratch) / "uploaded.img"
+        uploaded.write_bytes(body)
+        take_in(uploaded, decoded)
+
+
+def _adjusted(trials: Trials, trial_id: str, strength: float, dab_amount: float) -> bytes:
+    result = trials.path(trial_id, RESULT)
+    if trials.find(trial_id).state in UNDER_WAY or not result.is_file():
+        raise HTTPException(404, "The trial has no result yet.")
+    facts = {**(read_provenance(result) or {}), "adjusted": {"strength": strength, "dab_amount": dab_amount}}
+    picture = adjusted(read_image(trials.path(trial_id, REGION)), read_image(result), strength, dab_amount)
+    return encode_image(picture, ".png", facts)
+
+
+PRESET_NAMES = tuple(PRESETS)

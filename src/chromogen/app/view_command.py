@@ -1,0 +1,106 @@
+"""`chromogen view`: the local web app."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import threading
+import webbrowser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chromogen.app.terminal import DebugOption, JsonOption
+from chromogen.errors import expected
+from chromogen.provenance import NOTICE
+
+EPILOG = """Examples:
+
+chromogen view slides/
+
+chromogen view he.svs virtual.ome.tif real.svs
+
+chromogen view slides/ --host 192.168.1.20
+
+Nothing leaves this machine: the page is served to this machine alone, unless --host names another address; then
+whoever opens it needs the token that is printed once. Only what lies under PATH can be read."""
+
+
+def view(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Slides, images, or folders. Default: this folder."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8765,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need a token.")] = (
+        "127.0.0.1"
+    ),
+    results: Annotated[
+        Path | None, typer.Option(help="Folder for what is tried. Default: in your data folder.")
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Show label and macro images, which may identify a patient.")
+    ] = False,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Look at slides, compare stains, measure regions, and try a stain: a page for your browser."""
+    if missing := [name for name in ("fastapi", "uvicorn") if not find_spec(name)]:
+        raise expected("chromogen", "installed with its extra `view`", f"it without {missing[0]}", _ADVICE)
+    import platformdirs
+    import uvicorn
+
+    from chromogen.app.server import NO_PAGE, PAGE, create_app
+    from chromogen.app.view.guard import is_loopback
+    from chromogen.app.view.shelf import check_roots
+
+    roots = paths or [Path()]
+    check_roots(paths or [])
+    token = None if is_loopback(host) else secrets.token_urlsafe(24)
+    listening = _listen(host, port)
+    place = listening.getsockname()
+    app = create_app(
+        roots,
+        results or platformdirs.user_data_path("chromogen") / "trials",
+        hosts=_names(host),
+        token=token,
+        labels=labels,
+    )
+    shown = f"[{place[0]}]" if ":" in place[0] else place[0]
+    address = f"http://{shown}:{place[1]}/" + (f"#token={token}" if token else "")
+    if as_json:
+        print(json.dumps({"address": address, "page": (PAGE / "index.html").is_file()}), flush=True)
+    else:
+        print(f"{NOTICE.capitalize()}.\nOpen {address} in a browser; Ctrl-C ends.", flush=True)
+        if not (PAGE / "index.html").is_file():
+            print(NO_PAGE, flush=True)
+    if browser:
+        threading.Timer(1.0, webbrowser.open, [address]).start()
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, limit_concurrency=200)
+    uvicorn.Server(config).run([listening])
+
+
+_ADVICE = "run: pip install 'chromogen[view]'"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; ValueError where it cannot."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        why = f"{host} port {port}: {error.strerror or error}"
+        raise expected("host and port", "an address that is free", why, "try --port 0") from error
+
+
+def _names(host: str) -> list[str]:
+    """What the server may be called: this machine, and what it listens on; all of its addresses for 0.0.0.0."""
+    names = ["127.0.0.1", "localhost", "::1", host]
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        name = socket.gethostname()
+        names += [name, *{str(found[4][0]) for found in socket.getaddrinfo(name, None)}]
+    return names

@@ -1,0 +1,163 @@
+"""Every way in that is not the user's own page is shut."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from chromogen.app.server import create_app
+from chromogen.app.view import guard as module
+from chromogen.app.view.guard import COOKIE, Guard, cookie_token
+from test_shelf import picture
+
+HERE = "http://127.0.0.1:8765"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    picture(tmp_path / "slides" / "a.png")
+    return TestClient(create_app([tmp_path / "slides"], tmp_path / "results", page=tmp_path), base_url=HERE)
+
+
+def get(client: TestClient, path: str = "/api/slides", **headers: str) -> httpx.Response:
+    return client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_the_users_own_requests_are_answered(client: TestClient) -> None:
+    assert get(client).status_code == 200
+    for host in ("localhost:8765", "127.0.0.1", "[::1]:8765"):
+        assert get(client, host=host).status_code == 200
+    assert get(client, origin=HERE, sec_fetch_site="same-origin").status_code == 200
+    assert get(client, sec_fetch_site="none").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "localhost.evil.example", "", "127.0.0.2",
+     "user@127.0.0.1", "0.0.0.0:8765", "[::1", "127.0.0.1:8765@evil.example"],
+)  # fmt: skip
+def test_a_name_that_was_let_point_here_is_refused(client: TestClient, host: str) -> None:
+    answer = get(client, host=host)
+    assert answer.status_code == 421
+    assert "a.png" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "null", "http://127.0.0.1:9999", "http://localhost:8765.evil.example", "file://", "x"],
+)
+def test_another_origin_is_refused(client: TestClient, origin: str) -> None:
+    assert get(client, origin=origin).status_code == 403
+    assert client.post("/api/trials", json={}, headers={"origin": origin}).status_code == 403
+    assert client.delete("/api/trials/20260101-000000-abcdef", headers={"origin": origin}).status_code == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_sites_cannot_embed_tiles(client: TestClient, site: str) -> None:
+    slide = get(client).json()[0]["id"]
+    path = f"/api/slides/{slide}/tiles/0/0/0.jpg"
+    assert get(client, path).status_code == 200
+    assert get(client, path, sec_fetch_site=site, sec_fetch_dest="image").status_code == 403
+    assert (
+        get(client, path, sec_fetch_site=site, sec_fetch_mode="navigate", sec_fetch_dest="document").status_code
+        == 403
+    )
+
+
+def test_a_link_to_the_page_may_be_followed(client: TestClient) -> None:
+    visit = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+    assert get(client, "/", **visit).status_code != 403
+    assert get(client, "/", **{**visit, "sec_fetch_dest": "iframe"}).status_code == 403
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_what_a_form_can_send_is_not_taken(client: TestClient, kind: str) -> None:
+    answer = client.post("/api/trials", content=b"{}", headers={"content-type": kind})
+    assert answer.status_code == 415
+
+
+def test_bodies_are_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_JSON_BYTES", 100)
+    monkeypatch.setattr(module, "MOST_BODY_BYTES", 1000)
+    assert client.post("/api/numbers", json={"on": "0" * 200}).status_code == 413
+    octets = {"content-type": "application/octet-stream"}
+    assert client.post("/api/exemplars", content=b"x" * 2000, headers=octets).status_code == 413
+    wrong = {**octets, "content-length": "-5"}
+    assert client.post("/api/exemplars", content=b"x" * 10, headers=wrong).status_code == 413
+
+
+def test_a_body_without_a_length_ends_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BODY_BYTES", 1000)
+    taken = 0
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        nonlocal taken
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect" or not message.get("more_body"):
+                break
+            taken += len(message["body"])
+        await PlainTextResponse("done")({"type": "http", "method": "POST", "headers": []}, receive, send)
+
+    def endless() -> Any:
+        for _ in range(100):
+            yield b"x" * 100
+
+    client = TestClient(Guard(app, ["127.0.0.1"]), base_url=HERE)
+    client.post("/", content=endless(), headers={"content-type": "application/octet-stream"})
+    assert taken <= 1000
+
+
+def test_every_answer_has_safe_headers(client: TestClient) -> None:
+    for answer in (get(client), get(client, "/"), get(client, "/nothing"), get(client, host="evil.example")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy, "no other host is ever contacted"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "access-control-allow-origin" not in answer.headers
+        assert "server" not in answer.headers
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> TestClient:
+    picture(tmp_path / "slides" / "a.png")
+    app = create_app([tmp_path / "slides"], tmp_path / "results", hosts=["box"], token="right", page=tmp_path)  # noqa: S106
+    return TestClient(app, base_url="http://box:8765")
+
+
+def test_without_the_token_nothing_is_told(guarded: TestClient) -> None:
+    for path in ("/api/slides", "/api/app", "/api/openapi.json", "/api/trials"):
+        assert get(guarded, path).status_code == 401
+    for cookie in (f"{COOKIE}=wrong", f"{COOKIE}=", "x=right", f"{COOKIE}=right2", f"{COOKIE}=r", "=;;"):
+        assert get(guarded, cookie=cookie).status_code == 401
+    assert get(guarded, "/api/slides?token=right").status_code == 401, "a token in an address would be logged"
+    assert guarded.post("/api/login", json={"token": "wrong"}).status_code == 401
+    assert get(guarded, host="127.0.0.1").status_code == 421
+
+
+def test_the_token_opens_and_no_script_can_read_it(guarded: TestClient) -> None:
+    answer = guarded.post("/api/login", json={"token": "right"})
+    assert answer.status_code == 204
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert get(guarded).status_code == 200
+
+
+def test_cookies_are_read_whatever_they_hold() -> None:
+    assert cookie_token(f"a=b; {COOKIE}=x; c=d") == "x"
+    assert cookie_token("") == cookie_token("\0=\1") == cookie_token(f"{COOKIE}") == ""
+
+
+def test_other_protocols_are_refused(client: TestClient) -> None:
+    from starlette.websockets import WebSocketDisconnect
+
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/slides"):
+        pytest.fail("a socket was opened")

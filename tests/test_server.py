@@ -1,0 +1,259 @@
+"""The web app's answers, by its API alone."""
+
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from starlette.testclient import TestClient
+
+from chromogen.app.server import create_app
+from chromogen.app.view import trials as trials_module
+from chromogen.image import read_provenance, write_image
+from chromogen.provenance import NOTICE
+from test_densities import IHC
+from test_guard import HERE
+from test_intake import png_bomb
+from test_trials import STEPS, until, worker
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(trials_module, "command_of", worker(STEPS))
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    write_image(slides / "ihc.png", IHC)
+    write_image(slides / "wide.png", np.concatenate([IHC, IHC], axis=1))
+    (slides / "broken.svs").write_bytes(b"no slide")
+    (tmp_path / "secret.png").write_bytes((slides / "ihc.png").read_bytes())
+    with TestClient(create_app([slides], tmp_path / "results", page=tmp_path), base_url=HERE) as client:
+        yield client
+
+
+def ids(client: TestClient) -> dict[str, str]:
+    return {line["name"]: line["id"] for line in client.get("/api/slides").json()}
+
+
+def test_slides_and_their_facts(client: TestClient) -> None:
+    found = ids(client)
+    assert set(found) == {"broken.svs", "ihc.png", "wide.png"}
+    facts = client.get(f"/api/slides/{found['wide.png']}").json()
+    assert (facts["width"], facts["height"], facts["levels"], facts["stains"]) == (1024, 512, 2, "h-dab")
+    assert facts["mpp"] is None
+    assert facts["associated"] == []
+
+
+def test_tiles_are_pictures_that_may_be_kept(client: TestClient) -> None:
+    slide = ids(client)["wide.png"]
+    for kind, suffix in (("tiles", "jpg"), ("densities", "png")):
+        answer = client.get(f"/api/slides/{slide}/{kind}/1/1/0.{suffix}")
+        assert answer.status_code == 200
+        assert "private" in answer.headers["cache-control"]
+        assert PIL.Image.open(io.BytesIO(answer.content)).size == (512, 512)
+        assert client.get(f"/api/slides/{slide}/{kind}/1/1/0.{suffix}").content == answer.content
+    assert client.get(f"/api/slides/{slide}/thumbnail.jpg").headers["content-type"] == "image/jpeg"
+
+
+def test_one_bad_slide_takes_nothing_down(client: TestClient) -> None:
+    found = ids(client)
+    for _ in range(3):
+        answer = client.get(f"/api/slides/{found['broken.svs']}/tiles/0/0/0.jpg")
+        assert answer.status_code == 422
+        assert "broken.svs" in answer.json()["detail"]
+        assert str(Path(__file__).parent.parent) not in answer.text
+        assert client.get(f"/api/slides/{found['ihc.png']}/tiles/0/0/0.jpg").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/slides/../../secret.png",
+        "/api/slides/..%2f..%2fsecret.png/tiles/0/0/0.jpg",
+        "/api/slides/%2e%2e/thumbnail.jpg",
+        "/api/slides/%2Fetc%2Fpasswd",
+        "/../secret.png",
+        "/..%2fsecret.png",
+        "/%2e%2e/secret.png",
+        "//etc/passwd",
+        "/api/trials/..%2f..%2fsecret/picture.png",
+        "/api/trials/../../secret.png",
+        "/api/slides/%00/thumbnail.jpg",
+    ],
+)
+def test_no_path_leads_out(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code in (404, 422, 503)
+    assert b"root:" not in answer.content
+    assert not answer.content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "place", ["9/0/0", "0/5/0", "0/0/5", "-1/0/0", "0/-1/0", "0/0/99999999999", "x/0/0", "0/0/1e3"]
+)
+def test_tiles_that_are_not_there(client: TestClient, place: str) -> None:
+    slide = ids(client)["ihc.png"]
+    for kind, suffix in (("tiles", "jpg"), ("densities", "png"), (f"differences/{slide}", "png")):
+        assert client.get(f"/api/slides/{slide}/{kind}/{place}.{suffix}").status_code in (404, 422)
+
+
+def test_the_page_served_by_the_server_does_not_lead_out(tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "index.html").write_text("the page")
+    (tmp_path / "secret.txt").write_text("secret")
+    (page / "link.txt").symlink_to(tmp_path / "secret.txt")
+    client = TestClient(create_app([tmp_path], tmp_path / "results", page=page), base_url=HERE)
+    assert client.get("/").text == "the page"
+    for path in ("/../secret.txt", "/..%2fsecret.txt", "/%2e%2e%2fsecret.txt", "/link.txt", "//secret.txt"):
+        assert "secret" not in client.get(path).text
+
+
+def test_without_the_page_it_is_said_what_to_do(client: TestClient) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 503
+    assert "Node.js" in answer.text
+    assert client.get("/api/openapi.json").json()["info"]["title"] == "Chromogen"
+
+
+def test_differences_and_how_slides_lie(client: TestClient) -> None:
+    found = ids(client)
+    beside = client.get(f"/api/slides/{found['ihc.png']}/beside/{found['wide.png']}").json()
+    assert beside["scale"] == 1
+    path = f"/api/slides/{found['ihc.png']}/differences/{found['wide.png']}/0/0/0.png"
+    answer = client.get(path, params={"stains": ["h-dab", "h-dab"]})
+    assert (np.asarray(PIL.Image.open(io.BytesIO(answer.content)))[..., 1] == 128).all()
+    assert client.get(path, params={"stains": ["nonsense", "h-dab"]}).status_code == 422
+
+
+SQUARE = {"type": "Polygon", "coordinates": [[[10, 10], [200, 10], [200, 200], [10, 10]]]}
+
+
+def test_numbers_of_a_region_in_every_slide(client: TestClient) -> None:
+    found = ids(client)
+    asked = {
+        "on": found["ihc.png"],
+        "slides": {found["ihc.png"]: "h-dab", found["wide.png"]: "h-dab", found["broken.svs"]: "h-dab"},
+        "regions": [{"name": "a", "geometry": SQUARE}],
+    }
+    assert client.post("/api/numbers", json=asked).status_code == 422, "a slide that is broken"
+    del asked["slides"][found["broken.svs"]]  # type: ignore[attr-defined]
+    first, second = client.post("/api/numbers", json=asked).json()
+    assert first["positive_percent"] == pytest.approx(second["positive_percent"], abs=0.2)
+    assert (first["slide"], second["slide"], first["name"]) == (found["ihc.png"], found["wide.png"], "a")
+    asked["regions"] = [{"geometry": {"type": "Point", "coordinates": [0, 0]}}]
+    assert "polygon" in client.post("/api/numbers", json=asked).json()["detail"]
+    asked["regions"] = [{"geometry": SQUARE}] * 201
+    assert client.post("/api/numbers", json=asked).status_code == 422
+
+
+def test_labels_are_hidden_unless_asked_for(data: Path, tmp_path: Path) -> None:
+    slides = data / "slides"
+    for labels in (False, True):
+        client = TestClient(create_app([slides], tmp_path, labels=labels, page=tmp_path), base_url=HERE)
+        slide = ids(client)["small.svs"]
+        answer = client.get(f"/api/slides/{slide}/associated/label.jpg")
+        assert answer.status_code == (404 if labels else 403)
+
+
+def new_trial(client: TestClient, **changes: object) -> dict[str, object]:
+    asked = {"slide": ids(client)["wide.png"], "location": [500, 20], "size": [96, 80], **changes}
+    answer = client.post("/api/trials", json=asked)
+    return {"status": answer.status_code, **answer.json()}
+
+
+def finished(client: TestClient, trial_id: object) -> dict[str, object]:
+    until(lambda: client.get(f"/api/trials/{trial_id}").json()["state"] not in ("waiting", "running"))
+    return dict(client.get(f"/api/trials/{trial_id}").json())
+
+
+def test_a_trial_by_the_api(client: TestClient) -> None:
+    trial = new_trial(client, steps=3, dab_amount=1.5)
+    assert trial["status"] == 201
+    assert trial["command"] == (
+        "chromogen stylize region.png exemplar.png -o result.png --preset histology --steps 3 --dab-amount 1.5"
+    )
+    assert "replace(with_total_steps" in str(trial["python"])
+    followed = finished(client, trial["id"])
+    assert (followed["state"], followed["step"]) == ("done", 3)
+    path = f"/api/trials/{trial['id']}"
+    region = np.asarray(PIL.Image.open(io.BytesIO(client.get(f"{path}/region.png").content)))
+    np.testing.assert_array_equal(region, np.concatenate([IHC, IHC], axis=1)[20:100, 500:596])
+    assert "attachment" in client.get(f"{path}/result.png").headers["content-disposition"]
+    assert client.get(f"{path}/exemplar.png").status_code == 200
+    assert [t["id"] for t in client.get("/api/trials").json()] == [trial["id"]]
+    assert any(name.endswith("result.png") for name in ids(client)), "results are slides too"
+
+
+def test_a_finished_trial_is_adjusted_and_says_so(client: TestClient, tmp_path: Path) -> None:
+    trial = new_trial(client)
+    path = f"/api/trials/{trial['id']}"
+    finished(client, trial["id"])
+    answer = client.get(f"{path}/adjusted.png", params={"strength": 0.5, "dab_amount": 2})
+    (tmp_path / "adjusted.png").write_bytes(answer.content)
+    said = read_provenance(tmp_path / "adjusted.png") or {}
+    assert said["adjusted"] == {"strength": 0.5, "dab_amount": 2}
+    assert client.get(f"{path}/adjusted.png", params={"strength": 2}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"preset": "nonsense"}, "preset"),
+        ({"size": [10, 10]}, "64 to 2048"),
+        ({"location": [1000, 0]}, "inside the slide"),
+        ({"location": [-5, 0]}, "inside the slide"),
+        ({"exemplar": "upload-" + "0" * 16}, "upload it again"),
+    ],
+)
+def test_trials_that_cannot_be(client: TestClient, changes: dict[str, object], says: str) -> None:
+    answer = new_trial(client, **changes)
+    assert answer["status"] == 422
+    assert says in str(answer["detail"])
+    assert client.get("/api/trials").json() == []
+
+
+@pytest.mark.parametrize(
+    "exemplar", ["../secret.png", "upload-../../secret", "/etc/passwd", "https://x.example/a.png"]
+)
+def test_exemplars_are_not_paths(client: TestClient, exemplar: str) -> None:
+    assert new_trial(client, exemplar=exemplar)["status"] == 422
+
+
+def test_own_exemplars(client: TestClient) -> None:
+    octets = {"content-type": "application/octet-stream"}
+    data = io.BytesIO()
+    PIL.Image.fromarray(IHC[:200, :220]).save(data, "PNG")
+    uploaded = client.post("/api/exemplars", content=data.getvalue(), headers=octets)
+    assert uploaded.status_code == 200
+    trial = new_trial(client, exemplar=uploaded.json()["exemplar"])
+    given = client.get(f"/api/trials/{trial['id']}/exemplar.png").content
+    np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(given))), IHC[:200, :220])
+    assert new_trial(client, exemplar=ids(client)["ihc.png"])["status"] == 201
+    for hostile in (b"", b"<svg onload=alert(1)>", png_bomb(8_000, 6_000)):
+        answer = client.post("/api/exemplars", content=hostile, headers=octets)
+        assert answer.status_code == 422
+        assert "cannot be used" in answer.json()["detail"]
+
+
+def test_many_at_once_are_answered_alike(client: TestClient) -> None:
+    slide = ids(client)["wide.png"]
+    places = [(1, x, 0) for x in range(2)] + [(0, 0, 0)]
+
+    def ask(number: int) -> tuple[int, int]:
+        level, x, y = places[number % 3]
+        answer = client.get(f"/api/slides/{slide}/tiles/{level}/{x}/{y}.jpg")
+        return number % 3, hash(answer.content) if answer.status_code == 200 else 0
+
+    with ThreadPoolExecutor(20) as threads:
+        assert len(set(threads.map(ask, range(120)))) == 3
+
+
+def test_about_says_what_it_is(client: TestClient) -> None:
+    about = client.get("/api/app").json()
+    assert about["notice"] == NOTICE
+    assert about["default_preset"] in about["presets"]
+    assert json.dumps(client.get("/api/openapi.json").json()).count("http://") == 0

@@ -1,0 +1,90 @@
+"""Only what lies under the named paths is on the shelf, whatever links and names say."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chromogen.app.view.shelf import Shelf, UnknownSlideError, check_roots
+from chromogen.image import write_image
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, np.zeros((4, 4, 3), np.uint8))
+    return path
+
+
+def names(shelf: Shelf) -> list[str]:
+    return [entry.name for entry in shelf.entries()]
+
+
+def test_slides_of_folders_and_files_in_order(tmp_path: Path) -> None:
+    for name in ("in/b.png", "in/deep/c.png", "in/a.png", "in/.hidden/d.png", "in/.e.png", "out/f.png"):
+        picture(tmp_path / name)
+    (tmp_path / "in" / "notes.txt").write_text("no slide")
+    shelf = Shelf([tmp_path / "in", tmp_path / "out" / "f.png"])
+    assert names(shelf) == ["a.png", "b.png", "deep/c.png", "f.png"]
+    assert len({entry.id for entry in shelf.entries()}) == 4
+
+
+def test_ids_tell_no_path_and_last(tmp_path: Path) -> None:
+    picture(tmp_path / "patient.png")
+    entry = Shelf([tmp_path]).entries()[0]
+    assert len(entry.id) == 16
+    assert int(entry.id, 16) >= 0
+    assert Shelf([tmp_path]).find(entry.id) == entry
+
+
+def test_a_changed_file_has_another_version(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    shelf = Shelf([tmp_path])
+    entry = shelf.entries()[0]
+    os.utime(path, ns=(1, 1))
+    assert shelf.find(entry.id).version != entry.version
+
+
+def test_links_out_of_the_roots_are_not_followed(tmp_path: Path) -> None:
+    secret = picture(tmp_path / "secret" / "s.png")
+    root = tmp_path / "root"
+    picture(root / "a.png")
+    (root / "out.png").symlink_to(secret)
+    (root / "folder").symlink_to(secret.parent)
+    (root / "inside.png").symlink_to(root / "a.png")
+    (root / "gone.png").symlink_to(root / "nothing.png")
+    assert names(Shelf([root])) == ["a.png", "inside.png"]
+
+
+def test_a_file_that_becomes_a_link_out_is_not_found_any_more(tmp_path: Path) -> None:
+    secret, path = picture(tmp_path / "secret.png"), picture(tmp_path / "root" / "a.png")
+    shelf = Shelf([tmp_path / "root"])
+    entry = shelf.entries()[0]
+    path.unlink()
+    path.symlink_to(secret)
+    with pytest.raises(UnknownSlideError):
+        shelf.find(entry.id)
+
+
+@pytest.mark.parametrize("slide_id", ["", "..", "../secret.png", "0" * 16, "%2e%2e"])
+def test_what_is_no_id_finds_nothing(tmp_path: Path, slide_id: str) -> None:
+    picture(tmp_path / "root" / "a.png")
+    picture(tmp_path / "secret.png")
+    with pytest.raises(UnknownSlideError):
+        Shelf([tmp_path / "root"]).find(slide_id)
+
+
+def test_new_files_appear(tmp_path: Path) -> None:
+    shelf = Shelf([tmp_path])
+    assert shelf.entries() == []
+    picture(tmp_path / "a.png")
+    shelf.add(tmp_path / "later")
+    picture(tmp_path / "later" / "b.png")
+    assert "a.png" in names(shelf)
+
+
+def test_missing_and_empty_roots_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="existing slide or folder"):
+        Shelf([tmp_path / "nothing"])
+    with pytest.raises(ValueError, match="none under"):
+        check_roots([tmp_path])

@@ -1,0 +1,118 @@
+// What the server answers; the paths are those of /api/openapi.json.
+
+export type Stains = 'h-dab' | 'h-e' | 'h-dab-ruifrok' | 'h-e-ruifrok';
+
+export interface SlideLine {
+  id: string;
+  name: string;
+  version: string;
+}
+
+export interface Slide extends SlideLine {
+  width: number;
+  height: number;
+  mpp: number | null;
+  levels: number;
+  tile_px: number;
+  stains: Stains;
+  associated: string[];
+}
+
+export interface Numbers {
+  region: number;
+  name: string;
+  slide: string;
+  area_um2?: number | null;
+  tissue_percent?: number;
+  measured_mpp?: number;
+  positive_percent?: number | null;
+  above_threshold_percent?: number | null;
+  mean_od10?: number | null;
+  miod_od10?: number | null;
+  pixel_h_score?: number | null;
+  nuclei?: number | null;
+  stained_nuclei?: number | null;
+  why: string;
+}
+
+export interface Trial {
+  id: string;
+  slide: string;
+  location: [number, number];
+  size: [number, number];
+  state: 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | 'interrupted';
+  error: string;
+  command: string;
+  python: string;
+}
+
+export interface TrialProgress extends Trial {
+  step: number;
+  of: number;
+  seconds: number;
+  losses: number[];
+  preview: number;
+}
+
+export interface About {
+  version: string;
+  notice: string;
+  presets: string[];
+  default_preset: string;
+}
+
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** The JSON at a path below /api; throws Refused with the server's words, or plain words where there is no server. */
+export async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+  let answer: Response;
+  try {
+    answer = await fetch(`/api/${path}`, options);
+  } catch {
+    throw new Refused(0, 'The server does not answer. Is `chromogen view` still running?');
+  }
+  if (!answer.ok) throw new Refused(answer.status, await words(answer));
+  return answer.status === 204 ? (undefined as T) : ((await answer.json()) as T);
+}
+
+export function post<T>(path: string, body: unknown = {}): Promise<T> {
+  return ask<T>(path, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+}
+
+async function words(answer: Response): Promise<string> {
+  try {
+    const { detail } = await answer.json();
+    if (typeof detail === 'string') return detail;
+    return `The request was not understood: ${detail?.[0]?.msg ?? answer.statusText}.`;
+  } catch {
+    return `The server answered ${answer.status}.`;
+  }
+}
+
+export const tileUrl = (slide: Slide, level: number, x: number, y: number): string =>
+  `/api/slides/${slide.id}/tiles/${level}/${x}/${y}.jpg?v=${slide.version}`;
+
+export const densityUrl = (slide: Slide, stains: Stains, level: number, x: number, y: number): string =>
+  `/api/slides/${slide.id}/densities/${level}/${x}/${y}.png?stains=${stains}&v=${slide.version}`;
+
+export const differenceUrl = (
+  slide: Slide,
+  other: Slide,
+  stains: [Stains, Stains],
+  level: number,
+  x: number,
+  y: number,
+): string =>
+  `/api/slides/${slide.id}/differences/${other.id}/${level}/${x}/${y}.png` +
+  `?stains=${stains[0]}&stains=${stains[1]}&v=${slide.version}-${other.version}`;

@@ -1,0 +1,110 @@
+// Density tiles painted in the browser, so that a threshold acts at once and asks the server for nothing.
+// A density tile has hundredths of base-10 optical density in red (haematoxylin) and green (the other stain), and
+// 255 in blue where there is tissue; a difference tile has them around 128, and how far structure was kept in blue.
+
+export type OverlayKind =
+  | 'none'
+  | 'dab'
+  | 'eosin'
+  | 'hematoxylin'
+  | 'tissue'
+  | 'difference'
+  | 'difference-hematoxylin'
+  | 'kept';
+
+export const isDifference = (kind: OverlayKind): boolean =>
+  kind === 'difference' || kind === 'difference-hematoxylin' || kind === 'kept';
+
+/** Whether an overlay says something of a slide that is taken apart with these vectors. */
+export const suits = (kind: OverlayKind, stains: string): boolean =>
+  stains.startsWith('h-e') ? kind !== 'dab' : kind !== 'eosin';
+
+export const HINTS: Record<OverlayKind, string> = {
+  none: '',
+  dab: 'Yellow to violet: density of DAB (base 10) over tissue, above the threshold; in slides taken apart as H-DAB.',
+  eosin: 'Yellow to violet: density of eosin over tissue, above the threshold; in slides taken apart as H&E.',
+  hematoxylin: 'Yellow to violet: haematoxylin over tissue, above the threshold.',
+  tissue: 'Green: what counts as tissue in the numbers.',
+  difference: 'Red: the second slide has more DAB than the first; blue: less. Shown above the threshold.',
+  'difference-hematoxylin': 'Red: the second slide has more haematoxylin; blue: less. Shown above the threshold.',
+  kept: 'Red where haematoxylin of both slides correlates less than the threshold: structure not kept.',
+};
+
+export interface Raw {
+  width: number;
+  height: number;
+  data: Uint8ClampedArray;
+}
+
+// From yellow through orange and magenta to violet: readable on brown, on blue and on white.
+const RAMP: [number, number, number][] = [
+  [250, 221, 54],
+  [250, 140, 40],
+  [225, 50, 105],
+  [150, 20, 150],
+  [70, 10, 130],
+];
+
+function rampColor(at: number): [number, number, number] {
+  const place = Math.min(Math.max(at, 0), 0.9999) * (RAMP.length - 1);
+  const index = Math.floor(place);
+  const part = place - index;
+  const [a, b] = [RAMP[index], RAMP[index + 1]];
+  return [a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part, a[2] + (b[2] - a[2]) * part];
+}
+
+const TABLE = Array.from({ length: 256 }, (_, level) => rampColor(level / 120));
+
+/** The pixels of a tile as an overlay of this kind: transparent where nothing is to be said. */
+export function paint(raw: Raw, kind: OverlayKind, threshold: number): ImageData {
+  const out = new ImageData(raw.width, raw.height);
+  const level = Math.round(threshold * 100);
+  const [from, to] = [raw.data, out.data];
+  for (let i = 0; i < from.length; i += 4) {
+    const tissue = from[i + 2];
+    if (kind === 'dab' || kind === 'eosin' || kind === 'hematoxylin') {
+      const value = from[kind === 'hematoxylin' ? i : i + 1];
+      if (tissue && value > level) set(to, i, TABLE[value], 255);
+    } else if (kind === 'tissue') {
+      if (tissue) set(to, i, [30, 160, 90], 150);
+    } else if (kind === 'kept') {
+      const kept = (tissue - 128) / 127;
+      if (tissue && kept < threshold) set(to, i, [215, 35, 35], Math.min(255, 80 + 350 * (threshold - kept)));
+    } else {
+      const more = from[kind === 'difference' ? i + 1 : i] - 128;
+      if (tissue && Math.abs(more) > level)
+        set(to, i, more > 0 ? [205, 40, 30] : [35, 70, 205], Math.min(255, 90 + 3 * Math.abs(more)));
+    }
+  }
+  return out;
+}
+
+function set(to: Uint8ClampedArray, i: number, color: readonly number[], alpha: number): void {
+  to[i] = color[0];
+  to[i + 1] = color[1];
+  to[i + 2] = color[2];
+  to[i + 3] = alpha;
+}
+
+const MOST_HELD = 160; // tiles of 512 px, 1 MB each
+const held = new Map<string, Raw>();
+
+/** The pixels of a tile, from memory where they were seen lately. */
+export async function rawTile(url: string, signal: AbortSignal): Promise<Raw> {
+  const known = held.get(url);
+  if (known) {
+    held.delete(url);
+    held.set(url, known);
+    return known;
+  }
+  const answer = await fetch(url, { signal });
+  if (!answer.ok) throw new Error(`tile: ${answer.status}`);
+  const bitmap = await createImageBitmap(await answer.blob(), { colorSpaceConversion: 'none', premultiplyAlpha: 'none' });
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext('2d', { willReadFrequently: true })!;
+  context.drawImage(bitmap, 0, 0);
+  const raw = { width: bitmap.width, height: bitmap.height, data: context.getImageData(0, 0, bitmap.width, bitmap.height).data };
+  held.set(url, raw);
+  if (held.size > MOST_HELD) held.delete(held.keys().next().value!);
+  return raw;
+}

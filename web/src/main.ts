@@ -1,0 +1,370 @@
+// The page: what is chosen, what is shown, what the keys do.
+
+import OpenSeadragon from 'openseadragon';
+import { ask, post, Refused, type About, type Slide, type SlideLine } from './api';
+import { HINTS, isDifference, type OverlayKind } from './density';
+import { byId, copy, make, settled, short } from './dom';
+import { MOST_PANES, Panes, type Mode, type View } from './panes';
+import { Regions } from './regions';
+import { readHash, takeToken, writeHash } from './state';
+import { Trials } from './trials';
+
+const panes = new Panes();
+const regions = new Regions(panes);
+const trials = new Trials(panes, openByName);
+let lines: SlideLine[] = [];
+let blinking = 0;
+
+async function begin(): Promise<void> {
+  applyTheme(localStorage.getItem('theme'));
+  const token = takeToken();
+  if (token) await post('login', { token }).catch(() => {});
+  try {
+    const about = await ask<About>('app');
+    byId('notice').textContent = `${about.notice[0].toUpperCase()}${about.notice.slice(1)}.`;
+    await list();
+    await trials.begin(about);
+    await restore();
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401) askForToken();
+    else byId('slides-message').textContent = (error as Error).message;
+  }
+}
+
+function askForToken(): void {
+  const dialog = byId<HTMLDialogElement>('login');
+  dialog.showModal();
+  byId('login-go').onclick = async () => {
+    try {
+      await post('login', { token: byId<HTMLInputElement>('token').value.trim() });
+      dialog.close();
+      void begin();
+    } catch (error) {
+      byId('login-message').textContent = (error as Error).message;
+    }
+  };
+}
+
+// Slides
+
+async function list(): Promise<void> {
+  lines = await ask<SlideLine[]>('slides');
+  byId('slides-message').textContent = lines.length
+    ? ''
+    : 'There are no slides here. Start with a folder that has some: chromogen view FOLDER';
+  showList();
+  trials.offer(lines);
+}
+
+function showList(): void {
+  const wanted = byId<HTMLInputElement>('find').value.toLowerCase();
+  const shown = lines.filter((line) => line.name.toLowerCase().includes(wanted));
+  byId('slide-list').replaceChildren(...shown.map(row));
+  if (lines.length) byId('slides-message').textContent = shown.length ? '' : 'No slide of that name.';
+  markOpen();
+}
+
+function row(line: SlideLine): HTMLElement {
+  const name = line.name.split('/').pop()!;
+  const folder = line.name.slice(0, -name.length);
+  const image = make('img', { alt: '', loading: 'lazy', src: `/api/slides/${line.id}/thumbnail.jpg?v=${line.version}` });
+  image.addEventListener('error', () => image.replaceWith(make('span', { class: 'broken' }, 'cannot be read')));
+  return make(
+    'li',
+    { 'data-id': line.id },
+    make(
+      'button',
+      { type: 'button', class: 'open', title: line.name, onclick: () => void openAlone(line.id) },
+      image,
+      make('span', { class: 'name' }, folder ? make('small', {}, folder) : null, name),
+    ),
+    make(
+      'button',
+      { type: 'button', class: 'beside', 'aria-label': `${name}: beside`, 'aria-pressed': 'false', onclick: () => void toggleBeside(line.id) },
+      '+',
+    ),
+  );
+}
+
+function markOpen(): void {
+  for (const item of document.querySelectorAll<HTMLElement>('#slide-list li')) {
+    const open = panes.find(item.dataset.id!) !== undefined;
+    item.classList.toggle('is-open', open);
+    const beside = item.querySelector('.beside')!;
+    beside.setAttribute('aria-pressed', String(open));
+    beside.textContent = open ? '−' : '+';
+  }
+}
+
+const openAlone = (id: string): Promise<void> => open([id]);
+
+async function open(ids: string[], view: View | null = null): Promise<void> {
+  panes.clear();
+  for (const id of ids) await add(id, view);
+  changed();
+}
+
+async function add(id: string, view: View | null = null): Promise<void> {
+  try {
+    const slide = await ask<Slide>(`slides/${id}`);
+    const pane = await panes.add(slide, view);
+    regions.attach(pane);
+    message('');
+  } catch (error) {
+    message((error as Error).message);
+  }
+}
+
+async function toggleBeside(id: string): Promise<void> {
+  const pane = panes.find(id);
+  if (pane) return panes.remove(pane);
+  if (panes.list.length === MOST_PANES) return message(`At most ${MOST_PANES} slides at a time; close one first.`);
+  await add(id);
+}
+
+async function openByName(endings: string[]): Promise<void> {
+  await list();
+  const ids = endings.map((ending) => lines.find((line) => line.name.endsWith(ending))?.id);
+  await open(ids.filter((id): id is string => id !== undefined));
+}
+
+function message(words: string): void {
+  const box = byId('empty');
+  if (words) {
+    box.replaceChildren(make('h2', {}, 'This does not open'), make('p', {}, words));
+    byId('slides-message').textContent = words;
+  } else byId('slides-message').textContent = '';
+}
+
+// What is shown
+
+function changed(): void {
+  byId('empty').hidden = panes.list.length > 0;
+  const many = panes.list.length > 1;
+  byId('curtain').hidden = !(many && panes.mode === 'curtain');
+  byId('blink-field').hidden = panes.mode !== 'blink';
+  byId('linked-by').textContent = panes.list.slice(1).map((pane) => pane.by && `${short(pane.slide.name)} laid by ${pane.by}`).filter(Boolean).join('; ');
+  for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=mode]')) radio.checked = radio.value === panes.mode;
+  restartBlink();
+  hintOverlay();
+  markOpen();
+  regions.refresh();
+  moved();
+}
+
+const remember = settled(() => {
+  const slides = panes.list.map((pane) => pane.slide.id);
+  if (!slides.length || !panes.first!.image) return;
+  const { kind, threshold } = panes.overlay;
+  history.replaceState(null, '', writeHash({ slides, mode: panes.mode, view: panes.first!.view(), overlay: kind, threshold }));
+}, 250);
+
+function moved(): void {
+  const pane = panes.first;
+  if (!pane?.image) return;
+  const [zoom, mpp] = [pane.imageZoom, pane.slide.mpp];
+  byId('zoom').textContent = mpp ? `${(mpp / zoom).toPrecision(3)} µm/px` : `${(100 * zoom).toPrecision(3)} %`;
+  scaleBar(zoom, mpp);
+  remember();
+}
+
+function scaleBar(zoom: number, mpp: number | null): void {
+  const unit = mpp ? mpp / zoom : 1 / zoom; // per screen pixel
+  const most = 160 * unit;
+  const power = 10 ** Math.floor(Math.log10(most));
+  const length = [5, 2, 1].map((step) => step * power).find((candidate) => candidate <= most)!;
+  byId('scale-line').style.width = `${length / unit}px`;
+  byId('scale-text').textContent = !mpp ? `${length} px` : length >= 1000 ? `${length / 1000} mm` : `${length} µm`;
+}
+
+async function restore(): Promise<void> {
+  const shared = readHash(location.hash);
+  panes.overlay = { ...panes.overlay, kind: shared.overlay, threshold: shared.threshold };
+  byId<HTMLSelectElement>('overlay').value = shared.overlay;
+  byId<HTMLInputElement>('threshold').value = String(shared.threshold);
+  panes.mode = shared.mode;
+  if (shared.slides.length) await open(shared.slides, shared.view);
+}
+
+// Overlay
+
+const layAgain = settled(() => panes.layOverlay(), 30);
+const measureAgain = settled(() => void regions.measure(), 500);
+
+function setOverlay(kind: OverlayKind): void {
+  byId<HTMLSelectElement>('overlay').value = kind;
+  panes.overlay = { ...panes.overlay, kind };
+  panes.layOverlay();
+  hintOverlay();
+  remember();
+}
+
+function setThreshold(value: number): void {
+  const threshold = Math.round(100 * Math.min(Math.max(value, 0), 1.5)) / 100;
+  byId<HTMLInputElement>('threshold').value = String(threshold);
+  panes.overlay = { ...panes.overlay, threshold };
+  layAgain();
+  hintOverlay();
+  if (regions.list.length) measureAgain();
+  remember();
+}
+
+function hintOverlay(): void {
+  const { kind, threshold } = panes.overlay;
+  byId('threshold-text').textContent = threshold.toFixed(2);
+  const lacking = isDifference(kind) && panes.list.length < 2;
+  byId('overlay-hint').textContent = lacking ? 'Open a second slide beside the first to compare them.' : HINTS[kind];
+}
+
+let lastKind: OverlayKind = 'dab';
+function toggleOverlay(): void {
+  if (panes.overlay.kind !== 'none') lastKind = panes.overlay.kind;
+  setOverlay(panes.overlay.kind === 'none' ? lastKind : 'none');
+}
+
+// Layout
+
+function setMode(mode: Mode): void {
+  if (mode === 'blink' && panes.mode === 'blink') panes.blink();
+  else panes.setMode(mode);
+}
+
+function restartBlink(): void {
+  clearInterval(blinking);
+  const every = Number(byId<HTMLSelectElement>('blink-every').value);
+  if (panes.mode === 'blink' && every) blinking = window.setInterval(() => panes.blink(), every);
+}
+
+function setCurtain(percent: number): void {
+  byId<HTMLInputElement>('curtain').value = String(percent);
+  panes.setCurtain(percent);
+}
+
+function applyTheme(theme: string | null): void {
+  const dark = theme ? theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+  document.documentElement.dataset.theme = dark ? 'dark' : 'light';
+  byId('theme').textContent = dark ? 'Light' : 'Dark';
+}
+
+function togglePart(button: string, part: string): void {
+  const hide = !byId(part).hidden;
+  byId(part).hidden = hide;
+  byId(button).setAttribute('aria-expanded', String(!hide));
+  for (const pane of panes.list) pane.viewer.forceResize();
+}
+
+// Moving
+
+const zoomBy = (factor: number): void => panes.lead((pane) => pane.viewer.viewport.zoomBy(factor).applyConstraints());
+const turnBy = (degrees: number): void =>
+  panes.lead((pane) => pane.viewer.viewport.setRotation((pane.viewer.viewport.getRotation() + degrees) % 360));
+const fit = (): void => panes.lead((pane) => pane.viewer.viewport.goHome());
+const oneToOne = (): void =>
+  panes.lead((pane) => pane.viewer.viewport.zoomTo(pane.image!.imageToViewportZoom(1)));
+
+function panBy(x: number, y: number): void {
+  panes.lead((pane) => {
+    const viewport = pane.viewer.viewport;
+    const size = viewport.getContainerSize();
+    viewport.panBy(viewport.deltaPointsFromPixels(new OpenSeadragon.Point(x * size.x * 0.15, y * size.y * 0.15)));
+    viewport.applyConstraints();
+  });
+}
+
+const KEYS: Record<string, () => void> = {
+  ArrowLeft: () => panBy(-1, 0),
+  ArrowRight: () => panBy(1, 0),
+  ArrowUp: () => panBy(0, -1),
+  ArrowDown: () => panBy(0, 1),
+  '+': () => zoomBy(1.5),
+  '=': () => zoomBy(1.5),
+  '-': () => zoomBy(1 / 1.5),
+  '0': fit,
+  '1': oneToOne,
+  r: () => turnBy(15),
+  R: () => turnBy(-15),
+  s: () => setMode('side'),
+  c: () => setMode('curtain'),
+  b: () => setMode('blink'),
+  o: toggleOverlay,
+  ',': () => setCurtain(Math.max(0, Number(byId<HTMLInputElement>('curtain').value) - 5)),
+  '.': () => setCurtain(Math.min(100, Number(byId<HTMLInputElement>('curtain').value) + 5)),
+  '[': () => setThreshold(panes.overlay.threshold - 0.01),
+  ']': () => setThreshold(panes.overlay.threshold + 0.01),
+  d: () => regions.draw('rectangle'),
+  p: () => regions.draw('polygon'),
+  v: () => regions.addView(),
+  Enter: () => regions.closePolygon(),
+  Escape: () => regions.isDrawing && regions.draw(null),
+  '?': () => byId<HTMLDialogElement>('help').showModal(),
+};
+
+const TYPED_INTO = 'select, textarea, dialog, input:not([type=range], [type=radio], [type=checkbox])';
+
+function pressed(event: KeyboardEvent): void {
+  const target = event.target as HTMLElement;
+  if (event.ctrlKey || event.metaKey || event.altKey || target.closest(TYPED_INTO)) return;
+  if (target.matches('input') && event.key.startsWith('Arrow')) return; // sliders and radio buttons have their own
+  if (event.key === 'Enter' && !regions.isDrawing) return;
+  const work = KEYS[event.key];
+  if (!work) return;
+  event.preventDefault();
+  work();
+}
+
+function listen(): void {
+  const on = (id: string, work: () => void): void => byId(id).addEventListener('click', work);
+  panes.onMove = moved;
+  panes.onChange = changed;
+  regions.onBox = (box) => trials.choose(box);
+  document.addEventListener('keydown', pressed);
+  byId('find').addEventListener('input', showList);
+  on('reload', () => void list().catch((error: Error) => (byId('slides-message').textContent = error.message)));
+  on('zoom-in', () => zoomBy(1.5));
+  on('zoom-out', () => zoomBy(1 / 1.5));
+  on('fit', fit);
+  on('one-to-one', oneToOne);
+  on('turn-left', () => turnBy(-15));
+  on('turn-right', () => turnBy(15));
+  on('help-open', () => byId<HTMLDialogElement>('help').showModal());
+  on('copy-link', () => void copy(location.href, byId('copy-link')));
+  on('slides-toggle', () => togglePart('slides-toggle', 'slides'));
+  on('tools-toggle', () => togglePart('tools-toggle', 'tools'));
+  on('theme', () => {
+    const next = document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark';
+    localStorage.setItem('theme', next);
+    applyTheme(next);
+  });
+  for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=mode]'))
+    radio.addEventListener('change', () => panes.setMode(radio.value as Mode));
+  byId('blink-every').addEventListener('change', restartBlink);
+  byId('linked').addEventListener('change', (event) => panes.setLinked((event.target as HTMLInputElement).checked));
+  byId('curtain').addEventListener('input', (event) => panes.setCurtain(Number((event.target as HTMLInputElement).value)));
+  byId('overlay').addEventListener('change', (event) => setOverlay((event.target as HTMLSelectElement).value as OverlayKind));
+  byId('threshold').addEventListener('input', (event) => setThreshold(Number((event.target as HTMLInputElement).value)));
+  byId('opacity').addEventListener('input', (event) => {
+    panes.overlay = { ...panes.overlay, opacity: Number((event.target as HTMLInputElement).value) };
+    for (const pane of panes.list) pane.setOverlayOpacity(panes.overlay.opacity);
+  });
+  byId('stage').addEventListener('pointermove', showPlace);
+  window.addEventListener('hashchange', () => void restore());
+  for (const label of document.querySelectorAll<HTMLElement>('label.button'))
+    label.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter' || event.key === ' ') label.click();
+    });
+}
+
+function showPlace(event: PointerEvent): void {
+  const element = (event.target as HTMLElement).closest('.pane');
+  const pane = panes.list.find((candidate) => candidate.element === element);
+  if (!pane?.image) return;
+  const point = pane.image.windowToImageCoordinates(new OpenSeadragon.Point(event.clientX, event.clientY));
+  const mpp = pane.slide.mpp;
+  const um = mpp ? ` (${(point.x * mpp).toFixed(0)}, ${(point.y * mpp).toFixed(0)} µm)` : '';
+  byId('where').textContent = `x ${point.x.toFixed(0)}, y ${point.y.toFixed(0)} px${um}`;
+}
+
+// OpenSeadragon would write a style element of its own, which the page's policy forbids; style.css has that rule.
+document.head.append(make('style', { 'data-openseadragon-mobile-css': 'true' }));
+listen();
+void begin();

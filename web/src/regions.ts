@@ -1,0 +1,339 @@
+// Regions on the first slide: drawn or imported, shown on every slide, measured by the server, exported.
+
+import OpenSeadragon from 'openseadragon';
+import { post, type Numbers } from './api';
+import { byId, download, make, short, svg } from './dom';
+import type { Pane, Panes } from './panes';
+
+export interface Region {
+  name: string;
+  geometry: { type: string; coordinates: unknown };
+}
+
+type Ring = [number, number][];
+export type Drawing = 'rectangle' | 'polygon' | 'try';
+export type Box = { location: [number, number]; size: [number, number] };
+
+const COLUMNS: [keyof Numbers, string, number][] = [
+  ['above_threshold_percent', '% above', 1],
+  ['positive_percent', '% positive (0.20)', 1],
+  ['miod_od10', 'mIOD', 3],
+  ['pixel_h_score', 'pixel H-score', 1],
+  ['nuclei', 'nuclei', 0],
+  ['stained_nuclei', 'nuclei, brown too', 0],
+  ['tissue_percent', '% tissue', 1],
+  ['area_um2', 'area, µm²', 0],
+];
+const MOST_REGIONS = 200;
+
+export class Regions {
+  list: Region[] = [];
+  numbers: Numbers[] = [];
+  onBox: (box: Box) => void = () => {};
+  private drawing: Drawing | null = null;
+  private points: Ring = [];
+  private layers = new Map<Pane, SVGGElement>();
+  private asked = 0;
+  private kept = new Map<string, Region[]>(); // of slides seen before, by id
+  private of = ''; // the slide that the present ones are on
+
+  constructor(private readonly panes: Panes) {
+    byId('draw-rectangle').addEventListener('click', () => this.draw('rectangle'));
+    byId('draw-polygon').addEventListener('click', () => this.draw('polygon'));
+    byId('try-draw').addEventListener('click', () => this.draw('try'));
+    byId('region-view').addEventListener('click', () => this.addView());
+    byId('clear-regions').addEventListener('click', () => this.replace([]));
+    byId('export-geojson').addEventListener('click', () => this.exportGeojson());
+    byId('export-csv').addEventListener('click', () => this.exportCsv());
+    byId<HTMLInputElement>('import').addEventListener('change', (event) => {
+      const input = event.target as HTMLInputElement;
+      if (input.files?.[0]) void this.importFile(input.files[0]);
+      input.value = '';
+    });
+  }
+
+  /** Start drawing, or stop where that is what is being drawn. */
+  draw(kind: Drawing | null): void {
+    this.drawing = kind === this.drawing ? null : kind;
+    this.points = [];
+    const pressed: Record<Drawing, string> = { rectangle: 'draw-rectangle', polygon: 'draw-polygon', try: 'try-draw' };
+    for (const [name, id] of Object.entries(pressed))
+      byId(id).setAttribute('aria-pressed', String(name === this.drawing));
+    for (const pane of this.panes.list) {
+      pane.viewer.setMouseNavEnabled(this.drawing === null);
+      pane.element.classList.toggle('drawing', this.drawing !== null);
+    }
+    if (this.drawing)
+      this.say(this.drawing === 'polygon' ? 'Click corner after corner; double click or Enter closes.' : 'Drag a rectangle.');
+    this.show();
+  }
+
+  get isDrawing(): boolean {
+    return this.drawing !== null;
+  }
+
+  closePolygon(): void {
+    if (this.drawing === 'polygon' && this.points.length > 2) this.finish(this.points);
+  }
+
+  /** Let a pane show regions, and be drawn on. */
+  attach(pane: Pane): void {
+    const layer = svg('svg', { class: 'regions', 'aria-hidden': 'true' });
+    const group = svg('g', {}) as SVGGElement;
+    layer.append(group);
+    pane.element.querySelector('.canvas')!.append(layer);
+    this.layers.set(pane, group);
+    pane.viewer.addHandler('update-viewport', () => this.place(pane));
+    layer.addEventListener('pointerdown', (event) => this.pressed(pane, event as PointerEvent));
+    layer.addEventListener('dblclick', () => this.closePolygon());
+    this.show();
+  }
+
+  /** Forget panes that have gone, and measure anew. */
+  refresh(): void {
+    for (const pane of this.layers.keys()) if (!this.panes.list.includes(pane)) this.layers.delete(pane);
+    const now = this.panes.first?.slide.id ?? '';
+    if (now !== this.of) {
+      this.kept.set(this.of, this.list);
+      this.list = this.kept.get(now) ?? [];
+      this.of = now;
+    }
+    this.show();
+    void this.measure();
+  }
+
+  replace(regions: Region[]): void {
+    this.list = regions.slice(0, MOST_REGIONS);
+    this.show();
+    void this.measure();
+  }
+
+  addView(): void {
+    const pane = this.panes.first;
+    if (!pane?.image) return;
+    const bounds = pane.image.viewportToImageRectangle(pane.viewer.viewport.getBoundsNoRotate());
+    const [w, h] = [pane.slide.width, pane.slide.height];
+    const [left, top] = [Math.max(0, bounds.x), Math.max(0, bounds.y)];
+    const [right, bottom] = [Math.min(w, bounds.x + bounds.width), Math.min(h, bounds.y + bounds.height)];
+    if (right > left && bottom > top) this.add(rectangle(left, top, right, bottom));
+  }
+
+  /** The numbers of every region in every open slide. */
+  async measure(): Promise<void> {
+    const first = this.panes.first;
+    const ticket = ++this.asked;
+    this.numbers = [];
+    for (const id of ['export-geojson', 'export-csv', 'clear-regions'])
+      byId<HTMLButtonElement>(id).disabled = !this.list.length;
+    if (!first || !this.list.length) {
+      byId('numbers').replaceChildren();
+      this.say('Draw a region to get its numbers for every open slide.');
+      return;
+    }
+    this.say('Measuring…');
+    try {
+      const found = await post<Numbers[]>('numbers', {
+        on: first.slide.id,
+        slides: Object.fromEntries(this.panes.list.map((pane) => [pane.slide.id, pane.stains])),
+        regions: this.list,
+        threshold_od10: this.panes.overlay.threshold,
+      });
+      if (ticket !== this.asked) return;
+      this.numbers = found;
+      this.say('');
+      this.table();
+    } catch (error) {
+      if (ticket === this.asked) this.say((error as Error).message);
+    }
+  }
+
+  private add(ring: Ring): void {
+    const name = `Region ${this.list.length + 1}`;
+    this.replace([...this.list, { name, geometry: { type: 'Polygon', coordinates: [[...ring, ring[0]]] } }]);
+  }
+
+  private pressed(pane: Pane, event: PointerEvent): void {
+    if (!this.drawing) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const start = this.at(pane, event);
+    if (this.drawing === 'polygon') {
+      this.points.push(start);
+      this.show();
+      return;
+    }
+    const layer = event.currentTarget as SVGElement;
+    layer.setPointerCapture(event.pointerId);
+    const move = (moved: Event): void => {
+      const [x, y] = this.at(pane, moved as PointerEvent);
+      this.points = rectangle(Math.min(x, start[0]), Math.min(y, start[1]), Math.max(x, start[0]), Math.max(y, start[1]));
+      this.show();
+    };
+    const end = (): void => {
+      layer.removeEventListener('pointermove', move);
+      if (this.points.length) this.finish(this.points);
+    };
+    layer.addEventListener('pointermove', move);
+    layer.addEventListener('pointerup', end, { once: true });
+    layer.addEventListener('pointercancel', () => this.draw(null), { once: true });
+  }
+
+  private finish(ring: Ring): void {
+    const kind = this.drawing;
+    this.draw(null);
+    const xs = ring.map(([x]) => x);
+    const ys = ring.map(([, y]) => y);
+    if (Math.max(...xs) - Math.min(...xs) < 1 || Math.max(...ys) - Math.min(...ys) < 1) return;
+    if (kind !== 'try') this.add(ring);
+    else
+      this.onBox({
+        location: [Math.round(Math.min(...xs)), Math.round(Math.min(...ys))],
+        size: [Math.round(Math.max(...xs) - Math.min(...xs)), Math.round(Math.max(...ys) - Math.min(...ys))],
+      });
+  }
+
+  /** A place on the screen in level-0 pixels of the first slide. */
+  private at(pane: Pane, event: PointerEvent): [number, number] {
+    const box = pane.element.querySelector('.canvas')!.getBoundingClientRect();
+    const point = pane.image!.viewerElementToImageCoordinates(
+      new OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top),
+    );
+    const round = (value: number): number => Math.round(value * 100) / 100;
+    return [round((point.x - pane.offset.x) / pane.scale), round((point.y - pane.offset.y) / pane.scale)];
+  }
+
+  private place(pane: Pane): void {
+    const group = this.layers.get(pane);
+    const image = pane.image;
+    if (!group || !image) return;
+    const on = (x: number, y: number): OpenSeadragon.Point =>
+      image.imageToViewerElementCoordinates(
+        new OpenSeadragon.Point(x * pane.scale + pane.offset.x, y * pane.scale + pane.offset.y),
+      );
+    const [o, x, y] = [on(0, 0), on(1000, 0), on(0, 1000)];
+    const m = [x.x - o.x, x.y - o.y, y.x - o.x, y.y - o.y].map((value) => value / 1000);
+    group.setAttribute('transform', `matrix(${m.join(' ')} ${o.x} ${o.y})`);
+  }
+
+  private show(): void {
+    for (const [pane, group] of this.layers) {
+      const shapes = this.list.map((region) => svg('path', { d: path(region.geometry), class: 'region' }));
+      if (this.points.length) {
+        const d = `M${this.points.map((point) => point.join(' ')).join('L')}${this.drawing === 'polygon' ? '' : 'Z'}`;
+        shapes.push(svg('path', { d, class: 'region new' }));
+      }
+      group.replaceChildren(...shapes);
+      this.place(pane);
+    }
+  }
+
+  private table(): void {
+    const threshold = this.panes.overlay.threshold.toFixed(2);
+    const tables = this.list.map((region, index) => {
+      const lines = this.numbers.filter((line) => line.region === index);
+      const head = lines.map((line) => make('th', { scope: 'col', title: this.nameOf(line.slide) }, short(this.nameOf(line.slide))));
+      const rows = COLUMNS.map(([key, words, digits]) =>
+        make(
+          'tr',
+          {},
+          make('th', { scope: 'row' }, key === 'above_threshold_percent' ? `% above ${threshold}` : words),
+          ...lines.map((line) => make('td', {}, shown(line[key], digits))),
+        ),
+      );
+      const why = lines.filter((line) => line.why).map((line) => `${short(this.nameOf(line.slide))}: ${line.why}`);
+      return make(
+        'div',
+        { class: 'measured' },
+        make(
+          'table',
+          {},
+          make('caption', {}, region.name),
+          make('thead', {}, make('tr', {}, make('td', {}), ...head)),
+          make('tbody', {}, ...rows),
+        ),
+        why.length ? make('p', { class: 'hint' }, `${why.join('; ')}.`) : null,
+      );
+    });
+    byId('numbers').replaceChildren(...tables);
+  }
+
+  private async importFile(file: File): Promise<void> {
+    try {
+      const found = JSON.parse(await file.text());
+      const features = (Array.isArray(found) ? found : (found.features ?? [found])) as {
+        geometry?: Region['geometry'];
+        properties?: { name?: string; classification?: { name?: string } };
+      }[];
+      const regions = features
+        .filter((feature) => feature.geometry && /Polygon$/.test(feature.geometry.type))
+        .map((feature, index) => ({
+          name: String(feature.properties?.name ?? feature.properties?.classification?.name ?? `Region ${index + 1}`).slice(0, 200),
+          geometry: feature.geometry!,
+        }));
+      if (!regions.length) throw new Error('there is no polygon in it');
+      this.replace([...this.list, ...regions]);
+    } catch (error) {
+      this.say(`${file.name} is not GeoJSON with polygons: ${(error as Error).message}.`);
+    }
+  }
+
+  private exportGeojson(): void {
+    const features = this.list.map((region, index) => {
+      const measurements: Record<string, number> = {};
+      for (const line of this.numbers.filter((found) => found.region === index))
+        for (const [key, value] of Object.entries(line))
+          if (typeof value === 'number' && key !== 'region') measurements[`${this.nameOf(line.slide)}: ${key}`] = value;
+      return {
+        type: 'Feature',
+        geometry: region.geometry,
+        properties: { objectType: 'annotation', name: region.name, measurements },
+      };
+    });
+    download('regions.geojson', 'application/geo+json', JSON.stringify({ type: 'FeatureCollection', features }, null, 1));
+  }
+
+  private exportCsv(): void {
+    const keys = ['measured_mpp', 'mean_od10', ...COLUMNS.map(([key]) => key)] as (keyof Numbers)[];
+    const header = ['region', 'slide', 'threshold_od10', ...keys, 'why'];
+    const rows = this.numbers.map((line) => [
+      line.name,
+      this.nameOf(line.slide),
+      this.panes.overlay.threshold,
+      ...keys.map((key) => line[key] ?? ''),
+      line.why,
+    ]);
+    download('regions.csv', 'text/csv', [header, ...rows].map((row) => row.map(cell).join(',')).join('\r\n') + '\r\n');
+  }
+
+  private nameOf(slideId: string): string {
+    return this.panes.find(slideId)?.slide.name ?? slideId;
+  }
+
+  private say(words: string): void {
+    byId('regions-message').textContent = words;
+  }
+}
+
+const rectangle = (left: number, top: number, right: number, bottom: number): Ring => [
+  [left, top],
+  [right, top],
+  [right, bottom],
+  [left, bottom],
+];
+
+function path(geometry: Region['geometry']): string {
+  const polygons = (geometry.type === 'MultiPolygon' ? geometry.coordinates : [geometry.coordinates]) as number[][][][];
+  return polygons
+    .flatMap((rings) => rings.map((ring) => `M${ring.map((point) => `${Number(point[0])} ${Number(point[1])}`).join('L')}Z`))
+    .join('');
+}
+
+const shown = (value: unknown, digits: number): string =>
+  typeof value === 'number' ? value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }) : '–';
+
+// A cell that a spreadsheet would take for a formula is given as text.
+const cell = (value: unknown): string => {
+  const text = String(value);
+  const safe = typeof value === 'string' && /^[=+\-@\t]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+};

@@ -1,0 +1,297 @@
+// Trying a stain: a region, an exemplar and a preset go to the server's queue; the page watches them.
+
+import OpenSeadragon from 'openseadragon';
+import { ask, post, type About, type SlideLine, type Trial, type TrialProgress } from './api';
+import { byId, copy, make, settled, svg } from './dom';
+import type { Panes } from './panes';
+import type { Box } from './regions';
+
+const SIDE_PX = 512;
+const UNDER_WAY = ['waiting', 'running'];
+
+export class Trials {
+  private box: Box | null = null;
+  private cards = new Map<string, Card>();
+
+  constructor(
+    private readonly panes: Panes,
+    private readonly open: (names: string[]) => Promise<void>,
+  ) {
+    byId('try-middle').addEventListener('click', () => this.chooseMiddle());
+    byId('try-start').addEventListener('click', () => void this.start());
+    byId<HTMLInputElement>('upload').addEventListener('change', (event) => {
+      const file = (event.target as HTMLInputElement).files?.[0];
+      if (file) void this.upload(file);
+    });
+  }
+
+  async begin(about: About): Promise<void> {
+    byId('preset').replaceChildren(
+      ...about.presets.map((name) => make('option', { value: name, selected: name === about.default_preset }, name)),
+    );
+    const found = (await ask<Trial[]>('trials')).slice(0, 20);
+    for (const trial of found.reverse()) this.follow(trial);
+    if (found.some((trial) => [...UNDER_WAY, 'interrupted'].includes(trial.state))) byId<HTMLDetailsElement>('try').open = true;
+  }
+
+  /** The slides that can be exemplars. */
+  offer(slides: SlideLine[]): void {
+    const select = byId<HTMLSelectElement>('exemplar');
+    const chosen = select.value;
+    const kept = [...select.options].filter((option) => /^(built-in|upload-)/.test(option.value));
+    select.replaceChildren(...kept, ...slides.map((slide) => make('option', { value: slide.id }, slide.name)));
+    select.value = chosen;
+  }
+
+  choose(box: Box): void {
+    const slide = this.panes.first?.slide;
+    if (!slide) return;
+    const [x, y] = box.location.map((at) => Math.max(0, at));
+    const size: [number, number] = [Math.min(box.size[0], slide.width - x), Math.min(box.size[1], slide.height - y)];
+    const fits = size.every((side) => side >= 64 && side <= 2048);
+    this.box = fits ? { location: [x, y], size } : null;
+    byId('try-region').textContent = fits
+      ? `${size[0]} × ${size[1]} px at ${x}, ${y} of ${slide.name}`
+      : `A region has 64 to 2048 px on each side; this one has ${size[0]} × ${size[1]}.`;
+    byId<HTMLButtonElement>('try-start').disabled = !fits;
+  }
+
+  private chooseMiddle(): void {
+    const pane = this.panes.first;
+    if (!pane) return this.say('Open a slide first.');
+    const centre = pane.centre();
+    const [w, h] = [Math.min(SIDE_PX, pane.slide.width), Math.min(SIDE_PX, pane.slide.height)];
+    const x = Math.round(Math.min(Math.max(centre.x - w / 2, 0), pane.slide.width - w));
+    const y = Math.round(Math.min(Math.max(centre.y - h / 2, 0), pane.slide.height - h));
+    this.choose({ location: [x, y], size: [w, h] });
+  }
+
+  private async upload(file: File): Promise<void> {
+    this.say(`Taking in ${file.name}…`);
+    try {
+      const { exemplar } = await ask<{ exemplar: string }>('exemplars', {
+        method: 'POST',
+        headers: { 'content-type': 'application/octet-stream' },
+        body: file,
+      });
+      const select = byId<HTMLSelectElement>('exemplar');
+      select.append(make('option', { value: exemplar }, `own: ${file.name}`));
+      select.value = exemplar;
+      this.say('');
+    } catch (error) {
+      this.say((error as Error).message);
+    }
+  }
+
+  private async start(): Promise<void> {
+    const pane = this.panes.first;
+    if (!pane || !this.box) return;
+    const steps = byId<HTMLInputElement>('steps').value;
+    const dab = Number(byId<HTMLInputElement>('dab').value);
+    try {
+      const trial = await post<Trial>('trials', {
+        slide: pane.slide.id,
+        ...this.box,
+        exemplar: byId<HTMLSelectElement>('exemplar').value,
+        preset: byId<HTMLSelectElement>('preset').value,
+        ...(steps ? { steps: Number(steps) } : {}),
+        ...(dab !== 1 ? { dab_amount: dab } : {}),
+      });
+      this.say('');
+      this.follow(trial);
+    } catch (error) {
+      this.say((error as Error).message);
+    }
+  }
+
+  private follow(trial: Trial): void {
+    const card = new Card(trial, this.panes, this.open);
+    this.cards.set(trial.id, card);
+    byId('trials').prepend(card.element);
+  }
+
+  private say(words: string): void {
+    byId('try-message').textContent = words;
+  }
+}
+
+/** One trial on the page. */
+class Card {
+  readonly element = make('li', { class: 'trial' });
+  private readonly state = make('p', { role: 'status', class: 'trial-state' });
+  private readonly bar = make('progress', { max: 1, value: 0, 'aria-label': 'Steps done' });
+  private readonly before = make('img', { alt: 'H&E that went in', class: 'trial-picture' });
+  private readonly picture = make('img', { alt: 'Virtual stain as it is now', class: 'trial-picture' });
+  private readonly curve = svg('svg', { viewBox: '0 0 200 60', class: 'curve', role: 'img', preserveAspectRatio: 'none' });
+  private readonly buttons = make('div', { class: 'buttons' });
+  private readonly sliders = make('div', {});
+  private readonly download = make('a', { class: 'button' }, 'Download');
+  private placed: { item: OpenSeadragon.TiledImage; viewer: OpenSeadragon.Viewer } | null = null;
+  private preview = -1;
+  private last = '';
+
+  constructor(
+    private trial: Trial,
+    private readonly panes: Panes,
+    private readonly open: (names: string[]) => Promise<void>,
+  ) {
+    this.before.src = `/api/trials/${trial.id}/region.png`;
+    this.element.append(
+      this.state,
+      this.bar,
+      make('div', { class: 'trial-pictures' }, this.before, this.picture),
+      this.curve,
+      this.sliders,
+      this.buttons,
+      this.origin(),
+    );
+    void this.watch();
+  }
+
+  private get path(): string {
+    return `trials/${this.trial.id}`;
+  }
+
+  private async watch(): Promise<void> {
+    for (;;) {
+      try {
+        const now = await ask<TrialProgress>(this.path);
+        this.trial = now;
+        this.show(now);
+        if (!UNDER_WAY.includes(now.state)) return;
+      } catch (error) {
+        this.state.textContent = (error as Error).message;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 700));
+    }
+  }
+
+  private show(now: TrialProgress): void {
+    const left = now.step && now.of ? ((now.of - now.step) * now.seconds) / now.step : 0;
+    const words: Record<Trial['state'], string> = {
+      waiting: 'Waiting for its turn',
+      running: now.step
+        ? `Step ${now.step} of ${now.of}, at most ${duration(left)} left, loss ${now.losses.at(-1)!.toPrecision(3)}`
+        : 'Starting: loading the network and measuring the exemplar',
+      done: `Done: ${now.step} steps in ${duration(now.seconds)}`,
+      failed: `Failed: ${now.error}`,
+      cancelled: 'Cancelled',
+      interrupted: 'Interrupted: the server ended meanwhile',
+    };
+    this.state.textContent = words[now.state];
+    this.element.dataset.state = now.state;
+    this.bar.value = now.state === 'done' ? 1 : now.of ? now.step / now.of : 0;
+    this.bar.hidden = !UNDER_WAY.includes(now.state);
+    this.drawCurve(now.losses);
+    const shown = now.state === 'done' ? Infinity : now.preview;
+    if (shown !== this.preview) {
+      this.preview = shown;
+      this.setPicture(`/api/${this.path}/picture.png?step=${shown}`);
+    }
+    if (this.last !== now.state) {
+      this.last = now.state;
+      this.offer(now);
+    }
+  }
+
+  private setPicture(address: string): void {
+    this.picture.src = address;
+    if (this.placed) this.place();
+  }
+
+  private drawCurve(losses: number[]): void {
+    if (losses.length < 2) return;
+    const logs = losses.map((loss) => Math.log(Math.max(loss, 1e-12)));
+    const [low, high] = [Math.min(...logs), Math.max(...logs)];
+    const at = logs.map((value, i) => {
+      const x = (200 * i) / (logs.length - 1);
+      return `${x.toFixed(1)},${(56 - (52 * (value - low)) / (high - low || 1)).toFixed(1)}`;
+    });
+    this.curve.replaceChildren(svg('polyline', { points: at.join(' ') }));
+    this.curve.setAttribute('aria-label', `Loss by step, from ${losses[0].toPrecision(3)} to ${losses.at(-1)!.toPrecision(3)}`);
+  }
+
+  private offer(now: Trial): void {
+    const button = (words: string, work: () => void): HTMLElement => make('button', { type: 'button', onclick: work }, words);
+    const act = (work: Promise<unknown>): void => void work.then(() => this.watch()).catch((e: Error) => (this.state.textContent = e.message));
+    const offered: HTMLElement[] = [];
+    if (UNDER_WAY.includes(now.state)) offered.push(button('Cancel', () => act(ask(this.path, { method: 'DELETE' }))));
+    else if (now.state !== 'done') offered.push(button('Resume', () => act(post(`${this.path}/resume`))));
+    offered.push(button('On the slide', () => this.place(true)));
+    if (now.state === 'done') {
+      offered.push(button('Side by side', () => void this.open([`${now.id}/region.png`, `${now.id}/result.png`])));
+      this.download.href = `/api/${this.path}/result.png`;
+      this.download.download = `virtual-ihc-${now.id}.png`;
+      offered.push(this.download);
+      this.offerSliders();
+    }
+    this.buttons.replaceChildren(...offered);
+  }
+
+  private offerSliders(): void {
+    const strength = make('input', { type: 'range', min: 0, max: 1, step: 0.05, value: 1 });
+    const dab = make('input', { type: 'range', min: 0, max: 3, step: 0.1, value: 1 });
+    const apply = settled(() => {
+      const query = `strength=${strength.value}&dab_amount=${dab.value}`;
+      this.setPicture(`/api/${this.path}/adjusted.png?${query}`);
+      this.download.href = `/api/${this.path}/adjusted.png?${query}`;
+    }, 60);
+    for (const slider of [strength, dab]) slider.addEventListener('input', apply);
+    this.sliders.replaceChildren(
+      make('label', { class: 'field' }, 'Style strength ', strength),
+      make('label', { class: 'field' }, 'DAB amount ', dab),
+    );
+  }
+
+  /** Lay the picture where its region is; with `toggle`, take it away if it is there. */
+  private place(toggle = false): void {
+    const old = this.placed;
+    if (old && toggle) {
+      old.viewer.world.removeItem(old.item);
+      this.placed = null;
+      return;
+    }
+    const pane = this.panes.find(this.trial.slide);
+    if (!pane) {
+      this.state.textContent = 'Its slide is not open; open it first.';
+      return;
+    }
+    const [x, y] = this.trial.location;
+    const [w] = this.trial.size;
+    const width = pane.slide.width;
+    pane.viewer.addSimpleImage({
+      url: new URL(this.picture.src, location.href).href,
+      x: x / width,
+      y: y / width,
+      width: w / width,
+      success: (event: unknown) => {
+        if (old) pane.viewer.world.removeItem(old.item);
+        this.placed = { item: (event as { item: OpenSeadragon.TiledImage }).item, viewer: pane.viewer };
+      },
+    } as never);
+    if (toggle) {
+      const [, h] = this.trial.size;
+      const bounds = new OpenSeadragon.Rect((x - w / 2) / width, (y - h / 2) / width, (2 * w) / width, (2 * h) / width);
+      this.panes.lead(() => pane.viewer.viewport.fitBounds(bounds));
+    }
+  }
+
+  private origin(): HTMLElement {
+    const commandCopy = make('button', { type: 'button' }, 'Copy command');
+    const pythonCopy = make('button', { type: 'button' }, 'Copy Python');
+    commandCopy.addEventListener('click', () => void copy(this.trial.command, commandCopy));
+    pythonCopy.addEventListener('click', () => void copy(this.trial.python, pythonCopy));
+    return make(
+      'details',
+      { class: 'origin' },
+      make('summary', {}, 'How to make it again'),
+      make('p', { class: 'hint' }, `In the folder ${this.trial.id} of the trials:`),
+      make('pre', { tabindex: 0 }, this.trial.command),
+      make('pre', { tabindex: 0 }, this.trial.python),
+      make('div', { class: 'buttons' }, commandCopy, pythonCopy),
+    );
+  }
+}
+
+const duration = (seconds: number): string =>
+  seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
