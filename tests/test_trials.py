@@ -126,6 +126,18 @@ def test_a_closed_server_leaves_trials_to_be_resumed(tmp_path: Path, monkeypatch
     assert Trials(tmp_path).find(trial.id).state == "done"
 
 
+def test_closing_while_a_process_starts_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE_S", 0.5)
+    monkeypatch.setattr(module, "command_of", worker(FOREVER))
+    before = {child.pid for child in psutil.Process().children()}
+    for delay_s in (0, 0.001, 0.005, 0.02):
+        trials = Trials(tmp_path / str(delay_s))
+        start(trials)
+        time.sleep(delay_s)
+        trials.close()
+    until(lambda: {child.pid for child in psutil.Process().children()} <= before)
+
+
 def test_after_a_killed_server_its_process_is_ended(tmp_path: Path) -> None:
     orphan = subprocess.Popen([sys.executable, "-c", FOREVER])
     try:

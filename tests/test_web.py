@@ -343,6 +343,9 @@ def test_a_stain_is_tried_to_its_end(page: Any, server: Server, tmp_path: Path) 
     page.locator(".pane .canvas canvas").nth(1).wait_for()
     settle(page)
     keep(page, "tried_side_by_side")
+    assert page.evaluate(
+        "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('#tools'))"
+    )
 
 
 def children(server: Server) -> list[psutil.Process]:

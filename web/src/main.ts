@@ -47,8 +47,10 @@ function askForToken(): void {
 
 // Slides
 
+const TRIALS_EXEMPLAR = /^\d{8}-\d{6}-[0-9a-f]{6}\/exemplar\.png$/; // a copy of what is elsewhere
+
 async function list(): Promise<void> {
-  lines = await ask<SlideLine[]>('slides');
+  lines = (await ask<SlideLine[]>('slides')).filter((line) => !TRIALS_EXEMPLAR.test(line.name));
   byId('slides-message').textContent = lines.length
     ? ''
     : 'There are no slides here. Start with a folder that has some: chromogen view FOLDER';

@@ -122,7 +122,13 @@ class Card {
   private readonly bar = make('progress', { max: 1, value: 0, 'aria-label': 'Steps done' });
   private readonly before = make('img', { alt: 'H&E that went in', class: 'trial-picture' });
   private readonly picture = make('img', { alt: 'Virtual stain as it is now', class: 'trial-picture' });
-  private readonly curve = svg('svg', { viewBox: '0 0 200 60', class: 'curve', role: 'img', preserveAspectRatio: 'none' });
+  private readonly curve = svg('svg', {
+    viewBox: '0 0 200 60',
+    class: 'curve',
+    role: 'img',
+    preserveAspectRatio: 'none',
+    'aria-label': 'Loss by step: none yet',
+  });
   private readonly buttons = make('div', { class: 'buttons' });
   private readonly sliders = make('div', {});
   private readonly download = make('a', { class: 'button' }, 'Download');

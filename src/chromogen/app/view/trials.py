@@ -209,7 +209,7 @@ class Trials:
             )
             with self._lock:
                 self._child = trial_id, child
-            if self.find(trial_id).state == "waiting":
+            if self.find(trial_id).state == "waiting" and not self._closed:
                 began = _began(child.pid)
                 self._became(trial_id, state="running", pid=child.pid, pid_began=began, server=os.getpid())
             else:
