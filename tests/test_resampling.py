@@ -1,5 +1,7 @@
 """Area means and cubic interpolation against plain sums, and that a pixel depends on its own place alone."""
 
+from fractions import Fraction
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -30,6 +32,19 @@ def test_area_means(step: float, offset: float, first: int) -> None:
         assert abs(found[0, index, 0] - expected) <= 0.501
 
 
+@given(st.integers(2, 20), st.integers(1, 20), st.integers(0, 3), st.integers(0, 6))
+def test_means_of_whole_pixels_are_exact(width: int, height: int, first: int, origin: int) -> None:
+    pixels, offset = noise(4 * height, 70)[::-1], 6
+    x, y = Span(float(offset), float(width), first, 3), Span(0.0, float(height), 0, 4)
+    at = np.clip(np.arange(offset + width * first, offset + width * (first + 3)), origin, 69)
+    blocks = pixels[:, at].astype(int).reshape(4, height, 3, width, 3)
+    expected = [[round(Fraction(int(s), width * height)) for s in row.ravel()] for row in blocks.sum((1, 3))]
+    found = resample(pixels[:, origin:], (origin, 0), x, y)
+    assert found.reshape(4, -1).tolist() == expected, "halves to even"
+    nearly = resample(pixels[:, origin:], (origin, 0), x._replace(offset=offset + 1e-9), y)
+    assert np.array_equal(found, nearly), "as by weights"
+
+
 @pytest.mark.parametrize("scale", [0.25, 0.5, 0.7, 0.99])
 def test_finer_is_what_pillow_makes(scale: float) -> None:
     pixels, count = noise(40, 40) // 3 + 80, int(20 / scale)  # Pillow clips after each of its two passes
@@ -40,9 +55,10 @@ def test_finer_is_what_pillow_makes(scale: float) -> None:
 
 
 @settings(deadline=None)
-@given(st.floats(0.3, 7.0), st.integers(2, 30), st.data())
+@given(st.floats(0.3, 7.0) | st.integers(1, 7).map(float), st.integers(2, 30), st.data())
 def test_a_part_is_a_crop_of_the_whole_in_every_bit(step: float, count: int, data: st.DataObject) -> None:
-    whole, cut = Span(0.3, step, 0, count), data.draw(st.integers(1, count - 1))
+    offset = 3.0 if step.is_integer() else 0.3
+    whole, cut = Span(offset, step, 0, count), data.draw(st.integers(1, count - 1))
     pixels = noise(8, int(whole.stop) + 2)
     y = Span(0.0, 1.0, 0, 8)
     part = whole._replace(first=cut, length=count - cut)

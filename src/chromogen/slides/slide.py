@@ -23,7 +23,7 @@ from chromogen.slides.source import About, SlideError, Source, error, unreadable
 from chromogen.slides.tiff_reader import SIGNATURES, open_tiff
 from chromogen.slides.zarr_reader import ZarrSource, is_zarr
 
-__all__ = ["MPP_RANGE", "Slide", "SlideError", "list_slides", "open_slide"]
+__all__ = ["MPP_RANGE", "Slide", "SlideError", "list_slides", "open_slide", "plausible_mpp"]
 
 MPP_RANGE = (0.05, 20.0)  # um/px; files that claim other values mean something else, or nothing
 MAX_ANISOTROPY = 0.02
@@ -52,7 +52,7 @@ class Slide:
         self.about: About = source.about
         self.stated_mpp = source.mpp
         self.mpp_is_given = mpp is not None
-        self.mpp = _plausible(source.mpp) if mpp is None else mpp
+        self.mpp = plausible_mpp(source.mpp) if mpp is None else mpp
         # A plain image is in sRGB already, since other colour modes than RGB can only be converted while reading.
         profile = None if isinstance(source, ImageSource) or not icc else source.about.icc_profile
         self._to_srgb = srgb_transform(self.path, profile) if profile else None
@@ -215,6 +215,14 @@ def list_slides(folder: PathLike) -> list[Path]:
     return sorted(slides, key=natural_order)
 
 
+def plausible_mpp(mpp: tuple[float, float] | None) -> float | None:
+    """The mpp that a file states, (x, y), as one number; None where it states none, or what cannot be."""
+    low, high = sorted(mpp or (0, 0))
+    if MPP_RANGE[0] <= low <= high <= MPP_RANGE[1] and high <= low * (1 + MAX_ANISOTROPY):
+        return (low + high) / 2
+    return None
+
+
 def _is_named_as_slide(path: Path) -> bool:
     return is_zarr(path) or (path.is_file() and (is_image(path) or path.suffix.lower() in SLIDE_SUFFIXES))
 
@@ -259,13 +267,6 @@ def _mpp_advice(objective: float | None) -> str:
     """What to do, with the guess that an objective allows, which is not ours to make."""
     guess = f"{10 / objective:g}, if it was scanned at {objective:g}x" if objective else "0.25 at 40x, 0.5 at 20x"
     return f"give it with --mpp ({guess})"
-
-
-def _plausible(mpp: tuple[float, float] | None) -> float | None:
-    low, high = sorted(mpp or (0, 0))
-    if MPP_RANGE[0] <= low <= high <= MPP_RANGE[1] and high <= low * (1 + MAX_ANISOTROPY):
-        return (low + high) / 2
-    return None
 
 
 def _downsample(whole: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import openslide
 
 from chromogen.app.view.shelf import Entry
-from chromogen.slides.slide import MPP_RANGE, Slide, SlideError, open_slide
+from chromogen.slides.slide import MPP_RANGE, Slide, SlideError, open_slide, plausible_mpp
 
 MOST_OPEN = 24
 MOST_BYTES = 1_500_000_000  # images without a pyramid are held in memory
@@ -108,13 +108,11 @@ class SlidePool:
 def opened(entry: Entry) -> Opened:
     """Open a slide for display; SlideError, which names no folder, where it cannot be."""
     try:
-        slide = open_slide(entry.path)
+        slide = open_slide(entry.path, mpp=NOMINAL_MPP)
         has_pyramid = openslide.OpenSlide.detect_format(entry.path) is not None
     except (ValueError, OSError) as error:
         raise SlideError(str(error).replace(f"{entry.path.parent}{os.sep}", "")) from error
     except MemoryError as error:
         raise SlideError(f"{entry.path.name} is too large for the memory that is free.") from error
-    mpp = slide.mpp
-    slide.mpp = NOMINAL_MPP
     width, height = slide.size
-    return Opened(slide, mpp, PYRAMID_BYTES if has_pyramid else 3 * width * height)
+    return Opened(slide, plausible_mpp(slide.stated_mpp), PYRAMID_BYTES if has_pyramid else 3 * width * height)
