@@ -12,18 +12,19 @@ import pytest
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
-from chromogen.app.view import trials as trials_module
+from chromogen.app.view.trials import Trial
 from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
 from test_densities import IHC
 from test_guard import HERE
 from test_intake import png_bomb
-from test_trials import STEPS, until, worker
+from test_trials import STEPS, worker
+from test_work_queue import until
 
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr(trials_module, "command_of", worker(STEPS))
+    monkeypatch.setattr(Trial, "command", worker(STEPS))
     slides = tmp_path / "slides"
     slides.mkdir()
     write_image(slides / "ihc.png", IHC)

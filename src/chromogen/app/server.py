@@ -18,9 +18,12 @@ from chromogen.app.view.guard import COOKIE, LOGIN, App, Guard
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import Renderer, slide_routes
+from chromogen.app.view.stain_routes import stain_routes
+from chromogen.app.view.stains import stain_queue
 from chromogen.app.view.tiles import NoSuchTileError
 from chromogen.app.view.trial_routes import PRESET_NAMES, trial_routes
-from chromogen.app.view.trials import Trials, UnknownTrialError
+from chromogen.app.view.trials import trial_queue
+from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.provenance import NOTICE, __version__
 
@@ -47,18 +50,20 @@ def create_app(
     labels: bool = False,
     page: Path = PAGE,
 ) -> App:
-    """The app over the slides and images under `roots`; trials write below `results`, which is shown too.
+    """The app over the slides and images under `roots`; what is made lies below `results`, shown too.
 
     It answers only to the names `hosts`, and with a `token` only who knows it. Raises FileNotFoundError for a
     root that is not there.
     """
-    shelf, pool, renderer, trials = Shelf(roots), SlidePool(), Renderer(), Trials(results)
+    shelf, pool, renderer = Shelf(roots), SlidePool(), Renderer()
+    trials, stains = trial_queue(results), stain_queue(results)
     shelf.add(results)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         yield
         trials.close()
+        stains.close()
         pool.close()
 
     app = FastAPI(
@@ -72,6 +77,7 @@ def create_app(
     )
     app.include_router(slide_routes(shelf, pool, renderer, labels=labels))
     app.include_router(trial_routes(shelf, pool, renderer, trials))
+    app.include_router(stain_routes(shelf, pool, renderer, stains))
     _add_app_routes(app, token)
     _add_error_answers(app)
     if (page / "index.html").is_file():
@@ -106,7 +112,7 @@ def _add_app_routes(app: FastAPI, token: str | None) -> None:
 def _add_error_answers(app: FastAPI) -> None:
     statuses: dict[type[Exception], int] = {
         UnknownSlideError: 404,
-        UnknownTrialError: 404,
+        UnknownWorkError: 404,
         NoSuchTileError: 404,
         ValueError: 422,
         MemoryError: 507,

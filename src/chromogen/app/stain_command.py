@@ -76,6 +76,7 @@ def stain(
         bool,
         OfSlide("--strict", help="Stop where a slide cannot be read, instead of leaving it white."),
     ] = False,
+    trace: Annotated[Path | None, Output(help="Note every finished block here, as JSON Lines.")] = None,
     workers: Annotated[int | None, Running(help="Work in so many processes on this machine.", min=1)] = None,
     scheduler: Annotated[
         str | None,
@@ -85,7 +86,7 @@ def stain(
     debug: DebugOption = False,
 ) -> None:
     """Stain tiles and whole slides: a slide in, a pyramidal OME-TIFF out, seamless, and unharmed by a crash."""
-    from chromogen.app.staining import plan_stains, stain_tile
+    from chromogen.app.staining import begin_trace, noted, plan_stains, stain_tile
     from chromogen.stainer import load_stainer
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output as OutputFile
@@ -100,10 +101,13 @@ def stain(
     outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
     if part and (len(tasks) > 1 or not outputs):
         raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
+    if trace:
+        begin_trace(trace, tasks)
 
     def stain_one(task: Task, run: Run | None, follow: Callable[[int, int], None]) -> dict[str, Any]:
         if not task.is_slide:
             return stain_tile(task, made_by, mpp=mpp, icc=icc)
+        follow = noted(follow, trace, task.file) if trace else follow
         job = SlideJob(SlideFile(task.file, mpp, icc), made_by, part, tissue_mask)
         return stain_slide(job, outputs[task], run=run, strict=strict, restart=restart, on_block=follow)
 

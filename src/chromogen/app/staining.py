@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stainer import Stainer, stain_image
 from chromogen.whole_slide.output import SUFFIXES
+from chromogen.whole_slide.stain import OnBlock
 from chromogen.whole_slide.view import SlideFile, view_at
 
 TIFF = (".tif", ".tiff")
@@ -109,6 +111,26 @@ def _check_names(tasks: Sequence[Task]) -> None:
     twice = next((out for out in outs if outs.count(out) > 1), None)
     if twice:
         raise expected("input", "files of different names", f"two that become {twice.name}", "rename one")
+
+
+def begin_trace(trace: Path, tasks: Sequence[Task]) -> None:
+    """Begin a new file for `noted`; ValueError where it is one of the others, or cannot be written."""
+    check_apart([trace], [file for task in tasks for file in (task.file, task.out)])
+    check_folder(trace.parent)
+    trace.unlink(missing_ok=True)
+
+
+def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
+    """`follow`, and for every block a line of JSON at the end of `trace`, for others to follow."""
+    began = time.perf_counter()
+
+    def note(done: int, of: int) -> None:
+        line = {"file": file.name, "done": done, "of": of, "seconds": time.perf_counter() - began}
+        with trace.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(line) + "\n")
+        follow(done, of)
+
+    return note
 
 
 def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) -> dict[str, Any]:

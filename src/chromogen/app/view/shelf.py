@@ -14,6 +14,7 @@ from chromogen.image import IMAGE_SUFFIXES
 
 # Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Ventana, Zeiss, DICOM: what OpenSlide knows by its name.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
+STORE = ".chromogen"  # ends the names of folders in which unfinished slides lie
 MOST_SLIDES = 2000
 MOST_FOLDERS_DEEP = 6
 
@@ -97,7 +98,9 @@ def _files(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root, followlinks=False):
         here = Path(folder)
         deep = len(here.relative_to(root).parts)
-        folders[:] = sorted(f for f in folders if f[0] != "." and deep < MOST_FOLDERS_DEEP)
+        folders[:] = sorted(
+            f for f in folders if f[0] != "." and not f.endswith(STORE) and deep < MOST_FOLDERS_DEEP
+        )
         for name in sorted(files):
             if name[0] != "." and name.lower().endswith((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)):
                 yield here / name

@@ -21,14 +21,16 @@ from chromogen.app.view.trials import (
     EXEMPLAR,
     REGION,
     RESULT,
-    UNDER_WAY,
     Trial,
-    Trials,
     new_trial,
+    newest_picture,
     options_of,
+    progress_in,
     python_lines,
     shell_line,
+    start_trial,
 )
+from chromogen.app.view.work_queue import UNDER_WAY, WorkQueue
 from chromogen.errors import expected
 from chromogen.image import Image, encode_image, read_image, read_provenance
 from chromogen.slides.slide import Slide
@@ -61,7 +63,7 @@ class Uploaded(BaseModel):
     exemplar: str
 
 
-def trial_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: Trials) -> APIRouter:
+def trial_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: WorkQueue[Trial]) -> APIRouter:
     """The routes below /api/trials, and /api/exemplars."""
     routes = APIRouter(prefix="/api", tags=["trials"])
     _exemplar_routes(routes, renderer, trials)
@@ -70,7 +72,7 @@ def trial_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: Tria
     return routes
 
 
-def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: Trials) -> None:
+def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Trial]) -> None:
     @routes.post("/exemplars")
     async def upload(request: Request) -> Uploaded:
         """Take an image, as the body, for a style exemplar; it is decoded in a process with bounded memory."""
@@ -85,7 +87,9 @@ def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: Trials) -> N
         return Response(encode_image(builtin_ihc(), ".png"), media_type="image/png")
 
 
-def _work_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: Trials) -> None:
+def _work_routes(
+    routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: WorkQueue[Trial]
+) -> None:
     @routes.get("/trials")
     async def list_all() -> list[dict[str, Any]]:
         """All trials, the newest first."""
@@ -100,7 +104,10 @@ def _work_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
     @routes.get("/trials/{trial_id}")
     async def follow(trial_id: TrialId) -> dict[str, Any]:
         """How far a trial is, with its losses so far."""
-        return {**_shown(trials.find(trial_id)), **asdict(await renderer.run(lambda: trials.progress(trial_id)))}
+        return {
+            **_shown(trials.find(trial_id)),
+            **asdict(await renderer.run(lambda: progress_in(trials.folder_of(trial_id)))),
+        }
 
     @routes.delete("/trials/{trial_id}")
     async def cancel(trial_id: TrialId) -> dict[str, Any]:
@@ -113,26 +120,26 @@ def _work_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
         return _shown(trials.resume(trial_id))
 
 
-def _picture_routes(routes: APIRouter, renderer: Renderer, trials: Trials) -> None:
+def _picture_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Trial]) -> None:
     @routes.get("/trials/{trial_id}/picture.png", response_class=Response)
     async def picture(trial_id: TrialId) -> Response:
         """The newest picture: the result, or how far it is."""
-        return await _file(renderer, lambda: trials.preview(trial_id))
+        return await _file(renderer, lambda: newest_picture(trials.folder_of(trial_id)))
 
     @routes.get("/trials/{trial_id}/region.png", response_class=Response)
     async def region(trial_id: TrialId) -> Response:
         """The H&E that went in."""
-        return await _file(renderer, lambda: trials.path(trial_id, REGION))
+        return await _file(renderer, lambda: trials.folder_of(trial_id) / REGION)
 
     @routes.get("/trials/{trial_id}/exemplar.png", response_class=Response)
     async def exemplar(trial_id: TrialId) -> Response:
         """The IHC that went in."""
-        return await _file(renderer, lambda: trials.path(trial_id, EXEMPLAR))
+        return await _file(renderer, lambda: trials.folder_of(trial_id) / EXEMPLAR)
 
     @routes.get("/trials/{trial_id}/result.png", response_class=Response)
     async def result(trial_id: TrialId) -> Response:
         """The result with its provenance, to be kept."""
-        answer = await _file(renderer, lambda: trials.path(trial_id, RESULT))
+        answer = await _file(renderer, lambda: trials.folder_of(trial_id) / RESULT)
         answer.headers["content-disposition"] = f'attachment; filename="virtual-ihc-{trial_id}.png"'
         return answer
 
@@ -160,16 +167,16 @@ def _shown(trial: Trial) -> dict[str, Any]:
     return {**shown, "command": shell_line(trial), "python": python_lines(trial)}
 
 
-def _start(asked: NewTrial, shelf: Shelf, pool: SlidePool, trials: Trials) -> Trial:
+def _start(asked: NewTrial, shelf: Shelf, pool: SlidePool, trials: WorkQueue[Trial]) -> Trial:
     with pool.reading(shelf.find(asked.slide)) as opened:
         given = {"steps": asked.steps, "dab_amount": asked.dab_amount, "seed": asked.seed}
         options = options_of(asked.preset, opened.mpp, given)
         trial = new_trial(asked.slide, asked.location, asked.size, opened.mpp, options)
         region = opened.slide.read_region(asked.location, asked.size)
-    return trials.start(trial, region, _exemplar(asked.exemplar, shelf, pool, trials))
+    return start_trial(trials, trial, region, _exemplar(asked.exemplar, shelf, pool, trials))
 
 
-def _exemplar(name: str, shelf: Shelf, pool: SlidePool, trials: Trials) -> Image:
+def _exemplar(name: str, shelf: Shelf, pool: SlidePool, trials: WorkQueue[Trial]) -> Image:
     if name == BUILT_IN:
         return builtin_ihc()
     if name.startswith("upload-"):
@@ -196,12 +203,12 @@ def _take_in(body: bytes, decoded: FilePath) -> None:
         take_in(uploaded, decoded)
 
 
-def _adjusted(trials: Trials, trial_id: str, strength: float, dab_amount: float) -> bytes:
-    result = trials.path(trial_id, RESULT)
+def _adjusted(trials: WorkQueue[Trial], trial_id: str, strength: float, dab_amount: float) -> bytes:
+    result = trials.folder_of(trial_id) / RESULT
     if trials.find(trial_id).state in UNDER_WAY or not result.is_file():
         raise HTTPException(404, "The trial has no result yet.")
     facts = {**(read_provenance(result) or {}), "adjusted": {"strength": strength, "dab_amount": dab_amount}}
-    picture = adjusted(read_image(trials.path(trial_id, REGION)), read_image(result), strength, dab_amount)
+    picture = adjusted(read_image(trials.folder_of(trial_id) / REGION), read_image(result), strength, dab_amount)
     return encode_image(picture, ".png", facts)
 
 

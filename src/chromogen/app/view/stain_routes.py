@@ -1,0 +1,158 @@
+"""The web app's answers about stainers: which there are, what they make of a view or slide, how far it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+
+from chromogen.app.view.pool import Opened, SlidePool
+from chromogen.app.view.shelf import Entry, Shelf
+from chromogen.app.view.slide_routes import Renderer
+from chromogen.app.view.stains import (
+    Stain,
+    check_region,
+    progress_in,
+    python_lines,
+    shell_line,
+    stain_region,
+    start_slide,
+)
+from chromogen.app.view.tiles import read_window
+from chromogen.app.view.work_queue import UNDER_WAY, WorkQueue, new_id
+from chromogen.errors import expected
+from chromogen.grid import Window
+from chromogen.slides.slide import MPP_RANGE
+from chromogen.stainer import STAINERS, load_stainer
+
+HIDDEN = ("source", "pid", "pid_began", "server")
+StainId = Annotated[str, Path(pattern="^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
+
+
+class StainerLine(BaseModel):
+    """A stainer in the list."""
+
+    name: str
+    target_stain: str
+
+
+class NewSlideStain(BaseModel):
+    """A slide, a stainer, and the slide's pixel size in um where its file says none."""
+
+    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    stainer: str = Field(max_length=50)
+    mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
+
+
+class NewViewStain(BaseModel):
+    """A region of a slide, in its level-0 pixels, and a stainer."""
+
+    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    stainer: str = Field(max_length=50)
+    location: tuple[int, int]
+    size: tuple[int, int]
+
+
+def stain_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, stains: WorkQueue[Stain]) -> APIRouter:
+    """The routes below /api/stains, and /api/stainers."""
+    routes = APIRouter(prefix="/api", tags=["stains"])
+    _start_routes(routes, shelf, pool, renderer, stains)
+    _work_routes(routes, renderer, stains)
+    return routes
+
+
+def _start_routes(
+    routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, stains: WorkQueue[Stain]
+) -> None:
+    @routes.get("/stainers")
+    async def stainers() -> list[StainerLine]:
+        """The stainers that can be applied."""
+        made = (make() for make in STAINERS.values())
+        return [StainerLine(name=stainer.name, target_stain=stainer.target_stain) for stainer in made]
+
+    @routes.post("/stains/view", status_code=201)
+    async def view(asked: NewViewStain) -> dict[str, Any]:
+        """Stain a region of a slide, at most 2048 px a side at the stainer's pixel size, and wait for it."""
+        return _shown(await renderer.run(lambda: _stain_view(asked, shelf, pool, stains)))
+
+    @routes.post("/stains/slide", status_code=201)
+    async def slide(asked: NewSlideStain) -> dict[str, Any]:
+        """Put the staining of a whole slide into the queue."""
+        return _shown(await renderer.run(lambda: _start(asked, shelf, pool, stains)))
+
+
+def _work_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stain]) -> None:
+    @routes.get("/stains")
+    async def list_all() -> list[dict[str, Any]]:
+        """All stains, the newest first."""
+        return [_shown(stain) for stain in stains.all()]
+
+    @routes.get("/stains/{stain_id}")
+    async def follow(stain_id: StainId) -> dict[str, Any]:
+        """How far a stain is: blocks done, of how many, seconds, and seconds left."""
+        progress = await renderer.run(lambda: progress_in(stains.folder_of(stain_id)))
+        return {**_shown(stains.find(stain_id)), **asdict(progress)}
+
+    @routes.delete("/stains/{stain_id}")
+    async def cancel(stain_id: StainId) -> dict[str, Any]:
+        """Stop a stain that waits or runs; finished blocks are kept."""
+        return _shown(await renderer.run(lambda: stains.cancel(stain_id)))
+
+    @routes.post("/stains/{stain_id}/resume")
+    async def resume(stain_id: StainId) -> dict[str, Any]:
+        """Go on with a stain that was stopped, from its finished blocks."""
+        return _shown(stains.resume(stain_id))
+
+    @routes.get("/stains/{stain_id}/result", response_class=FileResponse)
+    async def result(stain_id: StainId) -> FileResponse:
+        """The result with its provenance, to be kept: an image or a slide."""
+        stain = stains.find(stain_id)
+        file = stains.folder_of(stain_id) / stain.output
+        if stain.state in UNDER_WAY or not file.is_file():
+            raise HTTPException(404, "The stain has no result yet.")
+        name = stain.output if stain.location is None else f"virtual-stain-{stain_id}.png"
+        return FileResponse(file, filename=name)
+
+
+def _stain_view(asked: NewViewStain, shelf: Shelf, pool: SlidePool, stains: WorkQueue[Stain]) -> Stain:
+    entry, stainer = shelf.find(asked.slide), load_stainer(asked.stainer)
+    with pool.reading(entry) as opened:
+        step = max(1.0, stainer.mpp / opened.mpp) if opened.mpp else 1.0
+        check_region(asked.size, step)
+        region = read_window(opened, _window(asked, opened), step)
+    mpp = opened.mpp * step if opened.mpp else stainer.mpp
+    stain = Stain(new_id(), entry.id, entry.name, str(entry.path), asked.stainer, mpp, asked.location, asked.size)
+    return stain_region(stains, stain, region)
+
+
+def _window(asked: NewViewStain, opened: Opened) -> Window:
+    (left, top), (width, height) = asked.location, asked.size
+    if min(left, top) < 0 or left + width > opened.size[0] or top + height > opened.size[1]:
+        raise expected("view", f"inside the slide of {opened.size[0]} x {opened.size[1]} px", asked.location)
+    return Window(left, top, left + width, top + height)
+
+
+def _start(asked: NewSlideStain, shelf: Shelf, pool: SlidePool, stains: WorkQueue[Stain]) -> Stain:
+    entry = shelf.find(asked.slide)
+    load_stainer(asked.stainer)
+    with pool.reading(entry) as opened:
+        if opened.mpp is None and asked.mpp is None:
+            raise expected("mpp", "given for a slide that does not say its pixel size", "none", "type it in")
+    return start_slide(stains, _slide_stain(entry, asked))
+
+
+def _slide_stain(entry: Entry, asked: NewSlideStain) -> Stain:
+    return Stain(new_id(), entry.id, entry.name, str(entry.path), asked.stainer, asked.mpp)
+
+
+def _shown(stain: Stain) -> dict[str, Any]:
+    """What a browser may know: no folder of this machine."""
+    shown = {name: value for name, value in asdict(stain).items() if name not in HIDDEN}
+    error = stain.error.replace(f"{FilePath(stain.source).parent}{os.sep}", "")
+    made = {"output": stain.output, "command": shell_line(stain), "python": python_lines(stain)}
+    return {**shown, "error": error, **made}

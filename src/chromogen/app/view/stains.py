@@ -1,0 +1,152 @@
+"""Stains: a stainer on what is seen, at once, or on the whole slide, as work in a queue (`chromogen stain`)."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from chromogen.app.staining import Task, stain_tile
+from chromogen.app.view.trials import LEAST_SIDE_PX, MOST_SIDE_PX, REGION, RESULT, lines_of
+from chromogen.app.view.work_queue import WorkQueue
+from chromogen.errors import expected
+from chromogen.image import Image, write_image
+from chromogen.stainer import load_stainer
+
+RECORD, TRACE = "stain.json", "trace.jsonl"
+LONGEST_STEM = 100
+
+
+@dataclass(frozen=True)
+class Stain:
+    """What was asked, and its state as `Work`.
+
+    `source` is the file of the slide of id `slide`, `name` what people call it; `location` and `size` say where
+    a region was, in level-0 pixels, None for the whole. `mpp` is that of the region's pixels, or the slide's where
+    its file says none.
+    """
+
+    id: str
+    slide: str
+    name: str
+    source: str
+    stainer: str
+    mpp: float | None = None
+    location: tuple[int, int] | None = None
+    size: tuple[int, int] | None = None
+    state: str = "waiting"
+    error: str = ""
+    pid: int | None = None
+    pid_began: float | None = None
+    server: int | None = None
+
+    @property
+    def output(self) -> str:
+        """The name of the result in its folder."""
+        return RESULT if self.location else f"{Path(self.name).stem[:LONGEST_STEM]}_{self.stainer}.ome.tif"
+
+    @property
+    def command(self) -> list[str]:
+        """The whole command, with what lets others follow it."""
+        follow = ["--trace", TRACE, "--json"]
+        return [sys.executable, "-m", "chromogen", "stain", self.source, *self.options, *follow]
+
+    @property
+    def options(self) -> list[str]:
+        """What follows the input on the command line."""
+        mpp = ["--mpp", f"{self.mpp:.6g}"] if self.mpp else []
+        return ["--stainer", self.stainer, *mpp, "-o", self.output]
+
+
+@dataclass(frozen=True)
+class BlockProgress:
+    """Blocks done, of how many; seconds since the process began to work, and about how many are left."""
+
+    step: int = 0
+    of: int = 0
+    seconds: float = 0.0
+    seconds_left: float | None = None
+
+
+def stain_queue(folder: Path) -> WorkQueue[Stain]:
+    """The stains in a folder."""
+    return WorkQueue(folder, Stain, RECORD)
+
+
+def start_slide(stains: WorkQueue[Stain], stain: Stain) -> Stain:
+    """Put the staining of a whole slide into the queue; ValueError where too many wait."""
+    stains.check_room()
+    (stains.folder / stain.id).mkdir(parents=True)
+    return stains.start(stain)
+
+
+def stain_region(stains: WorkQueue[Stain], stain: Stain, region: Image) -> Stain:
+    """Stain a region at once, uint8 (H, W, 3), and keep it with its result. Raises: ValueError, OSError."""
+    folder = stains.folder / stain.id
+    folder.mkdir(parents=True)
+    try:
+        write_image(folder / REGION, region, {"mpp": stain.mpp, "region_of_slide": list(stain.location or ())})
+        task = Task(folder / REGION, folder / RESULT, is_slide=False)
+        stain_tile(task, load_stainer(stain.stainer), mpp=stain.mpp, icc=True)
+        return stains.keep(stain)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def check_region(size: tuple[int, int], step: float) -> None:
+    """ValueError for a region, in level-0 pixels, too small or too large at pixels `step` times as wide."""
+    width, height = (round(side / step) for side in size)
+    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in (width, height)):
+        got = f"{width} x {height} px at the stainer's pixel size"
+        raise expected(
+            "view", f"{LEAST_SIDE_PX} to {MOST_SIDE_PX} px on each side", got, "zoom, or take the whole"
+        )
+
+
+def shell_line(stain: Stain) -> str:
+    """The command line that makes the same, in the folder of the region or slide."""
+    return shlex.join(["chromogen", "stain", _input(stain), *stain.options])
+
+
+def python_lines(stain: Stain) -> str:
+    """The same in Python."""
+    stainer, output = f"load_stainer({stain.stainer!r})", f"Path({stain.output!r})"
+    if stain.location:
+        return "\n".join(
+            [
+                "from pathlib import Path",
+                "from chromogen import load_stainer",
+                "from chromogen.app.staining import Task, stain_tile",
+                "",
+                f"task = Task(Path({REGION!r}), {output}, is_slide=False)",
+                f"stain_tile(task, {stainer}, mpp={stain.mpp:.6g}, icc=True)",
+            ]
+        )
+    mpp = f", mpp={stain.mpp:.6g}" if stain.mpp else ""
+    return "\n".join(
+        [
+            "from pathlib import Path",
+            "from chromogen import Output, SlideFile, SlideJob, load_stainer, stain_slide",
+            "",
+            f"slide = SlideFile(Path({stain.name!r}){mpp})",
+            f"stain_slide(SlideJob(slide, {stainer}), Output({output}))",
+        ]
+    )
+
+
+def _input(stain: Stain) -> str:
+    return REGION if stain.location else stain.name
+
+
+def progress_in(folder: Path) -> BlockProgress:
+    """How far a slide is, from what its process has written into its folder."""
+    lines = lines_of(folder / TRACE, "done")
+    if not lines:
+        return BlockProgress()
+    first, last = lines[0], lines[-1]
+    blocks, seconds = last["done"] - first["done"], last["seconds"] - first["seconds"]
+    left = (last["of"] - last["done"]) * seconds / blocks if blocks else None
+    return BlockProgress(last["done"], last["of"], last["seconds"], left)

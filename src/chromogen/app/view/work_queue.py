@@ -1,0 +1,276 @@
+"""A queue of commands, each run by a process of its own in a folder of its own, that anyone can look at or stop.
+
+A folder holds what goes in, a record with what was asked and what became of it, and what the command writes. So
+work outlives the server: what was under way when that stopped can be resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import psutil
+
+from chromogen.errors import expected
+from chromogen.files import write_whole
+
+MOST_WAITING = 8
+GRACE_S = 5.0
+UNDER_WAY = ("waiting", "running")
+ENDED = ("done", "failed", "cancelled", "interrupted")
+
+
+class UnknownWorkError(LookupError):
+    """No work of that id."""
+
+
+class Work(Protocol):
+    """What is asked, a frozen dataclass, and its state: waiting, running, done, failed, cancelled or interrupted.
+
+    While it runs, `pid` is its process, which began at `pid_began`, and `server` the process that watches it.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+
+    @property
+    def state(self) -> str:
+        """One of `UNDER_WAY` and `ENDED`."""
+
+    @property
+    def error(self) -> str:
+        """Why it failed."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process."""
+
+    @property
+    def pid_began(self) -> float | None:
+        """When that began; numbers of processes are used again."""
+
+    @property
+    def server(self) -> int | None:
+        """The process that watches it."""
+
+    @property
+    def command(self) -> list[str]:
+        """What is run in its folder; run again after it was stopped, it goes on if it can."""
+
+
+W = TypeVar("W", bound=Work)
+
+
+def new_id() -> str:
+    """An id that begins with the time."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+class WorkQueue(Generic[W]):
+    """Work of one kind in a folder, done one after the other by a single worker, so that looking stays smooth.
+
+    `record` is the name of the file that tells work of this kind from other.
+    """
+
+    def __init__(self, folder: Path, kind: type[W], record: str) -> None:
+        self.folder = folder
+        self._kind = kind
+        self._record = record
+        self._waiting: queue.Queue[str | None] = queue.Queue()
+        self._lock = threading.Lock()
+        self._child: tuple[str, subprocess.Popen[bytes]] | None = None
+        self._works = {work.id: self._taken_up(work) for work in self._read_all()}
+        self._worker: threading.Thread | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Stop what runs, to be resumed later, and the worker."""
+        with self._lock:
+            self._closed = True
+            child = self._child
+        if child:
+            _end(child[1])
+        if self._worker:
+            self._waiting.put(None)
+            self._worker.join(2 * GRACE_S)
+
+    def all(self) -> list[W]:
+        """All of it, the newest first."""
+        with self._lock:
+            return sorted(self._works.values(), key=lambda work: work.id, reverse=True)
+
+    def find(self, work_id: str) -> W:
+        """What has an id; UnknownWorkError."""
+        with self._lock:
+            if work_id not in self._works:
+                raise UnknownWorkError("There is no such work (any more).")
+            work = self._works[work_id]
+            if work.state == "running" and work.server != os.getpid():
+                work = self._works[work_id] = self._read(self.folder / work_id / self._record) or work
+            return work
+
+    def folder_of(self, work_id: str) -> Path:
+        """The folder of work that there is."""
+        return self.folder / self.find(work_id).id
+
+    def check_room(self) -> None:
+        """ValueError where too many wait."""
+        waiting = sum(work.state == "waiting" for work in self.all())
+        if waiting >= MOST_WAITING:
+            raise expected("queue", f"at most {MOST_WAITING} waiting", waiting, "wait, or cancel one")
+
+    def start(self, work: W) -> W:
+        """Put work, whose folder is there, into the queue. ValueError where too many wait; OSError."""
+        self.check_room()
+        return self._enqueue(work)
+
+    def keep(self, work: W) -> W:
+        """Take down work that was done elsewhere."""
+        with self._lock:
+            self._works[work.id] = work
+        return self._became(work.id, state="done")
+
+    def cancel(self, work_id: str) -> W:
+        """Stop work that waits or runs; what has ended stays as it is."""
+        work = self.find(work_id)
+        if work.state in UNDER_WAY:
+            work = self._became(work_id, state="cancelled")
+            with self._lock:
+                child = self._child if self._child and self._child[0] == work_id else None
+            if child:
+                _end(child[1])
+            elif work.pid and _began(work.pid) == work.pid_began:
+                psutil.Process(work.pid).terminate()  # another server's
+        return work
+
+    def resume(self, work_id: str) -> W:
+        """Put work that was interrupted, cancelled or failed back into the queue; it goes on if it can."""
+        work = self.find(work_id)
+        if work.state in UNDER_WAY or work.state == "done":
+            raise expected("work", "one that was stopped", work.state)
+        self.check_room()
+        return self._enqueue(work)
+
+    def _enqueue(self, work: W) -> W:
+        with self._lock:
+            self._works[work.id] = work
+        work = self._became(work.id, state="waiting", error="")
+        self._waiting.put(work.id)
+        with self._lock:
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="work", daemon=True)
+                self._worker.start()
+        return work
+
+    def _work(self) -> None:
+        while (work_id := self._waiting.get()) is not None:
+            try:
+                if self.find(work_id).state == "waiting" and not self._closed:
+                    self._run(work_id)
+            except (OSError, LookupError) as error:
+                self._became(work_id, state="failed", error=str(error))
+
+    def _run(self, work_id: str) -> None:
+        folder = self.folder / work_id
+        work = self.find(work_id)
+        said = folder / ".said.txt"
+        with said.open("wb") as out, (folder / ".complained.txt").open("wb") as err:
+            child = subprocess.Popen(
+                work.command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment()
+            )
+            with self._lock:
+                self._child = work_id, child
+            if self.find(work_id).state == "waiting" and not self._closed:
+                began = _began(child.pid)
+                self._became(work_id, state="running", pid=child.pid, pid_began=began, server=os.getpid())
+            else:
+                _end(child)
+            status = child.wait()
+        with self._lock:
+            self._child = None
+        self._ended(work_id, status, folder / ".complained.txt")
+
+    def _ended(self, work_id: str, status: int, complained: Path) -> None:
+        if self.find(work_id).state != "running":
+            return  # cancelled, perhaps waiting again
+        if self._closed and status:
+            self._became(work_id, state="interrupted", pid=None)
+        elif status == 0:
+            self._became(work_id, state="done", pid=None, server=None)
+        else:
+            said = complained.read_text(errors="replace").strip().splitlines()
+            why = said[-1].removeprefix("Error: ") if said else f"it ended with status {status}"
+            self._became(work_id, state="failed", error=why, pid=None)
+
+    def _became(self, work_id: str, **changes: Any) -> W:
+        with self._lock:
+            work = replace(self._works[work_id], **changes)
+            self._works[work_id] = work
+            write_whole(self.folder / work_id / self._record, json.dumps(asdict(work), indent=1).encode())
+        return work
+
+    def _taken_up(self, work: W) -> W:
+        """Work as another server left it: where that is gone, it is interrupted, and its process ended."""
+        if work.state not in UNDER_WAY:
+            return work
+        if work.pid and _began(work.pid) == work.pid_began:
+            if work.server and psutil.Process(work.pid).ppid() == work.server and psutil.pid_exists(work.server):
+                return work
+            psutil.Process(work.pid).kill()
+        return replace(work, state="interrupted", pid=None)
+
+    def _read_all(self) -> Iterator[W]:
+        """What earlier servers left; what cannot be read is left alone."""
+        return (work for file in sorted(self.folder.glob(f"*/{self._record}")) if (work := self._read(file)))
+
+    def _read(self, file: Path) -> W | None:
+        try:
+            work = self._kind(**_with_tuples(json.loads(file.read_text())))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+        return work if work.id == file.parent.name else None
+
+
+def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end; make it, if it does not soon."""
+    child.terminate()
+    try:
+        child.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def _began(pid: int) -> float | None:
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def wait_for(works: WorkQueue[W], work_id: str, timeout_s: float) -> W:
+    """The work when it has ended, or after `timeout_s`; for programs and tests."""
+    until = time.monotonic() + timeout_s
+    while works.find(work_id).state in UNDER_WAY and time.monotonic() < until:
+        time.sleep(0.05)
+    return works.find(work_id)
