@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
+from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
 from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
@@ -258,3 +259,74 @@ def test_about_says_what_it_is(client: TestClient) -> None:
     assert about["notice"] == NOTICE
     assert about["default_preset"] in about["presets"]
     assert json.dumps(client.get("/api/openapi.json").json()).count("http://") == 0
+
+
+def stain(client: TestClient, kind: str, **asked: object) -> dict[str, object]:
+    answer = client.post(f"/api/stains/{kind}", json=asked)
+    return {"status": answer.status_code, **answer.json()}
+
+
+def test_stainers_are_listed(client: TestClient) -> None:
+    names = [line["name"] for line in client.get("/api/stainers").json()]
+    assert names == ["identity", "color-transfer", "normalize"]
+
+
+def test_a_view_is_stained_at_once(client: TestClient) -> None:
+    slide = ids(client)["wide.png"]
+    made = stain(client, "view", slide=slide, stainer="identity", location=[500, 20], size=[96, 80])
+    assert (made["status"], made["state"]) == (201, "done")
+    answer = client.get(f"/api/stains/{made['id']}/result")
+    picture = np.asarray(PIL.Image.open(io.BytesIO(answer.content)))
+    np.testing.assert_array_equal(picture, np.concatenate([IHC, IHC], axis=1)[20:100, 500:596])
+    assert "attachment" in answer.headers["content-disposition"]
+    assert client.get(f"/api/stains/{made['id']}/region.png").status_code == 200
+    assert any(name == f"{made['id']}/result.png" for name in ids(client)), "results are slides too"
+    assert [one["id"] for one in client.get("/api/stains").json()] == [made["id"]]
+    assert made["command"] == "chromogen stain region.png --stainer identity --mpp 0.5 -o result.png"
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "says"),
+    [
+        ("view", {"stainer": "nonsense"}, "stainer"),
+        ("view", {"stainer": "../../secret.png"}, "stainer"),
+        ("view", {"size": [10, 10]}, "64 to 2048"),
+        ("view", {"location": [1000, 0]}, "inside the slide"),
+        ("view", {"location": [-5, 0]}, "inside the slide"),
+        ("slide", {"stainer": "nonsense"}, "stainer"),
+        ("slide", {}, "pixel size"),
+    ],
+)
+def test_stains_that_cannot_be(client: TestClient, kind: str, changes: dict[str, object], says: str) -> None:
+    asked = {"slide": ids(client)["wide.png"], "stainer": "identity"}
+    if kind == "view":
+        asked |= {"location": [0, 0], "size": [100, 100]}
+    answer = stain(client, kind, **{**asked, **changes})
+    assert answer["status"] == 422
+    assert says in str(answer["detail"])
+    assert client.get("/api/stains").json() == []
+
+
+def test_a_slide_is_stained_in_the_background(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.dumps({"done": done, "of": 4, "seconds": 1.0 * done}) for done in (1, 2)]
+    trace, said = "\n".join([*lines, ""]), f"Error: no {tmp_path / 'slides' / 'x'}"
+    code = f"import sys; open('trace.jsonl', 'w').write({trace!r}); sys.exit({said!r})"
+    monkeypatch.setattr(Stain, "command", worker(code))
+    made = stain(client, "slide", slide=ids(client)["wide.png"], stainer="identity", mpp=0.5)
+    assert made["command"] == "chromogen stain wide.png --stainer identity --mpp 0.5 -o wide_identity.ome.tif"
+    path = f"/api/stains/{made['id']}"
+    until(lambda: client.get(path).json()["state"] == "failed")
+    followed = client.get(path).json()
+    assert (followed["step"], followed["of"], followed["seconds_left"]) == (2, 4, 2.0)
+    assert followed["error"] == "no x", "no folder of this machine"
+    assert str(tmp_path) not in client.get("/api/stains").text
+    assert client.get(f"{path}/result").status_code == 404
+    assert client.get(f"{path}/region.png").status_code == 404
+    monkeypatch.setattr(Stain, "command", worker("open('wide_identity.ome.tif', 'w').write('made')"))
+    client.post(f"{path}/resume", json={})
+    until(lambda: client.get(path).json()["state"] == "done")
+    assert client.get(f"{path}/result").content == b"made"
+    assert client.delete(path).json()["state"] == "done"
+    assert client.get("/api/stains/20260101-000000-abcdef").status_code == 404

@@ -54,6 +54,33 @@ export interface TrialProgress extends Trial {
   preview: number;
 }
 
+export interface Stainer {
+  name: string;
+  target_stain: string;
+}
+
+/** A view that was stained, or a whole slide, which has no location and size. */
+export interface Stain {
+  id: string;
+  slide: string;
+  name: string;
+  stainer: string;
+  location: [number, number] | null;
+  size: [number, number] | null;
+  state: Trial['state'];
+  error: string;
+  output: string;
+  command: string;
+  python: string;
+}
+
+export interface StainProgress extends Stain {
+  step: number;
+  of: number;
+  seconds: number;
+  seconds_left: number | null;
+}
+
 export interface About {
   version: string;
   notice: string;

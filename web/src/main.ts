@@ -7,11 +7,13 @@ import { byId, copy, make, settled, short } from './dom';
 import { MOST_PANES, Panes, type Mode, type View } from './panes';
 import { Regions } from './regions';
 import { readHash, takeToken, writeHash } from './state';
+import { Stains } from './stains';
 import { Trials } from './trials';
 
 const panes = new Panes();
 const regions = new Regions(panes);
 const trials = new Trials(panes, openByName);
+const stains = new Stains(panes, openByName);
 let lines: SlideLine[] = [];
 let blinking = 0;
 
@@ -24,6 +26,7 @@ async function begin(): Promise<void> {
     byId('notice').textContent = `${about.notice[0].toUpperCase()}${about.notice.slice(1)}.`;
     await list();
     await trials.begin(about);
+    await stains.begin();
     await restore();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) askForToken();
@@ -124,9 +127,11 @@ async function toggleBeside(id: string): Promise<void> {
   await add(id);
 }
 
-async function openByName(endings: string[]): Promise<void> {
+async function openByName(names: string[]): Promise<void> {
   await list();
-  const ids = endings.map((ending) => lines.find((line) => line.name.endsWith(ending))?.id);
+  const named = (name: string): SlideLine | undefined =>
+    lines.find((line) => line.name === name) ?? lines.find((line) => line.name.endsWith(name));
+  const ids = names.map((name) => named(name)?.id);
   await open(ids.filter((id): id is string => id !== undefined));
 }
 
@@ -151,6 +156,7 @@ function changed(): void {
   hintOverlay();
   markOpen();
   regions.refresh();
+  stains.update();
   moved();
 }
 

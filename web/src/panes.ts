@@ -106,6 +106,15 @@ export class Pane {
     return this.image!.viewportToImageCoordinates(this.viewer.viewport.getCenter(current));
   }
 
+  /** What of the slide is in view, in its level-0 pixels. */
+  seen(): { location: [number, number]; size: [number, number] } {
+    const bounds = this.image!.viewportToImageRectangle(this.viewer.viewport.getBoundsNoRotate());
+    const [left, top] = [Math.max(0, Math.floor(bounds.x)), Math.max(0, Math.floor(bounds.y))];
+    const right = Math.min(this.slide.width, Math.ceil(bounds.x + bounds.width));
+    const bottom = Math.min(this.slide.height, Math.ceil(bounds.y + bounds.height));
+    return { location: [left, top], size: [right - left, bottom - top] };
+  }
+
   say(words: string): void {
     this.element.querySelector('.pane-message')!.textContent = words;
   }

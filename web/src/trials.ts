@@ -1,13 +1,12 @@
 // Trying a stain: a region, an exemplar and a preset go to the server's queue; the page watches them.
 
-import OpenSeadragon from 'openseadragon';
 import { ask, post, type About, type SlideLine, type Trial, type TrialProgress } from './api';
-import { byId, copy, make, settled, svg } from './dom';
+import { button, duration, origin, Overlay, UNDER_WAY } from './cards';
+import { byId, make, settled, svg } from './dom';
 import type { Panes } from './panes';
 import type { Box } from './regions';
 
 const SIDE_PX = 512;
-const UNDER_WAY = ['waiting', 'running'];
 
 export class Trials {
   private box: Box | null = null;
@@ -132,15 +131,16 @@ class Card {
   private readonly buttons = make('div', { class: 'buttons' });
   private readonly sliders = make('div', {});
   private readonly download = make('a', { class: 'button' }, 'Download');
-  private placed: { item: OpenSeadragon.TiledImage; viewer: OpenSeadragon.Viewer } | null = null;
+  private readonly overlay: Overlay;
   private preview = -1;
   private last = '';
 
   constructor(
     private trial: Trial,
-    private readonly panes: Panes,
+    panes: Panes,
     private readonly open: (names: string[]) => Promise<void>,
   ) {
+    this.overlay = new Overlay(panes, trial);
     this.before.src = `/api/trials/${trial.id}/region.png`;
     this.element.append(
       this.state,
@@ -149,7 +149,7 @@ class Card {
       this.curve,
       this.sliders,
       this.buttons,
-      this.origin(),
+      origin(`In the folder ${trial.id} of the trials:`, trial.command, trial.python),
     );
     void this.watch();
   }
@@ -202,7 +202,7 @@ class Card {
 
   private setPicture(address: string): void {
     this.picture.src = address;
-    if (this.placed) this.place();
+    this.overlay.renew(address);
   }
 
   private drawCurve(losses: number[]): void {
@@ -218,12 +218,11 @@ class Card {
   }
 
   private offer(now: Trial): void {
-    const button = (words: string, work: () => void): HTMLElement => make('button', { type: 'button', onclick: work }, words);
     const act = (work: Promise<unknown>): void => void work.then(() => this.watch()).catch((e: Error) => (this.state.textContent = e.message));
     const offered: HTMLElement[] = [];
     if (UNDER_WAY.includes(now.state)) offered.push(button('Cancel', () => act(ask(this.path, { method: 'DELETE' }))));
     else if (now.state !== 'done') offered.push(button('Resume', () => act(post(`${this.path}/resume`))));
-    offered.push(button('On the slide', () => this.place(true)));
+    offered.push(button('On the slide', () => this.lay()));
     if (now.state === 'done') {
       offered.push(button('Side by side', () => void this.open([`${now.id}/region.png`, `${now.id}/result.png`])));
       this.download.href = `/api/${this.path}/result.png`;
@@ -249,55 +248,7 @@ class Card {
     );
   }
 
-  /** Lay the picture where its region is; with `toggle`, take it away if it is there. */
-  private place(toggle = false): void {
-    const old = this.placed;
-    if (old && toggle) {
-      old.viewer.world.removeItem(old.item);
-      this.placed = null;
-      return;
-    }
-    const pane = this.panes.find(this.trial.slide);
-    if (!pane) {
-      this.state.textContent = 'Its slide is not open; open it first.';
-      return;
-    }
-    const [x, y] = this.trial.location;
-    const [w] = this.trial.size;
-    const width = pane.slide.width;
-    pane.viewer.addSimpleImage({
-      url: new URL(this.picture.src, location.href).href,
-      x: x / width,
-      y: y / width,
-      width: w / width,
-      success: (event: unknown) => {
-        if (old) pane.viewer.world.removeItem(old.item);
-        this.placed = { item: (event as { item: OpenSeadragon.TiledImage }).item, viewer: pane.viewer };
-      },
-    } as never);
-    if (toggle) {
-      const [, h] = this.trial.size;
-      const bounds = new OpenSeadragon.Rect((x - w / 2) / width, (y - h / 2) / width, (2 * w) / width, (2 * h) / width);
-      this.panes.lead(() => pane.viewer.viewport.fitBounds(bounds));
-    }
-  }
-
-  private origin(): HTMLElement {
-    const commandCopy = make('button', { type: 'button' }, 'Copy command');
-    const pythonCopy = make('button', { type: 'button' }, 'Copy Python');
-    commandCopy.addEventListener('click', () => void copy(this.trial.command, commandCopy));
-    pythonCopy.addEventListener('click', () => void copy(this.trial.python, pythonCopy));
-    return make(
-      'details',
-      { class: 'origin' },
-      make('summary', {}, 'How to make it again'),
-      make('p', { class: 'hint' }, `In the folder ${this.trial.id} of the trials:`),
-      make('pre', { tabindex: 0 }, this.trial.command),
-      make('pre', { tabindex: 0 }, this.trial.python),
-      make('div', { class: 'buttons' }, commandCopy, pythonCopy),
-    );
+  private lay(): void {
+    if (!this.overlay.toggle(this.picture.src)) this.state.textContent = 'Its slide is not open; open it first.';
   }
 }
-
-const duration = (seconds: number): string =>
-  seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;

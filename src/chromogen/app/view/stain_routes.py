@@ -24,6 +24,7 @@ from chromogen.app.view.stains import (
     start_slide,
 )
 from chromogen.app.view.tiles import read_window
+from chromogen.app.view.trials import REGION
 from chromogen.app.view.work_queue import UNDER_WAY, WorkQueue, new_id
 from chromogen.errors import expected
 from chromogen.grid import Window
@@ -107,6 +108,13 @@ def _work_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stain]
     async def resume(stain_id: StainId) -> dict[str, Any]:
         """Go on with a stain that was stopped, from its finished blocks."""
         return _shown(stains.resume(stain_id))
+
+    @routes.get("/stains/{stain_id}/region.png", response_class=FileResponse)
+    async def region(stain_id: StainId) -> FileResponse:
+        """What a view showed."""
+        if stains.find(stain_id).location is None:
+            raise HTTPException(404, "A whole slide was stained.")
+        return FileResponse(stains.folder_of(stain_id) / REGION)
 
     @routes.get("/stains/{stain_id}/result", response_class=FileResponse)
     async def result(stain_id: StainId) -> FileResponse:

@@ -1,0 +1,151 @@
+"""Stainers applied in a real browser: to what is seen, and to whole slides in the background."""
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chromogen.image import read_image, read_provenance
+from chromogen.provenance import NOTICE
+from chromogen.slides.facts import read_facts
+from test_densities import IHC
+from test_stains import write_slide
+from test_web import Server, browser, children, keep, pytestmark, settle, show  # noqa: F401
+
+BLOCKS = 36  # of a slide that takes long enough to be stopped
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    write_slide(tmp_path / "slides" / "slide.tif", times=3)
+    write_slide(tmp_path / "slides" / "large.tif", times=12)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:  # noqa: F811
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.goto(server.address)
+    page.wait_for_selector("#slide-list li")
+    yield page
+    page.close()
+    assert [line for line in wrong if "422" not in line and "ERR_CONNECTION_REFUSED" not in line] == []
+
+
+def begin(page: Any, slide: str, stainer: str = "color-transfer") -> None:
+    show(page, slide)
+    if page.locator("#apply").get_attribute("open") is None:
+        page.click("#apply summary")
+    page.select_option("#stainer", stainer)
+
+
+def wait_for_state(page: Any, state: str, timeout_s: float = 300) -> None:
+    page.wait_for_selector(f"#stains .trial[data-state='{state}']", timeout=1000 * timeout_s)
+
+
+def results(server: Server, name: str) -> Path:
+    (found,) = server.folder.glob(f"trials/*/{name}")
+    return found
+
+
+@pytest.mark.slow
+def test_what_is_seen_is_stained_beside_it(page: Any, server: Server) -> None:
+    begin(page, "small.png")
+    page.click("#stain-view")
+    wait_for_state(page, "done", 60)
+    settle(page)
+    keep(page, "stain_view")
+    folder = results(server, "result.png").parent
+    assert (read_image(folder / "region.png") == IHC[:128, 300:428]).all()
+    assert (read_provenance(folder / "result.png") or {})["stainer"] == "color-transfer"
+    card = page.locator("#stains .trial").first
+    card.locator("button:has-text('Side by side')").click()
+    page.locator(".pane .canvas canvas").nth(1).wait_for()
+    assert "chromogen stain region.png --stainer color-transfer" in card.locator("pre").first.text_content()
+    page.click("#slide-list li:has-text('large.tif') .open")
+    settle(page)
+    page.click("#stain-view")
+    page.wait_for_selector("#stain-message:has-text('64 to 2048 px')")
+    keep(page, "stain_view_too_large")
+
+
+@pytest.mark.slow
+def test_a_slide_is_stained_to_its_end(page: Any, server: Server, tmp_path: Path) -> None:
+    begin(page, "small.png")
+    page.click("#stain-slide")
+    page.wait_for_selector("#stain-message:has-text('pixel size')")
+    assert page.is_visible("#stain-mpp")
+    begin(page, "slide.tif")
+    assert not page.is_visible("#stain-mpp")
+    page.click("#stain-slide")
+    wait_for_state(page, "done")
+    card = page.locator("#stains .trial").first
+    assert "Done: 4 blocks" in card.inner_text()
+    card.locator("button:has-text('Side by side')").click()
+    page.locator(".pane .canvas canvas").nth(1).wait_for()
+    settle(page)
+    card.locator("summary").click()
+    keep(page, "stain_slide_side_by_side")
+    assert (
+        "chromogen stain slide.tif --stainer color-transfer -o slide_color-transfer.ome.tif" in card.inner_text()
+    )
+    assert page.evaluate(
+        "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('#tools'))"
+    )
+    with page.expect_download() as download:
+        card.locator("text=Download").click()
+    shutil.copy(download.value.path(), tmp_path / "kept.ome.tif")
+    facts = read_facts(tmp_path / "kept.ome.tif")
+    assert facts is not None
+    assert (facts.stainer, facts.notice) == ("color-transfer", NOTICE)
+
+
+@pytest.mark.slow
+def test_a_slide_is_cancelled_and_goes_on(page: Any, server: Server) -> None:
+    begin(page, "large.tif")
+    page.click("#stain-slide")
+    page.wait_for_selector("#stains .trial-state:has-text('Block ')", timeout=180_000)
+    keep(page, "stain_slide_running")
+    page.click("#stains button:has-text('Cancel')")
+    wait_for_state(page, "cancelled", 60)
+    until = time.monotonic() + 30
+    while children(server) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert children(server) == []
+    keep(page, "stain_slide_cancelled")
+    page.click("#stains button:has-text('Resume')")
+    wait_for_state(page, "done")
+    assert_went_on(server)
+
+
+@pytest.mark.slow
+def test_a_slide_goes_on_after_the_server_was_killed(page: Any, server: Server) -> None:
+    begin(page, "large.tif")
+    page.click("#stain-slide")
+    page.wait_for_selector("#stains .trial-state:has-text('Block ')", timeout=180_000)
+    server.stop(signal.SIGKILL)
+    server.start()
+    page.goto(server.address)
+    wait_for_state(page, "interrupted", 60)
+    page.click("#stains button:has-text('Resume')")
+    wait_for_state(page, "done")
+    keep(page, "stain_slide_resumed")
+    assert_went_on(server)
+
+
+def assert_went_on(server: Server) -> None:
+    """Some blocks were found, and all are there."""
+    said = json.loads((results(server, "large_color-transfer.ome.tif").parent / ".said.txt").read_text())
+    assert said["tiles"] == BLOCKS
+    assert 0 < said["tiles_found"] < BLOCKS
+    assert not list(server.folder.glob("trials/*/*.chromogen")), "the store is gone"

@@ -1,0 +1,86 @@
+// What cards of trials and stains have in common.
+
+import OpenSeadragon from 'openseadragon';
+import { copy, make } from './dom';
+import type { Panes } from './panes';
+
+export const UNDER_WAY = ['waiting', 'running'];
+
+export interface Placed {
+  slide: string;
+  location: [number, number];
+  size: [number, number];
+}
+
+/** Seconds, for people. */
+export function duration(seconds: number): string {
+  if (seconds < 100) return `${Math.round(seconds)} s`;
+  return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+export const button = (words: string, work: () => void): HTMLElement => make('button', { type: 'button', onclick: work }, words);
+
+/** The command line and the Python that make it again. */
+export function origin(where: string, command: string, python: string): HTMLElement {
+  const copying = (words: string, text: string): HTMLElement => {
+    const element = make('button', { type: 'button' }, words);
+    element.addEventListener('click', () => void copy(text, element));
+    return element;
+  };
+  return make(
+    'details',
+    { class: 'origin' },
+    make('summary', {}, 'How to make it again'),
+    make('p', { class: 'hint' }, where),
+    make('pre', { tabindex: 0 }, command),
+    make('pre', { tabindex: 0 }, python),
+    make('div', { class: 'buttons' }, copying('Copy command', command), copying('Copy Python', python)),
+  );
+}
+
+/** A picture laid over the place of a slide that it shows. */
+export class Overlay {
+  private placed: { item: OpenSeadragon.TiledImage; viewer: OpenSeadragon.Viewer } | null = null;
+
+  constructor(
+    private readonly panes: Panes,
+    private readonly place: Placed,
+  ) {}
+
+  /** Lay it there, or take it away if it is there; false where its slide is not open. */
+  toggle(address: string): boolean {
+    if (!this.placed) return this.lay(address, true);
+    this.placed.viewer.world?.removeItem(this.placed.item);
+    this.placed = null;
+    return true;
+  }
+
+  /** Another picture, if one is there. */
+  renew(address: string): void {
+    if (this.placed) this.lay(address, false);
+  }
+
+  private lay(address: string, go: boolean): boolean {
+    const pane = this.panes.find(this.place.slide);
+    if (!pane) return false;
+    const old = this.placed;
+    const [x, y] = this.place.location;
+    const [w, h] = this.place.size;
+    const width = pane.slide.width;
+    pane.viewer.addSimpleImage({
+      url: new URL(address, location.href).href,
+      x: x / width,
+      y: y / width,
+      width: w / width,
+      success: (event: unknown) => {
+        if (old) old.viewer.world?.removeItem(old.item);
+        this.placed = { item: (event as { item: OpenSeadragon.TiledImage }).item, viewer: pane.viewer };
+      },
+    } as never);
+    if (go) {
+      const bounds = new OpenSeadragon.Rect((x - w / 2) / width, (y - h / 2) / width, (2 * w) / width, (2 * h) / width);
+      this.panes.lead(() => pane.viewer.viewport.fitBounds(bounds));
+    }
+    return true;
+  }
+}
