@@ -282,6 +282,9 @@ def test_a_view_is_stained_at_once(client: TestClient) -> None:
     assert client.get(f"/api/stains/{made['id']}/region.png").status_code == 200
     assert any(name == f"{made['id']}/result.png" for name in ids(client)), "results are slides too"
     assert [one["id"] for one in client.get("/api/stains").json()] == [made["id"]]
+    fine = stain(client, "view", slide=slide, stainer="identity", location=[0, 0], size=[200, 400], mpp=0.25)
+    half = client.get(f"/api/stains/{fine['id']}/result").content
+    assert PIL.Image.open(io.BytesIO(half)).size == (100, 200), "at the stainer's pixel size"
     assert made["command"] == "chromogen stain region.png --stainer identity --mpp 0.5 -o result.png"
 
 

@@ -43,7 +43,8 @@ export class Stains {
   private async stainView(): Promise<void> {
     const pane = this.panes.first;
     if (!pane?.image) return;
-    await this.start('stains/view', { slide: pane.slide.id, stainer: this.stainer, ...pane.seen() }, 'Staining what you see…');
+    const asked = { slide: pane.slide.id, stainer: this.stainer, ...given(pane.slide), ...pane.seen() };
+    await this.start('stains/view', asked, 'Staining what you see…');
   }
 
   private async stainSlide(): Promise<void> {
@@ -54,15 +55,17 @@ export class Stains {
   private async start(path: string, asked: object, words: string): Promise<void> {
     byId('stain-message').textContent = words;
     try {
-      this.follow(await post<Stain>(path, asked));
+      this.follow(await post<Stain>(path, asked)).scrollIntoView({ block: 'nearest' });
       byId('stain-message').textContent = '';
     } catch (error) {
       byId('stain-message').textContent = (error as Error).message;
     }
   }
 
-  private follow(stain: Stain): void {
-    byId('stains').prepend(new Card(stain, this.panes, this.open).element);
+  private follow(stain: Stain): HTMLElement {
+    const { element } = new Card(stain, this.panes, this.open);
+    byId('stains').prepend(element);
+    return element;
   }
 }
 

@@ -51,12 +51,13 @@ class NewSlideStain(BaseModel):
 
 
 class NewViewStain(BaseModel):
-    """A region of a slide, in its level-0 pixels, and a stainer."""
+    """A region of a slide, in its level-0 pixels, a stainer, and the pixel size where the file says none."""
 
     slide: str = Field(pattern="^[0-9a-f]{16}$")
     stainer: str = Field(max_length=50)
     location: tuple[int, int]
     size: tuple[int, int]
+    mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
 
 
 def stain_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, stains: WorkQueue[Stain]) -> APIRouter:
@@ -130,11 +131,13 @@ def _work_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stain]
 def _stain_view(asked: NewViewStain, shelf: Shelf, pool: SlidePool, stains: WorkQueue[Stain]) -> Stain:
     entry, stainer = shelf.find(asked.slide), load_stainer(asked.stainer)
     with pool.reading(entry) as opened:
-        step = max(1.0, stainer.mpp / opened.mpp) if opened.mpp else 1.0
+        mpp = opened.mpp or asked.mpp or stainer.mpp
+        step = max(1.0, stainer.mpp / mpp)
         check_region(asked.size, step)
         region = read_window(opened, _window(asked, opened), step)
-    mpp = opened.mpp * step if opened.mpp else stainer.mpp
-    stain = Stain(new_id(), entry.id, entry.name, str(entry.path), asked.stainer, mpp, asked.location, asked.size)
+    stain = Stain(
+        new_id(), entry.id, entry.name, str(entry.path), asked.stainer, mpp * step, asked.location, asked.size
+    )
     return stain_region(stains, stain, region)
 
 
