@@ -50,15 +50,14 @@ from pair import pictures
 from small_net import HALO_PX, small_net
 
 MPP, GLASS = 0.5, 245
-TEXTURE_PX = 448  # blocks do not end where it begins anew
+TEXTURE_PX = 445  # blocks do not end where it begins anew
 NET_PX, NET_ROUNDS = 4096, 2
 
 
 @cache
-def texture(factor: int) -> Image:
-    """The demo's H&E, averaged."""
-    he = pictures(TEXTURE_PX)[0].reshape(TEXTURE_PX // factor, factor, TEXTURE_PX // factor, factor, 3)
-    return np.asarray(he.mean(axis=(1, 3)).round(), np.uint8)
+def texture() -> Image:
+    """The demo's H&E."""
+    return pictures(TEXTURE_PX)[0]
 
 
 class Mosaic:
@@ -75,9 +74,9 @@ class Mosaic:
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """Tissue in an ellipse on glass."""
         factor = self.factors[level]
-        picture, middle = texture(factor), self.sizes[level][0] / 2
+        picture, middle = texture(), self.sizes[level][0] / 2
         x, y = (np.arange(start, start + side) for start, side in zip(location, size, strict=True))
-        pixels = picture[np.ix_(y % len(picture), x % len(picture))]
+        pixels = picture[np.ix_(y * factor % TEXTURE_PX, x * factor % TEXTURE_PX)]
         outside = ((y - middle) ** 2)[:, None] + (x - middle) ** 2 > (0.9 * middle) ** 2
         pixels[outside] = GLASS
         return pixels
@@ -166,7 +165,7 @@ def by_workers(slide: Path, workers: int, stainer: Stainer) -> float:
 
 def warm_up(run: Run, stainer: Callable[[Image], Image], workers: int) -> None:
     """Every worker has loaded what it needs."""
-    for _ in run(stainer, [texture(1)] * 4 * workers):
+    for _ in run(stainer, [texture()] * 4 * workers):
         pass
 
 
