@@ -65,3 +65,16 @@ def test_limits_count_what_the_process_has_already(encoder: Encoder, monkeypatch
     assert tight.tile_px is not None
     assert tight.bytes <= 2 * 10**9
     assert need_within(Limits(tile_px=128), (1024, 1024), RECIPE, encoder).tile_px == 128
+
+
+def test_before_tiles_comes_one_that_gives_freed_memory_back() -> None:
+    size = (1000, 600)
+    kept = need_of(size, RECIPE, "fp32")
+    spared = fitting(size, RECIPE, "fp32", kept.bytes - 1)
+    assert spared is not None
+    assert spared.tile_px == 1008
+    assert spared.bytes < kept.bytes
+    cut = fitting(size, RECIPE, "fp32", spared.bytes - 1)
+    assert cut is not None
+    assert cut.tile_px is not None
+    assert cut.tile_px < 1000

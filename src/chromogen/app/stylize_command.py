@@ -362,7 +362,7 @@ def _foretell(stylist: Stylist, contents: Sequence[Path], as_json: bool) -> None
         return
     for facts in found:
         width, height = facts["size"]
-        tiles = f"in {facts['tiles']} tiles of {facts['tile_px']} px" if facts["tile_px"] else "in one piece"
+        tiles = f"in {facts['tiles']} tiles of {facts['tile_px']} px" if facts["tiles"] > 1 else "in one piece"
         took = f"about {facts['peak_mb'] / 1000:.1f} GB and {duration(facts['seconds'])}"
         print(f"{facts['content']}: {width} x {height} px {tiles}, {took}")
 

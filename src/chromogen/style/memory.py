@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import psutil
 
 from chromogen.errors import expected
-from chromogen.grid import ALIGNED_PX
+from chromogen.grid import ALIGNED_PX, TileGrid
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe
 from chromogen.style.tiled import halo_px
 
-# Peak bytes per pixel down to relu5_1, measured at 512 and 1024 px: in one piece, of a tile, of measuring alone.
-ONE_PIECE_BYTES = {"bf16": 2600, "fp32": 3400}
-NETWORK_BYTES = {"bf16": 1000, "fp32": 1600}  # more, where a network stains in one piece
-TILE_BYTES = {"bf16": 2500, "fp32": 3300}
+# Peak bytes per pixel down to relu5_1, measured at 512 to 1024 px: in one piece, where freed memory is kept
+# for the next step; of a tile, where it is given back; of measuring alone.
+ONE_PIECE_BYTES = {"bf16": 2200, "fp32": 2900}
+NETWORK_BYTES = {"bf16": 800, "fp32": 1300}  # more, where a network stains in one piece
+TILE_BYTES = {"bf16": 1300, "fp32": 1700}
 MEASURING_BYTES = 1000
 # What tiles do not shrink: the picture, its gradient and Adam's moments, masks, what is kept to go back to.
 WHOLE_BYTES = 200
@@ -43,13 +44,14 @@ class Need:
 
 def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int | None = None) -> Need:
     """What a picture of `size` (w, h) will need, within about 30 %."""
-    width, height = size
-    pixels = width * height
-    if tile_px is None or max(width, height) <= tile_px:
-        network = NETWORK_BYTES[precision] if recipe.variable == "network" else 0
+    pixels = math.prod(size)
+    one_piece = tile_px is None or len(TileGrid(size, tile_px, 0)) == 1
+    network = NETWORK_BYTES[precision] if one_piece and recipe.variable == "network" else 0
+    if tile_px is None:
         return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network))
     outer = [min(side, tile_px + 2 * halo_px(recipe.objective)) for side in size]
-    return Need(tile_px, pixels * _whole_bytes(recipe) + math.prod(outer) * TILE_BYTES[precision])
+    tile = math.prod(outer) * (TILE_BYTES[precision] + network)
+    return Need(tile_px, pixels * _whole_bytes(recipe) + tile)
 
 
 def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: Encoder) -> Need:
@@ -69,10 +71,15 @@ def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: 
 
 
 def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes: int) -> Need | None:
-    """One piece if it fits, else the largest tiles that do, of at least 128 px; None where none do."""
-    need = need_of(size, recipe, precision)
-    if need.bytes <= budget_bytes:
-        return need
+    """One piece, else one tile as large, else the largest that fit, of at least 128 px; None where none do.
+
+    One tile is one piece that gives freed memory back: slower by a tenth, where several are by two thirds.
+    """
+    whole_px = -(-max(size) // ALIGNED_PX) * ALIGNED_PX
+    for tile_px in (None, whole_px):
+        need = need_of(size, recipe, precision, tile_px)
+        if need.bytes <= budget_bytes:
+            return need
     left = (budget_bytes - math.prod(size) * _whole_bytes(recipe)) / TILE_BYTES[precision]
     core_px = int(math.sqrt(max(left, 0))) - 2 * halo_px(recipe.objective)
     if core_px < LEAST_CORE_PX:
