@@ -211,3 +211,15 @@ def test_real_slides(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: P
         status, _, err = run(capsys, "stain", data / "slides" / name, "-o", out, *options, *region)
         assert status == 0, err
         assert read_facts(out) is not None
+
+
+def test_blocks_are_noted_for_others(capsys: pytest.CaptureFixture[str], slide: Path, tile: Path) -> None:
+    trace = slide.with_name("trace.jsonl")
+    trace.write_text("of an earlier run\n")
+    status, _, err = run(capsys, "stain", slide, "-o", slide.with_name("out.ome.tif"), "--trace", trace)
+    assert status == 0, err
+    (noted,) = map(json.loads, trace.read_text().splitlines())
+    assert (noted["file"], noted["done"], noted["of"]) == ("slide.tif", 1, 1)
+    assert noted["seconds"] > 0
+    refused(capsys, "stain", slide, "-o", slide.with_name("out.ome.tif"), "--trace", slide)
+    assert slide.stat().st_size > 1000, "the slide is no place for a trace"

@@ -12,10 +12,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
+from chromogen.app.view import stain_routes as stain_routes_module
+from chromogen.app.view import stains as stains_module
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
 from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
+from chromogen.stainer import STAINERS, Stainer, load_stainer
 from test_densities import IHC
 from test_guard import HERE
 from test_intake import png_bomb
@@ -333,3 +336,30 @@ def test_a_slide_is_stained_in_the_background(
     assert client.get(f"{path}/result").content == b"made"
     assert client.delete(path).json()["state"] == "done"
     assert client.get("/api/stains/20260101-000000-abcdef").status_code == 404
+
+
+def test_stainers_of_files_are_asked_for_by_id(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slides" / "models").mkdir()
+    for name in ("good.safetensors", "bad.safetensors"):
+        (tmp_path / "slides" / "models" / name).write_bytes(b"weights")
+    (tmp_path / "outside.safetensors").write_bytes(b"weights")
+    (tmp_path / "slides" / "link.safetensors").symlink_to(tmp_path / "outside.safetensors")
+
+    def load(model: str | Path) -> Stainer:
+        if str(model) in STAINERS:
+            return load_stainer(model)
+        if Path(model) != tmp_path / "slides" / "models" / "good.safetensors":
+            raise ValueError("no stainer")
+        return load_stainer("normalize")
+
+    for module in (stains_module, stain_routes_module):
+        monkeypatch.setattr(module, "load_stainer", load)
+    lines = client.get("/api/stainers").json()[len(STAINERS) :]
+    assert [line["name"] for line in lines] == ["models/good.safetensors"]
+    slide = ids(client)["wide.png"]
+    made = stain(client, "view", slide=slide, stainer=lines[0]["id"], location=[0, 0], size=[96, 80])
+    assert made["status"] == 201
+    assert "--stainer models/good.safetensors" in str(made["command"])
+    assert str(tmp_path) not in json.dumps(made)

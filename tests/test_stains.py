@@ -39,7 +39,9 @@ def write_slide(path: Path, times: int = 1) -> None:
 def test_a_region_is_stained_as_the_command_line_and_python_do(tmp_path: Path) -> None:
     stains = stain_queue(tmp_path / "stains")
     region = IHC[:96, :128].copy()
-    asked = Stain(new_id(), "0" * 16, "a b.tif", "a b.tif", "color-transfer", 0.5, (0, 0), (128, 96))
+    asked = Stain(
+        new_id(), "0" * 16, "a b.tif", "a b.tif", "color-transfer", "color-transfer", 0.5, (0, 0), (128, 96)
+    )
     stain = stain_region(stains, asked, region)
     assert stain.state == "done"
     folder = stains.folder_of(stain.id)
@@ -58,7 +60,7 @@ def test_a_region_is_stained_as_the_command_line_and_python_do(tmp_path: Path) -
 
 def test_a_region_that_fails_leaves_nothing(tmp_path: Path) -> None:
     stains = stain_queue(tmp_path)
-    asked = Stain(new_id(), "0" * 16, "a.tif", "a.tif", "nonsense", 0.5, (0, 0), (64, 64))
+    asked = Stain(new_id(), "0" * 16, "a.tif", "a.tif", "nonsense", "nonsense", 0.5, (0, 0), (64, 64))
     with pytest.raises(ValueError, match="stainer"):
         stain_region(stains, asked, IHC[:64, :64].copy())
     assert list(tmp_path.iterdir()) == stains.all() == []
@@ -69,7 +71,7 @@ def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
     write_slide(tmp_path / "slide 1.tif", times=3)
     stains = stain_queue(tmp_path / "stains")
     source = str(tmp_path / "slide 1.tif")
-    stain = start_slide(stains, Stain(new_id(), "0" * 16, "slide 1.tif", source, "normalize"))
+    stain = start_slide(stains, Stain(new_id(), "0" * 16, "slide 1.tif", source, "normalize", "normalize"))
     ended = wait_for(stains, stain.id, 300)
     stains.close()
     assert ended.state == "done", ended.error
@@ -105,6 +107,7 @@ def test_regions_have_a_size(size: tuple[int, int], step: float) -> None:
 
 def test_names_of_results_are_no_longer_than_files_may_have() -> None:
     name = "x" * 250 + ".svs"
-    stain = Stain(new_id(), "0" * 16, f"folder/{name}", f"{os.sep}{name}", "color-transfer")
+    stain = Stain(new_id(), "0" * 16, f"folder/{name}", f"{os.sep}{name}", "models/dab.safetensors", "x")
     assert len(stain.output) < 200
     assert "/" not in stain.output
+    assert stain.output.endswith("_dab.ome.tif")

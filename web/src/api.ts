@@ -55,6 +55,7 @@ export interface TrialProgress extends Trial {
 }
 
 export interface Stainer {
+  id: string;
   name: string;
   target_stain: string;
 }

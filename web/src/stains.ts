@@ -19,8 +19,8 @@ export class Stains {
   async begin(): Promise<void> {
     const stainers = await ask<Stainer[]>('stainers');
     byId('stainer').replaceChildren(
-      ...stainers.map(({ name, target_stain }) =>
-        make('option', { value: name, selected: name === 'color-transfer' }, `${name}: ${target_stain}`),
+      ...stainers.map(({ id, name, target_stain }) =>
+        make('option', { value: id, selected: name === 'color-transfer' }, `${name}: ${target_stain}`),
       ),
     );
     const found = (await ask<Stain[]>('stains')).slice(0, 20);

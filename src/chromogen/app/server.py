@@ -18,7 +18,7 @@ from chromogen.app.view.guard import COOKIE, LOGIN, App, Guard
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import Renderer, slide_routes
-from chromogen.app.view.stain_routes import stain_routes
+from chromogen.app.view.stain_routes import STAINER_SUFFIX, stain_routes
 from chromogen.app.view.stains import stain_queue
 from chromogen.app.view.tiles import NoSuchTileError
 from chromogen.app.view.trial_routes import PRESET_NAMES, trial_routes
@@ -56,6 +56,7 @@ def create_app(
     root that is not there.
     """
     shelf, pool, renderer = Shelf(roots), SlidePool(), Renderer()
+    models = Shelf(roots, (STAINER_SUFFIX,))
     trials, stains = trial_queue(results), stain_queue(results)
     shelf.add(results)
 
@@ -77,7 +78,7 @@ def create_app(
     )
     app.include_router(slide_routes(shelf, pool, renderer, labels=labels))
     app.include_router(trial_routes(shelf, pool, renderer, trials))
-    app.include_router(stain_routes(shelf, pool, renderer, stains))
+    app.include_router(stain_routes(shelf, pool, renderer, models, stains))
     _add_app_routes(app, token)
     _add_error_answers(app)
     if (page / "index.html").is_file():

@@ -14,6 +14,7 @@ from chromogen.image import IMAGE_SUFFIXES
 
 # Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Ventana, Zeiss, DICOM: what OpenSlide knows by its name.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
+SUFFIXES = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)
 STORE = ".chromogen"  # ends the names of folders in which unfinished slides lie
 MOST_SLIDES = 2000
 MOST_FOLDERS_DEEP = 6
@@ -36,22 +37,25 @@ class Entry:
 class Shelf:
     """The slides and images under `roots`, files or folders, looked up anew each time, so that new ones appear.
 
+    With other `suffixes`, the files in folders whose names end so.
+
     A symbolic link counts only where what it points to lies under a root too. Raises FileNotFoundError for a root
     that is not there.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], suffixes: tuple[str, ...] = SUFFIXES) -> None:
         for root in roots:
             if not root.exists():
                 raise FileNotFoundError(
                     f"Expected an existing slide or folder, got {str(root)!r}; check the spelling."
                 )
         self._roots = [root.resolve() for root in roots]
+        self._suffixes = suffixes
         self._places: dict[str, tuple[Path, Path]] = {}  # root and path by id, as last seen
 
     def entries(self) -> list[Entry]:
         """All of them, at most `MOST_SLIDES`, folder by folder in order of their names."""
-        places = ((root, path) for root in self._roots for path in _files(root))
+        places = ((root, path) for root in self._roots for path in _files(root, self._suffixes))
         found = (entry for place in places if (entry := self._entry(*place)))
         return list({entry.id: entry for entry in islice(found, MOST_SLIDES)}.values())
 
@@ -90,8 +94,8 @@ def _id_of(root: Path, path: Path) -> str:
     return hashlib.sha256(f"{root}\0{path}".encode()).hexdigest()[:16]
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """The slides and images at or under a root; hidden ones, and folders behind links, are left out."""
+def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """The file at a root, or those under it whose names end so; not hidden ones, nor folders behind links."""
     if root.is_file():
         yield root
         return
@@ -102,7 +106,7 @@ def _files(root: Path) -> Iterator[Path]:
             f for f in folders if f[0] != "." and not f.endswith(STORE) and deep < MOST_FOLDERS_DEEP
         )
         for name in sorted(files):
-            if name[0] != "." and name.lower().endswith((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)):
+            if name[0] != "." and name.lower().endswith(suffixes):
                 yield here / name
 
 

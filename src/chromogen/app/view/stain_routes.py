@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from chromogen.app.view.pool import Opened, SlidePool
-from chromogen.app.view.shelf import Entry, Shelf
+from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import Renderer
 from chromogen.app.view.stains import (
     Stain,
@@ -26,18 +27,23 @@ from chromogen.app.view.stains import (
 from chromogen.app.view.tiles import read_window
 from chromogen.app.view.trials import REGION
 from chromogen.app.view.work_queue import UNDER_WAY, WorkQueue, new_id
-from chromogen.errors import expected
+from chromogen.errors import choose, expected
 from chromogen.grid import Window
 from chromogen.slides.slide import MPP_RANGE
 from chromogen.stainer import STAINERS, load_stainer
 
-HIDDEN = ("source", "pid", "pid_began", "server")
+STAINER_SUFFIX = ".safetensors"
+HIDDEN = ("source", "model", "pid", "pid_began", "server")
 StainId = Annotated[str, Path(pattern="^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
 
 
-class StainerLine(BaseModel):
-    """A stainer in the list."""
+STAINER = "^[a-z0-9-]{1,50}$"  # a name, or an id from the list: never a path
 
+
+class StainerLine(BaseModel):
+    """A stainer in the list, by what to ask for."""
+
+    id: str
     name: str
     target_stain: str
 
@@ -46,7 +52,7 @@ class NewSlideStain(BaseModel):
     """A slide, a stainer, and the slide's pixel size in um where its file says none."""
 
     slide: str = Field(pattern="^[0-9a-f]{16}$")
-    stainer: str = Field(max_length=50)
+    stainer: str = Field(pattern=STAINER)
     mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
 
 
@@ -54,38 +60,39 @@ class NewViewStain(BaseModel):
     """A region of a slide, in its level-0 pixels, a stainer, and the pixel size where the file says none."""
 
     slide: str = Field(pattern="^[0-9a-f]{16}$")
-    stainer: str = Field(max_length=50)
+    stainer: str = Field(pattern=STAINER)
     location: tuple[int, int]
     size: tuple[int, int]
     mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
 
 
-def stain_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, stains: WorkQueue[Stain]) -> APIRouter:
-    """The routes below /api/stains, and /api/stainers."""
+def stain_routes(
+    shelf: Shelf, pool: SlidePool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain]
+) -> APIRouter:
+    """The routes below /api/stains, and /api/stainers; `models` has the files of stainers."""
     routes = APIRouter(prefix="/api", tags=["stains"])
-    _start_routes(routes, shelf, pool, renderer, stains)
+    _start_routes(routes, shelf, pool, renderer, models, stains)
     _work_routes(routes, renderer, stains)
     return routes
 
 
 def _start_routes(
-    routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, stains: WorkQueue[Stain]
+    routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain]
 ) -> None:
     @routes.get("/stainers")
     async def stainers() -> list[StainerLine]:
         """The stainers that can be applied."""
-        made = (make() for make in STAINERS.values())
-        return [StainerLine(name=stainer.name, target_stain=stainer.target_stain) for stainer in made]
+        return await renderer.run(lambda: _stainers(models))  # type: ignore[no-any-return]
 
     @routes.post("/stains/view", status_code=201)
     async def view(asked: NewViewStain) -> dict[str, Any]:
         """Stain a region of a slide, at most 2048 px a side at the stainer's pixel size, and wait for it."""
-        return _shown(await renderer.run(lambda: _stain_view(asked, shelf, pool, stains)))
+        return _shown(await renderer.run(lambda: _stain_view(asked, shelf, pool, models, stains)))
 
     @routes.post("/stains/slide", status_code=201)
     async def slide(asked: NewSlideStain) -> dict[str, Any]:
         """Put the staining of a whole slide into the queue."""
-        return _shown(await renderer.run(lambda: _start(asked, shelf, pool, stains)))
+        return _shown(await renderer.run(lambda: _start(asked, shelf, pool, models, stains)))
 
 
 def _work_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stain]) -> None:
@@ -128,17 +135,38 @@ def _work_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stain]
         return FileResponse(file, filename=name)
 
 
-def _stain_view(asked: NewViewStain, shelf: Shelf, pool: SlidePool, stains: WorkQueue[Stain]) -> Stain:
-    entry, stainer = shelf.find(asked.slide), load_stainer(asked.stainer)
+def _stainers(models: Shelf) -> list[StainerLine]:
+    """The built-in ones, and those of files that can be loaded."""
+    lines = [StainerLine(id=name, name=name, target_stain=make().target_stain) for name, make in STAINERS.items()]
+    for entry in models.entries():
+        if entry.path.suffix == STAINER_SUFFIX:
+            with suppress(ValueError, OSError):
+                target = load_stainer(entry.path).target_stain
+                lines.append(StainerLine(id=entry.id, name=entry.name, target_stain=target))
+    return lines
+
+
+def _chosen(models: Shelf, asked: str) -> tuple[str, str]:
+    """A stainer's name, and what `load_stainer` takes; ValueError where there is none."""
+    try:
+        entry = models.find(asked)
+    except UnknownSlideError:
+        return (choose("stainer", asked, STAINERS),) * 2
+    return entry.name, str(entry.path)
+
+
+def _stain_view(
+    asked: NewViewStain, shelf: Shelf, pool: SlidePool, models: Shelf, stains: WorkQueue[Stain]
+) -> Stain:
+    entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
+    wanted_mpp = load_stainer(model).mpp
     with pool.reading(entry) as opened:
-        mpp = opened.mpp or asked.mpp or stainer.mpp
-        step = max(1.0, stainer.mpp / mpp)
+        mpp = opened.mpp or asked.mpp or wanted_mpp
+        step = max(1.0, wanted_mpp / mpp)
         check_region(asked.size, step)
         region = read_window(opened, _window(asked, opened), step)
-    stain = Stain(
-        new_id(), entry.id, entry.name, str(entry.path), asked.stainer, mpp * step, asked.location, asked.size
-    )
-    return stain_region(stains, stain, region)
+    stain = Stain(new_id(), entry.id, entry.name, str(entry.path), name, model, mpp * step)
+    return stain_region(stains, replace(stain, location=asked.location, size=asked.size), region)
 
 
 def _window(asked: NewViewStain, opened: Opened) -> Window:
@@ -148,22 +176,19 @@ def _window(asked: NewViewStain, opened: Opened) -> Window:
     return Window(left, top, left + width, top + height)
 
 
-def _start(asked: NewSlideStain, shelf: Shelf, pool: SlidePool, stains: WorkQueue[Stain]) -> Stain:
-    entry = shelf.find(asked.slide)
-    load_stainer(asked.stainer)
+def _start(asked: NewSlideStain, shelf: Shelf, pool: SlidePool, models: Shelf, stains: WorkQueue[Stain]) -> Stain:
+    entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
     with pool.reading(entry) as opened:
         if opened.mpp is None and asked.mpp is None:
             raise expected("mpp", "given for a slide that does not say its pixel size", "none", "type it in")
-    return start_slide(stains, _slide_stain(entry, asked))
-
-
-def _slide_stain(entry: Entry, asked: NewSlideStain) -> Stain:
-    return Stain(new_id(), entry.id, entry.name, str(entry.path), asked.stainer, asked.mpp)
+    return start_slide(stains, Stain(new_id(), entry.id, entry.name, str(entry.path), name, model, asked.mpp))
 
 
 def _shown(stain: Stain) -> dict[str, Any]:
     """What a browser may know: no folder of this machine."""
     shown = {name: value for name, value in asdict(stain).items() if name not in HIDDEN}
-    error = stain.error.replace(f"{FilePath(stain.source).parent}{os.sep}", "")
+    error = stain.error
+    for file in (stain.source, stain.model):
+        error = error.replace(f"{FilePath(file).parent}{os.sep}", "")
     made = {"output": stain.output, "command": shell_line(stain), "python": python_lines(stain)}
     return {**shown, "error": error, **made}

@@ -25,7 +25,7 @@ class Stain:
 
     `source` is the file of the slide of id `slide`, `name` what people call it; `location` and `size` say where
     a region was, in level-0 pixels, None for the whole. `mpp` is that of the region's pixels, or the slide's where
-    its file says none.
+    its file says none. `stainer` is its name, `model` what `load_stainer` takes: that name, or a file.
     """
 
     id: str
@@ -33,6 +33,7 @@ class Stain:
     name: str
     source: str
     stainer: str
+    model: str
     mpp: float | None = None
     location: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
@@ -45,19 +46,20 @@ class Stain:
     @property
     def output(self) -> str:
         """The name of the result in its folder."""
-        return RESULT if self.location else f"{Path(self.name).stem[:LONGEST_STEM]}_{self.stainer}.ome.tif"
+        return (
+            RESULT if self.location else f"{Path(self.name).stem[:LONGEST_STEM]}_{Path(self.stainer).stem}.ome.tif"
+        )
 
     @property
     def command(self) -> list[str]:
         """The whole command, with what lets others follow it."""
         follow = ["--trace", TRACE, "--json"]
-        return [sys.executable, "-m", "chromogen", "stain", self.source, *self.options, *follow]
+        return [sys.executable, "-m", "chromogen", "stain", self.source, *self.options(self.model), *follow]
 
-    @property
-    def options(self) -> list[str]:
+    def options(self, stainer: str) -> list[str]:
         """What follows the input on the command line."""
         mpp = ["--mpp", f"{self.mpp:.6g}"] if self.mpp else []
-        return ["--stainer", self.stainer, *mpp, "-o", self.output]
+        return ["--stainer", stainer, *mpp, "-o", self.output]
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def stain_region(stains: WorkQueue[Stain], stain: Stain, region: Image) -> Stain
     try:
         write_image(folder / REGION, region, {"mpp": stain.mpp, "region_of_slide": list(stain.location or ())})
         task = Task(folder / REGION, folder / RESULT, is_slide=False)
-        stain_tile(task, load_stainer(stain.stainer), mpp=stain.mpp, icc=True)
+        stain_tile(task, load_stainer(stain.model), mpp=stain.mpp, icc=True)
         return stains.keep(stain)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -108,7 +110,7 @@ def check_region(size: tuple[int, int], step: float) -> None:
 
 def shell_line(stain: Stain) -> str:
     """The command line that makes the same, in the folder of the region or slide."""
-    return shlex.join(["chromogen", "stain", _input(stain), *stain.options])
+    return shlex.join(["chromogen", "stain", _input(stain), *stain.options(stain.stainer)])
 
 
 def python_lines(stain: Stain) -> str:
