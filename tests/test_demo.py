@@ -32,7 +32,9 @@ def test_the_demo_writes_pictures_and_one_page(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit) as ended:
         main(["demo", "-o", str(tmp_path / "demo")])
     assert ended.value.code == 0
-    assert "index.html in a browser" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "index.html in a browser" in said
+    assert said.rstrip().endswith(f"chromogen view {tmp_path / 'demo'}")
     names = {path.name for path in (tmp_path / "demo").iterdir()}
     pictures = {"he.png", "ihc_style.png", "virtual_ihc_paper.png", "virtual_ihc_histology.png"}
     assert names == pictures | {"index.html", "whole_slide.ome.tif"}

@@ -46,9 +46,8 @@ class Stain:
     @property
     def output(self) -> str:
         """The name of the result in its folder."""
-        return (
-            RESULT if self.location else f"{Path(self.name).stem[:LONGEST_STEM]}_{Path(self.stainer).stem}.ome.tif"
-        )
+        slide, stainer = (Path(name).stem[:LONGEST_STEM] for name in (self.name, self.stainer))
+        return RESULT if self.location else f"{slide}_{stainer}.ome.tif"
 
     @property
     def command(self) -> list[str]:
