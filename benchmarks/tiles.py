@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from chromogen.allocator import give_back_freed_memory
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
+from chromogen.style.measured_style import measure_style
 from chromogen.style.recipes import PRESETS
-from chromogen.style.stylize import measure_style, stylize
+from chromogen.style.stylize import stylize
 from measuring import apart, as_the_command_line, command_line, machine, markdown, pin_threads, publish
 from pair import pictures
 
@@ -34,6 +36,8 @@ def enlarged(image: Image, side_px: int) -> Image:
 def one_case(preset: str, side_px: int, tile_px: int, steps: int) -> dict[str, Any]:
     """Seconds before the first step, and of each step after the first."""
     as_the_command_line()
+    if tile_px:
+        give_back_freed_memory()
     he, ihc = pictures(512)
     recipe = replace(PRESETS[preset], scales=(1.0,), steps=(steps,), stop_at_floor=False, plateau=0.0)
     encoder = Encoder()

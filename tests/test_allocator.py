@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 
 import chromogen.allocator
-from chromogen.allocator import keep_freed_memory
+from chromogen.allocator import give_back_freed_memory, keep_freed_memory
 
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 # Frees a block far above glibc's own thresholds and says how much of it stays resident.
 FREE_A_BLOCK = """
 import ctypes, psutil, sys
-from chromogen.allocator import keep_freed_memory
-if sys.argv[1] == "keep":
+from chromogen.allocator import give_back_freed_memory, keep_freed_memory
+if sys.argv[1] != "leave":
     assert keep_freed_memory()
+if sys.argv[1] == "give back":
+    assert give_back_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = [ctypes.c_void_p]
@@ -57,8 +59,10 @@ def resident_bytes_after_free(what: str) -> int:
 def test_freed_memory_stays_with_the_process() -> None:
     assert resident_bytes_after_free("keep") > 200 * 2**20
     assert resident_bytes_after_free("leave") < 50 * 2**20
+    assert resident_bytes_after_free("give back") < 50 * 2**20
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chromogen.allocator.ctypes, "CDLL", lambda _name: object())
     assert keep_freed_memory() is False
+    assert give_back_freed_memory() is False

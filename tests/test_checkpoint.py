@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from chromogen.style.checkpoint import Checkpoint, pack, unpack
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
-from chromogen.style.stylize import Step, Stylized, stylize
+from chromogen.style.run import Step
+from chromogen.style.stylize import Stylized, stylize
 from synthetic import tissue_like
 
 HE, IHC = tissue_like(48, 40, seed=3), tissue_like(48, 40, seed=4)[..., ::-1].copy()

@@ -14,8 +14,8 @@ from chromogen.app.jobs import Styles, Stylist
 from chromogen.app.style_cache import measure_style_once
 from chromogen.image import Image, write_image
 from chromogen.style.encoder import Encoder, Weights
+from chromogen.style.measured_style import Style, measure_style
 from chromogen.style.recipes import Recipe, content_term, guided, style_term, with_term
-from chromogen.style.stylize import Style, measure_style
 from synthetic import tissue_like
 
 RECIPE = Recipe((content_term(), style_term(layers=("relu1_1", "relu2_1"))), scales=(0.5, 1.0), steps=(1, 1))

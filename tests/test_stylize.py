@@ -15,6 +15,7 @@ from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_
 from chromogen.style import stylize as module
 from chromogen.style.canvas import Pixels, ihc_vectors
 from chromogen.style.encoder import Encoder, Weights
+from chromogen.style.measured_style import Style, measure_style
 from chromogen.style.objective import References, Term
 from chromogen.style.recipes import (
     INITS,
@@ -27,7 +28,8 @@ from chromogen.style.recipes import (
     style_term,
     tv_term,
 )
-from chromogen.style.stylize import Step, Style, measure_style, stylize
+from chromogen.style.run import Step
+from chromogen.style.stylize import stylize
 from synthetic import tissue_like
 
 SHALLOW = (content_term(weight=0.05), style_term(layers=("relu1_1", "relu2_1")))

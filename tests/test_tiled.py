@@ -15,9 +15,10 @@ from chromogen.grid import TileGrid
 from chromogen.style.canvas import Canvas, part_of
 from chromogen.style.descent import Aim, _with_gradient
 from chromogen.style.encoder import Encoder
+from chromogen.style.measured_style import measure_style
 from chromogen.style.objective import Objective, Term
 from chromogen.style.recipes import Recipe, content_term, hematoxylin_term, profile_term, style_term, tv_term
-from chromogen.style.stylize import measure_style, stylize
+from chromogen.style.stylize import stylize
 from chromogen.style.tiled import check_can_be_tiled, halo_px
 from synthetic import tissue_like
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chromogen.style import trunk
-from chromogen.style.trunk import Convolution, lay_out, look, pool, pool_back
+from chromogen.style.trunk import Convolution, look, pool, pool_back
 
 SHAPES = {"1_1": (3, 8), "1_2": (8, 8), "2_1": (8, 16), "2_2": (16, 16), "3_1": (16, 16)}
 LOOKED_AT = (["1_1", "2_1", "3_1"], ["1_2", "2_2"], ["3_1"], ["1_1"], list(SHAPES))
@@ -41,7 +41,7 @@ def plain(x: Tensor, looked_at: list[str], pooling: str) -> dict[str, Tensor]:
 
 def laid_out(looked_at: list[str]) -> dict[str, Convolution]:
     names = list(SHAPES)
-    return {name: lay_out(*kernels()[name]) for name in names[: names.index(looked_at[-1]) + 1]}
+    return {name: Convolution(*kernels()[name]) for name in names[: names.index(looked_at[-1]) + 1]}
 
 
 def gradient(found: dict[str, Tensor], x: Tensor) -> Tensor:

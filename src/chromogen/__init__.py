@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from chromogen.slides.slide import open_slide
     from chromogen.stainer import Stainer, load_stainer
     from chromogen.style.encoder import Encoder
+    from chromogen.style.measured_style import measure_style
     from chromogen.style.objective import Objective, Term
     from chromogen.style.recipes import PRESETS, Recipe
-    from chromogen.style.stylize import measure_style, stylize
+    from chromogen.style.stylize import stylize
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output
     from chromogen.whole_slide.stain import stain_slide
@@ -33,7 +34,7 @@ _ROOMS = {
     "Term": "style.objective",
     "PRESETS": "style.recipes",
     "Recipe": "style.recipes",
-    "measure_style": "style.stylize",
+    "measure_style": "style.measured_style",
     "stylize": "style.stylize",
     "Stainer": "stainer",
     "load_stainer": "stainer",

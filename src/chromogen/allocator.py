@@ -7,10 +7,13 @@ from typing import Any
 
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
+M_MMAP_THRESHOLD = -3
 M_MMAP_MAX = -4
 MADV_HUGEPAGE = 14
 NEVER = -1
 GROWTH_BYTES = 64 * 2**20
+GIVEN_BACK_BYTES = 4 * 2**20
+DEFAULT_MMAP_MAX = 65536
 RESERVED_BYTES = 4 * 2**30
 PAGE_BYTES = 2 * 2**20
 
@@ -23,16 +26,42 @@ def keep_freed_memory() -> bool:
     small ones: another twentieth. It touches the whole process, so Python programs choose it by this call, best
     before they load torch. Only glibc can.
     """
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt = libc.mallopt
-    except (AttributeError, OSError, TypeError):
+    libc = _glibc()
+    if libc is None:
         return False
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, GROWTH_BYTES))
-    kept = all(mallopt(option, value) == 1 for option, value in settings)
+    kept = all(libc.mallopt(option, value) == 1 for option, value in settings)
     if kept:
         _reserve_large_pages(libc)
     return kept
+
+
+def give_back_freed_memory() -> bool:
+    """Undo `keep_freed_memory`, for work that memory limits rather than time; False where it cannot.
+
+    Blocks kept for next time are rarely of the size that is asked for next: a tile of a picture takes half the
+    memory when every large block goes back to the system at once, and a tenth to a sixth more time.
+    """
+    libc = _glibc()
+    if libc is None:
+        return False
+    settings = (
+        (M_MMAP_MAX, DEFAULT_MMAP_MAX),
+        (M_MMAP_THRESHOLD, GIVEN_BACK_BYTES),
+        (M_TRIM_THRESHOLD, GROWTH_BYTES),
+    )
+    given = all(libc.mallopt(option, value) == 1 for option, value in settings)
+    libc.malloc_trim(0)
+    return given
+
+
+def _glibc() -> Any:
+    """The C library, if it is one with these settings."""
+    try:
+        libc = ctypes.CDLL(None)
+        return libc if libc.mallopt and libc.malloc_trim else None
+    except (AttributeError, OSError, TypeError):
+        return None
 
 
 def _reserve_large_pages(libc: Any) -> None:

@@ -26,7 +26,8 @@ from chromogen.stainer import builtin_ihc, load_stainer
 from chromogen.style.curves import weighted_curves
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
-from chromogen.style.stylize import OnStep, Stylized
+from chromogen.style.run import OnStep
+from chromogen.style.stylize import Stylized
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Output
 from chromogen.whole_slide.stain import stain_slide

@@ -13,7 +13,7 @@ from chromogen.app.terminal import DebugOption, JsonOption, move_bar, progress_b
 from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
-    from chromogen.style.stylize import OnStep
+    from chromogen.style.run import OnStep
 
 
 def demo(

@@ -12,9 +12,10 @@ from chromogen.app.jobs import Stylist
 from chromogen.app.regions import resized
 from chromogen.grid import TileGrid
 from chromogen.image import Image, resize
+from chromogen.style.measured_style import Style
 from chromogen.style.memory import need_within
 from chromogen.style.recipes import Recipe
-from chromogen.style.stylize import Style, stylize
+from chromogen.style.stylize import stylize
 from chromogen.style.tiled import halo_px
 
 SAMPLE_PX = 384

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from chromogen.allocator import give_back_freed_memory
 from chromogen.app.listeners import together
 from chromogen.app.paths import check_apart, check_folder, image_files, in_folder, make_folder
 from chromogen.app.regions import Regions, resized
@@ -30,10 +31,13 @@ from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
 from chromogen.stains.appearance import doubts
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
+from chromogen.style.guides import NO_GUIDES, Guides
+from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import Limits, need_within
 from chromogen.style.networks import SUPPOSED_MPP
 from chromogen.style.recipes import Recipe, as_record, guided
-from chromogen.style.stylize import NO_GUIDES, Guides, OnMeasured, OnStep, Style, Stylized, stylize
+from chromogen.style.run import OnStep
+from chromogen.style.stylize import Stylized, stylize
 
 
 def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -224,6 +228,8 @@ class Stylist:
         style = self.style(mpp)
         guides = resized(self.content_regions, image)
         need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
+        if need.tile_px is not None:
+            give_back_freed_memory()
         drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         decisive = self._inputs(image, content, mpp) | {"drawn": drawn}
         checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), decisive, resume=resume)

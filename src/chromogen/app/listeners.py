@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chromogen.image import Image, write_image
 from chromogen.provenance import NOTICE
-from chromogen.style.stylize import OnStep, Step
+from chromogen.style.run import OnStep, Step
 
 
 def trace_to(path: Path, content_index: int) -> OnStep:

@@ -18,7 +18,7 @@ from skimage.draw import polygon as draw_polygon
 
 from chromogen.errors import expected
 from chromogen.image import Image, read_image
-from chromogen.style.stylize import Guides
+from chromogen.style.guides import Guides
 
 Mask: TypeAlias = NDArray[np.float32]
 Regions: TypeAlias = tuple[Guides, Guides]  # of the content and of the style

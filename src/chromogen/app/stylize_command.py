@@ -44,7 +44,7 @@ from chromogen.style.recipes import CONTENT_LOSSES, PRESETS, Recipe
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
-    from chromogen.style.stylize import OnStep, Step
+    from chromogen.style.run import OnStep, Step
 
 EPILOG = """Examples:
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 if TYPE_CHECKING:
     from chromogen.image import Image
-    from chromogen.style.stylize import Step
+    from chromogen.style.run import Step
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, last.", rich_help_panel="Output")

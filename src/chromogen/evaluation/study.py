@@ -20,9 +20,11 @@ from chromogen.image import Image, to_tensor, write_image
 from chromogen.provenance import NOTICE, versions
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.style.curves import weighted_curves
+from chromogen.style.measured_style import Style
 from chromogen.style.objective import look, measure, term_values, total
 from chromogen.style.recipes import Recipe, as_record, with_term
-from chromogen.style.stylize import OnStep, Style, Stylized, first_picture, stylize
+from chromogen.style.run import OnStep
+from chromogen.style.stylize import Stylized, first_picture, stylize
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder

@@ -18,6 +18,8 @@ ELSEWHERE = {"nuclear": 0.05, "membrane": 0.1, "cytoplasm": 0.1}  # stains are n
 CELL_UM = 8.0  # from a nucleus to its membrane at most
 MEMBRANE_UM = 0.75
 EDGE_UM = 0.4
+DENSE_PERCENT = 90
+LEAST_DENSE_OD10 = 0.05
 
 
 def site_share(he: Image, site: str, mpp: float) -> NDArray[np.float32]:
@@ -30,17 +32,29 @@ def site_share(he: Image, site: str, mpp: float) -> NDArray[np.float32]:
     choose("site", site, SITES)
     if site == "any":
         return np.ones(he.shape[:2], np.float32)
-    from scipy import ndimage
-
     from chromogen.stains.nuclei import nuclei_mask
 
-    nuclei = nuclei_mask(separate_stains_od10(he, H_E)[..., 0], mpp)
-    if site == "membrane":
-        inside = _between(nuclei, mpp)
-    else:
-        inside = ndimage.gaussian_filter(nuclei.astype(np.float64), EDGE_UM / mpp)
-        inside = inside if site == "nuclear" else 1 - inside
+    hematoxylin_od10 = separate_stains_od10(he, H_E)[..., 0]
+    nuclei = nuclei_mask(hematoxylin_od10, mpp)
+    inside = _inside(site, hematoxylin_od10, nuclei, mpp)
     return np.asarray(ELSEWHERE[site] + (1 - ELSEWHERE[site]) * inside, np.float32)
+
+
+def _inside(site: str, hematoxylin_od10: NDArray[np.float64], nuclei: Mask, mpp: float) -> NDArray[np.float64]:
+    from scipy import ndimage
+
+    from chromogen.stains.nuclei import whole_nuclei
+
+    if site == "membrane":
+        return _between(nuclei, mpp)
+    soft = np.asarray(ndimage.gaussian_filter(whole_nuclei(nuclei, mpp).astype(np.float64), EDGE_UM / mpp))
+    return soft * _chromatin(hematoxylin_od10, nuclei) if site == "nuclear" else 1 - soft
+
+
+def _chromatin(hematoxylin_od10: NDArray[np.float64], nuclei: Mask) -> NDArray[np.float64]:
+    """How dense it is against that of dense nuclei, 0 to 1: what sits in nuclei sits where their chromatin is."""
+    dense = np.percentile(hematoxylin_od10[nuclei], DENSE_PERCENT) if nuclei.any() else 1.0
+    return np.clip(hematoxylin_od10 / max(float(dense), LEAST_DENSE_OD10), 0, 1)
 
 
 def _between(nuclei: Mask, mpp: float) -> NDArray[np.float64]:

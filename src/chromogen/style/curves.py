@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chromogen.style.recipes import Recipe
-from chromogen.style.stylize import Step
+from chromogen.style.run import Step
 
 
 def total_curve(trace: Sequence[Step]) -> list[float]:

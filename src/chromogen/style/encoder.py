@@ -17,7 +17,7 @@ from torch import Tensor
 
 from chromogen.errors import choose, expected
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
-from chromogen.style.trunk import GramOf, lay_out, look
+from chromogen.style.trunk import Convolution, GramOf, look
 
 NO_MASKS: Mapping[str, Tensor] = MappingProxyType({})
 POOLINGS = ("max", "average")
@@ -222,7 +222,7 @@ class Encoder:
         self.precision = choose_precision(precision, self.device)
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.convolutions = {
-            name: lay_out(kernel.to(self.device, self.dtype), bias.to(self.device, self.dtype))
+            name: Convolution(kernel.to(self.device, self.dtype), bias.to(self.device, self.dtype))
             for name, (kernel, bias) in self.weights.convolutions.items()
         }
         self.mean, self.std = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -24,51 +23,47 @@ MOST_STRIPS = 32
 aten = torch.ops.aten
 
 
-@dataclass(frozen=True)
 class Convolution:
-    """A 3 x 3 convolution ready to run: its kernel, bias and kernel for the way back, laid out for the device."""
+    """A 3 x 3 convolution with padding 1 and its way back, for inputs of any size.
 
-    kernel: Tensor
-    bias: Tensor
-    back: Tensor
-    fused: bool
+    oneDNN wants kernels in an order that depends on the size of its input, and brings them into it at every call
+    where they are not, which can take several times as long as the convolution itself. So each is laid out for
+    the size it was used at last.
+    """
 
+    def __init__(self, kernel: Tensor, bias: Tensor) -> None:
+        """From a kernel (out, in, 3, 3) and bias (out,), already on their device and in their dtype."""
+        back = kernel.flip(2, 3).transpose(0, 1)
+        self.kernel, self.back = (k.contiguous(memory_format=torch.channels_last) for k in (kernel, back))
+        self.bias = bias
+        self.fused = has_fused_convolution(kernel.device)
+        self._laid_out: dict[str, tuple[torch.Size, Tensor]] = {}
 
-def lay_out(kernel: Tensor, bias: Tensor) -> Convolution:
-    """Prepare a kernel (out, in, 3, 3) and bias (out,), already on their device and in their dtype."""
-    back = kernel.flip(2, 3).transpose(0, 1)
-    fused = has_fused_convolution(kernel.device)
-    order = _reordered if fused else _channels_last
-    return Convolution(order(kernel), bias, order(back), fused)
+    def there(self, x: Tensor) -> Tensor:
+        """ReLU of the convolution."""
+        if self.fused:
+            return _fused(x, self._laid("kernel", x.shape), self.bias, "relu")
+        return F.conv2d(x, self.kernel, self.bias, padding=1).relu_()
+
+    def back_from(self, gradient: Tensor) -> Tensor:
+        """From the derivative with respect to the convolution's output, that with respect to its input."""
+        if self.fused:
+            return _fused(gradient, self._laid("back", gradient.shape), None, "none")
+        return F.conv2d(gradient, self.back, padding=1)
+
+    def _laid(self, way: str, shape: torch.Size) -> Tensor:
+        latest = self._laid_out.get(way)
+        if latest is None or latest[0] != shape:
+            plain: Tensor = getattr(self, way)
+            reordered = torch.ops.mkldnn._reorder_convolution_weight(plain, ONES, ONES, ONES, 1, shape)
+            latest = self._laid_out[way] = shape, reordered
+        return latest[1]
 
 
 def has_fused_convolution(device: torch.device) -> bool:
     """Whether torch carries oneDNN's convolution with a fused ReLU for this device (x86 and ARM builds do)."""
     built = device.type == "cpu" and torch.backends.mkldnn.is_available()
     return built and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-
-
-def _channels_last(kernel: Tensor) -> Tensor:
-    return kernel.contiguous(memory_format=torch.channels_last)
-
-
-def _reordered(kernel: Tensor) -> Tensor:
-    reordered: Tensor = torch.ops.mkldnn._reorder_convolution_weight(_channels_last(kernel), ONES, ONES, ONES, 1)
-    return reordered
-
-
-def convolve_relu(x: Tensor, convolution: Convolution) -> Tensor:
-    """ReLU of the convolution."""
-    if convolution.fused:
-        return _fused(x, convolution.kernel, convolution.bias, "relu")
-    return F.conv2d(x, convolution.kernel, convolution.bias, padding=1).relu_()
-
-
-def convolve_back(gradient: Tensor, convolution: Convolution) -> Tensor:
-    """From the derivative with respect to a convolution's output, that with respect to its input."""
-    if convolution.fused:
-        return _fused(gradient, convolution.back, None, "none")
-    return F.conv2d(gradient, convolution.back, padding=1)
 
 
 def _fused(x: Tensor, kernel: Tensor, bias: Tensor | None, activation: str) -> Tensor:
@@ -125,18 +120,13 @@ def pool_back(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) ->
     """From the derivative with respect to a pool's output, that with respect to its input of this shape."""
     x = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
     if winners is None:
-        spread: Tensor = aten.avg_pool2d_backward(gradient, x, *WINDOW, False, True, None)
-        return spread
+        aten.avg_pool2d_backward.grad_input(gradient, x, *WINDOW, False, True, None, grad_input=x)
+        return x
     strips = len(winners) // len(x)
-    if strips == 1:
-        return _max_pool_back(gradient, x, winners)
-    spread = _max_pool_back(as_batch(gradient, strips), as_batch(x, strips), winners)
-    return as_images(spread, len(x))
-
-
-def _max_pool_back(gradient: Tensor, x: Tensor, winners: Tensor) -> Tensor:
-    back: Tensor = aten.max_pool2d_with_indices_backward(gradient, x, *WINDOW, ONES, False, winners)
-    return back
+    parts, there = (gradient, x) if strips == 1 else (as_batch(gradient, strips), as_batch(x, strips))
+    # Of the pool's input only the shape is looked at: it lends its memory to the result.
+    aten.max_pool2d_with_indices_backward.grad_input(parts, there, *WINDOW, ONES, False, winners, grad_input=there)
+    return x
 
 
 def add_gram_back(flow: Tensor | None, activations: Tensor, gradient: Tensor, shares: Tensor | None) -> Tensor:
@@ -174,6 +164,7 @@ class Trunk(torch.autograd.Function):
         with_grams = {name for name, _ in grams_of}
         masks: dict[str, Tensor] = {}
         pools: dict[str, tuple[torch.Size, Tensor | None]] = {}
+        ctx.first = x.detach()
         before = ""
         for name, convolution in convolutions.items():
             if name.endswith("_1") and before:
@@ -182,7 +173,9 @@ class Trunk(torch.autograd.Function):
                 pools[before] = shape, winners
                 if pooling == "max" and before not in (*looked_at, *with_grams):
                     masks[before] = x
-            x = masks[name] = convolve_relu(x, convolution)
+            x = convolution.there(x)
+            if name != "1_1":  # the largest of all, and made again in no time
+                masks[name] = x
             if name in looked_at:
                 activations[name] = x
             for of in (of for of in grams_of if of[0] == name):
@@ -203,7 +196,9 @@ class Trunk(torch.autograd.Function):
         of_grams = dict(zip(ctx.grams_of, gradients[len(ctx.looked_at) :], strict=True))
         flow: Tensor | None = None
         for name, convolution in reversed(ctx.convolutions.items()):
-            mask, masked = ctx.kept.pop(name), False
+            mask, masked = ctx.kept.pop(name, None), False
+            if mask is None:
+                mask = convolution.there(ctx.first)
             if flow is not None and name in ctx.pools:
                 shape, winners = ctx.pools.pop(name)
                 masked = mask.shape != shape
@@ -213,7 +208,7 @@ class Trunk(torch.autograd.Function):
                     flow = add_gram_back(flow, mask, gradient, ctx.shares[of])
             flow = _joined(flow, of_activations.get(name))
             if flow is not None:
-                flow = convolve_back(flow if masked else relu_back(flow, mask), convolution)
+                flow = convolution.back_from(flow if masked else relu_back(flow, mask))
         return flow, None, None, None, None, None
 
 

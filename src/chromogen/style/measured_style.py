@@ -1,0 +1,187 @@
+"""What is measured of style images once, at every scale, before any picture is made in their look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count, permutations
+from typing import TypeAlias
+
+import psutil
+import torch
+from torch import Tensor
+
+from chromogen.errors import expected
+from chromogen.grid import TileGrid
+from chromogen.image import Image, resize, to_tensor
+from chromogen.style.encoder import Encoder
+from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
+from chromogen.style.layers import smallest_side_px
+from chromogen.style.memory import MEASURING_BYTES
+from chromogen.style.networks import SUPPOSED_MPP
+from chromogen.style.objective import Masks, Objective, References, average, layers_of, measure, term_values, total
+from chromogen.style.recipes import Recipe, style_terms
+from chromogen.style.tiled import TiledAim, halo_px, measure_tiled, picture_of
+
+SQUARE_UM = 24.0  # of the chessboard that halves an image: about three cells
+MOST_COMPARED = 8  # of several style images, to find their floor
+
+OnMeasured: TypeAlias = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Style:
+    """Style images, the weight of each, and what the objective measures of them per scale; reusable.
+
+    `mpp` is the size of their pixels in um, and of those of the contents that they are for. `floors` are the style
+    errors, by scale, that real images of this style have among themselves.
+    """
+
+    images: tuple[Image, ...]
+    mix: tuple[float, ...]
+    references: dict[float, References]
+    mpp: float = SUPPOSED_MPP
+    floors: Mapping[float, float] = field(default_factory=dict)
+
+
+def measure_style(
+    images: Sequence[Image],
+    recipe: Recipe,
+    encoder: Encoder,
+    mix: Sequence[float] | None = None,
+    on_measured: OnMeasured | None = None,
+    mpp: float = SUPPOSED_MPP,
+    guides: Guides = NO_GUIDES,
+    tile_px: int | None = None,
+) -> Style:
+    """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
+
+    Lengths are taken at `mpp` um per pixel, in styles and contents. `on_measured(done, of)` is called after every
+    measurement. `guides` are the regions of a single image that a guided recipe asks for. Raises ValueError for a
+    mix that is not one weight of at least 0 per image, images too small, and guides that do not fit.
+    """
+    mixed = shares(len(images), mix)
+    if guides and len(images) > 1:
+        raise expected("style", "one image where regions are drawn on it", f"{len(images)} images")
+    for image in images:
+        check_size(image, recipe, "style")
+        check_guides(image, recipe, guides, "style")
+        if tile_px is None:
+            check_memory(image, MEASURING_BYTES * image.shape[0] * image.shape[1], encoder, "style")
+    done = count(1)
+
+    def at(image: Image, scale: float) -> References:
+        small = resize(image, size_at(image, scale))
+        masks = masks_of(to_tensor(small).to(encoder.device), recipe, mpp / scale, guides)
+        measured = _measured(small, recipe.objective, recipe.loss_scale, encoder.exact, masks, tile_px)
+        if on_measured:
+            on_measured(next(done), len(images) * len(recipe.scales))
+        return measured
+
+    references = {
+        scale: average(recipe.objective, (at(image, scale) for image in images), mixed) for scale in recipe.scales
+    }
+    asked = recipe.scales if recipe.stop_at_floor else ()
+    floors = {scale: _floor(images, recipe, scale, mpp / scale, encoder.exact, guides, tile_px) for scale in asked}
+    return Style(tuple(images), mixed, references, mpp, floors)
+
+
+def _measured(
+    image: Image, objective: Objective, loss_scale: str, encoder: Encoder, masks: Masks, tile_px: int | None
+) -> References:
+    """What the terms that refer to the style measure of its image, uint8 (H, W, 3): in one piece, or in tiles."""
+    grid = tiles_of(image, objective, tile_px)
+    if grid is None:
+        return measure(objective, "style", encoder, to_tensor(image).to(encoder.device), loss_scale, masks)
+    aim = TiledAim(grid, {}, masks)
+    return measure_tiled(
+        objective, "style", encoder, picture_of(image, encoder.device), loss_scale, aim
+    ).references
+
+
+def tiles_of(image: Image, objective: Objective, tile_px: int | None) -> TileGrid | None:
+    """The tiles of an image; None where one is enough."""
+    if tile_px is None:
+        return None
+    grid = TileGrid((image.shape[1], image.shape[0]), tile_px, halo_px(objective))
+    return grid if len(grid) > 1 else None
+
+
+def _floor(
+    images: Sequence[Image],
+    recipe: Recipe,
+    scale: float,
+    mpp: float,
+    encoder: Encoder,
+    guides: Guides,
+    tile_px: int | None,
+) -> float:
+    """The style error that the images have among themselves on average; of one, its halves by a chessboard."""
+    terms = tuple(replace(term, mask=term.mask or "tissue") for term in style_terms(recipe))
+    found = []
+    for image in images[:MOST_COMPARED]:
+        small = resize(image, size_at(image, scale))
+        picture = to_tensor(small).to(encoder.device)
+        masks = masks_of(picture, replace(recipe, objective=terms), mpp, guides)
+        dark = _chessboard(picture, min(SQUARE_UM / mpp, min(picture.shape[2:]) / 4))
+        halves = (dark, 1 - dark) if len(images) == 1 else (torch.ones_like(dark),)
+        for half in halves:
+            seen = {name: mask * half for name, mask in masks.items()}
+            found.append(_measured(small, terms, recipe.loss_scale, encoder, seen, tile_px))
+    errors = [_style_error(terms, *pair) for pair in permutations(found, 2)]
+    return math.fsum(errors) / len(errors)
+
+
+def _style_error(terms: Objective, ours: References, theirs: References) -> float:
+    measured = {
+        (term.statistic, layer, term.mask): ours[term.name, layer].measured
+        for term in terms
+        for layer in term.layers
+    }
+    values = term_values(terms, measured, theirs, "relative")
+    return float(total(terms, values)) / math.fsum(term.weight for term in terms)
+
+
+def _chessboard(picture: Tensor, square_px: float) -> Tensor:
+    """(1, 1, H, W) of squares, 0 and 1."""
+    rows, columns = ((torch.arange(side, device=picture.device) / square_px).floor() for side in picture.shape[2:])
+    return ((rows[:, None] + columns) % 2)[None, None].to(picture.dtype)
+
+
+def shares(count: int, mix: Sequence[float] | None) -> tuple[float, ...]:
+    """The weight of each of `count` style images, together 1; ValueError for a mix that does not fit."""
+    weights = (1.0,) * count if mix is None else tuple(mix)
+    if len(weights) != count or count == 0:
+        raise expected("mix", f"one weight for each of {count} styles", f"{len(weights)} weights")
+    whole = math.fsum(weights)
+    if min(weights) < 0 or not 0 < whole < math.inf:
+        raise expected("mix", "weights of at least 0 that are not all 0", weights)
+    return tuple(weight / whole for weight in weights)
+
+
+def size_at(image: Image, scale: float) -> tuple[int, int]:
+    """Width and height of an image at a scale."""
+    height, width = image.shape[:2]
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def check_size(image: Image, recipe: Recipe, name: str) -> None:
+    """ValueError for an image too small for the recipe's layers at its coarsest scale."""
+    least = math.ceil(smallest_side_px(layers_of(recipe.objective)) / recipe.scales[0])
+    height, width = image.shape[:2]
+    if min(height, width) < least:
+        raise expected(name, f"at least {least} px on each side for these layers", f"{width} x {height} px")
+
+
+def check_memory(image: Image, needed: int, encoder: Encoder, name: str) -> None:
+    """ValueError for an image that needs more bytes than are free."""
+    if encoder.device.type != "cpu":
+        return
+    height, width = image.shape[:2]
+    free = psutil.virtual_memory().available
+    if needed > free:
+        side = int(max(width, height) * math.sqrt(free / needed))
+        got = f"{width} x {height} px, which needs about {needed / 1e9:.0f} GB"
+        advice = f"make its longer side {side} px ({'--size' if name == 'content' else '--style-size'})"
+        raise expected(name, f"small enough for the {free / 1e9:.1f} GB free", got, advice)

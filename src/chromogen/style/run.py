@@ -1,0 +1,74 @@
+"""The steps of a run: told to a listener, kept on disk, taken up again."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+from chromogen.image import Image
+from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.descent import Losses, State
+from chromogen.style.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluation of loss and gradient: the losses of the picture as it was before the step changed it.
+
+    Number `index` of at most `of`; the picture at this `scale` has `size` (w, h).
+    """
+
+    index: int
+    of: int
+    scale: float
+    size: tuple[int, int]
+    seconds: float
+    losses: Losses
+
+
+OnStep: TypeAlias = Callable[[Step, Callable[[], Image]], None]
+
+
+class Run:
+    """The steps so far, told to a listener, and kept on disk with all that going on takes."""
+
+    def __init__(self, recipe: Recipe, on_step: OnStep | None, checkpoint: Checkpoint | None) -> None:
+        self.of, self.on_step, self.checkpoint = sum(recipe.steps), on_step, checkpoint
+        saved = (checkpoint.load() if checkpoint else None) or {"number": 0, "trace": [], "initial": None}
+        self.number: int = saved["number"]
+        self.trace = [_step_from(step) for step in saved["trace"]]
+        self.initial = Losses(**saved["initial"]) if saved["initial"] else None
+        self._descent: State | None = saved.get("descent")
+        self._began = time.perf_counter() - (self.trace[-1].seconds if self.trace else 0.0)
+
+    def begin(self, number: int) -> State | None:
+        """Take up a scale; the state to go on from if there is one."""
+        state, self._descent = self._descent, None
+        self.number = number
+        return state
+
+    def record(self, scale: float, size: tuple[int, int], picture: Callable[[], Image], losses: Losses) -> None:
+        """After every step."""
+        step = Step(len(self.trace) + 1, self.of, scale, size, time.perf_counter() - self._began, losses)
+        self.trace.append(step)
+        if self.on_step:
+            self.on_step(step, picture)
+
+    def keep(self, state: Callable[[], State]) -> None:
+        """Write it all down, if it is time; where that fails, go on without."""
+        if self.checkpoint is None or not self.checkpoint.is_due:
+            return
+        trace, initial = [asdict(step) for step in self.trace], self.initial and asdict(self.initial)
+        try:
+            self.checkpoint.save({"number": self.number, "trace": trace, "initial": initial, "descent": state()})
+        except OSError as error:
+            warnings.warn(f"No checkpoint: {error.strerror or error}; going on without.", stacklevel=2)
+            self.checkpoint = None
+
+
+def _step_from(record: Mapping[str, Any]) -> Step:
+    """A step as a checkpoint has it."""
+    return Step(**{**record, "size": tuple(record["size"]), "losses": Losses(**record["losses"])})
