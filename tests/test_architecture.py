@@ -23,7 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | {"decoders", "image"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "spill", "stains"},
-    "stainer_file": BASE | {"image", "spill", "style"},
+    "stainer_file": BASE | {"image", "style"},
     "stainer": BASE | {"image", "stains", "stainer_file", "style"},
     "whole_slide": BASE | {"image", "slides", "stains", "stainer"},
     "training": BASE | {"image", "stains", "style"},

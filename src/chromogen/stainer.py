@@ -24,6 +24,7 @@ Statistics: TypeAlias = Any  # what `measure` finds and `paint` is given: small,
 Paint: TypeAlias = Callable[[Image, Statistics], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
+LEARNED = ("dab-cytoplasm", "dab-nuclear")  # they come with Chromogen
 MODEL_SUFFIX = ".safetensors"
 STRIP_PX = 32
 MOST_SAMPLED_PX = (
@@ -73,20 +74,20 @@ def load_stainer(name: PathLike) -> Stainer:
     'as it is'
     """
     if Path(name).suffix == MODEL_SUFFIX or Path(name).is_file():
-        return _from_file(Path(name).absolute())
+        return _learned(str(Path(name).absolute()))
     return STAINERS[choose("stainer", str(name), STAINERS)]()
 
 
-def _from_file(path: Path) -> Stainer:
-    """Of a model, by what its file says."""
-    from chromogen.stainer_file import paint, read_model
+def _learned(name: str) -> Stainer:
+    """Of a model, by what its file says: one of ours by its name, another by its path."""
+    from chromogen.stainer_file import located, paint, read_model
     from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, slide_look
 
-    model = read_model(path)
+    model = read_model(located(name))
     return Stainer(
         model.name,
         model.target_stain,
-        partial(paint, str(path), model.sha256),
+        partial(paint, name, model.sha256),
         model.sha256,
         slide_look,
         model.mpp,
@@ -115,6 +116,7 @@ def normalize() -> Stainer:
 
 
 STAINERS: dict[str, Callable[[], Stainer]] = {
+    **{name: partial(_learned, name) for name in LEARNED},
     "identity": identity,
     "color-transfer": color_transfer,
     "normalize": normalize,

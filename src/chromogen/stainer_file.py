@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from chromogen.errors import expected
-from chromogen.files import written_beside
+from chromogen.files import write_whole
 from chromogen.image import Image
 from chromogen.provenance import NOTICE, versions
-from chromogen.spill import save_tensors
 from chromogen.style.stainer_network import Architecture, SlideLook, StainerNetwork, Target, stain
 
 FORMAT = 1
@@ -111,8 +111,8 @@ def write_model(path: Path, model: Model) -> None:
     """Write a model as .safetensors. Raises: ValueError for another suffix, OSError where it cannot be written."""
     check_suffix(path)
     said = json.dumps({"format": FORMAT, "sha256": model.sha256, "facts": model.facts})
-    with written_beside(path) as temporary:
-        save_tensors(temporary, model.weights, {HEADER: said})
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.weights.items()}
+    write_whole(path, save(weights, {HEADER: said}))
 
 
 def check_suffix(path: Path) -> None:
@@ -172,15 +172,23 @@ def _model(path: Path, said: Mapping[str, Any], weights: dict[str, Tensor]) -> M
         raise expected("model", "a stainer with all its facts", f"{str(path)!r}, which lacks {error}") from error
 
 
-def paint(path: str, sha256: str, image: Image, look: SlideLook) -> Image:
-    """The image, uint8 (H, W, 3), by the model in a file, which must still have this hash."""
-    return stain(_network(path, sha256), image, look)
+BUILTIN = Path(__file__).parent / "models"  # the same on every machine that has this version
+
+
+def located(name: str) -> Path:
+    """The file of a model: one that comes with Chromogen by its name, any other by its path."""
+    return Path(name) if name.endswith(SUFFIX) else BUILTIN / f"{name}{SUFFIX}"
+
+
+def paint(name: str, sha256: str, image: Image, look: SlideLook) -> Image:
+    """The image, uint8 (H, W, 3), by a model, named as in `located`, which must still have this hash."""
+    return stain(_network(name, sha256), image, look)
 
 
 @lru_cache(maxsize=4)
-def _network(path: str, sha256: str) -> StainerNetwork:
+def _network(name: str, sha256: str) -> StainerNetwork:
     """Read once a process. Raises: ValueError where the file is another by now."""
-    model = read_model(Path(path))
+    model = read_model(located(name))
     if model.sha256 != sha256:
         raise expected(
             "model", f"the one with hash {sha256[:12]}", model.sha256[:12], "do not change it under way"

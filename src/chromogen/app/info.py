@@ -11,7 +11,7 @@ from typing import Any
 from chromogen.image import profile_name
 from chromogen.slides.slide import Slide, list_slides, open_slide
 from chromogen.slides.zarr_reader import is_zarr
-from chromogen.stainer import MODEL_SUFFIX
+from chromogen.stainer import LEARNED, MODEL_SUFFIX
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
 
@@ -90,14 +90,15 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
 
 def describe_model(path: Path) -> dict[str, Any]:
     """The model card of a stainer's file. Raises: as `read_model`."""
-    from chromogen.stainer_file import read_model
+    from chromogen.stainer_file import located, read_model
 
-    return {"path": str(path), "bytes": path.stat().st_size, **read_model(path).card()}
+    file = located(str(path))
+    return {"path": str(path), "bytes": file.stat().st_size, **read_model(file).card()}
 
 
 def is_model(path: Path) -> bool:
-    """Whether a file calls itself a stainer."""
-    return path.suffix == MODEL_SUFFIX
+    """Whether a path is that of a stainer, or the name of one that comes with Chromogen."""
+    return path.suffix == MODEL_SUFFIX or (str(path) in LEARNED and not path.exists())
 
 
 def _is_folder(path: Path) -> bool:

@@ -25,6 +25,8 @@ chromogen info scan.tif --mpp 0.25
 
 chromogen info my_stain.safetensors
 
+chromogen info dab-cytoplasm
+
 Label and macro images are named, for they may show who a slide is from, and are never opened."""
 
 

@@ -64,27 +64,27 @@ def fields_of(contents: Sequence[Content], masks: Collection[str], mpp: float, l
 
 
 def _fields(content: Content, masks: Collection[str], mpp: float, least_px: int) -> list[Field]:
+    """Masks are those of all fields side by side: stroma is stroma, also where a field shows nothing else."""
     large = [image for image in content.fields if min(image.shape[:2]) >= least_px]
     if not large:
         return []
-    look = slide_look(_mosaic(large))
-    made = [_field(image, look, masks, mpp) for image in large]
+    height = min(len(image) for image in large)
+    large = [image[:height] for image in large]
+    together = np.concatenate(large, 1)
+    look = slide_look(together)
+    picture = picture_from(density_from(together, look.white))
+    found = {name: MASKED_BY[name](picture, mpp) for name in {*masks, "tissue"}}
+    widths = [image.shape[1] for image in large]
+    parts = {name: mask.split(widths, 3) for name, mask in found.items()}
+    made = [_field(image, look, {name: part[i] for name, part in parts.items()}) for i, image in enumerate(large)]
     return [field for field in made if field.tissue > LEAST_TISSUE]
 
 
-def _mosaic(images: Sequence[Image]) -> Image:
-    """Equal parts of images side by side."""
-    height, width = (min(image.shape[axis] for image in images) for axis in (0, 1))
-    return np.concatenate([image[:height, :width] for image in images], 1)
-
-
-def _field(image: Image, look: SlideLook, masks: Collection[str], mpp: float) -> Field:
-    picture = picture_from(density_from(image, look.white))
-    found = {name: MASKED_BY[name](picture, mpp) for name in {*masks, "tissue"}}
+def _field(image: Image, look: SlideLook, masks: Masks) -> Field:
     rim = ((HALO_PX, HALO_PX), (HALO_PX, HALO_PX), (0, 0))
     density = density_from(np.pad(image, rim, "reflect"), look.white)
-    framed = {name: F.pad(mask.float(), (HALO_PX,) * 4).to(mask.dtype) for name, mask in found.items()}
-    return Field(density, framed, look, float(found["tissue"].mean()))
+    framed = {name: F.pad(mask.float(), (HALO_PX,) * 4).to(mask.dtype) for name, mask in masks.items()}
+    return Field(density, framed, look, float(masks["tissue"].mean()))
 
 
 def least_side_px(tile_px: int) -> int:
