@@ -177,7 +177,8 @@ BUILTIN = Path(__file__).parent / "models"  # the same on every machine that has
 
 def located(name: str) -> Path:
     """The file of a model: one that comes with Chromogen by its name, any other by its path."""
-    return Path(name) if name.endswith(SUFFIX) else BUILTIN / f"{name}{SUFFIX}"
+    is_path = name.endswith(SUFFIX) or Path(name).is_absolute()
+    return Path(name) if is_path else BUILTIN / f"{name}{SUFFIX}"
 
 
 def paint(name: str, sha256: str, image: Image, look: SlideLook) -> Image:
