@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from chromogen.image import read_image
 from chromogen.stains.deconvolution import H_E, separate_stains_od10
-from chromogen.stains.nuclei import count_nuclei, nuclei_mask, whole_nuclei
+from chromogen.stains.nuclei import count_nuclei, nuclei_mask
 
 MPP = 0.5
 
@@ -53,21 +53,3 @@ def test_nuclei_of_a_real_carcinoma(data: Path) -> None:
     overlap = 2 * (found & (drawn > 0)).sum() / (found.sum() + (drawn > 0).sum())
     assert overlap > 0.6
     assert 0.6 < count_nuclei(found, MPP) / 1294 < 1.6
-
-
-def test_a_nucleus_that_shows_as_a_crescent_is_made_whole_and_a_lumen_stays_open() -> None:
-    rows, columns = np.mgrid[:64, :96]
-    away = np.hypot(rows - 32, columns - 20)
-    crescent = (away > 5) & (away <= 8) & ~((columns > 20) & (abs(rows - 32) < 2))
-    gland = abs(np.hypot(rows - 32, columns - 64) - 24) <= 4
-    whole = whole_nuclei(crescent | gland, 0.5)
-    assert whole[32, 20]
-    assert not whole[32, 64]
-    assert (whole >= (crescent | gland)).all()
-
-
-def test_nuclei_at_the_border_are_made_whole_alike() -> None:
-    mask = np.zeros((20, 30), bool)
-    mask[:6, :6] = True
-    assert (whole_nuclei(mask, 0.5) == mask).mean() > 0.99
-    assert not whole_nuclei(np.zeros((5, 5), bool), 0.5).any()

@@ -427,13 +427,13 @@ import os, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from chromogen.stainer import load_stainer
-from chromogen.whole_slide import stain
+from chromogen.whole_slide import stain, survey
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Output
 from chromogen.whole_slide.view import SlideFile
 
 if __name__ == "__main__":
-    stain.BLOCK_PX = 128
+    stain.BLOCK_PX, survey.OVERVIEW_PX = 128, 300
     job = SlideJob(SlideFile(Path(sys.argv[1])), load_stainer("color-transfer"))
     output = Output(Path(sys.argv[2]), "deflate")
     stain.stain_slide(job, output, on_block=lambda done, of: print(done, flush=True))
@@ -536,7 +536,7 @@ print(json.dumps(facts))
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_slide(tmp_path: Path) -> None:
     found = []
-    for side in (6000, 18_000):
+    for side in (6000, 12_000):
         command = [sys.executable, "-c", MEMORY, str(side), str(tmp_path / f"{side}.ome.tif")]
         here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         ended = subprocess.run(command, capture_output=True, text=True, check=True, env=here)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
-from skimage.morphology import disk
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -17,8 +16,6 @@ SMOOTHING_UM = 0.75
 NEIGHBORHOOD_UM = 24.0
 SMALLEST_UM2 = 10.0
 LARGEST_HOLE_UM2 = 30.0
-LARGEST_NUCLEUS_UM2 = 80.0
-GAP_UM = 3.0
 SMALLEST_RADIUS_UM = 2.0
 LEAST_OD10 = 0.03  # of a nucleus above its neighbourhood
 
@@ -36,15 +33,6 @@ def nuclei_mask(hematoxylin_od10: NDArray[Any], mpp: float) -> Mask:
     mask = excess > max(threshold_otsu(excess), LEAST_OD10)
     filled = ~_large_parts(~ndimage.binary_opening(mask), LARGEST_HOLE_UM2 / mpp**2)
     return _large_parts(filled, SMALLEST_UM2 / mpp**2)
-
-
-def whole_nuclei(mask: Mask, mpp: float) -> Mask:
-    """A mask of nuclei with the pale insides that it left open: gaps of 3 um closed, holes of a nucleus filled."""
-    radius_px = max(1, round(GAP_UM / 2 / mpp))
-    inside = slice(radius_px, -radius_px)
-    closed = ndimage.binary_closing(np.pad(mask, radius_px), disk(radius_px))[inside, inside]
-    holes = ndimage.binary_fill_holes(closed) & ~closed
-    return np.asarray(closed | (holes & ~_large_parts(holes, LARGEST_NUCLEUS_UM2 / mpp**2)))
 
 
 def _large_parts(mask: Mask, least_px: float) -> Mask:

@@ -43,11 +43,9 @@ def site_share(he: Image, site: str, mpp: float) -> NDArray[np.float32]:
 def _inside(site: str, hematoxylin_od10: NDArray[np.float64], nuclei: Mask, mpp: float) -> NDArray[np.float64]:
     from scipy import ndimage
 
-    from chromogen.stains.nuclei import whole_nuclei
-
     if site == "membrane":
         return _between(nuclei, mpp)
-    soft = np.asarray(ndimage.gaussian_filter(whole_nuclei(nuclei, mpp).astype(np.float64), EDGE_UM / mpp))
+    soft = np.asarray(ndimage.gaussian_filter(nuclei.astype(np.float64), EDGE_UM / mpp))
     return soft * _chromatin(hematoxylin_od10, nuclei) if site == "nuclear" else 1 - soft
 
 
