@@ -23,11 +23,13 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | {"decoders", "image"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "spill", "stains"},
-    "stainer": BASE | {"image", "stains"},
+    "stainer_file": BASE | {"image", "style"},
+    "stainer": BASE | {"image", "stains", "stainer_file", "style"},
     "whole_slide": BASE | {"image", "slides", "stains", "stainer"},
+    "training": BASE | {"image", "stains", "style"},
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
     "app": BASE
-    | {"stainer", "whole_slide"}
+    | {"stainer", "stainer_file", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
@@ -69,6 +71,7 @@ FILES: dict[str, list[str]] = {
         "recipes",
         "networks",
         "canvas",
+        "stainer_network",
         "tiled",
         "memory",
         "checkpoint",
@@ -79,6 +82,7 @@ FILES: dict[str, list[str]] = {
         "stylize",
         "curves",
     ],
+    "training": ["fields", "batch", "train"],
     "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "output", "stain"],
     "evaluation": [
         "sums",
@@ -110,6 +114,7 @@ FILES: dict[str, list[str]] = {
         "info",
         "unmix",
         "staining",
+        "training",
         "terminal",
         "stylize_command",
         "demo_command",
@@ -117,6 +122,7 @@ FILES: dict[str, list[str]] = {
         "study_command",
         "unmix_command",
         "stain_command",
+        "train_command",
         "info_command",
         "view.shelf",
         "view.pool",

@@ -543,3 +543,27 @@ def test_memory_does_not_grow_with_the_slide(tmp_path: Path) -> None:
         found.append(json.loads(ended.stdout)["peak_rss_mb"])
     assert found[1] < 1.1 * found[0]
     assert found[1] < 1500
+
+
+@pytest.mark.parametrize("region", [None, (33, 21, 400, 300)])
+def test_a_network_is_seamless_wherever_a_region_begins(
+    tissue: SyntheticSource, tmp_path: Path, region: tuple[int, int, int, int] | None
+) -> None:
+    """Its pyramid begins at multiples of its stride, seen from the slide and not from the region."""
+    from chromogen.stainer_file import write_model
+    from test_stainer_file import model
+
+    write_model(tmp_path / "model.safetensors", model())
+    stainer = load_stainer(tmp_path / "model.safetensors")
+    view = synthetic_slide(SIZE, tissue.paint).read_region((0, 0), SIZE)
+    fitted = stainer.fit(view)
+    stain_slide(job(fitted_by(fitted), region=region, mask_tissue=False), lossless(tmp_path))
+    x, y, width, height = region or (0, 0, *SIZE)
+    np.testing.assert_array_equal(pixels(tmp_path / "out.ome.tif"), fitted(view)[y : y + height, x : x + width])
+
+
+def fitted_by(stainer: Stainer) -> Stainer:
+    """With statistics that a slide's sample does not change."""
+    from dataclasses import replace
+
+    return replace(stainer, measure=None)

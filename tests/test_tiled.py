@@ -12,6 +12,7 @@ from torch import Tensor
 
 import chromogen.style.stylize as module
 from chromogen.grid import TileGrid
+from chromogen.style import measured_style
 from chromogen.style.canvas import Canvas, part_of
 from chromogen.style.descent import Aim, _with_gradient
 from chromogen.style.encoder import Encoder
@@ -126,7 +127,7 @@ def test_deep_layers_see_past_the_tile(encoder: Encoder) -> None:
 
 def test_a_halo_too_small_would_show(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = at_first(recipe_of("content"), encoder, None)
-    monkeypatch.setattr(module, "halo_px", lambda objective: 0)
+    monkeypatch.setattr(measured_style, "halo_px", lambda objective: 0)
     tiled = at_first(recipe_of("content"), encoder, 48)
     assert float((tiled[2][0] - whole[2][0]).norm() / whole[2][0].norm()) > 1e-2
 

@@ -107,10 +107,9 @@ def test_tifffile_sees_a_pyramid(tmp_path: Path, tissue: Image, compression: str
 
 def test_white_is_white_in_jpeg(tmp_path: Path, tissue: Image) -> None:
     write_ome_tiff(tmp_path / "out.tif", ArrayPixels(tissue), FACTS)
-    for found in (
-        tifffile.imread(tmp_path / "out.tif"),
-        open_slide(tmp_path / "out.tif").read_region((0, 0), (900, 700)),
-    ):
+    with open_slide(tmp_path / "out.tif") as slide:
+        read = slide.read_region((0, 0), (900, 700))
+    for found in (tifffile.imread(tmp_path / "out.tif"), read):
         assert (found[80:640, 240:880] == 255).all()
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         assert (file.series[0].levels[1].asarray()[40:320, 120:440] == 255).all()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from chromogen.style.objective import Objective, Term
     from chromogen.style.recipes import PRESETS, Recipe
     from chromogen.style.stylize import stylize
+    from chromogen.training.fields import Content
+    from chromogen.training.train import Training, train_stainer
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output
     from chromogen.whole_slide.stain import stain_slide
@@ -38,6 +40,9 @@ _ROOMS = {
     "stylize": "style.stylize",
     "Stainer": "stainer",
     "load_stainer": "stainer",
+    "Content": "training.fields",
+    "Training": "training.train",
+    "train_stainer": "training.train",
     "SlideFile": "whole_slide.view",
     "SlideJob": "whole_slide.job",
     "Output": "whole_slide.output",
@@ -46,6 +51,7 @@ _ROOMS = {
 
 __all__ = [
     "PRESETS",
+    "Content",
     "Encoder",
     "Objective",
     "Output",
@@ -54,6 +60,7 @@ __all__ = [
     "SlideJob",
     "Stainer",
     "Term",
+    "Training",
     "__version__",
     "evaluate",
     "keep_freed_memory",
@@ -63,6 +70,7 @@ __all__ = [
     "read_image",
     "stain_slide",
     "stylize",
+    "train_stainer",
     "write_image",
 ]
 

@@ -52,6 +52,14 @@ class Window:
             min(height, self.bottom + by_px),
         )
 
+    def aligned(self, stride: int) -> Window:
+        """Larger to the left and above, so that it begins at multiples of a stride.
+
+        >>> Window(20, 30, 40, 50).aligned(16)
+        Window(left=16, top=16, right=40, bottom=50)
+        """
+        return Window(self.left - self.left % stride, self.top - self.top % stride, self.right, self.bottom)
+
 
 @dataclass(frozen=True)
 class GridTile:

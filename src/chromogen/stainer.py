@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.errors import choose, expected
+from chromogen.errors import choose
 from chromogen.grid import TileGrid
 from chromogen.image import Image, PathLike
 from chromogen.stains.color_transfer import monge_kantorovich_map
@@ -24,6 +24,8 @@ Statistics: TypeAlias = Any  # what `measure` finds and `paint` is given: small,
 Paint: TypeAlias = Callable[[Image, Statistics], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
+LEARNED = ("dab-cytoplasm", "dab-nuclear")  # they come with Chromogen
+MODEL_SUFFIX = ".safetensors"
 STRIP_PX = 32
 MOST_SAMPLED_PX = (
     4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond
@@ -37,7 +39,8 @@ class Stainer:
     `paint(image, statistics)` makes a picture of the same size; what is further than `halo_px` from a pixel does
     not change it. `measure(sample)` finds what must be the same over a whole slide. Both are called from several
     threads at once and sent to other machines: module-level functions with small arguments, a file's name rather
-    than its weights. An image may be a thousand pixels wide: a network may cut it up and run parts as a batch.
+    than its weights. Images begin at multiples of `stride_px`, seen from the
+    whole. An image may be a thousand pixels wide: a network may cut it up and run parts as a batch.
     `identity` names all that decides the pixels (a hash of weights, or name and version), statistics apart.
     """
 
@@ -48,6 +51,7 @@ class Stainer:
     measure: Measure | None = None
     mpp: float = 0.5
     halo_px: int = 0
+    stride_px: int = 1
     statistics: Statistics = None
 
     def __call__(self, image: Image) -> Image:
@@ -61,16 +65,35 @@ class Stainer:
 
 
 def load_stainer(name: PathLike) -> Stainer:
-    """A built-in stainer by its name.
+    """A built-in stainer by its name, or one that `chromogen train` wrote, by its file.
 
-    Raises: ValueError, with the nearest name, for another.
+    Raises: ValueError, with the nearest name, for another, and for a file that is no stainer or damaged;
+    FileNotFoundError.
 
     >>> load_stainer("identity").target_stain
     'as it is'
     """
-    if Path(name).is_file():
-        raise expected("stainer", f"one of {', '.join(STAINERS)}", f"the file {name}", "name one of these")
+    if Path(name).suffix == MODEL_SUFFIX or Path(name).is_file():
+        return _learned(str(Path(name).absolute()))
     return STAINERS[choose("stainer", str(name), STAINERS)]()
+
+
+def _learned(name: str) -> Stainer:
+    """Of a model, by what its file says: one of ours by its name, another by its path."""
+    from chromogen.stainer_file import located, paint, read_model
+    from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, slide_look
+
+    model = read_model(located(name))
+    return Stainer(
+        model.name,
+        model.target_stain,
+        partial(paint, name, model.sha256),
+        model.sha256,
+        slide_look,
+        model.mpp,
+        HALO_PX,
+        STRIDE_PX,
+    )
 
 
 def identity() -> Stainer:
@@ -93,6 +116,7 @@ def normalize() -> Stainer:
 
 
 STAINERS: dict[str, Callable[[], Stainer]] = {
+    **{name: partial(_learned, name) for name in LEARNED},
     "identity": identity,
     "color-transfer": color_transfer,
     "normalize": normalize,
@@ -178,5 +202,6 @@ def stain_image(stainer: Stainer, image: Image, core_px: int = 1024) -> Image:
     fitted = stainer if stainer.statistics is not None else stainer.fit(image[::every, ::every])
     stained = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):
-        stained[tile.core.at] = fitted(image[tile.outer.at])[tile.inner.at]
+        outer = tile.outer.aligned(stainer.stride_px)
+        stained[tile.core.at] = fitted(image[outer.at])[tile.core.seen_from(outer).at]
     return stained

@@ -18,6 +18,7 @@ from chromogen.app import (
     stain_command,
     study_command,
     stylize_command,
+    train_command,
     unmix_command,
     view_command,
 )
@@ -87,6 +88,7 @@ def _chromogen(
 
 app.command(epilog=stylize_command.EPILOG)(stylize_command.stylize)
 app.command(epilog=stain_command.EPILOG)(stain_command.stain)
+app.command(epilog=train_command.EPILOG)(train_command.train)
 app.command()(demo_command.demo)
 app.command(epilog=evaluate_command.EPILOG)(evaluate_command.evaluate)
 app.command(epilog=study_command.EPILOG)(study_command.study)

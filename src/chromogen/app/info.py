@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chromogen.image import profile_name
 from chromogen.slides.slide import Slide, list_slides, open_slide
 from chromogen.slides.zarr_reader import is_zarr
+from chromogen.stainer import LEARNED, MODEL_SUFFIX
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
 
@@ -84,6 +86,19 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             stain=_estimate(slide, share, stain_mpp) if slide.mpp else None,
             doubt=doubts(overview, "content"),
         )
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """The model card of a stainer's file. Raises: as `read_model`."""
+    from chromogen.stainer_file import located, read_model
+
+    file = located(str(path))
+    return {"path": str(path), "bytes": file.stat().st_size, **read_model(file).card()}
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is that of a stainer, or the name of one that comes with Chromogen."""
+    return path.suffix == MODEL_SUFFIX or (str(path) in LEARNED and not path.exists())
 
 
 def _is_folder(path: Path) -> bool:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,12 +23,17 @@ chromogen info slides/ --json
 
 chromogen info scan.tif --mpp 0.25
 
+chromogen info my_stain.safetensors
+
+chromogen info dab-cytoplasm
+
 Label and macro images are named, for they may show who a slide is from, and are never opened."""
 
 
 def info(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Slides, images, OME-Zarr folders, or folders of them.")
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Slides, images, OME-Zarr folders, folders, or stainers."),
     ],
     mpp: Annotated[
         float | None, typer.Option(help="Size of a level-0 pixel in um, instead of what the files say.")
@@ -37,17 +42,17 @@ def info(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """What a slide or image is: format, size, levels, mpp, colours, tissue, and what staining it would take."""
-    from chromogen.app.info import describe, expanded
+    """What a slide or image is: format, size, levels, mpp, tissue, time it takes to stain; or a stainer's card."""
+    from chromogen.app.info import describe, describe_model, expanded, is_model
     from chromogen.provenance import peak_rss_mb, versions
 
     began = time.perf_counter()
     files = expanded(paths)
-    found: list[SlideInfo] = []
+    found: list[SlideInfo | dict[str, Any]] = []
     errors: dict[str, str] = {}
     for file in files:
         try:
-            found.append(describe(file, mpp, stain_mpp))
+            found.append(describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp))
         except (ValueError, OSError, MemoryError) as error:
             if len(files) == 1:
                 raise
@@ -63,15 +68,43 @@ def info(
 
 
 def _json(
-    found: list[SlideInfo], errors: dict[str, str], seconds: float, peak_rss_mb: float, versions: dict[str, str]
+    found: list[SlideInfo | dict[str, Any]],
+    errors: dict[str, str],
+    seconds: float,
+    peak_rss_mb: float,
+    versions: dict[str, str],
 ) -> str:
     from dataclasses import asdict
 
     facts = {"seconds": round(seconds, 3), "peak_rss_mb": round(peak_rss_mb, 1), "versions": versions}
-    return json.dumps({"results": [asdict(slide) for slide in found], "errors": errors, **facts}, allow_nan=False)
+    results = [one if isinstance(one, dict) else asdict(one) for one in found]
+    return json.dumps({"results": results, "errors": errors, **facts}, allow_nan=False)
 
 
-def _text(slide: SlideInfo) -> str:
+def _text(found: SlideInfo | dict[str, Any]) -> str:
+    return _model_text(found) if isinstance(found, dict) else _slide_text(found)
+
+
+def _model_text(card: dict[str, Any]) -> str:
+    network, training, said = card["architecture"], card["training"], card["software"]
+    lines = {
+        "name": card["name"],
+        "stain": f"{card['target_stain']}, at {card['mpp']:g} um/px",
+        "claim": card["claim"],
+        "network": f"{network['kind']}, {network['depth']} layers of {network['width']}, site {network['site']}; "
+        f"{card['parameters']} weights, {card['bytes'] / 1000:.0f} kB",
+        "training": ", ".join(f"{k} {v}" for k, v in training.items() if not isinstance(v, dict | list)),
+        "losses": ", ".join(f"{k} {v:.3g}" for k, v in training.get("validation", {}).items()),
+        "data": "; ".join(f"{k}: {v if isinstance(v, str) else len(v)}" for k, v in card["data"].items()),
+        "made with": ", ".join(f"{k} {v}" for k, v in said.items()),
+        "VGG19": card["attribution"],
+        "sha256": card["sha256"],
+        "note": card["notice"],
+    }
+    return "\n".join([f"{card['path']}: stainer", *(f"  {n:11}{text}" for n, text in lines.items() if text)])
+
+
+def _slide_text(slide: SlideInfo) -> str:
     lines = {
         "size": _size(slide),
         "mpp": _mpp(slide),

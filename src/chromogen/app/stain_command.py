@@ -28,15 +28,18 @@ Running = partial(typer.Option, rich_help_panel="Running")
 
 EPILOG = """Examples:
 
-chromogen stain slide.svs --stainer color-transfer -o stained.ome.tif
+chromogen stain slide.svs -o stained.ome.tif
+
+chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
 chromogen stain slides/ --stainer normalize -o normalized/
 
-chromogen stain tile.png --stainer color-transfer -o tile_stained.png
+chromogen stain tile.png --stainer dab-nuclear -o tile_stained.png
 
 chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
 
-STAINERS: identity (the image as it is), color-transfer (the colours of an IHC), normalize (H&E as a reference).
+STAINERS: dab-cytoplasm and dab-nuclear (networks; `chromogen info NAME` is their card), color-transfer (colours
+of an IHC), normalize (H&E as a reference), identity (the image as it is), or a file that `chromogen train` wrote.
 Stopped at any moment, the same command goes on: finished blocks lie in OUT.chromogen until the output is there."""
 
 
@@ -51,8 +54,8 @@ def stain(
         ),
     ],
     stainer: Annotated[
-        str, typer.Option(metavar="NAME", help="identity, color-transfer or normalize.")
-    ] = "color-transfer",
+        str, typer.Option(metavar="NAME|FILE", help="dab-cytoplasm, dab-nuclear, color-transfer ..., or a model.")
+    ] = "dab-cytoplasm",
     mpp: Annotated[
         float | None,
         OfSlide(help="Pixel size of the inputs in um, where files do not say it or are wrong."),

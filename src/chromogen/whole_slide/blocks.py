@@ -72,7 +72,7 @@ def blocks_of(work: Work, size: tuple[int, int], region: Window, share: TissueSh
     blocks = []
     for index in sorted(work.store.indices(), key=_depth_first):
         core = work.store.window(index).seen_from(corner)
-        outer = core.grown(work.stainer.halo_px, size)
+        outer = core.grown(work.stainer.halo_px, size).aligned(work.stainer.stride_px)
         blocks.append(Block(index, core, outer, share.part(core) if share else None))
     return blocks
 

@@ -1,0 +1,64 @@
+"""How good and how quick stainers are on tissue that they were not trained on: the issue's figures.
+
+    python benchmarks/learned.py --data DATA [--stainers dab-cytoplasm ...] --out DIR
+
+One crop of 512 px, the richest in tissue, of every H&E in DATA and of the demo slide (on which the built-in ones
+were trained: it is left out of the mean), judged in the look of scikit-image's IHC. Pictures go to DIR, H&E above.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from chromogen.evaluation.evaluate import Measures
+from chromogen.evaluation.fields import Crop
+from chromogen.evaluation.study import crop_scores
+from chromogen.image import write_image
+from chromogen.provenance import NOTICE
+from chromogen.stainer import LEARNED, Stainer, load_stainer
+from chromogen.style.encoder import Encoder
+from histology import crops
+
+SHOWN = ("style_error", "hematoxylin_r", "dab_determined", "dab_profile", "predicted_positive_0.2")
+TRAINED_ON = "demo"
+
+
+def figures(crop: Crop, stainer: Stainer, measures: Measures) -> tuple[np.ndarray, list[float]]:
+    """The picture; what it is judged by, whiteness against the H&E's, and megapixels a second. NaN: no value."""
+    began = time.perf_counter()
+    picture = stainer(crop.he)
+    speed = picture.size / 3e6 / (time.perf_counter() - began)
+    found, he = (crop_scores(crop, x, measures) for x in (picture, crop.he))
+    values = [x if isinstance(x := found.get(name), float) else float("nan") for name in SHOWN]
+    white = [x if isinstance(x := of.get("background_whiteness"), float) else float("nan") for of in (found, he)]
+    return picture, [*values, white[0] - white[1], speed]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--stainers", nargs="+", default=list(LEARNED))
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    chosen = [crop for crop in crops(asked.data) if not crop.name.endswith("-own")]
+    measures = Measures(Encoder())
+    for name in asked.stainers:
+        rows = {}
+        for crop in chosen:
+            picture, rows[crop.name] = figures(crop, load_stainer(name), measures)
+            sheet = np.concatenate([crop.he, picture])
+            write_image(asked.out / f"{Path(name).stem}_{crop.name}.png", sheet, {"notice": NOTICE})
+        print(f"| {Path(name).stem} | {' | '.join((*SHOWN, 'whiteness - H&E', 'Mpx/s'))} |")
+        print("|---" * (len(SHOWN) + 3) + "|")
+        others = [row for crop, row in rows.items() if not crop.startswith(TRAINED_ON)]
+        for crop_name, row in {**rows, "mean": list(np.nanmean(others, axis=0))}.items():
+            print(f"| {crop_name} | " + " | ".join(f"{x:.2f}" for x in row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Training on files: fields of images, folders and slides in, a model with its record beside it out."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chromogen.app.paths import check_folder
+from chromogen.errors import expected
+from chromogen.files import write_whole
+from chromogen.image import IMAGE_SUFFIXES, Image, write_image
+from chromogen.plots import loss_plot, save_plot
+from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of
+from chromogen.slides.slide import Slide, open_slide
+from chromogen.stainer_file import Model, check_suffix, trained_weights, write_model
+from chromogen.stains.appearance import doubts
+from chromogen.stains.tissue import tissue_mask
+from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.encoder import Encoder
+from chromogen.style.recipes import PRESETS, as_record
+from chromogen.training.fields import Content
+from chromogen.training.train import OnTrained, Trained, Training, TrainStep, train_stainer
+
+FIELDS, FIELD_PX = 16, 512  # of a slide
+OVERVIEW_PX = 1024
+WHOLE_PX = 2048  # an image no larger is one field
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".zarr", ".tif", ".tiff")
+SHEET_PAIRS = 6
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The model's file, and what lies beside it under its name."""
+
+    model: Path
+
+    def beside(self, ending: str) -> Path:
+        """NAME.train.jsonl and the like."""
+        return self.model.with_name(f"{self.model.stem}.{ending}")
+
+
+def train_on_files(
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    out: Path,
+    training: Training,
+    encoder: Encoder,
+    *,
+    on_step: OnTrained,
+    resume: bool,
+    slide_mpp: float | None = None,
+) -> dict[str, Any]:
+    """Train a stainer on images, folders and slides; its facts.
+
+    Beside the model lie NAME.train.jsonl (every step), NAME.loss.png and NAME.preview.png, and until it is done
+    NAME.checkpoint. Raises: ValueError or FileNotFoundError for wrong inputs, OSError, ArithmeticError.
+    """
+    outputs = Outputs(out)
+    check_suffix(out)
+    check_folder(out.parent)
+    given, shown = (files_of(paths, role) for paths, role in ((contents, "content"), (styles, "style")))
+    read = [_content(file, training.mpp, slide_mpp, "content") for file in given]
+    ihc = [field for file in shown for field in _content(file, training.mpp, slide_mpp, "style").fields]
+    roles = {"content_sha256": given, "style_sha256": shown}
+    data = {role: [sha256_of(file) for file in files if file.is_file()] for role, files in roles.items()}
+    facts = {"training": _record(training), **data}
+    checkpoint = Checkpoint(outputs.beside("checkpoint"), facts, resume=resume)
+    log = outputs.beside("train.jsonl")
+
+    def follow(step: TrainStep, seen: Any) -> None:
+        _log(log, step)
+        if step.validation:
+            _draw(outputs, seen())
+        on_step(step, seen)
+
+    trained = train_stainer(read, ihc, training, encoder=encoder, on_step=follow, checkpoint=checkpoint)
+    model = _model(out.stem, training, trained, data, encoder)
+    write_model(out, model)
+    save_plot(loss_plot(curves_of(trained.trace), out.stem), outputs.beside("loss.png"))
+    checkpoint.forget()
+    return {**_facts(out, model, trained), "peak_rss_mb": round(peak_rss_mb(), 1)}
+
+
+def _record(training: Training) -> dict[str, Any]:
+    """As plain data, for a model and a checkpoint."""
+    objective = as_record(replace(PRESETS["histology"], objective=training.objective))["objective"]
+    return {**vars(training), "objective": objective}
+
+
+def _model(name: str, training: Training, trained: Trained, data: dict[str, Any], encoder: Encoder) -> Model:
+    record = {
+        "kind": "style",
+        **_record(training),
+        "steps": trained.steps,
+        "validated_on": trained.validated_on,
+        "validation": dict(trained.validation),
+        "collapse": trained.collapse,
+        "encoder": encoder.record(),
+    }
+    network = trained.network
+    weights, stain = trained_weights(network), "DAB" if training.site == "any" else f"DAB, {training.site}"
+    return Model(name, stain, training.mpp, network.architecture, network.target, weights, record, data)
+
+
+def _facts(out: Path, model: Model, trained: Trained) -> dict[str, Any]:
+    return {
+        "output": str(out),
+        "bytes": out.stat().st_size,
+        "sha256": model.sha256,
+        "steps": trained.steps,
+        "seconds": trained.trace[-1].seconds if trained.trace else 0.0,
+        "validation": dict(trained.validation),
+        "validated_on": trained.validated_on,
+        "collapse": trained.collapse,
+        "notice": NOTICE,
+    }
+
+
+def files_of(paths: Sequence[Path], role: str) -> list[Path]:
+    """Files, and the images and slides in folders. Raises: FileNotFoundError; ValueError for an empty folder."""
+    found = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"Expected `{role}` to exist, got {str(path)!r}; check the spelling.")
+        found += _inside(path, role) if path.is_dir() and path.suffix != ".zarr" else [path]
+    return found
+
+
+def _inside(folder: Path, role: str) -> list[Path]:
+    suffixes = {*IMAGE_SUFFIXES, *SLIDE_SUFFIXES}
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
+    if not files:
+        raise expected(role, "a folder of images or slides", f"{str(folder)!r} without any")
+    return files
+
+
+def _content(file: Path, mpp: float, slide_mpp: float | None, role: str) -> Content:
+    """Fields at an mpp; an image that says nothing of its pixels has them already."""
+    with open_slide(file, mpp=slide_mpp) as unknown:
+        known = unknown.mpp
+    with open_slide(file, mpp=slide_mpp if known else mpp) as slide:
+        view, _ = slide.overview(OVERVIEW_PX)
+        if doubt := doubts(view, role):
+            warnings.warn(f"{file.name} {doubt}.", stacklevel=2)
+        return Content(file.name, tuple(_fields(slide, view, mpp)))
+
+
+def _fields(slide: Slide, view: Image, mpp: float) -> list[Image]:
+    """The whole where it is small; else squares spread over the tissue."""
+    width, height = slide.size_at(mpp)
+    if width * height <= WHOLE_PX**2:
+        return [slide.read_at((0, 0), (width, height), mpp)]
+    rows, columns = np.nonzero(tissue_mask(view))
+    if not len(rows):
+        return []
+    chosen = np.linspace(0, len(rows) - 1, 2 * FIELDS + 1).astype(int)[1::2]
+    side = min(FIELD_PX, width, height)
+    corners = {
+        (_corner(columns[i], view.shape[1], width, side), _corner(rows[i], view.shape[0], height, side))
+        for i in chosen
+    }
+    return [slide.read_at(corner, (side, side), mpp) for corner in sorted(corners)]
+
+
+def _corner(at: int, of: int, whole: int, side: int) -> int:
+    """Where a field of this side begins whose centre is pixel `at` of a view's `of`; fields lie on a grid."""
+    middle = (at + 0.5) * whole / of - side / 2
+    return min(max(0, round(middle / side) * side), whole - side)
+
+
+def _log(file: Path, step: TrainStep) -> None:
+    """Add a step; what an earlier run has done after its last checkpoint is done again."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    if len(lines) >= step.index:
+        write_whole(file, "".join(f"{line}\n" for line in lines[: step.index - 1]).encode())
+    with file.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(asdict(step)) + "\n")
+
+
+def _draw(outputs: Outputs, pairs: Sequence[tuple[Image, Image]]) -> None:
+    """H&E above, what it becomes below."""
+    rows = [np.concatenate([pair[i] for pair in pairs[:SHEET_PAIRS]], 1) for i in (0, 1)]
+    write_image(outputs.beside("preview.png"), np.concatenate(rows), {"notice": NOTICE})
+
+
+def curves_of(trace: Sequence[TrainStep]) -> dict[str, list[float]]:
+    """Loss, its terms, and the latest validation at every step."""
+    names = list(trace[0].terms) if trace else []
+    held, latest = [], math.nan
+    for step in trace:
+        latest = step.validation["total"] if step.validation else latest
+        held.append(latest)
+    terms = {name: [step.terms[name] for step in trace] for name in names}
+    return {"loss": [step.loss for step in trace], **terms, "validation": held}

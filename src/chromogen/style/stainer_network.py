@@ -1,0 +1,289 @@
+"""The network that stains slides: a DAB for every pixel of an H&E from the tissue within 40 um, seamless.
+
+What the tissue is like is looked at in half resolution and coarser; what comes of it is brought to full resolution
+by the H&E's own haematoxylin. No statistic is taken of the picture: those are given, one set for a whole slide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chromogen.errors import choose, expected
+from chromogen.image import Image
+from chromogen.stains.deconvolution import H_E, White, optical_density
+from chromogen.stains.estimation import stain_strength, white_level
+from chromogen.stains.light import FOREIGN, GLASS, INK, LEAST_DENSITY, RED_CELLS
+from chromogen.stains.sites import ELSEWHERE
+from chromogen.stains.tissue import tissue_mask
+from chromogen.style.canvas import DENSITY_FOR_DAB, GAINS, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
+
+STRIDE_PX = 16  # of the coarsest level: pictures begin at multiples of it, seen from the whole
+HALO_PX = 80
+FEATURES = 15
+OUTPUTS = 3  # DAB, how far the haematoxylin's detail counts for it, gain of haematoxylin
+SITES = ("any", "nuclear", "cytoplasm")
+NUCLEUS = (0.08, 0.22)  # haematoxylin above most of its surroundings', in shares of the slide's strongest
+SURROUNDINGS = 0.75  # in a nest of nuclei all is dense
+USUAL_STRENGTH = (1.5, 1.0)  # of haematoxylin and eosin, where a slide shows neither
+MOST_LOGIT = 30.0
+PIXELS_AT_ONCE = 4096  # they stay in a processor's cache
+
+
+@dataclass(frozen=True)
+class SlideLook:
+    """What must be the same over a slide: white level (3,), strengths of both stains (2,), and the usual residue.
+
+    The residue is the share of a density that is neither stain, in the middle of the tissue's pixels.
+    """
+
+    white: tuple[float, ...]
+    strength: tuple[float, ...]
+    residue: float
+
+
+def slide_look(sample: Image) -> SlideLook:
+    """The look of a slide, from uint8 (H, W, 3) of its tissue."""
+    white = white_level(sample)
+    strength = stain_strength(sample, H_E, white)
+    found = np.where(strength > 0, strength, USUAL_STRENGTH)
+    return SlideLook(tuple(map(float, white)), tuple(map(float, found)), _usual_residue(sample, white))
+
+
+def _usual_residue(sample: Image, white: Any) -> float:
+    inside = sample[tissue_mask(sample)]
+    if not len(inside):
+        return 0.0
+    amounts = optical_density(inside[:: 1 + len(inside) // 250_000], white) @ np.linalg.inv(H_E)
+    length = np.linalg.norm(amounts, axis=1)
+    there = length > LEAST_DENSITY
+    return float(np.median(amounts[there, 2] / length[there])) if there.any() else 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """The IHC: rows of its stain matrix (3, 3), and the strongest haematoxylin and DAB, in natural density."""
+
+    matrix: tuple[tuple[float, ...], ...]
+    hematoxylin: float
+    dab: float
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as data. `site` says where in a cell the marker sits."""
+
+    width: int = 48
+    depth: int = 3
+    site: str = "any"
+    kind: str = "stain-pyramid"
+
+    def __post_init__(self) -> None:
+        choose("site", self.site, SITES)
+        choose("network", self.kind, ("stain-pyramid",))
+        if not (1 <= self.width <= 1024 and 1 <= self.depth <= 16):
+            raise expected("network", "of 1 to 16 layers of 1 to 1024 channels", asdict(self))
+
+
+class StainerNetwork(nn.Module):
+    """Densities of an H&E (B, 3, H, W) -> densities of its IHC, both over white; any size in multiples of 16.
+
+    At first it stains everything palely alike. `mean` and `std` (1, F, 1, 1) standardize the features; they
+    are the training tissue's, so that a slide of nothing but stroma is known as such.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, architecture: Architecture, target: Target) -> None:
+        super().__init__()
+        self.architecture, self.target = architecture, target
+        self.register_buffer("mean", torch.zeros(1, FEATURES, 1, 1))
+        self.register_buffer("std", torch.ones(1, FEATURES, 1, 1))
+        sizes = [FEATURES, *[architecture.width] * architecture.depth]
+        hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU(inplace=True))]
+        self.body = nn.Sequential(*hidden)
+        self.head = nn.Linear(architecture.width, OUTPUTS)
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.zero_()
+
+    def forward(self, density: Tensor, strength: Tensor, residue: Tensor) -> Tensor:
+        """By the slide's strengths (2,) and residue (1,)."""
+        amounts = mixed(density, np.linalg.inv(H_E))
+        darkest = density.amax(1, keepdim=True)
+        halved = F.avg_pool2d(torch.cat([*amounts, density.mean(1, keepdim=True), darkest], 1), 2)
+        features = _features(halved, strength)
+        out = self._decided((features - self.mean) / self.std)
+        part = shares(halved, residue)
+        gain = (self.target.hematoxylin / strength[0]).clamp(*GAINS)
+        gain = gain * (MOST_GAIN * out[:, 2:].tanh()).exp() * part.keeps
+        takes = part.takes * self._site(features)
+        maps = doubled(torch.cat([out[:, :2], features[:, :1], gain, takes, part.through, part.glass], 1))
+        return self._rendered(density, amounts, darkest, maps, strength)
+
+    def _decided(self, features: Tensor) -> Tensor:
+        """What the network says of every pixel, (B, 15, h, w) -> (B, 3, h, w).
+
+        Always of so many pixels at once: products of matrices of other sizes may be added up in another order.
+        """
+        batch, _, height, width = features.shape
+        pixels = features.permute(0, 2, 3, 1).flatten(0, 2)
+        parts = F.pad(pixels, (0, 0, 0, -len(pixels) % PIXELS_AT_ONCE)).split(PIXELS_AT_ONCE)
+        found = torch.cat([self.head(self.body(part)) for part in parts])[: len(pixels)]
+        return found.view(batch, height, width, OUTPUTS).permute(0, 3, 1, 2)
+
+    def _site(self, features: Tensor) -> Tensor:
+        """How much of the DAB the cell's part takes, by haematoxylin (first feature) over its surroundings'."""
+        site = self.architecture.site
+        if site == "any":
+            return torch.ones_like(features[:, :1])
+        excess = features[:, :1] - SURROUNDINGS * features[:, FAR : FAR + 1]
+        nuclear = ramp(excess, *NUCLEUS)
+        inside = nuclear if site == "nuclear" else 1 - nuclear
+        return ELSEWHERE[site] + (1 - ELSEWHERE[site]) * inside
+
+    def _rendered(
+        self, density: Tensor, amounts: list[Tensor], darkest: Tensor, maps: Tensor, strength: Tensor
+    ) -> Tensor:
+        """Haematoxylin and DAB over what goes through, channel by channel."""
+        logit, guided, coarse, gain, takes, through, glass = maps.split(1, 1)
+        hematoxylin = amounts[0].clamp_min(0)
+        detail = hematoxylin / strength[0] - coarse
+        share = 1 - (1 + (logit + guided * detail + LEAST_DAB).clamp_max(MOST_LOGIT).exp()).rsqrt()
+        full = 1 - (-DENSITY_FOR_DAB * (hematoxylin + amounts[1].clamp_min(0))).exp()
+        dab = self.target.dab * takes * full * share
+        hematoxylin, left = hematoxylin * gain, glass * darkest
+        colors = zip(self.target.matrix[0], self.target.matrix[1], density.split(1, 1), strict=True)
+        return torch.cat([hematoxylin * h + dab * d + through * own + left for h, d, own in colors], 1)
+
+
+def features_of(density: Tensor, strength: Tensor) -> Tensor:
+    """What the network sees of densities (B, 3, H, W): (B, 15, H / 2, W / 2), not standardized."""
+    amounts = mixed(density, np.linalg.inv(H_E))
+    return _features(F.avg_pool2d(torch.cat([*amounts, density.mean(1, keepdim=True)], 1), 2), strength)
+
+
+def _features(halved: Tensor, strength: Tensor) -> Tensor:
+    relative = (halved[:, :2] / strength.view(1, 2, 1, 1)).clamp_min(0)
+    return tissue_pyramid(torch.cat([relative, halved[:, 3:4]], 1))
+
+
+FAR = 11  # the feature that is haematoxylin of the coarsest level
+
+
+def mixed(density: Tensor, matrix: Any) -> list[Tensor]:
+    """Amounts (B, 1, H, W) of three stains: sums in an order that does not depend on a picture's size."""
+    red, green, blue = density.split(1, 1)
+    return [red * float(r) + green * float(g) + blue * float(b) for r, g, b in np.asarray(matrix).T]
+
+
+def tissue_pyramid(basis: Tensor) -> Tensor:
+    """What the tissue is like (B, 15, h, w), of both stains and their density (B, 3, h, w) in half resolution.
+
+    They as they are (1 um a pixel) and smoothed at 2, 4 and 8 um; how haematoxylin stands out of 2 um, and how
+    much of that there is at 4 and 8 um: nuclear texture.
+    """
+    second = F.avg_pool2d(basis, 2)
+    near = smoothed(second)
+    detail = basis[:, :1] - doubled(near[:, :1])
+    third = F.avg_pool2d(torch.cat([second, F.avg_pool2d(detail.clamp_min(0), 2)], 1), 2)
+    fourth = F.avg_pool2d(third, 2)
+    wide = torch.cat([smoothed(third), doubled(smoothed(fourth))], 1)
+    return torch.cat([basis, detail, doubled(torch.cat([near, doubled(wide)], 1))], 1)
+
+
+def smoothed(x: Tensor) -> Tensor:
+    """By 1, 2, 1 both ways; the border goes on outside."""
+    x = F.pad(x, (1, 1, 1, 1), "replicate")
+    x = x[..., :-2, :] + x[..., 2:, :] + 2 * x[..., 1:-1, :]
+    return (x[..., :-2] + x[..., 2:] + 2 * x[..., 1:-1]) / 16
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Twice as large, linearly between the centres of pixels; the border goes on outside.
+
+    torch's own `interpolate` rounds the last pixels of a row in another way than the rest.
+    """
+    return _doubled_along(_doubled_along(x, 3), 2)
+
+
+def _doubled_along(x: Tensor, axis: int) -> Tensor:
+    count = x.shape[axis]
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, count - 1, 1)
+    before = torch.cat([first, x.narrow(axis, 0, count - 1)], axis)
+    after = torch.cat([x.narrow(axis, 1, count - 1), last], axis)
+    near = 0.75 * x
+    return torch.stack([near + 0.25 * before, near + 0.25 * after], axis + 1).flatten(axis, axis + 1)
+
+
+def ramp(x: Tensor, low: float, high: float) -> Tensor:
+    """0 up to `low`, 1 from `high` on."""
+    return ((x - low) / (high - low)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What of a pixel takes DAB, keeps its haematoxylin, goes through as it is, or is glass: (B, 1, h, w)."""
+
+    takes: Tensor
+    keeps: Tensor
+    through: Tensor
+    glass: Tensor
+
+
+def shares(halved: Tensor, residue: Tensor) -> Shares:
+    """By amounts of both stains and the residue, mean and highest density (B, 5, h, w) in half resolution.
+
+    As `StainPlan` has it: glass takes no DAB, nor do ink and pigment, which go through, nor red cells, of which a
+    hint does.
+    """
+    amounts = halved[:, :3]
+    length = amounts.square().sum(1, keepdim=True).sqrt().clamp_min(LEAST_DENSITY)
+    strange = ramp(amounts[:, 2:3] / length - residue, *FOREIGN).maximum(ramp(-amounts[:, 1:2] / length, *INK))
+    glass = ramp(doubled(smoothed(F.avg_pool2d((-halved[:, 4:5]).exp(), 2))), *GLASS)
+    red = (amounts[:, 1:2] > RED_CELLS[0]) & (amounts[:, :1] < RED_CELLS[1] * amounts[:, 1:2])
+    keeps = (1 - glass) * (1 - strange)
+    red_cells = keeps * red
+    return Shares(keeps - red_cells, keeps, (1 - glass) * strange + RED_CELLS_KEPT * red_cells, glass)
+
+
+def density_from(image: Image, white: White) -> Tensor:
+    """Natural densities over white (1, 3, H, W) of uint8 (H, W, 3), by a table."""
+    levels = optical_density(np.arange(256)[:, None], white).astype(np.float32).T
+    return torch.from_numpy(np.stack([level[image[..., c]] for c, level in enumerate(levels)])[None])
+
+
+def image_from(density: Tensor, white: tuple[float, ...]) -> Image:
+    """uint8 (H, W, 3) of densities over white (1, 3, H, W)."""
+    image = np.empty((*density.shape[2:], 3), np.uint8)
+    for channel, level in enumerate(white):
+        light = (level + 1) * (-density[0, channel]).exp() - 1
+        image[..., channel] = light.round().clamp(0, 255).byte().numpy()
+    return image
+
+
+def picture_from(density: Tensor) -> Tensor:
+    """The picture in [0, 1] of densities, on a white of 255, with its gradient."""
+    return ((256 * (-density).exp() - 1) / 255).clamp(0, 1)
+
+
+@torch.inference_mode()
+def stain(network: StainerNetwork, image: Image, look: SlideLook) -> Image:
+    """The image, uint8 (H, W, 3), stained by the network and a slide's look."""
+    height, width = image.shape[:2]
+    density = padded(density_from(image, look.white))
+    made = network(density, torch.tensor(look.strength), torch.tensor([look.residue]))
+    return image_from(made[..., :height, :width], look.white)
+
+
+def padded(x: Tensor) -> Tensor:
+    """(B, C, H, W) with its border going on to the right and below, up to multiples of 16."""
+    height, width = x.shape[2:]
+    return F.pad(x, (0, -width % STRIDE_PX, 0, -height % STRIDE_PX), "replicate")

@@ -1,0 +1,1 @@
+"""Training of stainers: tissue cut into tiles, their losses, and the way down."""

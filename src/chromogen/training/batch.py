@@ -1,0 +1,136 @@
+"""Losses of a batch of tiles as if it were one picture: what adds up over tiles is summed, then compared.
+
+A tile of stroma alone need not look like a whole IHC; only all tiles together must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chromogen.image import Image
+from chromogen.stains.deconvolution import H_DAB, H_E
+from chromogen.stains.estimation import white_level
+from chromogen.stains.light import concentrations_of
+from chromogen.style.canvas import GAINS
+from chromogen.style.encoder import Encoder
+from chromogen.style.guides import MASKED_BY
+from chromogen.style.objective import (
+    Masks,
+    Objective,
+    References,
+    Statistics,
+    average,
+    look,
+    masks_asked,
+    measure,
+    refers_to,
+)
+from chromogen.style.stainer_network import StainerNetwork, Target, density_from, mixed, picture_from
+from chromogen.training.fields import Tile
+
+POSITIVE_OD10 = 0.2  # DAB from which a pixel counts as stained
+LN_10 = 2.302585
+
+
+def measured_styles(objective: Objective, styles: Sequence[Image], encoder: Encoder, mpp: float) -> References:
+    """What the objective asks of IHC images, uint8 (H, W, 3) on a white of their own, each counting alike."""
+
+    def of(style: Image) -> References:
+        picture = picture_from(density_from(style, white_level(style))).to(encoder.device)
+        masks = {name: MASKED_BY[name](picture, mpp) for name in masks_asked(objective)}
+        return measure(objective, "style", encoder, picture, "relative", masks)
+
+    return average(objective, (of(style) for style in styles), [1.0] * len(styles))
+
+
+def pictures_of(network: StainerNetwork, tiles: Sequence[Tile], device: torch.device) -> list[Tensor]:
+    """What the network makes of tiles, each (1, 3, T, T) in [0, 1]."""
+    return [picture_from(_core(network(*_given(tile, device)), tile)) for tile in tiles]
+
+
+def _given(tile: Tile, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    residue = torch.tensor([tile.look.residue])
+    return tile.density.to(device), torch.tensor(tile.look.strength).to(device), residue.to(device)
+
+
+def _core(outer: Tensor, tile: Tile) -> Tensor:
+    halo = (outer.shape[2] - tile.masks["tissue"].shape[2]) // 2
+    return outer[..., halo:-halo, halo:-halo]
+
+
+def statistics_of(
+    pictures: Sequence[Tensor], masks: Sequence[Masks], objective: Objective, encoder: Encoder
+) -> Statistics:
+    """What the objective compares of all pictures (1, 3, T, T) together."""
+    summed = tuple(term for term in objective if term.statistic in ("gram", "dab_profile"))
+    others = tuple(term for term in objective if term not in summed)
+    grams = tuple(term for term in summed if term.statistic == "gram")
+    measured = look(encoder, torch.cat(list(pictures)), others, "relative") if others else {}
+    if grams:
+        each = [look(encoder, x, grams, "relative", m) for x, m in zip(pictures, masks, strict=True)]
+        measured |= _together(each, masks)
+    profiles = tuple(term for term in summed if term.statistic == "dab_profile")
+    if profiles:
+        joined = {name: torch.cat([mask[name] for mask in masks], 3) for name in masks[0]}
+        measured |= look(encoder, torch.cat(list(pictures), 3), profiles, "relative", joined)
+    return measured
+
+
+def _together(each: Sequence[Statistics], masks: Sequence[Masks]) -> Statistics:
+    """Means over tiles, weighted by how much their masks cover."""
+    found = {}
+    for seen in each[0]:
+        name = seen[2]
+        shares = torch.stack([mask[name].sum() if name else torch.ones(()) for mask in masks])
+        weights = (shares / shares.sum().clamp_min(1e-6)).to(each[0][seen].device)
+        found[seen] = torch.stack([w * one[seen] for w, one in zip(weights, each, strict=True)]).sum(0)
+    return found
+
+
+def references_of(
+    tiles: Sequence[Tile], target: Target, objective: Objective, encoder: Encoder, style: References
+) -> References:
+    """The style's, and what is compared with the tiles' own haematoxylin or content."""
+    found = dict(style)
+    seen = {"hematoxylin": _hematoxylin_alone, "content": _as_it_is}
+    for reference, made in seen.items():
+        if refers_to(objective, reference):
+            pictures = torch.cat([made(tile, target) for tile in tiles]).to(encoder.device)
+            found |= measure(objective, reference, encoder, pictures, "relative")
+    return found
+
+
+def _hematoxylin_alone(tile: Tile, target: Target) -> Tensor:
+    """What an IHC without DAB would show."""
+    gain = min(max(target.hematoxylin / tile.look.strength[0], GAINS[0]), GAINS[1])
+    hematoxylin = _core(mixed(tile.density, np.linalg.inv(H_E))[0], tile).clamp_min(0) * gain
+    return picture_from(torch.cat([hematoxylin * part for part in target.matrix[0]], 1))
+
+
+def _as_it_is(tile: Tile, _target: Target) -> Tensor:
+    return picture_from(_core(tile.density, tile))
+
+
+def positive_share(pictures: Sequence[Tensor], tissues: Sequence[Tensor]) -> float:
+    """How much of the tissue is stained with DAB, 0 to 1."""
+    dab = torch.cat([concentrations_of(picture.float(), H_DAB)[:, 1:2] for picture in pictures], 3) / LN_10
+    tissue = torch.cat(list(tissues), 3).to(dab.device) > 0.5
+    return float((dab[tissue] > POSITIVE_OD10).float().mean()) if tissue.any() else 0.0
+
+
+def collapse_of(share: float, styles_share: float) -> str | None:
+    """What has gone wrong, if it has: no DAB, or DAB all over, where the style is not so."""
+    if styles_share > 0.02 and share < styles_share / 20:
+        return "no DAB anywhere"
+    if styles_share < 0.8 and share > 0.97:
+        return "DAB everywhere"
+    return None
+
+
+def on_device(masks: Mapping[str, Tensor], device: torch.device) -> Masks:
+    """Masks where the encoder is."""
+    return {name: mask.to(device) for name, mask in masks.items()}

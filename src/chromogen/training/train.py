@@ -1,0 +1,361 @@
+"""A network trained once on the losses of style transfer (Johnson et al. 2016), to stain any slide afterwards.
+
+We differ from the paper in where the network paints, stain space, and in what a batch is: one picture, whose tiles
+together look like the style. References are measured in fp32.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from chromogen.errors import choose, expected
+from chromogen.image import Image
+from chromogen.stains.estimation import stain_strength, white_level
+from chromogen.stains.light import tissue_share
+from chromogen.style.canvas import DAB_HEADROOM, LEAST_STRONGEST_DAB, ihc_vectors
+from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.encoder import Encoder
+from chromogen.style.objective import Objective, References, masks_asked, term_values, total
+from chromogen.style.recipes import PRESETS
+from chromogen.style.stainer_network import (
+    SITES,
+    Architecture,
+    StainerNetwork,
+    Target,
+    density_from,
+    features_of,
+    picture_from,
+)
+from chromogen.training.batch import (
+    collapse_of,
+    measured_styles,
+    on_device,
+    pictures_of,
+    positive_share,
+    references_of,
+    statistics_of,
+)
+from chromogen.training.fields import Content, Field, Tile, drawn_tile, fields_of, least_side_px, split
+
+MOST_GRADIENT = 1.0
+WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
+STANDARDIZED_ON = 32  # tiles
+LOOK_AHEAD = 10_000_000  # seeds of validation lie beyond those of steps
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a stainer is trained. `mpp` is that of contents and styles; a step sees `batch` tiles of `tile_px`.
+
+    Every `validate_every` steps the mean network (EMA) is looked at on tiles that are not trained on, and the best
+    is kept; after `patience` looks without a better one the training ends. Raises: ValueError.
+    """
+
+    objective: Objective = field(default_factory=lambda: PRESETS["histology"].objective)
+    site: str = "any"
+    mpp: float = 0.5
+    steps: int = 400
+    batch: int = 4
+    tile_px: int = 128
+    learning_rate: float = 0.01
+    ema: float = 0.95
+    seed: int = 0
+    validate_every: int = 25
+    patience: int = 6
+    width: int = 48
+    depth: int = 3
+
+    def __post_init__(self) -> None:
+        choose("site", self.site, SITES)
+        least = {"steps": 1, "batch": 1, "validate_every": 1, "patience": 1, "seed": 0, "tile_px": 32}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise expected(name, f"at least {value}", getattr(self, name))
+        if self.tile_px % 16:
+            raise expected("tile_px", "a multiple of 16", self.tile_px)
+        if not (math.isfinite(self.mpp) and self.mpp > 0 and 0 < self.learning_rate < 1 and 0 <= self.ema < 1):
+            raise expected("mpp, learning_rate and ema", "positive, the last two below 1", asdict(self))
+        if not any(term.reference == "style" and term.weight > 0 for term in self.objective):
+            raise expected("objective", "at least one style term with a weight above 0", "none")
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One step: losses of its tiles before it; where it was a time to look, those of the validation tiles."""
+
+    index: int
+    of: int
+    seconds: float
+    loss: float
+    terms: Mapping[str, float]
+    rate: float
+    validation: Mapping[str, float] | None = None
+
+
+OnTrained: TypeAlias = Callable[[TrainStep, Callable[[], list[tuple[Image, Image]]]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network, and how it came about; `validation` has the losses and the share of stained tissue."""
+
+    network: StainerNetwork
+    steps: int
+    validation: Mapping[str, float]
+    validated_on: str
+    collapse: str | None
+    trace: tuple[TrainStep, ...]
+
+
+def train_stainer(
+    contents: Sequence[Content],
+    styles: Sequence[Image],
+    training: Training,
+    *,
+    encoder: Encoder | None = None,
+    on_step: OnTrained | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """A network that stains tissue like the contents in the look of the styles, uint8 (H, W, 3) at one mpp.
+
+    `on_step` is called after every step, with a function that gives validation tiles and what they become now. A
+    `checkpoint` keeps on disk where the training is, and may go on from there to the same weights.
+    Raises: ValueError for contents without tissue, or too small, and for no style; ArithmeticError when the loss
+    is not finite.
+    """
+    if not (contents and styles):
+        raise expected("content and style", "at least one image each", f"{len(contents)} and {len(styles)}")
+    encoder = encoder or Encoder()
+    run = _begin(contents, styles, training, encoder)
+    if checkpoint and (saved := checkpoint.load()):
+        run.go_on(saved)
+    while run.index < training.steps and run.looks_without_better() < training.patience:
+        step = run.step()
+        if on_step:
+            on_step(step, run.seen)
+        if checkpoint and (checkpoint.is_due or run.index == training.steps):
+            _keep(checkpoint, run)
+    return run.finished()
+
+
+def _keep(checkpoint: Checkpoint, run: Run) -> None:
+    try:
+        checkpoint.save(run.state())
+    except OSError as error:
+        warnings.warn(f"No checkpoint: {error.strerror or error}; going on without.", stacklevel=3)
+
+
+def target_of(styles: Sequence[Image]) -> Target:
+    """Vectors and strengths that IHC images have on average."""
+    whites = [white_level(style) for style in styles]
+    on_white = [_on_white(style, white) for style, white in zip(styles, whites, strict=True)]
+    matrices = [ihc_vectors(style) for style in on_white]
+    strengths = np.mean([stain_strength(s, m) for s, m in zip(on_white, matrices, strict=True)], 0)
+    mean = np.mean(matrices, 0)
+    rows = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    matrix = tuple(tuple(map(float, row)) for row in rows)
+    dab = max(float(strengths[1]) * DAB_HEADROOM, LEAST_STRONGEST_DAB)
+    return Target(matrix, max(float(strengths[0]), LEAST_STRONGEST_DAB), dab)
+
+
+def _on_white(image: Image, white: Any) -> Image:
+    """The image as if its glass were 255."""
+    levels = (
+        np.rint((np.arange(256)[:, None] + 1) * 256 / (np.asarray(white) + 1) - 1).clip(0, 255).astype(np.uint8)
+    )
+    return np.stack([levels[image[..., c], c] for c in range(3)], 2)
+
+
+def _begin(contents: Sequence[Content], styles: Sequence[Image], training: Training, encoder: Encoder) -> Run:
+    train, held, words = split(contents)
+    least = least_side_px(training.tile_px)
+    masks = masks_asked(training.objective)
+    fields = fields_of(train, masks, training.mpp, least)
+    try:
+        held_fields = fields if held[0] is train[0] else fields_of(held, masks, training.mpp, least)
+    except ValueError:
+        held_fields, words = fields, "images that were trained on: the others show no tissue"
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        network = StainerNetwork(Architecture(training.width, training.depth, training.site), target_of(styles))
+    _standardize(network, fields, training)
+    wanted = measured_styles(training.objective, styles, encoder.exact, training.mpp)
+    return Run(network.to(encoder.device), fields, held_fields, training, encoder, wanted, _stained(styles), words)
+
+
+def _stained(styles: Sequence[Image]) -> float:
+    """How much of the styles' tissue is stained."""
+    pictures = [picture_from(density_from(style, white_level(style))) for style in styles]
+    return float(np.mean([positive_share([x], [tissue_share(x)]) for x in pictures]))
+
+
+def _standardize(network: StainerNetwork, fields: Sequence[Field], training: Training) -> None:
+    """Give the network the means and deviations that features have in tissue."""
+    tiles = [
+        drawn_tile(fields, training.tile_px, np.random.default_rng((training.seed, LOOK_AHEAD, i)))
+        for i in range(STANDARDIZED_ON)
+    ]
+    with torch.no_grad():
+        features = torch.cat([features_of(t.density, torch.tensor(t.look.strength)) for t in tiles], 3)
+        network.mean.copy_(features.mean((2, 3), keepdim=True))
+        network.std.copy_(features.std((2, 3), keepdim=True).clamp_min(1e-3))
+
+
+class Run:
+    """A training on its way: network, its mean over steps, optimizer, and the best yet."""
+
+    def __init__(
+        self,
+        network: StainerNetwork,
+        fields: Sequence[Field],
+        held: Sequence[Field],
+        training: Training,
+        encoder: Encoder,
+        style: References,
+        styles_share: float,
+        validated_on: str,
+    ) -> None:
+        self.network, self.training, self.encoder, self.style = network, training, encoder, style
+        self.fields, self.styles_share, self.validated_on = fields, styles_share, validated_on
+        self.mean = _copy(network)
+        self.optimizer = torch.optim.Adam(network.parameters(), training.learning_rate, betas=(0.9, 0.99))
+        self.index = 0
+        self.trace: list[TrainStep] = []
+        self.best, self.best_loss, self.best_at = _weights(self.mean), math.inf, 0
+        self.held_tiles = self._tiles(held, LOOK_AHEAD, plain=True)
+        self._began = time.perf_counter()
+
+    def _tiles(self, fields: Sequence[Field], number: int, *, plain: bool = False) -> list[Tile]:
+        """Decided by seed and number alone, so that a resumed run draws the same."""
+        rng = np.random.default_rng((self.training.seed, number))
+        return [drawn_tile(fields, self.training.tile_px, rng, plain=plain) for _ in range(self.training.batch)]
+
+    def step(self) -> TrainStep:
+        """Change the network once; the step is kept. Raises: ArithmeticError."""
+        training = self.training
+        rate = rate_at(self.index, training.steps) * training.learning_rate
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.zero_grad()
+        loss, values = self._losses(self.network, self._tiles(self.fields, self.index), self.encoder)
+        if not math.isfinite(loss.item()):
+            said = f"The loss is {loss.item()} at step {self.index + 1}"
+            raise ArithmeticError(f"{said}; lower the learning rate, now {training.learning_rate:g}.")
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), MOST_GRADIENT)
+        self.optimizer.step()
+        _move_mean(self.mean, self.network, min(training.ema, self.index / (self.index + 10)))
+        self.index += 1
+        due = self.index % training.validate_every == 0 or self.index == training.steps
+        took = time.perf_counter() - self._began
+        terms = {name: value.item() for name, value in values.items()}
+        found = self._validate() if due else None
+        self.trace.append(TrainStep(self.index, training.steps, took, loss.item(), terms, rate, found))
+        return self.trace[-1]
+
+    def _losses(
+        self, network: StainerNetwork, tiles: Sequence[Tile], encoder: Encoder
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        objective = self.training.objective
+        pictures = pictures_of(network, tiles, encoder.device)
+        masks = [on_device(tile.masks, encoder.device) for tile in tiles]
+        with torch.no_grad():
+            references = references_of(tiles, network.target, objective, encoder.exact, self.style)
+        measured = statistics_of(pictures, masks, objective, encoder)
+        values = term_values(objective, measured, references, "relative")
+        return total(objective, values), values
+
+    def _validate(self) -> dict[str, float]:
+        """Losses of the mean network in fp32, on tiles that are always the same; the best is remembered."""
+        with torch.no_grad():
+            loss, values = self._losses(self.mean, self.held_tiles, self.encoder.exact)
+            pictures = pictures_of(self.mean, self.held_tiles, self.encoder.device)
+        share = positive_share(pictures, [tile.masks["tissue"] for tile in self.held_tiles])
+        if loss.item() < self.best_loss:
+            self.best, self.best_loss, self.best_at = _weights(self.mean), loss.item(), self.index
+        return {"total": loss.item(), **{k: v.item() for k, v in values.items()}, "stained": share}
+
+    def looks_without_better(self) -> int:
+        """How often validation has found nothing better."""
+        return (self.index - self.best_at) // self.training.validate_every if self.best_at else 0
+
+    def seen(self) -> list[tuple[Image, Image]]:
+        """Validation tiles and what they become, as images."""
+        from chromogen.image import to_uint8
+
+        halo = slice(80, -80)
+        with torch.no_grad():
+            made = pictures_of(self.mean, self.held_tiles, self.encoder.device)
+        ours = [to_uint8(picture_from(tile.density)[..., halo, halo]) for tile in self.held_tiles]
+        return list(zip(ours, map(to_uint8, made), strict=True))
+
+    def finished(self) -> Trained:
+        """The best network; a warning where it has collapsed."""
+        self.mean.load_state_dict(self.best)
+        looked = [step.validation for step in self.trace if step.validation]
+        best = min(looked, key=lambda losses: losses["total"], default={})
+        collapse = collapse_of(best["stained"], self.styles_share) if best else None
+        if collapse:
+            advice = "give more steps, or other styles"
+            warnings.warn(f"The stainer has collapsed: {collapse}; {advice}.", stacklevel=3)
+        return Trained(self.mean, self.index, best, self.validated_on, collapse, tuple(self.trace))
+
+    def state(self) -> dict[str, Any]:
+        """All that going on takes."""
+        return {
+            "network": _weights(self.network),
+            "mean": _weights(self.mean),
+            "best": self.best,
+            "numbers": [self.index, self.best_loss if math.isfinite(self.best_loss) else None, self.best_at],
+            "optimizer": self.optimizer.state_dict(),
+            "trace": [asdict(step) for step in self.trace],
+        }
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Take up a state, of a training like this one."""
+        self.network.load_state_dict(state["network"])
+        self.mean.load_state_dict(state["mean"])
+        self.best = state["best"]
+        self.index, best_loss, self.best_at = state["numbers"]
+        self.best_loss = math.inf if best_loss is None else best_loss
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.trace = [TrainStep(**step) for step in state["trace"]]
+        self._began -= self.trace[-1].seconds if self.trace else 0.0
+
+
+def rate_at(index: int, steps: int) -> float:
+    """The share of the rate at a step: rising at first, then falling as a cosine (Loshchilov & Hutter 2017).
+
+    >>> [round(rate_at(index, 100), 2) for index in (0, 9, 10, 55, 99)]
+    [0.1, 1.0, 1.0, 0.51, 0.02]
+    """
+    rising = max(1, round(WARM_UP * steps))
+    if index < rising:
+        return (index + 1) / rising
+    done = (index - rising) / max(1, steps - rising)
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _copy(network: StainerNetwork) -> StainerNetwork:
+    made = StainerNetwork(network.architecture, network.target).to(network.mean.device)
+    made.load_state_dict(network.state_dict())
+    return made.eval().requires_grad_(False)
+
+
+def _weights(network: StainerNetwork) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+
+
+@torch.no_grad()
+def _move_mean(mean: StainerNetwork, network: StainerNetwork, share: float) -> None:
+    """Exponential moving average of the weights."""
+    for old, new in zip(mean.parameters(), network.parameters(), strict=True):
+        old.lerp_(new, 1 - share)

@@ -1,0 +1,170 @@
+"""The network that stains slides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chromogen.image import Image
+from chromogen.stainer import Stainer, stain_image
+from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
+from chromogen.style.canvas import DENSITY_FOR_DAB, LEAST_DAB
+from chromogen.style.stainer_network import (
+    HALO_PX,
+    SITES,
+    STRIDE_PX,
+    Architecture,
+    SlideLook,
+    StainerNetwork,
+    Target,
+    density_from,
+    doubled,
+    features_of,
+    padded,
+    slide_look,
+    smoothed,
+    stain,
+)
+from synthetic import tissue_like
+
+TARGET = Target(tuple(tuple(map(float, row)) for row in H_DAB), 1.2, 1.4)
+LOOK = SlideLook((240.0, 238.0, 243.0), (1.5, 0.9), 0.0)
+
+
+def network(site: str = "any", seed: int = 0) -> StainerNetwork:
+    """With a head that says something."""
+    torch.manual_seed(seed)
+    made = StainerNetwork(Architecture(width=16, depth=2, site=site), TARGET).eval()
+    torch.nn.init.normal_(made.head.weight, std=0.5)
+    return made
+
+
+NETWORKS = {site: network(site) for site in SITES}
+LARGE = tissue_like(400, 432, seed=5)
+WHOLE = {site: stain(made, LARGE, LOOK) for site, made in NETWORKS.items()}
+
+
+def stained_by(image: Image, site: str) -> Image:
+    return stain(NETWORKS[site], image, LOOK)
+
+
+@settings(max_examples=12, deadline=None)
+@given(core_px=st.integers(16, 300), site=st.sampled_from(SITES))
+def test_tiled_equals_untiled_exactly(core_px: int, site: str) -> None:
+    stainer = Stainer("net", "DAB", stained_by, "0", halo_px=HALO_PX, stride_px=STRIDE_PX, statistics=site)
+    np.testing.assert_array_equal(stain_image(stainer, LARGE, core_px), WHOLE[site])
+
+
+def test_nothing_further_than_the_halo_counts() -> None:
+    changed = LARGE.copy()
+    changed[200, 200] = 0
+    rows, columns = np.nonzero((stain(NETWORKS["cytoplasm"], changed, LOOK) != WHOLE["cytoplasm"]).any(axis=2))
+    assert rows.size
+    assert np.abs(rows - 200).max() <= HALO_PX
+    assert np.abs(columns - 200).max() <= HALO_PX
+
+
+def test_even_tissue_is_rendered_by_the_formula() -> None:
+    """An untrained network, away from glass, against Beer-Lambert in double precision."""
+    he = np.full((96, 80, 3), combine_stains(np.array([[[0.8, 0.6, 0.0]]]), H_E)[0, 0], np.uint8)
+    h, e, _ = separate_stains(he[0, 0], H_E)
+    dab = TARGET.dab * (1 - np.exp(-DENSITY_FOR_DAB * (h + e))) * (1 - (1 + np.exp(LEAST_DAB)) ** -0.5)
+    density = h * (1.2 / 1.5) * H_DAB[0] + dab * H_DAB[1]
+    untrained = StainerNetwork(Architecture(), TARGET).eval()
+    made = stain(untrained, he, SlideLook((255.0, 255.0, 255.0), (1.5, 0.9), 0.0))
+    assert np.abs(made.astype(float) - (256 * np.exp(-density) - 1)).max() <= 0.51
+
+
+def test_glass_stays_glass_whatever_its_colour() -> None:
+    glass = np.tile(np.array(LOOK.white, np.uint8), (64, 64, 1))
+    for made in NETWORKS.values():
+        np.testing.assert_array_equal(stain(made, glass, LOOK), glass)
+
+
+def test_no_pink_is_left() -> None:
+    """What is neither haematoxylin nor DAB."""
+    rng = np.random.default_rng(0)
+    amounts = np.stack([rng.uniform(0.2, 1.2, (96, 96)), rng.uniform(0.3, 1.0, (96, 96)), np.zeros((96, 96))], 2)
+    made = stain(NETWORKS["any"], combine_stains(amounts, H_E), slide_look(combine_stains(amounts, H_E)))
+    assert np.abs(separate_stains(made, H_DAB)[..., 2]).max() < 0.06
+
+
+def test_ink_goes_through_and_takes_no_dab() -> None:
+    he = LARGE[:96, :96].copy()
+    he[32:64, 32:64] = (30, 130, 60)
+    made = stain(NETWORKS["any"], he, SlideLook((255.0, 255.0, 255.0), (1.5, 0.9), 0.0))
+    assert np.abs(made[44:52, 44:52].astype(int) - (30, 130, 60)).max() < 12
+
+
+def test_sites_differ_where_nuclei_are() -> None:
+    amounts = np.zeros((128, 128, 3))
+    amounts[..., 1] = 0.7
+    y, x = np.mgrid[:128, :128]
+    nuclei = ((y % 32 - 16) ** 2 + (x % 32 - 16) ** 2) < 49
+    amounts[nuclei, 0] = 1.5
+    he = combine_stains(amounts, H_E)
+    dab = {site: separate_stains(stain(network(site), he, slide_look(he)), H_DAB)[..., 1] for site in SITES}
+    centre, away = ((y % 32 - 16) ** 2 + (x % 32 - 16) ** 2) < 9, ((y % 32) < 3) & ((x % 32) < 3)
+    assert dab["nuclear"][centre].mean() > 3 * dab["nuclear"][away].mean()
+    assert dab["cytoplasm"][away].mean() > 3 * dab["cytoplasm"][centre].mean()
+
+
+def test_white_level_scales_the_picture() -> None:
+    """The same densities on darker glass."""
+    white = tuple(0.8 * level for level in (255.0, 255.0, 255.0))
+    dim = np.rint((LARGE[:128, :128] + 1.0) * (white[0] + 1) / 256 - 1).clip(0).astype(np.uint8)
+    on_dim = stain(NETWORKS["any"], dim, SlideLook(white, (1.5, 0.9), 0.0)).astype(float)
+    on_white = stain(NETWORKS["any"], LARGE[:128, :128], SlideLook((255.0,) * 3, (1.5, 0.9), 0.0)).astype(float)
+    assert np.abs((on_dim + 1) / (white[0] + 1) - (on_white + 1) / 256).max() < 0.02
+
+
+def test_a_look_has_the_slides_white_and_strengths() -> None:
+    rng = np.random.default_rng(1)
+    amounts = np.stack([rng.uniform(0, 2, (80, 80)), rng.uniform(0, 1, (80, 80)), np.zeros((80, 80))], 2)
+    amounts[:30] = 0
+    found = slide_look(combine_stains(amounts, H_E, 240.0))
+    assert found.white == (240.0, 240.0, 240.0)
+    np.testing.assert_allclose(found.strength, (1.98, 0.99), rtol=0.03)
+    assert abs(found.residue) < 0.01
+
+
+def test_a_blank_slide_has_a_usual_look() -> None:
+    found = slide_look(np.full((50, 50, 3), 250, np.uint8))
+    assert min(found.strength) > 0
+    assert np.isfinite(found.residue)
+
+
+def test_pyramids_steps_are_interpolation_and_binomial() -> None:
+    from scipy import ndimage
+
+    x = torch.randn(1, 2, 12, 16)
+    kernel = np.array([1, 2, 1]) / 4
+    wanted = ndimage.correlate(x[0, 0].numpy(), np.outer(kernel, kernel), mode="nearest")
+    np.testing.assert_allclose(smoothed(x)[0, 0], wanted, atol=1e-6)
+    assert doubled(x).shape == (1, 2, 24, 32)
+    wanted = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(doubled(x), wanted, atol=1e-6)
+
+
+def test_features_know_no_more_than_stains() -> None:
+    density = padded(density_from(LARGE, LOOK.white))
+    features = features_of(density, torch.tensor(LOOK.strength))
+    assert features.shape == (1, 15, density.shape[2] // 2, density.shape[3] // 2)
+    np.testing.assert_allclose(
+        features[:, 2], torch.nn.functional.avg_pool2d(density.mean(1, keepdim=True), 2)[:, 0], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"site": "membran"}, {"width": 0}, {"depth": 99}, {"kind": "unet"}])
+def test_unknown_architectures_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        Architecture(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (33, 17)])
+def test_any_size(size: tuple[int, int]) -> None:
+    image = LARGE[: size[0], : size[1]]
+    assert stain(NETWORKS["nuclear"], image, LOOK).shape == image.shape
