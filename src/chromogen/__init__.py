@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chromogen.provenance import __version__
 
 if TYPE_CHECKING:
-    from chromogen.allocator import keep_freed_memory
+    from chromogen.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
     from chromogen.slides.slide import open_slide
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chromogen.whole_slide.view import SlideFile
 
 _ROOMS = {
+    "give_back_freed_memory": "allocator",
     "keep_freed_memory": "allocator",
     "read_image": "image",
     "write_image": "image",
@@ -63,6 +64,7 @@ __all__ = [
     "Training",
     "__version__",
     "evaluate",
+    "give_back_freed_memory",
     "keep_freed_memory",
     "load_stainer",
     "measure_style",
