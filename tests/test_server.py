@@ -271,7 +271,7 @@ def stain(client: TestClient, kind: str, **asked: object) -> dict[str, object]:
 
 def test_stainers_are_listed(client: TestClient) -> None:
     names = [line["name"] for line in client.get("/api/stainers").json()]
-    assert names == ["identity", "color-transfer", "normalize"]
+    assert names == ["dab-cytoplasm", "dab-nuclear", "identity", "color-transfer", "normalize"]
 
 
 def test_a_view_is_stained_at_once(client: TestClient) -> None:
