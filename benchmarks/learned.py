@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    chosen = [crop for crop in crops(asked.data) if not crop.name.endswith("-own")]
+    chosen = [crop for crop in crops(asked.data) if "-own-" not in crop.name]
     measures = Measures(Encoder())
     for name in asked.stainers:
         rows = {}
