@@ -17,8 +17,8 @@ from chromogen.stains.tissue import tissue_mask
 
 OVERVIEW_PX = 1024
 STAIN_MPP = 0.5  # where stainers work, if nothing else is said
-# What a whole-slide job is reckoned with: a small network on two cores, and what it may take of any slide.
-STAIN_MPX_PER_S, STAIN_MEMORY_MB = 1.0, 1500.0
+# What a slide of any size is reckoned to take; the built-in networks took 1.5 GB on two cores (docs/models.md).
+STAIN_MPX_PER_S, STAIN_MEMORY_MB = 1.0, 2000.0
 
 
 @dataclass(frozen=True)
