@@ -23,6 +23,7 @@ from chromogen.style.stainer_network import (
     density_from,
     doubled,
     features_of,
+    image_from,
     padded,
     slide_look,
     smoothed,
@@ -150,12 +151,23 @@ def test_pyramids_steps_are_interpolation_and_binomial() -> None:
 
 
 def test_features_know_no_more_than_stains() -> None:
-    density = padded(density_from(LARGE, LOOK.white))
+    density = density_from(padded(LARGE), LOOK.white)
     features = features_of(density, torch.tensor(LOOK.strength))
     assert features.shape == (1, 15, density.shape[2] // 2, density.shape[3] // 2)
     np.testing.assert_allclose(
         features[:, 2], torch.nn.functional.avg_pool2d(density.mean(1, keepdim=True), 2)[:, 0], atol=1e-6
     )
+
+
+@settings(max_examples=12, deadline=None)
+@given(height=st.integers(1, 9), width=st.integers(1, 9), site=st.sampled_from(SITES))
+def test_strips_are_the_network(height: int, width: int, site: str) -> None:
+    """What is rendered strip by strip is what the network says of the whole, in every bit."""
+    image = LARGE[: height * STRIDE_PX, : width * STRIDE_PX]
+    with torch.inference_mode():
+        given_look = torch.tensor(LOOK.strength), torch.tensor([LOOK.residue])
+        made = NETWORKS[site](density_from(image, LOOK.white), *given_look)
+    np.testing.assert_array_equal(stain(NETWORKS[site], image, LOOK), image_from(made, LOOK.white))
 
 
 @pytest.mark.parametrize("wrong", [{"site": "membran"}, {"width": 0}, {"depth": 99}, {"kind": "unet"}])

@@ -33,7 +33,7 @@ NUCLEUS = (0.08, 0.22)  # haematoxylin above most of its surroundings', in share
 SURROUNDINGS = 0.75  # in a nest of nuclei all is dense
 USUAL_STRENGTH = (1.5, 1.0)  # of haematoxylin and eosin, where a slide shows neither
 MOST_LOGIT = 30.0
-PIXELS_AT_ONCE = 4096  # they stay in a processor's cache
+PIXELS_AT_ONCE, STRIP_PX = 4096, 32  # they stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -116,17 +116,18 @@ class StainerNetwork(nn.Module):
 
     def forward(self, density: Tensor, strength: Tensor, residue: Tensor) -> Tensor:
         """By the slide's strengths (2,) and residue (1,)."""
-        amounts = mixed(density, np.linalg.inv(H_E))
-        darkest = density.amax(1, keepdim=True)
-        halved = F.avg_pool2d(torch.cat([*amounts, density.mean(1, keepdim=True), darkest], 1), 2)
+        maps = self.maps(halved_amounts(density), strength, residue)
+        return self.rendered(density, doubled(maps), strength)
+
+    def maps(self, halved: Tensor, strength: Tensor, residue: Tensor) -> Tensor:
+        """What is to become of the tissue (B, 7, H / 2, W / 2), of what `halved_amounts` finds in the H&E."""
         features = _features(halved, strength)
         out = self._decided((features - self.mean) / self.std)
         part = shares(halved, residue)
         gain = (self.target.hematoxylin / strength[0]).clamp(*GAINS)
         gain = gain * (MOST_GAIN * out[:, 2:].tanh()).exp() * part.keeps
         takes = part.takes * self._site(features)
-        maps = doubled(torch.cat([out[:, :2], features[:, :1], gain, takes, part.through, part.glass], 1))
-        return self._rendered(density, amounts, darkest, maps, strength)
+        return torch.cat([out[:, :2], features[:, :1], gain, takes, part.through, part.glass], 1)
 
     def _decided(self, features: Tensor) -> Tensor:
         """What the network says of every pixel, (B, 15, h, w) -> (B, 3, h, w).
@@ -149,25 +150,35 @@ class StainerNetwork(nn.Module):
         inside = nuclear if site == "nuclear" else 1 - nuclear
         return ELSEWHERE[site] + (1 - ELSEWHERE[site]) * inside
 
-    def _rendered(
-        self, density: Tensor, amounts: list[Tensor], darkest: Tensor, maps: Tensor, strength: Tensor
-    ) -> Tensor:
-        """Haematoxylin and DAB over what goes through, channel by channel."""
+    def rendered(self, density: Tensor, maps: Tensor, strength: Tensor) -> Tensor:
+        """Haematoxylin and DAB over what goes through, channel by channel, by maps in full resolution."""
         logit, guided, coarse, gain, takes, through, glass = maps.split(1, 1)
-        hematoxylin = amounts[0].clamp_min(0)
+        hematoxylin, eosin = (amount.clamp_min(0) for amount in mixed(density, np.linalg.inv(H_E)[:, :2]))
         detail = hematoxylin / strength[0] - coarse
         share = 1 - (1 + (logit + guided * detail + LEAST_DAB).clamp_max(MOST_LOGIT).exp()).rsqrt()
-        full = 1 - (-DENSITY_FOR_DAB * (hematoxylin + amounts[1].clamp_min(0))).exp()
+        full = 1 - (-DENSITY_FOR_DAB * (hematoxylin + eosin)).exp()
         dab = self.target.dab * takes * full * share
-        hematoxylin, left = hematoxylin * gain, glass * darkest
+        hematoxylin, left = hematoxylin * gain, glass * density.amax(1, keepdim=True)
         colors = zip(self.target.matrix[0], self.target.matrix[1], density.split(1, 1), strict=True)
         return torch.cat([hematoxylin * h + dab * d + through * own + left for h, d, own in colors], 1)
 
 
 def features_of(density: Tensor, strength: Tensor) -> Tensor:
     """What the network sees of densities (B, 3, H, W): (B, 15, H / 2, W / 2), not standardized."""
-    amounts = mixed(density, np.linalg.inv(H_E))
-    return _features(F.avg_pool2d(torch.cat([*amounts, density.mean(1, keepdim=True)], 1), 2), strength)
+    return _features(halved_amounts(density), strength)
+
+
+def halved_amounts(density: Tensor) -> Tensor:
+    """Amounts of three stains, mean and highest density (B, 5, H / 2, W / 2) of densities (B, 3, H, W)."""
+    colors = halved(density)
+    darkest = halved(density.amax(1, keepdim=True))
+    return torch.cat([*mixed(colors, np.linalg.inv(H_E)), colors.mean(1, keepdim=True), darkest], 1)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Half as large, by means of 2 x 2 pixels; twice as quick as `avg_pool2d`."""
+    rows = x[..., 0::2, :] + x[..., 1::2, :]
+    return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
 
 
 def _features(halved: Tensor, strength: Tensor) -> Tensor:
@@ -179,7 +190,7 @@ FAR = 11  # the feature that is haematoxylin of the coarsest level
 
 
 def mixed(density: Tensor, matrix: Any) -> list[Tensor]:
-    """Amounts (B, 1, H, W) of three stains: sums in an order that does not depend on a picture's size."""
+    """Amounts (B, 1, H, W) of stains, by a matrix's columns: sums in an order that no picture's size changes."""
     red, green, blue = density.split(1, 1)
     return [red * float(r) + green * float(g) + blue * float(b) for r, g, b in np.asarray(matrix).T]
 
@@ -278,12 +289,29 @@ def picture_from(density: Tensor) -> Tensor:
 def stain(network: StainerNetwork, image: Image, look: SlideLook) -> Image:
     """The image, uint8 (H, W, 3), stained by the network and a slide's look."""
     height, width = image.shape[:2]
-    density = padded(density_from(image, look.white))
-    made = network(density, torch.tensor(look.strength), torch.tensor([look.residue]))
-    return image_from(made[..., :height, :width], look.white)
+    whole = padded(image)
+    strips = range(0, len(whole), STRIP_PX)
+    densities = (density_from(whole[top : top + STRIP_PX], look.white) for top in strips)
+    strength = torch.tensor(look.strength)
+    amounts = torch.cat([halved_amounts(density) for density in densities], 2)
+    maps = network.maps(amounts, strength, torch.tensor([look.residue]))
+    made = np.empty_like(whole)
+    for top in strips:
+        strip = slice(top, top + STRIP_PX)
+        density = density_from(whole[strip], look.white)
+        made[strip] = image_from(network.rendered(density, _doubled_rows(maps, strip), strength), look.white)
+    return made[:height, :width]
 
 
-def padded(x: Tensor) -> Tensor:
-    """(B, C, H, W) with its border going on to the right and below, up to multiples of 16."""
-    height, width = x.shape[2:]
-    return F.pad(x, (0, -width % STRIDE_PX, 0, -height % STRIDE_PX), "replicate")
+def _doubled_rows(x: Tensor, rows: slice) -> Tensor:
+    """Rows of `doubled(x)`, from an even one on."""
+    first, last = rows.start // 2, min(rows.stop // 2, x.shape[2])
+    above, below = min(1, first), min(1, x.shape[2] - last)
+    wide = doubled(x[:, :, first - above : last + below])
+    return wide[:, :, 2 * above : wide.shape[2] - 2 * below]
+
+
+def padded(image: Image) -> Image:
+    """(H, W, 3) with its border going on to the right and below, up to multiples of 16."""
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, -height % STRIDE_PX), (0, -width % STRIDE_PX), (0, 0)), "edge")
