@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.stainer import Stainer, stain_image
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
@@ -168,6 +169,14 @@ def test_strips_are_the_network(height: int, width: int, site: str) -> None:
         given_look = torch.tensor(LOOK.strength), torch.tensor([LOOK.residue])
         made = NETWORKS[site](density_from(image, LOOK.white), *given_look)
     np.testing.assert_array_equal(stain(NETWORKS[site], image, LOOK), image_from(made, LOOK.white))
+
+
+@settings(max_examples=12, deadline=None)
+@given(corner=st.tuples(*[st.integers(0, 200)] * 2), size=st.tuples(*[st.integers(1, 200)] * 2))
+def test_a_part_is_a_crop_of_the_whole(corner: tuple[int, int], size: tuple[int, int]) -> None:
+    (left, top), (width, height) = corner, size
+    part = Window(left, top, left + width, top + height)
+    np.testing.assert_array_equal(stain(NETWORKS["nuclear"], LARGE, LOOK, part), WHOLE["nuclear"][part.at])
 
 
 @pytest.mark.parametrize("wrong", [{"site": "membran"}, {"width": 0}, {"depth": 99}, {"kind": "unet"}])

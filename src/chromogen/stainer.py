@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.errors import choose
-from chromogen.grid import TileGrid
+from chromogen.grid import TileGrid, Window
 from chromogen.image import Image, PathLike
 from chromogen.stains.color_transfer import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, optical_density
@@ -22,6 +22,7 @@ from chromogen.stains.tissue import tissue_mask
 
 Statistics: TypeAlias = Any  # what `measure` finds and `paint` is given: small, picklable
 Paint: TypeAlias = Callable[[Image, Statistics], Image]
+PaintPart: TypeAlias = Callable[[Image, Statistics, Window], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
 LEARNED = ("dab-cytoplasm", "dab-nuclear")  # they come with Chromogen
@@ -37,11 +38,12 @@ class Stainer:
     """How an image, sRGB uint8 (H, W, 3) at `mpp` um/px, becomes the same tissue in another stain.
 
     `paint(image, statistics)` makes a picture of the same size; what is further than `halo_px` from a pixel does
-    not change it. `measure(sample)` finds what must be the same over a whole slide. Both are called from several
-    threads at once and sent to other machines: module-level functions with small arguments, a file's name rather
-    than its weights. Images begin at multiples of `stride_px`, seen from the
-    whole. An image may be a thousand pixels wide: a network may cut it up and run parts as a batch.
-    `identity` names all that decides the pixels (a hash of weights, or name and version), statistics apart.
+    not change it. `paint_part` makes a window of that picture with less work. `measure(sample)` finds what must be
+    the same over a whole slide. All are called from several threads at once and sent to other machines:
+    module-level functions with small arguments, a file's name rather than its weights. Images begin at multiples
+    of `stride_px`, seen from the whole. An image may be a thousand pixels wide: a network may cut it up and run
+    parts as a batch. `identity` names all that decides the pixels (a hash of weights, or name and version),
+    statistics apart.
     """
 
     name: str
@@ -53,11 +55,19 @@ class Stainer:
     halo_px: int = 0
     stride_px: int = 1
     statistics: Statistics = None
+    paint_part: PaintPart | None = None
 
     def __call__(self, image: Image) -> Image:
         """The image in the target stain; by its own statistics where `fit` has not fixed others."""
         fitted = self if self.statistics is not None else self.fit(image)
         return self.paint(image, fitted.statistics)
+
+    def part(self, image: Image, part: Window) -> Image:
+        """A window of what becomes of the image; what is further than the halo from it need not be painted."""
+        if self.paint_part is None:
+            return self(image)[part.at]
+        fitted = self if self.statistics is not None else self.fit(image)
+        return self.paint_part(image, fitted.statistics, part)
 
     def fit(self, sample: Image) -> Stainer:
         """The stainer with a slide's statistics, measured on uint8 (H, W, 3) of its tissue, best at `mpp`."""
@@ -80,7 +90,7 @@ def load_stainer(name: PathLike) -> Stainer:
 
 def _learned(name: str) -> Stainer:
     """Of a model, by what its file says: one of ours by its name, another by its path."""
-    from chromogen.stainer_file import located, paint, read_model
+    from chromogen.stainer_file import located, paint, paint_part, read_model
     from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, slide_look
 
     model = read_model(located(name))
@@ -93,6 +103,7 @@ def _learned(name: str) -> Stainer:
         model.mpp,
         HALO_PX,
         STRIDE_PX,
+        paint_part=partial(paint_part, name, model.sha256),
     )
 
 
@@ -203,5 +214,5 @@ def stain_image(stainer: Stainer, image: Image, core_px: int = 1024) -> Image:
     stained = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):
         outer = tile.outer.aligned(stainer.stride_px)
-        stained[tile.core.at] = fitted(image[outer.at])[tile.core.seen_from(outer).at]
+        stained[tile.core.at] = fitted.part(image[outer.at], tile.core.seen_from(outer))
     return stained

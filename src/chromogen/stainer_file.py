@@ -21,6 +21,7 @@ from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.files import write_whole
+from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.provenance import NOTICE, versions
 from chromogen.style.stainer_network import Architecture, SlideLook, StainerNetwork, Target, stain
@@ -184,6 +185,11 @@ def located(name: str) -> Path:
 def paint(name: str, sha256: str, image: Image, look: SlideLook) -> Image:
     """The image, uint8 (H, W, 3), by a model, named as in `located`, which must still have this hash."""
     return stain(_network(name, sha256), image, look)
+
+
+def paint_part(name: str, sha256: str, image: Image, look: SlideLook, part: Window) -> Image:
+    """A window of the painted image."""
+    return stain(_network(name, sha256), image, look, part)
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ by the H&E's own haematoxylin. No statistic is taken of the picture: those are g
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chromogen.errors import choose, expected
+from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_E, White, optical_density
 from chromogen.stains.estimation import stain_strength, white_level
@@ -25,7 +26,7 @@ from chromogen.stains.tissue import tissue_mask
 from chromogen.style.canvas import DENSITY_FOR_DAB, GAINS, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
 
 STRIDE_PX = 16  # of the coarsest level: pictures begin at multiples of it, seen from the whole
-HALO_PX = 80
+HALO_PX = 64
 FEATURES = 15
 OUTPUTS = 3  # DAB, how far the haematoxylin's detail counts for it, gain of haematoxylin
 SITES = ("any", "nuclear", "cytoplasm")
@@ -116,12 +117,13 @@ class StainerNetwork(nn.Module):
 
     def forward(self, density: Tensor, strength: Tensor, residue: Tensor) -> Tensor:
         """By the slide's strengths (2,) and residue (1,)."""
-        maps = self.maps(halved_amounts(density), strength, residue)
+        maps = self.maps(halved_amounts(density), strength, residue, (slice(None), slice(None)))
         return self.rendered(density, doubled(maps), strength)
 
-    def maps(self, halved: Tensor, strength: Tensor, residue: Tensor) -> Tensor:
-        """What is to become of the tissue (B, 7, H / 2, W / 2), of what `halved_amounts` finds in the H&E."""
-        features = _features(halved, strength)
+    def maps(self, halved: Tensor, strength: Tensor, residue: Tensor, at: tuple[slice, slice]) -> Tensor:
+        """What is to become of rows and columns `at`, (B, 7, h, w), of what `halved_amounts` finds in the H&E."""
+        features = _features(halved, strength)[..., *at]
+        halved = halved[..., *at]
         out = self._decided((features - self.mean) / self.std)
         part = shares(halved, residue)
         gain = (self.target.hematoxylin / strength[0]).clamp(*GAINS)
@@ -286,29 +288,40 @@ def picture_from(density: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def stain(network: StainerNetwork, image: Image, look: SlideLook) -> Image:
-    """The image, uint8 (H, W, 3), stained by the network and a slide's look."""
-    height, width = image.shape[:2]
-    whole = padded(image)
-    strips = range(0, len(whole), STRIP_PX)
-    densities = (density_from(whole[top : top + STRIP_PX], look.white) for top in strips)
-    strength = torch.tensor(look.strength)
-    amounts = torch.cat([halved_amounts(density) for density in densities], 2)
-    maps = network.maps(amounts, strength, torch.tensor([look.residue]))
-    made = np.empty_like(whole)
-    for top in strips:
-        strip = slice(top, top + STRIP_PX)
-        density = density_from(whole[strip], look.white)
-        made[strip] = image_from(network.rendered(density, _doubled_rows(maps, strip), strength), look.white)
-    return made[:height, :width]
+def stain(network: StainerNetwork, image: Image, look: SlideLook, part: Window | None = None) -> Image:
+    """The image, uint8 (H, W, 3), or a window of it, stained by the network and a slide's look."""
+    asked = part or whole((image.shape[1], image.shape[0]))
+    padded_image = padded(image)
+    strength, residue = torch.tensor(look.strength), torch.tensor([look.residue])
+    tops = range(0, len(padded_image), STRIP_PX)
+    strips = (density_from(padded_image[top : top + STRIP_PX], look.white) for top in tops)
+    amounts = torch.cat([halved_amounts(strip) for strip in strips], 2)
+    painted = _outwards(asked)
+    around = painted.grown(STRIDE_PX, (padded_image.shape[1], padded_image.shape[0]))
+    maps = network.maps(amounts, strength, residue, around.coarser(2).at)
+    made = np.empty((*painted.size[::-1], 3), np.uint8)
+    for top in range(painted.top, painted.bottom, STRIP_PX):
+        strip = replace(painted, top=top, bottom=min(top + STRIP_PX, painted.bottom))
+        density = density_from(padded_image[strip.at], look.white)
+        rendered = network.rendered(density, _doubled_in(maps, strip.seen_from(around)), strength)
+        made[strip.seen_from(painted).at] = image_from(rendered, look.white)
+    return made[asked.seen_from(painted).at]
 
 
-def _doubled_rows(x: Tensor, rows: slice) -> Tensor:
-    """Rows of `doubled(x)`, from an even one on."""
-    first, last = rows.start // 2, min(rows.stop // 2, x.shape[2])
-    above, below = min(1, first), min(1, x.shape[2] - last)
-    wide = doubled(x[:, :, first - above : last + below])
-    return wide[:, :, 2 * above : wide.shape[2] - 2 * below]
+def _outwards(window: Window) -> Window:
+    """Larger, so that it begins and ends at multiples of 16."""
+    return Window(
+        *(x // STRIDE_PX * STRIDE_PX for x in (window.left, window.top)),
+        *(-(-x // STRIDE_PX) * STRIDE_PX for x in (window.right, window.bottom)),
+    )
+
+
+def _doubled_in(x: Tensor, window: Window) -> Tensor:
+    """A window, of even numbers, of `doubled(x)`."""
+    half = window.coarser(2)
+    near = half.grown(1, (x.shape[3], x.shape[2]))
+    inside = half.seen_from(near)
+    return doubled(x[..., *near.at])[..., 2 * inside.top : 2 * inside.bottom, 2 * inside.left : 2 * inside.right]
 
 
 def padded(image: Image) -> Image:

@@ -27,6 +27,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.objective import Objective, References, masks_asked, term_values, total
 from chromogen.style.recipes import PRESETS
 from chromogen.style.stainer_network import (
+    HALO_PX,
     SITES,
     Architecture,
     StainerNetwork,
@@ -291,7 +292,7 @@ class Run:
         """Validation tiles and what they become, as images."""
         from chromogen.image import to_uint8
 
-        halo = slice(80, -80)
+        halo = slice(HALO_PX, -HALO_PX)
         with torch.no_grad():
             made = pictures_of(self.mean, self.held_tiles, self.encoder.device)
         ours = [to_uint8(picture_from(tile.density)[..., halo, halo]) for tile in self.held_tiles]

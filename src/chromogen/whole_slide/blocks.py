@@ -104,7 +104,7 @@ def stain_block(work: Work, block: Block) -> Done:
 def _stained(work: Work, block: Block) -> tuple[Image, list[Window]]:
     view = View(shared_slide(work.file, work.quickhash), work.mpp)
     pixels, damaged = read_around_damage(view, block.outer)
-    stained = work.stainer(pixels)[block.core.seen_from(block.outer).at]
+    stained = work.stainer.part(pixels, block.core.seen_from(block.outer))
     if block.share is not None and block.share.values.min() < 255:
         stained = _faded(stained, block.share.at(block.core), work.white)
     damaged = [part for part in damaged if _overlap(part, block.core)]
@@ -115,9 +115,9 @@ def _stained(work: Work, block: Block) -> tuple[Image, list[Window]]:
 
 def _faded(stained: Image, share: NDArray[np.uint8], white: tuple[int, int, int]) -> Image:
     """The stained picture where there is tissue, glass where there is none."""
-    part = share[..., None].astype(np.uint32)
-    mixed = stained * part + np.array(white, np.uint32) * (255 - part)
-    return np.asarray((mixed + 127) // 255, np.uint8)
+    part = share[..., None].astype(np.uint16)
+    mixed = stained * part + np.array(white, np.uint16) * (255 - part) + np.uint16(127)
+    return np.asarray((mixed + 1 + (mixed >> 8)) >> 8, np.uint8)  # mixed // 255, which is below 257 everywhere
 
 
 def _whitened(stained: Image, part: Window, core: Window, white: tuple[int, int, int]) -> Image:
