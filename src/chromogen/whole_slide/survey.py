@@ -46,7 +46,7 @@ class TissueShare:
     def at(self, window: Window) -> NDArray[np.uint8]:
         """The share of the window's pixels, (H, W): 0 for glass, 255 for tissue."""
         (x, x_part), (y, y_part) = self._places(window)
-        values = self.values.astype(np.int64)
+        values = self.values.astype(np.int32)
         height, width = (side - 1 for side in values.shape)
         upper, lower = values[y], values[np.minimum(y + 1, height)]
         rows = upper * (FINE - y_part)[:, None] + lower * y_part[:, None]
@@ -61,7 +61,7 @@ class TissueShare:
     def _along(self, pixels: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
         scale = self.shape[axis] / self.size[axis]
         last = (self.shape[axis] - 1) * FINE
-        places = np.rint(((pixels + 0.5) * scale - 0.5) * FINE).astype(np.int64).clip(0, last)
+        places = np.rint(((pixels + 0.5) * scale - 0.5) * FINE).astype(np.int32).clip(0, last)
         before, part = np.divmod(places, FINE)
         return before - self.origin[axis], part
 
