@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,8 @@ chromogen train slides/ --style ihc_tile.png -o my_stain.safetensors
 chromogen train he/ --style ihc/ -o my_stain.safetensors --site nuclear --steps 800
 
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
+
+chromogen train slides/ --style ihc/ -o my_stain.safetensors --devices 4 --batch 16
 
 Beside MODEL: NAME.train.jsonl (losses of every step), NAME.loss.png, NAME.preview.png (H&E above, stained below).
 Stopped at any moment, the same command with --resume goes on. What comes out knows how a stain looks, not which
@@ -52,12 +55,16 @@ def train(
     resume: Annotated[bool, Machine("--resume", help="Go on where an earlier run of this command ended.")] = False,
     precision: Annotated[str, Machine(help="auto, fp32 or bf16, of VGG19.")] = "auto",
     device: Annotated[str, Machine(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, Machine(help="Processes on each machine, one a GPU; --batch is shared out.")] = 1,
+    nodes: Annotated[int, Machine(help="Machines, on each of which this command is given.")] = 1,
+    strategy: Annotated[str, Machine(help="How several processes work together: ddp.")] = "ddp",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Train a stainer once, on the losses of style transfer, to stain tiles and slides in seconds."""
-    from chromogen.app.training import train_on_files
+    from chromogen.app.training import Inputs, check_files, train_on_files
     from chromogen.style.encoder import Encoder
+    from chromogen.training.ranks import launched
     from chromogen.training.train import Training
 
     began = time.perf_counter()
@@ -72,19 +79,25 @@ def train(
         validate_every=validate_every,
         patience=patience,
     )
+    inputs = Inputs(contents, style, slide_mpp)
+    check_files(inputs, out)
+    ranks, device = launched(devices, nodes, strategy, device)
+    if not ranks.is_first:
+        warnings.simplefilter("ignore")  # the first says it
     encoder = Encoder(precision=precision, device=device)
     with progress_bars() as progress:
-        bar = progress.add_task(out.name, total=steps, rate="measuring the style", loss="")
+        bar = progress.add_task(out.name, total=steps, rate="measuring the style", loss="", visible=ranks.is_first)
         facts = train_on_files(
-            contents,
-            style,
+            inputs,
             out,
             training,
             encoder,
             on_step=lambda step, _seen: _move(progress, bar, step),
             resume=resume,
-            slide_mpp=slide_mpp,
+            ranks=ranks,
         )
+    if not ranks.is_first:
+        return
     facts["seconds"] = time.perf_counter() - began
     print(json.dumps(facts) if as_json else _line(facts))
 

@@ -26,6 +26,7 @@ from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, as_record
 from chromogen.training.fields import Content
+from chromogen.training.ranks import ALONE, Ranks
 from chromogen.training.train import OnTrained, Trained, Training, TrainStep, train_stainer
 
 FIELDS, FIELD_PX = 16, 512  # of a slide
@@ -46,28 +47,43 @@ class Outputs:
         return self.model.with_name(f"{self.model.stem}.{ending}")
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Files and folders of H&E and IHC, and their pixel size in um where files do not say it or are wrong."""
+
+    contents: Sequence[Path]
+    styles: Sequence[Path]
+    mpp: float | None = None
+
+
+def check_files(inputs: Inputs, out: Path) -> None:
+    """What can be said before anything is read. Raises: ValueError, FileNotFoundError, OSError."""
+    check_suffix(out)
+    check_folder(out.parent)
+    files_of(inputs.contents, "content")
+    files_of(inputs.styles, "style")
+
+
 def train_on_files(
-    contents: Sequence[Path],
-    styles: Sequence[Path],
+    inputs: Inputs,
     out: Path,
     training: Training,
     encoder: Encoder,
     *,
     on_step: OnTrained,
     resume: bool,
-    slide_mpp: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Train a stainer on images, folders and slides; its facts.
+    """Train a stainer on images, folders and slides; its facts. Of several `ranks` only the first writes.
 
     Beside the model lie NAME.train.jsonl (every step), NAME.loss.png and NAME.preview.png, and until it is done
     NAME.checkpoint. Raises: ValueError or FileNotFoundError for wrong inputs, OSError, ArithmeticError.
     """
     outputs = Outputs(out)
-    check_suffix(out)
-    check_folder(out.parent)
-    given, shown = (files_of(paths, role) for paths, role in ((contents, "content"), (styles, "style")))
-    read = [_content(file, training.mpp, slide_mpp, "content") for file in given]
-    ihc = [field for file in shown for field in _content(file, training.mpp, slide_mpp, "style").fields]
+    check_files(inputs, out)
+    given, shown = files_of(inputs.contents, "content"), files_of(inputs.styles, "style")
+    read = [_content(file, training.mpp, inputs.mpp, "content") for file in given]
+    ihc = [field for file in shown for field in _content(file, training.mpp, inputs.mpp, "style").fields]
     roles = {"content_sha256": given, "style_sha256": shown}
     data = {role: [sha256_of(file) for file in files if file.is_file()] for role, files in roles.items()}
     facts = {"training": _record(training), **data}
@@ -80,7 +96,12 @@ def train_on_files(
             _draw(outputs, seen())
         on_step(step, seen)
 
-    trained = train_stainer(read, ihc, training, encoder=encoder, on_step=follow, checkpoint=checkpoint)
+    if not ranks.is_first:
+        train_stainer(read, ihc, training, encoder=encoder, ranks=ranks)
+        return {}
+    trained = train_stainer(
+        read, ihc, training, encoder=encoder, on_step=follow, checkpoint=checkpoint, ranks=ranks
+    )
     model = _model(out.stem, training, trained, data, encoder)
     write_model(out, model)
     save_plot(loss_plot(curves_of(trained.trace), out.stem), outputs.beside("loss.png"))

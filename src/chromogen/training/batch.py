@@ -21,6 +21,7 @@ from chromogen.style.guides import MASKED_BY
 from chromogen.style.objective import (
     Masks,
     Objective,
+    Reference,
     References,
     Statistics,
     average,
@@ -31,6 +32,7 @@ from chromogen.style.objective import (
 )
 from chromogen.style.stainer_network import StainerNetwork, Target, density_from, mixed, picture_from
 from chromogen.training.fields import Tile
+from chromogen.training.ranks import ALONE, Ranks
 
 POSITIVE_OD10 = 0.2  # DAB from which a pixel counts as stained
 LN_10 = 2.302585
@@ -63,16 +65,22 @@ def _core(outer: Tensor, tile: Tile) -> Tensor:
 
 
 def statistics_of(
-    pictures: Sequence[Tensor], masks: Sequence[Masks], objective: Objective, encoder: Encoder
+    pictures: Sequence[Tensor],
+    masks: Sequence[Masks],
+    objective: Objective,
+    encoder: Encoder,
+    ranks: Ranks = ALONE,
 ) -> Statistics:
-    """What the objective compares of all pictures (1, 3, T, T) together."""
+    """What the objective compares of all pictures (1, 3, T, T) together; a process looks at its own."""
     summed = tuple(term for term in objective if term.statistic in ("gram", "dab_profile"))
     others = tuple(term for term in objective if term not in summed)
     grams = tuple(term for term in summed if term.statistic == "gram")
-    measured = look(encoder, torch.cat(list(pictures)), others, "relative") if others else {}
+    own, count = ranks.own(pictures), len(pictures)
+    measured = look(encoder, torch.cat(list(own)), others, "relative") if others else {}
+    measured = {seen: ranks.gathered(rows, count) for seen, rows in measured.items()}
     if grams:
-        each = [look(encoder, x, grams, "relative", m) for x, m in zip(pictures, masks, strict=True)]
-        measured |= _together(each, masks)
+        each = [look(encoder, x, grams, "relative", m) for x, m in zip(own, ranks.own(masks), strict=True)]
+        measured |= _together(each, masks, ranks)
     profiles = tuple(term for term in summed if term.statistic == "dab_profile")
     if profiles:
         joined = {name: torch.cat([mask[name] for mask in masks], 3) for name in masks[0]}
@@ -80,28 +88,39 @@ def statistics_of(
     return measured
 
 
-def _together(each: Sequence[Statistics], masks: Sequence[Masks]) -> Statistics:
+def _together(each: Sequence[Statistics], masks: Sequence[Masks], ranks: Ranks) -> Statistics:
     """Means over tiles, weighted by how much their masks cover."""
     found = {}
     for seen in each[0]:
         name = seen[2]
         shares = torch.stack([mask[name].sum() if name else torch.ones(()) for mask in masks])
-        weights = (shares / shares.sum().clamp_min(1e-6)).to(each[0][seen].device)
-        found[seen] = torch.stack([w * one[seen] for w, one in zip(weights, each, strict=True)]).sum(0)
+        every = ranks.all_of([one[seen] for one in each], len(masks))
+        weights = (shares / shares.sum().clamp_min(1e-6)).to(every[0].device)
+        found[seen] = torch.stack([w * one for w, one in zip(weights, every, strict=True)]).sum(0)
     return found
 
 
 def references_of(
-    tiles: Sequence[Tile], target: Target, objective: Objective, encoder: Encoder, style: References
+    tiles: Sequence[Tile],
+    target: Target,
+    objective: Objective,
+    encoder: Encoder,
+    style: References,
+    ranks: Ranks = ALONE,
 ) -> References:
     """The style's, and what is compared with the tiles' own haematoxylin or content."""
     found = dict(style)
     seen = {"hematoxylin": _hematoxylin_alone, "content": _as_it_is}
     for reference, made in seen.items():
         if refers_to(objective, reference):
-            pictures = torch.cat([made(tile, target) for tile in tiles]).to(encoder.device)
-            found |= measure(objective, reference, encoder, pictures, "relative")
+            pictures = torch.cat([made(tile, target) for tile in ranks.own(tiles)]).to(encoder.device)
+            own = measure(objective, reference, encoder, pictures, "relative")
+            found |= {key: _of_all(one, len(tiles), ranks) for key, one in own.items()}
     return found
+
+
+def _of_all(own: Reference, of: int, ranks: Ranks) -> Reference:
+    return Reference(ranks.gathered(own.measured, of), ranks.gathered(own.energy, of))
 
 
 def _hematoxylin_alone(tile: Tile, target: Target) -> Tensor:

@@ -46,6 +46,7 @@ from chromogen.training.batch import (
     statistics_of,
 )
 from chromogen.training.fields import Content, Field, Tile, drawn_tile, fields_of, least_side_px, split
+from chromogen.training.ranks import ALONE, Ranks
 
 MOST_GRADIENT = 1.0
 WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
@@ -125,19 +126,23 @@ def train_stainer(
     encoder: Encoder | None = None,
     on_step: OnTrained | None = None,
     checkpoint: Checkpoint | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """A network that stains tissue like the contents in the look of the styles, uint8 (H, W, 3) at one mpp.
 
     `on_step` is called after every step, with a function that gives validation tiles and what they become now. A
-    `checkpoint` keeps on disk where the training is, and may go on from there to the same weights.
+    `checkpoint` keeps on disk where the training is, and may go on from there to the same weights. Of several
+    `ranks` the first alone is given either; all return the same network.
     Raises: ValueError for contents without tissue, or too small, and for no style; ArithmeticError when the loss
     is not finite.
     """
     if not (contents and styles):
         raise expected("content and style", "at least one image each", f"{len(contents)} and {len(styles)}")
     encoder = encoder or Encoder()
-    run = _begin(contents, styles, training, encoder)
-    if checkpoint and (saved := checkpoint.load()):
+    if training.batch < ranks.count:
+        raise expected("batch", f"at least one tile for each of {ranks.count} processes", training.batch)
+    run = _begin(contents, styles, training, encoder, ranks)
+    if saved := ranks.of_first(checkpoint.load() if checkpoint else None):
         run.go_on(saved)
     while run.index < training.steps and run.looks_without_better() < training.patience:
         step = run.step()
@@ -176,7 +181,9 @@ def _on_white(image: Image, white: Any) -> Image:
     return np.stack([levels[image[..., c], c] for c in range(3)], 2)
 
 
-def _begin(contents: Sequence[Content], styles: Sequence[Image], training: Training, encoder: Encoder) -> Run:
+def _begin(
+    contents: Sequence[Content], styles: Sequence[Image], training: Training, encoder: Encoder, ranks: Ranks
+) -> Run:
     train, held, words = split(contents)
     least = least_side_px(training.tile_px)
     masks = masks_asked(training.objective)
@@ -189,8 +196,9 @@ def _begin(contents: Sequence[Content], styles: Sequence[Image], training: Train
         torch.manual_seed(training.seed)
         network = StainerNetwork(Architecture(training.width, training.depth, training.site), target_of(styles))
     _standardize(network, fields, training)
-    wanted = measured_styles(training.objective, styles, encoder.exact, training.mpp)
-    return Run(network.to(encoder.device), fields, held_fields, training, encoder, wanted, _stained(styles), words)
+    wanted = Wanted(measured_styles(training.objective, styles, encoder.exact, training.mpp), _stained(styles))
+    held_out = Held(held_fields, words)
+    return Run(network.to(encoder.device), fields, held_out, training, encoder, wanted, ranks)
 
 
 def _stained(styles: Sequence[Image]) -> float:
@@ -211,6 +219,22 @@ def _standardize(network: StainerNetwork, fields: Sequence[Field], training: Tra
         network.std.copy_(features.std((2, 3), keepdim=True).clamp_min(1e-3))
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the styles ask for, and how much of their tissue is stained, 0 to 1."""
+
+    style: References
+    stained: float
+
+
+@dataclass(frozen=True)
+class Held:
+    """Fields that are validated on, and how that is said."""
+
+    fields: Sequence[Field]
+    words: str
+
+
 class Run:
     """A training on its way: network, its mean over steps, optimizer, and the best yet."""
 
@@ -218,21 +242,20 @@ class Run:
         self,
         network: StainerNetwork,
         fields: Sequence[Field],
-        held: Sequence[Field],
+        held: Held,
         training: Training,
         encoder: Encoder,
-        style: References,
-        styles_share: float,
-        validated_on: str,
+        wanted: Wanted,
+        ranks: Ranks,
     ) -> None:
-        self.network, self.training, self.encoder, self.style = network, training, encoder, style
-        self.fields, self.styles_share, self.validated_on = fields, styles_share, validated_on
+        self.network, self.training, self.encoder, self.ranks = network, training, encoder, ranks
+        self.fields, self.wanted, self.validated_on = fields, wanted, held.words
         self.mean = _copy(network)
         self.optimizer = torch.optim.Adam(network.parameters(), training.learning_rate, betas=(0.9, 0.99))
         self.index = 0
         self.trace: list[TrainStep] = []
         self.best, self.best_loss, self.best_at = _weights(self.mean), math.inf, 0
-        self.held_tiles = self._tiles(held, LOOK_AHEAD, plain=True)
+        self.held_tiles = self._tiles(held.fields, LOOK_AHEAD, plain=True)
         self._began = time.perf_counter()
 
     def _tiles(self, fields: Sequence[Field], number: int, *, plain: bool = False) -> list[Tile]:
@@ -251,6 +274,7 @@ class Run:
             said = f"The loss is {loss.item()} at step {self.index + 1}"
             raise ArithmeticError(f"{said}; lower the learning rate, now {training.learning_rate:g}.")
         loss.backward()
+        self.ranks.sum_gradients(self.network.parameters())
         nn.utils.clip_grad_norm_(self.network.parameters(), MOST_GRADIENT)
         self.optimizer.step()
         _move_mean(self.mean, self.network, min(training.ema, self.index / (self.index + 10)))
@@ -265,12 +289,12 @@ class Run:
     def _losses(
         self, network: StainerNetwork, tiles: Sequence[Tile], encoder: Encoder
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        objective = self.training.objective
-        pictures = pictures_of(network, tiles, encoder.device)
+        objective, ranks = self.training.objective, self.ranks
+        pictures = ranks.all_of(pictures_of(network, ranks.own(tiles), encoder.device), len(tiles))
         masks = [on_device(tile.masks, encoder.device) for tile in tiles]
         with torch.no_grad():
-            references = references_of(tiles, network.target, objective, encoder.exact, self.style)
-        measured = statistics_of(pictures, masks, objective, encoder)
+            references = references_of(tiles, network.target, objective, encoder.exact, self.wanted.style, ranks)
+        measured = statistics_of(pictures, masks, objective, encoder, ranks)
         values = term_values(objective, measured, references, "relative")
         return total(objective, values), values
 
@@ -280,9 +304,10 @@ class Run:
             loss, values = self._losses(self.mean, self.held_tiles, self.encoder.exact)
             pictures = pictures_of(self.mean, self.held_tiles, self.encoder.device)
         share = positive_share(pictures, [tile.masks["tissue"] for tile in self.held_tiles])
-        if loss.item() < self.best_loss:
-            self.best, self.best_loss, self.best_at = _weights(self.mean), loss.item(), self.index
-        return {"total": loss.item(), **{k: v.item() for k, v in values.items()}, "stained": share}
+        found = self.ranks.of_first(loss.item())  # by which all end at the same step
+        if found < self.best_loss:
+            self.best, self.best_loss, self.best_at = _weights(self.mean), found, self.index
+        return {"total": found, **{k: v.item() for k, v in values.items()}, "stained": share}
 
     def looks_without_better(self) -> int:
         """How often validation has found nothing better."""
@@ -303,7 +328,7 @@ class Run:
         self.mean.load_state_dict(self.best)
         looked = [step.validation for step in self.trace if step.validation]
         best = min(looked, key=lambda losses: losses["total"], default={})
-        collapse = collapse_of(best["stained"], self.styles_share) if best else None
+        collapse = collapse_of(best["stained"], self.wanted.stained) if best else None
         if collapse:
             advice = "give more steps, or other styles"
             warnings.warn(f"The stainer has collapsed: {collapse}; {advice}.", stacklevel=3)
