@@ -82,7 +82,7 @@ FILES: dict[str, list[str]] = {
         "stylize",
         "curves",
     ],
-    "training": ["fields", "ranks", "batch", "train"],
+    "training": ["fields", "ranks", "batch", "running", "train"],
     "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "output", "stain"],
     "evaluation": [
         "sums",

@@ -34,6 +34,7 @@ from chromogen.style.stainer_network import StainerNetwork, Target, density_from
 from chromogen.training.fields import Tile
 from chromogen.training.ranks import ALONE, Ranks
 
+SUMMED = ("gram", "dab_profile")  # statistics that add up over tiles
 POSITIVE_OD10 = 0.2  # DAB from which a pixel counts as stained
 LN_10 = 2.302585
 
@@ -72,7 +73,7 @@ def statistics_of(
     ranks: Ranks = ALONE,
 ) -> Statistics:
     """What the objective compares of all pictures (1, 3, T, T) together; a process looks at its own."""
-    summed = tuple(term for term in objective if term.statistic in ("gram", "dab_profile"))
+    summed = tuple(term for term in objective if term.statistic in SUMMED)
     others = tuple(term for term in objective if term not in summed)
     grams = tuple(term for term in summed if term.statistic == "gram")
     own, count = ranks.own(pictures), len(pictures)

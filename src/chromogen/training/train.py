@@ -24,7 +24,7 @@ from chromogen.stains.light import tissue_share
 from chromogen.style.canvas import DAB_HEADROOM, LEAST_STRONGEST_DAB, ihc_vectors
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
-from chromogen.style.objective import Objective, References, masks_asked, term_values, total
+from chromogen.style.objective import Objective, References, Statistics, masks_asked, term_values, total
 from chromogen.style.recipes import PRESETS
 from chromogen.style.stainer_network import (
     HALO_PX,
@@ -47,10 +47,11 @@ from chromogen.training.batch import (
 )
 from chromogen.training.fields import Content, Field, Tile, drawn_tile, fields_of, least_side_px, split
 from chromogen.training.ranks import ALONE, Ranks
+from chromogen.training.running import Running
 
 MOST_GRADIENT = 1.0
 WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
-STANDARDIZED_ON = 32  # tiles
+STANDARDIZED_ON, LOOKED_AT = 32, 8  # tiles, the second at every validation
 LOOK_AHEAD = 10_000_000  # seeds of validation lie beyond those of steps
 
 
@@ -252,16 +253,17 @@ class Run:
         self.fields, self.wanted, self.validated_on = fields, wanted, held.words
         self.mean = _copy(network)
         self.optimizer = torch.optim.Adam(network.parameters(), training.learning_rate, betas=(0.9, 0.99))
+        self.running = Running()
         self.index = 0
         self.trace: list[TrainStep] = []
         self.best, self.best_loss, self.best_at = _weights(self.mean), math.inf, 0
-        self.held_tiles = self._tiles(held.fields, LOOK_AHEAD, plain=True)
+        self.held_tiles = self._tiles(held.fields, LOOK_AHEAD, max(LOOKED_AT, training.batch), plain=True)
         self._began = time.perf_counter()
 
-    def _tiles(self, fields: Sequence[Field], number: int, *, plain: bool = False) -> list[Tile]:
+    def _tiles(self, fields: Sequence[Field], number: int, count: int, *, plain: bool = False) -> list[Tile]:
         """Decided by seed and number alone, so that a resumed run draws the same."""
         rng = np.random.default_rng((self.training.seed, number))
-        return [drawn_tile(fields, self.training.tile_px, rng, plain=plain) for _ in range(self.training.batch)]
+        return [drawn_tile(fields, self.training.tile_px, rng, plain=plain) for _ in range(count)]
 
     def step(self) -> TrainStep:
         """Change the network once; the step is kept. Raises: ArithmeticError."""
@@ -269,7 +271,8 @@ class Run:
         rate = rate_at(self.index, training.steps) * training.learning_rate
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.zero_grad()
-        loss, values = self._losses(self.network, self._tiles(self.fields, self.index), self.encoder)
+        tiles = self._tiles(self.fields, self.index, training.batch)
+        loss, values = self._losses(self.network, tiles, self.encoder, self.running.joined)
         if not math.isfinite(loss.item()):
             said = f"The loss is {loss.item()} at step {self.index + 1}"
             raise ArithmeticError(f"{said}; lower the learning rate, now {training.learning_rate:g}.")
@@ -287,14 +290,18 @@ class Run:
         return self.trace[-1]
 
     def _losses(
-        self, network: StainerNetwork, tiles: Sequence[Tile], encoder: Encoder
+        self,
+        network: StainerNetwork,
+        tiles: Sequence[Tile],
+        encoder: Encoder,
+        joined: Callable[[Statistics], Statistics] = dict,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         objective, ranks = self.training.objective, self.ranks
         pictures = ranks.all_of(pictures_of(network, ranks.own(tiles), encoder.device), len(tiles))
         masks = [on_device(tile.masks, encoder.device) for tile in tiles]
         with torch.no_grad():
             references = references_of(tiles, network.target, objective, encoder.exact, self.wanted.style, ranks)
-        measured = statistics_of(pictures, masks, objective, encoder, ranks)
+        measured = joined(statistics_of(pictures, masks, objective, encoder, ranks))
         values = term_values(objective, measured, references, "relative")
         return total(objective, values), values
 
@@ -342,6 +349,7 @@ class Run:
             "best": self.best,
             "numbers": [self.index, self.best_loss if math.isfinite(self.best_loss) else None, self.best_at],
             "optimizer": self.optimizer.state_dict(),
+            "running": self.running.state(),
             "trace": [asdict(step) for step in self.trace],
         }
 
@@ -353,6 +361,7 @@ class Run:
         self.index, best_loss, self.best_at = state["numbers"]
         self.best_loss = math.inf if best_loss is None else best_loss
         self.optimizer.load_state_dict(state["optimizer"])
+        self.running.go_on(state["running"])
         self.trace = [TrainStep(**step) for step in state["trace"]]
         self._began -= self.trace[-1].seconds if self.trace else 0.0
 
