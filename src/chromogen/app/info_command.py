@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chromogen.app.terminal import DebugOption, JsonOption, duration, verdict
+from chromogen.app.terminal import DebugOption, JsonOption, duration, end_with, one_by_one
 
 if TYPE_CHECKING:
     from chromogen.app.info import SlideInfo, StainEstimate
@@ -47,24 +46,17 @@ def info(
     from chromogen.provenance import peak_rss_mb, versions
 
     began = time.perf_counter()
-    files = expanded(paths)
-    found: list[SlideInfo | dict[str, Any]] = []
-    errors: dict[str, str] = {}
-    for file in files:
-        try:
-            found.append(describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp))
-        except (ValueError, OSError, MemoryError) as error:
-            if len(files) == 1:
-                raise
-            errors[str(file)] = verdict(error)[0]
-            print(f"Error: {file}: {errors[str(file)]}", file=sys.stderr)
-        else:
-            if not as_json:
-                print(_text(found[-1]))
+
+    def work(_index: int, file: Path) -> SlideInfo | dict[str, Any]:
+        found = describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp)
+        if not as_json:
+            print(_text(found))
+        return found
+
+    results, errors = one_by_one(expanded(paths), work)
     if as_json:
-        print(_json(found, errors, time.perf_counter() - began, peak_rss_mb(), versions()))
-    if errors:
-        raise typer.Exit(1)
+        print(_json(results, errors, time.perf_counter() - began, peak_rss_mb(), versions()))
+    end_with(errors)
 
 
 def _json(

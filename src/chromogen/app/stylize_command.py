@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,13 +32,16 @@ from chromogen.app.terminal import (
     Scale,
     Search,
     duration,
+    end_with,
     move_bar,
+    numbered,
+    one_by_one,
     progress_bars,
     result_line,
-    verdict,
+    tell,
 )
 from chromogen.errors import choose, expected
-from chromogen.provenance import NOTICE, peak_rss_mb
+from chromogen.provenance import NOTICE
 from chromogen.style.recipes import CONTENT_LOSSES, PRESETS, Recipe
 
 if TYPE_CHECKING:
@@ -285,74 +287,56 @@ def stylize(
             raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
         regions = read_regions((jobs[0][0], content_mask or []), (styles.files[0], style_mask or []))
     encoder = Encoder(load_weights(weights), pooling=pooling, precision=precision, device=device)
-
-    def listeners(index: int, content: Path) -> list[OnStep]:
-        traces = [trace_to(trace, index)] if trace else []
-        return traces + ([previews_to(preview, content.stem, preview_every)] if preview else [])
-
+    files, traces = [content for content, _ in jobs], {}
+    began = time.perf_counter()
     with progress_bars() as progress:
-        follow = _measuring(progress)
         stylist = Stylist(
             styles,
             recipe,
             encoder,
             longest_px=size,
             content_mpp=mpp,
-            on_measured=follow,
+            on_measured=_measuring(progress),
             regions=regions,
             limits=Limits(tile, _parsed(max_memory, partial(byte_count, "max_memory"))),
         )
         if dry_run:
-            _foretell(stylist, [content for content, _ in jobs], as_json)
+            _foretell(stylist, files, as_json=as_json)
             return
-        batch = _stylize_all(stylist, jobs, listeners, progress, resume=resume)
-    if plot and batch.traces:
-        _plot(batch, recipe, plot)
-    _report(batch, as_json)
+
+        def work(index: int, content: Path) -> dict[str, Any]:
+            follow = [trace_to(trace, index)] if trace else []
+            follow += [previews_to(preview, content.stem, preview_every)] if preview else []
+            with _bar(progress, numbered(index, files), sum(recipe.steps)) as move:
+                result, facts = stylist.stylize_file(content, jobs[index][1], [move, *follow], resume=resume)
+            traces[content.name] = result.trace
+            return facts
+
+        results, errors = one_by_one(files, work)
+    if plot and traces:
+        _plot(traces, recipe, plot)
+    if as_json:
+        tell(results, errors, time.perf_counter() - began)
+    else:
+        print("\n".join([*map(result_line, results), f"{NOTICE.capitalize()}."]))
+    end_with(errors)
+
+
+@contextmanager
+def _bar(progress: Progress, name: str, steps: int) -> Iterator[OnStep]:
+    """Shows how far a content is, until it is finished."""
+    task = progress.add_task(name, total=steps, loss="", rate="measuring")
+    try:
+        yield partial(move_bar, progress, task)
+    finally:
+        progress.remove_task(task)
 
 
 def _parsed(text: str | None, parse: Callable[[str], Any]) -> Any:
     return None if text is None else parse(text)
 
 
-@dataclass
-class Batch:
-    """What became of the contents of one command: facts and traces of the finished, errors of the others."""
-
-    facts: list[dict[str, Any]] = field(default_factory=list)
-    traces: dict[str, tuple[Step, ...]] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-    began: float = field(default_factory=time.perf_counter)
-
-
-def _stylize_all(
-    stylist: Stylist,
-    jobs: Sequence[tuple[Path, Path]],
-    listeners: Callable[[int, Path], list[OnStep]],
-    progress: Progress,
-    *,
-    resume: bool,
-) -> Batch:
-    """One content after the other; where there are several, one that fails does not stop the rest."""
-    batch = Batch()
-    for index, (content, output) in enumerate(jobs):
-        name = content.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {content.name}"
-        task = progress.add_task(name, total=sum(stylist.recipe.steps), loss="", rate="measuring")
-        follow: list[OnStep] = [partial(move_bar, progress, task), *listeners(index, content)]
-        try:
-            result, facts = stylist.stylize_file(content, output, follow, resume=resume)
-        except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
-            if len(jobs) == 1:
-                raise
-            batch.errors[str(content)] = verdict(error)[0]
-        else:
-            batch.facts.append(facts)
-            batch.traces[content.name] = result.trace
-        progress.remove_task(task)
-    return batch
-
-
-def _foretell(stylist: Stylist, contents: Sequence[Path], as_json: bool) -> None:
+def _foretell(stylist: Stylist, contents: Sequence[Path], *, as_json: bool) -> None:
     """Print what each content would take, one line a file, or one JSON object."""
     from chromogen.app.forecast import forecast
 
@@ -377,32 +361,11 @@ def _measuring(progress: Progress) -> Callable[[int, int], None]:
     return follow
 
 
-def _plot(batch: Batch, recipe: Recipe, path: Path) -> None:
+def _plot(traces: Mapping[str, tuple[Step, ...]], recipe: Recipe, path: Path) -> None:
     """Total and weighted terms of a single content; of several, the total of each."""
     from chromogen.plots import loss_plot, save_plot
     from chromogen.style.curves import total_curve, weighted_curves
 
-    first, *others = batch.traces.values()
-    several = {name: total_curve(trace) for name, trace in batch.traces.items()}
+    first, *others = traces.values()
+    several = {name: total_curve(trace) for name, trace in traces.items()}
     save_plot(loss_plot(several if others else weighted_curves(first, recipe)), path)
-
-
-def _report(batch: Batch, as_json: bool) -> None:
-    """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    for content, message in batch.errors.items():
-        print(f"Error: {content}: {message}", file=sys.stderr)
-    if as_json:
-        several = {
-            "results": batch.facts,
-            "errors": batch.errors,
-            "seconds": time.perf_counter() - batch.began,
-            "peak_rss_mb": peak_rss_mb(),
-        }
-        single = len(batch.facts) == 1 and not batch.errors
-        print(json.dumps(batch.facts[0] if single else several))
-    else:
-        for facts in batch.facts:
-            print(result_line(facts))
-        print(f"{NOTICE.capitalize()}.")
-    if batch.errors:
-        raise typer.Exit(1)

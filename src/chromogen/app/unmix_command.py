@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chromogen.app.options import numbers
-from chromogen.app.terminal import DebugOption, JsonOption, progress_bars, verdict
+from chromogen.app.terminal import DebugOption, JsonOption, end_with, one_by_one, progress_bars
 
 if TYPE_CHECKING:
     from chromogen.app.unmix import Unmixed
@@ -65,19 +64,16 @@ def unmix(
     make_folder(out)
     check_folder(out)
     began = time.perf_counter()
-    done: dict[Path, Unmixed] = {}
-    errors: dict[str, str] = {}
     with progress_bars() as progress:
-        for file in progress.track(files, description="images"):
-            try:
-                done[file] = unmix_file(
-                    file, out, matrix, levels, estimate=estimate, find_white=find_white, mpp=mpp
-                )
-            except (ValueError, OSError, MemoryError) as error:
-                if len(files) == 1:
-                    raise
-                errors[str(file)] = verdict(error)[0]
-    results = list(done.values())
+        bar = progress.add_task("images", total=len(files), loss="", rate="")
+
+        def work(index: int, file: Path) -> tuple[Path, Unmixed]:
+            progress.update(bar, completed=index, rate=file.name)
+            found = unmix_file(file, out, matrix, levels, estimate=estimate, find_white=find_white, mpp=mpp)
+            return file, found
+
+        done, errors = one_by_one(files, work)
+    results = [result for _, result in done]
     facts = {
         "output": str(out),
         "results": [asdict(result) for result in results],
@@ -89,12 +85,9 @@ def unmix(
     write_whole(out / "unmix.json", json.dumps(facts, indent=1, allow_nan=False).encode())
     if results:
         write_whole(out / "unmix.csv", as_table(results).encode())
-        write_whole(out / "index.html", unmix_page(list(done), out, results).encode())
-    for name, message in errors.items():
-        print(f"Error: {name}: {message}", file=sys.stderr)
+        write_whole(out / "index.html", unmix_page([file for file, _ in done], out, results).encode())
     print(json.dumps(facts) if as_json else "\n".join(map(_line, results)))
-    if errors:
-        raise typer.Exit(1)
+    end_with(errors)
 
 
 def _line(result: Unmixed) -> str:
