@@ -92,6 +92,8 @@ FILES: dict[str, list[str]] = {
         "style_distance",
         "feature_distance",
         "metrics",
+        "scoring",
+        "intervals",
         "cases",
         "evaluate",
         "report",

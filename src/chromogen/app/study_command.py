@@ -81,9 +81,9 @@ def study(
     """The report's experiments on crops of H&E and IHC: figures, metrics, and which of its findings hold."""
     from chromogen.app.jobs import run_facts
     from chromogen.app.paths import check_folder, make_folder
-    from chromogen.evaluation.evaluate import Measures
     from chromogen.evaluation.experiments import CLAIMS, painting_recipe, report_experiments
     from chromogen.evaluation.fields import with_seeds
+    from chromogen.evaluation.scoring import Measures
     from chromogen.evaluation.study import cautions, judge, run_photo, run_study
     from chromogen.evaluation.study_report import Study, front_points, write_study
     from chromogen.image import read_image

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromogen.evaluation.evaluate import Measures, Scores, scores, tiles
 from chromogen.evaluation.experiments import Claim, Experiment
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.findings import Field, Finding, findings
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value, score
+from chromogen.evaluation.scoring import Measures, Scores, scores, tiles
 from chromogen.files import write_whole
 from chromogen.image import Image, to_tensor, write_image
 from chromogen.provenance import NOTICE, versions
