@@ -15,12 +15,13 @@ ROOMS: dict[str, set[str]] = {
     "files": set(),
     "provenance": set(),
     "allocator": set(),
+    "recent": set(),
     "spill": set(),
     "plots": BASE,
     "decoders": BASE,
     "image": BASE | {"decoders"},
     "page": BASE | {"image"},
-    "slides": BASE | {"decoders", "image"},
+    "slides": BASE | {"decoders", "image", "recent"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "spill", "stains"},
     "stainer_file": BASE | {"image", "style"},
@@ -30,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
     "app": BASE
     | {"stainer", "stainer_file", "training", "whole_slide"}
-    | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style", "evaluation"},
+    | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
     "slides": [

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chromogen import page
 from chromogen.app.demo_slide import demo_field, demo_slide
@@ -18,7 +17,7 @@ from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.evaluation.metrics import TISSUE_MEASURES, score
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_whole
-from chromogen.image import write_image
+from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import versions
 from chromogen.slides.slide import open_slide
@@ -32,8 +31,6 @@ from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Output
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
-
-Image = NDArray[np.uint8]
 
 # The report does not say how many steps it took; 60 show its method within the time of a demo.
 RECIPES: dict[str, Recipe] = {

@@ -42,8 +42,9 @@ def info(
     debug: DebugOption = False,
 ) -> None:
     """What a slide or image is: format, size, levels, mpp, tissue, time it takes to stain; or a stainer's card."""
-    from chromogen.app.info import describe, describe_model, expanded, is_model
+    from chromogen.app.info import describe, describe_model, is_model
     from chromogen.provenance import peak_rss_mb, versions
+    from chromogen.slides.slide import slide_files
 
     began = time.perf_counter()
 
@@ -53,7 +54,7 @@ def info(
             print(_text(found))
         return found
 
-    results, errors = one_by_one(expanded(paths), work)
+    results, errors = one_by_one(slide_files(paths), work)
     if as_json:
         print(_json(results, errors, time.perf_counter() - began, peak_rss_mb(), versions()))
     end_with(errors)

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from chromogen.errors import choose, expected
+from chromogen.errors import choose, expected, repeated
 from chromogen.style.layers import check_layers
 from chromogen.style.objective import Term
 from chromogen.style.recipes import PRESETS, Recipe, preset, with_style, with_term, with_total_steps
@@ -105,8 +105,7 @@ def grid_recipes(base: Recipe, texts: Sequence[str]) -> dict[str, Recipe]:
     """
     axes = [_axis(text) for text in texts]
     names = [field for field, _ in axes]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
+    if twice := repeated(names):
         raise expected("grid", "each field once", f"{twice} twice", "join its values with commas")
     recipes = {}
     for values in product(*(values for _, values in axes)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -104,7 +104,7 @@ def read_geojson(file: Path, size: tuple[int, int]) -> dict[str, Mask]:
         raise expected("mask", "GeoJSON features with polygons", file, f"it cannot be read: {why}") from error
     classes: dict[str, list[Polygon]] = {}
     for name, geometry in drawn:
-        classes.setdefault(name, []).extend(_polygons(geometry))
+        classes.setdefault(name, []).extend(polygons_in(geometry))
     masks = {name: drawn_polygons(unary_union(polygons), size) for name, polygons in classes.items() if polygons}
     if not masks:
         raise expected("mask", "GeoJSON with at least one polygon", f"none in {file}")
@@ -118,11 +118,29 @@ def _class_of(feature: Mapping[str, Any]) -> str:
     return str(classified.get("name") or properties.get("name") or "1")
 
 
-def _polygons(geometry: BaseGeometry) -> list[Polygon]:
+def polygons_in(geometry: BaseGeometry) -> list[Polygon]:
+    """The polygons of a geometry, however nested, without points, lines, and what has no area or end."""
     if isinstance(geometry, Polygon):
-        return [geometry]
-    parts = getattr(geometry, "geoms", ())
-    return [polygon for part in parts for polygon in _polygons(part)]
+        return [geometry] if geometry.area > 0 and np.isfinite(geometry.bounds).all() else []
+    return [polygon for part in getattr(geometry, "geoms", ()) for polygon in polygons_in(part)]
+
+
+def centres_inside(
+    polygons: Iterable[Polygon], shape: tuple[int, int], location: tuple[int, int] = (0, 0), finer: int = 1
+) -> NDArray[np.bool_]:
+    """Which pixels (H, W), from `location` (x, y) on and 1 / `finer` wide, have their centre in any polygon.
+
+    Holes are left out, but for what another polygon has in them.
+    """
+    inside = np.zeros(shape, bool)
+    for polygon in polygons:
+        drawn = np.zeros(shape, bool)
+        for ring, value in [(polygon.exterior, True), *((hole, False) for hole in polygon.interiors)]:
+            # (x, y) is the corner of a pixel here, and its centre for skimage.
+            columns, rows = ((np.asarray(ring.coords)[:, :2] - location) * finer - 0.5).T
+            drawn[draw_polygon(rows, columns, shape)] = value
+        inside |= drawn
+    return inside
 
 
 def drawn_polygons(polygons: Polygon | MultiPolygon, size: tuple[int, int]) -> Mask:
@@ -131,17 +149,6 @@ def drawn_polygons(polygons: Polygon | MultiPolygon, size: tuple[int, int]) -> M
     mask = np.zeros((height, width), np.float32)
     for top in range(0, height, STRIP_PX):
         rows = min(STRIP_PX, height - top)
-        strip = np.zeros((rows * FINER, width * FINER), bool)
-        for polygon in _polygons(polygons):
-            strip |= _drawn_finely(polygon, top, strip.shape)
+        strip = centres_inside(polygons_in(polygons), (rows * FINER, width * FINER), (0, top), FINER)
         mask[top : top + rows] = strip.reshape(rows, FINER, width, FINER).mean((1, 3))
     return mask
-
-
-def _drawn_finely(polygon: Polygon, top: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    drawn = np.zeros(shape, bool)
-    for ring, inside in [(polygon.exterior, True), *((hole, False) for hole in polygon.interiors)]:
-        # Centres of fine pixels are at whole numbers.
-        columns, rows = ((np.asarray(ring.coords)[:, :2] - (0, top)) * FINER - 0.5).T
-        drawn[draw_polygon(rows, columns, shape)] = inside
-    return drawn

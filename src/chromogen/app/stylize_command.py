@@ -269,8 +269,9 @@ def stylize(
             ("tv", "weight"): tv_weight,
         },
     )
-    from chromogen.app.jobs import Styles, Stylist, check_side_outputs, plan
+    from chromogen.app.jobs import Styles, Stylist
     from chromogen.app.listeners import previews_to, trace_to
+    from chromogen.app.paths import check_side_outputs, plan
     from chromogen.app.regions import read_regions
     from chromogen.style.encoder import Encoder, load_weights
     from chromogen.style.memory import Limits

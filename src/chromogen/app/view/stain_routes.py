@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from chromogen.app.view.pool import Opened, SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
-from chromogen.app.view.slide_routes import Renderer
+from chromogen.app.view.slide_routes import SLIDE_ID, Renderer
 from chromogen.app.view.stains import Stain, progress_in, stain_region, start_slide
 from chromogen.app.view.tiles import read_window
 from chromogen.app.view.work_folder import REGION, check_region
@@ -40,7 +40,7 @@ class StainerLine(BaseModel):
 class NewSlideStain(BaseModel):
     """A slide, a stainer, and the slide's pixel size in um where its file says none."""
 
-    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    slide: str = Field(pattern=SLIDE_ID)
     stainer: str = Field(pattern=STAINER)
     mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
 
@@ -48,7 +48,7 @@ class NewSlideStain(BaseModel):
 class NewViewStain(BaseModel):
     """A region of a slide, in its level-0 pixels, a stainer, and the pixel size where the file says none."""
 
-    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    slide: str = Field(pattern=SLIDE_ID)
     stainer: str = Field(pattern=STAINER)
     location: tuple[int, int]
     size: tuple[int, int]

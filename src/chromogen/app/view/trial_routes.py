@@ -14,7 +14,7 @@ from chromogen.app.view.adjusted import adjusted
 from chromogen.app.view.intake import take_in
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf
-from chromogen.app.view.slide_routes import Renderer
+from chromogen.app.view.slide_routes import SLIDE_ID, Renderer
 from chromogen.app.view.trials import (
     EXEMPLAR,
     Trial,
@@ -41,7 +41,7 @@ EXEMPLARS = ".exemplars"
 class NewTrial(BaseModel):
     """A region of a slide, an exemplar (built-in, uploaded, or a slide's id) and how to go about it."""
 
-    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    slide: str = Field(pattern=SLIDE_ID)
     location: tuple[int, int]
     size: tuple[int, int]
     exemplar: str = Field(BUILT_IN, pattern="^(built-in|upload-[0-9a-f]{16}|[0-9a-f]{16})$")
