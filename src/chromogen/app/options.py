@@ -17,11 +17,14 @@ DEFAULT_PRESET = "histology"
 
 
 def from_preset(value: Callable[[Recipe], object]) -> str:
-    """What help says of an option whose default is the preset's."""
-    values = {name: value(recipe) for name, recipe in PRESETS.items()}
-    if len(set(map(str, values.values()))) == 1:
-        return f"Default: {values[DEFAULT_PRESET]}."
-    return "Default, by preset: " + ", ".join(f"{name} {v}" for name, v in values.items()) + "."
+    """What help says of an option whose default is the preset's: that of the usual one, then the others."""
+    usual = value(PRESETS[DEFAULT_PRESET])
+    others: dict[str, list[str]] = {}
+    for name, recipe in PRESETS.items():
+        if str(value(recipe)) != str(usual):
+            others.setdefault(str(value(recipe)), []).append(name)
+    said = "; ".join(f"{other} in {', '.join(names)}" for other, names in others.items())
+    return f"Default: {usual}; by preset: {said}." if others else f"Default: {usual}."
 
 
 def term_value(name: str, field: str) -> Callable[[Recipe], object]:

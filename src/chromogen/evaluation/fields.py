@@ -122,7 +122,10 @@ def crops_of(
     *,
     paired: bool = True,
 ) -> list[Crop]:
-    """The squares with the most tissue in both, evenly spread; where the sizes differ, the two are not paired."""
+    """The squares with the most tissue in both images, uint8 (H, W, 3), evenly spread.
+
+    Where the sizes of the two differ, they are not paired. Raises ValueError for an image below 64 px.
+    """
     sides = (*he.shape[:2], *ihc.shape[:2])
     if min(sides) < LEAST_PX:
         raise expected("pairs", f"at least {LEAST_PX} px wide and high", f"{name}, {min(sides)} px")

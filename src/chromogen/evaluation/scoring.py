@@ -55,12 +55,12 @@ SET_VALUES = (
 def scores(
     measures: Sequence[Measure], prediction: Image, he: Image | None, real: Image | None, mpp: float | None
 ) -> Scores:
-    """Every value of these measures, over tiles of the pictures, which are of one size."""
+    """Every value of these measures, over tiles of the pictures, uint8 (H, W, 3) of one size, at `mpp` um/px."""
     return score(measures, tiles(prediction, he, real, mpp))
 
 
 def tiles(prediction: Image, he: Image | None, real: Image | None, mpp: float | None) -> Iterator[Tile]:
-    """The images in even tiles of at most `CORE_PX`, each with a halo, so that no map of the whole is held."""
+    """The images, uint8 (H, W, 3), in even tiles of at most `CORE_PX`, each with a halo of `HALO_UM`."""
     halo_px = -(-round(Tile(prediction, mpp=mpp).px(HALO_UM)) // ALIGNED_PX) * ALIGNED_PX
     height, width = prediction.shape[:2]
     for tile in TileGrid((width, height), CORE_PX, halo_px):
