@@ -108,8 +108,8 @@ FILES: dict[str, list[str]] = {
         "study_report",
     ],
     "app": [
-        "listeners",
         "paths",
+        "listeners",
         "style_cache",
         "polygons",
         "regions",

@@ -12,14 +12,14 @@ import numpy as np
 
 from chromogen import page
 from chromogen.app.demo_slide import demo_field, demo_slide
-from chromogen.app.jobs import Styles, Stylist, run_facts
+from chromogen.app.jobs import Styles, Stylist
 from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.evaluation.metrics import TISSUE_MEASURES, score
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_whole
 from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, svg
-from chromogen.provenance import versions
+from chromogen.provenance import run_facts, versions
 from chromogen.slides.slide import open_slide
 from chromogen.stainer import builtin_ihc, load_stainer
 from chromogen.style.curves import weighted_curves

@@ -23,11 +23,10 @@ def demo(
 ) -> None:
     """Everything once, on a real H&E slide that comes with pip: pictures and a page, index.html."""
     from chromogen.app.demo import make_demo
-    from chromogen.app.jobs import run_facts
-    from chromogen.app.paths import check_folder, make_folder
+    from chromogen.app.paths import ready_folder
+    from chromogen.provenance import run_facts
 
-    make_folder(out)
-    check_folder(out)
+    ready_folder(out)
     with progress_bars() as progress:
 
         def listener(name: str, steps: int) -> OnStep:

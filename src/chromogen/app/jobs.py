@@ -24,7 +24,7 @@ from chromogen.image import (
     resize,
     write_image,
 )
-from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
+from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
 from chromogen.stains.appearance import doubts
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
@@ -228,10 +228,3 @@ class Stylist:
             "final": asdict(result.final),
             "versions": versions(),
         }
-
-
-def run_facts() -> dict[str, Any]:
-    """What the run took of this machine."""
-    import torch
-
-    return {"threads": torch.get_num_threads(), "peak_rss_mb": round(peak_rss_mb(), 1)}

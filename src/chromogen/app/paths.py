@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from chromogen.errors import expected, repeated
@@ -36,15 +37,19 @@ def _image_file(out: Path) -> Path:
     return out
 
 
-def check_side_outputs(
-    jobs: Sequence[tuple[Path, Path]],
-    styles: Sequence[Path],
-    trace: Path | None,
-    plot: Path | None,
-    preview: Path | None,
-) -> None:
+@dataclass(frozen=True)
+class SideOutputs:
+    """What is written beside pictures: a trace of steps, a plot of losses, and every so many steps a preview."""
+
+    trace: Path | None = None
+    plot: Path | None = None
+    preview: Path | None = None
+    preview_every: int = 10
+
+
+def check_side_outputs(jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path], side: SideOutputs) -> None:
     """The same care for what is written beside the result; begins a new trace file, makes the preview folder."""
-    files = [file for file in (trace, plot) if file]
+    files = [file for file in (side.trace, side.plot) if file]
     taken = [path for job in jobs for path in job] + list(styles)
     for file in files:
         check_apart([file], taken)
@@ -52,12 +57,12 @@ def check_side_outputs(
             raise expected("trace or plot", "a file", f"the folder {file}", "add a file name")
         check_folder(file.parent)
         taken.append(file)
-    if plot and plot.suffix.lower() not in PLOT_SUFFIXES:
-        raise expected("plot", f"a file ending in {', '.join(PLOT_SUFFIXES)}", plot)
-    if preview:
-        make_folder(preview)
-    if trace:
-        trace.unlink(missing_ok=True)
+    if side.plot and side.plot.suffix.lower() not in PLOT_SUFFIXES:
+        raise expected("plot", f"a file ending in {', '.join(PLOT_SUFFIXES)}", side.plot)
+    if side.preview:
+        make_folder(side.preview)
+    if side.trace:
+        side.trace.unlink(missing_ok=True)
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
@@ -101,6 +106,12 @@ def check_folder(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise expected("out", "in a folder that can be written to", folder, error.strerror or "") from error
+
+
+def ready_folder(folder: Path) -> None:
+    """The folder, made if need be, that can be written to; ValueError where it cannot."""
+    make_folder(folder)
+    check_folder(folder)
 
 
 def make_folder(folder: Path) -> None:

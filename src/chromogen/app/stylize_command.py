@@ -46,6 +46,7 @@ from chromogen.style.recipes import CONTENT_LOSSES, PRESETS, Recipe
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
+    from chromogen.app.paths import SideOutputs
     from chromogen.style.run import OnStep, Step
 
 EPILOG = """Examples:
@@ -270,8 +271,7 @@ def stylize(
         },
     )
     from chromogen.app.jobs import Styles, Stylist
-    from chromogen.app.listeners import previews_to, trace_to
-    from chromogen.app.paths import check_side_outputs, plan
+    from chromogen.app.paths import SideOutputs, check_side_outputs, plan
     from chromogen.app.regions import read_regions
     from chromogen.style.encoder import Encoder, load_weights
     from chromogen.style.memory import Limits
@@ -279,22 +279,19 @@ def stylize(
     *contents, style = paths
     mix = _parsed(style_mix, partial(numbers, "style_mix", kind=float))
     styles = Styles((style, *(extra_style or [])), mix, style_mpp, style_size)
-    jobs = plan(contents, out, styles.files)
+    jobs, side = plan(contents, out, styles.files), SideOutputs(trace, plot, preview, preview_every)
     if not dry_run:
-        check_side_outputs(jobs, styles.files, trace, plot, preview)
+        check_side_outputs(jobs, styles.files, side)
     regions = None
     if content_mask or style_mask:
         if len(jobs) > 1 or len(styles.files) > 1:
             raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
         regions = read_regions((jobs[0][0], content_mask or []), (styles.files[0], style_mask or []))
-    encoder = Encoder(load_weights(weights), pooling=pooling, precision=precision, device=device)
-    files, traces = [content for content, _ in jobs], {}
-    began = time.perf_counter()
     with progress_bars() as progress:
         stylist = Stylist(
             styles,
             recipe,
-            encoder,
+            Encoder(load_weights(weights), pooling=pooling, precision=precision, device=device),
             longest_px=size,
             content_mpp=mpp,
             on_measured=_measuring(progress),
@@ -302,20 +299,37 @@ def stylize(
             limits=Limits(tile, _parsed(max_memory, partial(byte_count, "max_memory"))),
         )
         if dry_run:
-            _foretell(stylist, files, as_json=as_json)
-            return
+            _foretell(stylist, [content for content, _ in jobs], as_json=as_json)
+        else:
+            _stylize_all(stylist, jobs, side, progress, resume=resume, as_json=as_json)
 
-        def work(index: int, content: Path) -> dict[str, Any]:
-            follow = [trace_to(trace, index)] if trace else []
-            follow += [previews_to(preview, content.stem, preview_every)] if preview else []
-            with _bar(progress, numbered(index, files), sum(recipe.steps)) as move:
-                result, facts = stylist.stylize_file(content, jobs[index][1], [move, *follow], resume=resume)
-            traces[content.name] = result.trace
-            return facts
 
-        results, errors = one_by_one(files, work)
-    if plot and traces:
-        _plot(traces, recipe, plot)
+def _stylize_all(
+    stylist: Stylist,
+    jobs: Sequence[tuple[Path, Path]],
+    side: SideOutputs,
+    progress: Progress,
+    *,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Make all pictures, and say what was done: one line a file, or one JSON object; exit 1 if any failed."""
+    from chromogen.app.listeners import listeners_of
+
+    began = time.perf_counter()
+    files = [content for content, _ in jobs]
+    traces: dict[str, tuple[Step, ...]] = {}
+
+    def work(index: int, content: Path) -> dict[str, Any]:
+        with _bar(progress, numbered(index, files), sum(stylist.recipe.steps)) as move:
+            follow = [move, *listeners_of(side, content, index)]
+            result, facts = stylist.stylize_file(content, jobs[index][1], follow, resume=resume)
+        traces[content.name] = result.trace
+        return facts
+
+    results, errors = one_by_one(files, work)
+    if side.plot and traces:
+        _plot(traces, stylist.recipe, side.plot)
     if as_json:
         tell(results, errors, time.perf_counter() - began)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from chromogen.provenance import peak_rss_mb
+from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
     from chromogen.image import Image
@@ -132,6 +132,18 @@ def summary_of(files: Mapping[str, Path]) -> str:
     """What a report's JSON file says, and where its files are, as the one JSON object of `--json`."""
     outputs = {kind: str(file) for kind, file in files.items()}
     return json.dumps({**json.loads(files["json"].read_text()), "output": outputs})
+
+
+def tell_report(
+    files: Mapping[str, Path], warnings: Iterable[str], lines: Iterable[str], *, as_json: bool
+) -> None:
+    """Print what a report says: a JSON object, or warnings, lines, and where its page is."""
+    if as_json:
+        print(summary_of(files))
+        return
+    for warning in warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    print("\n".join([*lines, f"{NOTICE.capitalize()}.", f"Open {files['page']} in a browser."]))
 
 
 def result_line(facts: dict[str, Any]) -> str:

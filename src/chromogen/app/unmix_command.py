@@ -50,19 +50,16 @@ def unmix(
     debug: DebugOption = False,
 ) -> None:
     """Take stains apart: pictures and densities of each, vectors, and the share of tissue that is positive."""
-    from chromogen.app.jobs import run_facts
-    from chromogen.app.paths import check_folder, image_files, in_folder, make_folder
-    from chromogen.app.unmix import as_table, parse_vectors, unmix_file, unmix_page
+    from chromogen.app.paths import image_files, in_folder, ready_folder
+    from chromogen.app.unmix import parse_vectors, unmix_file, write_unmixed
     from chromogen.errors import choose
-    from chromogen.files import write_whole
-    from chromogen.provenance import versions
+    from chromogen.provenance import facts_since
 
     find_white = choose("white", white, ("255", "auto")) == "auto"
     matrix, levels = parse_vectors(stains), numbers("thresholds", thresholds, float)
     files = image_files(paths)
     in_folder(files, out)
-    make_folder(out)
-    check_folder(out)
+    ready_folder(out)
     began = time.perf_counter()
     with progress_bars() as progress:
         bar = progress.add_task("images", total=len(files), loss="", rate="")
@@ -73,20 +70,10 @@ def unmix(
             return file, found
 
         done, errors = one_by_one(files, work)
-    results = [result for _, result in done]
-    facts = {
-        "output": str(out),
-        "results": [asdict(result) for result in results],
-        "errors": errors,
-        "seconds": time.perf_counter() - began,
-        "versions": versions(),
-        **run_facts(),
-    }
-    write_whole(out / "unmix.json", json.dumps(facts, indent=1, allow_nan=False).encode())
-    if results:
-        write_whole(out / "unmix.csv", as_table(results).encode())
-        write_whole(out / "index.html", unmix_page([file for file, _ in done], out, results).encode())
-    print(json.dumps(facts) if as_json else "\n".join(map(_line, results)))
+    results = [asdict(result) for _, result in done]
+    facts = {"output": str(out), "results": results, "errors": errors, **facts_since(began)}
+    write_unmixed(out, done, facts)
+    print(json.dumps(facts) if as_json else "\n".join(_line(result) for _, result in done))
     end_with(errors)
 
 

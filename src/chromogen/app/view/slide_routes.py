@@ -106,6 +106,7 @@ def slide_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, *, labels: b
     routes = APIRouter(prefix="/api", tags=["slides"])
     _list_routes(routes, shelf, pool, renderer, labels=labels)
     _tile_routes(routes, shelf, pool, renderer)
+    _comparison_routes(routes, shelf, pool, renderer)
 
     @routes.post("/numbers")
     async def numbers(asked: Asked) -> list[dict[str, Any]]:
@@ -177,6 +178,8 @@ def _tile_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
             lambda: _read(pool, entry, lambda opened: densities.density_tile(opened, address, stains)),
         )
 
+
+def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer) -> None:
     @routes.get("/slides/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response)
     async def difference(
         request: Request,
