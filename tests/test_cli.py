@@ -588,8 +588,10 @@ def test_regions_from_files(
     drawn = tmp_path / "drawn.geojson"
     drawn.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
     out, masks = tmp_path / "out.png", ["--content-mask", drawn, "--style-mask", drawn]
-    status, printed, err = run(capsys, "stylize", *files, "-o", out, *QUICK, *masks, "--json")
+    plot = tmp_path / "loss.svg"
+    status, printed, err = run(capsys, "stylize", *files, "-o", out, *QUICK, *masks, "--plot", plot, "--json")
     assert status == 0, err
+    assert "style in Tumor" in plot.read_text()
     facts = json.loads(printed)
     assert facts["regions"] == ["Tumor", "elsewhere"]
     assert {"style in Tumor", "style in elsewhere"} <= set(facts["final"]["terms"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chromogen.app.jobs import Styles, Stylist
-from chromogen.app.paths import check_side_outputs, plan
+from chromogen.app.paths import SideOutputs, check_side_outputs, plan
 from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE, sha256_of
 from chromogen.style.encoder import Encoder
@@ -116,7 +116,7 @@ def test_side_outputs_are_checked_before_anything_runs(files: Files, tmp_path: P
     jobs = [(files[0], tmp_path / "out.png")]
 
     def check(trace: Path | None = None, plot: Path | None = None, preview: Path | None = None) -> None:
-        check_side_outputs(jobs, [files[1]], trace, plot, preview)
+        check_side_outputs(jobs, [files[1]], SideOutputs(trace, plot, preview))
 
     with pytest.raises(ValueError, match="another file"):
         check(trace=files[1])
