@@ -56,10 +56,13 @@ class Demo:
     seconds: float
 
 
-def make_demo(folder: Path, listener: Callable[[str, int], OnStep]) -> Demo:
-    """Take the field, stylize it by every demo recipe, write pictures and index.html into the folder.
+def make_demo(
+    folder: Path, listener: Callable[[str, int], OnStep], on_block: Callable[[int, int], None] | None = None
+) -> Demo:
+    """Stylize a field by every demo recipe, stain the whole slide, write pictures and index.html into the folder.
 
-    `listener(name, steps)` gives the listener for a recipe. Raises RuntimeError when the slide cannot be had.
+    `listener(name, steps)` gives the listener for a recipe; `on_block(done, of)` follows staining the slide.
+    Raises RuntimeError when the slide cannot be had.
     """
     began = time.perf_counter()
     he, location = _field(FIELD_PX)
@@ -72,7 +75,7 @@ def make_demo(folder: Path, listener: Callable[[str, int], OnStep]) -> Demo:
         stylist = Stylist(Styles((folder / "ihc_style.png",)), recipe, encoder)
         output = folder / f"virtual_ihc_{name}.png"
         results[name] = stylist.stylize_file(folder / "he.png", output, [listener(name, sum(recipe.steps))])
-    slide = stain_slide(_slide_job(), Output(folder / "whole_slide.ome.tif"), restart=True)
+    slide = stain_slide(_slide_job(), Output(folder / "whole_slide.ome.tif"), restart=True, on_block=on_block)
     demo = Demo(he, ihc, results, location, slide, folder / "index.html", time.perf_counter() - began)
     write_whole(demo.index, _page(demo).encode())
     return demo
@@ -129,6 +132,7 @@ def _page(demo: Demo) -> str:
         page.section("Loss curves", page.row(*_curves(demo))),
         page.section("Figures", _figures_table(demo)),
         page.section("How it was made", *_origin(demo)),
+        page.section("What next", *_next()),
     )
 
 
@@ -147,7 +151,6 @@ def _whole_slide(demo: Demo) -> list[str]:
             page.picture(_afar(_slide_job().file), "H&E, the whole slide"),
             page.picture(_afar(SlideFile(Path(facts["output"]))), "Virtual IHC: whole_slide.ome.tif"),
         ),
-        page.command("chromogen stain slide.svs -o stained.ome.tif"),
     ]
 
 
@@ -174,7 +177,7 @@ def _figures_table(demo: Demo) -> str:
         return [name, f"{facts['seconds']:.1f} s", str(facts["steps"]), facts["precision"], *numbers]
 
     rows = [line(name, *made) for name, made in demo.results.items()]
-    says = [measure.values[0].says for measure in measures]
+    says = [f"{measure.values[0].says} ({measure.values[0].better} is better)" for measure in measures]
     return page.table(["preset", "time", "steps", "precision", *says], rows)
 
 
@@ -193,6 +196,22 @@ def _origin(demo: Demo) -> list[str]:
             + ", ".join(f"{name} {number}" for name, number in versions().items())
             + "."
         ),
-        page.paragraph("Do it yourself:"),
-        page.command("chromogen stylize he.png ihc_style.png -o virtual_ihc.png"),
     ]
+
+
+# The first three begin where the page lies.
+NEXT = {
+    "Look closely, the H&E beside its virtual stains. In the folder of this page:": "chromogen view .",
+    "Again, or with an H&E and an IHC of your own:": "chromogen stylize he.png ihc_style.png -o virtual.png",
+    "How good is it? Numbers beside those of the H&E itself:": (
+        "chromogen evaluate virtual_ihc_histology.png --content he.png --mpp 0.5 -o report/"
+    ),
+    "A slide of your own: what it is, and how long staining it takes:": "chromogen info slide.svs",
+    "Then stain it:": "chromogen stain slide.svs -o stained.ome.tif",
+    "A stainer for a stain of your own:": "chromogen train slides/ --style ihc/ -o my_stain.safetensors",
+    "For teaching, the report's experiments and which of its findings hold:": "chromogen study -o study/",
+}
+
+
+def _next() -> list[str]:
+    return [part for words, line in NEXT.items() for part in (page.paragraph(words), page.command(line))]

@@ -26,13 +26,14 @@ chromogen info my_stain.safetensors
 
 chromogen info dab-cytoplasm
 
-Label and macro images are named, for they may show who a slide is from, and are never opened."""
+Where the pixel size is unknown, `stain` needs it by --mpp. Label and macro images are
+named, for they may show who a slide is from, and are never opened."""
 
 
 def info(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Slides, images, OME-Zarr folders, folders, or stainers."),
+        typer.Argument(metavar="PATH", help="Slides, images, OME-Zarr folders, folders, or stainers."),
     ],
     mpp: Annotated[
         float | None, typer.Option(help="Size of a level-0 pixel in um, instead of what the files say.")

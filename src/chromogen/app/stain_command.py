@@ -50,11 +50,12 @@ chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.
 
 STAINERS: dab-cytoplasm and dab-nuclear (networks; `chromogen info NAME` is their card), color-transfer (colours
 of an IHC), normalize (H&E as a reference), identity (the image as it is), or a file that `chromogen train` wrote.
-Stopped at any moment, the same command goes on: finished blocks lie in OUT.chromogen until the output is there."""
+Ask `chromogen info slide.svs` first: how large, how long. Stopped at any moment, the same command goes
+on: finished blocks lie in OUT.chromogen until the output is there."""
 
 
 def stain(
-    paths: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Slides, images, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Slides, images, or folders of them.")],
     out: Annotated[
         Path,
         typer.Option(
@@ -64,7 +65,7 @@ def stain(
         ),
     ],
     stainer: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="dab-cytoplasm, dab-nuclear, color-transfer ..., or a model.")
+        str, typer.Option(metavar="NAME|FILE", help="One that comes with Chromogen (below), or a file by `train`.")
     ] = "dab-cytoplasm",
     mpp: Annotated[
         float | None,
@@ -98,7 +99,7 @@ def stain(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Stain tiles and whole slides: a slide in, a pyramidal OME-TIFF out, seamless, and unharmed by a crash."""
+    """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
     from chromogen.app.staining import begin_trace, noted, plan_stains, stain_tile
     from chromogen.stainer import load_stainer
     from chromogen.whole_slide.job import SlideJob

@@ -62,7 +62,10 @@ def study(
         typer.Option(help=f"First picture: {', '.join(INITS)}. Default: noise; with --grid, the preset's."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many noises every experiment starts from.", min=1)] = 1,
-    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um; lengths are then in um.")] = None,
+    mpp: Annotated[
+        float | None,
+        typer.Option(help="Size of a pixel in um, of pairs. Default: 0.5 is supposed."),
+    ] = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(

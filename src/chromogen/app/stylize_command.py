@@ -42,7 +42,7 @@ from chromogen.app.terminal import (
 )
 from chromogen.errors import choose, expected
 from chromogen.provenance import NOTICE
-from chromogen.style.recipes import CONTENT_LOSSES, PRESETS, Recipe
+from chromogen.style.recipes import CONTENT_LOSSES, Recipe
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
@@ -56,6 +56,11 @@ chromogen stylize he.png ihc.png -o virtual.png
 chromogen stylize tiles/ ihc.png -o results/ --preset fast
 
 chromogen stylize he.png ihc.png -o fig9.png --preset paper --content-layer relu4_2 --plot loss.png
+
+chromogen stylize he.png ihc.png -o virtual.png --preset nuclear --mpp 0.25 --dry-run
+
+How good is it? chromogen evaluate virtual.png --content he.png --real ihc.png -o report/. Side by side: chromogen
+view FOLDER.
 
 LAYERS: names with commas between, each with an optional =weight, as in relu1_1=0.5,relu2_1=0.5; there are
 image and relu1_1 to relu5_4. The report's 4th convolutional layer is relu2_2. A step is one evaluation of loss
@@ -71,7 +76,13 @@ def stylize(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Image to write; a folder for several contents.")],
     preset: Annotated[
-        str, typer.Option(help=f"Where settings come from unless given: {', '.join(PRESETS)}.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where settings come from unless given. Brown over the H&E's own haematoxylin: histology, or "
+            "nuclear, membrane and cytoplasm where you know where the marker sits. Free colours: fast, balanced, "
+            "best. The report's own losses: paper.",
+        ),
     ] = DEFAULT_PRESET,
     content_layer: Annotated[
         str | None,
@@ -166,7 +177,7 @@ def stylize(
     style_size: Annotated[
         int | None, Scale(help="Longer side of the styles in px. Default: as they are.", min=1)
     ] = None,
-    mpp: Annotated[float | None, Scale(help="Pixel size of the contents in um.")] = None,
+    mpp: Annotated[float | None, Scale(help="Pixel size of the contents in um. Default: 0.5 is supposed.")] = None,
     style_mpp: Annotated[
         float | None, Scale(help="Pixel size of the styles in um; with --mpp they are resampled to match.")
     ] = None,
@@ -180,8 +191,8 @@ def stylize(
         str | None,
         Region(
             help="Where in a cell the marker sits: any, nuclear (ER, PR, Ki67: DAB in nuclei alone), membrane "
-            "(HER2: between neighbouring nuclei) or cytoplasm (cytokeratins: not in nuclei). "
-            + from_preset(lambda recipe: recipe.site)
+            "(HER2: between neighbouring nuclei) or cytoplasm (cytokeratins: not in nuclei). Default: any, or as "
+            "the preset is called."
         ),
     ] = None,
     dab_amount: Annotated[
@@ -244,7 +255,10 @@ def stylize(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Optimize an image until it has the content of one and the style of another: the report's method."""
+    """An H&E image in the look of an IHC image that you give, by optimization: the report's method, taken further.
+
+    Minutes a picture, every setting an option. Slides and many tiles are for `stain`, with a stainer trained once.
+    """
     recipe = build_recipe(
         preset,
         {
@@ -288,16 +302,18 @@ def stylize(
             raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
         regions = read_regions((jobs[0][0], content_mask or []), (styles.files[0], style_mask or []))
     with progress_bars() as progress:
+        measuring = _measuring(progress)
         stylist = Stylist(
             styles,
             recipe,
             Encoder(load_weights(weights), pooling=pooling, precision=precision, device=device),
             longest_px=size,
             content_mpp=mpp,
-            on_measured=_measuring(progress),
+            on_measured=measuring,
             regions=regions,
             limits=Limits(tile, _parsed(max_memory, partial(byte_count, "max_memory"))),
         )
+        measuring(1, 1)  # hidden, also where an earlier run has measured the style
         if dry_run:
             _foretell(stylist, [content for content, _ in jobs], as_json=as_json)
         else:
@@ -367,11 +383,11 @@ def _foretell(stylist: Stylist, contents: Sequence[Path], *, as_json: bool) -> N
 
 
 def _measuring(progress: Progress) -> Callable[[int, int], None]:
-    """Shows how far the style images are measured, from the first to the last."""
-    task = progress.add_task("style", visible=False, loss="", rate="measuring")
+    """Shows that the network is being loaded, then how far the style images are measured."""
+    task = progress.add_task("style", total=None, loss="", rate="loading the network")
 
     def follow(done: int, of: int) -> None:
-        progress.update(task, completed=done, total=of, visible=done < of)
+        progress.update(task, completed=done, total=of, rate="measuring", visible=done < of)
 
     return follow
 

@@ -47,7 +47,7 @@ def verdict(error: Exception) -> tuple[str, int]:
         case ValueError() | FileNotFoundError() | PermissionError() | IsADirectoryError():
             return message, 2
         case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or "alloc" in message:
-            return f"Out of memory ({message[:120]}); use a smaller --size.", 1
+            return f"Out of memory ({message[:120]}); use smaller pictures or tiles, or fewer workers.", 1
         case OSError() | ArithmeticError() | RuntimeError():
             return message, 1
     return f"Internal error, {type(error).__name__}: {message}; --debug shows where.", 1

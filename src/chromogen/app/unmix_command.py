@@ -29,7 +29,7 @@ neither, and NAME_od10.tif, the densities (float32, base 10). All in one: unmix.
 
 
 def unmix(
-    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images or folders of them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write into.")],
     stains: Annotated[
         str,
@@ -45,7 +45,7 @@ def unmix(
     thresholds: Annotated[
         str, typer.Option(metavar="OD,OD...", help="Densities above which the second stain counts as positive.")
     ] = "0.2,0.4,0.6",
-    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, for the mask of tissue.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um. Default: 0.5 is supposed.")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -73,13 +73,18 @@ def unmix(
     results = [asdict(result) for _, result in done]
     facts = {"output": str(out), "results": results, "errors": errors, **facts_since(began)}
     write_unmixed(out, done, facts)
-    print(json.dumps(facts) if as_json else "\n".join(_line(result) for _, result in done))
+    if as_json:
+        print(json.dumps(facts))
+    elif done:
+        print("\n".join(_line(result, stains) for _, result in done))
+        print(f"Open {out / 'index.html'} in a browser.")
     end_with(errors)
 
 
-def _line(result: Unmixed) -> str:
+def _line(result: Unmixed, stains: str) -> str:
+    second = {"h-dab": "DAB", "h-e": "eosin"}.get(stains.removesuffix("-ruifrok"), "second stain")
     shares = [
-        f"second stain above {level} in {share:.1f} %" for level, share in (result.positive_percent or {}).items()
+        f"{second} above {level} in {share:.1f} %" for level, share in (result.positive_percent or {}).items()
     ]
     positive = ", ".join(shares) or "no tissue"
     fallback = f"; the image does not tell its own vectors: {result.why}" if result.why else ""
