@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint bench bench-long clean help
+.PHONY: demo test test-slow lint snapshots bench bench-long clean help
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ lint: $(READY)  ## Style, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+snapshots: $(READY)  ## Write anew what tests/snapshots says of the API and the command line, after a change that is meant
+	$(BIN)/python tests/surface.py
 
 RESULTS := benchmarks/results
 PAIR := --content $(RESULTS)/pair/content.png --style $(RESULTS)/pair/style.png

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from chromogen.app.demo import demo_crops
-from chromogen.evaluation.evaluate import Measures
 from chromogen.evaluation.experiments import Experiment
 from chromogen.evaluation.fields import Crop, crops_of
+from chromogen.evaluation.scoring import Measures
 from chromogen.evaluation.study import Cell, run_study
 from chromogen.evaluation.study_report import Study, write_study
 from chromogen.image import Image, list_images, read_image

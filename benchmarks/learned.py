@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from chromogen.evaluation.evaluate import Measures
 from chromogen.evaluation.fields import Crop
+from chromogen.evaluation.scoring import Measures
 from chromogen.evaluation.study import crop_scores
 from chromogen.image import write_image
 from chromogen.provenance import NOTICE

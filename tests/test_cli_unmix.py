@@ -28,7 +28,8 @@ def test_an_ihc_comes_apart(capsys: pytest.CaptureFixture[str], ihc: Path, tmp_p
     out = tmp_path / "out"
     status, said, err = run(capsys, "unmix", ihc, "-o", out)
     assert status == 0, err
-    assert "second stain above 0.2 in" in said
+    assert "DAB above 0.2 in" in said
+    assert f"Open {out / 'index.html'} in a browser." in said
     names = {"ihc_first.png", "ihc_second.png", "ihc_residual.png", "ihc_od10.tif"}
     assert {file.name for file in out.iterdir()} == names | {"unmix.csv", "unmix.json", "index.html"}
     brown = read_image(out / "ihc_second.png").reshape(-1, 3)

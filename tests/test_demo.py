@@ -58,10 +58,11 @@ def test_the_page_shows_everything_and_needs_nothing(tmp_path: Path, capsys: pyt
 
     Collector().feed(html)
     assert len(addresses) == 8
+    assert all(command in html for command in demo.NEXT.values())
     assert all(address.startswith("data:image/png;base64,") for address in addresses)
     assert html.count("<svg") == 2
     assert NOTICE.capitalize() in html
-    assert f"{facts['results']['paper']['seconds']:.1f} s" in html
+    assert f"{facts['results']['paper']['seconds']:.1f}\u00a0s" in html
     assert set(facts["results"]) == {"paper", "histology"}
     assert facts["peak_rss_mb"] > 0
 

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
-from chromogen.evaluation import evaluate as module
-from chromogen.evaluation.evaluate import Evaluation, as_csv, as_json, bootstrap, evaluate, tiles, to_text
-from chromogen.evaluation.report import dab_alone, ranking, report_page, write_report
+from chromogen.evaluation.evaluate import Evaluation, evaluate
+from chromogen.evaluation.report import (
+    as_csv,
+    as_json,
+    dab_alone,
+    ranking,
+    report_page,
+    to_text,
+    write_report,
+)
 from chromogen.image import Image, write_image
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.style.encoder import Encoder
@@ -178,26 +185,3 @@ def test_a_line_of_pixels_has_no_distances(encoder: Encoder, tmp_path: Path) -> 
 def test_pixels_of_no_microscope(mpp: float, folders: dict[str, Path], encoder: Encoder) -> None:
     with pytest.raises(ValueError, match=r"`mpp` to be from 0\.05 to 100"):
         evaluate(**folders, encoder=encoder, mpp=mpp)
-
-
-def test_the_bootstrap_resamples_groups() -> None:
-    values, groups = [1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"]
-    assert bootstrap(values, ["a"] * 4) is None
-    low, high = bootstrap(values, groups)
-    assert (low, high) == (1.0, 5.0), "with two groups, a resample of one alone is common"
-    rng = np.random.default_rng(1)
-    many = rng.normal(10, 2, 400)
-    low, high = bootstrap(list(many), [str(i) for i in range(400)])
-    assert (low, high) == pytest.approx((many.mean() - 1.96 * 0.1, many.mean() + 1.96 * 0.1), abs=0.05)
-
-
-def test_tiles_cover_every_pixel_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CORE_PX", 64)
-    image = np.arange(150 * 200 * 3, dtype=np.uint32).reshape(150, 200, 3).astype(np.uint8)
-    covered = np.zeros((150, 200), int)
-    for tile in tiles(image, image, None, mpp=2.0):
-        core = tile.core(tile.prediction)
-        x, y = tile.location
-        covered[y : y + core.shape[0], x : x + core.shape[1]] += 1
-        assert np.array_equal(core, image[y : y + core.shape[0], x : x + core.shape[1]])
-    assert (covered == 1).all()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from chromogen.app.cli import main
-from chromogen.app.info import STAIN_MPX_PER_S, describe, expanded
+from chromogen.app.info import STAIN_MPX_PER_S, describe
 from chromogen.image import Image, write_image
-from chromogen.slides.slide import SlideError, list_slides
+from chromogen.slides.slide import SlideError, list_slides, slide_files
 from synthetic_slides import (
     MPP,
     paint_tissue,
@@ -71,9 +71,9 @@ def test_a_folder_is_the_slides_in_it(tmp_path: Path) -> None:
     write_ome_zarr(tmp_path / "s3.zarr", half_tissue(64, 64))
     names = [path.name for path in list_slides(tmp_path)]
     assert names == ["Macro.NDPI", "s2.tif", "s3.zarr", "s10.svs"]
-    assert expanded([tmp_path / "s3.zarr", tmp_path])[0] == tmp_path / "s3.zarr"
+    assert slide_files([tmp_path / "s3.zarr", tmp_path])[0] == tmp_path / "s3.zarr"
     with pytest.raises(SlideError, match="the folder '.*below' without any"):
-        expanded([tmp_path / "below"])
+        slide_files([tmp_path / "below"])
 
 
 def test_the_command_says_what_a_person_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

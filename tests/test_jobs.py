@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.app.jobs import Styles, Stylist, check_side_outputs, plan
+from chromogen.app.jobs import Styles, Stylist
+from chromogen.app.paths import SideOutputs, check_side_outputs, plan
 from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE, sha256_of
 from chromogen.style.encoder import Encoder
@@ -74,7 +75,7 @@ def test_results_may_not_land_on_the_contents(files: Files, tmp_path: Path, cont
 
 def test_two_contents_of_one_name(files: Files, tmp_path: Path, content: Image) -> None:
     folder = folder_of(tmp_path, content, "a.png", "a.jpg")
-    with pytest.raises(ValueError, match="two called a; rename one"):
+    with pytest.raises(ValueError, match="two that become a; rename one"):
         plan([folder], tmp_path / "out", [files[1]])
     assert not (tmp_path / "out").exists()
 
@@ -115,7 +116,7 @@ def test_side_outputs_are_checked_before_anything_runs(files: Files, tmp_path: P
     jobs = [(files[0], tmp_path / "out.png")]
 
     def check(trace: Path | None = None, plot: Path | None = None, preview: Path | None = None) -> None:
-        check_side_outputs(jobs, [files[1]], trace, plot, preview)
+        check_side_outputs(jobs, [files[1]], SideOutputs(trace, plot, preview))
 
     with pytest.raises(ValueError, match="another file"):
         check(trace=files[1])

@@ -8,7 +8,7 @@ import pytest
 from skimage.draw import polygon2mask
 
 from chromogen.app.view import region_numbers as module
-from chromogen.app.view.region_numbers import centres_inside, numbers_of, parse_region, scaled_region
+from chromogen.app.view.region_numbers import numbers_of, parse_region, scaled_region
 from chromogen.evaluation.tile import Tile
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.stains.nuclei import count_nuclei, nuclei_mask
@@ -88,12 +88,6 @@ def test_glass_has_no_numbers(tmp_path: Path) -> None:
 def test_regions_follow_to_a_slide_of_another_scale() -> None:
     half = scaled_region(parse_region(polygon([(0, 0), (100, 0), (100, 40)])), 0.5)
     assert half.bounds == (0, 0, 50, 20)
-
-
-def test_centres_decide() -> None:
-    square = parse_region(polygon([(1.4, 1.4), (3.6, 1.4), (3.6, 3.6), (1.4, 3.6)]))
-    inside = centres_inside(square, (5, 5))
-    assert np.argwhere(inside).tolist() == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3], [3, 1], [3, 2], [3, 3]]
 
 
 @pytest.mark.parametrize(

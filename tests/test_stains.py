@@ -12,10 +12,7 @@ import tifffile
 
 from chromogen.app.view.stains import (
     Stain,
-    check_region,
     progress_in,
-    python_lines,
-    shell_line,
     stain_queue,
     stain_region,
     start_slide,
@@ -49,7 +46,7 @@ def test_a_region_is_stained_as_the_command_line_and_python_do(tmp_path: Path) -
     assert not np.array_equal(made, region)
     assert (read_image(folder / "region.png") == region).all()
     for number, program in enumerate(
-        (shell_line(stain).replace("chromogen", CHROMOGEN, 1).split(), [sys.executable, "-c", python_lines(stain)])
+        (asked.shell_line.replace("chromogen", CHROMOGEN, 1).split(), [sys.executable, "-c", asked.python_lines])
     ):
         again = tmp_path / str(number)
         again.mkdir()
@@ -75,7 +72,7 @@ def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
     ended = wait_for(stains, stain.id, 300)
     stains.close()
     assert ended.state == "done", ended.error
-    assert shell_line(ended) == (
+    assert ended.work.shell_line == (
         "chromogen stain 'slide 1.tif' --stainer normalize -o 'slide 1_normalize.ome.tif'"
     )
     folder = stains.folder_of(stain.id)
@@ -85,8 +82,8 @@ def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
     progress = progress_in(folder)
     assert (progress.step, progress.of) == (4, 4)
     assert progress.seconds > 0
-    subprocess.run([sys.executable, "-c", python_lines(ended)], cwd=tmp_path, check=True, capture_output=True)
-    with open_slide(tmp_path / ended.output) as again:
+    subprocess.run([sys.executable, "-c", ended.work.python_lines], cwd=tmp_path, check=True, capture_output=True)
+    with open_slide(tmp_path / ended.work.output) as again:
         assert (again.read_region((0, 0), again.size) == pixels).all()
 
 
@@ -96,13 +93,6 @@ def test_time_left_is_by_the_blocks_of_this_run(tmp_path: Path) -> None:
     (tmp_path / "trace.jsonl").write_text("\n".join([*map(json.dumps, noted), '{"done"']))
     progress = progress_in(tmp_path)
     assert (progress.step, progress.of, progress.seconds_left) == (53, 100, pytest.approx(47.0))
-
-
-@pytest.mark.parametrize(("size", "step"), [((4097, 100), 2.0), ((64, 20), 1.0), ((100, 100), 2.0), ((0, 0), 1.0)])
-def test_regions_have_a_size(size: tuple[int, int], step: float) -> None:
-    check_region((4096, 200), 2.0)
-    with pytest.raises(ValueError, match="64 to 2048 px"):
-        check_region(size, step)
 
 
 def test_names_of_results_are_no_longer_than_files_may_have() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from chromogen.evaluation import study
-from chromogen.evaluation.evaluate import Measures
 from chromogen.evaluation.experiments import CLAIMS, Experiment
 from chromogen.evaluation.fields import Crop, with_seeds
+from chromogen.evaluation.scoring import Measures
 from chromogen.evaluation.study import (
     ELSEWHERE,
     GIVEN,

@@ -17,7 +17,7 @@ def test_results_come_in_order_of_items() -> None:
 
 
 def test_no_more_wait_than_a_few_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_processors", lambda: 2)
+    monkeypatch.setattr(threads, "processors", lambda: 2)
     made: list[int] = []
 
     def items() -> Iterator[int]:

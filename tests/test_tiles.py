@@ -15,7 +15,6 @@ from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.tiles import (
     TILE_PX,
     Address,
-    ByteCache,
     NoSuchTileError,
     as_jpeg,
     as_png,
@@ -91,14 +90,3 @@ def test_colours_survive() -> None:
     jpeg = np.asarray(PIL.Image.open(io.BytesIO(as_jpeg(image))), int)
     assert np.abs(jpeg - image).max() <= 3
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(as_png(image)))), image)
-
-
-def test_the_cache_stays_within_its_bytes() -> None:
-    cache = ByteCache(most_bytes=25)
-    made = [cache.get((n,), lambda n=n: bytes([n]) * 10) for n in range(10)]
-    assert made[9] == bytes([9]) * 10
-    assert cache.held_bytes == 20
-    assert cache.peek((0,)) is None
-    assert cache.get((9,), lambda: b"made again") == made[9]
-    cache.get((9, 9), lambda: b"x" * 100)
-    assert cache.held_bytes == 0, "what is larger than the cache is not kept"

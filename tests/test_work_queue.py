@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from chromogen.app.view import work_queue as module
-from chromogen.app.view.work_queue import UnknownWorkError, WorkQueue, new_id, wait_for
+from chromogen.app.view.work_queue import Queued, UnknownWorkError, WorkQueue, new_id, wait_for
 
 NOTHING = ""
 FOREVER = "import time; time.sleep(600)"
@@ -27,11 +27,6 @@ class Errand:
     id: str
     code: str
     places: tuple[int, ...] = (1, 2)
-    state: str = "waiting"
-    error: str = ""
-    pid: int | None = None
-    pid_began: float | None = None
-    server: int | None = None
 
     @property
     def command(self) -> list[str]:
@@ -50,7 +45,7 @@ def works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkQueue
     made.close()
 
 
-def start(works: WorkQueue[Errand], code: str) -> Errand:
+def start(works: WorkQueue[Errand], code: str) -> Queued[Errand]:
     errand = Errand(new_id(), code)
     (works.folder / errand.id).mkdir(parents=True)
     return works.start(errand)
@@ -63,7 +58,7 @@ def until(holds: Callable[[], bool], timeout_s: float = 60) -> None:
         time.sleep(0.02)
 
 
-def begun(works: WorkQueue[Errand], errand: Errand) -> None:
+def begun(works: WorkQueue[Errand], errand: Queued[Errand]) -> None:
     """Wait until its process has come to its code."""
     until(lambda: (works.folder / errand.id / "begun").exists() and works.find(errand.id).state == "running")
 
@@ -73,7 +68,7 @@ def test_work_is_done_and_taken_down(works: WorkQueue[Errand]) -> None:
     assert wait_for(works, errand.id, 60).state == "done"
     other = queue_in(works.folder)
     assert other.all() == works.all()
-    assert other.find(errand.id).places == (1, 2)
+    assert other.find(errand.id).work.places == (1, 2)
 
 
 def test_what_is_said_is_kept(works: WorkQueue[Errand]) -> None:

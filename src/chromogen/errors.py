@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -20,6 +20,15 @@ def sentence(argument: str, expectation: str, got: object, advice: str = "") -> 
 def expected(argument: str, expectation: str, got: object, advice: str = "") -> ValueError:
     """The `sentence` as a ValueError."""
     return ValueError(sentence(argument, expectation, got, advice))
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """The first name that is there more than once.
+
+    >>> repeated(["a", "b", "a"]), repeated(["a", "b"])
+    ('a', None)
+    """
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def choose(argument: str, got: str, valid: Iterable[str]) -> str:

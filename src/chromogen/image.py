@@ -126,7 +126,7 @@ def write_image(path: PathLike, image: Image, provenance: Mapping[str, object] |
 
 
 def encode_image(image: Image, suffix: str, provenance: Mapping[str, object] | None = None) -> bytes:
-    """The bytes of an image file: JPEG at quality 95 with full-resolution colour, the other formats lossless.
+    """The bytes of an image file from uint8 (H, W, 3): JPEG at quality 95, colour in full; other formats lossless.
 
     The provenance is one JSON text: in PNG under the keyword "chromogen", else in tag 270 (ImageDescription),
     where tag 305 (Software) marks it as ours. Raises: ImageError if suffix, image or provenance do not fit.
@@ -220,7 +220,7 @@ def natural_order(path: Path) -> tuple[list[str | int], str]:
 
 
 def _metadata(file_format: str, provenance: Mapping[str, object]) -> dict[str, Any]:
-    text = json.dumps(dict(provenance), default=_plain)
+    text = json.dumps(dict(provenance), default=as_plain)
     if len(text) > MAX_PROVENANCE:
         limit = f"at most {MAX_PROVENANCE:,} characters of JSON"
         raise ImageError(sentence("provenance", limit, f"{len(text):,}", "leave out what is long"))
@@ -240,7 +240,8 @@ def _metadata(file_format: str, provenance: Mapping[str, object]) -> dict[str, A
     return {"pnginfo": chunks}
 
 
-def _plain(value: object) -> object:
+def as_plain(value: object) -> object:
+    """What JSON does not know of itself: arrays and their numbers as such, anything else as text."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 

@@ -106,7 +106,7 @@ def plot(svg: str, caption: str) -> str:
 
 
 def curtain(front: NDArray[np.uint8], back: NDArray[np.uint8], caption: str) -> str:
-    """Two images of one size on top of each other, with a slider that uncovers one or the other."""
+    """Two images of one size, uint8 (H, W, 3), on top of each other, with a slider that uncovers either."""
     return (
         f'<figure><div class="curtain"><img src="{_uri(back)}" alt=""><img class="front" src="{_uri(front)}" '
         f'alt=""></div><input type="range" min="0" max="100" value="50" aria-label="{escape(caption)}">'

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -35,3 +37,15 @@ def peak_rss_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def run_facts() -> dict[str, Any]:
+    """What a run that computes by torch took of this machine: its threads, and its memory at most."""
+    import torch
+
+    return {"threads": torch.get_num_threads(), "peak_rss_mb": round(peak_rss_mb(), 1)}
+
+
+def facts_since(began: float) -> dict[str, Any]:
+    """Of a run since `began`, by `time.perf_counter`: seconds, versions, and what it took."""
+    return {"seconds": time.perf_counter() - began, "versions": versions(), **run_facts()}

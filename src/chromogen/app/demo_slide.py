@@ -1,4 +1,4 @@
-"""What comes with pip: a genuine H&E slide (CC0), the field of it to look at, and an IHC exemplar."""
+"""What comes with pip: a genuine H&E slide (CC0), and the field of it to look at."""
 
 from __future__ import annotations
 

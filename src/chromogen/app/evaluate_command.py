@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from chromogen.app.terminal import DebugOption, JsonOption, Machine, progress_bars, summary_of
-from chromogen.provenance import NOTICE
+from chromogen.app.terminal import DebugOption, JsonOption, Machine, progress_bars, tell_report
 
 EPILOG = """Examples:
 
@@ -31,7 +29,7 @@ def evaluate(
         Path | None, typer.Option(help="The H&E they came from: an image, or a folder with the same names.")
     ] = None,
     real: Annotated[Path | None, typer.Option(help="Real IHC: an image, or a folder with the same names.")] = None,
-    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um; lengths are then in um.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um. Default: 0.5 is supposed.")] = None,
     group: Annotated[
         str | None, typer.Option(help="Regular expression that finds in a name which slide it is from.")
     ] = None,
@@ -41,15 +39,13 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Measure virtual stains against the H&E they came from and a real IHC: JSON, CSV and one page."""
-    from chromogen.app.jobs import run_facts
-    from chromogen.app.paths import check_folder, make_folder
+    from chromogen.app.paths import ready_folder
     from chromogen.evaluation.evaluate import evaluate as score
     from chromogen.evaluation.report import shown, write_report
-    from chromogen.provenance import versions
+    from chromogen.provenance import facts_since
     from chromogen.style.encoder import Encoder
 
-    make_folder(out)
-    check_folder(out)
+    ready_folder(out)
     began = time.perf_counter()
     with progress_bars() as progress:
         task = progress.add_task("images", total=None, loss="", rate="")
@@ -61,13 +57,7 @@ def evaluate(
         found = score(
             prediction, content, real, encoder=encoder, mpp=mpp, group=group, shift_um=shift_um, on_case=follow
         )
-    facts = {"seconds": time.perf_counter() - began, "versions": versions(), **run_facts()}
-    files = write_report(found, out, facts)
-    if as_json:
-        print(summary_of(files))
-        return
-    for warning in found.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
-    for name, mean in found.summary["prediction"].items():
-        print(f"{name:28} {shown(mean, len(found.rows))}")
-    print(f"{NOTICE.capitalize()}.\nOpen {files['page']} in a browser.")
+    files = write_report(found, out, facts_since(began))
+    means = found.summary["prediction"].items()
+    lines = [f"{name:28} {shown(mean, len(found.rows))}" for name, mean in means]
+    tell_report(files, found.warnings, lines, as_json=as_json)

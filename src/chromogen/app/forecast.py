@@ -11,7 +11,7 @@ import psutil
 from chromogen.app.jobs import Stylist
 from chromogen.app.regions import resized
 from chromogen.grid import TileGrid
-from chromogen.image import Image, resize
+from chromogen.image import Image, shrunk
 from chromogen.style.measured_style import Style
 from chromogen.style.memory import need_within
 from chromogen.style.recipes import Recipe
@@ -44,8 +44,7 @@ def forecast(stylist: Stylist, content: Path) -> dict[str, Any]:
 
 def _seconds_per_pixel(stylist: Stylist, image: Image, style: Style) -> float:
     """Of one step in one piece."""
-    factor = min(1.0, SAMPLE_PX / max(image.shape[:2]))
-    small = resize(image, (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))))
+    small = shrunk(image, SAMPLE_PX)
     recipe = replace(stylist.recipe, scales=(1.0,), steps=(SAMPLE_STEPS,), plateau=0.0, stop_at_floor=False)
     guides = resized(stylist.content_regions, small)
     trace = stylize(small, style, recipe, encoder=stylist.encoder, guides=guides).trace

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chromogen.image import profile_name
-from chromogen.slides.slide import Slide, list_slides, open_slide
-from chromogen.slides.zarr_reader import is_zarr
+from chromogen.slides.slide import Slide, open_slide
 from chromogen.stainer import LEARNED, MODEL_SUFFIX
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
@@ -56,11 +54,6 @@ class SlideInfo:
     doubt: str | None
 
 
-def expanded(paths: Sequence[Path]) -> list[Path]:
-    """The paths, folders opened that are no slides themselves. Raises: SlideError for one without slides."""
-    return [file for path in paths for file in (list_slides(path) if _is_folder(path) else [path])]
-
-
 def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> SlideInfo:
     """The facts of one slide or image, in about the time that an overview takes. Raises: as `open_slide`."""
     with open_slide(path, mpp=mpp, icc=True) as slide:
@@ -99,10 +92,6 @@ def describe_model(path: Path) -> dict[str, Any]:
 def is_model(path: Path) -> bool:
     """Whether a path is that of a stainer, or the name of one that comes with Chromogen."""
     return path.suffix == MODEL_SUFFIX or (str(path) in LEARNED and not path.exists())
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not is_zarr(path)
 
 
 def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chromogen.app.terminal import DebugOption, JsonOption, duration, verdict
+from chromogen.app.terminal import DebugOption, JsonOption, duration, end_with, one_by_one
 
 if TYPE_CHECKING:
     from chromogen.app.info import SlideInfo, StainEstimate
@@ -27,13 +26,14 @@ chromogen info my_stain.safetensors
 
 chromogen info dab-cytoplasm
 
-Label and macro images are named, for they may show who a slide is from, and are never opened."""
+Where the pixel size is unknown, `stain` needs it by --mpp. Label and macro images are
+named, for they may show who a slide is from, and are never opened."""
 
 
 def info(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Slides, images, OME-Zarr folders, folders, or stainers."),
+        typer.Argument(metavar="PATH", help="Slides, images, OME-Zarr folders, folders, or stainers."),
     ],
     mpp: Annotated[
         float | None, typer.Option(help="Size of a level-0 pixel in um, instead of what the files say.")
@@ -43,28 +43,22 @@ def info(
     debug: DebugOption = False,
 ) -> None:
     """What a slide or image is: format, size, levels, mpp, tissue, time it takes to stain; or a stainer's card."""
-    from chromogen.app.info import describe, describe_model, expanded, is_model
+    from chromogen.app.info import describe, describe_model, is_model
     from chromogen.provenance import peak_rss_mb, versions
+    from chromogen.slides.slide import slide_files
 
     began = time.perf_counter()
-    files = expanded(paths)
-    found: list[SlideInfo | dict[str, Any]] = []
-    errors: dict[str, str] = {}
-    for file in files:
-        try:
-            found.append(describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp))
-        except (ValueError, OSError, MemoryError) as error:
-            if len(files) == 1:
-                raise
-            errors[str(file)] = verdict(error)[0]
-            print(f"Error: {file}: {errors[str(file)]}", file=sys.stderr)
-        else:
-            if not as_json:
-                print(_text(found[-1]))
+
+    def work(_index: int, file: Path) -> SlideInfo | dict[str, Any]:
+        found = describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp)
+        if not as_json:
+            print(_text(found))
+        return found
+
+    results, errors = one_by_one(slide_files(paths), work)
     if as_json:
-        print(_json(found, errors, time.perf_counter() - began, peak_rss_mb(), versions()))
-    if errors:
-        raise typer.Exit(1)
+        print(_json(results, errors, time.perf_counter() - began, peak_rss_mb(), versions()))
+    end_with(errors)
 
 
 def _json(

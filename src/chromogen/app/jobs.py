@@ -1,4 +1,4 @@
-"""Work on files: what is to be written where, and one file from reading to writing with its provenance."""
+"""Work on files: one after the other from reading to writing, in one style, with its provenance."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ from typing import Any
 
 from chromogen.allocator import give_back_freed_memory
 from chromogen.app.listeners import together
-from chromogen.app.paths import check_apart, check_folder, image_files, in_folder, make_folder
 from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
 from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected
 from chromogen.image import (
-    WRITE_SUFFIXES,
     Image,
     list_images,
     read_image,
     resize,
     write_image,
 )
-from chromogen.plots import PLOT_SUFFIXES
-from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of, versions
+from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
 from chromogen.stains.appearance import doubts
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
@@ -38,55 +35,6 @@ from chromogen.style.networks import SUPPOSED_MPP
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
 from chromogen.style.stylize import Stylized, stylize
-
-
-def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """What is read and where its result goes: `out` itself, or NAME.png in the folder `out` for several contents.
-
-    Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or
-    another output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
-    """
-    if not contents:
-        raise expected("paths", "at least one CONTENT and one STYLE", f"{len(styles)} path")
-    image_files(styles)
-    files = image_files(contents)
-    into_folder = len(files) > 1 or contents[0].is_dir() or out.is_dir()
-    outputs = in_folder(files, out) if into_folder else [_image_file(out)]
-    check_apart(outputs, [*files, *styles])
-    if into_folder:
-        make_folder(out)
-    check_folder(outputs[0].parent)
-    return list(zip(files, outputs, strict=True))
-
-
-def _image_file(out: Path) -> Path:
-    if out.suffix.lower() not in WRITE_SUFFIXES:
-        raise expected("out", f"a file ending in {', '.join(WRITE_SUFFIXES)}", out)
-    return out
-
-
-def check_side_outputs(
-    jobs: Sequence[tuple[Path, Path]],
-    styles: Sequence[Path],
-    trace: Path | None,
-    plot: Path | None,
-    preview: Path | None,
-) -> None:
-    """The same care for what is written beside the result; begins a new trace file, makes the preview folder."""
-    files = [file for file in (trace, plot) if file]
-    taken = [path for job in jobs for path in job] + list(styles)
-    for file in files:
-        check_apart([file], taken)
-        if file.is_dir():
-            raise expected("trace or plot", "a file", f"the folder {file}", "add a file name")
-        check_folder(file.parent)
-        taken.append(file)
-    if plot and plot.suffix.lower() not in PLOT_SUFFIXES:
-        raise expected("plot", f"a file ending in {', '.join(PLOT_SUFFIXES)}", plot)
-    if preview:
-        make_folder(preview)
-    if trace:
-        trace.unlink(missing_ok=True)
 
 
 def read_sized(path: Path, longest_px: int | None) -> Image:
@@ -280,10 +228,3 @@ class Stylist:
             "final": asdict(result.final),
             "versions": versions(),
         }
-
-
-def run_facts() -> dict[str, Any]:
-    """What the run took of this machine."""
-    import torch
-
-    return {"threads": torch.get_num_threads(), "peak_rss_mb": round(peak_rss_mb(), 1)}

@@ -7,9 +7,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from chromogen.app.paths import SideOutputs
 from chromogen.image import Image, write_image
 from chromogen.provenance import NOTICE
 from chromogen.style.run import OnStep, Step
+
+
+def listeners_of(side: SideOutputs, content: Path, index: int) -> list[OnStep]:
+    """What writes down the steps of one content, the `index`-th from 0."""
+    traces = [trace_to(side.trace, index)] if side.trace else []
+    return traces + ([previews_to(side.preview, content.stem, side.preview_every)] if side.preview else [])
 
 
 def trace_to(path: Path, content_index: int) -> OnStep:

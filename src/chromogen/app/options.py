@@ -8,7 +8,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from chromogen.errors import choose, expected
+from chromogen.errors import choose, expected, repeated
 from chromogen.style.layers import check_layers
 from chromogen.style.objective import Term
 from chromogen.style.recipes import PRESETS, Recipe, preset, with_style, with_term, with_total_steps
@@ -17,11 +17,14 @@ DEFAULT_PRESET = "histology"
 
 
 def from_preset(value: Callable[[Recipe], object]) -> str:
-    """What help says of an option whose default is the preset's."""
-    values = {name: value(recipe) for name, recipe in PRESETS.items()}
-    if len(set(map(str, values.values()))) == 1:
-        return f"Default: {values[DEFAULT_PRESET]}."
-    return "Default, by preset: " + ", ".join(f"{name} {v}" for name, v in values.items()) + "."
+    """What help says of an option whose default is the preset's: that of the usual one, then the others."""
+    usual = value(PRESETS[DEFAULT_PRESET])
+    others: dict[str, list[str]] = {}
+    for name, recipe in PRESETS.items():
+        if str(value(recipe)) != str(usual):
+            others.setdefault(str(value(recipe)), []).append(name)
+    said = "; ".join(f"{other} in {', '.join(names)}" for other, names in others.items())
+    return f"Default: {usual}; by preset: {said}." if others else f"Default: {usual}."
 
 
 def term_value(name: str, field: str) -> Callable[[Recipe], object]:
@@ -105,8 +108,7 @@ def grid_recipes(base: Recipe, texts: Sequence[str]) -> dict[str, Recipe]:
     """
     axes = [_axis(text) for text in texts]
     names = [field for field, _ in axes]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
+    if twice := repeated(names):
         raise expected("grid", "each field once", f"{twice} twice", "join its values with commas")
     recipes = {}
     for values in product(*(values for _, values in axes)):

@@ -4,27 +4,90 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from chromogen.errors import expected
-from chromogen.image import list_images
+from chromogen.errors import expected, repeated
+from chromogen.image import WRITE_SUFFIXES, list_images
+from chromogen.plots import PLOT_SUFFIXES
+
+
+def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """What is read and where its result goes: `out` itself, or NAME.png in the folder `out` for several contents.
+
+    Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or
+    another output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
+    """
+    if not contents:
+        raise expected("paths", "at least one CONTENT and one STYLE", f"{len(styles)} path")
+    image_files(styles)
+    files = image_files(contents)
+    into_folder = len(files) > 1 or contents[0].is_dir() or out.is_dir()
+    outputs = in_folder(files, out) if into_folder else [_image_file(out)]
+    check_apart(outputs, [*files, *styles])
+    if into_folder:
+        make_folder(out)
+    check_folder(outputs[0].parent)
+    return list(zip(files, outputs, strict=True))
+
+
+def _image_file(out: Path) -> Path:
+    if out.suffix.lower() not in WRITE_SUFFIXES:
+        raise expected("out", f"a file ending in {', '.join(WRITE_SUFFIXES)}", out)
+    return out
+
+
+@dataclass(frozen=True)
+class SideOutputs:
+    """What is written beside pictures: a trace of steps, a plot of losses, and every so many steps a preview."""
+
+    trace: Path | None = None
+    plot: Path | None = None
+    preview: Path | None = None
+    preview_every: int = 10
+
+
+def check_side_outputs(jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path], side: SideOutputs) -> None:
+    """The same care for what is written beside the result; begins a new trace file, makes the preview folder."""
+    files = [file for file in (side.trace, side.plot) if file]
+    taken = [path for job in jobs for path in job] + list(styles)
+    for file in files:
+        check_apart([file], taken)
+        if file.is_dir():
+            raise expected("trace or plot", "a file", f"the folder {file}", "add a file name")
+        check_folder(file.parent)
+        taken.append(file)
+    if side.plot and side.plot.suffix.lower() not in PLOT_SUFFIXES:
+        raise expected("plot", f"a file ending in {', '.join(PLOT_SUFFIXES)}", side.plot)
+    if side.preview:
+        make_folder(side.preview)
+    if side.trace:
+        side.trace.unlink(missing_ok=True)
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
     """The images that paths name, folders opened; FileNotFoundError where one is missing."""
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"Expected an existing image, got {path}; check the spelling.")
+    check_there(paths, "an existing image")
     return [file for path in paths for file in (list_images(path) if path.is_dir() else [path])]
 
 
 def in_folder(files: Sequence[Path], out: Path) -> list[Path]:
     """NAME.png in a folder for each of the files; ValueError for two of one name."""
-    outputs = [out / f"{file.stem}.png" for file in files]
-    twice = next((output for output in outputs if outputs.count(output) > 1), None)
-    if twice:
-        raise expected("content", "images of different names", f"two called {twice.stem}", "rename one")
-    return outputs
+    check_different("content", [file.stem for file in files])
+    return [out / f"{file.stem}.png" for file in files]
+
+
+def check_there(paths: Sequence[Path], wanted: str) -> None:
+    """FileNotFoundError for a path that is not there."""
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"Expected {wanted}, got {path}; check the spelling.")
+
+
+def check_different(argument: str, names: Sequence[str]) -> None:
+    """ValueError for two files that would be written under one name."""
+    if twice := repeated(names):
+        raise expected(argument, "files of different names", f"two that become {twice}", "rename one")
 
 
 def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
@@ -43,6 +106,12 @@ def check_folder(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise expected("out", "in a folder that can be written to", folder, error.strerror or "") from error
+
+
+def ready_folder(folder: Path) -> None:
+    """The folder, made if need be, that can be written to; ValueError where it cannot."""
+    make_folder(folder)
+    check_folder(folder)
 
 
 def make_folder(folder: Path) -> None:

@@ -13,9 +13,8 @@ from PIL import Image as Pillow
 from shapely import make_valid, unary_union
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, Polygon, shape
-from shapely.geometry.base import BaseGeometry
-from skimage.draw import polygon as draw_polygon
 
+from chromogen.app.polygons import centres_inside, polygons_in
 from chromogen.errors import expected
 from chromogen.image import Image, read_image
 from chromogen.style.guides import Guides
@@ -104,7 +103,7 @@ def read_geojson(file: Path, size: tuple[int, int]) -> dict[str, Mask]:
         raise expected("mask", "GeoJSON features with polygons", file, f"it cannot be read: {why}") from error
     classes: dict[str, list[Polygon]] = {}
     for name, geometry in drawn:
-        classes.setdefault(name, []).extend(_polygons(geometry))
+        classes.setdefault(name, []).extend(polygons_in(geometry))
     masks = {name: drawn_polygons(unary_union(polygons), size) for name, polygons in classes.items() if polygons}
     if not masks:
         raise expected("mask", "GeoJSON with at least one polygon", f"none in {file}")
@@ -118,30 +117,12 @@ def _class_of(feature: Mapping[str, Any]) -> str:
     return str(classified.get("name") or properties.get("name") or "1")
 
 
-def _polygons(geometry: BaseGeometry) -> list[Polygon]:
-    if isinstance(geometry, Polygon):
-        return [geometry]
-    parts = getattr(geometry, "geoms", ())
-    return [polygon for part in parts for polygon in _polygons(part)]
-
-
 def drawn_polygons(polygons: Polygon | MultiPolygon, size: tuple[int, int]) -> Mask:
     """How far pixels lie inside polygons: (h, w), 0 to 1; a pixel (x, y) reaches from (x, y) to (x + 1, y + 1)."""
     width, height = size
     mask = np.zeros((height, width), np.float32)
     for top in range(0, height, STRIP_PX):
         rows = min(STRIP_PX, height - top)
-        strip = np.zeros((rows * FINER, width * FINER), bool)
-        for polygon in _polygons(polygons):
-            strip |= _drawn_finely(polygon, top, strip.shape)
+        strip = centres_inside(polygons_in(polygons), (rows * FINER, width * FINER), (0, top), FINER)
         mask[top : top + rows] = strip.reshape(rows, FINER, width, FINER).mean((1, 3))
     return mask
-
-
-def _drawn_finely(polygon: Polygon, top: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    drawn = np.zeros(shape, bool)
-    for ring, inside in [(polygon.exterior, True), *((hole, False) for hole in polygon.interiors)]:
-        # Centres of fine pixels are at whole numbers.
-        columns, rows = ((np.asarray(ring.coords)[:, :2] - (0, top)) * FINER - 0.5).T
-        drawn[draw_polygon(rows, columns, shape)] = inside
-    return drawn

@@ -18,7 +18,7 @@ from chromogen.app.view.guard import COOKIE, LOGIN, App, Guard
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import Renderer, slide_routes
-from chromogen.app.view.stain_routes import STAINER_SUFFIX, stain_routes
+from chromogen.app.view.stain_routes import stain_routes
 from chromogen.app.view.stains import stain_queue
 from chromogen.app.view.tiles import NoSuchTileError
 from chromogen.app.view.trial_routes import PRESET_NAMES, trial_routes
@@ -26,6 +26,7 @@ from chromogen.app.view.trials import trial_queue
 from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.provenance import NOTICE, __version__
+from chromogen.stainer import MODEL_SUFFIX
 
 PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
 NO_PAGE = (
@@ -56,7 +57,7 @@ def create_app(
     root that is not there.
     """
     shelf, pool, renderer = Shelf(roots), SlidePool(), Renderer()
-    models = Shelf(roots, (STAINER_SUFFIX,))
+    models = Shelf(roots, (MODEL_SUFFIX,))
     trials, stains = trial_queue(results), stain_queue(results)
     shelf.add(results)
 

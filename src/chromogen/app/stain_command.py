@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,13 +14,24 @@ import typer
 from rich.progress import Progress
 
 from chromogen.app.options import numbers
-from chromogen.app.terminal import DebugOption, JsonOption, Output, duration, progress_bars, verdict
+from chromogen.app.terminal import (
+    DebugOption,
+    JsonOption,
+    Output,
+    duration,
+    end_with,
+    numbered,
+    one_by_one,
+    progress_bars,
+    tell,
+)
 from chromogen.errors import expected
-from chromogen.provenance import NOTICE, peak_rss_mb
+from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
     from chromogen.whole_slide.runners import Run
+    from chromogen.whole_slide.stain import OnBlock
 
 OfSlide = partial(typer.Option, rich_help_panel="Slide")
 Running = partial(typer.Option, rich_help_panel="Running")
@@ -40,11 +50,12 @@ chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.
 
 STAINERS: dab-cytoplasm and dab-nuclear (networks; `chromogen info NAME` is their card), color-transfer (colours
 of an IHC), normalize (H&E as a reference), identity (the image as it is), or a file that `chromogen train` wrote.
-Stopped at any moment, the same command goes on: finished blocks lie in OUT.chromogen until the output is there."""
+Ask `chromogen info slide.svs` first: how large, how long. Stopped at any moment, the same command goes
+on: finished blocks lie in OUT.chromogen until the output is there."""
 
 
 def stain(
-    paths: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Slides, images, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Slides, images, or folders of them.")],
     out: Annotated[
         Path,
         typer.Option(
@@ -54,7 +65,7 @@ def stain(
         ),
     ],
     stainer: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="dab-cytoplasm, dab-nuclear, color-transfer ..., or a model.")
+        str, typer.Option(metavar="NAME|FILE", help="One that comes with Chromogen (below), or a file by `train`.")
     ] = "dab-cytoplasm",
     mpp: Annotated[
         float | None,
@@ -88,7 +99,7 @@ def stain(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Stain tiles and whole slides: a slide in, a pyramidal OME-TIFF out, seamless, and unharmed by a crash."""
+    """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
     from chromogen.app.staining import begin_trace, noted, plan_stains, stain_tile
     from chromogen.stainer import load_stainer
     from chromogen.whole_slide.job import SlideJob
@@ -107,17 +118,32 @@ def stain(
     if trace:
         begin_trace(trace, tasks)
 
-    def stain_one(task: Task, run: Run | None, follow: Callable[[int, int], None]) -> dict[str, Any]:
+    def stain_one(task: Task, run: Run | None, follow: OnBlock) -> dict[str, Any]:
         if not task.is_slide:
             return stain_tile(task, made_by, mpp=mpp, icc=icc)
         follow = noted(follow, trace, task.file) if trace else follow
         job = SlideJob(SlideFile(task.file, mpp, icc), made_by, part, tissue_mask)
         return stain_slide(job, outputs[task], run=run, strict=strict, restart=restart, on_block=follow)
 
+    files = [task.file for task in tasks]
     with _runner(workers, scheduler) as run, progress_bars() as progress:
-        results, errors = _stain_all(tasks, lambda task, follow: stain_one(task, run, follow), progress)
-    facts = [{**result, "model_load_s": model_load_s} for result in results]
-    _report(facts, errors, time.perf_counter() - began, as_json=as_json)
+
+        def work(index: int, _file: Path) -> dict[str, Any]:
+            with _bar(progress, numbered(index, files)) as follow:
+                return {**stain_one(tasks[index], run, follow), "model_load_s": model_load_s}
+
+        results, errors = one_by_one(files, work)
+    _report(results, errors, time.perf_counter() - began, as_json=as_json)
+
+
+@contextmanager
+def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
+    """Shows how far a slide is, until it is finished."""
+    bar = progress.add_task(name, total=None, loss="", rate="looking")
+    try:
+        yield lambda done, of: progress.update(bar, completed=done, total=of, rate="blocks")
+    finally:
+        progress.remove_task(bar)
 
 
 def _region(text: str | None) -> tuple[int, int, int, int] | None:
@@ -144,35 +170,8 @@ def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
         yield on_cluster(client)
 
 
-def _stain_all(
-    tasks: list[Task],
-    stain_one: Callable[[Task, Callable[[int, int], None]], dict[str, Any]],
-    progress: Progress,
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """One file after the other; where there are several, one that fails does not stop the rest."""
-    results: list[dict[str, Any]] = []
-    errors: dict[str, str] = {}
-    for number, task in enumerate(tasks, 1):
-        name = task.file.name if len(tasks) == 1 else f"{number}/{len(tasks)} {task.file.name}"
-        bar = progress.add_task(name, total=None, loss="", rate="looking")
-
-        def follow(done: int, of: int, bar: Any = bar) -> None:
-            progress.update(bar, completed=done, total=of, rate="blocks")
-
-        try:
-            results.append(stain_one(task, follow))
-        except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
-            if len(tasks) == 1:
-                raise
-            errors[str(task.file)] = verdict(error)[0]
-        progress.remove_task(bar)
-    return results, errors
-
-
 def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool) -> None:
     """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    for file, message in errors.items():
-        print(f"Error: {file}: {message}", file=sys.stderr)
     if any(result.get("mpp_assumed") for result in results):
         mpp = next(result["mpp"] for result in results if result.get("mpp_assumed"))
         print(
@@ -183,12 +182,10 @@ def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: floa
         if result.get("unreadable"):
             print(_unreadable(result), file=sys.stderr)
     if as_json:
-        several = {"results": results, "errors": errors, "seconds": seconds, "peak_rss_mb": peak_rss_mb()}
-        print(json.dumps(results[0] if len(results) == 1 and not errors else several))
+        tell(results, errors, seconds)
     else:
         print("\n".join([*map(_line, results), f"{NOTICE.capitalize()}."]))
-    if errors:
-        raise typer.Exit(1)
+    end_with(errors)
 
 
 def _unreadable(result: dict[str, Any]) -> str:

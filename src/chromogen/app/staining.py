@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.paths import check_apart, check_folder, make_folder
+from chromogen.app.paths import check_apart, check_different, check_folder, check_there, make_folder
 from chromogen.errors import expected
 from chromogen.grid import whole
-from chromogen.image import IMAGE_SUFFIXES, WRITE_SUFFIXES, is_image, write_image
+from chromogen.image import WRITE_SUFFIXES, is_image, write_image
 from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
-from chromogen.slides.slide import Slide, open_slide
+from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.stainer import Stainer, stain_image
 from chromogen.whole_slide.output import SUFFIXES
 from chromogen.whole_slide.stain import OnBlock
 from chromogen.whole_slide.view import SlideFile, view_at
 
 TIFF = (".tif", ".tiff")
-# Of a DICOM slide, which is many files, one has to be named.
-SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".zarr", *TIFF)
+OF_MANY_FILES = (".dcm",)  # one of them has to be named
 LARGEST_TILE_PX = 25_000_000
 
 
@@ -42,33 +41,24 @@ def plan_stains(paths: Sequence[Path], out: Path) -> list[Task]:
     Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or another
     output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
     """
-    files = [file for path in paths for file in _opened(path)]
-    into_folder = len(files) > 1 or _is_folder(paths[0]) or (out.is_dir() and not out.name.endswith(SUFFIXES))
+    files = _given(paths)
+    if not files:
+        raise expected("input", "slides or images", "a folder of DICOM files", "name one file of each slide")
+    into_folder = len(files) > 1 or files != list(paths) or (out.is_dir() and not out.name.endswith(SUFFIXES))
     tasks = [_in_folder(file, out) for file in files] if into_folder else [_alone(files[0], out)]
-    _check_names(tasks)
-    check_apart([task.out for task in tasks], files)
+    outs = [task.out for task in tasks]
+    check_different("input", [out.name for out in outs])
+    check_apart(outs, files)
     if into_folder:
         make_folder(out)
     check_folder(tasks[0].out.parent)
     return tasks
 
 
-def _opened(path: Path) -> list[Path]:
-    """The file, or the slides and images in a folder."""
-    if not path.exists():
-        raise FileNotFoundError(f"Expected an existing slide or image, got {path}; check the spelling.")
-    if not _is_folder(path):
-        return [path]
-    suffixes = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
-    if not found:
-        raise expected("input", "a folder of slides or images", f"{path} without any", "name the files")
-    return found
-
-
-def _is_folder(path: Path) -> bool:
-    """A folder that is no slide itself."""
-    return path.is_dir() and not (path / "zarr.json").exists() and not (path / ".zattrs").exists()
+def _given(paths: Sequence[Path]) -> list[Path]:
+    """The files, and the slides and images in folders."""
+    check_there(paths, "an existing slide or image")
+    return [file for file in slide_files(paths) if file in paths or file.suffix.lower() not in OF_MANY_FILES]
 
 
 def _in_folder(file: Path, out: Path) -> Task:
@@ -104,13 +94,6 @@ def _is_slide(file: Path) -> bool:
 def _stem(file: Path) -> str:
     """The name without its last suffix, and without ".ome" before it."""
     return file.stem.removesuffix(".ome")
-
-
-def _check_names(tasks: Sequence[Task]) -> None:
-    outs = [task.out for task in tasks]
-    twice = next((out for out in outs if outs.count(out) > 1), None)
-    if twice:
-        raise expected("input", "files of different names", f"two that become {twice.name}", "rename one")
 
 
 def begin_trace(trace: Path, tasks: Sequence[Task]) -> None:

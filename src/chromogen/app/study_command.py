@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,15 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chromogen.app.options import grid_recipes
-from chromogen.app.terminal import DebugOption, JsonOption, Machine, move_bar, progress_bars, summary_of
+from chromogen.app.terminal import DebugOption, JsonOption, Machine, move_bar, progress_bars, tell_report
 from chromogen.errors import expected
-from chromogen.provenance import NOTICE
 from chromogen.style.recipes import INITS, PRESETS, preset, with_total_steps
 
 if TYPE_CHECKING:
     from chromogen.evaluation.experiments import Experiment
     from chromogen.evaluation.fields import Crop
+    from chromogen.evaluation.study import Cell
+    from chromogen.evaluation.study_report import Study
     from chromogen.image import Image
+    from chromogen.style.encoder import Encoder
 
 PHOTO_PX = 512
 
@@ -61,7 +62,10 @@ def study(
         typer.Option(help=f"First picture: {', '.join(INITS)}. Default: noise; with --grid, the preset's."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many noises every experiment starts from.", min=1)] = 1,
-    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um; lengths are then in um.")] = None,
+    mpp: Annotated[
+        float | None,
+        typer.Option(help="Size of a pixel in um, of pairs. Default: 0.5 is supposed."),
+    ] = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,15 +83,13 @@ def study(
     debug: DebugOption = False,
 ) -> None:
     """The report's experiments on crops of H&E and IHC: figures, metrics, and which of its findings hold."""
-    from chromogen.app.jobs import run_facts
-    from chromogen.app.paths import check_folder, make_folder
-    from chromogen.evaluation.evaluate import Measures
-    from chromogen.evaluation.experiments import CLAIMS, painting_recipe, report_experiments
+    from chromogen.app.paths import ready_folder
+    from chromogen.evaluation.experiments import CLAIMS, report_experiments
     from chromogen.evaluation.fields import with_seeds
-    from chromogen.evaluation.study import cautions, judge, run_photo, run_study
-    from chromogen.evaluation.study_report import Study, front_points, write_study
-    from chromogen.image import read_image
-    from chromogen.provenance import versions
+    from chromogen.evaluation.scoring import Measures
+    from chromogen.evaluation.study import cautions, judge
+    from chromogen.evaluation.study_report import Study, write_study
+    from chromogen.provenance import facts_since
     from chromogen.style.encoder import Encoder
 
     experiments = _sweep(preset_name, grid, steps, init) if grid else report_experiments(**_given(steps, init))
@@ -96,19 +98,9 @@ def study(
         raise expected("seeds", "1 where nothing starts from noise", seeds, "leave it out")
     began = time.perf_counter()
     chosen = with_seeds(_crops(pairs, size, crops, mpp), seeds)
-    make_folder(out)
-    check_folder(out)
+    ready_folder(out)
     encoder = Encoder(precision=precision, device=device)
-    with progress_bars() as bars:
-        cells_bar = bars.add_task("cells", total=None, loss="", rate="")
-        move = partial(move_bar, bars, bars.add_task("steps", total=None, loss="", rate="measuring"))
-
-        def follow(done: int, of: int, name: str) -> None:
-            bars.update(cells_bar, completed=done, total=of, rate=name)
-
-        cells = run_study(chosen, experiments, out, encoder, follow, move)
-        if pictures:
-            result = run_photo(*pictures, painting_recipe(), out, encoder, move)
+    cells, result = _run(chosen, experiments, pictures, out, encoder)
     values = Measures(encoder).values
     found = Study(
         crops=chosen,
@@ -116,21 +108,47 @@ def study(
         cells=cells,
         findings=() if grid else judge(cells, CLAIMS, values),
         values=values,
-        photo=(*pictures, read_image(result)) if pictures else None,
+        photo=(*pictures, result) if pictures and result is not None else None,
         warnings=list(cautions(chosen, cells)),
     )
-    facts = {"seconds": time.perf_counter() - began, "versions": versions(), **run_facts()}
-    files = write_study(found, out, facts)
-    if as_json:
-        print(summary_of(files))
-        return
-    for warning in found.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
-    for finding in found.findings:
-        print(f"{finding.verdict:15} {finding.claim.text}")
-    for name, (style_error, edges) in front_points(found).items() if grid else ():
-        print(f"{name}: style error {style_error:.3g}, edges {edges:.3g}")
-    print(f"{NOTICE.capitalize()}.\nOpen {files['page']} in a browser.")
+    files = write_study(found, out, facts_since(began))
+    tell_report(files, found.warnings, _front(found) if grid else _verdicts(found), as_json=as_json)
+
+
+def _run(
+    crops: list[Crop],
+    experiments: tuple[Experiment, ...],
+    pictures: tuple[Image, Image] | None,
+    out: Path,
+    encoder: Encoder,
+) -> tuple[list[Cell], Image | None]:
+    """All cells, and the photo in the style of the painting if there are any."""
+    from chromogen.evaluation.experiments import painting_recipe
+    from chromogen.evaluation.study import run_photo, run_study
+    from chromogen.image import read_image
+
+    with progress_bars() as bars:
+        cells_bar = bars.add_task("cells", total=None, loss="", rate="")
+        move = partial(move_bar, bars, bars.add_task("steps", total=None, loss="", rate="measuring"))
+
+        def follow(done: int, of: int, name: str) -> None:
+            bars.update(cells_bar, completed=done, total=of, rate=name)
+
+        cells = run_study(crops, experiments, out, encoder, follow, move)
+        if pictures is None:
+            return cells, None
+        return cells, read_image(run_photo(*pictures, painting_recipe(), out, encoder, move))
+
+
+def _verdicts(found: Study) -> list[str]:
+    return [f"{finding.verdict:15} {finding.claim.text}" for finding in found.findings]
+
+
+def _front(found: Study) -> list[str]:
+    from chromogen.evaluation.study_report import front_points
+
+    points = front_points(found).items()
+    return [f"{name}: style error {style_error:.3g}, edges {edges:.3g}" for name, (style_error, edges) in points]
 
 
 def _given(steps: int | None, init: str | None) -> dict[str, Any]:

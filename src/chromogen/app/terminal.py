@@ -1,20 +1,28 @@
-"""What commands share: their common options, bars on the terminal, and one line for every error."""
+"""What commands share: their common options, bars on the terminal, one file after the other, and what is said."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from chromogen.provenance import NOTICE, peak_rss_mb
+
 if TYPE_CHECKING:
     from chromogen.image import Image
     from chromogen.style.run import Step
+
+R = TypeVar("R")
+
+# What a file may be at fault for; anything else is a mistake of ours, and ends the command.
+FAILURES = (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError)
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, last.", rich_help_panel="Output")
@@ -39,7 +47,7 @@ def verdict(error: Exception) -> tuple[str, int]:
         case ValueError() | FileNotFoundError() | PermissionError() | IsADirectoryError():
             return message, 2
         case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or "alloc" in message:
-            return f"Out of memory ({message[:120]}); use a smaller --size.", 1
+            return f"Out of memory ({message[:120]}); use smaller pictures or tiles, or fewer workers.", 1
         case OSError() | ArithmeticError() | RuntimeError():
             return message, 1
     return f"Internal error, {type(error).__name__}: {message}; --debug shows where.", 1
@@ -79,10 +87,63 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def one_by_one(files: Sequence[Path], work: Callable[[int, Path], R]) -> tuple[list[R], dict[str, str]]:
+    """What `work(index, file)` gives of each file, and by file what went wrong.
+
+    Where there are several, one that fails does not stop the rest; a single file's error is raised.
+    """
+    done: list[R] = []
+    errors: dict[str, str] = {}
+    for index, file in enumerate(files):
+        try:
+            done.append(work(index, file))
+        except FAILURES as error:
+            if len(files) == 1:
+                raise
+            errors[str(file)] = verdict(error)[0]
+    return done, errors
+
+
+def numbered(index: int, files: Sequence[Path]) -> str:
+    """What a bar calls one of several files.
+
+    >>> numbered(1, [Path("a.png"), Path("b.png")]), numbered(0, [Path("a.png")])
+    ('2/2 b.png', 'a.png')
+    """
+    name = files[index].name
+    return name if len(files) == 1 else f"{index + 1}/{len(files)} {name}"
+
+
+def tell(results: Sequence[dict[str, Any]], errors: Mapping[str, str], seconds: float) -> None:
+    """Print what came of all files as one JSON object: the facts of a single one, or a list with its errors."""
+    several = {"results": results, "errors": errors, "seconds": seconds, "peak_rss_mb": peak_rss_mb()}
+    print(json.dumps(results[0] if len(results) == 1 and not errors else several))
+
+
+def end_with(errors: Mapping[str, str]) -> None:
+    """Print an error a line, and exit with status 1 where there is one."""
+    for file, message in errors.items():
+        print(f"Error: {file}: {message}", file=sys.stderr)
+    if errors:
+        raise typer.Exit(1)
+
+
 def summary_of(files: Mapping[str, Path]) -> str:
     """What a report's JSON file says, and where its files are, as the one JSON object of `--json`."""
     outputs = {kind: str(file) for kind, file in files.items()}
     return json.dumps({**json.loads(files["json"].read_text()), "output": outputs})
+
+
+def tell_report(
+    files: Mapping[str, Path], warnings: Iterable[str], lines: Iterable[str], *, as_json: bool
+) -> None:
+    """Print what a report says: a JSON object, or warnings, lines, and where its page is."""
+    if as_json:
+        print(summary_of(files))
+        return
+    for warning in warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    print("\n".join([*lines, f"{NOTICE.capitalize()}.", f"Open {files['page']} in a browser."]))
 
 
 def result_line(facts: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,15 @@ def density_tiff(od10: Array) -> bytes:
     metadata = {"axes": "CYX", "Channel": {"Name": list(PARTS)}}
     tifffile.imwrite(data, planes, ome=True, compression="zlib", photometric="minisblack", metadata=metadata)
     return data.getvalue()
+
+
+def write_unmixed(folder: Path, done: Sequence[tuple[Path, Unmixed]], facts: Mapping[str, Any]) -> None:
+    """Write unmix.json (the facts), and of what is done unmix.csv and index.html."""
+    write_whole(folder / "unmix.json", json.dumps(facts, indent=1, allow_nan=False).encode())
+    if done:
+        files, results = zip(*done, strict=True)
+        write_whole(folder / "unmix.csv", as_table(results).encode())
+        write_whole(folder / "index.html", unmix_page(files, folder, results).encode())
 
 
 def as_table(results: Sequence[Unmixed]) -> str:

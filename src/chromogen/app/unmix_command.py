@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chromogen.app.options import numbers
-from chromogen.app.terminal import DebugOption, JsonOption, progress_bars, verdict
+from chromogen.app.terminal import DebugOption, JsonOption, end_with, one_by_one, progress_bars
 
 if TYPE_CHECKING:
     from chromogen.app.unmix import Unmixed
@@ -30,7 +29,7 @@ neither, and NAME_od10.tif, the densities (float32, base 10). All in one: unmix.
 
 
 def unmix(
-    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images or folders of them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write into.")],
     stains: Annotated[
         str,
@@ -46,60 +45,46 @@ def unmix(
     thresholds: Annotated[
         str, typer.Option(metavar="OD,OD...", help="Densities above which the second stain counts as positive.")
     ] = "0.2,0.4,0.6",
-    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um, for the mask of tissue.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um. Default: 0.5 is supposed.")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Take stains apart: pictures and densities of each, vectors, and the share of tissue that is positive."""
-    from chromogen.app.jobs import run_facts
-    from chromogen.app.paths import check_folder, image_files, in_folder, make_folder
-    from chromogen.app.unmix import as_table, parse_vectors, unmix_file, unmix_page
+    from chromogen.app.paths import image_files, in_folder, ready_folder
+    from chromogen.app.unmix import parse_vectors, unmix_file, write_unmixed
     from chromogen.errors import choose
-    from chromogen.files import write_whole
-    from chromogen.provenance import versions
+    from chromogen.provenance import facts_since
 
     find_white = choose("white", white, ("255", "auto")) == "auto"
     matrix, levels = parse_vectors(stains), numbers("thresholds", thresholds, float)
     files = image_files(paths)
     in_folder(files, out)
-    make_folder(out)
-    check_folder(out)
+    ready_folder(out)
     began = time.perf_counter()
-    done: dict[Path, Unmixed] = {}
-    errors: dict[str, str] = {}
     with progress_bars() as progress:
-        for file in progress.track(files, description="images"):
-            try:
-                done[file] = unmix_file(
-                    file, out, matrix, levels, estimate=estimate, find_white=find_white, mpp=mpp
-                )
-            except (ValueError, OSError, MemoryError) as error:
-                if len(files) == 1:
-                    raise
-                errors[str(file)] = verdict(error)[0]
-    results = list(done.values())
-    facts = {
-        "output": str(out),
-        "results": [asdict(result) for result in results],
-        "errors": errors,
-        "seconds": time.perf_counter() - began,
-        "versions": versions(),
-        **run_facts(),
-    }
-    write_whole(out / "unmix.json", json.dumps(facts, indent=1, allow_nan=False).encode())
-    if results:
-        write_whole(out / "unmix.csv", as_table(results).encode())
-        write_whole(out / "index.html", unmix_page(list(done), out, results).encode())
-    for name, message in errors.items():
-        print(f"Error: {name}: {message}", file=sys.stderr)
-    print(json.dumps(facts) if as_json else "\n".join(map(_line, results)))
-    if errors:
-        raise typer.Exit(1)
+        bar = progress.add_task("images", total=len(files), loss="", rate="")
+
+        def work(index: int, file: Path) -> tuple[Path, Unmixed]:
+            progress.update(bar, completed=index, rate=file.name)
+            found = unmix_file(file, out, matrix, levels, estimate=estimate, find_white=find_white, mpp=mpp)
+            return file, found
+
+        done, errors = one_by_one(files, work)
+    results = [asdict(result) for _, result in done]
+    facts = {"output": str(out), "results": results, "errors": errors, **facts_since(began)}
+    write_unmixed(out, done, facts)
+    if as_json:
+        print(json.dumps(facts))
+    elif done:
+        print("\n".join(_line(result, stains) for _, result in done))
+        print(f"Open {out / 'index.html'} in a browser.")
+    end_with(errors)
 
 
-def _line(result: Unmixed) -> str:
+def _line(result: Unmixed, stains: str) -> str:
+    second = {"h-dab": "DAB", "h-e": "eosin"}.get(stains.removesuffix("-ruifrok"), "second stain")
     shares = [
-        f"second stain above {level} in {share:.1f} %" for level, share in (result.positive_percent or {}).items()
+        f"{second} above {level} in {share:.1f} %" for level, share in (result.positive_percent or {}).items()
     ]
     positive = ", ".join(shares) or "no tissue"
     fallback = f"; the image does not tell its own vectors: {result.why}" if result.why else ""

@@ -32,7 +32,7 @@ whoever opens it needs the token that is printed once. Only what lies under PATH
 def view(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Slides, images, or folders. Default: this folder."),
+        typer.Argument(metavar="[PATH]", help="Slides, images, or folders. Default: this folder."),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8765,
     host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need a token.")] = (

@@ -1,4 +1,7 @@
-"""Does the prediction agree with a real IHC of the same tissue, pixel by pixel and in how much is brown?"""
+"""Does the prediction agree with a real IHC of the same tissue, pixel by pixel and in how much is brown?
+
+Updates take sums (K,), or (2, K) of both sides, and a tile, and give new sums; values are computed of a row (K,).
+"""
 
 from __future__ import annotations
 

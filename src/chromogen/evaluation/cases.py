@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from chromogen.errors import expected
+from chromogen.errors import expected, repeated
 from chromogen.image import list_images
 
 
@@ -58,8 +58,7 @@ def _by_name(role: str, path: Path | None) -> dict[str, Path]:
         return {path.stem: path}
     files = list_images(path)
     names = [file.stem for file in files]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
+    if twice := repeated(names):
         raise expected(role, "images of different names", f"two called {twice} in {path}", "rename one")
     return dict(zip(names, files, strict=True))
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,18 +14,11 @@ from chromogen.errors import expected
 from chromogen.evaluation.agreement import THRESHOLDS_OD10, best_shift, overlapping
 from chromogen.evaluation.cases import Case, match_cases
 from chromogen.evaluation.feature_distance import patch_features, too_few, vgg19_fid, vgg19_kid
-from chromogen.evaluation.metrics import (
-    PREDICTED_DAB,
-    REAL_MEASURES,
-    TISSUE_MEASURES,
-    Measure,
-    Value,
-    score,
-    style_measures,
-)
+from chromogen.evaluation.intervals import RESAMPLES, mean_of
+from chromogen.evaluation.metrics import Measure, Value
+from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import SUPPOSED_MPP, Tile
-from chromogen.grid import ALIGNED_PX, TileGrid
 from chromogen.image import Image, read_image
 from chromogen.stains.color_transfer import color_moments, match_colors
 
@@ -37,21 +27,14 @@ if TYPE_CHECKING:
 
     from chromogen.style.encoder import Encoder
 
-Scores: TypeAlias = dict[str, float | str]  # a text says why there is no number
-
 SHIFT_UM = 25.0
 LEAST_MPP = 0.05
-CORE_PX = 1024
-HALO_UM = 96.0
-RESAMPLES = 2000
 NO_REAL = "no real IHC"
 OTHER_SIZE = "the real IHC has another size"
-NOT_THIS_SIDE = "not measured for this side"
 MISREGISTERED_UM = 8.0
 HARDLY_PERCENT = 1.0
 FEW_GROUPS = 5
 SIDES = ("prediction", "he", "color_transfer", "real")
-SHIFTED = "_shifted"
 
 
 @dataclass(frozen=True)
@@ -140,28 +123,6 @@ def _settings(images: int, mpp: float | None, shift_um: float, group: str | None
     }
 
 
-class Measures:
-    """The measures of a run by what they need, and every value's description by name."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder, self.style, self.real = encoder, style_measures(encoder), REAL_MEASURES
-        self.prediction = (*self.style, *TISSUE_MEASURES, PREDICTED_DAB, *self.real)
-        values = [value for measure in self.prediction for value in measure.values]
-        moved = [value for measure in self.real for value in measure.values if not value.name.startswith("real_")]
-        shifted = [replace(v, name=v.name + SHIFTED, says=f"{v.says}, after the best shift") for v in moved]
-        self.values = {value.name: value for value in (*values, *shifted, *SET_VALUES)}
-
-
-def _undefined(_state: Any) -> float:
-    raise UndefinedError("a value of sets, not of one image")
-
-
-SET_VALUES = (
-    Value("vgg19_fid", "", "0-", "lower", "Frechet distance of patches, on VGG19", _undefined),
-    Value("vgg19_kid", "", "about 0-", "lower", "kernel distance of patches, on VGG19", _undefined),
-)
-
-
 def _other_reals(cases: Sequence[Case], case: Case) -> list[Path]:
     """The real IHCs of the other cases, the next one first."""
     at = cases.index(case)
@@ -230,24 +191,6 @@ def _first_readable(paths: Sequence[Path]) -> Image | None:
     return None
 
 
-def scores(
-    measures: Sequence[Measure], prediction: Image, he: Image | None, real: Image | None, mpp: float | None
-) -> Scores:
-    """Every value of these measures, over tiles of the pictures, which are of one size."""
-    return score(measures, tiles(prediction, he, real, mpp))
-
-
-def tiles(prediction: Image, he: Image | None, real: Image | None, mpp: float | None) -> Iterator[Tile]:
-    """The images in even tiles of at most `CORE_PX`, each with a halo, so that no map of the whole is held."""
-    halo_px = -(-round(Tile(prediction, mpp=mpp).px(HALO_UM)) // ALIGNED_PX) * ALIGNED_PX
-    height, width = prediction.shape[:2]
-    for tile in TileGrid((width, height), CORE_PX, halo_px):
-        core, outer = tile.core, tile.outer
-        he_there, real_there = (None if image is None else image[outer.at] for image in (he, real))
-        halo = (core.left - outer.left, core.top - outer.top, outer.right - core.right, outer.bottom - core.bottom)
-        yield Tile(prediction[outer.at], he_there, real_there, mpp, (core.left, core.top), halo)
-
-
 Summary: TypeAlias = dict[
     str, dict[str, dict[str, Any]]
 ]  # by side and metric: mean, ci95, n, or why there is none
@@ -265,26 +208,6 @@ def _means(rows: Sequence[Row], side: str, values: Mapping[str, Value]) -> dict[
     return {
         name: mean_of([(row.case.group, row.sides[side].get(name, NO_REAL)) for row in rows]) for name in names
     }
-
-
-def mean_of(found: Sequence[tuple[str, float | str]]) -> dict[str, Any]:
-    """Of (group, score) pairs: the mean with its interval and count, or why there is none."""
-    numbers = [(group, value) for group, value in found if isinstance(value, float)]
-    if not numbers:
-        return {"mean": None, "ci95": None, "n": 0, "why": found[0][1]}
-    groups, values = zip(*numbers, strict=True)
-    return {"mean": float(np.mean(values)), "ci95": bootstrap(values, groups), "n": len(values)}
-
-
-def bootstrap(values: Sequence[float], groups: Sequence[str]) -> list[float] | None:
-    """The 95 % percentile interval of the mean, resampling whole groups (Efron 1979); None for a single group."""
-    names, member = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < 2:
-        return None
-    sums, counts = np.bincount(member, values), np.bincount(member)
-    drawn = np.random.default_rng(0).integers(0, len(names), (RESAMPLES, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return [float(quantile) for quantile in np.percentile(means, [2.5, 97.5])]
 
 
 def _set_distances(rows: Sequence[Row]) -> Summary:
@@ -337,39 +260,3 @@ def _row_cautions(row: Row, mpp: float | None, shift_um: float) -> Iterator[str]
     predicted = row.sides["prediction"].get(f"predicted_positive_{THRESHOLDS_OD10[0]}")
     if isinstance(predicted, float) and not HARDLY_PERCENT <= predicted <= 100 - HARDLY_PERCENT:
         yield f"{name}: {predicted:.2g} % of the prediction is brown: dab_determined means little"
-
-
-def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Plain data: `metrics` of the prediction, the same of every other side, a row per image."""
-    rows = [
-        {"name": row.case.name, "group": row.case.group, "shift_px": row.shift_px, **row.sides}
-        for row in evaluation.rows
-    ]
-    others = {side: scores for side, scores in evaluation.summary.items() if side != "prediction"}
-    return {
-        "metrics": evaluation.summary["prediction"],
-        "baselines": others,
-        "rows": rows,
-        "warnings": list(evaluation.warnings),
-        "settings": dict(evaluation.settings),
-    }
-
-
-def as_csv(evaluation: Evaluation) -> str:
-    """A line per image and side; an empty cell says in words why it is empty."""
-    text = io.StringIO()
-    names = [name for name in evaluation.values if any(name in row.sides["prediction"] for row in evaluation.rows)]
-    writer = csv.writer(text)
-    writer.writerow(["name", "group", "side", "shift_x_px", "shift_y_px", *names])
-    for row in evaluation.rows:
-        for side, scores in row.sides.items():
-            shift = row.shift_px if side == "prediction" and row.shift_px else ("", "")
-            writer.writerow(
-                [row.case.name, row.case.group, side, *shift, *(scores.get(n, NOT_THIS_SIDE) for n in names)]
-            )
-    return text.getvalue()
-
-
-def to_text(data: Mapping[str, Any]) -> str:
-    """JSON that refuses what is not a number."""
-    return json.dumps(data, indent=1, allow_nan=False)

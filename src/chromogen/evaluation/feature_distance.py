@@ -76,8 +76,8 @@ def vgg19_fid(predicted: Tensor, real: Tensor) -> float:
 def vgg19_kid(predicted: Tensor, real: Tensor) -> float:
     """Kernel distance (Binkowski et al. 2018): unbiased squared MMD with a cubic kernel, mean over 50 subsets.
 
-    Subsets of 100 features, or of all where there are fewer. Around 0 for the same kind of pictures, and a little
-    below by chance; no upper end.
+    Subsets of 100 features (N, 512), or of all where there are fewer. Around 0 for the same kind of pictures, and
+    a little below by chance; no upper end.
     """
     import torch
     from torchmetrics.image.kid import KernelInceptionDistance

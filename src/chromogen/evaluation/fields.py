@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
-from chromogen.errors import expected
+from chromogen.errors import expected, repeated
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, is_image, list_images, read_image
 
@@ -98,8 +98,7 @@ def _by_alignment(folder: Path) -> Iterator[Pair]:
 def crops_of_pairs(pairs: Sequence[Pair], size_px: int, count: int, mpp: float | None) -> list[Crop]:
     """At most `count` crops of every pair; ValueError or OSError for what cannot be read."""
     names = [_file_name(pair.name) for pair in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
+    if twice := repeated(names):
         raise expected("pairs", "of different names", f"two called {twice}", "rename one")
     return [
         crop
@@ -123,7 +122,10 @@ def crops_of(
     *,
     paired: bool = True,
 ) -> list[Crop]:
-    """The squares with the most tissue in both, evenly spread; where the sizes differ, the two are not paired."""
+    """The squares with the most tissue in both images, uint8 (H, W, 3), evenly spread.
+
+    Where the sizes of the two differ, they are not paired. Raises ValueError for an image below 64 px.
+    """
     sides = (*he.shape[:2], *ihc.shape[:2])
     if min(sides) < LEAST_PX:
         raise expected("pairs", f"at least {LEAST_PX} px wide and high", f"{name}, {min(sides)} px")

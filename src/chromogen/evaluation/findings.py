@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from scipy import stats
 
 from chromogen.evaluation.experiments import Claim, Comparison
-
-Scores: TypeAlias = Mapping[str, float | str]
+from chromogen.evaluation.intervals import student_interval
+from chromogen.evaluation.scoring import Scores
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
@@ -101,16 +99,3 @@ def _differences(comparison: Comparison, fields: Sequence[Field], sign: int) -> 
     for field, difference in found:
         units.setdefault(field.slide if several else field.place, []).append(difference)
     return [math.fsum(values) / len(values) for values in units.values()], missing
-
-
-def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """The interval of the mean by Student's t (1908): wide for few values, as it should be; None for one.
-
-    >>> student_interval([1.0, 2.0, 3.0])
-    (-0.484..., 4.484...)
-    """
-    if len(values) < 2:
-        return None
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
-    return mean - reach, mean + reach

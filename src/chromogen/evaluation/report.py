@@ -1,20 +1,25 @@
-"""An evaluation as one page: numbers beside their baselines, worst and best cases, where the brown is."""
+"""An evaluation as JSON, CSV and one page: numbers beside baselines, worst and best cases, where the brown is."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from chromogen import page
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
-from chromogen.evaluation.evaluate import SHIFTED, SIDES, Evaluation, Row, as_csv, as_json, to_text
+from chromogen.evaluation.evaluate import SIDES, Evaluation, Row
 from chromogen.evaluation.metrics import Value
+from chromogen.evaluation.scoring import SHIFTED
 from chromogen.files import write_whole
 from chromogen.image import Image, read_image, shrunk
 from chromogen.plots import bland_altman_plot, svg
 from chromogen.stains.deconvolution import H_DAB, separate_stains, stain_alone
 
+NOT_THIS_SIDE = "not measured for this side"
 SHOWN_PX = 360
 CASES_SHOWN = 3
 # What cases are ranked by: the first of these that has values for two images or more.
@@ -35,6 +40,42 @@ def write_report(evaluation: Evaluation, folder: Path, facts: Mapping[str, Any])
     write_whole(files["csv"], as_csv(evaluation).encode())
     write_whole(files["page"], report_page(evaluation).encode())
     return files
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Plain data: `metrics` of the prediction, the same of every other side, a row per image."""
+    rows = [
+        {"name": row.case.name, "group": row.case.group, "shift_px": row.shift_px, **row.sides}
+        for row in evaluation.rows
+    ]
+    others = {side: scores for side, scores in evaluation.summary.items() if side != "prediction"}
+    return {
+        "metrics": evaluation.summary["prediction"],
+        "baselines": others,
+        "rows": rows,
+        "warnings": list(evaluation.warnings),
+        "settings": dict(evaluation.settings),
+    }
+
+
+def as_csv(evaluation: Evaluation) -> str:
+    """A line per image and side; an empty cell says in words why it is empty."""
+    text = io.StringIO()
+    names = [name for name in evaluation.values if any(name in row.sides["prediction"] for row in evaluation.rows)]
+    writer = csv.writer(text)
+    writer.writerow(["name", "group", "side", "shift_x_px", "shift_y_px", *names])
+    for row in evaluation.rows:
+        for side, scores in row.sides.items():
+            shift = row.shift_px if side == "prediction" and row.shift_px else ("", "")
+            writer.writerow(
+                [row.case.name, row.case.group, side, *shift, *(scores.get(n, NOT_THIS_SIDE) for n in names)]
+            )
+    return text.getvalue()
+
+
+def to_text(data: Mapping[str, Any]) -> str:
+    """JSON that refuses what is not a number."""
+    return json.dumps(data, indent=1, allow_nan=False)
 
 
 def report_page(evaluation: Evaluation) -> str:

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromogen.evaluation.evaluate import Measures, Scores, scores, tiles
 from chromogen.evaluation.experiments import Claim, Experiment
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.findings import Field, Finding, findings
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value, score
+from chromogen.evaluation.scoring import Measures, Scores, scores, tiles
 from chromogen.files import write_whole
 from chromogen.image import Image, to_tensor, write_image
 from chromogen.provenance import NOTICE, versions
@@ -123,7 +123,7 @@ def _cell(
 def run_photo(
     photo: Image, painting: Image, recipe: Recipe, folder: Path, encoder: Encoder, on_step: OnStep | None = None
 ) -> Path:
-    """Figure 3: the photo in the style of the painting, FOLDER/fig03.png; not made again where it is there."""
+    """Figure 3: the photo in the style of the painting, uint8 (H, W, 3), as FOLDER/fig03.png, made once."""
 
     def make(picture: Path) -> dict[str, Any]:
         result = stylize(photo, painting, recipe, encoder=encoder, on_step=on_step)
@@ -223,7 +223,7 @@ def cautions(crops: Sequence[Crop], cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def crop_scores(crop: Crop, picture: Image, measures: Measures) -> Scores:
-    """All scores of a picture of this crop; those against a real IHC only where it shows the same tissue."""
+    """All scores of a picture of this crop, uint8 (H, W, 3); against a real IHC where it is of this tissue."""
     if crop.paired:
         found = scores(measures.prediction, picture, crop.he, crop.ihc, crop.mpp)
         return found if is_registered(crop) else found | dict.fromkeys(PLACED, ELSEWHERE)

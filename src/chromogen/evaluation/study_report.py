@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from chromogen import page
-from chromogen.evaluation.evaluate import mean_of, to_text
 from chromogen.evaluation.experiments import Experiment
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.findings import FAILS, HOLDS, UNDECIDED, Finding, Found
+from chromogen.evaluation.intervals import mean_of
 from chromogen.evaluation.metrics import Value
-from chromogen.evaluation.report import shown
+from chromogen.evaluation.report import shown, to_text
 from chromogen.evaluation.study import GIVEN, Cell
 from chromogen.files import write_whole
 from chromogen.image import Image, read_image

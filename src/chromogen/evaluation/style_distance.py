@@ -114,7 +114,7 @@ NO_COLORS: Array = np.zeros((2, DIRECTIONS, BINS))
 
 
 def add_colors(histograms: Array, tile: Tile) -> Array:
-    """Histograms of densities along every direction added, of prediction and real IHC, over their tissue."""
+    """Histograms (2, 32, 4096) of densities along every direction added: prediction and real IHC, over tissue."""
     if tile.real is None:
         raise UndefinedError("no real IHC to compare with")
     return histograms + np.stack([_color_histograms(tile, image) for image in (tile.prediction, tile.real)])
@@ -127,7 +127,7 @@ def _color_histograms(tile: Tile, image: Image) -> Array:
 
 
 def sliced_wasserstein(histograms: Array) -> float:
-    """Sliced Wasserstein-1 distance of colours as base-10 optical densities: 0 for the same colours.
+    """Sliced Wasserstein-1 distance of colours as base-10 densities, from (2, 32, 4096): 0 for the same colours.
 
     Rabin et al. (2011): the mean over directions of the area between cumulative histograms. We take 32 fixed
     directions and bins of 0.002.
@@ -149,7 +149,7 @@ NO_PROFILES: Array = np.zeros((2, 2, TEXTURE_BINS))
 
 
 def add_profiles(histograms: Array, tile: Tile) -> Array:
-    """Histograms of nuclear texture, and of the DAB there: of the prediction by its H&E, of the real IHC."""
+    """Histograms (2, 2, 2048) of nuclear texture and of the DAB there: the prediction by its H&E, the real IHC."""
     if tile.real is None or tile.he is None:
         raise UndefinedError("needs the H&E and a real IHC")
     sides = ((tile.he, tile.prediction), (tile.real, tile.real))
@@ -165,7 +165,7 @@ def _profile_histogram(tile: Tile, morphology: Image, stained: Image) -> Array:
 
 
 def nuclear_texture_od10(tile: Tile, image: Image) -> Array:
-    """How dense nuclei lie: red density at 0.5 um less that at 3 um, its positive part averaged over 6 um.
+    """How dense nuclei lie, (H, W): red density at 0.5 um less that at 3 um, what is above 0 averaged over 6 um.
 
     Unmixed haematoxylin is no substitute: DAB hides it.
     """
@@ -175,7 +175,7 @@ def nuclear_texture_od10(tile: Tile, image: Image) -> Array:
 
 
 def profile(histogram: Array) -> Array:
-    """Mean DAB in each eighth of the tissue by nuclear texture, over the mean of the eight."""
+    """Mean DAB in eighths of the tissue by nuclear texture, over the mean of the eight: (8,) from (2, 2048)."""
     counts, dab = histogram
     if counts.sum() == 0 or dab.sum() == 0:
         raise UndefinedError("no tissue" if counts.sum() == 0 else "no DAB")
@@ -186,7 +186,7 @@ def profile(histogram: Array) -> Array:
 
 
 def profile_error(histograms: Array) -> float:
-    """Mean absolute difference of two DAB profiles: the prediction's on its H&E and the real IHC's on itself.
+    """Mean absolute difference of two DAB profiles, from (2, 2, 2048): prediction on H&E, real IHC on itself.
 
     0: the same tissue gets the brown; 2: each has all of it in an eighth of its own. Ours (2026).
     """

@@ -1,4 +1,7 @@
-"""Sums that add up over tiles, and what is computed from them; UndefinedError says why a number is not there."""
+"""Sums that add up over tiles, float64 (K,), and what is computed from them.
+
+UndefinedError says why a number is not there.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ NO_OVERLAP: Array = np.zeros(2)
 
 
 def add_overlap(sums: Array, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Array:
-    """Twice the overlap, and both areas together, of two masks added."""
+    """Twice the overlap, and both areas together, of two masks (H, W) added."""
     return np.asarray(np.add(sums, [2 * np.count_nonzero(a & b), np.count_nonzero(a) + np.count_nonzero(b)]))
 
 

@@ -1,4 +1,7 @@
-"""Is the tissue where it was? The prediction against the H&E it came from, as updates that stream over tiles."""
+"""Is the tissue where it was? The prediction against the H&E it came from, as updates that stream over tiles.
+
+Each takes sums (K,) and a tile, and gives new sums.
+"""
 
 from __future__ import annotations
 

@@ -10,10 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
-
 from chromogen.errors import expected
-from chromogen.image import PathLike
+from chromogen.image import PathLike, as_plain
 from chromogen.provenance import NOTICE, __version__, versions
 
 SOFTWARE = f"chromogen {__version__}"
@@ -61,7 +59,7 @@ class Facts:
     def as_json(self) -> dict[str, Any]:
         """Plain values, without those that are not known."""
         known = {name: value for name, value in asdict(self).items() if value is not None}
-        return dict(json.loads(json.dumps(known, default=_plain)))
+        return dict(json.loads(json.dumps(known, default=as_plain)))
 
 
 def ome_xml(facts: Facts, sizes: Sequence[tuple[int, int]]) -> bytes:
@@ -171,7 +169,3 @@ def _names_a_file(value: object, secret: str) -> bool:
     if isinstance(value, str):
         return "/" in value or "\\" in value or bool(secret and secret in value.casefold())
     return isinstance(value, PurePath)
-
-
-def _plain(value: object) -> object:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

@@ -5,7 +5,7 @@ A plain image is a slide of one level, so nobody else needs to ask which of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -23,10 +23,20 @@ from chromogen.slides.source import About, SlideError, Source, error, unreadable
 from chromogen.slides.tiff_reader import SIGNATURES, open_tiff
 from chromogen.slides.zarr_reader import ZarrSource, is_zarr
 
-__all__ = ["MPP_RANGE", "Slide", "SlideError", "list_slides", "open_slide", "plausible_mpp"]
+__all__ = [
+    "MPP_RANGE",
+    "SLIDE_SUFFIXES",
+    "Slide",
+    "SlideError",
+    "list_slides",
+    "open_slide",
+    "plausible_mpp",
+    "slide_files",
+]
 
 MPP_RANGE = (0.05, 20.0)  # um/px; files that claim other values mean something else, or nothing
 MAX_ANISOTROPY = 0.02
+# Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Ventana, Zeiss, DICOM: what OpenSlide knows by its name.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
 BLOCK_PX = 1024  # side of what is resampled at a time, which takes up to 60 bytes a pixel
 
@@ -213,6 +223,13 @@ def list_slides(folder: PathLike) -> list[Path]:
             "path", "a slide, or a folder of them", f"the folder {str(folder)!r} without any", "name a file"
         )
     return sorted(slides, key=natural_order)
+
+
+def slide_files(paths: Iterable[Path]) -> list[Path]:
+    """The paths, with the slides and images of those that are folders. Raises: SlideError for one without any."""
+    return [
+        file for path in paths for file in (list_slides(path) if path.is_dir() and not is_zarr(path) else [path])
+    ]
 
 
 def plausible_mpp(mpp: tuple[float, float] | None) -> float | None:

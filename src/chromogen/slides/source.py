@@ -94,11 +94,6 @@ def check_segment(path: Path, pixels: int, bytes_per_pixel: int) -> None:
         raise error("path", "a slide in tiles", got, "export it as a tiled pyramid")
 
 
-def opaque_white(size: tuple[int, int]) -> Image:
-    """A rectangle (w, h) of bare glass."""
-    return np.full((size[1], size[0], 3), 255, np.uint8)
-
-
 def sampled_hash(path: Path) -> str:
     """SHA-256 of a file's size and 1 MB of it, evenly spaced: names it without reading gigabytes.
 

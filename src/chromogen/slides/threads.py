@@ -20,7 +20,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
     The first error ends it: what has not begun is not done.
     """
-    threads = min(MOST_THREADS, _processors())
+    threads = min(MOST_THREADS, processors())
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
@@ -34,6 +34,6 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         pool.shutdown(cancel_futures=True)
 
 
-def _processors() -> int:
-    """How many this process may use."""
+def processors() -> int:
+    """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from chromogen.decoders import (
     tiff_levels,
 )
 from chromogen.image import Image
+from chromogen.recent import Recent
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.ome_metadata import ome_facts
 from chromogen.slides.source import (
@@ -98,7 +98,7 @@ class TiffSource:
 
     def __init__(self, path: Path, tiff: TiffFile) -> None:
         self._path, self._tiff = path, tiff
-        self._lock, self._recent = threading.Lock(), _Recent(CACHE_BYTES)
+        self._lock, self._recent = threading.Lock(), Recent[NDArray[Any] | None](CACHE_BYTES, _bytes)
         levels = _levels(tiff)
         planes, page = levels[0], levels[0][0].keyframe
         if any(is_cut(plane, tiff.filehandle.size) for level in levels for plane in level):
@@ -229,29 +229,6 @@ class _Segments:
             return samples.reshape(-1, self.size[0], self.samples)
         segment: NDArray[Any] = np.asarray(self.page.decode(data, index, **self.jpeg)[0])[0]
         return segment
-
-
-class _Recent:
-    """The last results of `make`, as many as fit into a number of bytes, and one if none does."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._bytes = max_bytes, 0
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[object, NDArray[Any] | None] = OrderedDict()
-
-    def get(self, key: object, make: Callable[[], NDArray[Any] | None]) -> NDArray[Any] | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = make()
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = made
-                self._bytes += _bytes(made)
-            while self._bytes > self._max_bytes and len(self._kept) > 1:
-                self._bytes -= _bytes(self._kept.popitem(last=False)[1])
-        return made
 
 
 def _bytes(array: NDArray[Any] | None) -> int:

@@ -49,7 +49,7 @@ def optical_density(image: NDArray[Any], white: White = 255.0) -> Array:
 
 
 def optical_density_od10(image: NDArray[Any], white: White = 255.0) -> Array:
-    """The same with base 10, as densities are shown and thresholded: 0 for glass, 2.4 for black on white."""
+    """Optical density with base 10 of uint8 (..., 3), as it is shown and thresholded: 2.4 for black on 255."""
     return np.asarray(optical_density(image, white) / np.log(10))
 
 
@@ -65,7 +65,7 @@ def separate_stains(image: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: Wh
 
 
 def separate_stains_od10(image: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: White = 255.0) -> Array:
-    """The same in optical densities with base 10."""
+    """Concentrations (..., 3) of uint8 (..., 3) as `separate_stains` has them, in densities with base 10."""
     return np.asarray(separate_stains(image, matrix, white) / np.log(10))
 
 

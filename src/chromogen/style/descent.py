@@ -43,7 +43,7 @@ class Aim:
 
 
 def judge(image: Image, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder) -> Losses:
-    """The losses of a finished picture, in fp32."""
+    """The losses of a finished picture, uint8 (H, W, 3), in fp32."""
     with torch.no_grad():
         if isinstance(aim, TiledAim):
             parts = picture_of(image, encoder.device)

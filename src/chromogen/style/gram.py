@@ -41,7 +41,7 @@ def _sum_of_products(parts: Tensor) -> Tensor:
 
 
 def sum_of(shares: Tensor) -> Tensor:
-    """How many positions count, never quite zero."""
+    """How many positions count by their shares (1, M, 1), never quite zero."""
     return shares.sum().clamp_min(1e-6)
 
 
@@ -78,7 +78,7 @@ class MeanGram(torch.autograd.Function):
 
 
 def mean_gram(features: Tensor, shares: Tensor | None = None) -> Tensor:
-    """`MeanGram` as a function."""
+    """`MeanGram` as a function: (B, C, H, W) -> (B, C, C) float32, by shares (1, M, 1) if there are any."""
     gram: Tensor = MeanGram.apply(features, shares)  # type: ignore[no-untyped-call]
     return gram
 

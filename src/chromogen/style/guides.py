@@ -54,7 +54,7 @@ def _drawn(region: NDArray[np.float32], picture: Tensor) -> Tensor:
 
 
 def check_guides(image: Image, recipe: Recipe, guides: Guides, name: str) -> None:
-    """ValueError where an image's regions are not those that the recipe asks for, of its size, and not empty."""
+    """ValueError where the regions (H, W) of an image (H, W, 3) are not those the recipe asks for, or empty."""
     asked = {m.removeprefix(GUIDE) for m in masks_asked(recipe.objective) if m.startswith(GUIDE)}
     if asked != guides.keys():
         wanted, got = (", ".join(sorted(names)) or "none" for names in (asked, guides.keys()))

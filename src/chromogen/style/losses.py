@@ -38,7 +38,7 @@ def mae(measured: Tensor, reference: Tensor) -> Tensor:
 
 
 def huber(measured: Tensor, reference: Tensor, knee: Tensor | None = None) -> Tensor:
-    """Sum of Huber losses (1964), quadratic up to a `knee` and linear beyond.
+    """Sum of Huber losses (1964), quadratic up to a `knee` and linear beyond, of (B, ...): (B,).
 
     The knee is the root mean square of the reference, unless given: that of the whole, where this is a part of it.
 

@@ -101,7 +101,7 @@ def _measured(
 
 
 def tiles_of(image: Image, objective: Objective, tile_px: int | None) -> TileGrid | None:
-    """The tiles of an image; None where one is enough."""
+    """The tiles of an image, uint8 (H, W, 3); None where one is enough."""
     if tile_px is None:
         return None
     grid = TileGrid((image.shape[1], image.shape[0]), tile_px, halo_px(objective))
@@ -161,13 +161,13 @@ def shares(count: int, mix: Sequence[float] | None) -> tuple[float, ...]:
 
 
 def size_at(image: Image, scale: float) -> tuple[int, int]:
-    """Width and height of an image at a scale."""
+    """Width and height of an image (H, W, 3) at a scale."""
     height, width = image.shape[:2]
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def check_size(image: Image, recipe: Recipe, name: str) -> None:
-    """ValueError for an image too small for the recipe's layers at its coarsest scale."""
+    """ValueError for an image (H, W, 3) too small for the recipe's layers at its coarsest scale."""
     least = math.ceil(smallest_side_px(layers_of(recipe.objective)) / recipe.scales[0])
     height, width = image.shape[:2]
     if min(height, width) < least:
@@ -175,7 +175,7 @@ def check_size(image: Image, recipe: Recipe, name: str) -> None:
 
 
 def check_memory(image: Image, needed: int, encoder: Encoder, name: str) -> None:
-    """ValueError for an image that needs more bytes than are free."""
+    """ValueError for an image (H, W, 3) that needs more bytes than are free."""
     if encoder.device.type != "cpu":
         return
     height, width = image.shape[:2]

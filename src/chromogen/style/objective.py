@@ -166,7 +166,7 @@ def measure(
 
 
 def reference_of(term: Term, measured: Tensor) -> Reference:
-    """What the term compares with, from the statistic of a reference image."""
+    """What the term compares with, from the statistic (1, ...) of a reference image."""
     return Reference(measured, DISTANCES[term.distance](measured.new_zeros(measured.shape), measured))
 
 
@@ -207,7 +207,7 @@ def term_values(
 
 
 def distance_of(term: Term, measured: Tensor, reference: Reference | None, loss_scale: str) -> Tensor:
-    """How far what was measured at one layer is from the reference, in this loss scale."""
+    """How far what was measured at one layer, (B, ...), is from the reference, in this loss scale: one number."""
     wanted = measured.new_zeros(measured.shape) if reference is None else reference.measured
     distance = DISTANCES[term.distance](measured, wanted).mean()
     if loss_scale == "paper":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chromogen.errors import expected
+from chromogen.slides.threads import processors
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -48,11 +48,6 @@ def in_threads(threads: int | None = None) -> Run:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     return run
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on_cluster(client: Client) -> Run:

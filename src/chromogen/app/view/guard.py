@@ -76,8 +76,7 @@ class Guard:
         elif why := self._refusal(scope, headers):
             await _refuse(_with_headers(send), *why)
         else:
-            most = MOST_JSON_BYTES if _content_type(headers) == "application/json" else MOST_BODY_BYTES
-            await self._app(scope, _bounded(receive, most), _with_headers(send))
+            await self._app(scope, _bounded(receive, _most_bytes(headers)), _with_headers(send))
 
     def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> tuple[int, str] | None:
         hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
@@ -102,7 +101,7 @@ class Guard:
         if _content_type(headers) not in TAKEN_TYPES:
             return 415, f"a body must be one of {', '.join(TAKEN_TYPES)}"
         length = headers.get("content-length", "0")
-        most = MOST_JSON_BYTES if _content_type(headers) == "application/json" else MOST_BODY_BYTES
+        most = _most_bytes(headers)
         if not length.isdigit() or int(length) > most:
             return 413, f"a body may have {most:,} bytes"
         return None
@@ -143,6 +142,11 @@ def _is_visit(scope: Scope, headers: MutableMapping[str, str]) -> bool:
 
 def _content_type(headers: MutableMapping[str, str]) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _most_bytes(headers: MutableMapping[str, str]) -> int:
+    """Of a body of this type."""
+    return MOST_JSON_BYTES if _content_type(headers) == "application/json" else MOST_BODY_BYTES
 
 
 def _with_headers(send: Send) -> Send:

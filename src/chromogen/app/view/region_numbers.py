@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from shapely import make_valid
 from shapely.affinity import affine_transform
 from shapely.errors import ShapelyError
-from shapely.geometry import MultiPolygon, Polygon, box, shape
-from shapely.geometry.base import BaseGeometry
-from skimage.draw import polygon as draw_polygon
+from shapely.geometry import MultiPolygon, box, shape
 
+from chromogen.app.polygons import centres_inside, polygons_in
 from chromogen.app.view.densities import read_tile
 from chromogen.app.view.pool import Opened
 from chromogen.errors import expected
@@ -59,19 +57,13 @@ def parse_region(geometry: Mapping[str, Any]) -> MultiPolygon:
             found = make_valid(shape(geometry))
     except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise expected("geometry", "a GeoJSON polygon", f"one that is not ({str(error)[:80]})") from error
-    polygons = _polygons(found)
+    polygons = polygons_in(found)
     points = sum(len(ring.coords) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors))
     if not polygons:
         raise expected("geometry", "a polygon with an area", found.geom_type, "points and lines have none")
     if points > MOST_POINTS:
         raise expected("geometry", f"at most {MOST_POINTS:,} points", f"{points:,}", "simplify it")
     return MultiPolygon(polygons)
-
-
-def _polygons(geometry: BaseGeometry) -> list[Polygon]:
-    if isinstance(geometry, Polygon):
-        return [geometry] if geometry.area > 0 and np.isfinite(geometry.bounds).all() else []
-    return [polygon for part in getattr(geometry, "geoms", ()) for polygon in _polygons(part)]
 
 
 def scaled_region(region: MultiPolygon, scale: float) -> MultiPolygon:
@@ -153,23 +145,13 @@ def _part(
     tile = read_tile(opened, window, step, HALO_UM)
     core = tile.core(tile.prediction)
     here = affine_transform(region, [1 / step, 0, 0, 1 / step, -window.left / step, -window.top / step])
-    inside = centres_inside(here, core.shape[:2])
+    inside = centres_inside(here.geoms, core.shape[:2])
     densities = separate_stains_od10(tile.prediction, VECTORS[stains])
     tissue = tile.core(tile.tissue) & inside
     second = tile.core(densities)[..., 1][tissue]
     areas = int(inside.sum()), int(tissue.sum()), int(np.count_nonzero(second > threshold_od10))
     counts = [_count(tile, density, inside) for density in (densities[..., 0], densities[..., :2].sum(axis=2))]
     return _Part(dab_sums(second), areas, (counts[0], counts[1]))
-
-
-def centres_inside(region: MultiPolygon, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which pixels (H, W) have their centre in a region; (x, y) is the corner of a pixel."""
-    inside = np.zeros(shape, bool)
-    for polygon in region.geoms:
-        for ring, value in [(polygon.exterior, True), *((hole, False) for hole in polygon.interiors)]:
-            columns, rows = np.asarray(ring.coords)[:, :2].T - 0.5
-            inside[draw_polygon(rows, columns, inside.shape)] = value
-    return inside
 
 
 def _count(tile: Tile, density_od10: Array, inside: Any) -> int:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from chromogen.errors import expected
 from chromogen.image import IMAGE_SUFFIXES
+from chromogen.slides.slide import SLIDE_SUFFIXES
 
-# Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Ventana, Zeiss, DICOM: what OpenSlide knows by its name.
-SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
 SUFFIXES = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)
 STORE = ".chromogen"  # ends the names of folders in which unfinished slides lie
 MOST_SLIDES = 2000

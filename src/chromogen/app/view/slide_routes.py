@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -20,12 +19,16 @@ from chromogen.app.view import densities, region_numbers, tiles
 from chromogen.app.view.pool import Opened, SlidePool
 from chromogen.app.view.shelf import Entry, Shelf
 from chromogen.image import shrunk
+from chromogen.recent import Recent
+from chromogen.slides.threads import processors
 
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
 CLIENT_GONE = 499
+MOST_CACHED_BYTES = 96_000_000
 OVERVIEW_PX = 512
 Stains = Literal["h-dab", "h-e", "h-dab-ruifrok", "h-e-ruifrok"]
-SlideId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
+SLIDE_ID = "^[0-9a-f]{16}$"
+SlideId = Annotated[str, Path(pattern=SLIDE_ID)]
 Level = Annotated[int, Path(ge=0, le=32)]
 Place = Annotated[int, Path(ge=0, le=10**6)]
 
@@ -34,19 +37,19 @@ class Renderer:
     """Does work in threads, as many at a time as there are cores; what nobody waits for any more is left out."""
 
     def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
-        self.cache = tiles.ByteCache()
+        self._limiter = anyio.CapacityLimiter(max(2, processors()))
+        self._recent: Recent[bytes] = Recent(MOST_CACHED_BYTES, len)
 
     async def answer(
         self, request: Request, key: tuple[object, ...], media_type: str, make: Callable[[], bytes]
     ) -> Response:
         """The bytes that `make` gives, held under the key for the next who asks."""
-        held = self.cache.peek(key)
+        held = self._recent.peek(key)
         if held is None:
             async with self._limiter:
                 if await request.is_disconnected():
                     return Response(status_code=CLIENT_GONE)
-                held = await anyio.to_thread.run_sync(self.cache.get, key, make)
+                held = await anyio.to_thread.run_sync(self._recent.get, key, make)
         return Response(held, media_type=media_type, headers=KEEP)
 
     async def run(self, work: Callable[[], Any]) -> Any:
@@ -92,7 +95,7 @@ class Region(BaseModel):
 class Asked(BaseModel):
     """Numbers of regions drawn on the slide `on`, in each of `slides`, with the vectors to take them apart."""
 
-    on: str = Field(pattern="^[0-9a-f]{16}$")
+    on: str = Field(pattern=SLIDE_ID)
     slides: dict[str, Stains] = Field(max_length=4)
     regions: list[Region] = Field(max_length=200)
     threshold_od10: float = Field(0.2, ge=0, le=2.55)
@@ -103,6 +106,7 @@ def slide_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, *, labels: b
     routes = APIRouter(prefix="/api", tags=["slides"])
     _list_routes(routes, shelf, pool, renderer, labels=labels)
     _tile_routes(routes, shelf, pool, renderer)
+    _comparison_routes(routes, shelf, pool, renderer)
 
     @routes.post("/numbers")
     async def numbers(asked: Asked) -> list[dict[str, Any]]:
@@ -174,6 +178,8 @@ def _tile_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
             lambda: _read(pool, entry, lambda opened: densities.density_tile(opened, address, stains)),
         )
 
+
+def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer) -> None:
     @routes.get("/slides/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response)
     async def difference(
         request: Request,

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from chromogen.app.view.pool import Opened, SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
-from chromogen.app.view.slide_routes import Renderer
-from chromogen.app.view.stains import (
-    Stain,
-    check_region,
-    progress_in,
-    python_lines,
-    shell_line,
-    stain_region,
-    start_slide,
-)
+from chromogen.app.view.slide_routes import SLIDE_ID, Renderer
+from chromogen.app.view.stains import Stain, progress_in, stain_region, start_slide
 from chromogen.app.view.tiles import read_window
-from chromogen.app.view.trials import REGION
-from chromogen.app.view.work_queue import UNDER_WAY, WorkQueue, new_id
+from chromogen.app.view.work_folder import REGION, check_region
+from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
+from chromogen.app.view.work_routes import WorkId, add_work_routes, shown
 from chromogen.errors import choose, expected
 from chromogen.grid import Window
 from chromogen.slides.slide import MPP_RANGE
-from chromogen.stainer import STAINERS, load_stainer
+from chromogen.stainer import MODEL_SUFFIX, STAINERS, load_stainer
 
-STAINER_SUFFIX = ".safetensors"
-HIDDEN = ("source", "model", "pid", "pid_began", "server")
-StainId = Annotated[str, Path(pattern="^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
-
-
+HIDDEN = ("source", "model")
 STAINER = "^[a-z0-9-]{1,50}$"  # a name, or an id from the list: never a path
 
 
@@ -51,7 +40,7 @@ class StainerLine(BaseModel):
 class NewSlideStain(BaseModel):
     """A slide, a stainer, and the slide's pixel size in um where its file says none."""
 
-    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    slide: str = Field(pattern=SLIDE_ID)
     stainer: str = Field(pattern=STAINER)
     mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
 
@@ -59,7 +48,7 @@ class NewSlideStain(BaseModel):
 class NewViewStain(BaseModel):
     """A region of a slide, in its level-0 pixels, a stainer, and the pixel size where the file says none."""
 
-    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    slide: str = Field(pattern=SLIDE_ID)
     stainer: str = Field(pattern=STAINER)
     location: tuple[int, int]
     size: tuple[int, int]
@@ -72,7 +61,8 @@ def stain_routes(
     """The routes below /api/stains, and /api/stainers; `models` has the files of stainers."""
     routes = APIRouter(prefix="/api", tags=["stains"])
     _start_routes(routes, shelf, pool, renderer, models, stains)
-    _work_routes(routes, renderer, stains)
+    add_work_routes(routes, "stains", renderer, stains, _shown, progress_in)
+    _result_routes(routes, stains)
     return routes
 
 
@@ -95,43 +85,22 @@ def _start_routes(
         return _shown(await renderer.run(lambda: _start(asked, shelf, pool, models, stains)))
 
 
-def _work_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stain]) -> None:
-    @routes.get("/stains")
-    async def list_all() -> list[dict[str, Any]]:
-        """All stains, the newest first."""
-        return [_shown(stain) for stain in stains.all()]
-
-    @routes.get("/stains/{stain_id}")
-    async def follow(stain_id: StainId) -> dict[str, Any]:
-        """How far a stain is: blocks done, of how many, seconds, and seconds left."""
-        progress = await renderer.run(lambda: progress_in(stains.folder_of(stain_id)))
-        return {**_shown(stains.find(stain_id)), **asdict(progress)}
-
-    @routes.delete("/stains/{stain_id}")
-    async def cancel(stain_id: StainId) -> dict[str, Any]:
-        """Stop a stain that waits or runs; finished blocks are kept."""
-        return _shown(await renderer.run(lambda: stains.cancel(stain_id)))
-
-    @routes.post("/stains/{stain_id}/resume")
-    async def resume(stain_id: StainId) -> dict[str, Any]:
-        """Go on with a stain that was stopped, from its finished blocks."""
-        return _shown(stains.resume(stain_id))
-
-    @routes.get("/stains/{stain_id}/region.png", response_class=FileResponse)
-    async def region(stain_id: StainId) -> FileResponse:
+def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
+    @routes.get("/stains/{work_id}/region.png", response_class=FileResponse)
+    async def region(work_id: WorkId) -> FileResponse:
         """What a view showed."""
-        if stains.find(stain_id).location is None:
+        if stains.find(work_id).work.location is None:
             raise HTTPException(404, "A whole slide was stained.")
-        return FileResponse(stains.folder_of(stain_id) / REGION)
+        return FileResponse(stains.folder_of(work_id) / REGION)
 
-    @routes.get("/stains/{stain_id}/result", response_class=FileResponse)
-    async def result(stain_id: StainId) -> FileResponse:
+    @routes.get("/stains/{work_id}/result", response_class=FileResponse)
+    async def result(work_id: WorkId) -> FileResponse:
         """The result with its provenance, to be kept: an image or a slide."""
-        stain = stains.find(stain_id)
-        file = stains.folder_of(stain_id) / stain.output
-        if stain.state in UNDER_WAY or not file.is_file():
+        found, stain = stains.find(work_id), stains.find(work_id).work
+        file = stains.folder_of(work_id) / stain.output
+        if found.state in UNDER_WAY or not file.is_file():
             raise HTTPException(404, "The stain has no result yet.")
-        name = stain.output if stain.location is None else f"virtual-stain-{stain_id}.png"
+        name = stain.output if stain.location is None else f"virtual-stain-{work_id}.png"
         return FileResponse(file, filename=name)
 
 
@@ -139,7 +108,7 @@ def _stainers(models: Shelf) -> list[StainerLine]:
     """The built-in ones, and those of files that can be loaded."""
     lines = [StainerLine(id=name, name=name, target_stain=make().target_stain) for name, make in STAINERS.items()]
     for entry in models.entries():
-        if entry.path.suffix == STAINER_SUFFIX:
+        if entry.path.suffix == MODEL_SUFFIX:
             with suppress(ValueError, OSError):
                 target = load_stainer(entry.path).target_stain
                 lines.append(StainerLine(id=entry.id, name=entry.name, target_stain=target))
@@ -157,13 +126,14 @@ def _chosen(models: Shelf, asked: str) -> tuple[str, str]:
 
 def _stain_view(
     asked: NewViewStain, shelf: Shelf, pool: SlidePool, models: Shelf, stains: WorkQueue[Stain]
-) -> Stain:
+) -> Queued[Stain]:
     entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
     wanted_mpp = load_stainer(model).mpp
     with pool.reading(entry) as opened:
         mpp = opened.mpp or asked.mpp or wanted_mpp
         step = max(1.0, wanted_mpp / mpp)
-        check_region(asked.size, step)
+        size = round(asked.size[0] / step), round(asked.size[1] / step)
+        check_region("view at the stainer's pixel size", size, "zoom, or take the whole")
         region = read_window(opened, _window(asked, opened), step)
     stain = Stain(new_id(), entry.id, entry.name, str(entry.path), name, model, mpp * step)
     return stain_region(stains, replace(stain, location=asked.location, size=asked.size), region)
@@ -176,7 +146,9 @@ def _window(asked: NewViewStain, opened: Opened) -> Window:
     return Window(left, top, left + width, top + height)
 
 
-def _start(asked: NewSlideStain, shelf: Shelf, pool: SlidePool, models: Shelf, stains: WorkQueue[Stain]) -> Stain:
+def _start(
+    asked: NewSlideStain, shelf: Shelf, pool: SlidePool, models: Shelf, stains: WorkQueue[Stain]
+) -> Queued[Stain]:
     entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
     with pool.reading(entry) as opened:
         if opened.mpp is None and asked.mpp is None:
@@ -184,11 +156,9 @@ def _start(asked: NewSlideStain, shelf: Shelf, pool: SlidePool, models: Shelf, s
     return start_slide(stains, Stain(new_id(), entry.id, entry.name, str(entry.path), name, model, asked.mpp))
 
 
-def _shown(stain: Stain) -> dict[str, Any]:
+def _shown(stain: Queued[Stain]) -> dict[str, Any]:
     """What a browser may know: no folder of this machine."""
-    shown = {name: value for name, value in asdict(stain).items() if name not in HIDDEN}
     error = stain.error
-    for file in (stain.source, stain.model):
+    for file in (stain.work.source, stain.work.model):
         error = error.replace(f"{FilePath(file).parent}{os.sep}", "")
-    made = {"output": stain.output, "command": shell_line(stain), "python": python_lines(stain)}
-    return {**shown, "error": error, **made}
+    return {**shown(stain, HIDDEN), "error": error, "output": stain.work.output}

@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chromogen.app.staining import Task, stain_tile
-from chromogen.app.view.trials import LEAST_SIDE_PX, MOST_SIDE_PX, REGION, RESULT, lines_of
-from chromogen.app.view.work_queue import WorkQueue
-from chromogen.errors import expected
-from chromogen.image import Image, write_image
+from chromogen.app.view.work_folder import REGION, RESULT, TRACE, keep_region, lines_of
+from chromogen.app.view.work_queue import Queued, WorkQueue
+from chromogen.image import Image
 from chromogen.stainer import load_stainer
 
-RECORD, TRACE = "stain.json", "trace.jsonl"
+RECORD = "stain.json"
 LONGEST_STEM = 100
 
 
 @dataclass(frozen=True)
 class Stain:
-    """What was asked, and its state as `Work`.
+    """What was asked.
 
     `source` is the file of the slide of id `slide`, `name` what people call it; `location` and `size` say where
     a region was, in level-0 pixels, None for the whole. `mpp` is that of the region's pixels, or the slide's where
@@ -37,11 +36,6 @@ class Stain:
     mpp: float | None = None
     location: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
-    state: str = "waiting"
-    error: str = ""
-    pid: int | None = None
-    pid_began: float | None = None
-    server: int | None = None
 
     @property
     def output(self) -> str:
@@ -60,6 +54,38 @@ class Stain:
         mpp = ["--mpp", f"{self.mpp:.6g}"] if self.mpp else []
         return ["--stainer", stainer, *mpp, "-o", self.output]
 
+    @property
+    def shell_line(self) -> str:
+        """The command line that makes the same, in the folder of the region or slide."""
+        given = REGION if self.location else self.name
+        return shlex.join(["chromogen", "stain", given, *self.options(self.stainer)])
+
+    @property
+    def python_lines(self) -> str:
+        """The same in Python."""
+        stainer, output = f"load_stainer({self.stainer!r})", f"Path({self.output!r})"
+        if self.location:
+            return "\n".join(
+                [
+                    "from pathlib import Path",
+                    "from chromogen import load_stainer",
+                    "from chromogen.app.staining import Task, stain_tile",
+                    "",
+                    f"task = Task(Path({REGION!r}), {output}, is_slide=False)",
+                    f"stain_tile(task, {stainer}, mpp={self.mpp:.6g}, icc=True)",
+                ]
+            )
+        mpp = f", mpp={self.mpp:.6g}" if self.mpp else ""
+        return "\n".join(
+            [
+                "from pathlib import Path",
+                "from chromogen import Output, SlideFile, SlideJob, load_stainer, stain_slide",
+                "",
+                f"slide = SlideFile(Path({self.name!r}){mpp})",
+                f"stain_slide(SlideJob(slide, {stainer}), Output({output}))",
+            ]
+        )
+
 
 @dataclass(frozen=True)
 class BlockProgress:
@@ -76,70 +102,25 @@ def stain_queue(folder: Path) -> WorkQueue[Stain]:
     return WorkQueue(folder, Stain, RECORD)
 
 
-def start_slide(stains: WorkQueue[Stain], stain: Stain) -> Stain:
+def start_slide(stains: WorkQueue[Stain], stain: Stain) -> Queued[Stain]:
     """Put the staining of a whole slide into the queue; ValueError where too many wait."""
     stains.check_room()
     (stains.folder / stain.id).mkdir(parents=True)
     return stains.start(stain)
 
 
-def stain_region(stains: WorkQueue[Stain], stain: Stain, region: Image) -> Stain:
+def stain_region(stains: WorkQueue[Stain], stain: Stain, region: Image) -> Queued[Stain]:
     """Stain a region at once, uint8 (H, W, 3), and keep it with its result. Raises: ValueError, OSError."""
     folder = stains.folder / stain.id
     folder.mkdir(parents=True)
     try:
-        write_image(folder / REGION, region, {"mpp": stain.mpp, "region_of_slide": list(stain.location or ())})
+        keep_region(folder, region, stain.mpp, stain.location or (0, 0))
         task = Task(folder / REGION, folder / RESULT, is_slide=False)
         stain_tile(task, load_stainer(stain.model), mpp=stain.mpp, icc=True)
         return stains.keep(stain)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def check_region(size: tuple[int, int], step: float) -> None:
-    """ValueError for a region, in level-0 pixels, too small or too large at pixels `step` times as wide."""
-    width, height = (round(side / step) for side in size)
-    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in (width, height)):
-        got = f"{width} x {height} px at the stainer's pixel size"
-        raise expected(
-            "view", f"{LEAST_SIDE_PX} to {MOST_SIDE_PX} px on each side", got, "zoom, or take the whole"
-        )
-
-
-def shell_line(stain: Stain) -> str:
-    """The command line that makes the same, in the folder of the region or slide."""
-    return shlex.join(["chromogen", "stain", _input(stain), *stain.options(stain.stainer)])
-
-
-def python_lines(stain: Stain) -> str:
-    """The same in Python."""
-    stainer, output = f"load_stainer({stain.stainer!r})", f"Path({stain.output!r})"
-    if stain.location:
-        return "\n".join(
-            [
-                "from pathlib import Path",
-                "from chromogen import load_stainer",
-                "from chromogen.app.staining import Task, stain_tile",
-                "",
-                f"task = Task(Path({REGION!r}), {output}, is_slide=False)",
-                f"stain_tile(task, {stainer}, mpp={stain.mpp:.6g}, icc=True)",
-            ]
-        )
-    mpp = f", mpp={stain.mpp:.6g}" if stain.mpp else ""
-    return "\n".join(
-        [
-            "from pathlib import Path",
-            "from chromogen import Output, SlideFile, SlideJob, load_stainer, stain_slide",
-            "",
-            f"slide = SlideFile(Path({stain.name!r}){mpp})",
-            f"stain_slide(SlideJob(slide, {stainer}), Output({output}))",
-        ]
-    )
-
-
-def _input(stain: Stain) -> str:
-    return REGION if stain.location else stain.name
 
 
 def progress_in(folder: Path) -> BlockProgress:

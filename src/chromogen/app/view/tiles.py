@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import PIL.Image
@@ -18,7 +15,6 @@ from chromogen.slides.slide import MPP_RANGE
 TILE_PX = 512
 THUMBNAIL_PX = 256
 JPEG_QUALITY = 90
-MOST_CACHED_BYTES = 96_000_000
 
 
 class NoSuchTileError(LookupError):
@@ -89,38 +85,3 @@ def as_png(image: Image) -> bytes:
     data = io.BytesIO()
     PIL.Image.fromarray(image).save(data, "PNG", compress_level=1)
     return data.getvalue()
-
-
-class ByteCache:
-    """Rendered answers by what they answer, the ones not asked for longest dropped first; safe among threads."""
-
-    def __init__(self, most_bytes: int = MOST_CACHED_BYTES) -> None:
-        self._most_bytes = most_bytes
-        self._held: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    @property
-    def held_bytes(self) -> int:
-        """How much it holds."""
-        return self._bytes
-
-    def peek(self, key: tuple[object, ...]) -> bytes | None:
-        """What is held under the key, if anything."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-            return self._held.get(key)
-
-    def get(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
-        """What is held under the key, or else made now."""
-        held = self.peek(key)
-        if held is not None:
-            return held
-        made = make()
-        with self._lock:
-            self._bytes += len(made) - len(self._held.pop(key, b""))
-            self._held[key] = made
-            while self._bytes > self._most_bytes:
-                self._bytes -= len(self._held.popitem(last=False)[1])
-        return made

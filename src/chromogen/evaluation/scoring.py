@@ -1,0 +1,70 @@
+"""Every measure over pictures of any size: tile by tile, each with a halo, so that no map of the whole is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from chromogen.evaluation.metrics import (
+    PREDICTED_DAB,
+    REAL_MEASURES,
+    TISSUE_MEASURES,
+    Measure,
+    Value,
+    score,
+    style_measures,
+)
+from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.tile import Tile
+from chromogen.grid import ALIGNED_PX, TileGrid
+from chromogen.image import Image
+
+if TYPE_CHECKING:
+    from chromogen.style.encoder import Encoder
+
+Scores: TypeAlias = dict[str, float | str]  # a text says why there is no number
+
+CORE_PX = 1024
+HALO_UM = 96.0
+SHIFTED = "_shifted"  # ends the names of values that are measured after the best shift
+
+
+class Measures:
+    """The measures of a run by what they need, and every value's description by name."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.style, self.real = encoder, style_measures(encoder), REAL_MEASURES
+        self.prediction = (*self.style, *TISSUE_MEASURES, PREDICTED_DAB, *self.real)
+        values = [value for measure in self.prediction for value in measure.values]
+        moved = [value for measure in self.real for value in measure.values if not value.name.startswith("real_")]
+        shifted = [replace(v, name=v.name + SHIFTED, says=f"{v.says}, after the best shift") for v in moved]
+        self.values = {value.name: value for value in (*values, *shifted, *SET_VALUES)}
+
+
+def _undefined(_state: Any) -> float:
+    raise UndefinedError("a value of sets, not of one image")
+
+
+SET_VALUES = (
+    Value("vgg19_fid", "", "0-", "lower", "Frechet distance of patches, on VGG19", _undefined),
+    Value("vgg19_kid", "", "about 0-", "lower", "kernel distance of patches, on VGG19", _undefined),
+)
+
+
+def scores(
+    measures: Sequence[Measure], prediction: Image, he: Image | None, real: Image | None, mpp: float | None
+) -> Scores:
+    """Every value of these measures, over tiles of the pictures, uint8 (H, W, 3) of one size, at `mpp` um/px."""
+    return score(measures, tiles(prediction, he, real, mpp))
+
+
+def tiles(prediction: Image, he: Image | None, real: Image | None, mpp: float | None) -> Iterator[Tile]:
+    """The images, uint8 (H, W, 3), in even tiles of at most `CORE_PX`, each with a halo of `HALO_UM`."""
+    halo_px = -(-round(Tile(prediction, mpp=mpp).px(HALO_UM)) // ALIGNED_PX) * ALIGNED_PX
+    height, width = prediction.shape[:2]
+    for tile in TileGrid((width, height), CORE_PX, halo_px):
+        core, outer = tile.core, tile.outer
+        he_there, real_there = (None if image is None else image[outer.at] for image in (he, real))
+        halo = (core.left - outer.left, core.top - outer.top, outer.right - core.right, outer.bottom - core.bottom)
+        yield Tile(prediction[outer.at], he_there, real_there, mpp, (core.left, core.top), halo)
