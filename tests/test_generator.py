@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -195,6 +196,15 @@ def test_one_thread_a_session(cut: Path) -> None:
     """What runs side by side are blocks: so it keeps to the processors that the process may use."""
     options = session(read_onnx(cut)).get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+
+
+def test_torch_is_not_loaded(cut: Path) -> None:
+    """So its threads get in nobody's way."""
+    program = (
+        "import sys; from chromogen.onnx_models.generator import load_generator; "
+        f"import chromogen.whole_slide.stain; load_generator({str(cut)!r}, 0.5); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_window_is_made_once(cut: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ chromogen export dab-cytoplasm -o dab.onnx
 
 chromogen export my_stain.safetensors -o my_stain.onnx
 
-onnxruntime then makes the same picture, without Chromogen: sRGB uint8 [batch, height, width, 3] in and out. A
+onnxruntime then makes the same picture, without Chromogen: sRGB uint8, batch x height x width x 3, in and out. A
 slide's look is in other inputs, which have usual values; the model's card is in the metadata."""
 
 
