@@ -23,17 +23,19 @@ ROOMS: dict[str, set[str]] = {
     "plots": BASE,
     "decoders": BASE,
     "image": BASE | {"decoders"},
+    "lattice": BASE | {"image"},
     "page": BASE | {"image"},
     "slides": BASE | {"decoders", "image", "recent"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "spill", "stains"},
     "stainer_file": BASE | {"image", "style"},
-    "stainer": BASE | {"image", "stains", "stainer_file", "style"},
+    "stainer": BASE | {"image", "lattice", "stains", "stainer_file", "style"},
+    "onnx_models": BASE | {"image", "lattice", "stainer", "stainer_file", "style"},
     "whole_slide": BASE | {"image", "slides", "stains", "stainer"},
     "training": BASE | {"image", "stains", "style"},
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
     "app": BASE
-    | {"stainer", "stainer_file", "training", "whole_slide"}
+    | {"onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
@@ -86,6 +88,7 @@ FILES: dict[str, list[str]] = {
         "stylize",
         "curves",
     ],
+    "onnx_models": ["extra", "onnx_file", "remembered", "generator", "export"],
     "training": ["fields", "ranks", "batch", "running", "train"],
     "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "output", "stain"],
     "evaluation": [
@@ -131,6 +134,7 @@ FILES: dict[str, list[str]] = {
         "unmix_command",
         "stain_command",
         "train_command",
+        "export_command",
         "info_command",
         "view.shelf",
         "view.pool",

@@ -134,3 +134,15 @@ def test_killed_it_goes_on_to_the_same_weights(folder: Path) -> None:
     assert straight.training["validation"]["total"] == pytest.approx(
         resumed.training["validation"]["total"], rel=1e-4
     )
+
+
+@pytest.mark.slow
+def test_exported_too(folder: Path) -> None:
+    """Beside the model lies the same as ONNX."""
+    onnx_file = pytest.importorskip("chromogen.onnx_models.onnx_file")
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    found = CliRunner().invoke(app, command(folder, *TINY, "--export", "onnx", "--json"))
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["onnx"] == str(folder / "m.onnx")
+    said = onnx_file.read_onnx(folder / "m.onnx").metadata
+    assert said["sha256"] == read_model(folder / "m.safetensors").sha256

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from chromogen.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
+    from chromogen.onnx_models.generator import load_generator
     from chromogen.slides.slide import open_slide
     from chromogen.stainer import Stainer, load_stainer
     from chromogen.style.encoder import Encoder
@@ -40,6 +41,7 @@ _ROOMS = {
     "measure_style": "style.measured_style",
     "stylize": "style.stylize",
     "Stainer": "stainer",
+    "load_generator": "onnx_models.generator",
     "load_stainer": "stainer",
     "Content": "training.fields",
     "Training": "training.train",
@@ -66,6 +68,7 @@ __all__ = [
     "evaluate",
     "give_back_freed_memory",
     "keep_freed_memory",
+    "load_generator",
     "load_stainer",
     "measure_style",
     "open_slide",

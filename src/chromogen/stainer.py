@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.errors import choose
-from chromogen.grid import TileGrid, Window
+from chromogen.errors import choose, expected
+from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, PathLike
+from chromogen.lattice import Each, Lattice
 from chromogen.stains.color_transfer import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import StainLook, stain_look, white_level
@@ -44,6 +45,7 @@ class Stainer:
     of `stride_px`, seen from the whole. An image may be a thousand pixels wide: a network may cut it up and run
     parts as a batch. `identity` names all that decides the pixels (a hash of weights, or name and version),
     statistics apart.
+    Where there is a `lattice`, `paint` sees its windows, one at a time, and they are blended.
     """
 
     name: str
@@ -56,18 +58,23 @@ class Stainer:
     stride_px: int = 1
     statistics: Statistics = None
     paint_part: PaintPart | None = None
+    lattice: Lattice | None = None
 
     def __call__(self, image: Image) -> Image:
         """The image in the target stain; by its own statistics where `fit` has not fixed others."""
-        fitted = self if self.statistics is not None else self.fit(image)
-        return self.paint(image, fitted.statistics)
+        return self.part(image, whole((image.shape[1], image.shape[0])))
 
-    def part(self, image: Image, part: Window) -> Image:
-        """A window of what becomes of the image; what is further than the halo from it need not be painted."""
-        if self.paint_part is None:
-            return self(image)[part.at]
-        fitted = self if self.statistics is not None else self.fit(image)
-        return self.paint_part(image, fitted.statistics, part)
+    def part(self, image: Image, part: Window, each: Each = map) -> Image:
+        """A window of what becomes of the image; what is further than the halo from it need not be painted.
+
+        `each`, a pool's `map`, may work on windows of the lattice side by side.
+        """
+        statistics = (self if self.statistics is not None else self.fit(image)).statistics
+        if self.lattice is not None:
+            return self.lattice.blended(lambda seen: self.paint(seen, statistics), image, part, each)
+        if self.paint_part is not None:
+            return self.paint_part(image, statistics, part)
+        return self.paint(image, statistics)[part.at]
 
     def fit(self, sample: Image) -> Stainer:
         """The stainer with a slide's statistics, measured on uint8 (H, W, 3) of its tissue, best at `mpp`."""
@@ -83,6 +90,10 @@ def load_stainer(name: PathLike) -> Stainer:
     >>> load_stainer("identity").target_stain
     'as it is'
     """
+    if Path(name).suffix.lower() == ".onnx":
+        raise expected(
+            "stainer", "a name or a model of Chromogen's", name, "for ONNX there is load_generator(FILE, MPP)"
+        )
     if Path(name).suffix == MODEL_SUFFIX or Path(name).is_file():
         return _learned(str(Path(name).absolute()))
     return STAINERS[choose("stainer", str(name), STAINERS)]()
@@ -206,13 +217,16 @@ def _through_density(image: Image, white: NDArray[Any], matrix: NDArray[Any], ne
     return made
 
 
-def stain_image(stainer: Stainer, image: Image, core_px: int = 1024) -> Image:
-    """An image, uint8 (H, W, 3) at the stainer's mpp, stained tile by tile to what it would be in one piece."""
+def stain_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each = map) -> Image:
+    """An image, uint8 (H, W, 3) at the stainer's mpp, stained tile by tile to what it would be in one piece.
+
+    `each`: as in `Stainer.part`.
+    """
     size = image.shape[1], image.shape[0]
     every = 1 + math.isqrt(image.size // 3 // MOST_SAMPLED_PX)
     fitted = stainer if stainer.statistics is not None else stainer.fit(image[::every, ::every])
     stained = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):
         outer = tile.outer.aligned(stainer.stride_px)
-        stained[tile.core.at] = fitted.part(image[outer.at], tile.core.seen_from(outer))
+        stained[tile.core.at] = fitted.part(image[outer.at], tile.core.seen_from(outer), each)
     return stained

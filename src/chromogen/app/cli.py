@@ -14,6 +14,7 @@ from chromogen.allocator import keep_freed_memory
 from chromogen.app import (
     demo_command,
     evaluate_command,
+    export_command,
     info_command,
     stain_command,
     study_command,
@@ -102,6 +103,7 @@ for _command, _epilog, _panel in (
     (stylize_command.stylize, stylize_command.EPILOG, MAKE),
     (stain_command.stain, stain_command.EPILOG, MAKE),
     (train_command.train, train_command.EPILOG, MAKE),
+    (export_command.export, export_command.EPILOG, MAKE),
     (evaluate_command.evaluate, evaluate_command.EPILOG, MEASURE),
     (unmix_command.unmix, unmix_command.EPILOG, MEASURE),
     (study_command.study, study_command.EPILOG, MEASURE),

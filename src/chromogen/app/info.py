@@ -89,6 +89,18 @@ def describe_model(path: Path) -> dict[str, Any]:
     return {"path": str(path), "bytes": file.stat().st_size, **read_model(file).card()}
 
 
+def describe_onnx(path: Path) -> dict[str, Any]:
+    """What a generator in an ONNX file takes and makes. Raises: as `read_onnx`."""
+    from chromogen.onnx_models.onnx_file import read_onnx
+
+    return read_onnx(path).card()
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a path is that of an ONNX model."""
+    return path.suffix.lower() == ".onnx"
+
+
 def is_model(path: Path) -> bool:
     """Whether a path is that of a stainer, or the name of one that comes with Chromogen."""
     return path.suffix == MODEL_SUFFIX or (str(path) in LEARNED and not path.exists())

@@ -26,6 +26,8 @@ chromogen info my_stain.safetensors
 
 chromogen info dab-cytoplasm
 
+chromogen info generator.onnx
+
 Where the pixel size is unknown, `stain` needs it by --mpp. Label and macro images are
 named, for they may show who a slide is from, and are never opened."""
 
@@ -43,14 +45,13 @@ def info(
     debug: DebugOption = False,
 ) -> None:
     """What a slide or image is: format, size, levels, mpp, tissue, time it takes to stain; or a stainer's card."""
-    from chromogen.app.info import describe, describe_model, is_model
     from chromogen.provenance import peak_rss_mb, versions
     from chromogen.slides.slide import slide_files
 
     began = time.perf_counter()
 
     def work(_index: int, file: Path) -> SlideInfo | dict[str, Any]:
-        found = describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp)
+        found = _described(file, mpp, stain_mpp)
         if not as_json:
             print(_text(found))
         return found
@@ -59,6 +60,14 @@ def info(
     if as_json:
         print(_json(results, errors, time.perf_counter() - began, peak_rss_mb(), versions()))
     end_with(errors)
+
+
+def _described(file: Path, mpp: float | None, stain_mpp: float) -> SlideInfo | dict[str, Any]:
+    from chromogen.app.info import describe, describe_model, describe_onnx, is_model, is_onnx
+
+    if is_onnx(file):
+        return describe_onnx(file)
+    return describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp)
 
 
 def _json(
@@ -76,7 +85,28 @@ def _json(
 
 
 def _text(found: SlideInfo | dict[str, Any]) -> str:
-    return _model_text(found) if isinstance(found, dict) else _slide_text(found)
+    if not isinstance(found, dict):
+        return _slide_text(found)
+    return _onnx_text(found) if found["format"] == "ONNX" else _model_text(found)
+
+
+def _onnx_text(card: dict[str, Any]) -> str:
+    side, said = card["window_px"], card["metadata"]
+    lines = {
+        "input": card["input"]["says"],
+        "output": card["output"]["says"],
+        "also there": ", ".join(port["name"] for port in [*card["optional_inputs"], *card["other_outputs"]]),
+        "size": f"{side} x {side} px alone" if card["fixed"] else f"any; in windows of {side} px",
+        "range": f"{card['range']}, as it ends" if card["range"] else "not told: give --range (mostly -1..1)",
+        "mpp": f"{said['mpp']} um/px, as it says"
+        if "mpp" in said
+        else "not told: give --mpp, as it was trained at",
+        "opset": f"{card['opset']}, made with {card['producer'] or 'unknown'}, {card['bytes'] / 1e6:.1f} MB",
+        "claim": said.get("claim", ""),
+        "sha256": card["sha256"],
+        "note": card["notice"],
+    }
+    return "\n".join([f"{card['path']}: ONNX model", *(f"  {n:11}{text}" for n, text in lines.items() if text)])
 
 
 def _model_text(card: dict[str, Any]) -> str:

@@ -30,11 +30,14 @@ from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
+    from chromogen.stainer import Stainer
     from chromogen.whole_slide.runners import Run
     from chromogen.whole_slide.stain import OnBlock
+    from chromogen.whole_slide.view import SlideFile
 
 OfSlide = partial(typer.Option, rich_help_panel="Slide")
 Running = partial(typer.Option, rich_help_panel="Running")
+OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
 EPILOG = """Examples:
 
@@ -46,10 +49,13 @@ chromogen stain slides/ --stainer normalize -o normalized/
 
 chromogen stain tile.png --stainer dab-nuclear -o tile_stained.png
 
-chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
+chromogen stain slide.tif --slide-mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
+
+chromogen stain slide.svs --stainer cut.onnx --mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
 
 STAINERS: dab-cytoplasm and dab-nuclear (networks; `chromogen info NAME` is their card), color-transfer (colours
-of an IHC), normalize (H&E as a reference), identity (the image as it is), or a file that `chromogen train` wrote.
+of an IHC), normalize (H&E as a reference), identity (the image as it is), a file that `chromogen train` wrote,
+or a generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
 Ask `chromogen info slide.svs` first: how large, how long. Stopped at any moment, the same command goes
 on: finished blocks lie in OUT.chromogen until the output is there."""
 
@@ -65,11 +71,28 @@ def stain(
         ),
     ],
     stainer: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="One that comes with Chromogen (below), or a file by `train`.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="One that comes with Chromogen (below), a file by `train`, or an ONNX model."
+        ),
     ] = "dab-cytoplasm",
-    mpp: Annotated[
+    slide_mpp: Annotated[
         float | None,
         OfSlide(help="Pixel size of the inputs in um, where files do not say it or are wrong."),
+    ] = None,
+    mpp: Annotated[
+        float | None,
+        OfSlide(help="With FILE.onnx: pixel size in um that it was trained at. Else the same as --slide-mpp."),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        OfGenerator(
+            "--range", metavar="LOW..HIGH", help="Of its numbers: 0..1, -1..1 or 0..255; by its last layer."
+        ),
+    ] = None,
+    blend: Annotated[
+        int | None,
+        OfGenerator(metavar="PX", help="By how much its windows overlap and are blended; a quarter of a window."),
     ] = None,
     icc: Annotated[
         bool, OfSlide("--icc/--no-icc", help="Convert colours to sRGB by the slide's ICC profile.")
@@ -101,14 +124,15 @@ def stain(
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
     from chromogen.app.staining import begin_trace, noted, plan_stains, stain_tile
-    from chromogen.stainer import load_stainer
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output as OutputFile
     from chromogen.whole_slide.stain import stain_slide
     from chromogen.whole_slide.view import SlideFile
 
     began = time.perf_counter()
-    made_by = load_stainer(stainer)
+    made_by = _loaded(stainer, mpp, value_range, blend)
+    if made_by.lattice is None:
+        slide_mpp = _one_of(slide_mpp, mpp)
     model_load_s = time.perf_counter() - began
     part = _region(region)
     tasks = plan_stains(paths, out)
@@ -120,9 +144,12 @@ def stain(
 
     def stain_one(task: Task, run: Run | None, follow: OnBlock) -> dict[str, Any]:
         if not task.is_slide:
-            return stain_tile(task, made_by, mpp=mpp, icc=icc)
+            return stain_tile(task, made_by, mpp=slide_mpp, icc=icc)
         follow = noted(follow, trace, task.file) if trace else follow
-        job = SlideJob(SlideFile(task.file, mpp, icc), made_by, part, tissue_mask)
+        file = SlideFile(task.file, slide_mpp, icc)
+        if made_by.lattice is not None:
+            _check_mpp(file)
+        job = SlideJob(file, made_by, part, tissue_mask)
         return stain_slide(job, outputs[task], run=run, strict=strict, restart=restart, on_block=follow)
 
     files = [task.file for task in tasks]
@@ -144,6 +171,35 @@ def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
         yield lambda done, of: progress.update(bar, completed=done, total=of, rate="blocks")
     finally:
         progress.remove_task(bar)
+
+
+def _loaded(name: str, mpp: float | None, value_range: str | None, blend: int | None) -> Stainer:
+    """The stainer of a name or file; what only a generator is given goes with none else."""
+    from chromogen.onnx_models.generator import load_generator
+    from chromogen.onnx_models.onnx_file import SUFFIX
+    from chromogen.stainer import load_stainer
+
+    if Path(name).suffix.lower() == SUFFIX:
+        return load_generator(name, mpp, value_range=value_range, blend_px=blend)
+    for option, given in (("range", value_range), ("blend", blend)):
+        if given is not None:
+            raise expected(option, f"given with a generator in a {SUFFIX} file", given, "leave it out")
+    return load_stainer(name)
+
+
+def _check_mpp(file: SlideFile) -> None:
+    """ValueError where a slide does not say its pixel size: with a generator --mpp is not the slide's."""
+    with file.open() as slide:
+        if slide.mpp is None:
+            wanted = f"given, as {str(file.path)!r} does not say its pixel size"
+            raise expected("slide-mpp", wanted, "none", "0.25 at 40x, 0.5 at 20x")
+
+
+def _one_of(slide_mpp: float | None, mpp: float | None) -> float | None:
+    """The inputs' pixel size, by either name."""
+    if slide_mpp and mpp:
+        raise expected("mpp", "left out where --slide-mpp is given", mpp, "the stainer says its own")
+    return slide_mpp or mpp
 
 
 def _region(text: str | None) -> tuple[int, int, int, int] | None:
@@ -175,7 +231,7 @@ def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: floa
     if any(result.get("mpp_assumed") for result in results):
         mpp = next(result["mpp"] for result in results if result.get("mpp_assumed"))
         print(
-            f"Note: tiles without a pixel size were taken at {mpp:g} um/px; see --mpp.",
+            f"Note: tiles without a pixel size were taken at {mpp:g} um/px; see --slide-mpp.",
             file=sys.stderr,
         )
     for result in results:
@@ -203,9 +259,9 @@ def _line(result: dict[str, Any]) -> str:
     width, height = result["size"]
     took = f"{duration(result['seconds'])}, {result['mpx_per_s']:.1f} Mpx/s"
     words = f"{result['output']}: {width} x {height} px at {result['mpp']:.3g} um/px"
-    if result["tissue_fraction"] is None:
-        return f"{words}; {took}"
-    skipped = result["tiles"] - result["tiles_stained"]
     seams = "none to see" if result["seam_score"] is None else f"{result['seam_score']:.2f} (none: 1)"
+    if result["tissue_fraction"] is None:
+        return f"{words}; {took}" + ("" if result["seam_score"] is None else f"; seams {seams}")
+    skipped = result["tiles"] - result["tiles_stained"]
     glass = f"{result['tissue_fraction']:.0%} tissue, {skipped} of {result['tiles']} blocks skipped as glass"
     return f"{words}, {glass}; {took}; seams {seams}"

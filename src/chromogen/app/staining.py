@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 from chromogen.app.paths import check_apart, check_different, check_folder, check_there, make_folder
 from chromogen.errors import expected
 from chromogen.grid import whole
-from chromogen.image import WRITE_SUFFIXES, is_image, write_image
+from chromogen.image import WRITE_SUFFIXES, Image, is_image, write_image
 from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
+from chromogen.slides.threads import processors
 from chromogen.stainer import Stainer, stain_image
 from chromogen.whole_slide.output import SUFFIXES
+from chromogen.whole_slide.runners import MOST_THREADS
+from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.stain import OnBlock
 from chromogen.whole_slide.view import SlideFile, view_at
 
@@ -128,7 +132,9 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         view = view_at(slide, stainer.mpp)
         image = view.read(whole(view.size))
         facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
-    write_image(task.out, stain_image(stainer, image), facts.as_json())
+    with ThreadPoolExecutor(min(MOST_THREADS, processors())) as pool:
+        stained = stain_image(stainer, image, each=pool.map)
+    write_image(task.out, stained, facts.as_json())
     seconds = time.perf_counter() - began
     return {
         "output": str(task.out),
@@ -142,9 +148,16 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         "mpx_per_s": view.size[0] * view.size[1] / 1e6 / seconds,
         "tiles": 1,
         "tissue_fraction": None,
-        "seam_score": None,
+        "seam_score": _seams(stainer, stained),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
+
+
+def _seams(stainer: Stainer, stained: Image) -> float | None:
+    """Where windows of a lattice meet; None without one."""
+    size = stained.shape[1], stained.shape[0]
+    cells = stainer.lattice.cells(whole(size)) if stainer.lattice else []
+    return seam_score(lambda window: stained[window.at], cells, size)
 
 
 def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress, TaskID
 
-from chromogen.app.terminal import DebugOption, JsonOption, Machine, Search, duration, progress_bars
+from chromogen.app.terminal import DebugOption, JsonOption, Machine, Output, Search, duration, progress_bars
+from chromogen.errors import choose
 from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def train(
     patience: Annotated[int, Search(help="Looks without a better validation before training ends.")] = 6,
     validate_every: Annotated[int, Search(help="Steps between looks at tiles that are not trained on.")] = 25,
     seed: Annotated[int, Search(help="Decides which tiles are drawn.")] = 0,
+    export: Annotated[
+        str | None, Output(metavar="onnx", help="Write the model as NAME.onnx too, for other programs to run.")
+    ] = None,
     resume: Annotated[bool, Machine("--resume", help="Go on where an earlier run of this command ended.")] = False,
     precision: Annotated[str, Machine(help="auto, fp32 or bf16, of VGG19.")] = "auto",
     device: Annotated[str, Machine(help="auto, cpu, cuda or mps.")] = "auto",
@@ -63,11 +67,17 @@ def train(
 ) -> None:
     """Train a stainer once, on the losses of style transfer, to stain tiles and slides in seconds."""
     from chromogen.app.training import Inputs, check_files, train_on_files
+    from chromogen.onnx_models.export import export_onnx
+    from chromogen.onnx_models.extra import library
+    from chromogen.stainer_file import read_model
     from chromogen.style.encoder import Encoder
     from chromogen.training.ranks import launched
     from chromogen.training.train import Training
 
     began = time.perf_counter()
+    if export is not None:
+        choose("export", export, ("onnx",))
+        library("onnxscript")
     training = Training(
         site=site,
         mpp=mpp,
@@ -98,6 +108,8 @@ def train(
         )
     if not ranks.is_first:
         return
+    if export is not None:
+        facts |= export_onnx(read_model(out), out.with_suffix(".onnx"))
     facts["seconds"] = time.perf_counter() - began
     print(json.dumps(facts) if as_json else _line(facts))
 
@@ -112,7 +124,9 @@ def _line(facts: dict[str, Any]) -> str:
     """What came of it."""
     losses = ", ".join(f"{name} {value:.3g}" for name, value in facts["validation"].items())
     collapsed = f" It has collapsed: {facts['collapse']}." if facts["collapse"] else ""
+    exported = f" Also {facts['onnx']}." if "onnx" in facts else ""
     return (
         f"{facts['output']}: {facts['bytes'] / 1000:.0f} kB, {facts['steps']} steps in "
-        f"{duration(facts['seconds'])}; on {facts['validated_on']}: {losses}.{collapsed}\n{NOTICE.capitalize()}."
+        f"{duration(facts['seconds'])}; on {facts['validated_on']}: {losses}.{collapsed}{exported}\n"
+        f"{NOTICE.capitalize()}."
     )

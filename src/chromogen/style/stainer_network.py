@@ -135,7 +135,11 @@ class StainerNetwork(nn.Module):
         """What the network says of every pixel, (B, 15, h, w) -> (B, 3, h, w).
 
         Always of so many pixels at once: products of matrices of other sizes may be added up in another order.
+        An exported graph has no place for a number of parts that depends on the size.
         """
+        if torch.compiler.is_compiling():
+            at_once: Tensor = self.head(self.body(features.permute(0, 2, 3, 1)))
+            return at_once.permute(0, 3, 1, 2)
         batch, _, height, width = features.shape
         pixels = features.permute(0, 2, 3, 1).flatten(0, 2)
         parts = F.pad(pixels, (0, 0, 0, -len(pixels) % PIXELS_AT_ONCE)).split(PIXELS_AT_ONCE)

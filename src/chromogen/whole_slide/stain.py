@@ -215,8 +215,10 @@ def _check_readable(making: _Making) -> None:
 
 
 def _seams(making: _Making) -> float | None:
-    """Measured on the file."""
-    cores = [making.work.store.window(block.index) for block in making.stained]
+    """Measured on the file, where blocks meet, or the windows of a lattice."""
+    lattice = making.work.stainer.lattice
+    met = [part for block in making.stained for part in (lattice.cells(block.core) if lattice else [block.core])]
+    cores = [part.seen_from(making.region) for part in met]
     with open_slide(making.output.path) as written:
         return seam_score(View(written, None).read, cores, written.size)
 

@@ -1,0 +1,42 @@
+"""`chromogen export`: a stainer as an ONNX model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chromogen.app.terminal import DebugOption, JsonOption
+from chromogen.errors import choose
+from chromogen.provenance import NOTICE
+
+EPILOG = """Examples:
+
+chromogen export dab-cytoplasm -o dab.onnx
+
+chromogen export my_stain.safetensors -o my_stain.onnx
+
+onnxruntime then makes the same picture, without Chromogen: sRGB uint8, batch x height x width x 3, in and out. A
+slide's look is in other inputs, which have usual values; the model's card is in the metadata."""
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A model's file, or a built-in name.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.onnx", help="ONNX model to write.")],
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a stainer as an ONNX model, for other programs to run."""
+    from chromogen.app.paths import check_apart, check_folder
+    from chromogen.onnx_models.export import export_onnx
+    from chromogen.stainer import LEARNED, MODEL_SUFFIX
+    from chromogen.stainer_file import located, read_model
+
+    file = located(model if model.endswith(MODEL_SUFFIX) else choose("model", model, LEARNED))
+    check_apart([out], [file])
+    check_folder(out.parent)
+    facts = export_onnx(read_model(file), out)
+    line = f"{facts['onnx']}: {facts['onnx_bytes'] / 1000:.0f} kB, opset {facts['opset']}\n{NOTICE.capitalize()}."
+    print(json.dumps(facts) if as_json else line)

@@ -1,0 +1,120 @@
+"""A picture of overlapping windows, blended: for networks whose every pixel depends on all that they see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.errors import expected
+from chromogen.grid import Window
+from chromogen.image import Image
+
+SMALL_PX = 32  # a picture smaller than a window is brought to a multiple of it
+FULL = 256  # weight of a pixel in a window's middle
+
+Each = Callable[[Callable[[Window], Image], Sequence[Window]], Iterator[Image]]  # `map`, or a pool's
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Square windows of `window_px` that overlap by `blend_px`, and begin at multiples of the rest.
+
+    Those are multiples as seen from the whole picture: windows, and so the pixels, never depend on the part that
+    is asked for. Beyond its border a picture is mirrored. A smaller one gets a smaller window, unless `fixed`.
+    Raises: ValueError for windows that overlap by more than half.
+    """
+
+    window_px: int
+    blend_px: int
+    fixed: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.blend_px <= self.window_px // 2:
+            wanted = f"0 to {self.window_px // 2} px, half of a window of {self.window_px}"
+            raise expected("blend", wanted, self.blend_px)
+
+    @property
+    def step_px(self) -> int:
+        """From one window's begin to the next's: images begin at multiples of it."""
+        return self.window_px - self.blend_px
+
+    def blended(self, paint: Callable[[Image], Image], image: Image, core: Window, each: Each = map) -> Image:
+        """The core of an image, uint8 (H, W, 3), of which `paint` makes one window at a time, as large as it was.
+
+        The image begins at a multiple of `step_px` and goes on for `window_px` beyond the core, or to the border
+        of the picture. Sums are of whole numbers: windows may come in any order.
+        """
+        width, height = core.size
+        total, weight = np.zeros((height, width, 3), np.uint32), np.zeros((height, width, 1), np.uint32)
+        windows = self.windows(image.shape[:2], core)
+        for window, painted in zip(
+            windows, each(lambda seen: paint(_mirrored(image, seen)), windows), strict=True
+        ):
+            part = _common(window, core)
+            own, there = part.seen_from(window).at, part.seen_from(core).at
+            here = self._weights(window)[own]
+            total[there] += painted[own] * here
+            weight[there] += here
+        return np.asarray((total + weight // 2) // weight, np.uint8)
+
+    def windows(self, shape: tuple[int, int], core: Window) -> list[Window]:
+        """Those that show in a core of an image of `shape` (H, W), row by row; the last may reach beyond it."""
+        height, width = (self._side_px(side) for side in shape)
+        tops = self._begins(core.top, core.bottom, shape[0])
+        lefts = self._begins(core.left, core.right, shape[1])
+        return [Window(left, top, left + width, top + height) for top, left in product(tops, lefts)]
+
+    def cells(self, part: Window) -> list[Window]:
+        """In a part of a picture: windows whose left and upper borders are where one gives way to another."""
+        lefts, tops = (self._meetings(*ends) for ends in ((part.left, part.right), (part.top, part.bottom)))
+        return [
+            Window(left, top, min(left + self.step_px, part.right), min(top + self.step_px, part.bottom))
+            for top, left in product(tops, lefts)
+        ]
+
+    def _side_px(self, side_px: int) -> int:
+        """Of windows in an image of that side: what is smaller than a window is a whole picture's."""
+        return self.window_px if self.fixed else min(self.window_px, -(-side_px // SMALL_PX) * SMALL_PX)
+
+    def _begins(self, start: int, stop: int, side_px: int) -> range:
+        """Of windows that show from `start` to `stop`, without one that shows no more than the one before."""
+        first = max(0, (start - self.window_px) // self.step_px + 1) * self.step_px
+        return range(first, min(stop, max(1, side_px - self.blend_px)), self.step_px)
+
+    def _meetings(self, start: int, stop: int) -> range:
+        """Middles of overlaps."""
+        middle = self.blend_px // 2
+        return range(max(1, -(-(start - middle) // self.step_px)) * self.step_px + middle, stop, self.step_px)
+
+    def _weights(self, window: Window) -> NDArray[np.uint32]:
+        """Of a window's pixels (H, W, 1): less towards its borders, never nothing."""
+        across, down = (self._ramp(side) for side in window.size)
+        return np.asarray((down[:, None] * across)[..., None], np.uint32)
+
+    def _ramp(self, side_px: int) -> NDArray[np.uint32]:
+        within = (np.arange(side_px) + 0.5) / max(self.blend_px, 0.5)
+        part = np.minimum(within, within[::-1]).clip(0, 1)
+        return np.asarray(np.maximum(1, np.rint(FULL * part**2 * (3 - 2 * part))), np.uint32)
+
+
+def _mirrored(image: Image, window: Window) -> Image:
+    """The window of an image that is mirrored at its right and lower border, as often as need be."""
+    rows, columns = (
+        _reflected(*ends)
+        for ends in ((window.top, window.bottom, len(image)), (window.left, window.right, image.shape[1]))
+    )
+    return np.asarray(image[rows[:, None], columns])
+
+
+def _reflected(start: int, stop: int, side_px: int) -> NDArray[Any]:
+    places = np.arange(start, stop) % (2 * side_px)
+    return np.where(places < side_px, places, 2 * side_px - 1 - places)
+
+
+def _common(a: Window, b: Window) -> Window:
+    return Window(max(a.left, b.left), max(a.top, b.top), min(a.right, b.right), min(a.bottom, b.bottom))

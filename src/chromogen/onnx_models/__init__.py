@@ -1,0 +1,1 @@
+"""ONNX: generators trained elsewhere as stainers, and our own stainers for others to run."""

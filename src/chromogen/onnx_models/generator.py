@@ -1,0 +1,200 @@
+"""A generator trained elsewhere, in an ONNX file, as a stainer of tiles and whole slides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.errors import choose, expected
+from chromogen.image import Image, PathLike
+from chromogen.lattice import Lattice
+from chromogen.onnx_models.extra import library
+from chromogen.onnx_models.onnx_file import CARD, RANGES, OnnxFile, Port, read_onnx
+from chromogen.onnx_models.remembered import Remembered
+from chromogen.stainer import Stainer, Statistics
+
+BLENDED = 4  # windows overlap by this part of theirs, if nothing else is said
+TARGET = "as its generator was trained"
+NOTHING: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+QUIET = 4  # what onnxruntime says of a model comes as an exception
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A generator by its file, which must have this hash, and the range of its numbers: small, to be sent."""
+
+    file: str
+    sha256: str
+    range: str
+
+
+def load_generator(
+    file: PathLike, mpp: float | None = None, *, value_range: str | None = None, blend_px: int | None = None
+) -> Stainer:
+    """A stainer of a generator's ONNX file, that was trained on pictures of `mpp` um/px.
+
+    What `export_onnx` wrote says all that itself, and is fitted to slides as the stainer it was made of. Of others
+    the numbers lie in `value_range`, one of `RANGES`, by default as its last layer tells. It sees windows as large
+    as it says, or of 512 px, that overlap by `blend_px`, by default a quarter. It is tried once.
+
+    Raises: FileNotFoundError; ValueError for what is no generator, or does not say what is not given, or makes a
+    picture of another size; RuntimeError where it does not run; ArithmeticError where it makes no numbers.
+    """
+    found = read_onnx(Path(file).absolute())
+    if CARD in found.metadata:
+        return _own(found, value_range, blend_px)
+    mpp = _mpp(found, mpp)
+    generator = Generator(str(found.path), found.sha256, _range(found, value_range))
+    lattice = Lattice(found.window_px, found.window_px // BLENDED if blend_px is None else blend_px, found.fixed)
+    paint(generator, _trial(found.window_px), None)
+    return Stainer(
+        name=found.path.stem,
+        target_stain=TARGET,
+        paint=partial(paint, generator),
+        identity=f"{found.sha256}, {generator.range}, {lattice.window_px} px windows, {lattice.blend_px} blended",
+        mpp=mpp,
+        halo_px=lattice.window_px,
+        stride_px=lattice.step_px,
+        lattice=lattice,
+    )
+
+
+def _mpp(found: OnnxFile, given: float | None) -> float:
+    try:
+        mpp = float(found.metadata.get("mpp", "nan")) if given is None else given
+    except ValueError:
+        mpp = math.nan
+    if not (math.isfinite(mpp) and mpp > 0):
+        wanted = "given, in um: how large a pixel was in the pictures the generator was trained on"
+        raise expected("mpp", wanted, "none" if given is None else given, "about 0.5 for 20x, 0.25 for 40x")
+    return mpp
+
+
+def _range(found: OnnxFile, given: str | None) -> str:
+    if given is None and found.range is None:
+        wanted = f"given, one of {', '.join(RANGES)}, as the file does not tell it"
+        raise expected("range", wanted, "none", "most of CUT, CycleGAN and pix2pix take -1..1")
+    return choose("range", given or found.range or "", RANGES)
+
+
+def _own(found: OnnxFile, value_range: str | None, blend_px: int | None) -> Stainer:
+    """One of ours: it needs no blending, and knows slides by their look."""
+    from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, slide_look
+
+    for option, given in (("range", value_range), ("blend", blend_px)):
+        if given is not None:
+            raise expected(option, "left out, as the model is one of Chromogen's", given)
+    said = found.metadata
+    generator = Generator(str(found.path), found.sha256, _range(found, None))
+    name, target = said.get("name", found.path.stem), said.get("target_stain", TARGET)
+    painted = partial(paint_by_look, generator)
+    return Stainer(name, target, painted, found.sha256, slide_look, _mpp(found, None), HALO_PX, STRIDE_PX)
+
+
+def _trial(side_px: int) -> Image:
+    """A picture with all levels in it."""
+    ramp = np.linspace(0, 255, side_px).astype(np.uint8)
+    down, across = np.meshgrid(ramp, ramp, indexing="ij")
+    return np.stack([across, down, across[:, ::-1]], 2)
+
+
+def paint(generator: Generator, image: Image, _statistics: Statistics) -> Image:
+    """What a generator makes of a window, uint8 (H, W, 3).
+
+    Raises: ValueError where its file is another by now, or the picture of another size; RuntimeError;
+    FloatingPointError for what is no number.
+    """
+    return _remembered(generator)(image)
+
+
+def paint_by_look(generator: Generator, image: Image, look: Any) -> Image:
+    """What a model of ours makes of an image, uint8 (H, W, 3), by a slide's look. Raises: as `paint`."""
+    return _loaded(generator)(image, _as_inputs(look))
+
+
+def _as_inputs(look: Any) -> dict[str, NDArray[np.float32]]:
+    fields = {"white": look.white, "strength": look.strength, "residue": [look.residue]}
+    return {name: np.array(value, np.float32) for name, value in fields.items()}
+
+
+@lru_cache(maxsize=4)
+def _remembered(generator: Generator) -> Remembered:
+    return Remembered(_loaded(generator))
+
+
+@lru_cache(maxsize=4)
+def _loaded(generator: Generator) -> Callable[..., Image]:
+    """Once a process: what makes a picture of a picture, and of more inputs."""
+    found = read_onnx(Path(generator.file))
+    if found.sha256 != generator.sha256:
+        wanted, got = f"the one with hash {generator.sha256[:12]}", found.sha256[:12]
+        raise expected("stainer", wanted, got, "do not change it under way")
+    return partial(_painted, session(found), found.source, found.made, generator.range)
+
+
+def session(found: OnnxFile) -> Any:
+    """An onnxruntime session on the processor, of one thread: blocks, or windows, are what runs side by side.
+
+    Raises: ValueError where onnxruntime does not take the model.
+    """
+    runtime = library("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = QUIET
+    try:
+        return runtime.InferenceSession(found.content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own have no other base
+        got = f"{str(found.path)!r} ({_short(error)})"
+        raise expected("stainer", "a model that onnxruntime takes", got) from error
+
+
+def _painted(
+    running: Any,
+    source: Port,
+    made: Port,
+    value_range: str,
+    image: Image,
+    more: Mapping[str, NDArray[np.float32]] = NOTHING,
+) -> Image:
+    low, high = RANGES[value_range]
+    given = image[None] if source.layout == "NHWC" else image.transpose(2, 0, 1)[None]
+    if source.dtype != "uint8":
+        given = (given * np.float32((high - low) / 255) + np.float32(low)).astype(source.dtype)
+    try:
+        (found,) = running.run([made.name], {source.name: np.ascontiguousarray(given), **more})
+    except Exception as error:
+        width, height = image.shape[1], image.shape[0]
+        raise RuntimeError(f"The generator does not run on {width} x {height} px: {_short(error)}.") from error
+    return _pixels(_as_image(np.asarray(found), image.shape), low, high)
+
+
+def _as_image(found: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """What came out, as (H, W, 3)."""
+    height, width, channels = shape
+    if found.shape == (1, channels, height, width):
+        return np.moveaxis(found[0], 0, 2)
+    if found.shape == (1, *shape):
+        return np.asarray(found[0])
+    wanted = f"a generator of RGB pictures as large as its input, {width} x {height} px"
+    raise expected("stainer", wanted, f"an output of {list(found.shape)}")
+
+
+def _pixels(found: NDArray[Any], low: float, high: float) -> Image:
+    if found.dtype == np.uint8:
+        return np.ascontiguousarray(found)
+    if not np.isfinite(found).all():
+        raise FloatingPointError("The generator made pixels that are no numbers (NaN or infinite); check --range.")
+    scaled = (found.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.asarray(np.rint(scaled).clip(0, 255), np.uint8)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:200]

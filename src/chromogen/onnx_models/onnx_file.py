@@ -1,0 +1,235 @@
+"""What an ONNX file says of a generator, and what is refused, before anything of it is run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chromogen.errors import expected
+from chromogen.onnx_models.extra import library
+from chromogen.provenance import NOTICE
+
+SUFFIX = ".onnx"
+CARD = "chromogen-stainer"  # in the metadata of what we exported
+MOST_BYTES = 2_000_000_000  # what ONNX itself holds in one piece
+LEAST_SIDE_PX, MOST_SIDE_PX = 16, 2048
+WINDOW_PX = 512  # of what takes any size
+RANGES = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}
+RANGE_OF = {"Tanh": "-1..1", "Sigmoid": "0..1"}  # by how a network ends
+SAME_PIXELS = ("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
+PIXELS = ("float32", "float16", "float64", "uint8")
+GENERATOR = "a generator: one RGB picture in, one out"
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: its name, numpy's name for its type, and its sides, None where any will do."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    @property
+    def layout(self) -> str | None:
+        """NCHW or NHWC, of three channels; None for what is no picture."""
+        if len(self.shape) != 4 or self.shape[0] not in (1, None) or self.dtype not in PIXELS:
+            return None
+        if self.shape[1] == 3:
+            return "NCHW"
+        if self.shape[3] == 3:
+            return "NHWC"
+        return "NCHW" if self.shape[1] is None else None
+
+    @property
+    def sides_px(self) -> tuple[int | None, int | None]:
+        """Height and width."""
+        sides = self.shape[2:] if self.layout == "NCHW" else self.shape[1:3]
+        return sides[0], sides[1]
+
+    def card(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {**asdict(self), "layout": self.layout, "says": str(self)}
+
+    def __str__(self) -> str:
+        """As errors and cards show it."""
+        return f"{self.name} {self.dtype} [{', '.join('?' if side is None else str(side) for side in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A generator's file. `content` is all of it, also weights kept beside it; `range` is what its end tells."""
+
+    path: Path
+    sha256: str
+    content: bytes = field(repr=False)
+    opset: int
+    producer: str
+    source: Port
+    made: Port
+    others: tuple[Port, ...]  # outputs that are not looked at
+    optional: tuple[Port, ...]  # inputs that have a value
+    range: str | None
+    metadata: dict[str, str]
+
+    @property
+    def window_px(self) -> int:
+        """The side of the pictures it is given."""
+        return next((side for side in self.source.sides_px if side is not None), WINDOW_PX)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it takes no other size."""
+        return any(side is not None for side in self.source.sides_px)
+
+    def card(self) -> dict[str, Any]:
+        """What `chromogen info` says."""
+        named = ("sha256", "opset", "producer", "fixed", "window_px", "range", "metadata")
+        return {
+            "path": str(self.path),
+            "format": "ONNX",
+            "bytes": len(self.content),
+            "input": self.source.card(),
+            "output": self.made.card(),
+            "other_outputs": [port.card() for port in self.others],
+            "optional_inputs": [port.card() for port in self.optional],
+            **{name: getattr(self, name) for name in named},
+            "notice": NOTICE,
+        }
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read a generator's file and check what it says; nothing of it is run.
+
+    Raises: FileNotFoundError; ValueError for a file that is damaged, too large, no generator of RGB pictures, or
+    has weights elsewhere than in files of its own folder, which are then not opened.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected `stainer` to be an existing file, got {str(path)!r}; check the spelling."
+        )
+    model, content, sha256 = _whole(path)
+    valued = {tensor.name for tensor in model.graph.initializer}
+    inputs = [_port(value) for value in model.graph.input]
+    needed = [port for port in inputs if port.name not in valued]
+    outputs = [_port(value) for value in model.graph.output]
+    source, made = _picture_in(path, needed), _picture_out(path, outputs)
+    return OnnxFile(
+        path=path,
+        sha256=sha256,
+        content=content,
+        opset=max((used.version for used in model.opset_import if used.domain in ("", "ai.onnx")), default=0),
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        source=source,
+        made=made,
+        others=tuple(port for port in outputs if port != made),
+        optional=tuple(port for port in inputs if port.name in valued),
+        range="0..255" if source.dtype == "uint8" else RANGE_OF.get(_ends_in(model.graph, made.name)),
+        metadata={prop.key: prop.value for prop in model.metadata_props},
+    )
+
+
+def _whole(path: Path) -> tuple[Any, bytes, str]:
+    """The model with all its weights in it, as bytes, and its hash: the file's own where it has them all in it."""
+    onnx = library("onnx")
+    _check_size(path, path.stat().st_size)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content)
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # whatever protobuf finds
+        raise expected("stainer", "an ONNX model", f"{str(path)!r}, which is none, or truncated") from error
+    if not model.graph.node or not model.graph.output:
+        raise expected("stainer", "an ONNX model", f"{str(path)!r}, which holds no graph, or is truncated")
+    elsewhere = [tensor for tensor in _tensors(model) if onnx.external_data_helper.uses_external_data(tensor)]
+    if not elsewhere:
+        return model, content, digest.hexdigest()
+    files = sorted({_beside(path, tensor) for tensor in elsewhere})
+    _check_size(path, len(content) + sum(file.stat().st_size for file in files))
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    try:
+        for tensor in elsewhere:
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+        return model, model.SerializeToString(), digest.hexdigest()
+    except Exception as error:
+        got = f"{str(path)!r}, whose weights do not fit it ({' '.join(str(error).split())[:160]})"
+        raise expected("stainer", "an ONNX model with its weights", got, "export it anew") from error
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > MOST_BYTES:
+        raise expected("stainer", f"at most {MOST_BYTES / 1e9:g} GB", f"{size / 1e9:.1f} GB of {str(path)!r}")
+
+
+def _beside(path: Path, tensor: Any) -> Path:
+    """The file of a tensor's values. Raises: ValueError where it is not in the model's own folder."""
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    file = path.parent / location
+    inside = location and not Path(location).is_absolute() and ".." not in Path(location).parts
+    if not inside or file.is_symlink() or not file.resolve().is_relative_to(path.parent.resolve()):
+        advice = "export it with its weights inside"
+        got = f"{str(path)!r}, which asks for {location[:100]!r}"
+        raise expected("stainer", "an ONNX model whose weights lie in its own folder", got, advice)
+    if not file.is_file():
+        got = f"{str(path)!r} without {location[:100]!r} beside it"
+        raise expected("stainer", "an ONNX model with its weights", got, "copy both files")
+    return file
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors anywhere in a model."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for described, value in message.ListFields():
+        if described.message_type is None:
+            continue
+        for part in value if hasattr(value, "__len__") else [value]:
+            yield from _tensors(part)
+
+
+def _port(value: Any) -> Port:
+    tensor = value.type.tensor_type
+    sides = tuple(side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim)
+    try:
+        dtype = str(library("onnx").helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError:
+        dtype = "nothing"
+    return Port(value.name, dtype, sides)
+
+
+def _picture_in(path: Path, needed: list[Port]) -> Port:
+    if len(needed) != 1 or needed[0].layout is None:
+        got = f"inputs {'; '.join(map(str, needed)) or 'none'} in {str(path)!r}"
+        raise expected("stainer", f"{GENERATOR}, [1, 3, H, W] or [1, H, W, 3]", got)
+    sides = [side for side in needed[0].sides_px if side is not None]
+    if len(set(sides)) > 1 or any(not LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in sides):
+        got = f"{needed[0]} in {str(path)!r}"
+        wanted = f"a generator of square pictures of {LEAST_SIDE_PX} to {MOST_SIDE_PX} px"
+        raise expected("stainer", wanted, got)
+    return needed[0]
+
+
+def _picture_out(path: Path, outputs: list[Port]) -> Port:
+    """The first that may be a picture."""
+    found = next((port for port in outputs if port.layout), None)
+    if found is None:
+        got = f"outputs {'; '.join(map(str, outputs))} in {str(path)!r}"
+        raise expected("stainer", f"{GENERATOR}, [1, 3, H, W] or [1, H, W, 3]", got)
+    return found
+
+
+def _ends_in(graph: Any, name: str) -> str:
+    """The operator that decides an output's values, "" where there is none."""
+    makers = {output: node for node in graph.node for output in node.output}
+    node = makers.get(name)
+    seen = 0
+    while node is not None and node.op_type in SAME_PIXELS and node.input and seen < len(makers):
+        node, seen = makers.get(node.input[0]), seen + 1
+    return str(node.op_type) if node is not None else ""

@@ -1,0 +1,152 @@
+"""Our stainers as ONNX models: the same picture, by onnxruntime alone."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from chromogen.image import Image, read_image, write_image
+from chromogen.onnx_models.export import HOW, OPSET, USUAL_LOOK, export_onnx
+from chromogen.onnx_models.generator import load_generator
+from chromogen.onnx_models.onnx_file import read_onnx
+from chromogen.provenance import NOTICE
+from chromogen.stainer import LEARNED, load_stainer, stain_image
+from chromogen.stainer_file import located, read_model
+from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, SlideLook, slide_look, stain
+from synthetic import tissue_like
+from test_stainer_file import model
+
+onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+
+HE = tissue_like(100, 118, seed=3)
+LOOK = SlideLook((243.0, 240.0, 246.0), (1.3, 0.8), 0.05)
+
+
+# Torch takes half a minute to write a model down: what uses `exported` is slow, all else is not.
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "test.onnx"
+    facts = export_onnx(model(), file)
+    assert facts == {"onnx": str(file), "onnx_bytes": file.stat().st_size, "opset": OPSET}
+    return file
+
+
+def painted(file: Path, images: NDArray[np.uint8], look: SlideLook | None = None) -> NDArray[np.uint8]:
+    """By onnxruntime, as a program does that knows nothing of Chromogen."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    fields = {} if look is None else {"white": look.white, "strength": look.strength, "residue": [look.residue]}
+    values = {name: np.array(value, np.float32) for name, value in fields.items()}
+    made: NDArray[np.uint8] = session.run(["stained"], {"image": images, **values})[0]
+    return made
+
+
+def farthest(made: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> int:
+    return int(np.abs(made.astype(int) - wanted).max())
+
+
+@slow
+@pytest.mark.parametrize("shape", [(1, 1), (15, 33), (80, 112), (97, 64)])
+def test_the_same_picture_within_one_level_at_any_size(exported: Path, shape: tuple[int, int]) -> None:
+    image = HE[: shape[0], : shape[1]]
+    for look in (LOOK, slide_look(HE)):
+        assert farthest(painted(exported, image[None], look)[0], stain(model().network(), image, look)) <= 1
+
+
+@slow
+def test_without_a_look_there_is_a_usual_one(exported: Path) -> None:
+    np.testing.assert_array_equal(painted(exported, HE[None]), painted(exported, HE[None], USUAL_LOOK))
+    assert farthest(painted(exported, HE[None]), painted(exported, HE[None], LOOK)) > 1
+
+
+@slow
+def test_several_pictures_at_once(exported: Path) -> None:
+    images = np.stack([HE, HE[::-1], HE[:, ::-1]])
+    made = painted(exported, images, LOOK)
+    for image, one in zip(images, made, strict=True):
+        assert farthest(one, painted(exported, image[None], LOOK)[0]) <= 1
+
+
+@slow
+def test_what_the_file_says(exported: Path) -> None:
+    """All of the model's card, how it is used, and nothing of the machine it was made on."""
+    made = onnx.load(exported)
+    onnx.checker.check_model(made, full_check=True)
+    said = {prop.key: prop.value for prop in made.metadata_props}
+    card = json.loads(said["chromogen-stainer"])
+    assert card == json.loads(json.dumps(model().card()))
+    assert card["target"] == json.loads(json.dumps(asdict(model().target)))  # stain vectors and strengths
+    assert (said["mpp"], said["halo_px"], said["stride_px"]) == ("0.5", str(HALO_PX), str(STRIDE_PX))
+    assert said["notice"] == NOTICE
+    assert "means nothing" in said["claim"]
+    assert "VGG19" in said["attribution"]
+    assert said["how"] == HOW
+    assert made.producer_name == "chromogen"
+    assert NOTICE in made.doc_string
+    assert {used.version for used in made.opset_import if used.domain == ""} == {OPSET}
+    sides = [side.dim_param or side.dim_value for side in made.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ["batch", "height", "width", 3]
+    assert str(Path(__file__).parents[1]).encode() not in exported.read_bytes()
+    assert b"site-packages" not in exported.read_bytes()
+
+
+@slow
+def test_runs_as_a_stainer_by_the_slides_look(exported: Path) -> None:
+    """As the one it was made of: no mpp, no range, no blending; the file is read again from where it is."""
+    stainer = load_generator(exported)
+    assert (stainer.name, stainer.mpp, stainer.halo_px, stainer.lattice) == ("test", 0.5, HALO_PX, None)
+    assert stainer.identity == read_onnx(exported).sha256
+    fitted = stainer.fit(HE)
+    assert farthest(fitted(HE), stain(model().network(), HE, slide_look(HE))) <= 1
+    assert farthest(stain_image(fitted, HE, 32), fitted(HE)) <= 1
+    assert len(pickle.dumps(fitted)) < 2000
+    for option in ({"value_range": "0..1"}, {"blend_px": 8}):
+        with pytest.raises(ValueError, match="left out, as the model is one of Chromogen's"):
+            load_generator(exported, **option)  # type: ignore[arg-type]
+
+
+@slow
+def test_what_the_documentation_says_runs(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The program in docs/onnx.md, as it stands."""
+    text = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text()
+    (program,) = [part.split("```")[0] for part in text.split("```python\n") if "InferenceSession" in part]
+    (tmp_path / "dab.onnx").write_bytes(exported.read_bytes())
+    write_image(tmp_path / "he.png", HE)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "onnx.md", "exec"), {})  # noqa: S102
+    assert NOTICE in capsys.readouterr().out
+    np.testing.assert_array_equal(read_image(tmp_path / "stained.png"), painted(exported, HE[None], LOOK)[0])
+
+
+def test_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a name ending in .onnx"):
+        export_onnx(model(), tmp_path / "model.pt")
+    other = replace(model().architecture)
+    object.__setattr__(other, "kind", "johnson")
+    with pytest.raises(ValueError, match="of a kind that can be exported, stain-pyramid, got johnson"):
+        export_onnx(replace(model(), architecture=other), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@slow
+@pytest.mark.parametrize("name", LEARNED)
+def test_the_builtin_stainers_on_real_tissue(name: str, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / f"{name}.onnx"
+    export_onnx(read_model(located(name)), file)
+    for picture in ("he/hgsc_stromal_he.jpg", "he/torchstain_source.png", "pairs/mist/HER2_he.png"):
+        image: Image = read_image(data / picture)[:410, :333]
+        wanted = load_stainer(name)(image)
+        assert farthest(painted(file, image[None], slide_look(image))[0], wanted) <= 1

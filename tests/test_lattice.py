@@ -1,0 +1,171 @@
+"""Windows that overlap, blended."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chromogen.grid import TileGrid, Window, whole
+from chromogen.image import Image
+from chromogen.lattice import Lattice
+from chromogen.stainer import Stainer, stain_image
+from synthetic import tissue_like
+
+
+def leveled(image: Image, _statistics: object = None) -> Image:
+    """As instance norm: every pixel depends on the whole window."""
+    mean, spread = image.mean((0, 1)), image.std((0, 1)) + 1
+    return np.asarray(np.rint((image - mean) / spread * 40 + 128).clip(0, 255), np.uint8)
+
+
+def stainer(lattice: Lattice) -> Stainer:
+    return Stainer(
+        "leveled", "grey", leveled, "1", halo_px=lattice.window_px, stride_px=lattice.step_px, lattice=lattice
+    )
+
+
+def blended_slowly(lattice: Lattice, image: Image) -> Image:
+    """The whole picture, window by window, with weights in floating point: an independent reference."""
+    height, width = image.shape[:2]
+    side, step, blend = lattice.window_px, lattice.step_px, lattice.blend_px
+    padded = np.pad(image, ((0, side), (0, side), (0, 0)), "symmetric")
+    ramp = np.ones(side)
+    for place in range(blend):
+        t = (place + 0.5) / blend
+        ramp[place] = ramp[-1 - place] = max(1, round(256 * t * t * (3 - 2 * t))) / 256
+    total, weight = np.zeros((*padded.shape[:2], 3)), np.zeros((*padded.shape[:2], 1))
+    for top in range(0, max(1, height - blend), step):
+        for left in range(0, max(1, width - blend), step):
+            at = np.s_[top : top + side, left : left + side]
+            here = np.outer(ramp, ramp)[..., None]
+            total[at] += leveled(padded[at]) * here
+            weight[at] += here
+    return (total[:height, :width] / weight[:height, :width]).astype(np.float64)
+
+
+@pytest.mark.parametrize(("window_px", "blend_px"), [(64, 16), (64, 32), (48, 0), (50, 7)])
+def test_is_the_weighted_mean_of_windows(window_px: int, blend_px: int) -> None:
+    lattice = Lattice(window_px, blend_px)
+    image = tissue_like(150, 130, seed=1)
+    made = stainer(lattice)(image)
+    assert np.abs(made - blended_slowly(lattice, image)).max() <= 0.5 + 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(1, 170), st.integers(1, 170)),
+    st.integers(8, 64),
+    st.data(),
+    st.integers(16, 120),
+    st.booleans(),
+)
+def test_tiled_equals_untiled(
+    shape: tuple[int, int], window_px: int, data: st.DataObject, core_px: int, fixed: bool
+) -> None:
+    lattice = Lattice(window_px, data.draw(st.integers(0, window_px // 2)), fixed)
+    image = tissue_like(*shape, seed=2)
+    made = stainer(lattice)
+    np.testing.assert_array_equal(stain_image(made, image, core_px), made(image))
+
+
+def test_a_part_is_a_crop_wherever_it_lies() -> None:
+    """As a region of a slide: the part looked at begins at a multiple of the step."""
+    lattice = Lattice(40, 12)
+    image = tissue_like(300, 280, seed=3)
+    core = Window(130, 95, 170, 160)
+    outer = core.grown(40, (280, 300)).aligned(28)
+    part = stainer(lattice).part(image[outer.at], core.seen_from(outer))
+    np.testing.assert_array_equal(part, stainer(lattice)(image)[core.at])
+
+
+def test_windows_may_come_from_many_threads() -> None:
+    image = tissue_like(200, 200, seed=4)
+    made = stainer(Lattice(48, 12))
+    with ThreadPoolExecutor(4) as pool:
+        np.testing.assert_array_equal(stain_image(made, image, each=pool.map), made(image))
+
+
+def test_only_windows_that_show_are_painted() -> None:
+    """Each once, of exactly the size, and those at the border not if the one before shows all."""
+    seen = []
+    lattice = Lattice(32, 8)
+    image = tissue_like(80, 81, seed=5)
+    lattice.blended(lambda window: seen.append(window.shape) or window, image, whole((81, 80)))  # type: ignore[func-returns-value]
+    assert seen == [(32, 32, 3)] * 12  # begins at 0, 24, 48 down and 0, 24, 48, 72 across
+    assert lattice.windows((80, 81), Window(40, 40, 50, 50)) == [
+        Window(24, 24, 56, 56),
+        Window(48, 24, 80, 56),
+        Window(24, 48, 56, 80),
+        Window(48, 48, 80, 80),
+    ]
+
+
+def test_what_paints_nothing_new_changes_nothing() -> None:
+    """Blending the picture with itself is the picture."""
+    image = tissue_like(90, 110, seed=6)
+    np.testing.assert_array_equal(Lattice(32, 11).blended(lambda seen: seen, image, whole((110, 90))), image)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 300), (33, 20)])
+def test_small_pictures(shape: tuple[int, int]) -> None:
+    """Alone in one window, as large as need be, or mirrored to the size that is wanted."""
+    image = tissue_like(*shape, seed=7)
+    for fixed in (True, False):
+        lattice = Lattice(64, 16, fixed)
+        sizes = set()
+        made = lattice.blended(lambda seen: sizes.add(seen.shape[:2]) or seen, image, whole(shape[::-1]))  # type: ignore[func-returns-value]  # noqa: B023
+        np.testing.assert_array_equal(made, image)
+        height = 64 if fixed else min(64, -(-shape[0] // 32) * 32)
+        assert {size[0] for size in sizes} == {height}
+
+
+def test_no_step_where_windows_meet() -> None:
+    """A picture that grows brighter, which every window levels away: blended, the way back is spread."""
+    image = np.broadcast_to(np.linspace(40, 220, 256).astype(np.uint8)[None, :, None], (64, 256, 3))
+
+    def steepest(blend_px: int) -> int:
+        made = stainer(Lattice(64, blend_px))(image).astype(int)
+        return int(np.abs(np.diff(made, axis=1)).max())
+
+    assert steepest(0) > 100
+    assert steepest(32) < 10
+
+
+def test_meetings_are_the_middles_of_overlaps() -> None:
+    cells = Lattice(64, 16).cells(Window(40, 0, 160, 100))
+    assert {cell.left for cell in cells} == {56, 104, 152}
+    assert {cell.top for cell in cells} == {56}
+    assert all(cell.right <= 160 and cell.bottom <= 100 for cell in cells)
+    assert Lattice(64, 0).cells(whole((64, 64))) == []
+
+
+def test_every_meeting_is_in_one_part_alone() -> None:
+    lattice, size = Lattice(50, 13), (400, 300)
+    lefts = [cell.left for cell in lattice.cells(whole(size))]
+    parts = [cell.left for tile in TileGrid(size, 64, 0) for cell in lattice.cells(tile.core)]
+    assert set(parts) == set(lefts) == {37 * k + 6 for k in range(1, 11)}
+
+
+@pytest.mark.parametrize("blend_px", [-1, 33, 64])
+def test_too_much_overlap_is_refused(blend_px: int) -> None:
+    with pytest.raises(ValueError, match="Expected `blend` to be 0 to 32 px, half of a window of 64"):
+        Lattice(64, blend_px)
+
+
+def test_order_does_not_matter() -> None:
+    """Sums of whole numbers."""
+    image = tissue_like(120, 120, seed=8)
+    lattice = Lattice(40, 20)
+    windows = lattice.windows((120, 120), whole((120, 120)))
+    assert len(windows) > 9
+    random.Random(0).shuffle(windows)
+    shuffled = Lattice(40, 20)
+    object.__setattr__(shuffled, "windows", lambda *_: windows)
+    np.testing.assert_array_equal(
+        shuffled.blended(leveled, image, whole((120, 120))), lattice.blended(leveled, image, whole((120, 120)))
+    )
