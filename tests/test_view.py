@@ -1,3 +1,5 @@
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from chromogen.grid import Window, whole
 from chromogen.slides.slide import SlideError
+from chromogen.stainer import Stainer
 from chromogen.whole_slide import view as view_module
 from chromogen.whole_slide.view import (
     DamageError,
@@ -14,6 +17,7 @@ from chromogen.whole_slide.view import (
     read_around_damage,
     shared_slide,
     view_at,
+    warn_of_coarse_pixels,
 )
 from synthetic_slides import coordinates, crop, mean_of_blocks, paint_coordinates, synthetic_slide, write_pyramid
 
@@ -99,3 +103,15 @@ def test_of_other_processes_jobs_a_few_slides_stay_open(tmp_path: Path) -> None:
     for file in files:
         with held_slide(file):
             pass
+
+
+@pytest.mark.parametrize(("own", "warned"), [(0.25, False), (1.0, False), (1.01, True), (4.0, True)])
+def test_a_slide_far_coarser_than_the_stainer_is_warned_of(own: float, warned: bool) -> None:
+    """Where the stainer looks at the tissue; a finer slide is simply resampled."""
+    slide = synthetic_slide((300, 200), paint_coordinates, mpp=own)
+    knows_tissue = Stainer("net", "DAB", lambda image, _: image, "0", mpp=0.5, halo_px=80)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_coarse_pixels(slide, knows_tissue)
+        warn_of_coarse_pixels(slide, replace(knows_tissue, halo_px=0))
+    assert ["expect a poor stain" in str(warning.message) for warning in caught] == [True] * warned

@@ -23,7 +23,7 @@ from chromogen.whole_slide.output import SUFFIXES
 from chromogen.whole_slide.runners import MOST_THREADS
 from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.stain import OnBlock
-from chromogen.whole_slide.view import SlideFile, view_at
+from chromogen.whole_slide.view import SlideFile, view_at, warn_of_coarse_pixels
 
 TIFF = (".tif", ".tiff")
 OF_MANY_FILES = (".dcm",)  # one of them has to be named
@@ -129,6 +129,7 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
     with SlideFile(task.file, mpp, icc).open() as unknown:
         known = unknown.mpp
     with SlideFile(task.file, known or stainer.mpp, icc).open() as slide:
+        warn_of_coarse_pixels(slide, stainer)
         view = view_at(slide, stainer.mpp)
         image = view.read(whole(view.size))
         facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)

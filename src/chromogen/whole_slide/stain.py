@@ -23,7 +23,7 @@ from chromogen.whole_slide.output import Arriving, Output
 from chromogen.whole_slide.runners import Run, in_threads
 from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.survey import Survey, survey
-from chromogen.whole_slide.view import DamageError, View, held_slide, view_at
+from chromogen.whole_slide.view import DamageError, View, held_slide, view_at, warn_of_coarse_pixels
 
 BLOCK_PX = 1024  # the pyramid's, so that a block is read back in one piece
 STORED_BYTES, WRITTEN_BYTES, GLASS_BYTES = 3, 1, 8192  # a stained pixel in store and output; a block of glass
@@ -52,6 +52,7 @@ def stain_slide(
     began = time.perf_counter()
     job, output = job.absolute(), output.absolute()
     with held_slide(job.file) as slide:
+        warn_of_coarse_pixels(slide, job.stainer)
         view = view_at(slide, job.stainer.mpp)
         region, plan = job.window(view), job.plan(view)
         if not restart and _is_done(output, plan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,9 @@ import numpy as np
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.slides.slide import Slide, SlideError, open_slide
+from chromogen.stainer import Stainer
 
+MOST_ENLARGED = 2.0  # beyond it, what a stainer knows tissue by is not in the pixels
 SAME_MPP = 0.02  # mpp that differ by less are the same: resampling would blur more than it would bring
 MOST_OPEN = 4  # slides of other processes' jobs
 SMALLEST_DAMAGE_PX = 128  # what cannot be read is narrowed down to about this
@@ -64,6 +67,15 @@ def view_at(slide: Slide, mpp: float) -> View:
     Raises: SlideError where the slide does not say its mpp.
     """
     return View(slide, None if abs(slide.need_mpp() / mpp - 1) <= SAME_MPP else mpp)
+
+
+def warn_of_coarse_pixels(slide: Slide, stainer: Stainer) -> None:
+    """Where a slide would be enlarged more than `MOST_ENLARGED` times for a stainer that looks at the tissue."""
+    own = slide.need_mpp()
+    if stainer.halo_px and own > MOST_ENLARGED * stainer.mpp:
+        said = f"{slide.path.name} has {own:.3g} um/px, and {stainer.name} knows tissue at {stainer.mpp:g} um/px"
+        advice = "expect a poor stain, or give a finer scan, or its true size of pixels with --mpp"
+        warnings.warn(f"{said}; {advice}.", stacklevel=3)
 
 
 def read_around_damage(
