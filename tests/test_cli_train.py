@@ -67,6 +67,49 @@ def test_from_files_to_a_stained_image(folder: Path) -> None:
     assert (load_stainer(folder / "m.safetensors")(he) != he).any()
 
 
+def test_one_network_for_several_markers(folder: Path) -> None:
+    (folder / "ki67").mkdir()
+    write_image(folder / "ki67" / "a.png", drawn(96, 4, 0.5, H_DAB), {})
+    asked = ["--style", f"ER={folder / 'ihc.png'}", "--style", f"Ki67={folder / 'ki67'}"]
+    given = ["train", str(folder / "he"), *asked, "-o", str(folder / "m.safetensors"), *TINY]
+    found = CliRunner().invoke(app, [*given, "--json"])
+    assert found.exit_code == 0, found.output
+    model = read_model(folder / "m.safetensors")
+    assert model.markers == ("ER", "Ki67")
+    assert {role: len(hashes) for role, hashes in model.data.items()} == {
+        "content_sha256": 2,
+        "style_sha256 ER": 1,
+        "style_sha256 Ki67": 1,
+    }
+    said = CliRunner().invoke(app, ["info", str(folder / "m.safetensors")])
+    assert "ER, Ki67" in said.output
+    stain = ["stain", str(folder / "he" / "1.png"), "--stainer", str(folder / "m.safetensors")]
+    out = folder / "out.png"
+    made = CliRunner().invoke(app, [*stain, "--marker", "ER:0.7,Ki67:0.3", "-o", str(out), "--json"])
+    assert json.loads(made.stdout)["stainer"] == "m (ER 0.7, Ki67 0.3)"
+    with pytest.raises(ValueError, match="did you mean Ki67"):
+        CliRunner().invoke(app, [*stain, "--marker", "Ki76", "-o", str(out)], catch_exceptions=False)
+
+
+def test_an_rgb_network_from_files(folder: Path) -> None:
+    found = CliRunner().invoke(app, command(folder, *TINY, "--network", "rgb", "--json"))
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["bytes"] < 2_000_000
+    he = drawn(100, 5)
+    assert load_stainer(folder / "m.safetensors")(he).shape == he.shape
+
+
+@pytest.mark.parametrize(
+    ("styles", "said"),
+    [(["ER=ihc.png", "ihc.png"], "for every one, or for none"), (["a:b=ihc.png"], "without comma, colon")],
+)
+def test_wrong_markers(folder: Path, styles: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    asked = [part for style in styles for part in ("--style", style)]
+    with pytest.raises(ValueError, match=said):
+        CliRunner().invoke(app, ["train", "he", *asked, "-o", "m.safetensors"], catch_exceptions=False)
+
+
 def test_words_for_people(folder: Path) -> None:
     found = CliRunner().invoke(app, command(folder, *TINY))
     assert "m.safetensors: " in found.output
@@ -99,11 +142,20 @@ def test_wrong_names(folder: Path) -> None:
 
 
 def test_an_he_as_style_is_warned_of(folder: Path) -> None:
-    write_image(folder / "ihc.png", np.tile(np.array([225, 150, 190], np.uint8), (96, 96, 1)), {})
+    """A folder of them, and as one marker of two: every one is named."""
+    pink = np.tile(np.array([225, 150, 190], np.uint8), (96, 96, 1))
+    (folder / "pink").mkdir()
+    for name in ("a.png", "b.png"):
+        write_image(folder / "pink" / name, pink, {})
+    asked = ["--style", f"ER={folder / 'ihc.png'}", "--style", f"Ki67={folder / 'pink'}"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        CliRunner().invoke(app, command(folder, *TINY))
-    assert any("looks like an H&E" in str(warning.message) for warning in caught)
+        CliRunner().invoke(app, ["train", str(folder / "he"), *asked, "-o", str(folder / "m.safetensors"), *TINY])
+    said = [str(warning.message) for warning in caught]
+    assert [name for name in ("a.png", "b.png", "ihc.png") if f"{name} looks like an H&E" in " ".join(said)] == [
+        "a.png",
+        "b.png",
+    ]
 
 
 @pytest.mark.slow

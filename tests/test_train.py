@@ -14,8 +14,10 @@ from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
+from chromogen.style.marker_network import MarkerNetwork
 from chromogen.style.objective import Objective, Term
 from chromogen.style.recipes import hematoxylin_term, profile_term
+from chromogen.style.rgb_network import RgbNetwork
 from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, mixed, stain
 from chromogen.training import train as train_module
 from chromogen.training.batch import collapse_of, measured_styles, positive_share, statistics_of
@@ -27,7 +29,8 @@ from chromogen.training.fields import (
     least_side_px,
     split,
 )
-from chromogen.training.train import Training, TrainStep, rate_at, target_of, train_stainer
+from chromogen.training.train import Training, TrainStep, rate_at, train_stainer
+from chromogen.training.wanted import target_of
 
 # A few steps leave the stain as pale as it began.
 pytestmark = pytest.mark.filterwarnings("ignore:The stainer has collapsed")
@@ -202,6 +205,31 @@ def test_training_goes_down_and_stains(encoder: Encoder) -> None:
     assert dab[:, 20:].std() > 0.05
 
 
+def test_several_markers_are_trained_by_turns(encoder: Encoder) -> None:
+    """One whose style is brown and one whose style is blue, by one network."""
+    styles = {"brown": IHC, "blue": [drawn(128, 9, 0.02, H_DAB)]}
+    training = replace(QUICK, steps=60, learning_rate=0.03, validate_every=20)
+    trained = train_stainer(CONTENTS, styles, training, encoder=encoder)
+    assert isinstance(trained.network, MarkerNetwork)
+    he, look = drawn(96, 7), fields()[0].look
+    dab = [
+        separate_stains(stain(trained.network.at(blend), he, look)[30:], H_DAB)[..., 1].mean()
+        for blend in ((1.0, 0.0), (0.5, 0.5), (0.0, 1.0))
+    ]
+    assert dab[0] > dab[1] > dab[2]
+    assert dab[0] > 2 * dab[2]
+    found = trained.validation
+    assert found["total"] == pytest.approx((found["brown total"] + found["blue total"]) / 2)
+
+
+def test_an_rgb_network_goes_down(encoder: Encoder) -> None:
+    training = replace(QUICK, steps=12, learning_rate=0.02, validate_every=6, network="rgb")
+    trained = train_stainer(CONTENTS, IHC, training, encoder=encoder)
+    assert isinstance(trained.network, RgbNetwork)
+    assert trained.trace[-1].loss < 0.8 * trained.trace[0].loss
+    assert trained.validation["total"] < trained.trace[0].loss
+
+
 def test_a_resumed_training_is_the_same(encoder: Encoder, tmp_path: Path) -> None:
     straight = train_stainer(CONTENTS, IHC, QUICK, encoder=encoder)
 
@@ -270,6 +298,8 @@ def test_a_collapse_is_warned_of(encoder: Encoder, monkeypatch: pytest.MonkeyPat
     "wrong",
     [
         {"site": "membrane"},
+        {"network": "unet"},
+        {"network": "rgb", "site": "nuclear"},
         {"steps": 0},
         {"tile_px": 50},
         {"tile_px": 16},
@@ -285,7 +315,7 @@ def test_wrong_settings(wrong: dict[str, object]) -> None:
 
 
 def test_nothing_to_train_on(encoder: Encoder) -> None:
-    for contents, styles in (([], IHC), (CONTENTS, [])):
+    for contents, styles in (([], IHC), (CONTENTS, []), (CONTENTS, {"ER": IHC, "Ki67": []})):
         with pytest.raises(ValueError, match="at least one image each"):
             train_stainer(contents, styles, QUICK, encoder=encoder)
 

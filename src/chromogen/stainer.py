@@ -81,11 +81,12 @@ class Stainer:
         return self if self.measure is None else replace(self, statistics=self.measure(sample))
 
 
-def load_stainer(name: PathLike) -> Stainer:
+def load_stainer(name: PathLike, marker: str | None = None) -> Stainer:
     """A built-in stainer by its name, or one that `chromogen train` wrote, by its file.
 
-    Raises: ValueError, with the nearest name, for another, and for a file that is no stainer or damaged;
-    FileNotFoundError.
+    `marker` chooses among those of one network: `ER`, or a blend, `ER:0.7,Ki67:0.3`.
+    Raises: ValueError, with the nearest name, for another stainer or marker, for a marker that is left out where
+    there are several, and for a file that is no stainer or damaged; FileNotFoundError.
 
     >>> load_stainer("identity").target_stain
     'as it is'
@@ -95,26 +96,34 @@ def load_stainer(name: PathLike) -> Stainer:
             "stainer", "a name or a model of Chromogen's", name, "for ONNX there is load_generator(FILE, MPP)"
         )
     if Path(name).suffix == MODEL_SUFFIX or Path(name).is_file():
-        return _learned(str(Path(name).absolute()))
-    return STAINERS[choose("stainer", str(name), STAINERS)]()
+        return _learned(str(Path(name).absolute()), marker)
+    made = STAINERS[choose("stainer", str(name), STAINERS)]()
+    if marker is not None:
+        raise expected("marker", f"left out: {name} has one look", marker)
+    return made
 
 
-def _learned(name: str) -> Stainer:
+def _learned(name: str, marker: str | None = None) -> Stainer:
     """Of a model, by what its file says: one of ours by its name, another by its path."""
-    from chromogen.stainer_file import located, paint, paint_part, read_model
-    from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, slide_look
+    from chromogen.stainer_file import located, look_of, paint, paint_part, read_model
+    from chromogen.style.kinds import kind_of
+    from chromogen.style.marker_network import blend_of, plain_of
+    from chromogen.style.stainer_network import STRIDE_PX
 
     model = read_model(located(name))
+    blend = blend_of(marker, model.markers)
+    shares = ", ".join(f"{m} {share:.3g}" for m, share in zip(model.markers, blend, strict=True) if share)
+    what = name, model.sha256, blend
     return Stainer(
-        model.name,
-        model.target_stain,
-        partial(paint, name, model.sha256),
-        model.sha256,
-        slide_look,
+        f"{model.name} ({shares})" if shares else model.name,
+        f"{model.target_stain} as {shares}" if shares else model.target_stain,
+        partial(paint, *what),
+        f"{model.sha256} {blend}" if shares else model.sha256,
+        partial(look_of, *what),
         model.mpp,
-        HALO_PX,
+        kind_of(plain_of(model.architecture)).halo_px,
         STRIDE_PX,
-        paint_part=partial(paint_part, name, model.sha256),
+        paint_part=partial(paint_part, *what),
     )
 
 

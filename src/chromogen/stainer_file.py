@@ -24,9 +24,20 @@ from chromogen.files import write_whole
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.provenance import NOTICE, versions
-from chromogen.style.stainer_network import Architecture, SlideLook, StainerNetwork, Target, stain
+from chromogen.style.kinds import Look, PlainNetwork, kind_of
+from chromogen.style.marker_network import (
+    AnyArchitecture,
+    Blend,
+    Network,
+    architecture_from,
+    built,
+    chosen,
+    markers_of,
+)
+from chromogen.style.stainer_network import Target
 
-FORMAT = 1
+FORMAT = 2  # the newest; the first kind of network is still written as others have read it
+FORMATS = {"stain-pyramid": 1}
 HEADER = "chromogen-stainer"
 SUFFIX = ".safetensors"
 ATTRIBUTION = (
@@ -51,7 +62,7 @@ class Model:
     name: str
     target_stain: str
     mpp: float
-    architecture: Architecture
+    architecture: AnyArchitecture
     target: Target
     weights: Mapping[str, Tensor] = field(repr=False)
     training: Mapping[str, Any] = field(default_factory=lambda: {"kind": "style"})
@@ -87,9 +98,19 @@ class Model:
             digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def network(self) -> StainerNetwork:
+    @property
+    def format(self) -> int:
+        """That of the oldest chromogen that can read it."""
+        return FORMATS.get(self.architecture.kind, FORMAT)
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """What it can be told to stain; none where it has one look."""
+        return markers_of(self.architecture)
+
+    def network(self) -> Network:
         """The network. Raises: ValueError where the weights are another's."""
-        made = StainerNetwork(self.architecture, self.target)
+        made = built(self.architecture, self.target)
         try:
             made.load_state_dict(dict(self.weights))
         except RuntimeError as error:
@@ -101,7 +122,7 @@ class Model:
         """What `chromogen info` says."""
         count = sum(weight.numel() for weight in self.weights.values())
         claim = CLAIMS[self.training["kind"]]
-        return {**self.facts, "format": FORMAT, "sha256": self.sha256, "parameters": count, "claim": claim}
+        return {**self.facts, "format": self.format, "sha256": self.sha256, "parameters": count, "claim": claim}
 
 
 _PARTS = ("architecture", "target")
@@ -111,7 +132,7 @@ _FACTS = ("name", "target_stain", "mpp", "training", "data", "software", "attrib
 def write_model(path: Path, model: Model) -> None:
     """Write a model as .safetensors. Raises: ValueError for another suffix, OSError where it cannot be written."""
     check_suffix(path)
-    said = json.dumps({"format": FORMAT, "sha256": model.sha256, "facts": model.facts})
+    said = json.dumps({"format": model.format, "sha256": model.sha256, "facts": model.facts})
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.weights.items()}
     write_whole(path, save(weights, {HEADER: said}))
 
@@ -131,9 +152,9 @@ def read_model(path: Path) -> Model:
     if not path.is_file():
         raise FileNotFoundError(f"Expected `model` to be an existing file, got {str(path)!r}; check the spelling.")
     said, weights = _read(path)
-    if said.get("format") != FORMAT:
+    if said.get("format") not in range(1, FORMAT + 1):
         got = f"format {said.get('format')!r} in {str(path)!r}"
-        raise expected("model", f"of format {FORMAT}", got, "a newer chromogen may read it")
+        raise expected("model", f"of format 1 to {FORMAT}", got, "a newer chromogen may read it")
     model = _model(path, said, weights)
     if model.sha256 != said.get("sha256"):
         raise expected("model", "as it was written", f"{str(path)!r}, which was changed or damaged", "get it anew")
@@ -164,7 +185,7 @@ def _model(path: Path, said: Mapping[str, Any], weights: dict[str, Tensor]) -> M
         target = facts["target"]
         matrix = tuple(tuple(map(float, row)) for row in target["matrix"])
         return Model(
-            architecture=Architecture(**facts["architecture"]),
+            architecture=architecture_from(facts["architecture"]),
             target=Target(matrix, float(target["hematoxylin"]), float(target["dab"])),
             weights=weights,
             **{name: facts[name] for name in _FACTS},
@@ -182,27 +203,36 @@ def located(name: str) -> Path:
     return Path(name) if is_path else BUILTIN / f"{name}{SUFFIX}"
 
 
-def paint(name: str, sha256: str, image: Image, look: SlideLook) -> Image:
+def paint(name: str, sha256: str, blend: Blend, image: Image, look: Look) -> Image:
     """The image, uint8 (H, W, 3), by a model, named as in `located`, which must still have this hash."""
-    return stain(_network(name, sha256), image, look)
+    network = _network(name, sha256, blend)
+    return kind_of(network.architecture).stain(network, image, look)
 
 
-def paint_part(name: str, sha256: str, image: Image, look: SlideLook, part: Window) -> Image:
+def look_of(name: str, sha256: str, blend: Blend, sample: Image) -> Look:
+    """What the model must know of a slide, from uint8 (H, W, 3) of its tissue."""
+    network = _network(name, sha256, blend)
+    look: Look = kind_of(network.architecture).look(network, sample)
+    return look
+
+
+def paint_part(name: str, sha256: str, blend: Blend, image: Image, look: Look, part: Window) -> Image:
     """A window of the painted image."""
-    return stain(_network(name, sha256), image, look, part)
+    network = _network(name, sha256, blend)
+    return kind_of(network.architecture).stain(network, image, look, part)
 
 
 @lru_cache(maxsize=4)
-def _network(name: str, sha256: str) -> StainerNetwork:
+def _network(name: str, sha256: str, blend: Blend) -> PlainNetwork:
     """Read once a process. Raises: ValueError where the file is another by now."""
     model = read_model(located(name))
     if model.sha256 != sha256:
         raise expected(
             "model", f"the one with hash {sha256[:12]}", model.sha256[:12], "do not change it under way"
         )
-    return model.network()
+    return chosen(model.network(), blend)
 
 
-def trained_weights(network: StainerNetwork) -> dict[str, Tensor]:
+def trained_weights(network: Network) -> dict[str, Tensor]:
     """What of a network goes into a model, in float32 on the CPU."""
     return {k: v.detach().to("cpu", torch.float32).clone() for k, v in network.state_dict().items()}

@@ -111,11 +111,13 @@ def _onnx_text(card: dict[str, Any]) -> str:
 
 def _model_text(card: dict[str, Any]) -> str:
     network, training, said = card["architecture"], card["training"], card["software"]
+    plain = network.get("of", network)
     lines = {
         "name": card["name"],
         "stain": f"{card['target_stain']}, at {card['mpp']:g} um/px",
         "claim": card["claim"],
-        "network": f"{network['kind']}, {network['depth']} layers of {network['width']}, site {network['site']}; "
+        "markers": ", ".join(network.get("markers", ())),
+        "network": f"{', '.join(f'{k} {v}' for k, v in plain.items())}; "
         f"{card['parameters']} weights, {card['bytes'] / 1000:.0f} kB",
         "training": ", ".join(f"{k} {v}" for k, v in training.items() if not isinstance(v, dict | list)),
         "losses": ", ".join(f"{k} {v:.3g}" for k, v in training.get("validation", {}).items()),

@@ -45,6 +45,8 @@ chromogen stain slide.svs -o stained.ome.tif
 
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
+chromogen stain slide.svs --stainer markers.safetensors --marker ER:0.7,Ki67:0.3 -o blend.ome.tif
+
 chromogen stain slides/ --stainer normalize -o normalized/
 
 chromogen stain tile.png --stainer dab-nuclear -o tile_stained.png
@@ -76,6 +78,10 @@ def stain(
             metavar="NAME|FILE", help="One that comes with Chromogen (below), a file by `train`, or an ONNX model."
         ),
     ] = "dab-cytoplasm",
+    marker: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a model of several markers: ER, or a blend, ER:0.7,Ki67:0.3."),
+    ] = None,
     slide_mpp: Annotated[
         float | None,
         OfSlide(help="Pixel size of the inputs in um, where files do not say it or are wrong."),
@@ -130,7 +136,7 @@ def stain(
     from chromogen.whole_slide.view import SlideFile
 
     began = time.perf_counter()
-    made_by = _loaded(stainer, mpp, value_range, blend)
+    made_by = _loaded(stainer, marker, mpp, value_range, blend)
     if made_by.lattice is None:
         slide_mpp = _one_of(slide_mpp, mpp)
     model_load_s = time.perf_counter() - began
@@ -173,18 +179,22 @@ def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
         progress.remove_task(bar)
 
 
-def _loaded(name: str, mpp: float | None, value_range: str | None, blend: int | None) -> Stainer:
+def _loaded(
+    name: str, marker: str | None, mpp: float | None, value_range: str | None, blend: int | None
+) -> Stainer:
     """The stainer of a name or file; what only a generator is given goes with none else."""
     from chromogen.onnx_models.generator import load_generator
     from chromogen.onnx_models.onnx_file import SUFFIX
     from chromogen.stainer import load_stainer
 
     if Path(name).suffix.lower() == SUFFIX:
+        if marker is not None:
+            raise expected("marker", "left out: a generator has one look", marker)
         return load_generator(name, mpp, value_range=value_range, blend_px=blend)
     for option, given in (("range", value_range), ("blend", blend)):
         if given is not None:
             raise expected(option, f"given with a generator in a {SUFFIX} file", given, "leave it out")
-    return load_stainer(name)
+    return load_stainer(name, marker)
 
 
 def _check_mpp(file: SlideFile) -> None:

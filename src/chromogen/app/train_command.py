@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from rich.progress import Progress, TaskID
 
 from chromogen.app.terminal import DebugOption, JsonOption, Machine, Output, Search, duration, progress_bars
-from chromogen.errors import choose
+from chromogen.errors import choose, expected
 from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ EPILOG = """Examples:
 chromogen train slides/ --style ihc_tile.png -o my_stain.safetensors
 
 chromogen train he/ --style ihc/ -o my_stain.safetensors --site nuclear --steps 800
+
+chromogen train he/ --style ER=er/ --style Ki67=ki67/ -o markers.safetensors
 
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
@@ -38,10 +41,17 @@ def train(
         list[Path], typer.Argument(metavar="CONTENT...", help="H&E images, slides, or folders of them.")
     ],
     style: Annotated[
-        list[Path], typer.Option(help="IHC image, slide or folder, of one marker; may be given several times.")
+        list[str],
+        typer.Option(
+            metavar="[MARKER=]IHC",
+            help="IHC image, slide or folder; may be given several times. With MARKER=: one network for several.",
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model to write (.safetensors).")],
     site: Annotated[str, typer.Option(help="Where in a cell the marker sits: any, nuclear or cytoplasm.")] = "any",
+    network: Annotated[
+        str, typer.Option(help="stain-pyramid (paints DAB over the H&E's haematoxylin) or rgb (colours, freely).")
+    ] = "stain-pyramid",
     mpp: Annotated[float, typer.Option(help="Size of a pixel in um at which is trained and stained.")] = 0.5,
     slide_mpp: Annotated[
         float | None, typer.Option(help="Pixel size of the inputs in um, where files do not say it or are wrong.")
@@ -88,8 +98,9 @@ def train(
         seed=seed,
         validate_every=validate_every,
         patience=patience,
+        network=network,
     )
-    inputs = Inputs(contents, style, slide_mpp)
+    inputs = Inputs(contents, styles_by_marker(style), slide_mpp)
     check_files(inputs, out)
     ranks, device = launched(devices, nodes, strategy, device)
     if not ranks.is_first:
@@ -112,6 +123,22 @@ def train(
         facts |= export_onnx(read_model(out), out.with_suffix(".onnx"))
     facts["seconds"] = time.perf_counter() - began
     print(json.dumps(facts) if as_json else _line(facts))
+
+
+def styles_by_marker(texts: Sequence[str]) -> dict[str, list[Path]]:
+    """Paths by the marker before them, "" where there is none. Raises: ValueError.
+
+    >>> {marker: len(paths) for marker, paths in styles_by_marker(["ER=a.png", "Ki67=b", "ER=c.png"]).items()}
+    {'ER': 2, 'Ki67': 1}
+    """
+    found: dict[str, list[Path]] = {}
+    for text in texts:
+        marker, named, path = text.partition("=")
+        name, file = (marker, path) if named and not Path(text).exists() else ("", text)
+        found.setdefault(name, []).append(Path(file))
+    if len(found) > 1 and "" in found:
+        raise expected("style", "MARKER=IHC for every one, or for none", found[""][0])
+    return found
 
 
 def _move(progress: Progress, bar: TaskID, step: TrainStep) -> None:

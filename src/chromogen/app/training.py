@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
+from chromogen.style.marker_network import check_marker
 from chromogen.style.recipes import PRESETS, as_record
 from chromogen.training.fields import Content
 from chromogen.training.ranks import ALONE, Ranks
@@ -52,7 +53,7 @@ class Inputs:
     """Files and folders of H&E and IHC, and their pixel size in um where files do not say it or are wrong."""
 
     contents: Sequence[Path]
-    styles: Sequence[Path]
+    styles: Mapping[str, Sequence[Path]]  # by marker; "" where there is but one
     mpp: float | None = None
 
 
@@ -61,7 +62,10 @@ def check_files(inputs: Inputs, out: Path) -> None:
     check_suffix(out)
     check_folder(out.parent)
     files_of(inputs.contents, "content")
-    files_of(inputs.styles, "style")
+    for marker, paths in inputs.styles.items():
+        files_of(paths, "style")
+        if len(inputs.styles) > 1 or marker:
+            check_marker(marker)
 
 
 def train_on_files(
@@ -81,10 +85,11 @@ def train_on_files(
     """
     outputs = Outputs(out)
     check_files(inputs, out)
-    given, shown = files_of(inputs.contents, "content"), files_of(inputs.styles, "style")
+    given = files_of(inputs.contents, "content")
+    shown = {marker: files_of(paths, "style") for marker, paths in inputs.styles.items()}
     read = [_content(file, training.mpp, inputs.mpp, "content") for file in given]
-    ihc = [field for file in shown for field in _content(file, training.mpp, inputs.mpp, "style").fields]
-    roles = {"content_sha256": given, "style_sha256": shown}
+    ihc = {marker: _ihc(files, training.mpp, inputs.mpp) for marker, files in shown.items()}
+    roles = {"content_sha256": given} | {f"style_sha256 {m}".rstrip(): files for m, files in shown.items()}
     data = {role: [sha256_of(file) for file in files if file.is_file()] for role, files in roles.items()}
     facts = {"training": _record(training), **data}
     checkpoint = Checkpoint(outputs.beside("checkpoint"), facts, resume=resume)
@@ -160,6 +165,10 @@ def _inside(folder: Path, role: str) -> list[Path]:
     if not files:
         raise expected(role, "a folder of images or slides", f"{str(folder)!r} without any")
     return files
+
+
+def _ihc(files: Sequence[Path], mpp: float, slide_mpp: float | None) -> list[Image]:
+    return [field for file in files for field in _content(file, mpp, slide_mpp, "style").fields]
 
 
 def _content(file: Path, mpp: float, slide_mpp: float | None, role: str) -> Content:

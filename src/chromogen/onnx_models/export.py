@@ -70,9 +70,10 @@ def export_onnx(model: Model, path: Path, look: SlideLook = USUAL_LOOK) -> dict[
     """
     if path.suffix != SUFFIX:
         raise expected("out", f"a name ending in {SUFFIX}", path)
-    if model.architecture.kind not in KINDS:
+    network = model.network()
+    if model.architecture.kind not in KINDS or not isinstance(network, StainerNetwork):
         raise expected("model", f"of a kind that can be exported, {', '.join(KINDS)}", model.architecture.kind)
-    made = _traced(model.network())
+    made = _traced(network)
     _stripped(made)
     _say(made, model, look)
     library("onnx").checker.check_model(made)

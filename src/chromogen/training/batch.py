@@ -18,6 +18,7 @@ from chromogen.stains.light import concentrations_of
 from chromogen.style.canvas import GAINS
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import MASKED_BY
+from chromogen.style.marker_network import Stained
 from chromogen.style.objective import (
     Masks,
     Objective,
@@ -30,7 +31,7 @@ from chromogen.style.objective import (
     measure,
     refers_to,
 )
-from chromogen.style.stainer_network import StainerNetwork, Target, density_from, mixed, picture_from
+from chromogen.style.stainer_network import Target, density_from, mixed, picture_from
 from chromogen.training.fields import Tile
 from chromogen.training.ranks import ALONE, Ranks
 
@@ -50,9 +51,9 @@ def measured_styles(objective: Objective, styles: Sequence[Image], encoder: Enco
     return average(objective, (of(style) for style in styles), [1.0] * len(styles))
 
 
-def pictures_of(network: StainerNetwork, tiles: Sequence[Tile], device: torch.device) -> list[Tensor]:
-    """What the network makes of tiles, each (1, 3, T, T) in [0, 1]."""
-    return [picture_from(_core(network(*_given(tile, device)), tile)) for tile in tiles]
+def pictures_of(stained: Stained, tiles: Sequence[Tile], device: torch.device) -> list[Tensor]:
+    """What a network makes of tiles, each (1, 3, T, T) in [0, 1]."""
+    return [picture_from(_core(stained(*_given(tile, device)), tile)) for tile in tiles]
 
 
 def _given(tile: Tile, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,7 +79,7 @@ def statistics_of(
     grams = tuple(term for term in summed if term.statistic == "gram")
     own, count = ranks.own(pictures), len(pictures)
     measured = look(encoder, torch.cat(list(own)), others, "relative") if others else {}
-    measured = {seen: ranks.gathered(rows, count) for seen, rows in measured.items()}
+    measured = {seen: ranks.gathered(measured[seen], count) for seen in sorted(measured, key=str)}
     if grams:
         each = [look(encoder, x, grams, "relative", m) for x, m in zip(own, ranks.own(masks), strict=True)]
         measured |= _together(each, masks, ranks)
@@ -92,7 +93,7 @@ def statistics_of(
 def _together(each: Sequence[Statistics], masks: Sequence[Masks], ranks: Ranks) -> Statistics:
     """Means over tiles, weighted by how much their masks cover."""
     found = {}
-    for seen in each[0]:
+    for seen in sorted(each[0], key=str):  # all processes ask for the same at the same time
         name = seen[2]
         shares = torch.stack([mask[name].sum() if name else torch.ones(()) for mask in masks])
         every = ranks.all_of([one[seen] for one in each], len(masks))

@@ -13,7 +13,6 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -101,7 +100,12 @@ def _through_fabric(devices: int, nodes: int, strategy: str, kind: str) -> tuple
         _meet_on_loopback()
     fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
-    summed = partial(fabric.all_reduce, reduce_op="sum")
+
+    def summed(mine: Tensor) -> Tensor:
+        whole = fabric.all_reduce(mine, reduce_op="sum")
+        assert isinstance(whole, Tensor)  # noqa: S101 - of a tensor it is one
+        return whole
+
     return Ranks(fabric.global_rank, fabric.world_size, summed, fabric.broadcast), str(fabric.device)
 
 
@@ -114,7 +118,7 @@ def _meet_on_loopback() -> None:
     port = server.getsockname()[1]
     told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     os.environ.update(told)
-    store = torch.distributed.TCPStore(
-        "127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=server.detach()
-    )
+    made = torch.distributed.TCPStore  # type: ignore[attr-defined]
+    listening = server.detach()
+    store = made("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listening)
     _MEETING_POINTS.append(store)

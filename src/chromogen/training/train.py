@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,26 +20,23 @@ from torch import Tensor, nn
 
 from chromogen.errors import choose, expected
 from chromogen.image import Image
-from chromogen.stains.estimation import stain_strength, white_level
-from chromogen.stains.light import tissue_share
-from chromogen.style.canvas import DAB_HEADROOM, LEAST_STRONGEST_DAB, ihc_vectors
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
-from chromogen.style.objective import Objective, References, Statistics, masks_asked, term_values, total
-from chromogen.style.recipes import PRESETS
-from chromogen.style.stainer_network import (
-    HALO_PX,
-    SITES,
-    Architecture,
-    StainerNetwork,
-    Target,
-    density_from,
-    features_of,
-    picture_from,
+from chromogen.style.kinds import PlainArchitecture, kind_of
+from chromogen.style.marker_network import (
+    MarkerArchitecture,
+    MarkerNetwork,
+    Network,
+    built,
+    looks_of,
+    stained_in,
 )
+from chromogen.style.objective import Objective, Statistics, masks_asked, term_values, total
+from chromogen.style.recipes import PRESETS
+from chromogen.style.rgb_network import RgbArchitecture
+from chromogen.style.stainer_network import HALO_PX, SITES, Architecture, picture_from
 from chromogen.training.batch import (
     collapse_of,
-    measured_styles,
     on_device,
     pictures_of,
     positive_share,
@@ -48,6 +46,7 @@ from chromogen.training.batch import (
 from chromogen.training.fields import Content, Field, Tile, drawn_tile, fields_of, least_side_px, split
 from chromogen.training.ranks import ALONE, Ranks
 from chromogen.training.running import Running
+from chromogen.training.wanted import Wanted, wanted_of
 
 MOST_GRADIENT = 1.0
 WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
@@ -76,9 +75,13 @@ class Training:
     patience: int = 6
     width: int = 48
     depth: int = 3
+    network: str = "stain-pyramid"
 
     def __post_init__(self) -> None:
+        choose("network", self.network, ARCHITECTURES)
         choose("site", self.site, SITES)
+        if self.network == "rgb" and self.site != "any":
+            raise expected("site", "any for a network that knows colours alone", self.site)
         least = {"steps": 1, "batch": 1, "validate_every": 1, "patience": 1, "seed": 0, "tile_px": 32}
         for name, value in least.items():
             if getattr(self, name) < value:
@@ -89,6 +92,12 @@ class Training:
             raise expected("mpp, learning_rate and ema", "positive, the last two below 1", asdict(self))
         if not any(term.reference == "style" and term.weight > 0 for term in self.objective):
             raise expected("objective", "at least one style term with a weight above 0", "none")
+
+
+ARCHITECTURES: dict[str, Callable[[Training], PlainArchitecture]] = {
+    "stain-pyramid": lambda training: Architecture(training.width, training.depth, training.site),
+    "rgb": lambda _: RgbArchitecture(),
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ OnTrained: TypeAlias = Callable[[TrainStep, Callable[[], list[tuple[Image, Image
 class Trained:
     """The network, and how it came about; `validation` has the losses and the share of stained tissue."""
 
-    network: StainerNetwork
+    network: Network
     steps: int
     validation: Mapping[str, float]
     validated_on: str
@@ -121,7 +130,7 @@ class Trained:
 
 def train_stainer(
     contents: Sequence[Content],
-    styles: Sequence[Image],
+    styles: Sequence[Image] | Mapping[str, Sequence[Image]],
     training: Training,
     *,
     encoder: Encoder | None = None,
@@ -131,18 +140,21 @@ def train_stainer(
 ) -> Trained:
     """A network that stains tissue like the contents in the look of the styles, uint8 (H, W, 3) at one mpp.
 
+    Styles by the names of several markers make one network for all of them; every step is for one, in turn.
     `on_step` is called after every step, with a function that gives validation tiles and what they become now. A
     `checkpoint` keeps on disk where the training is, and may go on from there to the same weights. Of several
     `ranks` the first alone is given either; all return the same network.
     Raises: ValueError for contents without tissue, or too small, and for no style; ArithmeticError when the loss
     is not finite.
     """
-    if not (contents and styles):
-        raise expected("content and style", "at least one image each", f"{len(contents)} and {len(styles)}")
+    named = styles if isinstance(styles, Mapping) else {"": styles}
+    fewest = min((len(images) for images in named.values()), default=0)
+    if not (contents and fewest):
+        raise expected("content and style", "at least one image each", f"{len(contents)} and {fewest}")
     encoder = encoder or Encoder()
     if training.batch < ranks.count:
         raise expected("batch", f"at least one tile for each of {ranks.count} processes", training.batch)
-    run = _begin(contents, styles, training, encoder, ranks)
+    run = _begin(contents, named, training, encoder, ranks)
     if saved := ranks.of_first(checkpoint.load() if checkpoint else None):
         run.go_on(saved)
     while run.index < training.steps and run.looks_without_better() < training.patience:
@@ -161,29 +173,12 @@ def _keep(checkpoint: Checkpoint, run: Run) -> None:
         warnings.warn(f"No checkpoint: {error.strerror or error}; going on without.", stacklevel=3)
 
 
-def target_of(styles: Sequence[Image]) -> Target:
-    """Vectors and strengths that IHC images have on average."""
-    whites = [white_level(style) for style in styles]
-    on_white = [_on_white(style, white) for style, white in zip(styles, whites, strict=True)]
-    matrices = [ihc_vectors(style) for style in on_white]
-    strengths = np.mean([stain_strength(s, m) for s, m in zip(on_white, matrices, strict=True)], 0)
-    mean = np.mean(matrices, 0)
-    rows = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    matrix = tuple(tuple(map(float, row)) for row in rows)
-    dab = max(float(strengths[1]) * DAB_HEADROOM, LEAST_STRONGEST_DAB)
-    return Target(matrix, max(float(strengths[0]), LEAST_STRONGEST_DAB), dab)
-
-
-def _on_white(image: Image, white: Any) -> Image:
-    """The image as if its glass were 255."""
-    levels = (
-        np.rint((np.arange(256)[:, None] + 1) * 256 / (np.asarray(white) + 1) - 1).clip(0, 255).astype(np.uint8)
-    )
-    return np.stack([levels[image[..., c], c] for c in range(3)], 2)
-
-
 def _begin(
-    contents: Sequence[Content], styles: Sequence[Image], training: Training, encoder: Encoder, ranks: Ranks
+    contents: Sequence[Content],
+    styles: Mapping[str, Sequence[Image]],
+    training: Training,
+    encoder: Encoder,
+    ranks: Ranks,
 ) -> Run:
     train, held, words = split(contents)
     least = least_side_px(training.tile_px)
@@ -193,39 +188,33 @@ def _begin(
         held_fields = fields if held[0] is train[0] else fields_of(held, masks, training.mpp, least)
     except ValueError:
         held_fields, words = fields, "images that were trained on: the others show no tissue"
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
-        network = StainerNetwork(Architecture(training.width, training.depth, training.site), target_of(styles))
-    _standardize(network, fields, training)
-    wanted = Wanted(measured_styles(training.objective, styles, encoder.exact, training.mpp), _stained(styles))
+    wanted = wanted_of(styles, training.objective, encoder.exact, training.mpp)
+    network = _new_network(training, wanted)
+    _prepare(network, fields, training)
     held_out = Held(held_fields, words)
     return Run(network.to(encoder.device), fields, held_out, training, encoder, wanted, ranks)
 
 
-def _stained(styles: Sequence[Image]) -> float:
-    """How much of the styles' tissue is stained."""
-    pictures = [picture_from(density_from(style, white_level(style))) for style in styles]
-    return float(np.mean([positive_share([x], [tissue_share(x)]) for x in pictures]))
+def _new_network(training: Training, wanted: Sequence[Wanted]) -> Network:
+    plain = ARCHITECTURES[training.network](training)
+    markers = tuple(one.marker for one in wanted)
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        network = built(plain if markers == ("",) else MarkerArchitecture(plain, markers), wanted[0].target)
+    if isinstance(network, MarkerNetwork):
+        network.set_targets([one.target for one in wanted])
+    return network
 
 
-def _standardize(network: StainerNetwork, fields: Sequence[Field], training: Training) -> None:
-    """Give the network the means and deviations that features have in tissue."""
+def _prepare(network: Network, fields: Sequence[Field], training: Training) -> None:
+    """Tell the network what the tissue to train on is like."""
     tiles = [
         drawn_tile(fields, training.tile_px, np.random.default_rng((training.seed, LOOK_AHEAD, i)))
         for i in range(STANDARDIZED_ON)
     ]
-    with torch.no_grad():
-        features = torch.cat([features_of(t.density, torch.tensor(t.look.strength)) for t in tiles], 3)
-        network.mean.copy_(features.mean((2, 3), keepdim=True))
-        network.std.copy_(features.std((2, 3), keepdim=True).clamp_min(1e-3))
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the styles ask for, and how much of their tissue is stained, 0 to 1."""
-
-    style: References
-    stained: float
+    plain = network.base if isinstance(network, MarkerNetwork) else network
+    seen = [(tile.density, torch.tensor(tile.look.strength)) for tile in tiles]
+    kind_of(plain.architecture).prepare(plain, seen)
 
 
 @dataclass(frozen=True)
@@ -241,19 +230,20 @@ class Run:
 
     def __init__(
         self,
-        network: StainerNetwork,
+        network: Network,
         fields: Sequence[Field],
         held: Held,
         training: Training,
         encoder: Encoder,
-        wanted: Wanted,
+        wanted: Sequence[Wanted],
         ranks: Ranks,
     ) -> None:
         self.network, self.training, self.encoder, self.ranks = network, training, encoder, ranks
         self.fields, self.wanted, self.validated_on = fields, wanted, held.words
-        self.mean = _copy(network)
+        self.looks = looks_of(network)
+        self.mean = deepcopy(network).eval().requires_grad_(False)
         self.optimizer = torch.optim.Adam(network.parameters(), training.learning_rate, betas=(0.9, 0.99))
-        self.running = Running()
+        self.running = [Running() for _ in wanted]
         self.index = 0
         self.trace: list[TrainStep] = []
         self.best, self.best_loss, self.best_at = _weights(self.mean), math.inf, 0
@@ -271,8 +261,9 @@ class Run:
         rate = rate_at(self.index, training.steps) * training.learning_rate
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.zero_grad()
+        turn = self.index % len(self.wanted)
         tiles = self._tiles(self.fields, self.index, training.batch)
-        loss, values = self._losses(self.network, tiles, self.encoder, self.running.joined)
+        loss, values = self._losses(self.network, turn, tiles, self.encoder, self.running[turn].joined)
         if not math.isfinite(loss.item()):
             said = f"The loss is {loss.item()} at step {self.index + 1}"
             raise ArithmeticError(f"{said}; lower the learning rate, now {training.learning_rate:g}.")
@@ -291,55 +282,75 @@ class Run:
 
     def _losses(
         self,
-        network: StainerNetwork,
+        network: Network,
+        turn: int,
         tiles: Sequence[Tile],
         encoder: Encoder,
         joined: Callable[[Statistics], Statistics] = dict,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        objective, ranks = self.training.objective, self.ranks
-        pictures = ranks.all_of(pictures_of(network, ranks.own(tiles), encoder.device), len(tiles))
+        """Of the marker whose turn it is."""
+        objective, ranks, wanted = self.training.objective, self.ranks, self.wanted[turn]
+        stained = stained_in(network, self.looks[turn])
+        pictures = ranks.all_of(pictures_of(stained, ranks.own(tiles), encoder.device), len(tiles))
         masks = [on_device(tile.masks, encoder.device) for tile in tiles]
         with torch.no_grad():
-            references = references_of(tiles, network.target, objective, encoder.exact, self.wanted.style, ranks)
+            references = references_of(tiles, wanted.target, objective, encoder.exact, wanted.style, ranks)
         measured = joined(statistics_of(pictures, masks, objective, encoder, ranks))
         values = term_values(objective, measured, references, "relative")
         return total(objective, values), values
 
     def _validate(self) -> dict[str, float]:
         """Losses of the mean network in fp32, on tiles that are always the same; the best is remembered."""
-        with torch.no_grad():
-            loss, values = self._losses(self.mean, self.held_tiles, self.encoder.exact)
-            pictures = pictures_of(self.mean, self.held_tiles, self.encoder.device)
+        each = [self._looked_at(turn) for turn in range(len(self.wanted))]
+        mean = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+        mean["total"] = self.ranks.of_first(mean["total"])  # by which all end at the same step
+        if mean["total"] < self.best_loss:
+            self.best, self.best_loss, self.best_at = _weights(self.mean), mean["total"], self.index
+        if len(each) == 1:
+            return mean
+        told = zip(self.wanted, each, strict=True)
+        return mean | {f"{w.marker} {name}": one[name] for w, one in told for name in ("total", "stained")}
+
+    @torch.no_grad()
+    def _looked_at(self, turn: int) -> dict[str, float]:
+        loss, values = self._losses(self.mean, turn, self.held_tiles, self.encoder.exact)
+        stained = stained_in(self.mean, self.looks[turn])
+        pictures = pictures_of(stained, self.held_tiles, self.encoder.device)
         share = positive_share(pictures, [tile.masks["tissue"] for tile in self.held_tiles])
-        found = self.ranks.of_first(loss.item())  # by which all end at the same step
-        if found < self.best_loss:
-            self.best, self.best_loss, self.best_at = _weights(self.mean), found, self.index
-        return {"total": found, **{k: v.item() for k, v in values.items()}, "stained": share}
+        return {"total": loss.item(), **{k: v.item() for k, v in values.items()}, "stained": share}
 
     def looks_without_better(self) -> int:
         """How often validation has found nothing better."""
         return (self.index - self.best_at) // self.training.validate_every if self.best_at else 0
 
     def seen(self) -> list[tuple[Image, Image]]:
-        """Validation tiles and what they become, as images."""
+        """Validation tiles and what they become, as images, the markers by turns."""
         from chromogen.image import to_uint8
 
         halo = slice(HALO_PX, -HALO_PX)
+        found = []
         with torch.no_grad():
-            made = pictures_of(self.mean, self.held_tiles, self.encoder.device)
-        ours = [to_uint8(picture_from(tile.density)[..., halo, halo]) for tile in self.held_tiles]
-        return list(zip(ours, map(to_uint8, made), strict=True))
+            for number, tile in enumerate(self.held_tiles):
+                stained = stained_in(self.mean, self.looks[number % len(self.looks)])
+                (made,) = pictures_of(stained, [tile], self.encoder.device)
+                found.append((to_uint8(picture_from(tile.density)[..., halo, halo]), to_uint8(made)))
+        return found
 
     def finished(self) -> Trained:
         """The best network; a warning where it has collapsed."""
         self.mean.load_state_dict(self.best)
         looked = [step.validation for step in self.trace if step.validation]
         best = min(looked, key=lambda losses: losses["total"], default={})
-        collapse = collapse_of(best["stained"], self.wanted.stained) if best else None
+        collapse = self._collapse(best) if best else None
         if collapse:
             advice = "give more steps, or other styles"
             warnings.warn(f"The stainer has collapsed: {collapse}; {advice}.", stacklevel=3)
         return Trained(self.mean, self.index, best, self.validated_on, collapse, tuple(self.trace))
+
+    def _collapse(self, found: Mapping[str, float]) -> str | None:
+        shares = [(one, found.get(f"{one.marker} stained", found["stained"])) for one in self.wanted]
+        said = [(one.marker, collapse_of(share, one.stained)) for one, share in shares]
+        return "; ".join(f"{marker}: {what}" if marker else what for marker, what in said if what) or None
 
     def state(self) -> dict[str, Any]:
         """All that going on takes."""
@@ -349,7 +360,7 @@ class Run:
             "best": self.best,
             "numbers": [self.index, self.best_loss if math.isfinite(self.best_loss) else None, self.best_at],
             "optimizer": self.optimizer.state_dict(),
-            "running": self.running.state(),
+            "running": [running.state() for running in self.running],
             "trace": [asdict(step) for step in self.trace],
         }
 
@@ -361,7 +372,8 @@ class Run:
         self.index, best_loss, self.best_at = state["numbers"]
         self.best_loss = math.inf if best_loss is None else best_loss
         self.optimizer.load_state_dict(state["optimizer"])
-        self.running.go_on(state["running"])
+        for running, was in zip(self.running, state["running"], strict=True):
+            running.go_on(was)
         self.trace = [TrainStep(**step) for step in state["trace"]]
         self._began -= self.trace[-1].seconds if self.trace else 0.0
 
@@ -379,18 +391,12 @@ def rate_at(index: int, steps: int) -> float:
     return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _copy(network: StainerNetwork) -> StainerNetwork:
-    made = StainerNetwork(network.architecture, network.target).to(network.mean.device)
-    made.load_state_dict(network.state_dict())
-    return made.eval().requires_grad_(False)
-
-
-def _weights(network: StainerNetwork) -> dict[str, Tensor]:
+def _weights(network: Network) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in network.state_dict().items()}
 
 
 @torch.no_grad()
-def _move_mean(mean: StainerNetwork, network: StainerNetwork, share: float) -> None:
+def _move_mean(mean: Network, network: Network, share: float) -> None:
     """Exponential moving average of the weights."""
     for old, new in zip(mean.parameters(), network.parameters(), strict=True):
         old.lerp_(new, 1 - share)
