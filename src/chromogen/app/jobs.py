@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from chromogen.image import (
 )
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
 from chromogen.stains.appearance import doubts
+from chromogen.style.adapt import adapt
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
+from chromogen.style.kinds import PlainNetwork
 from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import Limits, need_within
 from chromogen.style.networks import SUPPOSED_MPP
@@ -133,8 +135,14 @@ class Stylist:
             self.content_regions, self._style_regions = regions
             self.recipe = guided(recipe, sorted(regions[0]))
         self._measured: dict[float, Style] = {}
+        self._make: Callable[..., Stylized] = stylize
+        self._started_from: dict[str, str] = {}
         if longest_px is None or self.style_factor(content_mpp) == 1:
             self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
+
+    def start_from(self, network: PlainNetwork, identity: str) -> None:
+        """Adapt a trained network to every content, instead of beginning anew."""
+        self._make, self._started_from = partial(adapt, network), {"from": identity}
 
     def style_factor(self, content_mpp: float | None) -> float:
         """How much the styles are enlarged to have the content's pixel size in um; 1 where one is not known."""
@@ -181,7 +189,7 @@ class Stylist:
         drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         decisive = self._inputs(image, content, mpp) | {"drawn": drawn}
         checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), decisive, resume=resume)
-        result = stylize(
+        result = self._make(
             image,
             style,
             self.recipe,
@@ -217,6 +225,7 @@ class Stylist:
             "regions": sorted(self.content_regions),
             "recipe": as_record(self.recipe),
             "encoder": self.encoder.record(),
+            **self._started_from,
         }
 
     def _facts(self, result: Stylized) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -39,7 +40,10 @@ from chromogen.style.recipes import CONTENT_LOSSES, Recipe
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
     from chromogen.app.paths import SideOutputs
+    from chromogen.style.kinds import PlainNetwork
     from chromogen.style.run import OnStep, Step
+
+SAME_SIZE = 1.5  # factor between pixels of a model and of contents
 
 EPILOG = """Examples:
 
@@ -50,6 +54,8 @@ chromogen stylize tiles/ ihc.png -o results/ --preset fast
 chromogen stylize he.png ihc.png -o fig9.png --preset paper --content-layer relu4_2 --plot loss.png
 
 chromogen stylize he.png ihc.png -o virtual.png --preset nuclear --mpp 0.25 --dry-run
+
+chromogen stylize he.png ihc.png -o virtual.png --from dab-cytoplasm --steps 20
 
 How good is it? chromogen evaluate virtual.png --content he.png --real ihc.png -o report/. Side by side: chromogen
 view FOLDER.
@@ -72,6 +78,8 @@ def stylize(
     loss_scale: given.LossScale = None,
     space: given.Space = None,
     variable: given.Variable = None,
+    model: given.From = None,
+    marker: given.Marker = None,
     init: given.Init = None,
     steps: given.Steps = None,
     scales: given.Scales = None,
@@ -150,6 +158,7 @@ def stylize(
         if len(jobs) > 1 or len(styles.files) > 1:
             raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
         regions = read_regions((jobs[0][0], content_mask or []), (styles.files[0], style_mask or []))
+    start = _network_of(model, marker, mpp) if model else None
     with progress_bars() as progress:
         measuring = _measuring(progress)
         stylist = Stylist(
@@ -162,6 +171,8 @@ def stylize(
             regions=regions,
             limits=Limits(tile, _parsed(max_memory, partial(byte_count, "max_memory"))),
         )
+        if start:
+            stylist.start_from(*start)
         measuring(1, 1)  # hidden, also where an earlier run has measured the style
         if dry_run:
             _foretell(stylist, [content for content, _ in jobs], as_json=as_json)
@@ -210,6 +221,19 @@ def _bar(progress: Progress, name: str, steps: int) -> Iterator[OnStep]:
         yield partial(move_bar, progress, task)
     finally:
         progress.remove_task(task)
+
+
+def _network_of(model: str, marker: str | None, mpp: float | None) -> tuple[PlainNetwork, str]:
+    """A stainer's network, and what it is known by. Raises: ValueError, FileNotFoundError."""
+    from chromogen.stainer_file import located, read_model
+    from chromogen.style.marker_network import blend_of, chosen
+
+    read = read_model(located(model))
+    if mpp and not 1 / SAME_SIZE <= mpp / read.mpp <= SAME_SIZE:
+        said = f"{model} knows tissue at {read.mpp:g} um/px, and the contents have {mpp:g}"
+        warnings.warn(f"{said}; resample them, or expect a poor start.", stacklevel=2)
+    blend = blend_of(marker, read.markers)
+    return chosen(read.network(), blend), f"{read.sha256} {blend}" if blend else read.sha256
 
 
 def _parsed(text: str | None, parse: Callable[[str], Any]) -> Any:

@@ -68,6 +68,13 @@ Variable = Annotated[
         + from_preset(lambda recipe: recipe.variable)
     ),
 ]
+From = Annotated[
+    str | None,
+    Search("--from", metavar="MODEL", help="Adapt a stainer's network, by name or file, in --steps steps."),
+]
+Marker = Annotated[
+    str | None, Search(metavar="NAME", help="Of a --from of several markers: ER, or a blend, ER:0.7,Ki67:0.3.")
+]
 Init = Annotated[
     str | None,
     Search(

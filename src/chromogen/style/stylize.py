@@ -101,19 +101,19 @@ def stylize(
             continue
         small = resize(content, size_at(content, scale))
         grid = tiles_of(small, recipe.objective, tile_px)
-        aim = _aim(small, style, scale, stains, recipe, encoder, guides, grid)
+        aim = aim_of(small, style, scale, stains, recipe, encoder, guides, grid)
         start = first_picture(content, style, recipe, scale).to(encoder.device)
         canvas = _canvas(small, stains, style.mpp / scale, recipe, start, before, encoder, grid)
         if scale == 1 and run.initial is None:
-            first = to_uint8(start) if recipe.space == "rgb" else _seen(canvas, grid)
+            first = to_uint8(start) if recipe.space == "rgb" else seen_of(canvas, grid)
             run.initial = judge(first, aim, recipe, encoder)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
-        follow = partial(run.record, scale, size_at(content, scale), partial(_seen, canvas, grid))
+        follow = partial(run.record, scale, size_at(content, scale), partial(seen_of, canvas, grid))
         encoder = descend(canvas, aim, here, steps, encoder, follow, run.keep, run.begin(number))
         before = start, canvas
     if isinstance(canvas, StainMaps | StainNetwork):
         canvas.plan = developed(canvas.plan, recipe.dab_amount)
-    image = _seen(canvas, grid)
+    image = seen_of(canvas, grid)
     final = judge(image, aim, recipe, encoder)
     return Stylized(image, run.initial or final, final, tuple(run.trace), encoder.precision)
 
@@ -121,7 +121,8 @@ def stylize(
 Before: TypeAlias = tuple[Tensor, Canvas]  # of the coarser scale: where it started, and what became of it
 
 
-def _seen(canvas: Canvas, grid: TileGrid | None) -> Image:
+def seen_of(canvas: Canvas, grid: TileGrid | None) -> Image:
+    """The canvas's present picture, uint8 (H, W, 3)."""
     with torch.no_grad():
         if grid is None:
             return to_uint8(canvas.picture())
@@ -162,7 +163,7 @@ def _features(he: Image, mpp: float, encoder: Encoder, grid: TileGrid | None) ->
     return lambda window: features if window is None else features[..., *window.at]
 
 
-def _aim(
+def aim_of(
     content: Image,
     style: Style,
     scale: float,
@@ -172,6 +173,7 @@ def _aim(
     guides: Guides,
     grid: TileGrid | None,
 ) -> Aim | TiledAim:
+    """What the picture of a content at a scale is compared with, in one piece or in tiles."""
     picture = to_tensor(content).to(encoder.device)
     masks = masks_of(picture, recipe, style.mpp / scale, guides)
     wanted, floor = dict(style.references[scale]), style.floors.get(scale, 0.0)
