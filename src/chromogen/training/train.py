@@ -23,14 +23,7 @@ from chromogen.image import Image
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.kinds import PlainArchitecture, kind_of
-from chromogen.style.marker_network import (
-    MarkerArchitecture,
-    MarkerNetwork,
-    Network,
-    built,
-    looks_of,
-    stained_in,
-)
+from chromogen.style.marker_network import MarkerArchitecture, MarkerNetwork, Network, built, looks_of, stained_in
 from chromogen.style.objective import Objective, Statistics, masks_asked, term_values, total
 from chromogen.style.recipes import PRESETS
 from chromogen.style.rgb_network import RgbArchitecture
