@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-OF_TORCH = {"torch", "torchmetrics"}
+OF_TORCH = {"torch", "torchmetrics", "lightning-fabric"}
 BROUGHT = {"anyio", "pydantic", "starlette"}  # by an extra, and imported by name
 COMMANDS = ("stylize", "stain", "train", "demo", "evaluate", "study", "unmix", "info", "view")
 IMPORT_ALL = """
@@ -118,7 +118,7 @@ def check_imports(case: Case, place: Place) -> None:
     """Every module imports, but for those of extras and torch that are not there."""
     lines = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
     optional = {re.split(r"[>=\[]", line)[0].replace("-", "_") for line in lines}
-    allowed = optional | BROUGHT | (set() if case.torch else OF_TORCH)
+    allowed = optional | BROUGHT | (set() if case.torch else {name.replace("-", "_") for name in OF_TORCH})
     missing = set(place.run("python", "-c", IMPORT_ALL).split())
     must(missing <= allowed, f"missing: {missing - allowed}")
 
