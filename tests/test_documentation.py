@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 from chromogen.app import demo
 from chromogen.app.cli import app, main
 from chromogen.app.server import create_app
+from chromogen.evaluation import experiments
 from chromogen.image import write_image
 from documentation import BLOCKS, LANGUAGES, PAGES, ROOT, Block, inline_code
 from synthetic import tissue_like
@@ -83,6 +85,9 @@ def workshop(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(place)
     monkeypatch.setenv("HOME", str(place / "home"))
     monkeypatch.setattr(demo, "demo_slide", lambda: place / "slide.svs")
+    monkeypatch.setattr(demo, "builtin_photo", lambda: HE)
+    short = replace(experiments.painting_recipe(), steps=(1, 1))
+    monkeypatch.setattr(experiments, "painting_recipe", lambda: short)
     return place
 
 
