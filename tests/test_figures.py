@@ -11,8 +11,8 @@ import pytest
 from documentation import PAGES, ROOT
 
 DOCS = ROOT / "docs"
-# These quote; the others measure, or say what the code has.
-QUOTING = [ROOT / "README.md", *(DOCS / name for name in ("faq.md", "install.md", "limits.md"))]
+# These quote; the others measure, or say what the code and what it needs have.
+QUOTING = [ROOT / "README.md", *(DOCS / name for name in ("faq.md", "limits.md"))]
 MEASURING = [page for page in PAGES if page not in QUOTING]
 SOURCE = re.compile(
     r"(?:benchmarks|scripts|tests)/\w+\.(?:py|sh)|`chromogen \w+[^`]*`|^chromogen \w+", re.MULTILINE
