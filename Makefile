@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint snapshots bench bench-long clean help
+.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long clean help
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,10 +26,17 @@ test: $(READY)  ## All tests but the slow ones
 test-slow: $(READY)  ## All tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
-lint: $(READY)  ## Style, types
+docs: $(READY)  ## Build the documentation; then open site/index.html
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=scripts $(BIN)/mkdocs build --strict --quiet
+
+lint: $(READY) docs  ## Style, types, the documentation's links, the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+install-matrix: $(READY)  ## The wheel in empty environments, by Python, versions and extras: an hour
+	$(BIN)/python scripts/install_matrix.py
 
 snapshots: $(READY)  ## Write anew what tests/snapshots says of the API and the command line, after a change that is meant
 	$(BIN)/python tests/surface.py
@@ -54,5 +61,5 @@ bench-long: $(READY)  ## Time to the quality of a thousand of the peer's steps: 
 	$(BIN)/python benchmarks/time_to_quality.py $(PAIR) --peer-steps 1000 --out $(RESULTS)/time_to_quality
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) demo dist benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) demo dist site benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

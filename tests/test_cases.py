@@ -29,6 +29,7 @@ def test_single_files_match_whatever_their_names(tmp_path: Path) -> None:
     cases, warnings = match_cases(root / "virtual.png", root / "he.png", root / "ihc.png")
     assert (cases[0].name, cases[0].he, cases[0].real) == ("virtual", root / "he.png", root / "ihc.png")
     assert warnings == []
+    assert match_cases(str(root / "virtual.png"), str(root / "he.png"), str(root / "ihc.png"))[0] == cases
 
 
 def test_groups_are_found_in_names(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_scheduler_and_workers_as_started_by_hand(by_file: bool, tmp_path: Path)
     image = SyntheticSource((1500, 1200)).read(0, (0, 0), (1500, 1200))
     slide = write_pyramid(tmp_path / "slide.tif", image, (4,))
     file, address = str(tmp_path / "scheduler.json"), "tcp://127.0.0.1:38786"
-    lan, slurm = blocks("sh")
+    _, lan, slurm = blocks("sh")
     lines = slurm if by_file else lan
     given = [line.strip().removesuffix("&").split() for line in lines.splitlines()]
     commands = [line[line.index("dask") :] for line in given if "dask" in line]

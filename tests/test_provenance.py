@@ -1,6 +1,8 @@
 import hashlib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import pytest
 import torch
 
 from chromogen import __version__
@@ -11,6 +13,16 @@ def test_versions_name_what_decides_the_numbers() -> None:
     found = versions()
     assert found["chromogen"] == __version__
     assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_what_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "torch":
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr("chromogen.provenance.version", version)
+    assert versions().keys() == {"chromogen", "python", "numpy", "pillow"}
 
 
 def test_sha256_of_is_that_of_the_bytes(tmp_path: Path) -> None:

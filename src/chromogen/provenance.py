@@ -6,7 +6,8 @@ import hashlib
 import platform
 import sys
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ NOTICE = "virtual stain, research use only, not for diagnosis"
 
 
 def versions() -> dict[str, str]:
-    """Versions of Chromogen, Python, and the libraries that decide its numbers."""
-    libraries = {name: version(name) for name in ("torch", "numpy", "pillow")}
-    return {"chromogen": __version__, "python": platform.python_version(), **libraries}
+    """Versions of Chromogen, Python, and the libraries that decide its numbers, as far as they are there."""
+    found = {"chromogen": __version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "pillow"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chromogen.errors import expected, repeated
-from chromogen.image import list_images
+from chromogen.image import PathLike, list_images
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Case:
 
 
 def match_cases(
-    prediction: Path, he: Path | None = None, real: Path | None = None, group: str | None = None
+    prediction: PathLike, he: PathLike | None = None, real: PathLike | None = None, group: str | None = None
 ) -> tuple[list[Case], list[str]]:
     """Cases, matched by name without suffix, and a warning for every file that has no counterpart.
 
@@ -47,9 +47,10 @@ def match_cases(
     return cases, warnings
 
 
-def _by_name(role: str, path: Path | None) -> dict[str, Path]:
-    if path is None:
+def _by_name(role: str, named: PathLike | None) -> dict[str, Path]:
+    if named is None:
         return {}
+    path = Path(named)
     if not path.exists():
         raise FileNotFoundError(
             f"Expected `{role}` to be an existing image or folder, got {path}; check the spelling."

@@ -19,7 +19,7 @@ from chromogen.evaluation.metrics import Measure, Value
 from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import SUPPOSED_MPP, Tile
-from chromogen.image import Image, read_image
+from chromogen.image import Image, PathLike, read_image
 from chromogen.stains.color_transfer import color_moments, match_colors
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class Evaluation:
 
 
 def evaluate(
-    prediction: Path,
-    he: Path | None = None,
-    real: Path | None = None,
+    prediction: PathLike,
+    he: PathLike | None = None,
+    real: PathLike | None = None,
     *,
     encoder: Encoder | None = None,
     mpp: float | None = None,

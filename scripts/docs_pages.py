@@ -1,0 +1,104 @@
+"""What the documentation has from elsewhere: the root's Markdown, the command line, and formulas.
+
+MkDocs calls `on_files` (a hook of mkdocs.yml), and its superfences `mathml` for every fence of `math`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import latex2mathml.converter
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from chromogen.app.cli import EPILOG, app
+
+ROOT = Path(__file__).resolve().parents[1]
+FROM_ROOT = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+MARKUP = re.compile(r"\[/?[a-z ]+\]")  # Rich's, as in [bold]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that do not lie in docs/."""
+    made = {page: below_docs((ROOT / source).read_text("utf-8")) for page, source in FROM_ROOT.items()}
+    for page, text in {**made, "command-line.md": command_line()}.items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def below_docs(text: str) -> str:
+    """Markdown of the root as it stands in docs/: links into docs/ lose that part.
+
+    >>> below_docs("see [how](docs/slides.md) and [the web](https://a.b/docs/)")
+    'see [how](slides.md) and [the web](https://a.b/docs/)'
+    """
+    return text.replace("](docs/", "](")
+
+
+def mathml(source: str, *_fence: Any, **_options: Any) -> str:
+    """A fence of TeX as MathML, which browsers draw by themselves."""
+    return f'<p class="math">{latex2mathml.converter.convert(source.strip(), display="block")}</p>'
+
+
+def command_line() -> str:
+    """The page of all commands and options, as `--help` knows them."""
+    group: Any = typer.main.get_command(app)
+    commands = "\n\n".join(_command(name, command) for name, command in group.commands.items())
+    intro = "Every command, as `chromogen COMMAND --help` has it; this page is made from the same source."
+    return f"# The command line\n\n{intro} {EPILOG}\n\n{commands}\n"
+
+
+def _command(name: str, command: Any) -> str:
+    shown = [parameter for parameter in command.params if parameter.name != "help"]
+    arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
+    words = " ".join([f"chromogen {name}", *(_metavar(argument) for argument in arguments), "[OPTIONS]"])
+    parts = [f"## {name}", command.help, f"```text\n{words}\n```"]
+    panels: dict[str, list[Any]] = {}
+    for parameter in shown:
+        panels.setdefault(parameter.rich_help_panel or "", []).append(parameter)
+    parts += [_panel(panel, parameters) for panel, parameters in panels.items()]
+    if command.epilog:
+        parts.append(_epilog(command.epilog))
+    return "\n\n".join(parts)
+
+
+def _panel(name: str, parameters: list[Any]) -> str:
+    rows = [f"| {_names(parameter)} | {_meaning(parameter)} |" for parameter in parameters]
+    title = [f"**{name}**", ""] if name else []
+    return "\n".join([*title, "| option | |", "|---|---|", *rows])
+
+
+def _metavar(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name.upper())
+
+
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{_metavar(parameter)}`"
+    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    return names if parameter.is_flag else f"{names} `{_metavar(parameter)}`"
+
+
+def _meaning(parameter: Any) -> str:
+    text = " ".join(MARKUP.sub("", parameter.help or "").split())
+    if parameter.required:
+        text += " Required."
+    elif isinstance(parameter.default, str | int | float) and not isinstance(parameter.default, bool):
+        text += f" Default: {parameter.default}."
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _epilog(text: str) -> str:
+    """Paragraphs; lines that are commands stand in a block."""
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    return "\n\n".join(
+        f"```text\n{paragraph}\n```" if paragraph.startswith("chromogen ") else _escaped(paragraph)
+        for paragraph in paragraphs
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("*", "\\*").replace("_", "\\_").replace("<", "&lt;")
