@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from shapely import make_valid, unary_union
+from shapely import STRtree, get_parts, get_rings, linestrings, make_valid, unary_union
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, Polygon, shape
 
@@ -27,6 +28,8 @@ REST = "elsewhere"
 FINER = 4  # polygons are drawn so many times finer, and averaged: their borders are soft
 STRIP_PX = 512
 LEAST_REST_PX = 64
+MOST_CROSSINGS = 1000
+MOST_SIDES = 500  # that are asked what they cross
 
 
 def read_regions(content: tuple[Path, Sequence[Path]], style: tuple[Path, Sequence[Path]]) -> Regions:
@@ -97,8 +100,10 @@ def read_geojson(file: Path, size: tuple[int, int]) -> dict[str, Mask]:
         found = json.loads(file.read_text(encoding="utf-8"))
         features = found["features"] if isinstance(found, dict) and "features" in found else found
         features = features if isinstance(features, list) else [features]
-        drawn = [(_class_of(feature), make_valid(shape(feature["geometry"]))) for feature in features]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ShapelyError) as error:
+        with np.errstate(invalid="ignore"):
+            shapes = made_valid([shape(feature["geometry"]) for feature in features])
+        drawn = [(_class_of(feature), found) for feature, found in zip(features, shapes, strict=True)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ShapelyError) as error:
         why = str(error).partition("\n")[0][:80]
         raise expected("mask", "GeoJSON features with polygons", file, f"it cannot be read: {why}") from error
     classes: dict[str, list[Polygon]] = {}
@@ -108,6 +113,29 @@ def read_geojson(file: Path, size: tuple[int, int]) -> dict[str, Mask]:
     if not masks:
         raise expected("mask", "GeoJSON with at least one polygon", f"none in {file}")
     return masks
+
+
+def made_valid(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
+    """The shapes, of polygons that cross themselves what they go around.
+
+    Raises: ValueError where they do so more often than anyone draws, which would take minutes.
+    """
+    broken, crossings = [not drawn.is_valid for drawn in shapes], 0
+    for drawn in compress(shapes, broken):
+        crossings += _crossings(drawn)
+        if crossings > MOST_CROSSINGS:
+            got = f"{crossings:,} or more"
+            raise expected("geometry", f"polygons with at most {MOST_CROSSINGS:,} crossings", got, "simplify them")
+    return [make_valid(drawn) if crosses else drawn for drawn, crosses in zip(shapes, broken, strict=True)]
+
+
+def _crossings(drawn: BaseGeometry) -> int:
+    """About how often the sides of polygons cross, or meet otherwise than one the next; by a sample of them."""
+    ends = [np.asarray(ring.coords)[:, :2] for ring in get_rings(get_parts(drawn))]
+    sides = linestrings(np.concatenate([np.stack([line[:-1], line[1:]], 1) for line in ends]))
+    sample = sides[:: -(-len(sides) // MOST_SIDES)]
+    met: int = STRtree(sides).query(sample, predicate="intersects").shape[1] - 3 * len(sample)  # with neighbours
+    return max(0, met) * len(sides) // len(sample) // 2
 
 
 def _class_of(feature: Mapping[str, Any]) -> str:
