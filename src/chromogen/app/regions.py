@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from shapely import STRtree, get_parts, get_rings, linestrings, make_valid, unary_union
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, Polygon, shape
+from shapely.geometry.base import BaseGeometry
 
 from chromogen.app.polygons import centres_inside, polygons_in
 from chromogen.errors import expected
