@@ -69,7 +69,7 @@ def one(data: bytes) -> None:
     if not data:
         return
     parse, expected = PARSERS[data[0] % len(PARSERS)]
-    with suppress(expected):
+    with suppress(*expected):
         parse(data[1:])
 
 

@@ -65,7 +65,7 @@ class Serving:
     def ask_for_both(self, seed: int = 0) -> Jobs:
         """A trial on a region of `slide.tif`, and a stain of the whole."""
         slide = self.slide("slide.tif")
-        region = {"slide": slide, "location": [900, 1200], "size": [96, 80]}
+        region = {"slide": slide, "location": [300, 300], "size": [96, 80]}
         trial = self.ask("trials", {**region, "preset": "fast", "steps": 10, "seed": seed})
         stain = self.ask("stains/slide", {"slide": slide, "stainer": "color-transfer"})
         return {"trials": trial["id"], "stains": stain["id"]}

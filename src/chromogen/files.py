@@ -65,6 +65,11 @@ def write_whole(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write whole, in UTF-8; what of a file's name is no text stands there as Python writes it."""
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
+
+
 @contextmanager
 def _beside(folder: Path, folder_mode: int | None = None) -> Iterator[Path]:
     """A new file, or with a mode a folder, which goes afterwards if it still has this name.
@@ -76,7 +81,8 @@ def _beside(folder: Path, folder_mode: int | None = None) -> Iterator[Path]:
         _sweep(folder, temporary.stat().st_mtime)
         yield temporary
     finally:
-        _remove(temporary)
+        with suppress(OSError):  # where it may not be removed any more, the next that may will
+            _remove(temporary)
         if lock is not None:
             os.close(lock)
 
