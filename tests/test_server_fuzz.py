@@ -16,7 +16,7 @@ from chromogen.app.server import create_app
 from test_shelf import picture
 
 HERE = "http://127.0.0.1"
-EACH = 25
+EACH = 6
 METHODS = ("get", "post", "delete", "put", "patch")
 # Nothing that would start a job: no region of a size that is taken, and no stainer's name.
 ODD: tuple[Any, ...] = (
@@ -85,7 +85,7 @@ def test_nothing_crashes_it(folder: Path) -> None:
             assert "Traceback" not in answer.text
             assert str(folder) not in answer.text
         assert client.get(f"/api/slides/{slide}/thumbnail.jpg").status_code == 200
-    assert len(statuses) > 400
+    assert len(statuses) > 150
     assert {200, 404, 405, 422} <= set(statuses)
     assert not [path for path in folder.iterdir() if path.name not in ("slides", "results")]
 
