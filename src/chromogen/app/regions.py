@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from shapely import STRtree, get_parts, get_rings, linestrings, make_valid, unary_union
+from shapely import unary_union
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, Polygon, shape
-from shapely.geometry.base import BaseGeometry
 
-from chromogen.app.polygons import centres_inside, polygons_in
+from chromogen.app.polygons import centres_inside, made_valid, polygons_in
 from chromogen.errors import expected
 from chromogen.image import Image, read_image
 from chromogen.style.guides import Guides
@@ -29,8 +27,6 @@ REST = "elsewhere"
 FINER = 4  # polygons are drawn so many times finer, and averaged: their borders are soft
 STRIP_PX = 512
 LEAST_REST_PX = 64
-MOST_CROSSINGS = 1000
-MOST_SIDES = 500  # that are asked what they cross
 
 
 def read_regions(content: tuple[Path, Sequence[Path]], style: tuple[Path, Sequence[Path]]) -> Regions:
@@ -114,29 +110,6 @@ def read_geojson(file: Path, size: tuple[int, int]) -> dict[str, Mask]:
     if not masks:
         raise expected("mask", "GeoJSON with at least one polygon", f"none in {file}")
     return masks
-
-
-def made_valid(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
-    """The shapes, of polygons that cross themselves what they go around.
-
-    Raises: ValueError where they do so more often than anyone draws, which would take minutes.
-    """
-    broken, crossings = [not drawn.is_valid for drawn in shapes], 0
-    for drawn in compress(shapes, broken):
-        crossings += _crossings(drawn)
-        if crossings > MOST_CROSSINGS:
-            got = f"{crossings:,} or more"
-            raise expected("geometry", f"polygons with at most {MOST_CROSSINGS:,} crossings", got, "simplify them")
-    return [make_valid(drawn) if crosses else drawn for drawn, crosses in zip(shapes, broken, strict=True)]
-
-
-def _crossings(drawn: BaseGeometry) -> int:
-    """About how often the sides of polygons cross, or meet otherwise than one the next; by a sample of them."""
-    ends = [np.asarray(ring.coords)[:, :2] for ring in get_rings(get_parts(drawn))]
-    sides = linestrings(np.concatenate([np.stack([line[:-1], line[1:]], 1) for line in ends]))
-    sample = sides[:: -(-len(sides) // MOST_SIDES)]
-    met: int = STRtree(sides).query(sample, predicate="intersects").shape[1] - 3 * len(sample)  # with neighbours
-    return max(0, met) * len(sides) // len(sample) // 2
 
 
 def _class_of(feature: Mapping[str, Any]) -> str:

@@ -11,8 +11,7 @@ from shapely.affinity import affine_transform
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, box, shape
 
-from chromogen.app.polygons import centres_inside, polygons_in
-from chromogen.app.regions import made_valid
+from chromogen.app.polygons import centres_inside, made_valid, polygons_in
 from chromogen.app.view.densities import read_tile
 from chromogen.app.view.pool import Opened
 from chromogen.errors import expected
