@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long clean help
+.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit clean help
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,23 @@ bench: $(READY)  ## Speed, memory and losses, beside a peer: half an hour; write
 bench-long: $(READY)  ## Time to the quality of a thousand of the peer's steps: another half an hour
 	$(BIN)/python benchmarks/pair.py --out $(RESULTS)/pair
 	$(BIN)/python benchmarks/time_to_quality.py $(PAIR) --peer-steps 1000 --out $(RESULTS)/time_to_quality
+
+fuzz: $(READY)  ## Broken and hostile files by every way in, and commands: docs/hardening.md
+	$(BIN)/python scripts/fuzz.py --out benchmarks/results/fuzz
+
+kills: $(READY)  ## 200 kills of commands and server at random moments
+	$(BIN)/python scripts/kills.py --out benchmarks/results/kills
+
+soak: $(READY)  ## An hour of server and slide jobs: does anything grow?
+	$(BIN)/python scripts/soak.py --out benchmarks/results/soak
+
+audit: $(READY)  ## Known vulnerabilities (asks PyPI), licences, a build that is the same twice
+	$(BIN)/python -m pip install --quiet '.[audit]'
+	$(BIN)/python scripts/supply_chain.py licences > /dev/null
+	$(BIN)/python scripts/supply_chain.py build
+	mkdir -p benchmarks/results
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > benchmarks/results/installed.txt
+	$(BIN)/python -m pip_audit --strict --no-deps --disable-pip -r benchmarks/results/installed.txt
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) demo dist site benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage

@@ -19,7 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "provenance": set(),
     "allocator": set(),
     "recent": set(),
-    "spill": set(),
+    "spill": {"files"},
     "plots": BASE,
     "decoders": BASE,
     "image": BASE | {"decoders"},

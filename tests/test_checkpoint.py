@@ -116,8 +116,19 @@ def test_a_checkpoint_of_another_picture_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="`checkpoint` to be a file that chromogen wrote"):
+    with pytest.raises(ValueError, match="`checkpoint` to be as chromogen wrote it"):
         Checkpoint(file, {}, resume=True).load()
+
+
+def test_what_was_damaged_since_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint"
+    Checkpoint(file, {"a": 1}).save({"index": 3, "x": [torch.ones(9), torch.ones(2, dtype=torch.bfloat16)]})
+    data = file.read_bytes()
+    assert Checkpoint(file, {"a": 1}, resume=True).load() is not None
+    for at in (len(data) - 1, data.index(b"index") + 2, data.index(b"state") + 1):
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(ValueError, match="`checkpoint` to be as chromogen wrote it"):
+            Checkpoint(file, {"a": 1}, resume=True).load()
 
 
 def test_a_failed_write_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

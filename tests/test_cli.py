@@ -553,6 +553,32 @@ def test_a_killed_run_goes_on_to_the_same_picture(files: Files, tmp_path: Path) 
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
+def test_a_batch_that_goes_on_leaves_out_what_is_done(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path, content: Image
+) -> None:
+    (tmp_path / "tiles").mkdir()
+    for number in (1, 2):
+        write_image(tmp_path / "tiles" / f"{number}.png", content[number:])
+    command = ["stylize", tmp_path / "tiles", files[1], "-o", tmp_path / "out", *QUICK, "--resume", "--json"]
+    status, out, err = run(capsys, *command)
+    assert status == 0, err
+    made = [(tmp_path / "out" / name).stat().st_ino for name in ("1.png", "2.png")]
+    (tmp_path / "out" / "2.png").unlink()
+    status, out, err = run(capsys, *command)
+    assert status == 0, err
+    first, second = json.loads(out)["results"]
+    assert (first["already_done"], "already_done" in second) == (True, False)
+    assert (tmp_path / "out" / "1.png").stat().st_ino == made[0]
+    _, out, _ = run(capsys, *command[:-1])
+    assert out.count("is there already, by the same inputs and settings") == 2
+    for change in (["--seed", "1"], ["--precision", "fp32", "--pooling", "average"]):
+        status, out, _ = run(capsys, *command, *change)
+        assert not [facts for facts in json.loads(out)["results"] if "already_done" in facts]
+    write_image(tmp_path / "tiles" / "1.png", content[3:])
+    _, out, _ = run(capsys, *command, *change)
+    assert ["already_done" in facts for facts in json.loads(out)["results"]] == [False, True]
+
+
 def test_a_checkpoint_of_another_command_is_refused(
     capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
 ) -> None:

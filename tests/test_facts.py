@@ -112,6 +112,12 @@ def test_other_files_have_none(tmp_path: Path) -> None:
         read_facts(tmp_path / "missing.tif")
 
 
+def test_facts_nested_deeper_than_anyone_reads_are_none(tmp_path: Path) -> None:
+    write_ome_zarr(tmp_path / "a.zarr", WherePixels((8, 8)), Facts(mpp=0.5, stainer="none"))
+    (tmp_path / "a.zarr" / "zarr.json").write_text('{"a":' * 100_000)
+    assert read_facts(tmp_path / "a.zarr") is None
+
+
 def test_what_a_later_version_says_more_is_no_obstacle(tmp_path: Path) -> None:
     later = {"attributes": {"chromogen": {"mpp": 0.5, "stainer": "x", "later": 1}}}
     (tmp_path / "zarr.json").write_text(json.dumps(later))

@@ -190,6 +190,20 @@ def test_a_stylized_file_carries_how_it_was_made(files: Files, tmp_path: Path, e
     assert "content.png" not in json.dumps(kept), "file names can identify a patient"
 
 
+def test_a_content_that_changes_meanwhile_is_not_what_the_file_says(
+    files: Files, tmp_path: Path, encoder: Encoder
+) -> None:
+    read = sha256_of(files[0])
+
+    def change(_step: object, _picture: object) -> None:
+        files[0].write_bytes(b"another by now")
+
+    Stylist(Styles((files[1],)), QUICK, encoder).stylize_file(files[0], tmp_path / "out.png", [change])
+    kept = read_provenance(tmp_path / "out.png")
+    assert kept is not None
+    assert kept["content_sha256"] == read
+
+
 def test_the_longer_side_is_brought_to_size(files: Files, tmp_path: Path, encoder: Encoder) -> None:
     stylist = Stylist(Styles((files[1],)), QUICK, encoder, longest_px=24, content_mpp=0.5)
     _, facts = stylist.stylize_file(files[0], tmp_path / "out.png")

@@ -97,6 +97,25 @@ def test_drawn_area_is_the_polygons(points: list[tuple[float, float]]) -> None:
     assert mask.sum() == pytest.approx(inside, abs=0.3 * (1 + shape.length))
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_what_is_nested_without_end_is_no_geojson(tmp_path: Path, text: str) -> None:
+    (tmp_path / "deep.geojson").write_text(text)
+    with pytest.raises(ValueError, match="it cannot be read: maximum recursion"):
+        read_geojson(tmp_path / "deep.geojson", (20, 20))
+
+
+def test_a_scribble_is_refused_before_it_takes_minutes(geojson) -> None:
+    """300 points at random cross 10 000 times: to make that valid takes 20 s, of 3000 points hours."""
+    rng = np.random.default_rng(0)
+    for points in (300, 3000):
+        file = geojson(feature("a", polygon(rng.uniform(-50, 150, (points, 2)).tolist())))
+        with pytest.raises(ValueError, match="with at most 1,000 crossings"):
+            read_geojson(file, (20, 20))
+    once = np.concatenate([np.linspace((0, 0), (100, 100), 2000), np.linspace((100, 0), (0, 100), 2000)])
+    (mask,) = read_geojson(geojson(feature("a", polygon(once.tolist()))), (100, 100)).values()
+    assert mask.mean() == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"features": 3}', '{"features": [{"geometry": null}]}'])
 def test_what_is_no_geojson_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bad.geojson"

@@ -90,6 +90,17 @@ def test_damage_is_kept(store: BlockStore) -> None:
     assert store.damage() == windows
 
 
+@pytest.mark.parametrize("told", ["[5]", "[[1, 2, 3]]", '[["a", 0, 1, 1]]', "{", "[" * 100_000, "3"])
+def test_a_block_whose_damage_is_not_told_is_made_again(store: BlockStore, told: str) -> None:
+    store.write((0, 0), part(store.window((0, 0))), [Window(1, 2, 3, 4)])
+    store.write((0, 1), part(store.window((0, 1))), [Window(5, 6, 7, 8)])
+    (store.folder / "damage" / "0_0.json").write_text(told)
+    with pytest.raises(StoreError, match="the same command finds out"):
+        store.damage()
+    assert [store.check(index) for index in ((0, 0), (0, 1))] == [False, True]
+    assert store.damage() == [Window(5, 6, 7, 8)]
+
+
 def test_a_plan_goes_on_only_with_itself(store: BlockStore) -> None:
     planned(store.folder, {"slide": "a", "mpp": 0.5}, restart=False)
     store.create()

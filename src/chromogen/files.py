@@ -1,29 +1,38 @@
-"""Files that are whole or not there at all."""
+"""Files that are whole or not there at all, and what killed processes have left of theirs."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import gettempdir
+
+if sys.platform != "win32":
+    import fcntl
+
+_PREFIX, _SUFFIX = ".chromogen-", ".tmp"
+_HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+ELSEWHERE_S = 86_400.0  # how old another machine's file must be to be removed here: not all disks share locks
 
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """A new file's path to write to; it takes the place of `path` once all is written.
+    """A new, empty file to write to; it takes the place of `path` once all is written.
 
-    Whatever stops it, `path` holds the old content or all of the new. Raises FileNotFoundError or another OSError
-    where the folder is missing or cannot be written to.
+    Whatever stops it, `path` holds the old content or all of the new; what a killed process has left in the folder
+    goes with the next file written there. Raises FileNotFoundError or another OSError where the folder is missing
+    or cannot be written to.
     """
-    temporary = _beside(path)
-    try:
+    with _beside(path.parent) as temporary:
         yield temporary
         _settle(temporary)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -32,29 +41,106 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
 
     Raises OSError where the name is taken by the time all is written, or where files cannot be written.
     """
-    temporary = _beside(path)
-    temporary.mkdir()
-    try:
+    with _beside(path.parent, 0o777) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _settle(file)
         temporary.rename(path)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for this user alone among the system's temporary files (TMPDIR), until the `with` statement ends.
+
+    What a killed process has left there goes with the next one. Raises OSError where none can be made.
+    """
+    with _beside(Path(gettempdir()), 0o700) as temporary:
+        yield temporary
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write beside, then rename, as `written_beside`."""
+    with written_beside(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write whole, in UTF-8; what of a file's name is no text stands there as Python writes it."""
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def _beside(folder: Path, folder_mode: int | None = None) -> Iterator[Path]:
+    """A new file, or with a mode a folder, which goes afterwards if it still has this name.
+
+    A lock says that its process lives: it ends with that, however that ends.
+    """
+    temporary, lock = _made(folder, folder_mode)
+    try:
+        _sweep(folder, temporary.stat().st_mtime)
+        yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # where it may not be removed any more, the next that may will
+            _remove(temporary)
+        if lock is not None:
+            os.close(lock)
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".chromogen-{secrets.token_hex(8)}.tmp")
+def _made(folder: Path, folder_mode: int | None) -> tuple[Path, int | None]:
+    while True:
+        temporary = folder / f"{_PREFIX}{_HERE}-{secrets.token_hex(8)}{_SUFFIX}"
+        if folder_mode is None:
+            temporary.touch(exist_ok=False)
+        else:
+            temporary.mkdir(folder_mode)
+        lock = _lock(temporary, wait=True)
+        if temporary.exists():  # else swept by another before it was locked
+            return temporary, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _sweep(folder: Path, now: float) -> None:
+    """Remove what killed processes have left; `now` by the clock of the disk."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
+                _remove_if_left(Path(entry.path), now)
+
+
+def _remove_if_left(path: Path, now: float) -> None:
+    with suppress(OSError):
+        is_ours = path.name.startswith(_PREFIX + _HERE)
+        if (is_ours or now - path.lstat().st_mtime > ELSEWHERE_S) and (lock := _lock(path)) is not None:
+            _remove(path)
+            os.close(lock)
+
+
+def _lock(path: Path, *, wait: bool = False) -> int | None:
+    """A descriptor that holds the lock of a file or folder; None where another has it, or there are no locks."""
+    if sys.platform == "win32":  # where files that are open cannot be renamed
+        return None
+    try:
+        opened = os.open(path, os.O_NOFOLLOW | (os.O_RDONLY if path.is_dir() else os.O_RDWR))
+    except OSError:
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(opened)
+        return None
+    return opened
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _settle(file: Path) -> None:
     """Wait until a file is on disk."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write beside, then rename, as `written_beside`."""
-    with written_beside(path) as temporary, temporary.open("xb") as file:
-        file.write(data)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING
+
+from chromogen.files import scratch_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,14 +29,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, str
 class Spill:
     """Tensors by number and name, in a folder of the system's for temporary files that goes when this does.
 
-    TMPDIR says where that is; a process that is killed leaves it behind.
+    TMPDIR says where that is; what a killed process leaves there goes with the next such folder.
     """
 
     @cached_property
     def _folder(self) -> Path:
-        folder = mkdtemp(prefix="chromogen-")
-        weakref.finalize(self, rmtree, folder, ignore_errors=True)
-        return Path(folder)
+        stack = ExitStack()
+        folder = stack.enter_context(scratch_folder())
+        weakref.finalize(self, stack.close)
+        return folder
 
     def keep(self, number: int, tensors: Mapping[str, Tensor]) -> None:
         """Add to what is kept under a number; OSError where the disk is full."""

@@ -167,7 +167,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, "pt") as opened:
             said = json.loads((opened.metadata() or {})[HEADER])
             weights = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         what = (
             "which is none, or truncated" if isinstance(error, SafetensorError) else "which holds something else"
         )
@@ -190,7 +190,7 @@ def _model(path: Path, said: Mapping[str, Any], weights: dict[str, Tensor]) -> M
             weights=weights,
             **{name: facts[name] for name in _FACTS},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise expected("model", "a stainer with all its facts", f"{str(path)!r}, which lacks {error}") from error
 
 

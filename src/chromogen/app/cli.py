@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed while running, 2 the request was wrong."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     keep_freed_memory()
+    _print_any_name()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -64,6 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message, status = verdict(error)
         _complain(message, arguments)
     sys.exit(status or 0)
+
+
+def _print_any_name() -> None:
+    """Names of files need not be text that the terminal can show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: str, arguments: Sequence[str]) -> None:

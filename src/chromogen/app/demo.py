@@ -16,7 +16,7 @@ from chromogen.app.jobs import Styles, Stylist
 from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.evaluation.metrics import TISSUE_MEASURES, score
 from chromogen.evaluation.tile import Tile
-from chromogen.files import write_whole
+from chromogen.files import write_text
 from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import run_facts, versions
@@ -77,7 +77,7 @@ def make_demo(
         results[name] = stylist.stylize_file(folder / "he.png", output, [listener(name, sum(recipe.steps))])
     slide = stain_slide(_slide_job(), Output(folder / "whole_slide.ome.tif"), restart=True, on_block=on_block)
     demo = Demo(he, ihc, results, location, slide, folder / "index.html", time.perf_counter() - began)
-    write_whole(demo.index, _page(demo).encode())
+    write_text(demo.index, _page(demo))
     return demo
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from chromogen.image import (
     Image,
     list_images,
     read_image,
+    read_provenance,
     resize,
     write_image,
 )
@@ -186,8 +188,7 @@ class Stylist:
         need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
         if need.tile_px is not None:
             give_back_freed_memory()
-        drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
-        decisive = self._inputs(image, content, mpp) | {"drawn": drawn}
+        decisive = self._inputs(image, content, mpp, guides)
         checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), decisive, resume=resume)
         result = self._make(
             image,
@@ -199,11 +200,22 @@ class Stylist:
             tile_px=need.tile_px,
             checkpoint=checkpoint,
         )
-        facts = self._inputs(image, content, mpp) | self._facts(result) | {"tile_px": need.tile_px}
+        facts = decisive | self._facts(result) | {"tile_px": need.tile_px}
         write_image(output, result.image, facts)
         checkpoint.forget()
         seconds = time.perf_counter() - began
         return result, {"output": str(output), **facts, "seconds": seconds, **run_facts()}
+
+    def finished(self, content: Path, output: Path) -> dict[str, Any] | None:
+        """The facts in an output of these very inputs, recipe and versions; None where it is to be made."""
+        if not output.is_file():
+            return None
+        image, mpp = self.read(content)
+        known = read_provenance(output) or {}
+        wanted = self._inputs(image, content, mpp, resized(self.content_regions, image)) | {"versions": versions()}
+        if any(known.get(name) != fact for name, fact in json.loads(json.dumps(wanted)).items()):
+            return None
+        return {"output": str(output), "already_done": True, **known}
 
     def _doubt(self, image: Image, role: str, path: Path) -> None:
         """Warn of what does not look like what it is given as, where colours have a meaning."""
@@ -211,9 +223,10 @@ class Stylist:
         if why:
             warnings.warn(f"The {role} {path.name} {why}.", stacklevel=3)
 
-    def _inputs(self, image: Image, content: Path, mpp: float | None) -> dict[str, Any]:
+    def _inputs(self, image: Image, content: Path, mpp: float | None, guides: Guides) -> dict[str, Any]:
         """What decides the picture; hashes for names, which may identify a patient."""
         height, width = image.shape[:2]
+        drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         return {
             "notice": NOTICE,
             "size": [width, height],
@@ -223,6 +236,7 @@ class Stylist:
             "style_mix": list(self.style(mpp).mix),
             "style_mpp": self.styles.mpp,
             "regions": sorted(self.content_regions),
+            "drawn": drawn,
             "recipe": as_record(self.recipe),
             "encoder": self.encoder.record(),
             **self._started_from,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
+from shapely import STRtree, get_parts, get_rings, linestrings, make_valid
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 from skimage.draw import polygon as draw_polygon
+
+from chromogen.errors import expected
+
+MOST_CROSSINGS = 1000
+MOST_SIDES = 500  # that are asked what they cross
 
 
 def polygons_in(geometry: BaseGeometry) -> list[Polygon]:
@@ -34,3 +41,26 @@ def centres_inside(
             drawn[draw_polygon(rows, columns, shape)] = value
         inside |= drawn
     return inside
+
+
+def made_valid(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
+    """The shapes, of polygons that cross themselves what they go around.
+
+    Raises: ValueError where they do so more often than anyone draws, which would take minutes.
+    """
+    broken, crossings = [not drawn.is_valid for drawn in shapes], 0
+    for drawn in compress(shapes, broken):
+        crossings += _crossings(drawn)
+        if crossings > MOST_CROSSINGS:
+            got = f"{crossings:,} or more"
+            raise expected("geometry", f"polygons with at most {MOST_CROSSINGS:,} crossings", got, "simplify them")
+    return [make_valid(drawn) if crosses else drawn for drawn, crosses in zip(shapes, broken, strict=True)]
+
+
+def _crossings(drawn: BaseGeometry) -> int:
+    """About how often the sides of polygons cross, or meet otherwise than one the next; by a sample of them."""
+    ends = [np.asarray(ring.coords)[:, :2] for ring in get_rings(get_parts(drawn))]
+    sides = linestrings(np.concatenate([np.stack([line[:-1], line[1:]], 1) for line in ends]))
+    sample = sides[:: -(-len(sides) // MOST_SIDES)]
+    met: int = STRtree(sides).query(sample, predicate="intersects").shape[1] - 3 * len(sample)  # with neighbours
+    return max(0, met) * len(sides) // len(sample) // 2

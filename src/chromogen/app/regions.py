@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from shapely import make_valid, unary_union
+from shapely import unary_union
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, Polygon, shape
 
-from chromogen.app.polygons import centres_inside, polygons_in
+from chromogen.app.polygons import centres_inside, made_valid, polygons_in
 from chromogen.errors import expected
 from chromogen.image import Image, read_image
 from chromogen.style.guides import Guides
@@ -97,8 +97,10 @@ def read_geojson(file: Path, size: tuple[int, int]) -> dict[str, Mask]:
         found = json.loads(file.read_text(encoding="utf-8"))
         features = found["features"] if isinstance(found, dict) and "features" in found else found
         features = features if isinstance(features, list) else [features]
-        drawn = [(_class_of(feature), make_valid(shape(feature["geometry"]))) for feature in features]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ShapelyError) as error:
+        with np.errstate(invalid="ignore"):
+            shapes = made_valid([shape(feature["geometry"]) for feature in features])
+        drawn = [(_class_of(feature), found) for feature, found in zip(features, shapes, strict=True)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ShapelyError) as error:
         why = str(error).partition("\n")[0][:80]
         raise expected("mask", "GeoJSON features with polygons", file, f"it cannot be read: {why}") from error
     classes: dict[str, list[Polygon]] = {}

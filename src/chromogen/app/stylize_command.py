@@ -197,6 +197,8 @@ def _stylize_all(
     traces: dict[str, tuple[Step, ...]] = {}
 
     def work(index: int, content: Path) -> dict[str, Any]:
+        if resume and (known := stylist.finished(content, jobs[index][1])):
+            return known
         with _bar(progress, numbered(index, files), sum(stylist.recipe.steps)) as move:
             follow = [move, *listeners_of(side, content, index)]
             result, facts = stylist.stylize_file(content, jobs[index][1], follow, resume=resume)

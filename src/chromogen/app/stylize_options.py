@@ -172,8 +172,9 @@ Resume = Annotated[
     bool,
     Output(
         "--resume",
-        help="Go on from OUT.checkpoint, if there is one: runs of more than a minute leave it until they are "
-        "done. The same picture as if nothing had stopped them.",
+        help="Leave out what is done already, of the same inputs and settings, and go on from OUT.checkpoint, if "
+        "there is one: runs of more than a minute leave it until they are done. The same pictures as if nothing "
+        "had stopped them.",
     ),
 ]
 DryRun = Annotated[

@@ -17,7 +17,7 @@ import tifffile
 from chromogen import page
 from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
-from chromogen.files import write_whole
+from chromogen.files import write_text, write_whole
 from chromogen.image import read_image, shrunk, write_image
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
 from chromogen.stains.estimation import estimate_stains, white_level
@@ -115,11 +115,11 @@ def density_tiff(od10: Array) -> bytes:
 
 def write_unmixed(folder: Path, done: Sequence[tuple[Path, Unmixed]], facts: Mapping[str, Any]) -> None:
     """Write unmix.json (the facts), and of what is done unmix.csv and index.html."""
-    write_whole(folder / "unmix.json", json.dumps(facts, indent=1, allow_nan=False).encode())
+    write_text(folder / "unmix.json", json.dumps(facts, indent=1, allow_nan=False))
     if done:
         files, results = zip(*done, strict=True)
-        write_whole(folder / "unmix.csv", as_table(results).encode())
-        write_whole(folder / "index.html", unmix_page(files, folder, results).encode())
+        write_text(folder / "unmix.csv", as_table(results))
+        write_text(folder / "index.html", unmix_page(files, folder, results))
 
 
 def as_table(results: Sequence[Unmixed]) -> str:

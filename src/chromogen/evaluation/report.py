@@ -14,7 +14,7 @@ from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.evaluation.evaluate import SIDES, Evaluation, Row
 from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.scoring import SHIFTED
-from chromogen.files import write_whole
+from chromogen.files import write_text
 from chromogen.image import Image, read_image, shrunk
 from chromogen.plots import bland_altman_plot, svg
 from chromogen.stains.deconvolution import H_DAB, separate_stains, stain_alone
@@ -36,9 +36,9 @@ def write_report(evaluation: Evaluation, folder: Path, facts: Mapping[str, Any])
     """Write evaluation.json (with `facts` of the run), evaluation.csv and index.html; their paths by kind."""
     files = {kind: folder / name for kind, name in (("json", "evaluation.json"), ("csv", "evaluation.csv"))}
     files["page"] = folder / "index.html"
-    write_whole(files["json"], to_text({**as_json(evaluation), **facts}).encode())
-    write_whole(files["csv"], as_csv(evaluation).encode())
-    write_whole(files["page"], report_page(evaluation).encode())
+    write_text(files["json"], to_text({**as_json(evaluation), **facts}))
+    write_text(files["csv"], as_csv(evaluation))
+    write_text(files["page"], report_page(evaluation))
     return files
 
 

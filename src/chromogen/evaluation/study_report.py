@@ -18,7 +18,7 @@ from chromogen.evaluation.intervals import mean_of
 from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.report import shown, to_text
 from chromogen.evaluation.study import GIVEN, Cell
-from chromogen.files import write_whole
+from chromogen.files import write_text
 from chromogen.image import Image, read_image
 from chromogen.plots import loss_plot, pareto_plot, picture_grid, save_plot, svg
 from chromogen.style.recipes import as_record
@@ -82,14 +82,14 @@ def write_study(study: Study, folder: Path, facts: Mapping[str, Any]) -> dict[st
     """Write page, figure grid, Pareto plot, table and JSON (with `facts`) into the folder; their paths by kind."""
     names = {"page": "index.html", "figures": "figures.png", "csv": "metrics.csv", "json": "study.json"}
     files = {kind: folder / name for kind, name in names.items()}
-    write_whole(files["json"], to_text({**as_record_of(study), **facts}).encode())
-    write_whole(files["csv"], as_table(study).encode())
+    write_text(files["json"], to_text({**as_record_of(study), **facts}))
+    write_text(files["csv"], as_table(study))
     grid = [[read_image(cell.picture) for cell in cells] for _, cells in study.shown]
     save_plot(picture_grid(grid, list(study.titles.values())), files["figures"], dpi=100)
     if points := front_points(study):
         files["pareto"] = folder / "pareto.png"
         save_plot(pareto_plot(points, *FRONT.values()), files["pareto"])
-    write_whole(files["page"], study_page(study).encode())
+    write_text(files["page"], study_page(study))
     return files
 
 

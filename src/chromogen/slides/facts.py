@@ -93,7 +93,7 @@ def read_facts(path: PathLike) -> Facts | None:
     path = Path(path)
     try:
         return _facts(_zarr_facts(path) if path.is_dir() else _tiff_facts(path))
-    except (ValueError, TypeError, LookupError, AttributeError, ElementTree.ParseError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, ElementTree.ParseError):
         return None  # other people's metadata
 
 

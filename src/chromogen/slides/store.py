@@ -88,9 +88,25 @@ def _read_plan(folder: Path) -> dict[str, Any] | None:
     """The plan of an earlier job; None for none that began."""
     try:
         found = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _windows_in(file: Path) -> list[Window]:
+    """What a block's file of damage tells; nothing where there is none. Raises: StoreError where it is broken."""
+    try:
+        return [_window_of(sides) for sides in json.loads(file.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, RecursionError) as error:
+        raise StoreError(f"What is damaged is not told by {str(file)!r}; the same command finds out.") from error
+
+
+def _window_of(sides: Any) -> Window:
+    if not all(isinstance(side, int) for side in sides):
+        raise TypeError(f"no numbers: {sides}")
+    return Window(*sides)
 
 
 def _short(value: object) -> str:
@@ -139,22 +155,21 @@ class BlockStore:
         return self._file(index).exists()
 
     def check(self, index: Index) -> bool:
-        """Whether a block is finished and whole; one that is broken is removed."""
-        if not self.has(index):
-            return False
+        """Whether a block is finished and whole; one that is broken is removed, with what is told of it."""
         try:
-            self.read(self.window(index))
+            whole = self.has(index) and bool(self.read(self.window(index)).size)
+            _windows_in(self._damage_file(index))
         except StoreError:
-            self._file(index).unlink()
-            return False
-        return True
+            whole = False
+        if not whole:
+            for file in (self._file(index), self._damage_file(index)):
+                file.unlink(missing_ok=True)
+        return whole
 
     def damage(self) -> list[Window]:
-        """All windows of the slide that could not be read."""
-        files = sorted((self.folder / DAMAGE).glob("*.json"))
-        return sorted(
-            {Window(*w) for f in files for w in json.loads(f.read_text())}, key=lambda w: (w.top, w.left)
-        )
+        """All windows of the slide that could not be read. Raises: StoreError where that is not told."""
+        found = {window for index in self.indices() for window in _windows_in(self._damage_file(index))}
+        return sorted(found, key=lambda w: (w.top, w.left))
 
     def indices(self) -> Iterator[Index]:
         """All blocks, row by row."""

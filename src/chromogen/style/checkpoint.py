@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -42,7 +44,7 @@ class Checkpoint:
         tensors: dict[str, Tensor] = {}
         packed = json.dumps({"facts": self.facts, "state": pack(state, tensors)})
         with written_beside(self.file) as temporary:
-            save_tensors(temporary, tensors, {"chromogen": packed})
+            save_tensors(temporary, tensors, {"chromogen": packed, "sha256": _sha256(packed, tensors)})
         self._written = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -51,10 +53,13 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.file, "pt") as opened:
-                packed = json.loads((opened.metadata() or {})["chromogen"])
+                metadata = opened.metadata() or {}
             tensors = load_file(self.file)
+            if metadata["sha256"] != _sha256(metadata["chromogen"], tensors):
+                raise ValueError("it was changed or damaged")
+            packed = json.loads(metadata["chromogen"])
         except (SafetensorError, KeyError, ValueError) as error:
-            raise expected("checkpoint", "a file that chromogen wrote", self.file, "delete it") from error
+            raise expected("checkpoint", "as chromogen wrote it", self.file, "delete it") from error
         different = [name for name, fact in self.facts.items() if packed["facts"].get(name) != fact]
         if different:
             what = f"one with another {', '.join(different)}"
@@ -67,6 +72,14 @@ class Checkpoint:
     def forget(self) -> None:
         """Delete the file: the picture is finished."""
         self.file.unlink(missing_ok=True)
+
+
+def _sha256(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chromogen.errors import expected
+from chromogen.files import scratch_folder
 from chromogen.slides.threads import processors
 
 if TYPE_CHECKING:
@@ -82,14 +82,14 @@ def local_cluster(workers: int, threads: int | None = None) -> Iterator[Client]:
     dask, distributed = _distributed()
     settings = {"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}
     with (
-        TemporaryDirectory(prefix="chromogen-") as folder,
+        scratch_folder() as folder,
         dask.config.set(settings),
         distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=threads or max(1, processors() // workers),
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
-            local_directory=folder,
+            local_directory=str(folder),
             memory_limit=0,
             silence_logs="CRITICAL",
         ) as cluster,

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from shapely import make_valid
 from shapely.affinity import affine_transform
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, box, shape
 
-from chromogen.app.polygons import centres_inside, polygons_in
+from chromogen.app.polygons import centres_inside, made_valid, polygons_in
 from chromogen.app.view.densities import read_tile
 from chromogen.app.view.pool import Opened
 from chromogen.errors import expected
@@ -54,7 +53,7 @@ def parse_region(geometry: Mapping[str, Any]) -> MultiPolygon:
     """The polygons of a GeoJSON geometry, (x, y) in level-0 pixels; ValueError where there are none."""
     try:
         with np.errstate(invalid="ignore"):
-            found = make_valid(shape(geometry))
+            (found,) = made_valid([shape(geometry)])
     except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise expected("geometry", "a GeoJSON polygon", f"one that is not ({str(error)[:80]})") from error
     polygons = polygons_in(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -28,6 +27,7 @@ from chromogen.app.view.work_folder import REGION, RESULT
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue
 from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, picture_at, shown
 from chromogen.errors import expected
+from chromogen.files import scratch_folder
 from chromogen.image import Image, encode_image, read_image, read_provenance
 from chromogen.slides.slide import Slide
 from chromogen.stainer import builtin_ihc
@@ -152,8 +152,8 @@ def _middle(slide: Slide) -> Image:
 
 def _take_in(body: bytes, decoded: FilePath) -> None:
     decoded.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=decoded.parent) as scratch:
-        uploaded = FilePath(scratch) / "uploaded.img"
+    with scratch_folder() as scratch:
+        uploaded = scratch / "uploaded.img"
         uploaded.write_bytes(body)
         take_in(uploaded, decoded)
 

@@ -37,6 +37,6 @@ def lines_of(trace: Path, count: str) -> Sequence[dict[str, Any]]:
         try:
             step = json.loads(line)
             steps[step[count]] = step
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return [steps[index] for index in sorted(steps)]

@@ -248,7 +248,7 @@ class WorkQueue(Generic[W]):
             record = _with_tuples(json.loads(file.read_text()))
             state = {name: record.pop(name) for name in _STATE if name in record}
             found = Queued(self._kind(**record), **state)
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None
         return found if found.id == file.parent.name else None
 
