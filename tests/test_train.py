@@ -19,6 +19,7 @@ from chromogen.style.recipes import hematoxylin_term, profile_term
 from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, mixed, stain
 from chromogen.training import train as train_module
 from chromogen.training.batch import collapse_of, measured_styles, positive_share, statistics_of
+from chromogen.training.exemplars import target_of
 from chromogen.training.fields import (
     Content,
     Field,
@@ -27,7 +28,7 @@ from chromogen.training.fields import (
     least_side_px,
     split,
 )
-from chromogen.training.train import Training, TrainStep, rate_at, target_of, train_stainer
+from chromogen.training.train import Training, TrainStep, rate_at, train_stainer
 
 # A few steps leave the stain as pale as it began.
 pytestmark = pytest.mark.filterwarnings("ignore:The stainer has collapsed")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +15,13 @@ import typer
 from rich.progress import Progress, TaskID
 
 from chromogen.app.terminal import DebugOption, JsonOption, Machine, Output, Search, duration, progress_bars
-from chromogen.errors import choose
+from chromogen.errors import choose, expected
 from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
-    from chromogen.training.train import TrainStep
+    from chromogen.app.pairs import Pairs
+    from chromogen.stainer_file import Model
+    from chromogen.training.train import Training, TrainStep
 
 EPILOG = """Examples:
 
@@ -24,23 +29,49 @@ chromogen train slides/ --style ihc_tile.png -o my_stain.safetensors
 
 chromogen train he/ --style ihc/ -o my_stain.safetensors --site nuclear --steps 800
 
+chromogen train --paired pairs/ -o my_stain.safetensors
+
+chromogen train --paired few_pairs/ --from my_stain.safetensors --steps 100 -o our_stain.safetensors
+
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
 chromogen train slides/ --style ihc/ -o my_stain.safetensors --devices 4 --batch 16
 
+PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or he.png
+with MARKER_aligned.png beside it. What does not fit is left out, and said.
+
 Beside MODEL: NAME.train.jsonl (losses of every step), NAME.loss.png, NAME.preview.png (H&E above, stained below).
-Stopped at any moment, the same command with --resume goes on. What comes out knows how a stain looks, not which
-cells express a marker."""
+Stopped at any moment, the same command with --resume goes on. Without pairs, what comes out knows how a stain
+looks, not which cells express a marker."""
 
 
 def train(
-    contents: Annotated[
-        list[Path], typer.Argument(metavar="CONTENT...", help="H&E images, slides, or folders of them.")
-    ],
-    style: Annotated[
-        list[Path], typer.Option(help="IHC image, slide or folder, of one marker; may be given several times.")
-    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model to write (.safetensors).")],
+    contents: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="CONTENT...", help="H&E images, slides, or folders of them; none with pairs."),
+    ] = None,
+    style: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="IHC image, slide or folder, of one marker; may be given several times. Default: the pairs' own."
+        ),
+    ] = None,
+    paired: Annotated[
+        Path | None,
+        typer.Option(metavar="PAIRS", help="Folder of pairs of H&E and IHC: they teach where the brown goes."),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Finds in a pair's name which slide it is from: its first parenthesis, or all of it.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="A stainer to go on from: a file, or a built-in one."),
+    ] = None,
     site: Annotated[str, typer.Option(help="Where in a cell the marker sits: any, nuclear or cytoplasm.")] = "any",
     mpp: Annotated[float, typer.Option(help="Size of a pixel in um at which is trained and stained.")] = 0.5,
     slide_mpp: Annotated[
@@ -66,14 +97,17 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a stainer once, on the losses of style transfer, to stain tiles and slides in seconds."""
+    from chromogen.app.pairs import read_pairs
     from chromogen.app.training import Inputs, check_files, train_on_files
     from chromogen.onnx_models.export import export_onnx
     from chromogen.onnx_models.extra import library
     from chromogen.stainer_file import read_model
     from chromogen.style.encoder import Encoder
+    from chromogen.style.recipes import with_pairs
     from chromogen.training.ranks import launched
     from chromogen.training.train import Training
 
+    _check_given(contents, style, paired, group)
     began = time.perf_counter()
     if export is not None:
         choose("export", export, ("onnx",))
@@ -89,11 +123,19 @@ def train(
         validate_every=validate_every,
         patience=patience,
     )
-    inputs = Inputs(contents, style, slide_mpp)
+    model = _start(start, training) if start else None
+    training = replace(training, site=model.architecture.site) if model else training
+    inputs = Inputs(contents or (), style or (), slide_mpp, start=model)
     check_files(inputs, out)
     ranks, device = launched(devices, nodes, strategy, device)
     if not ranks.is_first:
         warnings.simplefilter("ignore")  # the first says it
+    pairs = read_pairs(paired, mpp, slide_mpp=slide_mpp, group=group) if paired else None
+    if pairs:
+        training = replace(training, objective=with_pairs(training.objective))
+        inputs = replace(inputs, pairs=pairs)
+        if ranks.is_first:
+            _tell(pairs, as_json=as_json)
     encoder = Encoder(precision=precision, device=device)
     with progress_bars() as progress:
         bar = progress.add_task(out.name, total=steps, rate="measuring the style", loss="", visible=ranks.is_first)
@@ -111,7 +153,54 @@ def train(
     if export is not None:
         facts |= export_onnx(read_model(out), out.with_suffix(".onnx"))
     facts["seconds"] = time.perf_counter() - began
+    facts |= {"pairs": list(pairs.rows), "warnings": list(pairs.warnings)} if pairs else {}
     print(json.dumps(facts) if as_json else _line(facts))
+
+
+def _check_given(
+    contents: Sequence[Path] | None, style: Sequence[Path] | None, paired: Path | None, group: str | None
+) -> None:
+    """ValueError for what does not go together."""
+    if paired is None and not (contents and style):
+        raise expected("content and style", "given, or pairs", "neither", "name H&E and --style, or --paired")
+    if paired is None and group is not None:
+        raise expected("group", "given with pairs", group, "leave it out")
+
+
+def _start(name: str, training: Training) -> Model:
+    """The model to go on from. Raises: ValueError where it is for other pixels or another site."""
+    from chromogen.stainer_file import located, read_model
+
+    model = read_model(located(name))
+    if abs(model.mpp / training.mpp - 1) > 1e-3:
+        raise expected("mpp", f"that of the model, {model.mpp:g}", training.mpp, "leave it out, or train anew")
+    if training.site not in ("any", model.architecture.site):
+        raise expected("site", f"that of the model, {model.architecture.site}", training.site, "train anew")
+    return model
+
+
+def _tell(pairs: Pairs, *, as_json: bool) -> None:
+    """What was found, and what is doubtful."""
+    for line in () if as_json else _table(pairs.rows):
+        print(line)
+    for warning in pairs.warnings:
+        print(f"Warning: {warning}.", file=sys.stderr)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Every pair: how far it is apart before and after, how surely, and whether it is used."""
+    named = [("pair", "displacement", "left after", "confidence", "")]
+    named += [
+        (
+            row["pair"],
+            *(f"{row[f'{of}_um']:g} um, {row[f'{of}_px']:g} px" for of in ("displacement", "residual")),
+            f"{row['confidence']:.2f}",
+            f"left out: {row['left_out']}" if row["left_out"] else "used",
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*named, strict=True)]
+    return ["  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in named]
 
 
 def _move(progress: Progress, bar: TaskID, step: TrainStep) -> None:
@@ -128,5 +217,5 @@ def _line(facts: dict[str, Any]) -> str:
     return (
         f"{facts['output']}: {facts['bytes'] / 1000:.0f} kB, {facts['steps']} steps in "
         f"{duration(facts['seconds'])}; on {facts['validated_on']}: {losses}.{collapsed}{exported}\n"
-        f"{NOTICE.capitalize()}."
+        f"It claims {facts['claim']}.\n{NOTICE.capitalize()}."
     )

@@ -19,9 +19,6 @@ from torch import Tensor, nn
 
 from chromogen.errors import choose, expected
 from chromogen.image import Image
-from chromogen.stains.estimation import stain_strength, white_level
-from chromogen.stains.light import tissue_share
-from chromogen.style.canvas import DAB_HEADROOM, LEAST_STRONGEST_DAB, ihc_vectors
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.objective import Objective, References, Statistics, masks_asked, term_values, total
@@ -31,20 +28,21 @@ from chromogen.style.stainer_network import (
     SITES,
     Architecture,
     StainerNetwork,
-    Target,
-    density_from,
     features_of,
     picture_from,
 )
 from chromogen.training.batch import (
     collapse_of,
+    dab_correlation,
     measured_styles,
     on_device,
+    paired_references,
     pictures_of,
     positive_share,
     references_of,
     statistics_of,
 )
+from chromogen.training.exemplars import stained_share, target_of
 from chromogen.training.fields import Content, Field, Tile, drawn_tile, fields_of, least_side_px, split
 from chromogen.training.ranks import ALONE, Ranks
 from chromogen.training.running import Running
@@ -128,12 +126,13 @@ def train_stainer(
     on_step: OnTrained | None = None,
     checkpoint: Checkpoint | None = None,
     ranks: Ranks = ALONE,
+    start: StainerNetwork | None = None,
 ) -> Trained:
     """A network that stains tissue like the contents in the look of the styles, uint8 (H, W, 3) at one mpp.
 
     `on_step` is called after every step, with a function that gives validation tiles and what they become now. A
     `checkpoint` keeps on disk where the training is, and may go on from there to the same weights. Of several
-    `ranks` the first alone is given either; all return the same network.
+    `ranks` the first alone is given either; all return the same network. `start` is a network to go on from.
     Raises: ValueError for contents without tissue, or too small, and for no style; ArithmeticError when the loss
     is not finite.
     """
@@ -142,7 +141,7 @@ def train_stainer(
     encoder = encoder or Encoder()
     if training.batch < ranks.count:
         raise expected("batch", f"at least one tile for each of {ranks.count} processes", training.batch)
-    run = _begin(contents, styles, training, encoder, ranks)
+    run = _begin(contents, styles, training, encoder, ranks, start)
     if saved := ranks.of_first(checkpoint.load() if checkpoint else None):
         run.go_on(saved)
     while run.index < training.steps and run.looks_without_better() < training.patience:
@@ -161,29 +160,13 @@ def _keep(checkpoint: Checkpoint, run: Run) -> None:
         warnings.warn(f"No checkpoint: {error.strerror or error}; going on without.", stacklevel=3)
 
 
-def target_of(styles: Sequence[Image]) -> Target:
-    """Vectors and strengths that IHC images have on average."""
-    whites = [white_level(style) for style in styles]
-    on_white = [_on_white(style, white) for style, white in zip(styles, whites, strict=True)]
-    matrices = [ihc_vectors(style) for style in on_white]
-    strengths = np.mean([stain_strength(s, m) for s, m in zip(on_white, matrices, strict=True)], 0)
-    mean = np.mean(matrices, 0)
-    rows = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    matrix = tuple(tuple(map(float, row)) for row in rows)
-    dab = max(float(strengths[1]) * DAB_HEADROOM, LEAST_STRONGEST_DAB)
-    return Target(matrix, max(float(strengths[0]), LEAST_STRONGEST_DAB), dab)
-
-
-def _on_white(image: Image, white: Any) -> Image:
-    """The image as if its glass were 255."""
-    levels = (
-        np.rint((np.arange(256)[:, None] + 1) * 256 / (np.asarray(white) + 1) - 1).clip(0, 255).astype(np.uint8)
-    )
-    return np.stack([levels[image[..., c], c] for c in range(3)], 2)
-
-
 def _begin(
-    contents: Sequence[Content], styles: Sequence[Image], training: Training, encoder: Encoder, ranks: Ranks
+    contents: Sequence[Content],
+    styles: Sequence[Image],
+    training: Training,
+    encoder: Encoder,
+    ranks: Ranks,
+    start: StainerNetwork | None,
 ) -> Run:
     train, held, words = split(contents)
     least = least_side_px(training.tile_px)
@@ -195,25 +178,29 @@ def _begin(
         held_fields, words = fields, "images that were trained on: the others show no tissue"
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        network = StainerNetwork(Architecture(training.width, training.depth, training.site), target_of(styles))
-    _standardize(network, fields, training)
-    wanted = Wanted(measured_styles(training.objective, styles, encoder.exact, training.mpp), _stained(styles))
-    held_out = Held(held_fields, words)
+        own = Architecture(training.width, training.depth, training.site)
+        network = StainerNetwork(start.architecture if start else own, target_of(styles))
+    if start:
+        network.load_state_dict(start.state_dict())
+    else:
+        _standardize(network, fields, training)
+    asked = measured_styles(training.objective, styles, encoder.exact, training.mpp)
+    asked |= paired_references(_sample(fields, training), training.objective, encoder.exact)
+    wanted, held_out = Wanted(asked, stained_share(styles)), Held(held_fields, words)
     return Run(network.to(encoder.device), fields, held_out, training, encoder, wanted, ranks)
 
 
-def _stained(styles: Sequence[Image]) -> float:
-    """How much of the styles' tissue is stained."""
-    pictures = [picture_from(density_from(style, white_level(style))) for style in styles]
-    return float(np.mean([positive_share([x], [tissue_share(x)]) for x in pictures]))
+def _sample(fields: Sequence[Field], training: Training) -> list[Tile]:
+    """Tiles that stand for all."""
+    return [
+        drawn_tile(fields, training.tile_px, np.random.default_rng((training.seed, LOOK_AHEAD, i)))
+        for i in range(STANDARDIZED_ON)
+    ]
 
 
 def _standardize(network: StainerNetwork, fields: Sequence[Field], training: Training) -> None:
     """Give the network the means and deviations that features have in tissue."""
-    tiles = [
-        drawn_tile(fields, training.tile_px, np.random.default_rng((training.seed, LOOK_AHEAD, i)))
-        for i in range(STANDARDIZED_ON)
-    ]
+    tiles = _sample(fields, training)
     with torch.no_grad():
         features = torch.cat([features_of(t.density, torch.tensor(t.look.strength)) for t in tiles], 3)
         network.mean.copy_(features.mean((2, 3), keepdim=True))
@@ -314,7 +301,9 @@ class Run:
         found = self.ranks.of_first(loss.item())  # by which all end at the same step
         if found < self.best_loss:
             self.best, self.best_loss, self.best_at = _weights(self.mean), found, self.index
-        return {"total": found, **{k: v.item() for k, v in values.items()}, "stained": share}
+        agrees = dab_correlation(pictures, self.held_tiles)
+        losses = {"total": found, **{k: v.item() for k, v in values.items()}, "stained": share}
+        return losses if agrees is None else losses | {"dab_r": agrees}
 
     def looks_without_better(self) -> int:
         """How often validation has found nothing better."""
