@@ -120,6 +120,7 @@ def test_words_for_people(folder: Path) -> None:
     ("more", "said"),
     [
         (["--site", "membrane"], "Expected `site`"),
+        (["--network", "rgb", "--export", "onnx"], "of a kind that can be exported"),
         (["--tile", "256"], "images with tissue"),
         (["--tile", "50"], "multiple of 16"),
         (["--steps", "0"], "at least 1"),
