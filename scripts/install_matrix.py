@@ -30,7 +30,19 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OF_TORCH = {"torch", "torchmetrics", "lightning-fabric"}
 BROUGHT = {"anyio", "pydantic", "starlette"}  # by an extra, and imported by name
-COMMANDS = ("stylize", "stain", "train", "export", "demo", "evaluate", "study", "unmix", "info", "view")
+COMMANDS = (
+    "stylize",
+    "stain",
+    "train",
+    "calibrate",
+    "export",
+    "demo",
+    "evaluate",
+    "study",
+    "unmix",
+    "info",
+    "view",
+)
 IMPORT_ALL = """
 import importlib, pkgutil, chromogen
 missing = set()

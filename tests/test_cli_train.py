@@ -60,7 +60,7 @@ def test_from_files_to_a_stained_image(folder: Path) -> None:
     assert len(model.data["content_sha256"]) == 2
     lines = [json.loads(line) for line in (folder / "m.train.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == [1, 2]
-    assert read_image(folder / "m.preview.png").shape == (64, 32, 3)
+    assert read_image(folder / "m.preview.png").shape == (2 * 32, 6 * 32, 3)  # of the eight looked at
     assert (folder / "m.loss.png").exists()
     assert not (folder / "m.checkpoint").exists()
     he = drawn(100, 5)
@@ -120,6 +120,7 @@ def test_words_for_people(folder: Path) -> None:
     ("more", "said"),
     [
         (["--site", "membrane"], "Expected `site`"),
+        (["--network", "rgb", "--export", "onnx"], "of a kind that can be exported"),
         (["--tile", "256"], "images with tissue"),
         (["--tile", "50"], "multiple of 16"),
         (["--steps", "0"], "at least 1"),

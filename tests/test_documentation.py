@@ -19,6 +19,7 @@ from chromogen.app.cli import app, main
 from chromogen.app.server import create_app
 from chromogen.evaluation import experiments
 from chromogen.image import write_image
+from chromogen.stains.deconvolution import H_DAB
 from documentation import BLOCKS, LANGUAGES, PAGES, ROOT, Block, inline_code
 from synthetic import tissue_like
 from synthetic_slides import write_svs
@@ -35,7 +36,7 @@ SHORTER = {
     "train": ["--steps", "1", "--batch", "1", "--tile", "32"],
     "study": ["--steps", "1", "--crops", "1", "--size", "64"],
 }
-HE, IHC = drawn(128, 1), drawn(128, 2, 0.9)
+HE, IHC, IHC_OF_HE = drawn(128, 1), drawn(128, 2, 0.9), drawn(128, 1, 0.9, H_DAB)
 TUMOUR = {
     "type": "Feature",
     "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [60, 0], [60, 90], [0, 90], [0, 0]]]},
@@ -58,15 +59,18 @@ def is_slow(block: Block) -> bool:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the documentation's files are called, as small as they may be."""
     root = tmp_path_factory.mktemp("documentation")
-    for folder in ("demo", "tiles", "stained", "ihc", "ihc_exemplars", "pairs", "slides", "home/.cache/chromogen"):
+    folders = ("demo", "tiles", "stained", "ihc", "ihc_exemplars", "pairs", "few_pairs", "slides")
+    for folder in (*folders, "home/.cache/chromogen"):
         (root / folder).mkdir(parents=True)
-    hes = ("he", "photo", "virtual", "demo/he", "pairs/a_he", "tiles/slide1_a", "tiles/slide2_a")
+    hes = ("he", "photo", "virtual", "demo/he", "pairs/a_he", "few_pairs/a_he", "tiles/slide1_a", "tiles/slide2_a")
     ihcs = ("ihc", "ihc_a", "ihc_b", "er", "ck", "demo/ihc_style", "ihc/slide1_a", "ihc/slide2_a")
-    more = ("stained/slide1_a", "stained/slide2_a", "ihc_exemplars/a", "ihc_exemplars/b", "pairs/a_ihc")
+    more = ("stained/slide1_a", "stained/slide2_a", "ihc_exemplars/a", "ihc_exemplars/b")
     for name in hes:
         write_image(root / f"{name}.png", HE)
     for name in (*ihcs, *more):
         write_image(root / f"{name}.png", IHC)
+    for name in ("pairs/a_ihc", "few_pairs/a_ihc"):
+        write_image(root / f"{name}.png", IHC_OF_HE)
     for name in ("photo", "painting", "starry_night"):
         write_image(root / f"{name}.jpg", tissue_like(128, 128, seed=len(name)))
     for name in ("slide", "slides/a", "home/.cache/chromogen/cmu_small_region"):
@@ -157,7 +161,7 @@ def check_command(words: list[str], place: str) -> None:
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 EXTRAS = set(PYPROJECT["project"]["optional-dependencies"])
-OTHERS = {".", "cd", "docker", "git", "npm", "python3", "py"}  # programs of others, in blocks that are not run
+OTHERS = {".", "cd", "docker", "export", "git", "npm", "python3", "py"}  # of others, in blocks that are not run
 
 
 def extras_in(names: list[str]) -> set[str]:

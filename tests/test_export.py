@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from chromogen.stainer import LEARNED, load_stainer, stain_image
 from chromogen.stainer_file import located, read_model
 from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, SlideLook, slide_look, stain
 from synthetic import tissue_like
+from test_kinds import model as of_kind
 from test_stainer_file import model
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
@@ -134,10 +135,9 @@ def test_what_the_documentation_says_runs(
 def test_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a name ending in .onnx"):
         export_onnx(model(), tmp_path / "model.pt")
-    other = replace(model().architecture)
-    object.__setattr__(other, "kind", "johnson")
-    with pytest.raises(ValueError, match="of a kind that can be exported, stain-pyramid, got johnson"):
-        export_onnx(replace(model(), architecture=other), tmp_path / "model.onnx")
+    for name, kind in (("rgb", "rgb"), ("stain, markers", "markers")):
+        with pytest.raises(ValueError, match=f"of a kind that can be exported, stain-pyramid, got {kind}"):
+            export_onnx(of_kind(name), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -15,6 +15,8 @@ from chromogen.image import write_image
 from chromogen.stainer_file import read_model
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.style.encoder import Encoder
+from chromogen.style.objective import Objective
+from chromogen.style.recipes import with_pairs
 from chromogen.training.batch import statistics_of
 from chromogen.training.ranks import ALONE, Ranks, launched
 from test_train import CONTENTS, IHC, QUICK, SMALL, drawn, train_stainer
@@ -60,21 +62,25 @@ def test_gradients_are_summed_in_place() -> None:
     assert torch.equal(weights[1].grad, torch.full((3,), 20.0))
 
 
-def test_a_process_alone_looks_at_everything(encoder: Encoder) -> None:
+@pytest.mark.parametrize("objective", [SMALL, with_pairs(SMALL)], ids=["style", "pairs"])
+def test_a_process_alone_looks_at_everything(objective: Objective, encoder: Encoder) -> None:
     """Two that each know all: nothing is left out or counted twice."""
     torch.manual_seed(1)
     pictures = [torch.rand(1, 3, 32, 32) for _ in range(3)]
-    masks = [{"tissue": torch.rand(1, 1, 32, 32), "octiles": torch.rand(1, 8, 32, 32) > 0.5} for _ in pictures]
-    alone = statistics_of(pictures, masks, SMALL, encoder)
+    channels = {"tissue": 1, "octiles": 8, "paired": 3}
+    masks = [{name: torch.rand(1, count, 32, 32) for name, count in channels.items()} for _ in pictures]
+    alone = statistics_of(pictures, masks, objective, encoder)
     sent: list[torch.Tensor] = []
 
     def listen(mine: torch.Tensor) -> torch.Tensor:
         sent.append(mine)
         return mine
 
-    statistics_of(pictures, masks, SMALL, encoder, Ranks(1, 2, summed=listen))
+    statistics_of(pictures, masks, objective, encoder, Ranks(1, 2, summed=listen))
     others = iter(list(sent))
-    found = statistics_of(pictures, masks, SMALL, encoder, Ranks(0, 2, summed=lambda mine: mine + next(others)))
+    found = statistics_of(
+        pictures, masks, objective, encoder, Ranks(0, 2, summed=lambda mine: mine + next(others))
+    )
     for seen, wanted in alone.items():
         torch.testing.assert_close(found[seen], wanted)
 
@@ -106,18 +112,24 @@ def test_one_process_loads_no_fabric() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_to_the_losses_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [["he", "--style", "ihc.png"], ["--paired", "."]], ids=["style", "pairs"])
+def test_two_processes_train_to_the_losses_of_one(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With gloo, on the processor; three tiles, which do not share out evenly."""
-    (tmp_path / "he").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for folder in ("he", "ihc"):
+        (tmp_path / folder).mkdir()
     for seed in (1, 2):
         write_image(tmp_path / "he" / f"{seed}.png", drawn(140, seed), {})
+        write_image(tmp_path / "ihc" / f"{seed}.png", drawn(140, seed, 0.9, H_DAB), {})
     write_image(tmp_path / "ihc.png", drawn(128, 3, 0.9, H_DAB), {})
 
     def lines(devices: int) -> list[dict[str, object]]:
         out = tmp_path / f"{devices}.safetensors"
         settings = ["--steps", "4", "--batch", "3", "--tile", "64", "--validate-every", "2", "--precision", "fp32"]
-        command = [sys.executable, "-m", "chromogen", "train", str(tmp_path / "he")]
-        command += ["--style", str(tmp_path / "ihc.png"), "-o", str(out), *settings, "--devices", str(devices)]
+        command = [sys.executable, "-m", "chromogen", "train", *given]
+        command += ["-o", str(out), *settings, "--devices", str(devices)]
         found = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True, timeout=600)
         assert json.loads(found.stdout)["sha256"] == read_model(out).sha256
         return [json.loads(line) for line in (tmp_path / f"{devices}.train.jsonl").read_text().splitlines()]

@@ -13,9 +13,11 @@ from chromogen.style.recipes import (
     content_term,
     from_record,
     guided,
+    paired_term,
     preset,
     style_term,
     style_terms,
+    with_pairs,
     with_style,
     with_term,
     with_total_steps,
@@ -57,6 +59,7 @@ def test_a_recipe_survives_its_record(name: str) -> None:
         ({"plateau": -0.1}, "at least 0"),
         ({"seed": -1}, "a whole number of at least 0"),
         ({"objective": (content_term(),)}, "at least one style term"),
+        ({"objective": (style_term(), paired_term())}, "train a stainer on them"),
         ({"objective": (style_term(weight=0.0),)}, "raise style_weight"),
     ],
 )
@@ -129,3 +132,9 @@ def test_regions_take_the_place_of_compartments_and_weigh_as_much() -> None:
 def test_sites_and_amounts_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(PRESETS["histology"], **changes)
+
+
+def test_pairs_take_the_place_of_the_profile() -> None:
+    objective = with_pairs(PRESETS["histology"].objective, 2.0)
+    assert [term.statistic for term in objective] == ["gram", "gram", "gram", "hematoxylin", "dab_pyramid"]
+    assert (objective[-1].weight, objective[-1].reference, objective[-1].mask) == (2.0, "paired", "paired")

@@ -46,6 +46,8 @@ ATTRIBUTION = (
 )
 CLAIMS = {
     "style": "appearance only: it does not know which cells express a marker; where the brown lies means nothing",
+    "paired": "where the marker lies in tissue like that of its pairs, as far as these taught it and no finer "
+    "than they fit; not which single cell expresses it",
     "drawn": "illustrative: the brown lies where a rule has drawn it, and means nothing",
 }
 MOST_WEIGHTS = 50_000_000
@@ -74,8 +76,9 @@ class Model:
     def __post_init__(self) -> None:
         if not (isinstance(self.mpp, int | float) and math.isfinite(self.mpp) and self.mpp > 0):
             raise expected("mpp", "a positive number of um/px", self.mpp)
-        numbers = [*(x for row in self.target.matrix for x in row), self.target.hematoxylin, self.target.dab]
-        if len(numbers) != 11 or not all(map(math.isfinite, numbers)):
+        strengths = (self.target.hematoxylin, self.target.dab, self.target.dab_offset)
+        numbers = [*(x for row in self.target.matrix for x in row), *strengths]
+        if len(numbers) != 12 or not all(map(math.isfinite, numbers)):
             raise expected("target", "stain vectors (3, 3) and two strengths", self.target)
         if not all(bool(weight.isfinite().all()) for weight in self.weights.values()):
             raise expected("weights", "finite", "some that are not", "train it anew")
@@ -86,6 +89,8 @@ class Model:
     def facts(self) -> dict[str, Any]:
         """All but the weights, as JSON has it."""
         named = {k: getattr(self, k) for k in _FACTS} | {k: asdict(getattr(self, k)) for k in _PARTS}
+        if not self.target.dab_offset:
+            del named["target"]["dab_offset"]  # files from before there was one have none
         facts: dict[str, Any] = json.loads(json.dumps(named))
         return facts
 
@@ -101,7 +106,7 @@ class Model:
     @property
     def format(self) -> int:
         """That of the oldest chromogen that can read it."""
-        return FORMATS.get(self.architecture.kind, FORMAT)
+        return FORMAT if self.target.dab_offset else FORMATS.get(self.architecture.kind, FORMAT)
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -121,8 +126,14 @@ class Model:
     def card(self) -> dict[str, Any]:
         """What `chromogen info` says."""
         count = sum(weight.numel() for weight in self.weights.values())
-        claim = CLAIMS[self.training["kind"]]
+        claim = claim_of(self.training)
         return {**self.facts, "format": self.format, "sha256": self.sha256, "parameters": count, "claim": claim}
+
+
+def claim_of(training: Mapping[str, Any]) -> str:
+    """What a model may claim by how it was trained, and what that rests on."""
+    claim = CLAIMS[training["kind"]]
+    return f"{claim}: {training['evidence']}" if training["kind"] == "paired" and "evidence" in training else claim
 
 
 _PARTS = ("architecture", "target")
@@ -186,7 +197,9 @@ def _model(path: Path, said: Mapping[str, Any], weights: dict[str, Tensor]) -> M
         matrix = tuple(tuple(map(float, row)) for row in target["matrix"])
         return Model(
             architecture=architecture_from(facts["architecture"]),
-            target=Target(matrix, float(target["hematoxylin"]), float(target["dab"])),
+            target=Target(
+                matrix, float(target["hematoxylin"]), float(target["dab"]), float(target.get("dab_offset", 0.0))
+            ),
             weights=weights,
             **{name: facts[name] for name in _FACTS},
         )

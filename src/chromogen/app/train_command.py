@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +19,9 @@ from chromogen.errors import choose, expected
 from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
-    from chromogen.training.train import TrainStep
+    from chromogen.app.pairs import Pairs
+    from chromogen.stainer_file import Model
+    from chromogen.training.train import Training, TrainStep
 
 EPILOG = """Examples:
 
@@ -27,27 +31,51 @@ chromogen train he/ --style ihc/ -o my_stain.safetensors --site nuclear --steps 
 
 chromogen train he/ --style ER=er/ --style Ki67=ki67/ -o markers.safetensors
 
+chromogen train --paired pairs/ -o my_stain.safetensors
+
+chromogen train --paired few_pairs/ --from my_stain.safetensors --steps 100 -o our_stain.safetensors
+
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
 chromogen train slides/ --style ihc/ -o my_stain.safetensors --devices 4 --batch 16
 
+PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or he.png
+with MARKER_aligned.png beside it. What does not fit is left out, and said.
+
 Beside MODEL: NAME.train.jsonl (losses of every step), NAME.loss.png, NAME.preview.png (H&E above, stained below).
-Stopped at any moment, the same command with --resume goes on. What comes out knows how a stain looks, not which
-cells express a marker."""
+Stopped at any moment, the same command with --resume goes on. Without pairs, what comes out knows how a stain
+looks, not which cells express a marker."""
 
 
 def train(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model to write (.safetensors).")],
     contents: Annotated[
-        list[Path], typer.Argument(metavar="CONTENT...", help="H&E images, slides, or folders of them.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="CONTENT...", help="H&E images, slides, or folders of them; none with pairs."),
+    ] = None,
     style: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="[MARKER=]IHC",
-            help="IHC image, slide or folder; may be given several times. With MARKER=: one network for several.",
+            help="IHC image, slide or folder; may be given several times. With MARKER=: one network for several. "
+            "Default: the pairs' own.",
         ),
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model to write (.safetensors).")],
+    ] = None,
+    paired: Annotated[
+        Path | None,
+        typer.Option(metavar="PAIRS", help="Folder of pairs of H&E and IHC: they teach where the brown goes."),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Finds in a pair's name which slide it is from: its first parenthesis, or all of it.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="A stainer to go on from: a file, or a built-in one."),
+    ] = None,
     site: Annotated[str, typer.Option(help="Where in a cell the marker sits: any, nuclear or cytoplasm.")] = "any",
     network: Annotated[
         str, typer.Option(help="stain-pyramid (paints DAB over the H&E's haematoxylin) or rgb (colours, freely).")
@@ -76,17 +104,24 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a stainer once, on the losses of style transfer, to stain tiles and slides in seconds."""
+    from chromogen.app.pairs import read_pairs
     from chromogen.app.training import Inputs, check_files, train_on_files
-    from chromogen.onnx_models.export import export_onnx
+    from chromogen.onnx_models.export import check_kind, export_onnx
     from chromogen.onnx_models.extra import library
     from chromogen.stainer_file import read_model
     from chromogen.style.encoder import Encoder
+    from chromogen.style.kinds import site_of
+    from chromogen.style.marker_network import plain_of
+    from chromogen.style.recipes import with_pairs
     from chromogen.training.ranks import launched
     from chromogen.training.train import Training
 
+    styles = styles_by_marker(style or ())
+    _check_given(contents, tuple(styles), paired, group)
     began = time.perf_counter()
     if export is not None:
         choose("export", export, ("onnx",))
+        check_kind("markers" if any(styles) else network)
         library("onnxscript")
     training = Training(
         site=site,
@@ -100,11 +135,19 @@ def train(
         patience=patience,
         network=network,
     )
-    inputs = Inputs(contents, styles_by_marker(style), slide_mpp)
+    model = _start(start, training, tuple(styles)) if start else None
+    training = replace(training, site=site_of(plain_of(model.architecture))) if model else training
+    inputs = Inputs(contents or (), styles, slide_mpp, start=model)
     check_files(inputs, out)
     ranks, device = launched(devices, nodes, strategy, device)
     if not ranks.is_first:
         warnings.simplefilter("ignore")  # the first says it
+    pairs = read_pairs(paired, mpp, slide_mpp=slide_mpp, group=group) if paired else None
+    if pairs:
+        training = replace(training, objective=with_pairs(training.objective))
+        inputs = replace(inputs, pairs=pairs)
+        if ranks.is_first:
+            _tell(pairs, as_json=as_json)
     encoder = Encoder(precision=precision, device=device)
     with progress_bars() as progress:
         bar = progress.add_task(out.name, total=steps, rate="measuring the style", loss="", visible=ranks.is_first)
@@ -122,6 +165,7 @@ def train(
     if export is not None:
         facts |= export_onnx(read_model(out), out.with_suffix(".onnx"))
     facts["seconds"] = time.perf_counter() - began
+    facts |= {"pairs": list(pairs.rows), "warnings": list(pairs.warnings)} if pairs else {}
     print(json.dumps(facts) if as_json else _line(facts))
 
 
@@ -141,6 +185,59 @@ def styles_by_marker(texts: Sequence[str]) -> dict[str, list[Path]]:
     return found
 
 
+def _check_given(
+    contents: Sequence[Path] | None, markers: Sequence[str], paired: Path | None, group: str | None
+) -> None:
+    """ValueError for what does not go together."""
+    if paired is None and not (contents and markers):
+        raise expected("content and style", "given, or pairs", "neither", "name H&E and --style, or --paired")
+    if paired is None and group is not None:
+        raise expected("group", "given with pairs", group, "leave it out")
+    if paired is not None and any(markers):
+        raise expected("style", "without markers' names: pairs are of one marker", ", ".join(markers))
+
+
+def _start(name: str, training: Training, markers: Sequence[str]) -> Model:
+    """The model to go on from. Raises: ValueError where it has another network, pixel size or site."""
+    from chromogen.stainer_file import located, read_model
+    from chromogen.style.kinds import site_of
+    from chromogen.style.marker_network import plain_of
+    from chromogen.training.beginning import check_start
+
+    model = read_model(located(name))
+    check_start(model.architecture, training.network, markers)
+    if abs(model.mpp / training.mpp - 1) > 1e-3:
+        raise expected("mpp", f"that of the model, {model.mpp:g}", training.mpp, "leave it out, or train anew")
+    site = site_of(plain_of(model.architecture))
+    if training.site not in ("any", site):
+        raise expected("site", f"that of the model, {site}", training.site, "train anew")
+    return model
+
+
+def _tell(pairs: Pairs, *, as_json: bool) -> None:
+    """What was found, and what is doubtful."""
+    for line in () if as_json else _table(pairs.rows):
+        print(line)
+    for warning in pairs.warnings:
+        print(f"Warning: {warning}.", file=sys.stderr)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Every pair: how far it is apart before and after, how surely, and whether it is used."""
+    named = [("pair", "displacement", "left after", "confidence", "")]
+    named += [
+        (
+            row["pair"],
+            *(f"{row[f'{of}_um']:g} um, {row[f'{of}_px']:g} px" for of in ("displacement", "residual")),
+            f"{row['confidence']:.2f}",
+            f"left out: {row['left_out']}" if row["left_out"] else "used",
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*named, strict=True)]
+    return ["  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in named]
+
+
 def _move(progress: Progress, bar: TaskID, step: TrainStep) -> None:
     held = f", validation {step.validation['total']:.3g}" if step.validation else ""
     rate = f"{step.index / max(step.seconds, 1e-9):.2f} steps/s"
@@ -155,5 +252,5 @@ def _line(facts: dict[str, Any]) -> str:
     return (
         f"{facts['output']}: {facts['bytes'] / 1000:.0f} kB, {facts['steps']} steps in "
         f"{duration(facts['seconds'])}; on {facts['validated_on']}: {losses}.{collapsed}{exported}\n"
-        f"{NOTICE.capitalize()}."
+        f"It claims {facts['claim']}.\n{NOTICE.capitalize()}."
     )

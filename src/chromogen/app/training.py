@@ -6,12 +6,14 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from chromogen.app.pairs import Pairs, evidence_of, record_of
 from chromogen.app.paths import check_folder
 from chromogen.errors import expected
 from chromogen.files import write_whole
@@ -19,14 +21,13 @@ from chromogen.image import IMAGE_SUFFIXES, Image, write_image
 from chromogen.plots import loss_plot, save_plot
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of
 from chromogen.slides.slide import Slide, open_slide
-from chromogen.stainer_file import Model, check_suffix, trained_weights, write_model
+from chromogen.stainer_file import Model, check_suffix, claim_of, trained_weights, write_model
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.marker_network import check_marker
-from chromogen.style.recipes import PRESETS, as_record
-from chromogen.training.fields import Content
+from chromogen.training.fields import Content, split
 from chromogen.training.ranks import ALONE, Ranks
 from chromogen.training.train import OnTrained, Trained, Training, TrainStep, train_stainer
 
@@ -50,11 +51,17 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files and folders of H&E and IHC, and their pixel size in um where files do not say it or are wrong."""
+    """Files and folders of H&E and IHC, their pixel size in um where files do not say it or are wrong.
 
-    contents: Sequence[Path]
-    styles: Mapping[str, Sequence[Path]]  # by marker; "" where there is but one
+    Styles are by marker, "" where there is but one. `pairs` come beside or instead; `start` is a model of one look
+    to go on from.
+    """
+
+    contents: Sequence[Path] = ()
+    styles: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     mpp: float | None = None
+    pairs: Pairs | None = None
+    start: Model | None = None
 
 
 def check_files(inputs: Inputs, out: Path) -> None:
@@ -78,19 +85,25 @@ def train_on_files(
     resume: bool,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Train a stainer on images, folders and slides; its facts. Of several `ranks` only the first writes.
+    """Train a stainer on images, folders, slides and pairs; its facts. Of several `ranks` only the first writes.
+
+    Without styles they are the IHC of those pairs that are trained on.
 
     Beside the model lie NAME.train.jsonl (every step), NAME.loss.png and NAME.preview.png, and until it is done
     NAME.checkpoint. Raises: ValueError or FileNotFoundError for wrong inputs, OSError, ArithmeticError.
     """
     outputs = Outputs(out)
     check_files(inputs, out)
+    pairs, start = inputs.pairs, inputs.start
     given = files_of(inputs.contents, "content")
-    shown = {marker: files_of(paths, "style") for marker, paths in inputs.styles.items()}
+    shown = {marker: files_of(paths, "style") for marker, paths in (inputs.styles or {"": ()}).items()}
     read = [_content(file, training.mpp, inputs.mpp, "content") for file in given]
     ihc = {marker: _ihc(files, training.mpp, inputs.mpp) for marker, files in shown.items()}
-    roles = {"content_sha256": given} | {f"style_sha256 {m}".rstrip(): files for m, files in shown.items()}
-    data = {role: [sha256_of(file) for file in files if file.is_file()] for role, files in roles.items()}
+    if pairs:
+        read += pairs.contents
+    if pairs and not inputs.styles:
+        ihc = {"": [content.paired.image for content in split(read)[0] if content.paired]}
+    data = _data(given, shown, pairs, start)
     facts = {"training": _record(training), **data}
     checkpoint = Checkpoint(outputs.beside("checkpoint"), facts, resume=resume)
     log = outputs.beside("train.jsonl")
@@ -101,28 +114,41 @@ def train_on_files(
             _draw(outputs, seen())
         on_step(step, seen)
 
+    network = start.network() if start else None
+    train = partial(train_stainer, read, ihc, training, encoder=encoder, ranks=ranks, start=network)
     if not ranks.is_first:
-        train_stainer(read, ihc, training, encoder=encoder, ranks=ranks)
+        train()
         return {}
-    trained = train_stainer(
-        read, ihc, training, encoder=encoder, on_step=follow, checkpoint=checkpoint, ranks=ranks
-    )
-    model = _model(out.stem, training, trained, data, encoder)
+    trained = train(on_step=follow, checkpoint=checkpoint)
+    model = _model(out.stem, training, trained, data, encoder, pairs)
     write_model(out, model)
     save_plot(loss_plot(curves_of(trained.trace), out.stem), outputs.beside("loss.png"))
     checkpoint.forget()
     return {**_facts(out, model, trained), "peak_rss_mb": round(peak_rss_mb(), 1)}
 
 
+def _data(
+    contents: Sequence[Path], styles: Mapping[str, Sequence[Path]], pairs: Pairs | None, start: Model | None
+) -> dict[str, Any]:
+    """What is trained on, as hashes."""
+    roles = {"content_sha256": contents} | {f"style_sha256 {m}".rstrip(): files for m, files in styles.items()}
+    data: dict[str, Any] = {
+        role: [sha256_of(file) for file in files if file.is_file()] for role, files in roles.items()
+    }
+    data |= pairs.data if pairs else {}
+    return data | ({"from_model_sha256": start.sha256} if start else {})
+
+
 def _record(training: Training) -> dict[str, Any]:
     """As plain data, for a model and a checkpoint."""
-    objective = as_record(replace(PRESETS["histology"], objective=training.objective))["objective"]
-    return {**vars(training), "objective": objective}
+    return {**vars(training), "objective": [asdict(term) for term in training.objective]}
 
 
-def _model(name: str, training: Training, trained: Trained, data: dict[str, Any], encoder: Encoder) -> Model:
+def _model(
+    name: str, training: Training, trained: Trained, data: dict[str, Any], encoder: Encoder, pairs: Pairs | None
+) -> Model:
     record = {
-        "kind": "style",
+        **(_paired(pairs, trained) if pairs else {"kind": "style"}),
         **_record(training),
         "steps": trained.steps,
         "validated_on": trained.validated_on,
@@ -135,6 +161,11 @@ def _model(name: str, training: Training, trained: Trained, data: dict[str, Any]
     return Model(name, stain, training.mpp, network.architecture, network.target, weights, record, data)
 
 
+def _paired(pairs: Pairs, trained: Trained) -> dict[str, Any]:
+    evidence = evidence_of(pairs, trained.validated_on, trained.validation.get("dab_r"))
+    return {"kind": "paired", "evidence": evidence, "pairs": record_of(pairs)}
+
+
 def _facts(out: Path, model: Model, trained: Trained) -> dict[str, Any]:
     return {
         "output": str(out),
@@ -145,6 +176,7 @@ def _facts(out: Path, model: Model, trained: Trained) -> dict[str, Any]:
         "validation": dict(trained.validation),
         "validated_on": trained.validated_on,
         "collapse": trained.collapse,
+        "claim": claim_of(model.training),
         "notice": NOTICE,
     }
 

@@ -14,6 +14,7 @@ from chromogen.evaluation.sums import UndefinedError, add_overlap, add_pairs, ad
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.image import Image, resize, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10
+from chromogen.stains.registration import correlations
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -142,7 +143,7 @@ def best_shift(prediction: Image, real: Image, radius_px: int) -> tuple[int, int
     a, b = (_mean_density(image, factor) for image in (prediction, real))
     radius = min(radius_px // factor, min(a.shape) // 2)
     offsets = np.arange(-radius, radius + 1)
-    fit = _correlations(a, b)[np.ix_(offsets, offsets)]
+    fit = correlations(a, b)[np.ix_(offsets, offsets)]
     fit[np.hypot(offsets[:, None], offsets) > radius] = -np.inf
     if fit.max() <= fit[radius, radius]:
         return 0, 0
@@ -153,23 +154,6 @@ def best_shift(prediction: Image, real: Image, radius_px: int) -> tuple[int, int
 def _mean_density(image: Image, factor: int) -> Array:
     height, width = (max(1, side // factor) for side in image.shape[:2])
     return np.asarray(optical_density_od10(resize(image, (width, height))).mean(axis=2))
-
-
-def _correlations(a: Array, b: Array) -> Array:
-    """Pearson's correlation of a(p) and b(p - shift) over their overlap, at [y, x] of the shift, wrapped."""
-    shape = [2 * side for side in a.shape]
-    inside = np.ones_like(a)
-    a, b = a - a.mean(), b - b.mean()
-
-    def summed(left: Array, right: Array) -> Array:
-        product = np.fft.rfft2(left, shape) * np.conj(np.fft.rfft2(right, shape))
-        return np.asarray(np.fft.irfft2(product, shape))
-
-    n = np.maximum(np.rint(summed(inside, inside)), 1)
-    of_a, of_b = summed(a, inside), summed(inside, b)
-    variances = (summed(a**2, inside) / n - (of_a / n) ** 2) * (summed(inside, b**2) / n - (of_b / n) ** 2)
-    covariance = summed(a, b) / n - of_a * of_b / n**2
-    return np.asarray(np.where(variances > 1e-12, covariance / np.sqrt(np.maximum(variances, 1e-12)), -1))
 
 
 def overlapping(prediction: Image, real: Image, shift: tuple[int, int]) -> tuple[Image, Image]:

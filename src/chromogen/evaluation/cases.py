@@ -41,7 +41,7 @@ def match_cases(
             others[role] = dict.fromkeys(predictions, next(iter(others[role].values())))
         warnings += _unmatched(role, predictions, others[role])
     cases = [
-        Case(name, _group_of(name, group), file, others["he"].get(name), others["real"].get(name))
+        Case(name, group_of(name, group), file, others["he"].get(name), others["real"].get(name))
         for name, file in predictions.items()
     ]
     return cases, warnings
@@ -74,7 +74,8 @@ def _unmatched(role: str, predictions: Mapping[str, Path], others: Mapping[str, 
     ]
 
 
-def _group_of(name: str, pattern: str | None) -> str:
+def group_of(name: str, pattern: str | None) -> str:
+    """Which slide a name is from, by a regular expression's first parenthesis or all of it. Raises: ValueError."""
     if pattern is None:
         return name
     try:

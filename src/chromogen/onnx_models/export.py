@@ -70,9 +70,9 @@ def export_onnx(model: Model, path: Path, look: SlideLook = USUAL_LOOK) -> dict[
     """
     if path.suffix != SUFFIX:
         raise expected("out", f"a name ending in {SUFFIX}", path)
+    check_kind(model.architecture.kind)
     network = model.network()
-    if model.architecture.kind not in KINDS or not isinstance(network, StainerNetwork):
-        raise expected("model", f"of a kind that can be exported, {', '.join(KINDS)}", model.architecture.kind)
+    assert isinstance(network, StainerNetwork)  # noqa: S101 - of its kind it is one
     made = _traced(network)
     _stripped(made)
     _say(made, model, look)
@@ -80,6 +80,12 @@ def export_onnx(model: Model, path: Path, look: SlideLook = USUAL_LOOK) -> dict[
     content = made.SerializeToString()
     write_whole(path, content)
     return {"onnx": str(path), "onnx_bytes": len(content), "opset": OPSET}
+
+
+def check_kind(kind: str) -> None:
+    """ValueError for a kind of network that cannot be exported."""
+    if kind not in KINDS:
+        raise expected("model", f"of a kind that can be exported, {', '.join(KINDS)}", kind)
 
 
 def _traced(network: StainerNetwork) -> Any:

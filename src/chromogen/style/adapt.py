@@ -17,7 +17,7 @@ from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.descent import descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides
-from chromogen.style.kinds import PlainNetwork, kind_of
+from chromogen.style.kinds import PlainNetwork, kind_of, site_of
 from chromogen.style.measured_style import Style, check_size, measure_style, tiles_of
 from chromogen.style.recipes import Recipe
 from chromogen.style.run import OnStep, Run
@@ -108,7 +108,7 @@ def adapt(  # noqa: PLR0913 - those of `stylize`, and the network
 def _check_fits(network: PlainNetwork, recipe: Recipe, tile_px: int | None) -> None:
     if recipe.space != "stain" or recipe.variable != "network":
         raise expected("variable", "network, in stain space, where a model is adapted", recipe.variable)
-    site = network.architecture.site if isinstance(network, StainerNetwork) else "any"
+    site = site_of(network.architecture)
     if recipe.site not in ("any", site):
         raise expected("site", f"left out, or the model's, {site}", recipe.site)
     if isinstance(network, StainerNetwork):

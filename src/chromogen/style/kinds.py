@@ -70,3 +70,8 @@ KINDS = {
 def kind_of(architecture: PlainArchitecture) -> Kind:
     """What goes with the architecture."""
     return KINDS[architecture.kind]
+
+
+def site_of(architecture: PlainArchitecture) -> str:
+    """Where in a cell its marker sits, one of `SITES`."""
+    return architecture.site if isinstance(architecture, Architecture) else "any"

@@ -69,11 +69,15 @@ def _usual_residue(sample: Image, white: Any) -> float:
 
 @dataclass(frozen=True)
 class Target:
-    """The IHC: rows of its stain matrix (3, 3), and the strongest haematoxylin and DAB, in natural density."""
+    """The IHC: rows of its stain matrix (3, 3), and the strongest haematoxylin and DAB, in natural density.
+
+    `dab_offset` is DAB that a lab's tissue takes everywhere, or, below 0, does not take.
+    """
 
     matrix: tuple[tuple[float, ...], ...]
     hematoxylin: float
     dab: float
+    dab_offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,8 @@ class StainerNetwork(nn.Module):
         share = 1 - (1 + (logit + guided * detail + LEAST_DAB).clamp_max(MOST_LOGIT).exp()).rsqrt()
         full = 1 - (-DENSITY_FOR_DAB * (hematoxylin + eosin)).exp()
         dab = self.target.dab * takes * full * share
+        if self.target.dab_offset:
+            dab = (dab + self.target.dab_offset * takes * full).clamp_min(0)
         hematoxylin, left = hematoxylin * gain, glass * density.amax(1, keepdim=True)
         colors = zip(self.target.matrix[0], self.target.matrix[1], density.split(1, 1), strict=True)
         return torch.cat([hematoxylin * h + dab * d + through * own + left for h, d, own in colors], 1)

@@ -6,6 +6,7 @@ A tile of stroma alone need not look like a whole IHC; only all tiles together m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E
 from chromogen.stains.estimation import white_level
-from chromogen.stains.light import concentrations_of
+from chromogen.stains.light import blurred, concentrations_of
 from chromogen.style.canvas import GAINS
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import MASKED_BY
 from chromogen.style.marker_network import Stained
 from chromogen.style.objective import (
+    PAIRED,
     Masks,
     Objective,
     Reference,
@@ -32,12 +34,14 @@ from chromogen.style.objective import (
     refers_to,
 )
 from chromogen.style.stainer_network import Target, density_from, mixed, picture_from
+from chromogen.style.statistics import PYRAMID_PX
 from chromogen.training.fields import Tile
 from chromogen.training.ranks import ALONE, Ranks
 
 SUMMED = ("gram", "dab_profile")  # statistics that add up over tiles
 POSITIVE_OD10 = 0.2  # DAB from which a pixel counts as stained
 LN_10 = 2.302585
+LEAST_PAIRED_DAB = 0.05  # where the pairs show hardly any brown, what would be much of it
 
 
 def measured_styles(objective: Objective, styles: Sequence[Image], encoder: Encoder, mpp: float) -> References:
@@ -45,7 +49,7 @@ def measured_styles(objective: Objective, styles: Sequence[Image], encoder: Enco
 
     def of(style: Image) -> References:
         picture = picture_from(density_from(style, white_level(style))).to(encoder.device)
-        masks = {name: MASKED_BY[name](picture, mpp) for name in masks_asked(objective)}
+        masks = {name: MASKED_BY[name](picture, mpp) for name in masks_asked(objective) - {PAIRED}}
         return measure(objective, "style", encoder, picture, "relative", masks)
 
     return average(objective, (of(style) for style in styles), [1.0] * len(styles))
@@ -77,11 +81,12 @@ def statistics_of(
     summed = tuple(term for term in objective if term.statistic in SUMMED)
     others = tuple(term for term in objective if term not in summed)
     grams = tuple(term for term in summed if term.statistic == "gram")
-    own, count = ranks.own(pictures), len(pictures)
-    measured = look(encoder, torch.cat(list(own)), others, "relative") if others else {}
+    own, count, own_masks = ranks.own(pictures), len(pictures), ranks.own(masks)
+    placed = {PAIRED: torch.cat([mask[PAIRED] for mask in own_masks])} if refers_to(others, PAIRED) else {}
+    measured = look(encoder, torch.cat(list(own)), others, "relative", placed) if others else {}
     measured = {seen: ranks.gathered(measured[seen], count) for seen in sorted(measured, key=str)}
     if grams:
-        each = [look(encoder, x, grams, "relative", m) for x, m in zip(own, ranks.own(masks), strict=True)]
+        each = [look(encoder, x, grams, "relative", m) for x, m in zip(own, own_masks, strict=True)]
         measured |= _together(each, masks, ranks)
     profiles = tuple(term for term in summed if term.statistic == "dab_profile")
     if profiles:
@@ -110,7 +115,10 @@ def references_of(
     style: References,
     ranks: Ranks = ALONE,
 ) -> References:
-    """The style's, and what is compared with the tiles' own haematoxylin or content."""
+    """The style's, and what is compared with the tiles' own haematoxylin, content, or real IHC.
+
+    How much a paired term can lose is that of many tiles, in `style`: one batch may show no brown.
+    """
     found = dict(style)
     seen = {"hematoxylin": _hematoxylin_alone, "content": _as_it_is}
     for reference, made in seen.items():
@@ -118,7 +126,19 @@ def references_of(
             pictures = torch.cat([made(tile, target) for tile in ranks.own(tiles)]).to(encoder.device)
             own = measure(objective, reference, encoder, pictures, "relative")
             found |= {key: _of_all(one, len(tiles), ranks) for key, one in own.items()}
-    return found
+    paired = paired_references(tiles, objective, encoder)
+    return found | {key: replace(of, energy=style[key].energy) for key, of in paired.items()}
+
+
+def paired_references(tiles: Sequence[Tile], objective: Objective, encoder: Encoder) -> References:
+    """What paired terms measure of the tiles' real IHC; nothing where there are none."""
+    if not refers_to(objective, PAIRED):
+        return {}
+    pictures = torch.cat([picture_from(tile.ihc) for tile in tiles]).to(encoder.device)
+    masks = {PAIRED: torch.cat([tile.masks[PAIRED] for tile in tiles]).to(encoder.device)}
+    found = measure(objective, PAIRED, encoder, pictures, "relative", masks)
+    least = masks[PAIRED].square().sum() / len(tiles) * LEAST_PAIRED_DAB**2 / 2
+    return {key: replace(of, energy=of.energy.mean().clamp_min(least)) for key, of in found.items()}
 
 
 def _of_all(own: Reference, of: int, ranks: Ranks) -> Reference:
@@ -141,6 +161,22 @@ def positive_share(pictures: Sequence[Tensor], tissues: Sequence[Tensor]) -> flo
     dab = torch.cat([concentrations_of(picture.float(), H_DAB)[:, 1:2] for picture in pictures], 3) / LN_10
     tissue = torch.cat(list(tissues), 3).to(dab.device) > 0.5
     return float((dab[tissue] > POSITIVE_OD10).float().mean()) if tissue.any() else 0.0
+
+
+def dab_correlation(pictures: Sequence[Tensor], tiles: Sequence[Tile]) -> float | None:
+    """Pearson's correlation of DAB with that of the real IHC, blurred, over what is trusted; None without any."""
+    found = []
+    for picture, tile in zip(pictures, tiles, strict=True):
+        if PAIRED not in tile.masks:
+            return None
+        inside = tile.masks[PAIRED].sum(1, keepdim=True) > 0
+        both = torch.cat([picture.cpu().float(), picture_from(tile.ihc)])
+        dab = blurred(concentrations_of(both, H_DAB)[:, 1:2].clamp_min(0), PYRAMID_PX[1])
+        found.append(torch.stack([dab[:1][inside], dab[1:][inside]]))
+    together = torch.cat(found, 1)
+    if together.shape[1] < 2 or bool((together.std(1) < 1e-6).any()):
+        return None
+    return float(torch.corrcoef(together)[0, 1])
 
 
 def collapse_of(share: float, styles_share: float) -> str | None:

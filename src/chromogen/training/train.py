@@ -22,20 +22,23 @@ from chromogen.errors import choose, expected
 from chromogen.image import Image
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
-from chromogen.style.kinds import PlainArchitecture, kind_of
-from chromogen.style.marker_network import MarkerArchitecture, MarkerNetwork, Network, built, looks_of, stained_in
-from chromogen.style.objective import Objective, Statistics, masks_asked, term_values, total
+from chromogen.style.kinds import PlainArchitecture
+from chromogen.style.marker_network import Network, looks_of, stained_in
+from chromogen.style.objective import PAIRED, Objective, Statistics, masks_asked, refers_to, term_values, total
 from chromogen.style.recipes import PRESETS
 from chromogen.style.rgb_network import RgbArchitecture
 from chromogen.style.stainer_network import HALO_PX, SITES, Architecture, picture_from
 from chromogen.training.batch import (
     collapse_of,
+    dab_correlation,
     on_device,
+    paired_references,
     pictures_of,
     positive_share,
     references_of,
     statistics_of,
 )
+from chromogen.training.beginning import check_start, going_on, new_network
 from chromogen.training.fields import Content, Field, Tile, drawn_tile, fields_of, least_side_px, split
 from chromogen.training.ranks import ALONE, Ranks
 from chromogen.training.running import Running
@@ -130,24 +133,29 @@ def train_stainer(
     on_step: OnTrained | None = None,
     checkpoint: Checkpoint | None = None,
     ranks: Ranks = ALONE,
+    start: Network | None = None,
 ) -> Trained:
     """A network that stains tissue like the contents in the look of the styles, uint8 (H, W, 3) at one mpp.
 
     Styles by the names of several markers make one network for all of them; every step is for one, in turn.
     `on_step` is called after every step, with a function that gives validation tiles and what they become now. A
     `checkpoint` keeps on disk where the training is, and may go on from there to the same weights. Of several
-    `ranks` the first alone is given either; all return the same network.
-    Raises: ValueError for contents without tissue, or too small, and for no style; ArithmeticError when the loss
-    is not finite.
+    `ranks` the first alone is given either; all return the same network. `start` is a plain network to go on from.
+    Raises: ValueError for contents without tissue, or too small, for no style, and for several markers with pairs
+    or a start; ArithmeticError when the loss is not finite.
     """
     named = styles if isinstance(styles, Mapping) else {"": styles}
     fewest = min((len(images) for images in named.values()), default=0)
     if not (contents and fewest):
         raise expected("content and style", "at least one image each", f"{len(contents)} and {fewest}")
+    if len(named) > 1 and refers_to(training.objective, PAIRED):
+        raise expected("style", "of one marker: pairs are of one", ", ".join(named))
+    if start:
+        check_start(start.architecture, training.network, tuple(named))
     encoder = encoder or Encoder()
     if training.batch < ranks.count:
         raise expected("batch", f"at least one tile for each of {ranks.count} processes", training.batch)
-    run = _begin(contents, named, training, encoder, ranks)
+    run = _begin(contents, named, training, encoder, ranks, start)
     if saved := ranks.of_first(checkpoint.load() if checkpoint else None):
         run.go_on(saved)
     while run.index < training.steps and run.looks_without_better() < training.patience:
@@ -172,6 +180,7 @@ def _begin(
     training: Training,
     encoder: Encoder,
     ranks: Ranks,
+    start: Network | None,
 ) -> Run:
     train, held, words = split(contents)
     least = least_side_px(training.tile_px)
@@ -181,33 +190,21 @@ def _begin(
         held_fields = fields if held[0] is train[0] else fields_of(held, masks, training.mpp, least)
     except ValueError:
         held_fields, words = fields, "images that were trained on: the others show no tissue"
-    wanted = wanted_of(styles, training.objective, encoder.exact, training.mpp)
-    network = _new_network(training, wanted)
-    _prepare(network, fields, training)
+    sample = _sample(fields, training)
+    paired = paired_references(sample, training.objective, encoder.exact)
+    wanted = wanted_of(styles, training.objective, encoder.exact, training.mpp, paired)
+    plain = ARCHITECTURES[training.network](training)
+    network = going_on(start, wanted) if start else new_network(plain, wanted, sample, training.seed)
     held_out = Held(held_fields, words)
     return Run(network.to(encoder.device), fields, held_out, training, encoder, wanted, ranks)
 
 
-def _new_network(training: Training, wanted: Sequence[Wanted]) -> Network:
-    plain = ARCHITECTURES[training.network](training)
-    markers = tuple(one.marker for one in wanted)
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
-        network = built(plain if markers == ("",) else MarkerArchitecture(plain, markers), wanted[0].target)
-    if isinstance(network, MarkerNetwork):
-        network.set_targets([one.target for one in wanted])
-    return network
-
-
-def _prepare(network: Network, fields: Sequence[Field], training: Training) -> None:
-    """Tell the network what the tissue to train on is like."""
-    tiles = [
+def _sample(fields: Sequence[Field], training: Training) -> list[Tile]:
+    """Tiles that stand for all."""
+    return [
         drawn_tile(fields, training.tile_px, np.random.default_rng((training.seed, LOOK_AHEAD, i)))
         for i in range(STANDARDIZED_ON)
     ]
-    plain = network.base if isinstance(network, MarkerNetwork) else network
-    seen = [(tile.density, torch.tensor(tile.look.strength)) for tile in tiles]
-    kind_of(plain.architecture).prepare(plain, seen)
 
 
 @dataclass(frozen=True)
@@ -310,7 +307,9 @@ class Run:
         stained = stained_in(self.mean, self.looks[turn])
         pictures = pictures_of(stained, self.held_tiles, self.encoder.device)
         share = positive_share(pictures, [tile.masks["tissue"] for tile in self.held_tiles])
-        return {"total": loss.item(), **{k: v.item() for k, v in values.items()}, "stained": share}
+        agrees = dab_correlation(pictures, self.held_tiles)
+        losses = {"total": loss.item(), **{k: v.item() for k, v in values.items()}, "stained": share}
+        return losses if agrees is None else losses | {"dab_r": agrees}
 
     def looks_without_better(self) -> int:
         """How often validation has found nothing better."""

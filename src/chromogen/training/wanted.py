@@ -29,11 +29,17 @@ class Wanted:
 
 
 def wanted_of(
-    styles: Mapping[str, Sequence[Image]], objective: Objective, encoder: Encoder, mpp: float
+    styles: Mapping[str, Sequence[Image]],
+    objective: Objective,
+    encoder: Encoder,
+    mpp: float,
+    paired: References,
 ) -> list[Wanted]:
-    """Of IHC images by marker, uint8 (H, W, 3), each counting alike for its marker."""
+    """Of IHC images by marker, uint8 (H, W, 3), each counting alike for its marker; and of `paired` terms."""
     return [
-        Wanted(marker, measured_styles(objective, images, encoder, mpp), target_of(images), _stained(images))
+        Wanted(
+            marker, measured_styles(objective, images, encoder, mpp) | paired, target_of(images), _stained(images)
+        )
         for marker, images in styles.items()
     ]
 

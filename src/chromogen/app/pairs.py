@@ -1,0 +1,128 @@
+"""Pairs of H&E and IHC in folders: read at one mpp, cut into pieces, checked, and as they go on record."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chromogen.errors import expected
+from chromogen.evaluation.cases import group_of
+from chromogen.evaluation.fields import Pair, find_pairs
+from chromogen.image import Image
+from chromogen.provenance import sha256_of
+from chromogen.slides.slide import Slide, open_slide
+from chromogen.training.fields import Content
+from chromogen.training.pairs import TissuePair, alike_names, check_pair, contents_of, joined
+
+PIECE_PX = 1024  # of a pair: sections bend, so parts of a large one are brought together each by itself
+SAME_MPP = 0.02
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What is trained on, a row for each pair, hashes of their files, and what is to be said of them."""
+
+    contents: tuple[Content, ...]
+    rows: tuple[dict[str, Any], ...]
+    data: dict[str, list[str]]
+    warnings: tuple[str, ...]
+
+
+def read_pairs(folder: Path, mpp: float, *, slide_mpp: float | None = None, group: str | None = None) -> Pairs:
+    """All pairs below a folder at `mpp`, checked; `group` finds in a name which slide it is from.
+
+    Raises: ValueError for pairs that are none (no partner, two sizes, two pixel sizes, none that fits);
+    FileNotFoundError.
+    """
+    found = find_pairs(folder)
+    pieces = [piece for pair in found for piece in _pieces(pair, mpp, slide_mpp, group)]
+    pairs, said = joined(pieces)
+    checked = [check_pair(pair, mpp) for pair in pairs]
+    contents = tuple(contents_of(checked))
+    files = {"paired_he_sha256": [pair.he for pair in found], "paired_ihc_sha256": [pair.ihc for pair in found]}
+    return Pairs(
+        contents,
+        tuple(one.row(mpp) for one in checked),
+        {role: [sha256_of(file) for file in dict.fromkeys(of)] for role, of in files.items()},
+        (*said, *_cautions(found, pairs, contents, group)),
+    )
+
+
+def _cautions(
+    files: Sequence[Pair], pairs: Sequence[TissuePair], contents: Sequence[Content], group: str | None
+) -> list[str]:
+    said = []
+    if len({pair.he for pair in files}) < len(files):
+        said.append("some H&E have several IHC: all are taken for the same marker")
+    alike = None if group else alike_names(pairs)
+    if alike:
+        said.append(f"{alike[0]} and {alike[1]} may be of one slide: if so, say so with --group")
+    if len({content.slide for content in contents}) == 1:
+        said.append("what is used is of one slide: nothing is learnt of how well it does on another")
+    return said
+
+
+def _pieces(pair: Pair, mpp: float, slide_mpp: float | None, group: str | None) -> list[TissuePair]:
+    """A pair, or squares of it that are small enough."""
+    slide = pair.slide if group is None else group_of(pair.name, group)
+    with opened(pair.he, mpp, slide_mpp) as (he, he_mpp), opened(pair.ihc, mpp, slide_mpp) as (ihc, ihc_mpp):
+        _check_mpp(pair, he_mpp, ihc_mpp)
+        images = [section.read_at((0, 0), section.size_at(mpp), mpp) for section in (he, ihc)]
+    if images[0].shape != images[1].shape:
+        return [TissuePair(pair.name, slide, *images)]  # refused where pairs are checked
+    cuts = list(_squares(images[0]))
+    names = [pair.name if len(cuts) == 1 else f"{pair.name}, part {number}" for number in range(1, len(cuts) + 1)]
+    return [TissuePair(name, slide, images[0][at], images[1][at]) for name, at in zip(names, cuts, strict=True)]
+
+
+def _squares(image: Image) -> Iterator[tuple[slice, slice]]:
+    """Even parts of an image, none larger than a piece."""
+    counts = [-(-side // PIECE_PX) for side in image.shape[:2]]
+    rows, columns = (
+        [(side * i // count, side * (i + 1) // count) for i in range(count)]
+        for side, count in zip(image.shape[:2], counts, strict=True)
+    )
+    yield from ((slice(*row), slice(*column)) for row in rows for column in columns)
+
+
+def _check_mpp(pair: Pair, he_mpp: float | None, ihc_mpp: float | None) -> None:
+    if he_mpp is None and ihc_mpp is None:
+        return
+    if he_mpp is None or ihc_mpp is None or abs(he_mpp / ihc_mpp - 1) > SAME_MPP:
+        got = " and ".join("unknown" if x is None else f"{x:g} um/px" for x in (he_mpp, ihc_mpp))
+        raise expected(
+            "pairs", "H&E and IHC of one pixel size", f"{pair.name}, {got}", "resample one, or give --slide-mpp"
+        )
+
+
+@contextmanager
+def opened(file: Path, mpp: float, slide_mpp: float | None) -> Iterator[tuple[Slide, float | None]]:
+    """A file as a slide, and its mpp as it says itself; one that says nothing is taken to have `mpp` already."""
+    with open_slide(file, mpp=slide_mpp) as unknown:
+        known = unknown.mpp
+    with open_slide(file, mpp=slide_mpp if known else mpp) as slide:
+        yield slide, known
+
+
+def record_of(pairs: Pairs) -> list[dict[str, Any]]:
+    """The rows for a model's file: names may be patients', so pairs and slides are numbers."""
+    numbers = {slide: number for number, slide in enumerate(dict.fromkeys(row["slide"] for row in pairs.rows), 1)}
+    return [{**row, "pair": at, "slide": numbers[row["slide"]]} for at, row in enumerate(pairs.rows, 1)]
+
+
+def evidence_of(pairs: Pairs, validated_on: str, dab_r: float | None) -> str:
+    """What the claim of a model rests on, in a sentence."""
+    used = [row for row in pairs.rows if row["left_out"] is None]
+    slides = len({row["slide"] for row in used})
+    apart = statistics.median(row["displacement_um"] for row in used)
+    left = statistics.median(row["residual_um"] for row in used)
+    agrees = "DAB agreement unknown" if dab_r is None else f"DAB correlation {dab_r:.2f}"
+    return (
+        f"taught by {len(used)} of {len(pairs.rows)} pairs of {slides} slide{'s' if slides > 1 else ''}, "
+        f"{apart:g} um apart in the median and {left:g} um after they were brought together; "
+        f"{agrees} on {validated_on}"
+    )

@@ -1,0 +1,143 @@
+"""How far apart an H&E and an IHC of the same block lie, and whether they show the same tissue at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy import ndimage
+
+from chromogen.image import Image, resize
+from chromogen.stains.deconvolution import Array, optical_density_od10
+
+SEEN_MPP = 2.0  # coarse enough for sections that share tissue, not nuclei
+FARTHEST_UM = 30.0  # neighbouring sections are 5 to 25 um off
+FARTHEST_SHARE = 0.25  # of a side: more would compare corners
+MOST_BLOCKS = 3  # along a side
+BLOCK_FARTHEST_UM = 24.0  # of a block from the whole
+LEAST_BLOCK_PX = 32
+NEAR_UM, WIDE_UM = 4.0, 32.0  # groups of cells lie between: sections share them, and not every nucleus
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Where the tissue of an H&E lies in its IHC: `shift_px` (x, y) to the right and down, in px of the images.
+
+    `residual_px`: how far parts of it still lie apart after that. `confidence`, 0 to 1: how much better both fit
+    than the same IHC turned and mirrored, which has every property of it but the tissue's place. `correlation`
+    is the fit itself.
+    """
+
+    shift_px: tuple[float, float]
+    residual_px: float
+    confidence: float
+    correlation: float
+
+
+def displacement(he: Image, ihc: Image, mpp: float) -> Displacement:
+    """Of two pictures, uint8 (H, W, 3), of one size at `mpp` um/px."""
+    height, width = he.shape[:2]
+    factor = max(1.0, SEEN_MPP / mpp)
+    seen = (max(8, round(width / factor)), max(8, round(height / factor)))
+    factor = width / seen[0]
+    ours, theirs = (structure(resize(image, seen), mpp * factor) for image in (he, ihc))
+    radius = int(min(FARTHEST_UM / (mpp * factor), FARTHEST_SHARE * min(seen)))
+    x, y, correlation = _best(ours, theirs, radius)
+    wrong = [_best(_square(ours), other, radius)[2] for other in _turned(_square(theirs))]
+    confidence = (correlation - max(wrong)) / max(1 - max(wrong), 1e-6)
+    residual = _residual(ours, theirs, (round(x), round(y)), BLOCK_FARTHEST_UM / (mpp * factor))
+    shift = (-x * factor, -y * factor)
+    return Displacement(shift, residual * factor, float(np.clip(confidence, 0, 1)), correlation)
+
+
+def structure(image: Image, mpp: float) -> Array:
+    """What both stains show of a tissue, (2, H, W): groups of cells in red light, and in all light."""
+    density = optical_density_od10(image)
+    maps = (density[..., 0], density.mean(2))
+    near, wide = NEAR_UM / mpp, WIDE_UM / mpp
+    return np.stack([ndimage.gaussian_filter(x, near) - ndimage.gaussian_filter(x, wide) for x in maps])
+
+
+def _best(ours: Array, theirs: Array, radius: int) -> tuple[float, float, float]:
+    """The shift (x, y) of `theirs` onto `ours`, to a fraction of a pixel, and the mean correlation there."""
+    offsets = np.arange(-radius, radius + 1)
+    surfaces = [correlations(a, b)[np.ix_(offsets, offsets)] for a, b in zip(ours, theirs, strict=True)]
+    fit = np.mean(surfaces, axis=0)
+    fit[np.hypot(offsets[:, None], offsets) > radius] = -1
+    row, column = np.unravel_index(np.argmax(fit), fit.shape)
+    y, x = (offsets[at] + _vertex(line, at) for at, line in ((row, fit[:, column]), (column, fit[row])))
+    return float(x), float(y), float(fit[row, column])
+
+
+def _vertex(values: Array, at: np.intp) -> float:
+    """Where the parabola through a maximum and its neighbours is highest, seen from the maximum."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, here, after = values[at - 1 : at + 2]
+    bend = before - 2 * here + after
+    return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def _square(maps: Array) -> Array:
+    """The middle of (2, H, W) as a square."""
+    height, width = maps.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return maps[:, top : top + side, left : left + side]
+
+
+def _turned(maps: Array) -> Iterator[Array]:
+    """A square in the seven other ways in which it can lie."""
+    for turns, mirrored in list(product(range(4), (False, True)))[1:]:
+        turned = np.rot90(maps, turns, (1, 2))
+        yield turned[:, :, ::-1] if mirrored else turned
+
+
+def _residual(ours: Array, theirs: Array, shift: tuple[int, int], farthest_px: float) -> float:
+    """How far blocks lie apart where the whole is moved by (x, y): root mean square, by how well they fit.
+
+    At least one pixel of these maps: nothing finer is seen, and in a small picture nothing at all.
+    """
+    ours, theirs = _covering(ours, theirs, shift)
+    blocks = min(MOST_BLOCKS, min(ours.shape[1:]) // LEAST_BLOCK_PX)
+    if blocks < 2:
+        return 1.0
+    radius = int(min(farthest_px, FARTHEST_SHARE * min(ours.shape[1:]) / blocks))
+    rows, columns = (np.array_split(np.arange(side), blocks) for side in ours.shape[1:])
+    weights, squares = [], []
+    for row, column in product(rows, columns):
+        at = np.s_[:, row[0] : row[-1] + 1, column[0] : column[-1] + 1]
+        x, y, fit = _best(ours[at], theirs[at], radius)
+        weights.append(max(fit, 1e-3) ** 2)
+        squares.append(x**2 + y**2)
+    return max(1.0, float(np.sqrt(np.average(squares, weights=weights))))
+
+
+def _covering(a: Array, b: Array, shift: tuple[int, int]) -> tuple[Array, Array]:
+    """The parts of two maps (2, H, W) that cover each other once the second is moved by (x, y)."""
+    (x, y), (height, width) = shift, a.shape[1:]
+    ours = a[:, max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+    theirs = b[:, max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+    return ours, theirs
+
+
+def correlations(a: Array, b: Array) -> Array:
+    """Pearson's correlation of a(p) and b(p - shift), (H, W), over their overlap, at [y, x] of the shift, wrapped.
+
+    All shifts at once by Fourier transform (Padfield 2012, with whole rectangles as masks).
+    """
+    shape = [2 * side for side in a.shape]
+    inside = np.ones_like(a)
+    a, b = a - a.mean(), b - b.mean()
+
+    def summed(left: Array, right: Array) -> Array:
+        product = np.fft.rfft2(left, shape) * np.conj(np.fft.rfft2(right, shape))
+        return np.asarray(np.fft.irfft2(product, shape))
+
+    n = np.maximum(np.rint(summed(inside, inside)), 1)
+    of_a, of_b = summed(a, inside), summed(inside, b)
+    variances = (summed(a**2, inside) / n - (of_a / n) ** 2) * (summed(inside, b**2) / n - (of_b / n) ** 2)
+    covariance = summed(a, b) / n - of_a * of_b / n**2
+    return np.asarray(np.where(variances > 1e-12, covariance / np.sqrt(np.maximum(variances, 1e-12)), -1))
