@@ -76,7 +76,7 @@ def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
         "chromogen stain 'slide 1.tif' --stainer normalize -o 'slide 1_normalize.ome.tif'"
     )
     folder = stains.folder_of(stain.id)
-    with open_slide(folder / ended.output) as made:
+    with open_slide(folder / ended.work.output) as made:
         assert (made.size, made.mpp) == ((1536, 1536), pytest.approx(0.5))
         pixels = made.read_region((0, 0), made.size)
     progress = progress_in(folder)
