@@ -197,6 +197,7 @@ def test_workers_give_the_same(capsys: pytest.CaptureFixture[str], slide: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:crc_ihc_pyramid.tif has 8 um/px")
 def test_real_slides(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
     trap = data / "slides" / "crc_ihc_pyramid.tif"
     assert "--mpp" in refused(capsys, "stain", trap, "-o", tmp_path / "trap.ome.tif")
