@@ -17,11 +17,11 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
 ARG PIP_EXTRA_INDEX_URL=""
-COPY constraints.txt /tmp/constraints.txt
+WORKDIR /work
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --constraint /tmp/constraints.txt "$(echo /wheels/*.whl)[view,cluster]" \
+    --mount=type=bind,source=constraints.txt,target=/wheels.txt \
+    pip install --no-cache-dir --constraint /wheels.txt "$(echo /wheels/*.whl)[view,cluster]" \
     && useradd --create-home --uid 1000 chromogen
 USER 1000
-WORKDIR /work
 ENTRYPOINT ["chromogen"]
 CMD ["--help"]

@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "style": BASE | {"image", "spill", "stains"},
     "stainer_file": BASE | {"image", "style"},
     "stainer": BASE | {"image", "lattice", "stains", "stainer_file", "style"},
-    "onnx_models": BASE | {"image", "lattice", "stainer", "stainer_file", "style"},
+    "onnx_models": BASE | {"image", "lattice", "recent", "stainer", "stainer_file", "style"},
     "whole_slide": BASE | {"image", "slides", "stains", "stainer"},
     "training": BASE | {"image", "stains", "style"},
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
@@ -93,7 +93,7 @@ FILES: dict[str, list[str]] = {
         "adapt",
         "curves",
     ],
-    "onnx_models": ["extra", "onnx_file", "remembered", "generator", "export"],
+    "onnx_models": ["extra", "onnx_file", "generator", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
     "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "output", "stain"],
     "evaluation": [

@@ -1,6 +1,9 @@
 """What is kept of what was made last."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from chromogen.recent import Recent
 
@@ -31,3 +34,24 @@ def test_many_threads_stay_within_its_bytes() -> None:
         made = list(pool.map(lambda n: recent.get(n % 9, lambda: bytes([n % 9]) * 10), range(500)))
     assert made == [bytes([n % 9]) * 10 for n in range(500)]
     assert sum(n in recent for n in range(9)) == 5
+
+
+def test_of_many_threads_one_makes_it_and_the_others_wait() -> None:
+    recent: Recent[bytes] = Recent(50, len)
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        time.sleep(0.02)
+        return b"x"
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: recent.get(0, make), range(16))) == {b"x"}
+    assert made == [1]
+
+
+def test_a_failure_is_told_and_not_kept() -> None:
+    recent: Recent[bytes] = Recent(50, len)
+    with pytest.raises(ZeroDivisionError):
+        recent.get(0, lambda: bytes(1 // 0))
+    assert recent.get(0, lambda: b"x") == b"x"

@@ -15,8 +15,8 @@ from chromogen.stains.tissue import tissue_mask
 
 OVERVIEW_PX = 1024
 STAIN_MPP = 0.5  # where stainers work, if nothing else is said
-# What a slide of any size is reckoned to take; the built-in networks took 1.5 GB on two cores (docs/models.md).
-STAIN_MPX_PER_S, STAIN_MEMORY_MB = 1.0, 2000.0
+# What a slide of any size is reckoned to take: the built-in networks took 3.4 Mpx/s and 1.0 GB on two cores.
+STAIN_MPX_PER_S, STAIN_MEMORY_MB = 3.0, 1200.0
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from chromogen.app.pairs import Pairs, evidence_of, record_of
-from chromogen.app.paths import check_folder
-from chromogen.errors import expected
+from chromogen.app.paths import check_folder, check_there
 from chromogen.files import write_whole
-from chromogen.image import IMAGE_SUFFIXES, Image, write_image
+from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, save_plot
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of
-from chromogen.slides.slide import Slide, open_slide
+from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.stainer_file import Model, check_suffix, claim_of, trained_weights, write_model
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
@@ -34,7 +33,6 @@ from chromogen.training.train import OnTrained, Trained, Training, TrainStep, tr
 FIELDS, FIELD_PX = 16, 512  # of a slide
 OVERVIEW_PX = 1024
 WHOLE_PX = 2048  # an image no larger is one field
-SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".zarr", ".tif", ".tiff")
 SHEET_PAIRS = 6
 
 
@@ -183,20 +181,8 @@ def _facts(out: Path, model: Model, trained: Trained) -> dict[str, Any]:
 
 def files_of(paths: Sequence[Path], role: str) -> list[Path]:
     """Files, and the images and slides in folders. Raises: FileNotFoundError; ValueError for an empty folder."""
-    found = []
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"Expected `{role}` to exist, got {str(path)!r}; check the spelling.")
-        found += _inside(path, role) if path.is_dir() and path.suffix != ".zarr" else [path]
-    return found
-
-
-def _inside(folder: Path, role: str) -> list[Path]:
-    suffixes = {*IMAGE_SUFFIXES, *SLIDE_SUFFIXES}
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
-    if not files:
-        raise expected(role, "a folder of images or slides", f"{str(folder)!r} without any")
-    return files
+    check_there(paths, f"`{role}` to exist")
+    return slide_files(paths)
 
 
 def _ihc(files: Sequence[Path], mpp: float, slide_mpp: float | None) -> list[Image]:

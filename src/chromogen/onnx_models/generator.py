@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from chromogen.image import Image, PathLike
 from chromogen.lattice import Lattice
 from chromogen.onnx_models.extra import library
 from chromogen.onnx_models.onnx_file import CARD, RANGES, OnnxFile, Port, read_onnx
-from chromogen.onnx_models.remembered import Remembered
+from chromogen.recent import Recent
 from chromogen.stainer import Stainer, Statistics
 
 BLENDED = 4  # windows overlap by this part of theirs, if nothing else is said
 TARGET = "as its generator was trained"
 NOTHING: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+MOST_BYTES = 80_000_000  # a hundred windows of 512 px
 QUIET = 4  # what onnxruntime says of a model comes as an exception
 
 
@@ -112,7 +114,7 @@ def paint(generator: Generator, image: Image, _statistics: Statistics) -> Image:
     Raises: ValueError where its file is another by now, or the picture of another size; RuntimeError;
     FloatingPointError for what is no number.
     """
-    return _remembered(generator)(image)
+    return _painted_last(generator).get(_digest(image), partial(_loaded(generator), image))
 
 
 def paint_by_look(generator: Generator, image: Image, look: Any) -> Image:
@@ -126,8 +128,13 @@ def _as_inputs(look: Any) -> dict[str, NDArray[np.float32]]:
 
 
 @lru_cache(maxsize=4)
-def _remembered(generator: Generator) -> Remembered:
-    return Remembered(_loaded(generator))
+def _painted_last(_generator: Generator) -> Recent[Image]:
+    """The last windows, so that blocks side by side need not paint one twice."""
+    return Recent(MOST_BYTES, lambda image: image.nbytes)
+
+
+def _digest(image: Image) -> bytes:
+    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=32).digest()
 
 
 @lru_cache(maxsize=4)
