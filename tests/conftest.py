@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from chromogen.image import Image, write_image
 from chromogen.style.encoder import Encoder, Weights, can_bf16, load_weights
 from synthetic import tissue_like
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples everywhere: a change is judged by itself. `--hypothesis-profile=searching` tries new ones.
+settings.register_profile("the same", derandomize=True, deadline=None, database=None)
+settings.register_profile("searching", max_examples=1000, deadline=None)
+settings.load_profile("the same")
 
 # Two test processes on two cores: more threads than cores would only get in each other's way.
 torch.set_num_threads(1)

@@ -108,7 +108,7 @@ def test_dab_maps_are_compared_as_scipy_would() -> None:
 LARGE = noisy(tissue_like(120, 130, seed=5), 6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(-12, 12), st.integers(-12, 12))
 def test_a_shift_is_found_and_undone(x: int, y: int) -> None:
     whole = np.pad(LARGE, ((20, 20), (20, 20), (0, 0)), mode="wrap")

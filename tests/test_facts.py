@@ -76,7 +76,7 @@ def test_anonymous_leaves_out_names_and_dates(tmp_path: Path, kind: str) -> None
     assert (found.source_quickhash, found.statistics) == ("ffee", {"mean": [1.5, 2.5]})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.text(st.characters(), max_size=20), st.floats(1e-3, 1e3), st.integers(1, 6))
 def test_xml_is_valid_whatever_the_name(name: str, mpp: float, levels: int) -> None:
     sizes = [(2**9 >> level, 2**8 >> level) for level in range(levels)]

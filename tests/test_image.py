@@ -1006,7 +1006,7 @@ def test_write_without_provenance(suffix: str, tmp_path: Path) -> None:
     assert read_provenance(tmp_path / f"a{suffix}") == {}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     image=arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3))),
     suffix=st.sampled_from([suffix for suffix in WRITE_SUFFIXES if not suffix.startswith(".jp")]),

@@ -56,7 +56,7 @@ def test_is_the_weighted_mean_of_windows(window_px: int, blend_px: int) -> None:
     assert np.abs(made - blended_slowly(lattice, image)).max() <= 0.5 + 1e-6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.tuples(st.integers(1, 170), st.integers(1, 170)),
     st.integers(8, 64),

@@ -123,7 +123,7 @@ def _read_or_refused(file: Path) -> str:
         return str(error)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_truncated_or_damaged_files_are_refused_or_read(data: st.DataObject, tmp_path: Path) -> None:
     """Never another exception; where a cut is read, nothing of the graph is lost."""

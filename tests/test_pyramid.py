@@ -41,7 +41,7 @@ def test_white_stays_white() -> None:
     assert (halved(np.full((5, 7, 3), 255, np.uint8)) == 255).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(SIDES, SIDES, st.sampled_from([4, 8]))
 def test_blocks_make_up_the_levels_of_the_whole(width: int, height: int, smallest_px: int) -> None:
     image = WherePixels((width, height)).read(whole((width, height)))

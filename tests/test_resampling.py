@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chromogen.image import Image
@@ -54,7 +54,6 @@ def test_finer_is_what_pillow_makes(scale: float) -> None:
     assert np.abs(resample(pixels, (0, 0), span, span).astype(int) - np.asarray(expected)).max() <= 2
 
 
-@settings(deadline=None)
 @given(st.floats(0.3, 7.0) | st.integers(1, 7).map(float), st.integers(2, 30), st.data())
 def test_a_part_is_a_crop_of_the_whole_in_every_bit(step: float, count: int, data: st.DataObject) -> None:
     offset = 3.0 if step.is_integer() else 0.3

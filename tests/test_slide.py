@@ -93,7 +93,7 @@ def test_every_kind_of_slide_has_the_same_face(path: Path) -> None:
         assert repr(path.name)[1:-1] in repr(slide)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_region_of_level_0_is_its_crop(slides: dict[str, Slide], data: st.DataObject) -> None:
     x, y = data.draw(st.integers(0, WIDTH - 1)), data.draw(st.integers(0, HEIGHT - 1))
@@ -104,7 +104,6 @@ def test_a_region_of_level_0_is_its_crop(slides: dict[str, Slide], data: st.Data
         assert np.array_equal(region, crop(coordinates(WIDTH, HEIGHT), (x, y), size))
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_what_is_read_at_an_mpp_is_a_crop_of_the_whole(slides: dict[str, Slide], data: st.DataObject) -> None:
     """In every bit, at every resolution, whatever levels there are."""

@@ -38,7 +38,7 @@ def brighter_around(image: Image, _statistics: object, reach_px: int = 3) -> Ima
 
 
 @pytest.mark.parametrize("name", STAINERS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(core_px=st.integers(16, 200), seed=st.integers(0, 3))
 def test_tiled_equals_untiled_exactly(name: str, core_px: int, seed: int) -> None:
     image = tissue_like(150, 170, seed=seed)

@@ -53,7 +53,7 @@ def stained_by(image: Image, site: str) -> Image:
     return stain(NETWORKS[site], image, LOOK)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(core_px=st.integers(16, 300), site=st.sampled_from(SITES))
 def test_tiled_equals_untiled_exactly(core_px: int, site: str) -> None:
     stainer = Stainer("net", "DAB", stained_by, "0", halo_px=HALO_PX, stride_px=STRIDE_PX, statistics=site)
@@ -160,7 +160,7 @@ def test_features_know_no_more_than_stains() -> None:
     )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), site=st.sampled_from(SITES))
 def test_strips_are_the_network(height: int, width: int, site: str) -> None:
     """What is rendered strip by strip is what the network says of the whole, in every bit."""
@@ -171,7 +171,7 @@ def test_strips_are_the_network(height: int, width: int, site: str) -> None:
     np.testing.assert_array_equal(stain(NETWORKS[site], image, LOOK), image_from(made, LOOK.white))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(corner=st.tuples(*[st.integers(0, 200)] * 2), size=st.tuples(*[st.integers(1, 200)] * 2))
 def test_a_part_is_a_crop_of_the_whole(corner: tuple[int, int], size: tuple[int, int]) -> None:
     (left, top), (width, height) = corner, size

@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 SHARE = TissueShare(RNG.integers(0, 256, (31, 45), dtype=np.uint8), (907, 613), (45, 31))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_part_of_the_map_gives_the_same_shares(data: st.DataObject) -> None:
     left = data.draw(st.integers(0, 906))

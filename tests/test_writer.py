@@ -67,7 +67,7 @@ def test_lossless_levels_are_exact(deflated: Path) -> None:
         np.testing.assert_array_equal(image, level)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(width=st.integers(1, 1100), height=st.integers(1, 40), is_upright=st.booleans())
 def test_any_size(tmp_path_factory: pytest.TempPathFactory, width: int, height: int, is_upright: bool) -> None:
     pixels = WherePixels((height, width) if is_upright else (width, height))
