@@ -11,6 +11,7 @@ import pytest
 
 import efficiency
 import measuring
+import nuclei_kept
 import tiles
 from chromogen.image import read_image, write_image
 from chromogen.style.encoder import Encoder
@@ -127,8 +128,24 @@ def test_tissue_is_enlarged_by_its_mirror_image() -> None:
 
 
 def test_tiles_are_compared_pixel_by_pixel() -> None:
-    case = {"tile_px": 0, "step_s": 2.0, "other_s": 1.0, "peak_rss_mb": 1500.0}
-    found = [{**case, "side_px": 1000}, {**case, "side_px": 2000, "tile_px": 512, "step_s": 16.0}]
+    case = {"tile_px": 0, "step_s": 3.0, "step_processor_s": 2.0, "other_s": 1.0, "peak_rss_mb": 1500.0}
+    found = [{**case, "side_px": 1000}, {**case, "side_px": 2000, "tile_px": 512, "step_processor_s": 16.0}]
     rows = [line.split(" | ") for line in tiles.table(found).splitlines()[2:]]
     assert [row[1] for row in rows] == ["one piece", "512"]
     assert [row[-1].strip(" |") for row in rows] == ["1.00", "2.00"]
+
+
+def test_a_nucleus_keeps_its_contrast_or_loses_it() -> None:
+    labels = np.zeros((60, 60), np.int32)
+    labels[5:15, 5:15], labels[5:15, 15:25], labels[40:50, 40:50], labels[50:52, 0:2] = 1, 2, 4, 5
+    stain = np.full((60, 60), 0.1)
+    stain[labels == 1], stain[labels == 2], stain[labels == 4] = 0.5, 0.9, 0.3
+    # A neighbour is no part of a ring, 3 does not exist, and 5 is too small to count.
+    assert nuclei_kept.contrasts(stain, labels) == pytest.approx([0.4, 0.8, 0.2])
+
+
+def test_the_place_of_a_part_is_found_by_its_pixels() -> None:
+    image, labels = tissue_like(40, 50, seed=2), np.arange(2000).reshape(40, 50)
+    assert np.array_equal(nuclei_kept.nuclei_in(image, image[7:27, 11:31], labels), labels[7:27, 11:31])
+    with pytest.raises(ValueError, match="another picture"):
+        nuclei_kept.nuclei_in(image, 255 - image[7:27, 11:31], labels)

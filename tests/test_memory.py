@@ -1,5 +1,6 @@
 """Which tiles a picture takes, by the memory there is."""
 
+import warnings
 from dataclasses import replace
 
 import psutil
@@ -78,3 +79,13 @@ def test_before_tiles_comes_one_that_gives_freed_memory_back() -> None:
     assert cut is not None
     assert cut.tile_px is not None
     assert cut.tile_px < 1000
+
+
+def test_tiles_that_are_nearly_all_halo_are_warned_of(encoder: Encoder) -> None:
+    recipe = PRESETS["balanced"]
+    with pytest.warns(UserWarning, match="32 px with 80 px around them take 36 times the work"):
+        need_within(Limits(tile_px=32), (512, 512), recipe, encoder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        need_within(Limits(tile_px=512), (2048, 2048), recipe, encoder)
+        need_within(Limits(tile_px=64), (64, 64), recipe, encoder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import psutil
@@ -56,6 +57,8 @@ def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int 
 
 def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: Encoder) -> Need:
     """The tiles that a picture of `size` (w, h) takes within limits; ValueError where there are none."""
+    if limits.tile_px is not None:
+        _warn_of_small_tiles(limits.tile_px, size, recipe)
     if limits.tile_px is not None or encoder.device.type != "cpu":
         return need_of(size, recipe, encoder.precision, limits.tile_px)
     taken = psutil.Process().memory_info().rss
@@ -85,6 +88,14 @@ def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes:
     if core_px < LEAST_CORE_PX:
         return None
     return need_of(size, recipe, precision, core_px // ALIGNED_PX * ALIGNED_PX)
+
+
+def _warn_of_small_tiles(tile_px: int, size: tuple[int, int], recipe: Recipe) -> None:
+    halo = halo_px(recipe.objective)
+    if tile_px < min(halo, *size):
+        work = (1 + 2 * halo / tile_px) ** 2
+        said = f"Tiles of {tile_px} px with {halo} px around them take {work:.0f} times the work of one piece"
+        warnings.warn(f"{said}; larger ones give the same picture sooner.", stacklevel=3)
 
 
 def _lighter(recipe: Recipe) -> str:
