@@ -38,15 +38,17 @@ from chromogen.app import style_cache
 from chromogen.app.regions import read_geojson
 from chromogen.app.view.intake import take_in
 from chromogen.image import IMAGE_SUFFIXES, read_image, read_provenance, write_image
+from chromogen.onnx_models.generator import load_generator
+from chromogen.onnx_models.onnx_file import read_onnx
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned
 from chromogen.stainer import builtin_ihc
 from chromogen.stainer_file import read_model
 from chromogen.style.checkpoint import Checkpoint
-from hostile import FORMATS, case_names, make_broken, make_whole
+from hostile import FORMATS, case_names, make_broken, make_whole, small
 
-MOST_CPU_S, MOST_S, MOST_BYTES = 10, 120, 3_000_000_000
+MOST_CPU_S, MOST_S, MOST_BYTES = 10, 600, 3_000_000_000
 BATCH = 50  # cases in one process
 OURS = (ValueError, OSError)
 READ, REFUSED = "read", "refused"
@@ -98,6 +100,8 @@ def _ways_in(path: Path) -> list[Callable[[Path], object]]:
             return [_try_store]
         case ".zarr" | ".svs":
             return [_try_slide, read_facts]
+        case ".onnx":
+            return [read_onnx, _try_generator]
     return [read_image, read_provenance, read_facts, _try_slide]
 
 
@@ -112,6 +116,13 @@ def _try_slide(path: Path) -> None:
         if width * height < 10**8:
             slide.overview(64)
         str(slide.properties), slide.quickhash, slide.bounds, slide.about
+
+
+def _try_generator(path: Path) -> None:
+    try:
+        load_generator(path)(small())
+    except (RuntimeError, ArithmeticError) as error:  # it does not run, or makes no numbers
+        raise ValueError(str(error)) from error
 
 
 def _try_store(folder: Path) -> None:
@@ -222,6 +233,8 @@ def command_for(path: Path, rng: random.Random) -> list[str]:
     if path.suffix == ".geojson":
         return ["stylize", "he.png", "ihc.png", "--content-mask", str(path), "--style-mask", str(path), *quick]
     if path.suffix == ".safetensors":
+        return rng.choice((["info", str(path)], ["stain", "he.png", "--stainer", str(path), "-o", "out/x.png"]))
+    if path.suffix == ".onnx":
         return rng.choice((["info", str(path)], ["stain", "he.png", "--stainer", str(path), "-o", "out/x.png"]))
     if path.suffix == ".checkpoint":
         path.rename(path.parent / "out" / "x.png.checkpoint")

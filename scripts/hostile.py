@@ -17,6 +17,7 @@ import PIL.Image
 import tifffile
 import torch
 
+import hostile_onnx
 from chromogen.grid import Window
 from chromogen.image import Image, encode_image
 from chromogen.slides.facts import Facts
@@ -181,6 +182,8 @@ FORMATS: Mapping[str, tuple[str, Maker]] = {
     "checkpoint": (".checkpoint", _checkpoint),
     "geojson": (".geojson", _geojson),
     "store": (".chromogen", _store),
+    "onnx": (".onnx", hostile_onnx.generator),
+    "onnx-ours": (".onnx", hostile_onnx.as_ours),
 }
 
 
@@ -406,6 +409,7 @@ INSIDE: Mapping[str, tuple[Callable[[bytearray, Rng], None], tuple[str, ...]]] =
     "header": (header_lies, ("model", "checkpoint")),
     "numbers": (numbers_lie, ("model", "checkpoint")),
     "places": (places_lie, ("geojson",)),
+    "graph": (hostile_onnx.graph_lies, ("onnx", "onnx-ours")),
 }
 
 

@@ -54,7 +54,7 @@ class Serving:
             {"content-type": "application/json"},
             method=method or ("GET" if data is None else "POST"),
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
             said = answer.read()
             return json.loads(said) if answer.headers["content-type"] == "application/json" else said
 

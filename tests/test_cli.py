@@ -509,12 +509,12 @@ def test_ctrl_c_writes_nothing_half_and_says_how_to_go_on(files: Files, tmp_path
         text=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # background jobs inherit it ignored
     )
-    for _ in range(600):
+    for _ in range(3000):
         if trace.exists() or process.poll() is not None:
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "Stopped by Ctrl-C" in err
     assert "Traceback" not in out + err
@@ -536,7 +536,7 @@ def test_a_killed_run_goes_on_to_the_same_picture(files: Files, tmp_path: Path) 
 
     trace = tmp_path / "trace.jsonl"
     process = stylized("out.png", "--trace", str(trace))
-    for _ in range(600):
+    for _ in range(3000):
         if (trace.exists() and trace.read_text().count("\n") > 20) or process.poll() is not None:
             break
         time.sleep(0.1)

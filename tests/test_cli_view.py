@@ -27,9 +27,11 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path) -> None:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
         assert said["address"].startswith("http://127.0.0.1:")
-        assert [line["name"] for line in httpx.get(f"{said['address']}api/slides").json()] == ["a.png"]
+        assert [line["name"] for line in httpx.get(f"{said['address']}api/slides", timeout=120).json()] == [
+            "a.png"
+        ]
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=20)
+        _, complaint = process.communicate(timeout=120)
         assert b"Traceback" not in complaint
     finally:
         process.kill()
@@ -45,12 +47,12 @@ def test_another_address_needs_the_token_that_is_printed(tmp_path: Path) -> None
         assert process.stdout is not None
         address, _, token = json.loads(process.stdout.readline())["address"].partition("#token=")
         here = address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-        with httpx.Client() as client:
+        with httpx.Client(timeout=120) as client:
             assert client.get(f"{here}api/slides").status_code == 401
             assert client.post(f"{here}api/login", json={"token": token}).status_code == 204
             assert client.get(f"{here}api/slides").status_code == 200
         process.send_signal(signal.SIGTERM)
-        out, complaint = process.communicate(timeout=20)
+        out, complaint = process.communicate(timeout=120)
         assert token.encode() not in out + complaint
     finally:
         process.kill()

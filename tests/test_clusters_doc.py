@@ -1,6 +1,7 @@
 """The recipes of docs/clusters.md are run as they stand there, as far as one machine can."""
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ pytest.importorskip("distributed")
 
 DOC = (Path(__file__).resolve().parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
-WAIT_S = 60
+WAIT_S = 300
 
 
 def blocks(language: str) -> list[str]:
@@ -64,6 +65,11 @@ def test_the_slurm_recipe_asks_for_what_it_says(monkeypatch: pytest.MonkeyPatch)
     assert address in script
 
 
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return str(listening.getsockname()[1])
+
+
 @contextmanager
 def started(command: list[str]) -> Iterator[None]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -79,7 +85,8 @@ def test_scheduler_and_workers_as_started_by_hand(by_file: bool, tmp_path: Path)
     """The LAN's two commands, and those of the job script with a scheduler file, on the loopback."""
     image = SyntheticSource((1500, 1200)).read(0, (0, 0), (1500, 1200))
     slide = write_pyramid(tmp_path / "slide.tif", image, (4,))
-    file, address = str(tmp_path / "scheduler.json"), "tcp://127.0.0.1:38786"
+    file, port = str(tmp_path / "scheduler.json"), free_port()
+    address = f"tcp://127.0.0.1:{port}"
     _, lan, slurm = blocks("sh")
     lines = slurm if by_file else lan
     given = [line.strip().removesuffix("&").split() for line in lines.splitlines()]
@@ -88,7 +95,7 @@ def test_scheduler_and_workers_as_started_by_hand(by_file: bool, tmp_path: Path)
         "/shared/scheduler.json": file,
         "tcp://10.0.0.5:8786": address,
         "10.0.0.5": "127.0.0.1",
-        "8786": "38786",
+        "8786": port,
     }
     local = [[str(BIN / "dask"), *(known.get(word, word) for word in command[1:])] for command in commands]
     local = [["2" if word == "8" else word for word in command] for command in local]

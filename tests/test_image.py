@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
@@ -29,7 +30,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from chromogen.decoders import MAX_PIXELS
+from chromogen import decoders
+from chromogen.decoders import MAX_PIXELS, Raster, finish, in_bands
 from chromogen.image import (
     IMAGE_SUFFIXES,
     MAX_PROVENANCE,
@@ -914,6 +916,42 @@ def test_a_large_image_below_the_limit_gives_no_warning(tmp_path: Path, monkeypa
     path = made(tmp_path, LOSSLESS["png"], noise())
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH - 1)
     assert np.array_equal(read_image(path), noise())
+
+
+@pytest.mark.parametrize(("dtype", "top"), [("uint8", 255), ("uint16", 65535), ("float32", 1), ("float64", 1)])
+def test_floats_and_alpha_take_little_memory(dtype: str, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "BAND_PX", 2000)
+    pixels = (np.random.default_rng(0).random((400, 500, 4)) * top).astype(dtype)
+    tracemalloc.start()
+    opaque = finish(Raster(pixels, "RGB", None, 1, top))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 * 400 * 500  # 3 bytes a pixel are the result
+    unit = pixels / np.float64(top)
+    wanted = 255 * (1 - (1 - unit[..., :3]) * unit[..., 3:])
+    assert np.abs(opaque - wanted).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_bands_join_to_the_whole(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "BAND_PX", 9 * rows)
+    pixels = np.random.default_rng(0).integers(0, 200, (40, 9, 3), np.uint8)
+    assert np.array_equal(in_bands(lambda band: band[..., :1] + 5, pixels, 1), pixels[..., :1] + 5)
+
+
+@pytest.mark.parametrize("tile", [None, (1024, 1024)])
+def test_samples_that_take_too_much_memory(
+    tile: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = 8 if tile else 100
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((side, side, 3), np.float64), photometric="rgb", tile=tile)
+    monkeypatch.setattr(decoders, "MAX_BYTES", 1024 * 1024 * 24 - 1 if tile else 100 * 100 * 24 - 1)
+    with pytest.raises(
+        ImageError, match=r"at most 0\.0 GB of samples, got .* (in tiles of|of \(100, 100, 3\) float64)"
+    ):
+        read_image(tmp_path / "a.tif")
+    monkeypatch.setattr(decoders, "MAX_BYTES", decoders.MAX_BYTES + 1)
+    assert read_image(tmp_path / "a.tif").shape == (side, side, 3)
 
 
 def test_text_bomb_in_png(tmp_path: Path) -> None:

@@ -140,6 +140,14 @@ def test_truncated_or_damaged_files_are_refused_or_read(data: st.DataObject, tmp
     assert said.startswith("Expected `stainer`") or said == hashlib.sha256(content).hexdigest()
 
 
+def test_names_are_shown_in_one_short_line(tmp_path: Path) -> None:
+    made = conv(more_inputs=[helper.make_tensor_value_info("a\nb\x1b" + "x" * 100_000, FLOAT, ANY)])
+    with pytest.raises(ValueError, match="ab" + "x" * 96 + " float32") as refused:
+        read_onnx(saved(tmp_path / "a.onnx", made))
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 1000
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x00" * 100, b"\x89PNG\r\n\x1a\n" + b"x" * 50])
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
@@ -185,7 +193,11 @@ def test_weights_in_its_own_folder_are_read_and_hashed(location: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "location", ["../secret.bin", "{outside}/secret.bin", "a/../../secret.bin", "", "link.bin", "in/w.bin"]
+    "location",
+    [
+        *("../secret.bin", "{outside}/secret.bin", "a/../../secret.bin", "", "link.bin", "in/w.bin"),
+        *("x" * 5000, "a\0b"),  # names that no file can have
+    ],
 )
 def test_weights_elsewhere_are_never_opened(location: str, tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"

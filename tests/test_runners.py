@@ -25,7 +25,7 @@ def test_all_pieces_come_out_and_few_are_taken_ahead() -> None:
 
 
 def test_pieces_run_side_by_side() -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=120)
     assert len(list(in_threads(2)(lambda _: both.wait(), range(4)))) == 4
 
 

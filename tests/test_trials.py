@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.app.view import work_queue
 from chromogen.app.view.trials import (
     Trial,
     new_trial,
@@ -43,7 +42,6 @@ shutil.copy("region.png", "result.png")
 
 @pytest.fixture
 def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkQueue[Trial]]:
-    monkeypatch.setattr(work_queue, "GRACE_S", 0.5)
     monkeypatch.setattr(Trial, "command", worker(STEPS))
     made = trial_queue(tmp_path / "trials")
     yield made
@@ -57,7 +55,7 @@ def start(trials: WorkQueue[Trial]) -> Queued[Trial]:
 
 def test_a_trial_runs_to_its_end(trials: WorkQueue[Trial]) -> None:
     trial = start(trials)
-    assert wait_for(trials, trial.id, 20).state == "done"
+    assert wait_for(trials, trial.id, 120).state == "done"
     progress = progress_in(trials.folder_of(trial.id))
     assert (progress.step, progress.of, progress.preview) == (3, 3, 2)
     assert progress.losses == pytest.approx([1, 1 / 2, 1 / 3])

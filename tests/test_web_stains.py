@@ -15,7 +15,7 @@ from chromogen.provenance import NOTICE
 from chromogen.slides.facts import read_facts
 from test_densities import IHC
 from test_stains import write_slide
-from test_web import Server, browser, children, keep, pytestmark, settle, show  # noqa: F401
+from test_web import PATIENCE_MS, Server, browser, children, keep, pytestmark, settle, show  # noqa: F401
 
 BLOCKS = 36  # of a slide that takes long enough to be stopped
 
@@ -32,6 +32,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def page(browser: Any, server: Server) -> Iterator[Any]:  # noqa: F811
     page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(PATIENCE_MS)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
@@ -117,8 +118,8 @@ def test_a_slide_is_cancelled_and_goes_on(page: Any, server: Server) -> None:
     page.wait_for_selector("#stains .trial-state:has-text('Block ')", timeout=180_000)
     keep(page, "stain_slide_running")
     page.click("#stains button:has-text('Cancel')")
-    wait_for_state(page, "cancelled", 60)
-    until = time.monotonic() + 30
+    wait_for_state(page, "cancelled")
+    until = time.monotonic() + 120
     while children(server) and time.monotonic() < until:
         time.sleep(0.1)
     assert children(server) == []

@@ -38,8 +38,7 @@ def queue_in(folder: Path) -> WorkQueue[Errand]:
 
 
 @pytest.fixture
-def works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkQueue[Errand]]:
-    monkeypatch.setattr(module, "GRACE_S", 0.5)
+def works(tmp_path: Path) -> Iterator[WorkQueue[Errand]]:
     made = queue_in(tmp_path / "works")
     yield made
     made.close()
@@ -51,7 +50,7 @@ def start(works: WorkQueue[Errand], code: str) -> Queued[Errand]:
     return works.start(errand)
 
 
-def until(holds: Callable[[], bool], timeout_s: float = 60) -> None:
+def until(holds: Callable[[], bool], timeout_s: float = 300) -> None:
     end = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end, "it took too long"
@@ -65,14 +64,14 @@ def begun(works: WorkQueue[Errand], errand: Queued[Errand]) -> None:
 
 def test_work_is_done_and_taken_down(works: WorkQueue[Errand]) -> None:
     errand = start(works, NOTHING)
-    assert wait_for(works, errand.id, 60).state == "done"
+    assert wait_for(works, errand.id, 300).state == "done"
     other = queue_in(works.folder)
     assert other.all() == works.all()
     assert other.find(errand.id).work.places == (1, 2)
 
 
 def test_what_is_said_is_kept(works: WorkQueue[Errand]) -> None:
-    ended = wait_for(works, start(works, "import sys; sys.exit('Error: no such thing')").id, 60)
+    ended = wait_for(works, start(works, "import sys; sys.exit('Error: no such thing')").id, 300)
     assert (ended.state, ended.error) == ("failed", "no such thing")
 
 
@@ -91,7 +90,7 @@ def test_running_work_is_cancelled_its_process_ends_and_it_goes_on(works: WorkQu
     assert works.cancel(first.id).state == "cancelled"
     works.resume(first.id)
     until(lambda: not psutil.pid_exists(pid or 0))
-    assert wait_for(works, first.id, 60).state == "done"
+    assert wait_for(works, first.id, 300).state == "done"
     assert works.cancel(first.id).state == "done"
     with pytest.raises(ValueError, match="one that was stopped"):
         works.resume(first.id)
@@ -107,8 +106,7 @@ def test_one_at_a_time_and_not_too_many(works: WorkQueue[Errand], monkeypatch: p
     assert [works.find(errand.id).state for errand in started] == ["running", "waiting", "waiting"]
 
 
-def test_a_closed_server_leaves_work_to_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GRACE_S", 0.5)
+def test_a_closed_server_leaves_work_to_be_resumed(tmp_path: Path) -> None:
     before = queue_in(tmp_path)
     errand = start(before, ONCE_STOPPED)
     begun(before, errand)
@@ -116,13 +114,12 @@ def test_a_closed_server_leaves_work_to_be_resumed(tmp_path: Path, monkeypatch: 
     after = queue_in(tmp_path)
     assert after.find(errand.id).state == "interrupted"
     after.resume(errand.id)
-    assert wait_for(after, errand.id, 60).state == "done"
+    assert wait_for(after, errand.id, 300).state == "done"
     after.close()
     assert queue_in(tmp_path).find(errand.id).state == "done"
 
 
-def test_closing_while_a_process_starts_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GRACE_S", 0.5)
+def test_closing_while_a_process_starts_leaves_none(tmp_path: Path) -> None:
     before = {child.pid for child in psutil.Process().children()}
     for delay_s in (0, 0.001, 0.005, 0.02):
         works = queue_in(tmp_path / str(delay_s))
@@ -141,7 +138,7 @@ def test_after_a_killed_server_its_process_is_ended(tmp_path: Path) -> None:
         (tmp_path / errand.id).mkdir()
         (tmp_path / errand.id / "errand.json").write_text(json.dumps(record))
         assert queue_in(tmp_path).find(errand.id).state == "interrupted"
-        assert orphan.wait(10) != 0
+        assert orphan.wait(120) != 0
     finally:
         orphan.kill()
 

@@ -270,7 +270,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path: Path, write: st
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # of any file, as if the disk ended there
 
     with child(tmp_path / "out", write, 0, preexec_fn=limit) as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert errors.rstrip().splitlines()[-1].startswith("OSError: [Errno 27]")
     assert not list(tmp_path.iterdir())

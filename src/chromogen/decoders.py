@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit; beyond it an image is a slide, or a bomb
+MAX_BYTES = 12 * MAX_PIXELS  # of samples as a file has them: RGB in float32
+BAND_PX = 1_000_000  # floats take several times the memory: of so many pixels at once
 READ_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # not all of Pillow's: some start programs
 
 _WHITE_IS_ZERO, _PALETTE, _YCBCR = 0, 3, 6  # TIFF photometric interpretations
@@ -41,10 +43,11 @@ class ImageError(ValueError):
 class Raster(NamedTuple):
     """What a decoder made of a file."""
 
-    pixels: NDArray[Any]  # (H, W, C), uint8 or float in [0, 1]
+    pixels: NDArray[Any]  # (H, W, C), from 0 to `top`
     mode: str  # "L", "RGB" or "CMYK"; a channel more than letters is alpha
     profile: bytes | None
     orientation: int
+    top: int = 255
     premultiplied: bool = False
 
 
@@ -119,7 +122,8 @@ def _decode_pillow(path: Path, file: BinaryIO) -> Raster:
     with PIL.Image.open(file, formats=READ_FORMATS) as image:
         _check_size(path, *image.size)
         mode = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
-        pixels = np.asarray(image.convert(f"{mode}A" if image.has_transparency_data else mode))
+        wanted = f"{mode}A" if image.has_transparency_data else mode
+        pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
         return Raster(np.atleast_3d(pixels), mode, image.info.get("icc_profile"), _exif_orientation(image))
 
 
@@ -132,8 +136,8 @@ def _decode_deep_png(path: Path, file: BinaryIO) -> Raster:
         image.verify()  # the decoder below would only print that a checksum is wrong
         profile, orientation = image.info.get("icc_profile"), _exif_orientation(image)
     file.seek(0)
-    pixels = _unit(np.atleast_3d(imagecodecs.png_decode(file.read())), 65535)
-    return Raster(pixels, "L" if pixels.shape[2] < 3 else "RGB", profile, orientation)
+    pixels = np.atleast_3d(imagecodecs.png_decode(file.read()))
+    return Raster(pixels, "L" if pixels.shape[2] < 3 else "RGB", profile, orientation, 65535)
 
 
 def _exif_orientation(image: PIL.Image.Image) -> int:
@@ -149,17 +153,25 @@ def _decode_tiff(path: Path, file: BinaryIO) -> Raster:
     with tifffile.TiffFile(file, _multifile=False) as tiff:
         planes = first_planes(tiff)
         page = planes[0].keyframe
-        _check_tiff(path, page)
+        _check_tiff(path, page, len(planes))
         mode, alpha = tiff_channels(path, page, page.samplesperpixel * len(planes))
         if any(is_cut(plane, tiff.filehandle.size) for plane in planes):
             raise _misfit(path, "a whole image", "which is cut short", "copy or export it again")
         if page.compression in FAX or (page.photometric == _YCBCR and page.compression not in JPEGS):
             return _decode_pillow(path, file)  # has libtiff, which knows them
-        pixels = np.concatenate([plane.asarray(squeeze=False) for plane in planes])  # (C, Z, H, W, S)
-        pixels = np.moveaxis(pixels[:, 0], 0, -1).reshape(page.imagelength, page.imagewidth, -1)
-        pixels = tiff_levels(path, page, pixels[..., : len(mode) + bool(alpha)])
-        orientation = page.tags.valueof(_ORIENTATION, 1)
-        return Raster(pixels, mode, page.iccprofile, orientation, premultiplied=alpha == 1)
+        pixels, top = tiff_levels(path, page, _samples(planes)[..., : len(mode) + bool(alpha)])
+        return Raster(pixels, mode, page.iccprofile, page.tags.valueof(_ORIENTATION, 1), top, alpha == 1)
+
+
+def _samples(planes: list[Any]) -> NDArray[Any]:
+    """All samples of a page, or of one page for each channel, (H, W, C), with no second copy on the way."""
+    samples: NDArray[Any] = planes[0].asarray(squeeze=False)  # (C, Z, H, W, S)
+    if len(planes) > 1:
+        first, count = samples, len(samples)
+        samples = np.empty((count * len(planes), *first.shape[1:]), first.dtype)
+        for number, plane in enumerate(planes):
+            samples[number * count : (number + 1) * count] = first if number == 0 else plane.asarray(squeeze=False)
+    return np.moveaxis(samples[:, 0], 0, -1).reshape(*samples.shape[2:4], -1)
 
 
 def first_planes(tiff: TiffFile) -> list[Any]:
@@ -194,15 +206,17 @@ def check_chain(tiff: TiffFile) -> None:
         (offset,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
 
 
-def _check_tiff(path: Path, page: TiffPage) -> None:
+def _check_tiff(path: Path, page: TiffPage, planes: int) -> None:
     _check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
-    if math.prod(page.chunks) > 4 * MAX_PIXELS:
-        raise _too_large(path, f"in tiles of {page.chunks}")
     if page.is_subsampled and page.compression == 1:  # which nothing here can decode
         raise _misfit(path, "in RGB", "in uncompressed subsampled YCbCr", "export it as RGB")
     if str(page.dtype) not in _DTYPES:
         advice = "save it as uint8, uint16 or float"
         raise _misfit(path, "of unsigned 8 or 16 bit or float samples", f"of {page.dtype}", advice)
+    samples = planes * max(math.prod(page.chunks), math.prod(page.shape))
+    if samples * np.dtype(str(page.dtype)).itemsize > MAX_BYTES:
+        got = f"of {page.shape} {page.dtype} in tiles of {page.chunks}"
+        raise _misfit(path, f"an image of at most {MAX_BYTES / 1e9:.1f} GB of samples", got, "open it as a slide")
 
 
 def tiff_channels(path: Path, page: TiffPage, channels: int) -> tuple[str, int]:
@@ -228,18 +242,18 @@ def is_cut(plane: TiffPage, file_size: int) -> bool:
     return missing or (page.bitspersample == 1 < page.samplesperpixel)
 
 
-def tiff_levels(path: Path, page: TiffPage, pixels: NDArray[Any]) -> NDArray[Any]:
-    """Samples as a raster has them: through the palette, white on top, uint8 or float in [0, 1]."""
+def tiff_levels(path: Path, page: TiffPage, pixels: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Samples as a raster has them, through the palette, white on top; and that top."""
     if page.photometric == _PALETTE:
-        colors: NDArray[np.uint16] = np.asarray(page.colormap).T[pixels[..., 0].astype(int)]
-        return (colors >> 8).astype(np.uint8)
+        colors = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
+        return colors[pixels[..., 0].astype(np.uint16)], 255
     top = 2**page.bitspersample - 1
     if pixels.dtype.kind == "f":
         _check_floats(path, pixels)
         top = 1
     if page.photometric == _WHITE_IS_ZERO:
         pixels[..., 0] = top - pixels[..., 0]
-    return pixels if top == 255 else _unit(pixels, top)
+    return pixels, top
 
 
 def _check_floats(path: Path, pixels: NDArray[np.floating[Any]]) -> None:
@@ -258,13 +272,27 @@ def _unit(pixels: NDArray[Any], top: int) -> NDArray[Any]:
 def finish(raster: Raster) -> Pixels:
     """Opaque over white, as light comes through a slide; 8 bits; upright."""
     pixels, channels = raster.pixels, len(raster.mode)
-    if pixels.shape[2] > channels:
-        unit = _unit(pixels, 255) if pixels.dtype == np.uint8 else pixels
-        color, alpha = unit[..., :channels], unit[..., channels:]
-        pixels = np.clip(color + 1 - alpha if raster.premultiplied else 1 - (1 - color) * alpha, 0, 1)
-    if pixels.dtype != np.uint8:
-        pixels = np.rint(pixels * 255).astype(np.uint8)
+    if raster.top != 255 or pixels.shape[2] > channels:
+        pixels = in_bands(lambda band: _opaque(band, raster), pixels, channels)
     return np.require(_upright(pixels, raster.orientation), np.uint8, ["C", "W"])
+
+
+def in_bands(work: Callable[[NDArray[Any]], Pixels], pixels: NDArray[Any], channels: int) -> Pixels:
+    """What `work` makes of (H, W, C), uint8 (H, W, channels), a few rows at once."""
+    made = np.empty((*pixels.shape[:2], channels), np.uint8)
+    rows = max(1, BAND_PX // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        made[top : top + rows] = work(pixels[top : top + rows])
+    return made
+
+
+def _opaque(band: NDArray[Any], raster: Raster) -> Pixels:
+    unit, channels = _unit(band, raster.top), len(raster.mode)
+    if band.shape[2] > channels:
+        color, alpha = unit[..., :channels], unit[..., channels:]
+        unit = np.clip(color + 1 - alpha if raster.premultiplied else 1 - (1 - color) * alpha, 0, 1)
+    opaque: Pixels = np.rint(unit * 255).astype(np.uint8)
+    return opaque
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +17,7 @@ import PIL.Image
 import PIL.PngImagePlugin
 from numpy.typing import NDArray
 
-from chromogen.decoders import READ_FORMATS, ImageError, decode, open_file, quiet, short
+from chromogen.decoders import READ_FORMATS, ImageError, decode, in_bands, open_file, quiet, short
 from chromogen.errors import sentence
 from chromogen.files import write_whole
 
@@ -59,8 +60,12 @@ def read_image_and_profile(path: PathLike, *, icc: bool = True) -> tuple[Image, 
     transform = srgb_transform(path, profile, mode) if icc and profile else None
     if mode == "RGB" and not transform:
         return pixels, profile
-    image = PIL.Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes())
-    return np.array((transform.apply(image) if transform else image).convert("RGB")), profile
+    return in_bands(partial(_in_rgb, mode, transform), pixels, 3), profile
+
+
+def _in_rgb(mode: str, transform: ImageCmsTransform | None, band: Image) -> Image:
+    image = PIL.Image.frombytes(mode, band.shape[1::-1], band.tobytes())
+    return np.asarray((transform.apply(image) if transform else image).convert("RGB"))
 
 
 def srgb_transform(path: Path, profile: bytes, mode: str = "RGB") -> ImageCmsTransform | None:

@@ -21,6 +21,7 @@ RANGES = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}
 RANGE_OF = {"Tanh": "-1..1", "Sigmoid": "0..1"}  # by how a network ends
 SAME_PIXELS = ("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
 PIXELS = ("float32", "float16", "float64", "uint8")
+MOST_LETTERS = 100  # of a name that is shown
 GENERATOR = "a generator: one RGB picture in, one out"
 
 
@@ -54,8 +55,9 @@ class Port:
         return {**asdict(self), "layout": self.layout, "says": str(self)}
 
     def __str__(self) -> str:
-        """As errors and cards show it."""
-        return f"{self.name} {self.dtype} [{', '.join('?' if side is None else str(side) for side in self.shape)}]"
+        """As errors and cards show it, in one line."""
+        name = "".join(letter for letter in self.name[:MOST_LETTERS] if letter.isprintable())
+        return f"{name} {self.dtype} [{', '.join('?' if side is None else str(side) for side in self.shape)}]"
 
 
 @dataclass(frozen=True)
@@ -170,16 +172,25 @@ def _check_size(path: Path, size: int) -> None:
 def _beside(path: Path, tensor: Any) -> Path:
     """The file of a tensor's values. Raises: ValueError where it is not in the model's own folder."""
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    file = path.parent / location
-    inside = location and not Path(location).is_absolute() and ".." not in Path(location).parts
-    if not inside or file.is_symlink() or not file.resolve().is_relative_to(path.parent.resolve()):
+    if not _is_inside(path.parent, location):
         advice = "export it with its weights inside"
-        got = f"{str(path)!r}, which asks for {location[:100]!r}"
+        got = f"{str(path)!r}, which asks for {location[:MOST_LETTERS]!r}"
         raise expected("stainer", "an ONNX model whose weights lie in its own folder", got, advice)
-    if not file.is_file():
-        got = f"{str(path)!r} without {location[:100]!r} beside it"
+    if not (path.parent / location).is_file():
+        got = f"{str(path)!r} without {location[:MOST_LETTERS]!r} beside it"
         raise expected("stainer", "an ONNX model with its weights", got, "copy both files")
-    return file
+    return path.parent / location
+
+
+def _is_inside(folder: Path, location: str) -> bool:
+    """Whether a place is named that lies in a folder, or would."""
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        return False
+    try:
+        file = folder / location
+        return not file.is_symlink() and file.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # no name that any file could have
+        return False
 
 
 def _tensors(message: Any) -> Iterator[Any]:

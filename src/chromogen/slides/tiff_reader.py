@@ -129,8 +129,8 @@ class TiffSource:
         pixels = np.concatenate(planes, axis=-1) if len(planes) > 1 else planes[0]
         pixels = pixels[..., : len(self._mode) + bool(self._alpha)]
         page = self._levels[level][0].page
-        raster = Raster(tiff_levels(self._path, page, pixels), self._mode, None, 1, self._alpha == 1)
-        opaque = finish(raster)
+        levels, top = tiff_levels(self._path, page, pixels)
+        opaque = finish(Raster(levels, self._mode, None, 1, top, self._alpha == 1))
         return opaque if self._mode == "RGB" else np.repeat(opaque, 3, axis=2)
 
     def quickhash(self) -> str:
