@@ -1,14 +1,17 @@
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from chromogen.grid import Window
 from chromogen.image import Image
-from chromogen.slides.store import BlockStore, StoreError, claimed, forget, planned
+from chromogen.slides.store import BLOCKS, BlockStore, StoreError, claimed, forget, planned
 from synthetic_slides import coordinates, crop
 
 SIZE, BLOCK = (250, 190), (100, 80)
@@ -99,6 +102,33 @@ def test_a_block_whose_damage_is_not_told_is_made_again(store: BlockStore, told:
         store.damage()
     assert [store.check(index) for index in ((0, 0), (0, 1))] == [False, True]
     assert store.damage() == [Window(5, 6, 7, 8)]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda said: said.pop("data_type"),
+        lambda said: said.update(data_type="float32"),
+        lambda said: said.update(shape=[10**9, 10**9, 3]),
+        lambda said: said["chunk_key_encoding"].update(name="v2"),
+        lambda said: said.update(codecs=5),
+        lambda said: said.clear(),
+    ],
+)
+def test_an_array_that_is_not_as_made_is_made_again(
+    store: BlockStore, lie: Callable[[dict[str, Any]], Any]
+) -> None:
+    file = store.folder / BLOCKS / "zarr.json"
+    made = file.read_text()
+    store.write((0, 0), np.full((80, 100, 3), 7, np.uint8), [])
+    store.create()
+    assert store.has((0, 0)), "what is as made is kept"
+    said = json.loads(made)
+    lie(said)
+    file.write_text(json.dumps(said))
+    store.create()
+    assert json.loads(file.read_text()) == json.loads(made)
+    assert not store.has((0, 0))
 
 
 def test_a_plan_goes_on_only_with_itself(store: BlockStore) -> None:

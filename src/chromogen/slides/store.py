@@ -126,10 +126,10 @@ class BlockStore:
     block: tuple[int, int]
 
     def create(self) -> None:
-        """The empty array, where it is not there yet."""
-        if not (self.folder / BLOCKS / "zarr.json").exists():
+        """The empty array, where it is not there yet, or not as it was made."""
+        if not self._is_as_made():
             shutil.rmtree(self.folder / BLOCKS, ignore_errors=True)
-            self._make_array()
+            self._made(self.folder / BLOCKS)
         (self.folder / DAMAGE).mkdir(exist_ok=True)
 
     def write(self, index: Index, pixels: Image, damaged: list[Window]) -> None:
@@ -204,18 +204,34 @@ class BlockStore:
     def _damage_file(self, index: Index) -> Path:
         return self.folder / DAMAGE / f"{index[0]}_{index[1]}.json"
 
+    def _is_as_made(self) -> bool:
+        from zarr.storage import MemoryStore
+
+        if not (self.folder / BLOCKS / "zarr.json").exists():
+            return False
+        try:
+            known = self._opened().metadata
+        except OSError:
+            raise
+        except Exception:  # zarr throws everything there is at broken metadata
+            return False
+        return bool(known == self._made(MemoryStore()).metadata)
+
     @cached_property
     def _array(self) -> zarr.Array[Any]:
+        return self._opened().with_config({"write_empty_chunks": True})
+
+    def _opened(self) -> zarr.Array[Any]:
         import zarr
 
-        return zarr.open_array(self.folder / BLOCKS, mode="r+").with_config({"write_empty_chunks": True})
+        return zarr.open_array(self.folder / BLOCKS, mode="r+")
 
-    def _make_array(self) -> None:
+    def _made(self, store: Any) -> zarr.Array[Any]:
         import zarr
         from zarr.codecs import ZstdCodec
 
-        zarr.create_array(
-            self.folder / BLOCKS,
+        return zarr.create_array(
+            store,
             shape=(self.size[1], self.size[0], 3),
             chunks=(self.block[1], self.block[0], 3),
             dtype=np.uint8,
