@@ -221,6 +221,7 @@ def _with_strays(ended: Ended, scratch: Path, given: Iterable[str]) -> Ended:
     strays = {path.name for path in scratch.iterdir()} - {"cwd", "tmp", "out", *given}
     strays |= {path.name for name in ("cwd", "tmp") for path in (scratch / name).iterdir()}
     strays |= {path.name for path in (scratch / "out").rglob(".chromogen-*")}
+    strays = {name for name in strays if not name.startswith("torchinductor_")}  # torch's own, once a user
     return Ended(ended.case, "strays", str(sorted(strays)), ended.cpu_s, ended.more_mb) if strays else ended
 
 

@@ -45,7 +45,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGKILL)
 READ_AHEAD = ("chromogen.app.jobs", "chromogen.app.training", "chromogen.app.staining", "chromogen.app.regions")
 NOT_OURS = (".chromogen-", "torchinductor_")  # by name alone; ours must have gone when looked for the second time
 MOST_S = 600.0
-SETTLE_S = 30.0  # until workers must have noticed that they are alone
+SETTLE_S = 180.0  # until workers must have noticed that they are alone
 
 
 @dataclass(frozen=True)

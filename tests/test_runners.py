@@ -2,6 +2,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -75,6 +76,15 @@ def threads_of_torch(_piece: int) -> tuple[int, str]:
 def slow_square(number: int) -> int:
     time.sleep(0.01)
     return number * number
+
+
+@pytest.mark.slow
+def test_a_cluster_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with local_cluster(1):
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from chromogen.app.paths import SideOutputs
+from chromogen.files import write_whole
 from chromogen.image import Image, write_image
 from chromogen.provenance import NOTICE
 from chromogen.style.run import OnStep, Step
@@ -20,7 +21,12 @@ def listeners_of(side: SideOutputs, content: Path, index: int) -> list[OnStep]:
 
 
 def trace_to(path: Path, content_index: int) -> OnStep:
-    """Append every step as one line of JSON; `content` counts the run's contents from 0."""
+    """Append every step as one line of JSON; `content` counts the run's contents from 0.
+
+    Half a line, which a full disk leaves, goes first.
+    """
+    if path.exists() and not (known := path.read_bytes()).endswith(b"\n"):
+        write_whole(path, known[: known.rfind(b"\n") + 1])
 
     def write(step: Step, _picture: Callable[[], Image]) -> None:
         with path.open("a", encoding="utf-8") as file:

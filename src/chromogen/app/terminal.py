@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,8 @@ def verdict(error: Exception) -> tuple[str, int]:
         case typer.TyperException():
             command = getattr(getattr(error, "ctx", None), "command_path", "chromogen")
             return f"{error.format_message().rstrip('.')}; see `{command} --help`.", 2
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return f"The disk is full ({message}); free some space, then give the same command again.", 1
         case ValueError() | FileNotFoundError() | PermissionError() | IsADirectoryError():
             return message, 2
         case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or "alloc" in message:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chromogen.errors import expected
@@ -80,10 +81,9 @@ def _wanted(client: Client) -> int:
 def local_cluster(workers: int, threads: int | None = None) -> Iterator[Client]:
     """A cluster of processes on this machine, reachable from it alone, that share its processors."""
     dask, distributed = _distributed()
-    settings = {"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}
     with (
         scratch_folder() as folder,
-        dask.config.set(settings),
+        dask.config.set(_settings(folder)),
         distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=threads or max(1, processors() // workers),
@@ -112,6 +112,11 @@ def cluster_at(address: str) -> Iterator[Client]:
         ) from error
     with client:
         yield client
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The scheduler has a folder too, which it would leave in the system's."""
+    return {"distributed.scheduler.allowed-failures": ALLOWED_FAILURES, "temporary-directory": str(folder)}
 
 
 def _distributed() -> tuple[Any, Any]:

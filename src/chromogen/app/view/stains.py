@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from chromogen.app.staining import Task, stain_tile
-from chromogen.app.view.work_folder import REGION, RESULT, TRACE, keep_region, lines_of
+from chromogen.app.view.work_folder import REGION, RESULT, TRACE, keep_region, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue
 from chromogen.image import Image
 from chromogen.stainer import load_stainer
@@ -105,22 +104,17 @@ def stain_queue(folder: Path) -> WorkQueue[Stain]:
 def start_slide(stains: WorkQueue[Stain], stain: Stain) -> Queued[Stain]:
     """Put the staining of a whole slide into the queue; ValueError where too many wait."""
     stains.check_room()
-    (stains.folder / stain.id).mkdir(parents=True)
-    return stains.start(stain)
+    with new_folder(stains.folder / stain.id):
+        return stains.start(stain)
 
 
 def stain_region(stains: WorkQueue[Stain], stain: Stain, region: Image) -> Queued[Stain]:
     """Stain a region at once, uint8 (H, W, 3), and keep it with its result. Raises: ValueError, OSError."""
-    folder = stains.folder / stain.id
-    folder.mkdir(parents=True)
-    try:
+    with new_folder(stains.folder / stain.id) as folder:
         keep_region(folder, region, stain.mpp, stain.location or (0, 0))
         task = Task(folder / REGION, folder / RESULT, is_slide=False)
         stain_tile(task, load_stainer(stain.model), mpp=stain.mpp, icc=True)
         return stains.keep(stain)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def progress_in(folder: Path) -> BlockProgress:

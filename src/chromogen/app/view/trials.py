@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.view.work_folder import REGION, RESULT, TRACE, check_region, keep_region, lines_of
+from chromogen.app.view.work_folder import REGION, RESULT, TRACE, check_region, keep_region, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue, new_id
 from chromogen.image import Image, write_image
 
@@ -96,11 +96,11 @@ def trial_queue(folder: Path) -> WorkQueue[Trial]:
 def start_trial(trials: WorkQueue[Trial], trial: Trial, region: Image, exemplar: Image) -> Queued[Trial]:
     """Put a trial into the queue. ValueError where too many wait, OSError where it cannot be written."""
     trials.check_room()
-    folder = trials.folder / trial.id
-    (folder / PREVIEWS).mkdir(parents=True)
-    keep_region(folder, region, trial.mpp, trial.location)
-    write_image(folder / EXEMPLAR, exemplar)
-    return trials.start(trial)
+    with new_folder(trials.folder / trial.id) as folder:
+        (folder / PREVIEWS).mkdir()
+        keep_region(folder, region, trial.mpp, trial.location)
+        write_image(folder / EXEMPLAR, exemplar)
+        return trials.start(trial)
 
 
 def progress_in(folder: Path) -> Progress:

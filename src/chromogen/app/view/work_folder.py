@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,17 @@ def check_region(argument: str, size: tuple[int, int], advice: str) -> None:
     if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in size):
         wanted = f"{LEAST_SIDE_PX} to {MOST_SIDE_PX} px on each side"
         raise expected(argument, wanted, f"{size[0]} x {size[1]} px", advice)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder for a piece of work, which goes again where that does not come about."""
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def keep_region(folder: Path, region: Image, mpp: float | None, location: tuple[int, int]) -> None:

@@ -10,10 +10,12 @@ import json
 import os
 import queue
 import secrets
+import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +28,7 @@ from chromogen.files import write_whole
 
 MOST_WAITING = 8
 GRACE_S = 5.0
+LEAST_FREE_BYTES = 100_000
 UNDER_WAY = ("waiting", "running")
 ENDED = ("done", "failed", "cancelled", "interrupted")
 
@@ -143,10 +146,8 @@ class WorkQueue(Generic[W]):
         return self._enqueue(Queued(work))
 
     def keep(self, work: W) -> Queued[W]:
-        """Take down work that was done elsewhere."""
-        with self._lock:
-            self._works[work.id] = Queued(work)
-        return self._became(work.id, state="done")
+        """Take down work that was done elsewhere. OSError where that cannot be written."""
+        return self._taken_down(Queued(work, "done"))
 
     def cancel(self, work_id: str) -> Queued[W]:
         """Stop work that waits or runs; what has ended stays as it is."""
@@ -170,9 +171,7 @@ class WorkQueue(Generic[W]):
         return self._enqueue(found)
 
     def _enqueue(self, queued: Queued[W]) -> Queued[W]:
-        with self._lock:
-            self._works[queued.id] = queued
-        queued = self._became(queued.id, state="waiting", error="")
+        queued = self._taken_down(replace(queued, state="waiting", error=""))
         self._waiting.put(queued.id)
         with self._lock:
             if self._worker is None:
@@ -217,26 +216,38 @@ class WorkQueue(Generic[W]):
             self._became(work_id, state="done", pid=None, server=None)
         else:
             said = complained.read_text(errors="replace").strip().splitlines()
-            why = said[-1].removeprefix("Error: ") if said else f"it ended with status {status}"
+            why = said[-1].removeprefix("Error: ") if said else _silent(status, self.folder)
             self._became(work_id, state="failed", error=why, pid=None)
 
     def _became(self, work_id: str, **changes: Any) -> Queued[W]:
+        """Where that cannot be written, a server after this one takes up what was."""
         with self._lock:
-            queued = replace(self._works[work_id], **changes)
-            self._works[work_id] = queued
-            record = json.dumps(queued.as_record(), indent=1)
-            write_whole(self.folder / work_id / self._record, record.encode())
+            queued = self._works[work_id] = replace(self._works[work_id], **changes)
+            with suppress(OSError):
+                self._write(queued)
         return queued
+
+    def _taken_down(self, queued: Queued[W]) -> Queued[W]:
+        """Work that is there from now on, if it can be written; OSError."""
+        with self._lock:
+            self._write(queued)
+            self._works[queued.id] = queued
+        return queued
+
+    def _write(self, queued: Queued[W]) -> None:
+        record = json.dumps(queued.as_record(), indent=1)
+        write_whole(self.folder / queued.id / self._record, record.encode())
 
     def _taken_up(self, queued: Queued[W]) -> Queued[W]:
         """Work as another server left it: where that is gone, it is interrupted, and its process ended."""
         if queued.state not in UNDER_WAY:
             return queued
         if queued.pid and _began(queued.pid) == queued.pid_began:
-            server = queued.server
-            if server and psutil.Process(queued.pid).ppid() == server and psutil.pid_exists(server):
-                return queued
-            psutil.Process(queued.pid).kill()
+            with suppress(psutil.Error):  # it may end meanwhile
+                process, server = psutil.Process(queued.pid), queued.server
+                if server and process.ppid() == server and psutil.pid_exists(server):
+                    return queued
+                process.kill()
         return replace(queued, state="interrupted", pid=None)
 
     def _read_all(self) -> Iterator[Queued[W]]:
@@ -268,6 +279,12 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         child.kill()
+
+
+def _silent(status: int, folder: Path) -> str:
+    """Why a process ended that could not say it, perhaps because there was no room for that."""
+    is_full = shutil.disk_usage(folder).free < LEAST_FREE_BYTES
+    return f"it ended with status {status}" + ("; the disk is full" if is_full else "")
 
 
 def _began(pid: int) -> float | None:
