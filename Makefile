@@ -73,9 +73,7 @@ audit: $(READY)  ## Known vulnerabilities (asks PyPI), licences, a build that is
 	$(BIN)/python -m pip install --quiet '.[audit]'
 	$(BIN)/python scripts/supply_chain.py licences > /dev/null
 	$(BIN)/python scripts/supply_chain.py build
-	mkdir -p benchmarks/results
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > benchmarks/results/installed.txt
-	$(BIN)/python -m pip_audit --strict --no-deps --disable-pip -r benchmarks/results/installed.txt
+	$(BIN)/python scripts/supply_chain.py vulnerabilities
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) demo dist site benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage

@@ -230,7 +230,7 @@ def _with_strays(ended: Ended, scratch: Path, given: Iterable[str]) -> Ended:
 
 def command_for(path: Path, rng: random.Random) -> list[str]:
     """A command that takes such a file, with results in `out`."""
-    quick = ["--preset", "fast", "--steps", "1", "--precision", "fp32", "-o", "out/x.png"]
+    quick = ["--preset", "fast", "--steps", "1", "--size", "96", "--precision", "fp32", "-o", "out/x.png"]
     if path.suffix == ".geojson":
         return ["stylize", "he.png", "ihc.png", "--content-mask", str(path), "--style-mask", str(path), *quick]
     if path.suffix == ".safetensors":

@@ -3,9 +3,11 @@
     python scripts/supply_chain.py licences [--write docs/licences.md]
     python scripts/supply_chain.py sbom > sbom.json
     python scripts/supply_chain.py build
+    python scripts/supply_chain.py vulnerabilities
 
 `licences` ends with 1 where one is not known to go together with ours (MIT); `build` where two builds of the same
-sources, at one SOURCE_DATE_EPOCH, differ in a bit.
+sources, at one SOURCE_DATE_EPOCH, differ in a bit; `vulnerabilities` where pip-audit knows one, and with 3 where
+it could not ask for all packages: nothing is said then of those.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -178,13 +180,40 @@ def _built(copy: Path, number: int) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (copy / "dist").iterdir()}
 
 
+def vulnerabilities(known: Sequence[Part] | None = None) -> int:
+    """Known ones of what is needed, by pip-audit: 0 none, 1 some, 3 not all could be asked for."""
+    known = parts()[0] if known is None else known
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Path(folder) / "installed.txt"
+        asked.write_text("".join(f"{part.name}=={part.version.partition('+')[0]}\n" for part in known))
+        options = ["--format", "json", "--progress-spinner", "off", "--no-deps", "--disable-pip", "-r", str(asked)]
+        done = subprocess.run([sys.executable, "-m", "pip_audit", *options], capture_output=True, text=True)
+    return judged(done.stdout, done.stderr, [part.name for part in known])
+
+
+def judged(said: str, complained: str, asked: Sequence[str]) -> int:
+    """What pip-audit's JSON comes to, said in a few lines: 0, 1 or 3 as `vulnerabilities`."""
+    try:
+        answers = {str(one["name"]): one.get("vulns") for one in json.loads(said)["dependencies"]}
+    except (ValueError, KeyError, TypeError):
+        answers = {}
+    found = {name: [one["id"] for one in vulns] for name, vulns in answers.items() if vulns}
+    unknown = [name for name in asked if answers.get(name) is None]
+    print(f"{len(asked)} packages asked for, {len(asked) - len(unknown)} answered, known vulnerabilities: {found}")
+    if unknown:
+        why = " ".join(complained.split())[-200:]
+        print(f"NOT AUDITED, as the service did not answer: {', '.join(unknown)} ({why})", file=sys.stderr)
+    return 1 if found else 3 if unknown else 0
+
+
 def main() -> int:
     """Do what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("licences", "sbom", "build"))
+    parser.add_argument("what", choices=("licences", "sbom", "build", "vulnerabilities"))
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
-    return licences(given.write) if given.what == "licences" else {"sbom": sbom, "build": build}[given.what]()
+    others = {"sbom": sbom, "build": build, "vulnerabilities": vulnerabilities}
+    return licences(given.write) if given.what == "licences" else others[given.what]()
 
 
 if __name__ == "__main__":

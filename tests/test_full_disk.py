@@ -28,7 +28,7 @@ from test_cli_train import TINY, command, folder  # noqa: F401 - a fixture
 from test_stains import write_slide
 from test_work_queue import Errand
 
-pytestmark = pytest.mark.filterwarnings("ignore:The stainer has collapsed", "ignore:No checkpoint")
+pytestmark = pytest.mark.filterwarnings("ignore:The stainer", "ignore:The style", "ignore:No ch")
 ROOMY_KB = 20_000
 FULL = "Error: The disk is full ("
 
@@ -130,7 +130,7 @@ def test_stylize_leaves_the_old_picture_and_goes_on(
     assert all(json.loads(line)["index"] for line in trace.read_text().splitlines()), "no half line"
 
 
-@pytest.mark.parametrize("kb", [4, 24, 48])
+@pytest.mark.parametrize("kb", [4, 24])
 def test_train_goes_on(disk: Disk, folder: Path, capsys: pytest.CaptureFixture[str], kb: int) -> None:  # noqa: F811
     out = disk.folder / "m.safetensors"
     asked = [out if word == str(folder / "m.safetensors") else word for word in command(folder, *TINY, "--resume")]
@@ -162,13 +162,14 @@ def fill(disk: Disk) -> None:
                 return
 
 
-def test_a_queue_outlives_it_and_goes_on(disk: Disk) -> None:
+def test_a_queue_outlives_it_and_goes_on(disk: Disk, tmp_path: Path) -> None:
     works = WorkQueue(disk.folder / "works", Errand, "errand.json")
-    waits = f"import os, time\nwhile not os.path.exists({str(disk.folder / 'filling')!r}): time.sleep(0.02)\n"
-    errand = Errand(new_id(), waits + "time.sleep(0.5); open('x', 'w').write('x' * 9)")
+    waits = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'is full')!r}): time.sleep(0.02)\n"
+    errand = Errand(new_id(), waits + "import pathlib; pathlib.Path('x').write_text('x')")
     (works.folder / errand.id).mkdir(parents=True)
     works.start(errand)
     fill(disk)
+    (tmp_path / "is full").touch()
     ended = wait_for(works, errand.id, 300)
     assert (ended.state, ended.error) == ("failed", "it ended with status 1; the disk is full")
     with pytest.raises(OSError, match="No space left"):
@@ -182,7 +183,7 @@ def test_a_queue_outlives_it_and_goes_on(disk: Disk) -> None:
 
 
 @pytest.mark.slow
-def test_a_slide_of_the_server_goes_on(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slide_of_the_server_goes_on(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / "slides").mkdir()
     write_slide(tmp_path / "slides" / "a.tif")
     app = create_app([tmp_path / "slides"], disk.folder, page=tmp_path)
@@ -192,16 +193,16 @@ def test_a_slide_of_the_server_goes_on(disk: Disk, tmp_path: Path, monkeypatch: 
         begun = client.post("/api/stains/slide", json=asked).json()
         state = ended(client, begun["id"])
         assert state["state"] == "failed"
-        assert "disk is full" in state["error"]
+        assert "to be on a disk with" in state["error"], state
         fill(disk)
         refused = client.post("/api/stains/slide", json=asked)
         assert (refused.status_code, refused.json()["detail"]) == (500, "No space left on device")
         assert client.get("/api/slides").status_code == 200
         assert [work["id"] for work in client.get("/api/stains").json()] == [begun["id"]]
         disk.resize(ROOMY_KB)
-        client.post(f"/api/stains/{begun['id']}/resume")
+        assert client.post(f"/api/stains/{begun['id']}/resume", json={}).status_code == 200
         state = ended(client, begun["id"])
-        assert state["state"] == "done", state
+        assert state["state"] == "done", state["error"]
 
 
 def ended(client: TestClient, work_id: str) -> dict[str, str]:
