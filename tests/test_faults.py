@@ -17,7 +17,7 @@ import pytest
 
 from chromogen import files
 from chromogen.app.cli import main
-from chromogen.files import write_text, write_whole, written_beside
+from chromogen.files import named_beside, write_text, write_whole, written_beside
 from chromogen.image import write_image
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no such limits, rights or names")
@@ -147,6 +147,35 @@ def test_names_with_spaces_and_of_250_letters(tmp_path: Path) -> None:
     name = "x y" + "z" * 243 + ".png"
     write_image(folder / name, np.zeros((4, 4, 3), np.uint8))
     assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_what_lies_beside_a_name_of_250_letters(tmp_path: Path) -> None:
+    assert named_beside(tmp_path / "out.png", ".checkpoint") == tmp_path / "out.png.checkpoint"
+    assert named_beside(tmp_path / ("a" * 244), ".checkpoint").name == "a" * 244 + ".checkpoint"
+    for letter in ("a", "\u00e9", "\udcff"):
+        first, second = (tmp_path / (letter * (250 // len(os.fsencode(letter)) - 1) + end) for end in "xy")
+        made = [named_beside(path, ".checkpoint") for path in (first, second)]
+        assert made[0] != made[1]
+        for path in made:
+            path.touch()
+            assert len(os.fsencode(path.name)) <= 255
+            assert path.name.endswith(".checkpoint")
+
+
+@pytest.mark.filterwarnings("ignore:The style")
+@pytest.mark.parametrize("ending", [".png", ".ome.tif"])
+def test_commands_with_a_name_of_250_letters(tmp_path: Path, ending: str) -> None:
+    out, picture = tmp_path / ("z" * (250 - len(ending)) + ending), tmp_path / "he.png"
+    write_image(picture, np.random.default_rng(0).integers(60, 250, (64, 64, 3)).astype(np.uint8))
+    stylize = "--steps 1 --scales 1 --style-layers relu1_1 --content-layer relu2_2 --precision fp32 --resume"
+    asked = {
+        ".png": ["stylize", str(picture), str(picture), "-o", str(out), *stylize.split()],
+        ".ome.tif": ["stain", str(picture), "--stainer", "color-transfer", "--mpp", "0.5", "-o", str(out)],
+    }
+    with pytest.raises(SystemExit) as ended:
+        main(asked[ending])
+    assert ended.value.code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {picture.name, out.name}
 
 
 def test_processes_by_spawn(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ if sys.platform != "win32":
 
 _PREFIX, _SUFFIX = ".chromogen-", ".tmp"
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+LONGEST_NAME = 255  # bytes, on nearly all disks
 ELSEWHERE_S = 86_400.0  # how old another machine's file must be to be removed here: not all disks share locks
 
 
@@ -63,6 +64,15 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write beside, then rename, as `written_beside`."""
     with written_beside(path) as temporary, temporary.open("wb") as file:
         file.write(data)
+
+
+def named_beside(path: Path, ending: str) -> Path:
+    """`path` with an ending after its name, which is cut, and told apart by a hash, where that is too long."""
+    name = os.fsencode(path.name)
+    if len(name) + len(ending) <= LONGEST_NAME:
+        return path.with_name(path.name + ending)
+    ending = f"-{hashlib.sha256(name).hexdigest()[:16]}{ending}"
+    return path.with_name(name[: LONGEST_NAME - len(ending)].decode(errors="ignore") + ending)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
 from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected
+from chromogen.files import named_beside
 from chromogen.image import (
     Image,
     list_images,
@@ -189,7 +190,7 @@ class Stylist:
         if need.tile_px is not None:
             give_back_freed_memory()
         decisive = self._inputs(image, content, mpp, guides)
-        checkpoint = Checkpoint(output.with_name(f"{output.name}.checkpoint"), decisive, resume=resume)
+        checkpoint = Checkpoint(named_beside(output, ".checkpoint"), decisive, resume=resume)
         result = self._make(
             image,
             style,

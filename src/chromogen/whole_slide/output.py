@@ -9,6 +9,7 @@ from threading import Condition
 from typing import Any
 
 from chromogen.errors import choose, expected
+from chromogen.files import named_beside
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.slides.compression import COMPRESSIONS
@@ -92,7 +93,7 @@ class Output:
     @property
     def store(self) -> Path:
         """The folder beside it that holds finished blocks until it is there."""
-        return self.path.with_name(f"{self.path.name}.chromogen")
+        return named_beside(self.path, ".chromogen")
 
     def write(self, pixels: Arriving, facts: Facts) -> None:
         """Write beside, in the store, check what was written, and put it in its place.
