@@ -194,14 +194,16 @@ def vulnerabilities(known: Sequence[Part] | None = None) -> int:
 def judged(said: str, complained: str, asked: Sequence[str]) -> int:
     """What pip-audit's JSON comes to, said in a few lines: 0, 1 or 3 as `vulnerabilities`."""
     try:
-        answers = {str(one["name"]): one.get("vulns") for one in json.loads(said)["dependencies"]}
+        told = json.loads(said)["dependencies"]
+        answers = {str(one["name"]): one.get("vulns") for one in told}
+        reasons = [str(one["skip_reason"]) for one in told if "skip_reason" in one]
     except (ValueError, KeyError, TypeError):
-        answers = {}
+        answers, reasons = {}, []
     found = {name: [one["id"] for one in vulns] for name, vulns in answers.items() if vulns}
     unknown = [name for name in asked if answers.get(name) is None]
     print(f"{len(asked)} packages asked for, {len(asked) - len(unknown)} answered, known vulnerabilities: {found}")
     if unknown:
-        why = " ".join(complained.split())[-200:]
+        why = reasons[0] if reasons else " ".join(complained.split())[-200:]
         print(f"NOT AUDITED, as the service did not answer: {', '.join(unknown)} ({why})", file=sys.stderr)
     return 1 if found else 3 if unknown else 0
 
