@@ -1,15 +1,18 @@
 """How good and how quick stainers are on tissue that they were not trained on: the issue's figures.
 
-    python benchmarks/learned.py --data DATA [--stainers dab-cytoplasm ...] --out DIR
+    python benchmarks/learned.py --data DATA [--stainers dab-cytoplasm FILE ...] [--own ER ...] --out DIR
 
 One crop of 512 px, the richest in tissue, of every H&E in DATA and of the demo slide (on which the built-in ones
-were trained: it is left out of the mean), judged in the look of scikit-image's IHC. Pictures go to DIR, H&E above.
+were trained: it is left out of the mean), judged in the look of scikit-image's IHC. With --own, the crops of these
+markers, each judged in the look of its own real IHC, and by a network of several markers stained as its own.
+Pictures go to DIR, H&E above, with --own the real IHC below.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +22,13 @@ from chromogen.evaluation.scoring import Measures
 from chromogen.evaluation.study import crop_scores
 from chromogen.image import write_image
 from chromogen.provenance import NOTICE
-from chromogen.stainer import LEARNED, Stainer, load_stainer
+from chromogen.stainer import LEARNED, STAINERS, Stainer, load_stainer
+from chromogen.stainer_file import read_model
 from chromogen.style.encoder import Encoder
 from histology import crops
 
 SHOWN = ("style_error", "hematoxylin_r", "dab_determined", "dab_profile", "predicted_positive_0.2")
-TRAINED_ON = "demo"
+TRAINED_ON, OWN = "demo", "-own-"
 
 
 def figures(crop: Crop, stainer: Stainer, measures: Measures) -> tuple[np.ndarray, list[float]]:
@@ -38,20 +42,39 @@ def figures(crop: Crop, stainer: Stainer, measures: Measures) -> tuple[np.ndarra
     return picture, [*values, white[0] - white[1], speed]
 
 
+def judged_on(data: Path, own: Sequence[str]) -> list[Crop]:
+    """The crops in scikit-image's look, or those of markers in their own."""
+    found = list(crops(data))
+    return [crop for crop in found if marker_of(crop) in own] if own else [c for c in found if not marker_of(c)]
+
+
+def marker_of(crop: Crop) -> str | None:
+    """What it is to be stained as, where its own IHC is there."""
+    marker, own, _ = crop.name.partition(OWN)
+    return marker if own else None
+
+
+def stainer_for(name: str, crop: Crop) -> Stainer:
+    """Of several markers, the crop's."""
+    several = name not in STAINERS and read_model(Path(name)).markers
+    return load_stainer(name, marker_of(crop) if several else None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--stainers", nargs="+", default=list(LEARNED))
+    parser.add_argument("--own", nargs="+", default=[], metavar="MARKER", help="markers, such as ER Ki67")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    chosen = [crop for crop in crops(asked.data) if "-own-" not in crop.name]
+    chosen = judged_on(asked.data, asked.own)
     measures = Measures(Encoder())
     for name in asked.stainers:
         rows = {}
         for crop in chosen:
-            picture, rows[crop.name] = figures(crop, load_stainer(name), measures)
-            sheet = np.concatenate([crop.he, picture])
+            picture, rows[crop.name] = figures(crop, stainer_for(name, crop), measures)
+            sheet = np.concatenate([crop.he, picture, *([crop.ihc] if marker_of(crop) else [])])
             write_image(asked.out / f"{Path(name).stem}_{crop.name}.png", sheet, {"notice": NOTICE})
         print(f"| {Path(name).stem} | {' | '.join((*SHOWN, 'whiteness - H&E', 'Mpx/s'))} |")
         print("|---" * (len(SHOWN) + 3) + "|")

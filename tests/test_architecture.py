@@ -43,6 +43,7 @@ FILES: dict[str, list[str]] = {
         "source",
         "ome_metadata",
         "resampling",
+        "dicom_series",
         "image_reader",
         "openslide_reader",
         "tiff_reader",
@@ -93,7 +94,7 @@ FILES: dict[str, list[str]] = {
         "adapt",
         "curves",
     ],
-    "onnx_models": ["extra", "onnx_file", "generator", "export"],
+    "onnx_models": ["extra", "onnx_file", "generator", "graphs", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
     "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "output", "stain"],
     "evaluation": [

@@ -214,6 +214,18 @@ def test_real_slides(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: P
         assert read_facts(out) is not None
 
 
+def test_a_folder_of_dicom_files(data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two slides of two files each become two slides."""
+    (tmp_path / "in").mkdir()
+    for number in (0, 1):
+        content = (data / "slides" / f"boxes_{number}.dcm").read_bytes()
+        for slide, series in (("a", b"9825649.4.0"), ("b", b"9825649.4.9")):
+            (tmp_path / "in" / f"{slide}{number}.dcm").write_bytes(content.replace(b"9825649.4.0", series))
+    status, _, err = run(capsys, "stain", tmp_path / "in", "-o", tmp_path / "out", "--mpp", "0.5")
+    assert status == 0, err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a0.ome.tif", "b0.ome.tif"]
+
+
 def test_blocks_are_noted_for_others(capsys: pytest.CaptureFixture[str], slide: Path, tile: Path) -> None:
     trace = slide.with_name("trace.jsonl")
     trace.write_text("of an earlier run\n")

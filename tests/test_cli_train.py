@@ -20,6 +20,7 @@ from chromogen.image import read_image, write_image
 from chromogen.stainer import load_stainer
 from chromogen.stainer_file import read_model
 from chromogen.stains.deconvolution import H_DAB
+from test_dicom_series import OTHER, OURS, dicom
 from test_train import drawn
 
 # A few steps leave the stain as pale as it began.
@@ -83,6 +84,8 @@ def test_one_network_for_several_markers(folder: Path) -> None:
     }
     said = CliRunner().invoke(app, ["info", str(folder / "m.safetensors")])
     assert "ER, Ki67" in said.output
+    with pytest.raises(ValueError, match="`chromogen export` takes one of them"):
+        CliRunner().invoke(app, [*given, "--export", "onnx"], catch_exceptions=False)
     stain = ["stain", str(folder / "he" / "1.png"), "--stainer", str(folder / "m.safetensors")]
     out = folder / "out.png"
     made = CliRunner().invoke(app, [*stain, "--marker", "ER:0.7,Ki67:0.3", "-o", str(out), "--json"])
@@ -120,7 +123,7 @@ def test_words_for_people(folder: Path) -> None:
     ("more", "said"),
     [
         (["--site", "membrane"], "Expected `site`"),
-        (["--network", "rgb", "--export", "onnx"], "of a kind that can be exported"),
+        (["--network", "rgb", "--site", "nuclear"], "any for a network that knows colours alone"),
         (["--tile", "256"], "images with tissue"),
         (["--tile", "50"], "multiple of 16"),
         (["--steps", "0"], "at least 1"),
@@ -140,6 +143,15 @@ def test_wrong_names(folder: Path) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="without any"):
         files_of([folder / "empty"], "style")
+
+
+def test_the_dicom_files_of_a_slide_are_one_content(folder: Path) -> None:
+    for name, series in (("1.dcm", OURS), ("2.dcm", OURS), ("3.dcm", OTHER)):
+        (folder / "he" / name).write_bytes(dicom(series))
+    assert [file.name for file in files_of([folder / "he"], "content") if file.suffix == ".dcm"] == [
+        "1.dcm",
+        "3.dcm",
+    ]
 
 
 def test_an_he_as_style_is_warned_of(folder: Path) -> None:

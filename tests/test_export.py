@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from chromogen.image import Image, read_image, write_image
-from chromogen.onnx_models.export import HOW, OPSET, USUAL_LOOK, export_onnx
+from chromogen.onnx_models.export import OPSET, export_onnx
 from chromogen.onnx_models.generator import load_generator
+from chromogen.onnx_models.graphs import IMAGES, STAIN_LOOK
 from chromogen.onnx_models.onnx_file import read_onnx
 from chromogen.provenance import NOTICE
 from chromogen.stainer import LEARNED, load_stainer, stain_image
-from chromogen.stainer_file import located, read_model
-from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, SlideLook, slide_look, stain
+from chromogen.stainer_file import Model, located, read_model, write_model
+from chromogen.style.kinds import Look
+from chromogen.style.rgb_network import RGB_HALO_PX
+from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, USUAL_STRENGTH, SlideLook, slide_look, stain
 from synthetic import tissue_like
 from test_kinds import model as of_kind
 from test_stainer_file import model
@@ -28,6 +31,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not
 
 HE = tissue_like(100, 118, seed=3)
 LOOK = SlideLook((243.0, 240.0, 246.0), (1.3, 0.8), 0.05)
+USUAL_LOOK = SlideLook((255.0, 255.0, 255.0), USUAL_STRENGTH, 0.0)
 
 
 # Torch takes half a minute to write a model down: what uses `exported` is slow, all else is not.
@@ -42,13 +46,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def painted(file: Path, images: NDArray[np.uint8], look: SlideLook | None = None) -> NDArray[np.uint8]:
+def painted(file: Path, images: NDArray[np.uint8], look: Look | None = None) -> NDArray[np.uint8]:
     """By onnxruntime, as a program does that knows nothing of Chromogen."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    fields = {} if look is None else {"white": look.white, "strength": look.strength, "residue": [look.residue]}
-    values = {name: np.array(value, np.float32) for name, value in fields.items()}
+    fields = {} if look is None else vars(look)
+    values = {name: np.atleast_1d(np.array(value, np.float32)) for name, value in fields.items()}
     made: NDArray[np.uint8] = session.run(["stained"], {"image": images, **values})[0]
     return made
 
@@ -93,7 +97,7 @@ def test_what_the_file_says(exported: Path) -> None:
     assert said["notice"] == NOTICE
     assert "means nothing" in said["claim"]
     assert "VGG19" in said["attribution"]
-    assert said["how"] == HOW
+    assert said["how"] == IMAGES + STAIN_LOOK
     assert made.producer_name == "chromogen"
     assert NOTICE in made.doc_string
     assert {used.version for used in made.opset_import if used.domain == ""} == {OPSET}
@@ -133,12 +137,45 @@ def test_what_the_documentation_says_runs(
     np.testing.assert_array_equal(read_image(tmp_path / "stained.png"), painted(exported, HE[None], LOOK)[0])
 
 
+def calibrated(dab_offset: float) -> Model:
+    return replace(model(), target=replace(model().target, dab_offset=dab_offset))
+
+
+MODELS = {
+    "an offset of DAB": (calibrated(0.2), None),
+    "an offset below 0": (calibrated(-0.15), None),
+    "rgb": (of_kind("rgb"), None),
+    "stain, markers": (of_kind("stain, markers"), "Ki67"),
+    "rgb, markers": (of_kind("rgb, markers"), "ER:0.7,Ki67:0.3"),
+}
+
+
+@slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_as_a_stainer(name: str, tmp_path: Path) -> None:
+    """The picture of the file that it was made of, whole and in tiles, by a look that onnxruntime measures."""
+    given, marker = MODELS[name]
+    write_model(tmp_path / "m.safetensors", given)
+    export_onnx(given, tmp_path / "m.onnx", marker)
+    ours, theirs = load_stainer(tmp_path / "m.safetensors", marker), load_generator(tmp_path / "m.onnx")
+    assert (ours.name, ours.target_stain, ours.mpp) == (theirs.name, theirs.target_stain, theirs.mpp)
+    assert (theirs.halo_px, theirs.stride_px) == (ours.halo_px, ours.stride_px)
+    assert theirs.halo_px == (RGB_HALO_PX if "rgb" in name else HALO_PX)
+    fitted = theirs.fit(HE)
+    for image in (HE, HE[:33, 5:80]):
+        assert farthest(fitted(image), ours.fit(HE)(image)) <= 1
+    assert farthest(stain_image(fitted, HE, 32), fitted(HE)) <= 1
+    assert len(pickle.dumps(fitted)) < 10_000
+
+
 def test_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a name ending in .onnx"):
         export_onnx(model(), tmp_path / "model.pt")
-    for name, kind in (("rgb", "rgb"), ("stain, markers", "markers")):
-        with pytest.raises(ValueError, match=f"of a kind that can be exported, stain-pyramid, got {kind}"):
-            export_onnx(of_kind(name), tmp_path / "model.onnx")
+    for marker, said in ((None, "one of ER, Ki67, HER2, or a blend"), ("KI76", "did you mean Ki67")):
+        with pytest.raises(ValueError, match=said):
+            export_onnx(of_kind("stain, markers"), tmp_path / "model.onnx", marker)
+    with pytest.raises(ValueError, match="left out: this stainer has one look"):
+        export_onnx(model(), tmp_path / "model.onnx", "ER")
     assert not list(tmp_path.iterdir())
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from chromogen.app.view.shelf import Shelf, UnknownSlideError, check_roots
 from chromogen.image import write_image
+from test_dicom_series import OTHER, OURS, dicom
 
 
 def picture(path: Path) -> Path:
@@ -27,6 +28,14 @@ def test_slides_of_folders_and_files_in_order(tmp_path: Path) -> None:
     shelf = Shelf([tmp_path / "in", tmp_path / "out" / "f.png"])
     assert names(shelf) == ["a.png", "b.png", "deep/c.png", "f.png"]
     assert len({entry.id for entry in shelf.entries()}) == 4
+
+
+def test_of_the_dicom_files_of_a_slide_the_first(tmp_path: Path) -> None:
+    (tmp_path / "gone.dcm").symlink_to(tmp_path / "nothing.dcm")
+    for name, series in (("a/1.dcm", OURS), ("a/2.dcm", OURS), ("a/3.dcm", OTHER), ("b/1.dcm", OURS)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(dicom(series))
+    assert names(Shelf([tmp_path])) == ["a/1.dcm", "a/3.dcm", "b/1.dcm"]
 
 
 def test_ids_tell_no_path_and_last(tmp_path: Path) -> None:

@@ -107,12 +107,12 @@ def _learned(name: str, marker: str | None = None) -> Stainer:
     """Of a model, by what its file says: one of ours by its name, another by its path."""
     from chromogen.stainer_file import located, look_of, paint, paint_part, read_model
     from chromogen.style.kinds import kind_of
-    from chromogen.style.marker_network import blend_of, plain_of
+    from chromogen.style.marker_network import blend_of, plain_of, shares_in_words
     from chromogen.style.stainer_network import STRIDE_PX
 
     model = read_model(located(name))
     blend = blend_of(marker, model.markers)
-    shares = ", ".join(f"{m} {share:.3g}" for m, share in zip(model.markers, blend, strict=True) if share)
+    shares = shares_in_words(model.markers, blend)
     what = name, model.sha256, blend
     return Stainer(
         f"{model.name} ({shares})" if shares else model.name,

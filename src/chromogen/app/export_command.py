@@ -18,6 +18,8 @@ chromogen export dab-cytoplasm -o dab.onnx
 
 chromogen export my_stain.safetensors -o my_stain.onnx
 
+chromogen export markers.safetensors --marker ER:0.7,Ki67:0.3 -o between.onnx
+
 onnxruntime then makes the same picture, without Chromogen: sRGB uint8, batch x height x width x 3, in and out. A
 slide's look is in other inputs, which have usual values; the model's card is in the metadata."""
 
@@ -25,6 +27,10 @@ slide's look is in other inputs, which have usual values; the model's card is in
 def export(
     model: Annotated[str, typer.Argument(help="A model's file, or a built-in name.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.onnx", help="ONNX model to write.")],
+    marker: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Marker of a model of several: ER, or a blend, ER:0.7,Ki67:0.3."),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -37,6 +43,6 @@ def export(
     file = located(model if model.endswith(MODEL_SUFFIX) else choose("model", model, LEARNED))
     check_apart([out], [file])
     check_folder(out.parent)
-    facts = export_onnx(read_model(file), out)
+    facts = export_onnx(read_model(file), out, marker)
     line = f"{facts['onnx']}: {facts['onnx_bytes'] / 1000:.0f} kB, opset {facts['opset']}\n{NOTICE.capitalize()}."
     print(json.dumps(facts) if as_json else line)

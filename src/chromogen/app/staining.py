@@ -26,7 +26,6 @@ from chromogen.whole_slide.stain import OnBlock
 from chromogen.whole_slide.view import SlideFile, view_at, warn_of_coarse_pixels
 
 TIFF = (".tif", ".tiff")
-OF_MANY_FILES = (".dcm",)  # one of them has to be named
 LARGEST_TILE_PX = 25_000_000
 
 
@@ -45,9 +44,8 @@ def plan_stains(paths: Sequence[Path], out: Path) -> list[Task]:
     Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or another
     output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
     """
-    files = _given(paths)
-    if not files:
-        raise expected("input", "slides or images", "a folder of DICOM files", "name one file of each slide")
+    check_there(paths, "an existing slide or image")
+    files = slide_files(paths)
     into_folder = len(files) > 1 or files != list(paths) or (out.is_dir() and not out.name.endswith(SUFFIXES))
     tasks = [_in_folder(file, out) for file in files] if into_folder else [_alone(files[0], out)]
     outs = [task.out for task in tasks]
@@ -57,12 +55,6 @@ def plan_stains(paths: Sequence[Path], out: Path) -> list[Task]:
         make_folder(out)
     check_folder(tasks[0].out.parent)
     return tasks
-
-
-def _given(paths: Sequence[Path]) -> list[Path]:
-    """The files, and the slides and images in folders."""
-    check_there(paths, "an existing slide or image")
-    return [file for file in slide_files(paths) if file in paths or file.suffix.lower() not in OF_MANY_FILES]
 
 
 def _in_folder(file: Path, out: Path) -> Task:

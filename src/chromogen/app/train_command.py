@@ -106,7 +106,7 @@ def train(
     """Train a stainer once, on the losses of style transfer, to stain tiles and slides in seconds."""
     from chromogen.app.pairs import read_pairs
     from chromogen.app.training import Inputs, check_files, train_on_files
-    from chromogen.onnx_models.export import check_kind, export_onnx
+    from chromogen.onnx_models.export import export_onnx
     from chromogen.onnx_models.extra import library
     from chromogen.stainer_file import read_model
     from chromogen.style.encoder import Encoder
@@ -121,7 +121,10 @@ def train(
     began = time.perf_counter()
     if export is not None:
         choose("export", export, ("onnx",))
-        check_kind("markers" if any(styles) else network)
+        if len(styles) > 1:
+            raise expected(
+                "export", "left out with several markers", export, "`chromogen export` takes one of them"
+            )
         library("onnxscript")
     training = Training(
         site=site,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from chromogen.errors import choose, expected
 from chromogen.image import Image, PathLike
 from chromogen.lattice import Lattice
 from chromogen.onnx_models.extra import library
-from chromogen.onnx_models.onnx_file import CARD, RANGES, OnnxFile, Port, read_onnx
+from chromogen.onnx_models.onnx_file import CARD, MOMENTS, MOMENTS_USED, RANGES, OnnxFile, Port, read_onnx
 from chromogen.recent import Recent
 from chromogen.stainer import Stainer, Statistics
 
@@ -89,7 +89,8 @@ def _range(found: OnnxFile, given: str | None) -> str:
 
 def _own(found: OnnxFile, value_range: str | None, blend_px: int | None) -> Stainer:
     """One of ours: it needs no blending, and knows slides by their look."""
-    from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, slide_look
+    from chromogen.style.kinds import KINDS
+    from chromogen.style.stainer_network import STRIDE_PX, slide_look
 
     for option, given in (("range", value_range), ("blend", blend_px)):
         if given is not None:
@@ -97,8 +98,10 @@ def _own(found: OnnxFile, value_range: str | None, blend_px: int | None) -> Stai
     said = found.metadata
     generator = Generator(str(found.path), found.sha256, _range(found, None))
     name, target = said.get("name", found.path.stem), said.get("target_stain", TARGET)
+    of_moments = MOMENTS in {port.name for port in found.optional}
+    look, kind = (partial(look_by, generator), "rgb") if of_moments else (slide_look, "stain-pyramid")
     painted = partial(paint_by_look, generator)
-    return Stainer(name, target, painted, found.sha256, slide_look, _mpp(found, None), HALO_PX, STRIDE_PX)
+    return Stainer(name, target, painted, found.sha256, look, _mpp(found, None), KINDS[kind].halo_px, STRIDE_PX)
 
 
 def _trial(side_px: int) -> Image:
@@ -114,17 +117,26 @@ def paint(generator: Generator, image: Image, _statistics: Statistics) -> Image:
     Raises: ValueError where its file is another by now, or the picture of another size; RuntimeError;
     FloatingPointError for what is no number.
     """
-    return _painted_last(generator).get(_digest(image), partial(_loaded(generator), image))
+    return _painted_last(generator).get(_digest(image), partial(_loaded(generator).painted, image))
 
 
 def paint_by_look(generator: Generator, image: Image, look: Any) -> Image:
     """What a model of ours makes of an image, uint8 (H, W, 3), by a slide's look. Raises: as `paint`."""
-    return _loaded(generator)(image, _as_inputs(look))
+    return _loaded(generator).painted(image, _as_inputs(look))
+
+
+def look_by(generator: Generator, sample: Image) -> Any:
+    """The look of a slide, an `RgbLook`, by what an `rgb` model of ours finds in uint8 (H, W, 3) of its tissue."""
+    from chromogen.style.rgb_network import RgbLook, sampled
+
+    seen, white = sampled(sample)
+    (moments,) = _loaded(generator).run([MOMENTS_USED], seen, {"white": np.array(white, np.float32)})
+    return RgbLook(white, moments[0])
 
 
 def _as_inputs(look: Any) -> dict[str, NDArray[np.float32]]:
-    fields = {"white": look.white, "strength": look.strength, "residue": [look.residue]}
-    return {name: np.array(value, np.float32) for name, value in fields.items()}
+    """By the names of its fields."""
+    return {name: np.atleast_1d(np.array(value, np.float32)) for name, value in vars(look).items()}
 
 
 @lru_cache(maxsize=4)
@@ -138,13 +150,13 @@ def _digest(image: Image) -> bytes:
 
 
 @lru_cache(maxsize=4)
-def _loaded(generator: Generator) -> Callable[..., Image]:
-    """Once a process: what makes a picture of a picture, and of more inputs."""
+def _loaded(generator: Generator) -> Running:
+    """Once a process."""
     found = read_onnx(Path(generator.file))
     if found.sha256 != generator.sha256:
         wanted, got = f"the one with hash {generator.sha256[:12]}", found.sha256[:12]
         raise expected("stainer", wanted, got, "do not change it under way")
-    return partial(_painted, session(found), found.source, found.made, generator.range)
+    return Running(session(found), found.source, found.made, *RANGES[generator.range])
 
 
 def session(found: OnnxFile) -> Any:
@@ -163,24 +175,33 @@ def session(found: OnnxFile) -> Any:
         raise expected("stainer", "a model that onnxruntime takes", got) from error
 
 
-def _painted(
-    running: Any,
-    source: Port,
-    made: Port,
-    value_range: str,
-    image: Image,
-    more: Mapping[str, NDArray[np.float32]] = NOTHING,
-) -> Image:
-    low, high = RANGES[value_range]
-    given = image[None] if source.layout == "NHWC" else image.transpose(2, 0, 1)[None]
-    if source.dtype != "uint8":
-        given = (given * np.float32((high - low) / 255) + np.float32(low)).astype(source.dtype)
-    try:
-        (found,) = running.run([made.name], {source.name: np.ascontiguousarray(given), **more})
-    except Exception as error:
-        width, height = image.shape[1], image.shape[0]
-        raise RuntimeError(f"The generator does not run on {width} x {height} px: {_short(error)}.") from error
-    return _pixels(_as_image(np.asarray(found), image.shape), low, high)
+@dataclass(frozen=True)
+class Running:
+    """A model that runs: what it is given, what it makes, and between which numbers."""
+
+    session: Any
+    source: Port
+    made: Port
+    low: float
+    high: float
+
+    def painted(self, image: Image, more: Mapping[str, NDArray[np.float32]] = NOTHING) -> Image:
+        """What becomes of an image, uint8 (H, W, 3), by it and more inputs. Raises: as `paint`."""
+        (found,) = self.run([self.made.name], image, more)
+        return _pixels(_as_image(np.asarray(found), image.shape), self.low, self.high)
+
+    def run(self, outputs: list[str], image: Image, more: Mapping[str, NDArray[np.float32]]) -> list[Any]:
+        """Outputs by their names. Raises: RuntimeError."""
+        given = image[None] if self.source.layout == "NHWC" else image.transpose(2, 0, 1)[None]
+        if self.source.dtype != "uint8":
+            given = given * np.float32((self.high - self.low) / 255) + np.float32(self.low)
+        given = np.ascontiguousarray(given.astype(self.source.dtype, copy=False))
+        try:
+            made: list[Any] = self.session.run(outputs, {self.source.name: given, **more})
+        except Exception as error:
+            width, height = image.shape[1], image.shape[0]
+            raise RuntimeError(f"The generator does not run on {width} x {height} px: {_short(error)}.") from error
+        return made
 
 
 def _as_image(found: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ import PIL.Image
 from chromogen.decoders import open_file
 from chromogen.errors import sentence
 from chromogen.image import Image, PathLike, is_image, natural_order, srgb_transform
+from chromogen.slides.dicom_series import one_file_each
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor
 from chromogen.slides.resampling import Span, resample
@@ -214,7 +215,7 @@ def open_slide(path: PathLike, mpp: float | None = None, icc: bool = True) -> Sl
 def list_slides(folder: PathLike) -> list[Path]:
     """The slides and images in a folder, by their names, in natural order, without hidden ones and folders below.
 
-    Raises: SlideError if there is none.
+    Of the DICOM files of a slide only the first. Raises: SlideError if there is none.
     """
     folder = Path(folder)
     slides = [path for path in folder.iterdir() if path.name[0] != "." and _is_named_as_slide(path)]
@@ -222,7 +223,7 @@ def list_slides(folder: PathLike) -> list[Path]:
         raise error(
             "path", "a slide, or a folder of them", f"the folder {str(folder)!r} without any", "name a file"
         )
-    return sorted(slides, key=natural_order)
+    return one_file_each(sorted(slides, key=natural_order))
 
 
 def slide_files(paths: Iterable[Path]) -> list[Path]:

@@ -173,6 +173,15 @@ def blend_of(text: str | None, markers: Sequence[str]) -> Blend:
     return tuple(weight / whole for weight in weights.values())
 
 
+def shares_in_words(markers: Sequence[str], blend: Blend) -> str:
+    """What a blend is made of, "" where there is one look.
+
+    >>> shares_in_words(["ER", "Ki67"], (0.75, 0.25))
+    'ER 0.75, Ki67 0.25'
+    """
+    return ", ".join(f"{marker} {share:.3g}" for marker, share in zip(markers, blend, strict=True) if share)
+
+
 def _weight(text: str) -> float:
     try:
         weight = float(text)

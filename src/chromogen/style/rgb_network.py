@@ -91,15 +91,23 @@ class RgbNetwork(nn.Module):
 
     def moments(self, density: Tensor) -> Tensor:
         """Means and deviations (2, N) of a picture (1, 3, H, W), of all norms one after the other."""
-        found: list[Tensor] = []
+        return self.by_moments_or_own(density, torch.zeros(2, sum(self.channels)))[1][0]
 
-        def noted(_: int, x: Tensor) -> Tensor:
-            mean, std = moments_of(x)
-            found.append(torch.stack([mean[0, :, 0, 0], std[0, :, 0, 0]]))
-            return standardized(x, mean, std)
+    def by_moments_or_own(self, density: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """By the moments (2, N) of a slide, or each picture's own where they are 0; and the moments (B, 2, N).
 
-        self._painted(density, noted)
-        return torch.cat(found, 1)
+        In one graph, without a branch: for programs that have nothing but the graph.
+        """
+        each = [part[None, ..., None, None] for part in moments.split(self.channels, 1)]
+        used: list[Tensor] = []
+
+        def by_either(at: int, x: Tensor) -> Tensor:
+            taken = torch.where(each[at][:, 1:] > 0, each[at], torch.stack(moments_of(x), 1))
+            used.append(taken[..., 0, 0])
+            return standardized(x, taken[:, 0], taken[:, 1])
+
+        made = self._painted(density, by_either)
+        return made, torch.cat(used, 2)
 
     def _painted(self, density: Tensor, norm: Callable[[int, Tensor], Tensor]) -> Tensor:
         """`norm(number, x)` standardizes what comes out of a convolution.
@@ -142,10 +150,14 @@ def standardized(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def rgb_look(network: RgbNetwork, sample: Image) -> RgbLook:
-    """The look of a slide, from uint8 (H, W, 3) of its tissue, of which the upper left part is enough."""
-    white = tuple(map(float, white_level(sample)))
-    density = density_from(padded(sample[:MOST_SAMPLED_PX, :MOST_SAMPLED_PX]), white)
-    return RgbLook(white, network.moments(density).numpy())
+    """The look of a slide, from uint8 (H, W, 3) of its tissue."""
+    seen, white = sampled(sample)
+    return RgbLook(white, network.moments(density_from(padded(seen), white)).numpy())
+
+
+def sampled(sample: Image) -> tuple[Image, tuple[float, ...]]:
+    """What of a sample moments are measured on, its upper left part, which is enough; and its white level."""
+    return sample[:MOST_SAMPLED_PX, :MOST_SAMPLED_PX], tuple(map(float, white_level(sample)))
 
 
 @torch.inference_mode()

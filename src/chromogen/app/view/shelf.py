@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chromogen.errors import expected
 from chromogen.image import IMAGE_SUFFIXES
+from chromogen.slides.dicom_series import one_file_each
 from chromogen.slides.slide import SLIDE_SUFFIXES
 
 SUFFIXES = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)
@@ -53,10 +54,11 @@ class Shelf:
         self._places: dict[str, tuple[Path, Path]] = {}  # root and path by id, as last seen
 
     def entries(self) -> list[Entry]:
-        """All of them, at most `MOST_SLIDES`, folder by folder in order of their names."""
+        """At most `MOST_SLIDES`, folder by folder in order of their names; of a slide's DICOM files the first."""
         places = ((root, path) for root in self._roots for path in _files(root, self._suffixes))
-        found = (entry for place in places if (entry := self._entry(*place)))
-        return list({entry.id: entry for entry in islice(found, MOST_SLIDES)}.values())
+        found = list(islice((entry for place in places if (entry := self._entry(*place))), MOST_SLIDES))
+        kept = set(one_file_each(entry.path for entry in found))
+        return list({entry.id: entry for entry in found if entry.path in kept}.values())
 
     def find(self, slide_id: str) -> Entry:
         """The entry of an id; UnknownSlideError where there is none, or it has gone."""
