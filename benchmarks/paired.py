@@ -1,6 +1,6 @@
 """Does training on pairs recover where the brown goes? On drawn pairs whose rule is known, then on real ones.
 
-    python benchmarks/paired.py [--steps 48] [--real DATA]
+    python benchmarks/paired.py [--steps 48] [--rules pink pale] [--real DATA [--tissues ER ...]]
 
 Drawn: six pairs 10 to 50 px apart, whose IHC alone do not tell which of two kinds of nests is brown; judged on
 four drawn tissues not trained on, against the rule's own DAB. Real: left half against right half of a section and
@@ -148,9 +148,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--real", type=Path, help="Folder of real images; without it they are left out.")
+    parser.add_argument(
+        "--tissues", nargs="+", default=[""], help="Words of the names of real ones; default: all."
+    )
     first, *_, last = WAYS
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--rules", nargs="*", choices=RULES, default=list(RULES))
     asked = parser.parse_args()
     torch.set_num_threads(1)
     encoder = Encoder(precision="fp32")
@@ -158,7 +161,10 @@ def main() -> None:
     for rule in asked.rules:
         for way in asked.ways:
             print(said(f"drawn, {rule} nests", way, drawn(rule, way, asked.steps, encoder)), flush=True)
-    for name, (he, ihc) in real_pairs(asked.real).items() if asked.real else ():
+    real = real_pairs(asked.real) if asked.real else {}
+    for name, (he, ihc) in real.items():
+        if not any(word in name for word in asked.tissues):
+            continue
         for way in (first, last):
             print(said(name, way, halves(he, ihc, way, asked.steps, encoder)), flush=True)
 

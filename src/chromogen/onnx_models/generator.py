@@ -192,7 +192,7 @@ class Running:
 
     def run(self, outputs: list[str], image: Image, more: Mapping[str, NDArray[np.float32]]) -> list[Any]:
         """Outputs by their names. Raises: RuntimeError."""
-        given = image[None] if self.source.layout == "NHWC" else image.transpose(2, 0, 1)[None]
+        given: NDArray[Any] = image[None] if self.source.layout == "NHWC" else image.transpose(2, 0, 1)[None]
         if self.source.dtype != "uint8":
             given = given * np.float32((self.high - self.low) / 255) + np.float32(self.low)
         given = np.ascontiguousarray(given.astype(self.source.dtype, copy=False))
