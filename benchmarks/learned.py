@@ -21,8 +21,9 @@ from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.scoring import Measures
 from chromogen.evaluation.study import crop_scores
 from chromogen.image import write_image
+from chromogen.models import LEARNED
 from chromogen.provenance import NOTICE
-from chromogen.stainer import LEARNED, STAINERS, Stainer, load_stainer
+from chromogen.stainer import STAINERS, Stainer, load_stainer
 from chromogen.stainer_file import read_model
 from chromogen.style.encoder import Encoder
 from histology import crops

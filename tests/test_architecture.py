@@ -19,6 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "provenance": set(),
     "allocator": set(),
     "recent": set(),
+    "models": set(),
     "spill": {"files"},
     "plots": BASE,
     "decoders": BASE,
@@ -28,14 +29,14 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | {"decoders", "image", "recent"},
     "stains": BASE | {"image"},
     "style": BASE | {"image", "spill", "stains"},
-    "stainer_file": BASE | {"image", "style"},
-    "stainer": BASE | {"image", "lattice", "stains", "stainer_file", "style"},
+    "stainer_file": BASE | {"image", "models", "style"},
+    "stainer": BASE | {"image", "lattice", "models", "stains", "stainer_file", "style"},
     "onnx_models": BASE | {"image", "lattice", "recent", "stainer", "stainer_file", "style"},
     "whole_slide": BASE | {"image", "slides", "stains", "stainer"},
     "training": BASE | {"image", "stains", "style"},
     "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
     "app": BASE
-    | {"onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
+    | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from chromogen.stainer import LEARNED, STAINERS, load_stainer
+from chromogen.models import LEARNED
+from chromogen.stainer import STAINERS, load_stainer
 from chromogen.stainer_file import BUILTIN, located, read_model
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.stains.tissue import tissue_mask

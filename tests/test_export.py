@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from chromogen.image import Image, read_image, write_image
+from chromogen.models import LEARNED
 from chromogen.onnx_models.export import OPSET, export_onnx
 from chromogen.onnx_models.generator import load_generator
 from chromogen.onnx_models.graphs import IMAGES, STAIN_LOOK
 from chromogen.onnx_models.onnx_file import read_onnx
 from chromogen.provenance import NOTICE
-from chromogen.stainer import LEARNED, load_stainer, stain_image
+from chromogen.stainer import load_stainer, stain_image
 from chromogen.stainer_file import Model, located, read_model, write_model
 from chromogen.style.kinds import Look
 from chromogen.style.rgb_network import RGB_HALO_PX

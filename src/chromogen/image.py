@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Image: TypeAlias = NDArray[np.uint8]  # sRGB (H, W, 3)
 PathLike: TypeAlias = str | os.PathLike[str]
 
+SUPPOSED_MPP = 0.5  # um per pixel, where an image's is not known
 MAX_PROVENANCE = 1_000_000  # characters of JSON
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 

@@ -16,6 +16,7 @@ from chromogen.errors import choose, expected
 from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, PathLike
 from chromogen.lattice import Each, Lattice
+from chromogen.models import LEARNED, MODEL_SUFFIX
 from chromogen.stains.color_transfer import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import StainLook, stain_look, white_level
@@ -26,8 +27,6 @@ Paint: TypeAlias = Callable[[Image, Statistics], Image]
 PaintPart: TypeAlias = Callable[[Image, Statistics, Window], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
-LEARNED = ("dab-cytoplasm", "dab-nuclear")  # they come with Chromogen
-MODEL_SUFFIX = ".safetensors"
 STRIP_PX = 32
 MOST_SAMPLED_PX = (
     4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond

@@ -23,6 +23,7 @@ from chromogen.errors import expected
 from chromogen.files import write_whole
 from chromogen.grid import Window
 from chromogen.image import Image
+from chromogen.models import MODEL_SUFFIX
 from chromogen.provenance import NOTICE, versions
 from chromogen.style.kinds import Look, PlainNetwork, kind_of
 from chromogen.style.marker_network import (
@@ -39,7 +40,6 @@ from chromogen.style.stainer_network import Target
 FORMAT = 2  # the newest; the first kind of network is still written as others have read it
 FORMATS = {"stain-pyramid": 1}
 HEADER = "chromogen-stainer"
-SUFFIX = ".safetensors"
 ATTRIBUTION = (
     "Trained with the losses of VGG19 (Simonyan & Zisserman 2014), whose weights are Oxford VGG's, CC BY 4.0; "
     "they are not part of this file."
@@ -150,8 +150,8 @@ def write_model(path: Path, model: Model) -> None:
 
 def check_suffix(path: Path) -> None:
     """ValueError for what is no name of a model."""
-    if path.suffix != SUFFIX:
-        raise expected("model", f"a name ending in {SUFFIX}", path)
+    if path.suffix != MODEL_SUFFIX:
+        raise expected("model", f"a name ending in {MODEL_SUFFIX}", path)
 
 
 def read_model(path: Path) -> Model:
@@ -212,8 +212,8 @@ BUILTIN = Path(__file__).parent / "models"  # the same on every machine that has
 
 def located(name: str) -> Path:
     """The file of a model: one that comes with Chromogen by its name, any other by its path."""
-    is_path = name.endswith(SUFFIX) or Path(name).is_absolute()
-    return Path(name) if is_path else BUILTIN / f"{name}{SUFFIX}"
+    is_path = name.endswith(MODEL_SUFFIX) or Path(name).is_absolute()
+    return Path(name) if is_path else BUILTIN / f"{name}{MODEL_SUFFIX}"
 
 
 def paint(name: str, sha256: str, blend: Blend, image: Image, look: Look) -> Image:

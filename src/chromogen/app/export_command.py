@@ -36,8 +36,8 @@ def export(
 ) -> None:
     """Write a stainer as an ONNX model, for other programs to run."""
     from chromogen.app.paths import check_apart, check_folder
+    from chromogen.models import LEARNED, MODEL_SUFFIX
     from chromogen.onnx_models.export import export_onnx
-    from chromogen.stainer import LEARNED, MODEL_SUFFIX
     from chromogen.stainer_file import located, read_model
 
     file = located(model if model.endswith(MODEL_SUFFIX) else choose("model", model, LEARNED))

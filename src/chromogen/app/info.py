@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.image import profile_name
+from chromogen.models import LEARNED, MODEL_SUFFIX
 from chromogen.slides.slide import Slide, open_slide
-from chromogen.stainer import LEARNED, MODEL_SUFFIX
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
 

@@ -25,8 +25,8 @@ from chromogen.app.view.trial_routes import PRESET_NAMES, trial_routes
 from chromogen.app.view.trials import trial_queue
 from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
+from chromogen.models import MODEL_SUFFIX
 from chromogen.provenance import NOTICE, __version__
-from chromogen.stainer import MODEL_SUFFIX
 
 PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
 NO_PAGE = (

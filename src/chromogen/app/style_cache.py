@@ -18,11 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from chromogen.files import write_whole
-from chromogen.image import Image
+from chromogen.image import SUPPOSED_MPP, Image
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.measured_style import OnMeasured, Style, measure_style, shares
-from chromogen.style.networks import SUPPOSED_MPP
 from chromogen.style.objective import Objective, References, reference_of
 from chromogen.style.recipes import Recipe
 

@@ -83,7 +83,7 @@ def train_on_files(
     resume: bool,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Train a stainer on images, folders, slides and pairs; its facts. Of several `ranks` only the first writes.
+    """Train a stainer on what `check_files` lets through; its facts. Of several `ranks` only the first writes.
 
     Without styles they are the IHC of those pairs that are trained on.
 
@@ -91,7 +91,6 @@ def train_on_files(
     NAME.checkpoint. Raises: ValueError or FileNotFoundError for wrong inputs, OSError, ArithmeticError.
     """
     outputs = Outputs(out)
-    check_files(inputs, out)
     pairs, start = inputs.pairs, inputs.start
     given = files_of(inputs.contents, "content")
     shown = {marker: files_of(paths, "style") for marker, paths in (inputs.styles or {"": ()}).items()}

@@ -18,8 +18,8 @@ from chromogen.evaluation.intervals import RESAMPLES, mean_of
 from chromogen.evaluation.metrics import Measure, Value
 from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
 from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import SUPPOSED_MPP, Tile
-from chromogen.image import Image, PathLike, read_image
+from chromogen.evaluation.tile import Tile
+from chromogen.image import SUPPOSED_MPP, Image, PathLike, read_image
 from chromogen.stains.color_transfer import color_moments, match_colors
 
 if TYPE_CHECKING:

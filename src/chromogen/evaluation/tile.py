@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.errors import expected
-from chromogen.image import Image
+from chromogen.image import SUPPOSED_MPP, Image
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
 from chromogen.stains.nuclei import nuclei_mask
 
 Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 
-SUPPOSED_MPP = 0.5  # where a pixel's size is not known
 TISSUE_SMOOTHING_UM = 2.0
 GLASS_LEVEL = 225  # of the darkest channel, smoothed: tissue is below
 blur = partial(ndimage.gaussian_filter, truncate=3.0)

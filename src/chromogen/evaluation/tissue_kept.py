@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.evaluation.sums import UndefinedError, add_overlap, add_pairs, add_values
-from chromogen.evaluation.tile import SUPPOSED_MPP, Tile, blur
+from chromogen.evaluation.tile import Tile, blur
+from chromogen.image import SUPPOSED_MPP
 from chromogen.stains.deconvolution import optical_density_od10
 from chromogen.stains.nuclei import count_nuclei
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from chromogen.image import to_uint8
+from chromogen.image import SUPPOSED_MPP, to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ GLASS = (218 / 255, 227 / 255)  # of the darkest channel, smoothed: tissue below
 TISSUE_SMOOTHING_UM = 2.0
 
 
-def tissue_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
+def tissue_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     """How far pixels of a picture (1, 3, H, W) in [0, 1] are tissue and not bare glass: (1, 1, H, W), 0 to 1.
 
     Glass is what is as bright as the picture's own glass, where it shows any.
@@ -105,7 +105,7 @@ CELLS_UM = 8.0
 SOFTNESS = 0.15  # of the spread of densities, on either side of the border
 
 
-def cellular_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
+def cellular_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     """How far pixels of a picture (1, 3, H, W) in [0, 1] lie in tissue dense with cells: (1, 1, H, W), 0 to 1.
 
     Epithelium, tumour and lymphocytes in contrast to stroma: where red light, which haematoxylin takes and eosin
@@ -124,7 +124,7 @@ def cellular_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
     return tissue * ((density - border) / soft / 2 + 0.5).clamp(0, 1)
 
 
-def stroma_share(picture: Tensor, mpp: float = 0.5) -> Tensor:
+def stroma_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     """The rest of the tissue: (B, 1, H, W), 0 to 1."""
     return tissue_share(picture, mpp) - cellular_share(picture, mpp)
 
@@ -133,7 +133,7 @@ OCTILES = 8
 TEXTURE_UM = (0.5, 3.0, 6.0)
 
 
-def texture_octiles(picture: Tensor, mpp: float = 0.5) -> Tensor:
+def texture_octiles(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     """Eighths of the tissue by how densely nuclei lie, of a picture (1, 3, H, W): (1, 8, H, W) bool.
 
     Nuclear texture is what stands out of red density between 0.5 and 3 um, averaged over 6 um; unlike unmixed

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.grid import TileGrid
-from chromogen.image import Image, resize, to_tensor
+from chromogen.image import SUPPOSED_MPP, Image, resize, to_tensor
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.layers import smallest_side_px
 from chromogen.style.memory import MEASURING_BYTES
-from chromogen.style.networks import SUPPOSED_MPP
 from chromogen.style.objective import Masks, Objective, References, average, layers_of, measure, term_values, total
 from chromogen.style.recipes import Recipe, style_terms
 from chromogen.style.tiled import TiledAim, halo_px, measure_tiled, picture_of

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chromogen.grid import TileGrid, Window, whole
-from chromogen.image import Image, to_tensor
+from chromogen.image import SUPPOSED_MPP, Image, to_tensor
 from chromogen.spill import Spill
 from chromogen.stains.light import blurred, concentrations_of, density_of
 
 SIGMAS_UM = (0.5, 1.0, 2.0, 4.0, 8.0)
 # Texture of haematoxylin: what stands out between a fine and a coarse scale, averaged over a wide one.
 TEXTURES_UM = ((0.5, 1.0, 2.0), (0.5, 1.5, 2.0), (0.5, 3.0, 6.0))
-SUPPOSED_MPP = 0.5
-
 
 FEATURES = 3 * (1 + len(SIGMAS_UM)) + 2 * len(TEXTURES_UM)
 REACH_UM = 3 * max(*SIGMAS_UM, *(coarse + wide for _, coarse, wide in TEXTURES_UM))  # blurs end at three sigmas

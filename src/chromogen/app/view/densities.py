@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from chromogen.app.view.pool import Opened
 from chromogen.app.view.tiles import Address, as_png, read_window, window_of
-from chromogen.evaluation.tile import SUPPOSED_MPP, TISSUE_SMOOTHING_UM, Tile, blur
+from chromogen.evaluation.tile import TISSUE_SMOOTHING_UM, Tile, blur
 from chromogen.grid import Window
-from chromogen.image import Image, resize
+from chromogen.image import SUPPOSED_MPP, Image, resize
 from chromogen.stains.appearance import doubts
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 

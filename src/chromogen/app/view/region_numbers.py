@@ -17,8 +17,9 @@ from chromogen.app.view.pool import Opened
 from chromogen.errors import expected
 from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_score, positive_percent
 from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import SUPPOSED_MPP, Tile
+from chromogen.evaluation.tile import Tile
 from chromogen.grid import TileGrid, Window
+from chromogen.image import SUPPOSED_MPP
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 from chromogen.stains.nuclei import nuclei_mask, nucleus_centres
 

@@ -22,8 +22,9 @@ from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
 from chromogen.app.view.work_routes import WorkId, add_work_routes, shown
 from chromogen.errors import choose, expected
 from chromogen.grid import Window
+from chromogen.models import MODEL_SUFFIX
 from chromogen.slides.slide import MPP_RANGE
-from chromogen.stainer import MODEL_SUFFIX, STAINERS, load_stainer
+from chromogen.stainer import STAINERS, load_stainer
 
 HIDDEN = ("source", "model")
 STAINER = "^[a-z0-9-]{1,50}$"  # a name, or an id from the list: never a path
