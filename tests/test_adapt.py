@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +14,17 @@ from typer.testing import CliRunner
 
 from chromogen.app.cli import app
 from chromogen.grid import Window
-from chromogen.image import to_uint8, write_image
+from chromogen.image import Image, to_uint8, write_image
 from chromogen.stainer_file import write_model
 from chromogen.stains.deconvolution import H_DAB
-from chromogen.style.adapt import TrainedNetwork, adapt
+from chromogen.style.adapt import TrainedNetwork, adapted, at_full_scale
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
-from chromogen.style.kinds import kind_of
+from chromogen.style.kinds import PlainNetwork, kind_of
 from chromogen.style.objective import Term
 from chromogen.style.recipes import Recipe, profile_term
 from chromogen.style.run import Step
+from chromogen.style.stylize import Stylized, stylize
 from test_kinds import model, network
 from test_train import drawn
 
@@ -30,6 +32,12 @@ HE, IHC = drawn(96, 1), drawn(96, 2, 0.9, H_DAB)
 CPU = torch.device("cpu")
 GRAM = Term("style", 1.0, {"relu1_1": 1.0}, "gram", "gram_mse", "style", "tissue")
 RECIPE = Recipe((GRAM, profile_term(0.1)), space="stain", variable="network", optimizer="adam", steps=(12,))
+
+
+def adapt(made: PlainNetwork, he: Image, style: Image, recipe: Recipe, **given: Any) -> Stylized:
+    return stylize(he, style, recipe, canvas_of=adapted(made), **given)
+
+
 every_kind = pytest.mark.parametrize("name", ["stain", "rgb"])
 
 
@@ -88,8 +96,11 @@ def test_a_resumed_adaptation_is_the_same(encoder: Encoder, tmp_path: Path) -> N
 
 
 def test_only_the_last_scale_counts(encoder: Encoder) -> None:
-    found = adapt(network("stain"), HE, IHC, replace(RECIPE, scales=(0.5, 1.0), steps=(50, 2)), encoder=encoder)
+    recipe = replace(RECIPE, scales=(0.5, 1.0), steps=(50, 2))
+    found = adapt(network("stain"), HE, IHC, at_full_scale(recipe), encoder=encoder)
     assert len(found.trace) == 2
+    with pytest.raises(ValueError, match="`scales`"):
+        adapt(network("stain"), HE, IHC, recipe, encoder=encoder)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +119,8 @@ def test_what_a_network_cannot_do(
         adapt(network(name), HE, IHC, replace(RECIPE, **changes), encoder=encoder, tile_px=tile_px)
 
 
-def test_the_command_starts_from_a_model_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", ["1,2", "2"])
+def test_the_command_starts_from_a_model_and_says_so(steps: str, tmp_path: Path) -> None:
     write_image(tmp_path / "he.png", HE, {})
     write_image(tmp_path / "ihc.png", IHC, {})
     write_model(tmp_path / "m.safetensors", model("stain, markers"))
@@ -119,7 +131,7 @@ def test_the_command_starts_from_a_model_and_says_so(tmp_path: Path) -> None:
         "--marker",
         "Ki67",
         "--steps",
-        "1,2",
+        steps,
         "--precision",
         "fp32",
     ]
@@ -127,7 +139,7 @@ def test_the_command_starts_from_a_model_and_says_so(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     facts = json.loads(found.stdout)
     assert facts["from"] == f"{model('stain, markers').sha256} (0.0, 1.0, 0.0)"
-    assert facts["steps"] == 2
+    assert (facts["steps"], facts["recipe"]["steps"], facts["recipe"]["scales"]) == (2, [2], [1.0])
     with pytest.raises(ValueError, match="one of ER, Ki67, HER2"):
         CliRunner().invoke(app, [*command, *given[:2], "--dry-run"], catch_exceptions=False)
     with pytest.warns(UserWarning, match="expect a poor start"):

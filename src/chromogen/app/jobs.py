@@ -6,9 +6,9 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected
 from chromogen.files import named_beside
 from chromogen.image import (
+    SUPPOSED_MPP,
     Image,
     list_images,
     read_image,
@@ -29,17 +30,16 @@ from chromogen.image import (
 )
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
 from chromogen.stains.appearance import doubts
-from chromogen.style.adapt import adapt
+from chromogen.style.adapt import adapted, check_adaptable
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.kinds import PlainNetwork
 from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import Limits, need_within
-from chromogen.style.networks import SUPPOSED_MPP
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
-from chromogen.style.stylize import Stylized, stylize
+from chromogen.style.stylize import CanvasOf, Stylized, canvas_of_recipe, stylize
 
 
 def read_sized(path: Path, longest_px: int | None) -> Image:
@@ -138,14 +138,15 @@ class Stylist:
             self.content_regions, self._style_regions = regions
             self.recipe = guided(recipe, sorted(regions[0]))
         self._measured: dict[float, Style] = {}
-        self._make: Callable[..., Stylized] = stylize
+        self._canvas_of: CanvasOf = canvas_of_recipe
         self._started_from: dict[str, str] = {}
         if longest_px is None or self.style_factor(content_mpp) == 1:
             self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
 
     def start_from(self, network: PlainNetwork, identity: str) -> None:
-        """Adapt a trained network to every content, instead of beginning anew."""
-        self._make, self._started_from = partial(adapt, network), {"from": identity}
+        """Adapt a trained network to every content, instead of beginning anew. Raises: as `check_adaptable`."""
+        check_adaptable(network, self.recipe, self.limits.tile_px)
+        self._canvas_of, self._started_from = adapted(network), {"from": identity}
 
     def style_factor(self, content_mpp: float | None) -> float:
         """How much the styles are enlarged to have the content's pixel size in um; 1 where one is not known."""
@@ -191,7 +192,7 @@ class Stylist:
             give_back_freed_memory()
         decisive = self._inputs(image, content, mpp, guides)
         checkpoint = Checkpoint(named_beside(output, ".checkpoint"), decisive, resume=resume)
-        result = self._make(
+        result = stylize(
             image,
             style,
             self.recipe,
@@ -200,6 +201,7 @@ class Stylist:
             guides=guides,
             tile_px=need.tile_px,
             checkpoint=checkpoint,
+            canvas_of=self._canvas_of,
         )
         facts = decisive | self._facts(result) | {"tile_px": need.tile_px}
         write_image(output, result.image, facts)

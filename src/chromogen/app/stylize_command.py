@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,9 @@ def stylize(
         if len(jobs) > 1 or len(styles.files) > 1:
             raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
         regions = read_regions((jobs[0][0], content_mask or []), (styles.files[0], style_mask or []))
-    start = _network_of(model, marker, mpp) if model else None
+    start = None
+    if model:
+        start, recipe = _network_of(model, marker, mpp), _adapting(recipe, steps)
     with progress_bars() as progress:
         measuring = _measuring(progress)
         stylist = Stylist(
@@ -223,6 +226,14 @@ def _bar(progress: Progress, name: str, steps: int) -> Iterator[OnStep]:
         yield partial(move_bar, progress, task)
     finally:
         progress.remove_task(task)
+
+
+def _adapting(recipe: Recipe, steps: str | None) -> Recipe:
+    """The recipe at full scale alone, to which a single number of steps then belongs."""
+    from chromogen.style.adapt import at_full_scale
+
+    recipe, given = at_full_scale(recipe), _parsed(steps, partial(numbers, "steps", kind=int))
+    return replace(recipe, steps=given) if given and len(given) == 1 else recipe
 
 
 def _network_of(model: str, marker: str | None, mpp: float | None) -> tuple[PlainNetwork, str]:

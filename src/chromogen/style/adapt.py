@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,15 +12,9 @@ from torch import Tensor, nn
 from chromogen.errors import expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
-from chromogen.style.canvas import MOST_GRADIENT, Stains, stains_of
-from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.descent import descend, judge
-from chromogen.style.encoder import Encoder
-from chromogen.style.guides import NO_GUIDES, Guides, check_guides
+from chromogen.style.canvas import MOST_GRADIENT, Stains
 from chromogen.style.kinds import PlainNetwork, kind_of, site_of
-from chromogen.style.measured_style import Style, check_size, measure_style, tiles_of
 from chromogen.style.recipes import Recipe
-from chromogen.style.run import OnStep, Run
 from chromogen.style.stainer_network import (
     STRIDE_PX,
     StainerNetwork,
@@ -29,7 +23,7 @@ from chromogen.style.stainer_network import (
     padded,
     slide_look,
 )
-from chromogen.style.stylize import Stylized, aim_of, seen_of
+from chromogen.style.stylize import CanvasOf, Outset
 
 
 class TrainedNetwork:
@@ -62,52 +56,24 @@ class TrainedNetwork:
     def settle(self) -> None:
         """Nothing to do."""
 
-
-def adapt(  # noqa: PLR0913 - those of `stylize`, and the network
-    network: PlainNetwork,
-    content: Image,
-    style: Image | Style,
-    recipe: Recipe,
-    *,
-    encoder: Encoder | None = None,
-    on_step: OnStep | None = None,
-    guides: Guides = NO_GUIDES,
-    tile_px: int | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> Stylized:
-    """The content as the network stains it after the last scale's steps of the recipe; as `stylize` otherwise.
-
-    A network in stain space takes on the style's own stain vectors and strengths at once. The one given stays as
-    it is. Raises: as `stylize`; ValueError where the recipe leaves pixels free, or asks for what no network of
-    this kind has.
-    """
-    encoder = encoder or Encoder()
-    recipe = replace(recipe, scales=recipe.scales[-1:], steps=recipe.steps[-1:])
-    check_size(content, recipe, "content")
-    check_guides(content, recipe, guides, "content")
-    _check_fits(network, recipe, tile_px)
-    if not isinstance(style, Style):
-        style = measure_style([style], recipe, encoder, tile_px=tile_px)
-    stains = stains_of(content, style.images, style.mix)
-    grid = tiles_of(content, recipe.objective, tile_px)
-    aim = aim_of(content, style, 1.0, stains, recipe, encoder, guides, grid)
-    canvas = TrainedNetwork(_own(network, stains, content), content, encoder.device)
-    run = Run(recipe, on_step, checkpoint)
-    run.initial = run.initial or judge(seen_of(canvas, grid), aim, recipe, encoder)
-    size = content.shape[1], content.shape[0]
-    follow = partial(run.record, 1.0, size, partial(seen_of, canvas, grid))
-    encoder = descend(canvas, aim, recipe, recipe.steps[0], encoder, follow, run.keep, run.begin(0))
-    if isinstance(canvas.network, StainerNetwork):
-        target = canvas.network.target
-        canvas.network.target = replace(target, dab=target.dab * recipe.dab_amount)
-    image = seen_of(canvas, grid)
-    final = judge(image, aim, recipe, encoder)
-    return Stylized(image, run.initial, final, tuple(run.trace), encoder.precision)
+    def develop(self, amount: float) -> None:
+        """The network paints more or less of it."""
+        if isinstance(self.network, StainerNetwork):
+            target = self.network.target
+            self.network.target = replace(target, dab=target.dab * amount)
 
 
-def _check_fits(network: PlainNetwork, recipe: Recipe, tile_px: int | None) -> None:
+def at_full_scale(recipe: Recipe) -> Recipe:
+    """The recipe with its last scale alone: a network knows tissue at one pixel size."""
+    return replace(recipe, scales=recipe.scales[-1:], steps=recipe.steps[-1:])
+
+
+def check_adaptable(network: PlainNetwork, recipe: Recipe, tile_px: int | None = None) -> None:
+    """ValueError where the recipe leaves pixels free, or asks for what no network of this kind has."""
     if recipe.space != "stain" or recipe.variable != "network":
         raise expected("variable", "network, in stain space, where a model is adapted", recipe.variable)
+    if recipe.scales != (1.0,):
+        raise expected("scales", "1 alone where a model is adapted", recipe.scales)
     site = site_of(network.architecture)
     if recipe.site not in ("any", site):
         raise expected("site", f"left out, or the model's, {site}", recipe.site)
@@ -117,6 +83,21 @@ def _check_fits(network: PlainNetwork, recipe: Recipe, tile_px: int | None) -> N
         raise expected("tile", "left out: an rgb network takes moments of the whole picture", f"{tile_px} px")
     if recipe.dab_amount != 1:
         raise expected("dab_amount", "left out: an rgb network knows no DAB", recipe.dab_amount)
+
+
+def adapted(network: PlainNetwork) -> CanvasOf:
+    """For `stylize`, with a recipe `at_full_scale`: a copy of the network is what the steps change.
+
+    A network in stain space takes on the style's own stain vectors and strengths at once. The one given stays as
+    it is. What it gives raises ValueError as `check_adaptable` does.
+    """
+
+    def canvas_of(outset: Outset) -> TrainedNetwork:
+        check_adaptable(network, outset.recipe, outset.grid.core_px if outset.grid else None)
+        stains = cast("Stains", outset.stains)  # in stain space there are
+        return TrainedNetwork(_own(network, stains, outset.he), outset.he, outset.encoder.device)
+
+    return canvas_of
 
 
 def _own(network: PlainNetwork, stains: Stains, content: Image) -> PlainNetwork:

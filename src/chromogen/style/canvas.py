@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from chromogen.grid import Window
-from chromogen.image import Image, to_uint8
+from chromogen.image import SUPPOSED_MPP, Image, to_uint8
 from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
 from chromogen.stains.estimation import estimate_stains, stain_strength
 from chromogen.stains.light import (
@@ -25,7 +25,7 @@ from chromogen.stains.light import (
     tissue_share,
 )
 from chromogen.stains.sites import site_share
-from chromogen.style.networks import FEATURES, SUPPOSED_MPP, LocalStain
+from chromogen.style.networks import FEATURES, LocalStain
 
 MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
 GAINS = (0.6, 1.6)  # haematoxylin is never made weaker or stronger than so
@@ -55,6 +55,9 @@ class Canvas(Protocol):
     def settle(self) -> None:
         """Called after a step."""
 
+    def develop(self, amount: float) -> None:
+        """Called at the end: make `amount` times the DAB, where there is such a thing."""
+
 
 class Pixels:
     """Every pixel of the picture, from a first one (1, 3, H, W) on."""
@@ -77,6 +80,9 @@ class Pixels:
         """Keep them between black and white."""
         with torch.no_grad():
             self.x.clamp_(0, 1)
+
+    def develop(self, amount: float) -> None:
+        """Nothing to do: pixels know no DAB."""
 
 
 def part_of(x: Tensor, window: Window) -> Tensor:
@@ -211,6 +217,10 @@ class StainMaps:
     def settle(self) -> None:
         """Nothing to do: every value is a possible one."""
 
+    def develop(self, amount: float) -> None:
+        """The tissue takes more or less."""
+        self.plan = developed(self.plan, amount)
+
 
 def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps.detach(), tuple(size), mode="bilinear", align_corners=False)
@@ -257,6 +267,10 @@ class StainNetwork:
 
     def settle(self) -> None:
         """Nothing to do."""
+
+    def develop(self, amount: float) -> None:
+        """The tissue takes more or less."""
+        self.plan = developed(self.plan, amount)
 
 
 def _new_network(plan: StainPlan, seed: int) -> LocalStain:

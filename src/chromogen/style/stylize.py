@@ -7,6 +7,7 @@ are measured and results are judged in fp32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
@@ -28,7 +29,6 @@ from chromogen.style.canvas import (
     StainMaps,
     StainNetwork,
     Stains,
-    developed,
     hematoxylin_alone,
     stain_plan,
     stains_of,
@@ -63,7 +63,42 @@ class Stylized:
     precision: str
 
 
-def stylize(
+@dataclass(frozen=True)
+class Outset:
+    """What a canvas begins from at one scale.
+
+    `he` is the content, uint8 (H, W, 3), with pixels of `mpp` um, `start` the recipe's first picture (1, 3, H, W),
+    `coarser` that of the scale before and what became of it. Loss and gradient are computed on `grid`'s tiles.
+    """
+
+    he: Image
+    mpp: float
+    stains: Stains | None
+    recipe: Recipe
+    start: Tensor
+    coarser: tuple[Tensor, Canvas] | None
+    encoder: Encoder
+    grid: TileGrid | None
+
+
+CanvasOf: TypeAlias = Callable[[Outset], Canvas]
+
+
+def canvas_of_recipe(outset: Outset) -> Canvas:
+    """What the recipe changes, from what the coarser scale made of it on: pixels, or stain."""
+    recipe, stains, coarser = outset.recipe, outset.stains, outset.coarser
+    if recipe.space == "rgb" or stains is None:
+        return Pixels(outset.start if coarser is None else _carry_over(*coarser, outset.start, recipe.init))
+    picture = to_tensor(outset.he).to(outset.encoder.device)
+    plan = stain_plan(picture, stains, outset.mpp, recipe.site)
+    coarse = coarser[1] if coarser else None
+    if recipe.variable == "pixels":
+        return StainMaps(plan, coarse if isinstance(coarse, StainMaps) else None)
+    features = _features(outset.he, outset.mpp, outset.encoder, outset.grid)
+    return StainNetwork(plan, features, recipe.seed, coarse if isinstance(coarse, StainNetwork) else None)
+
+
+def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     content: Image,
     style: Image | Style,
     recipe: Recipe,
@@ -73,6 +108,7 @@ def stylize(
     guides: Guides = NO_GUIDES,
     tile_px: int | None = None,
     checkpoint: Checkpoint | None = None,
+    canvas_of: CanvasOf = canvas_of_recipe,
 ) -> Stylized:
     """The content image in the look of the style: uint8 (H, W, 3) in, uint8 of the same size out.
 
@@ -80,8 +116,9 @@ def stylize(
     and a function that gives the present picture. `guides` are the content's regions, for a guided recipe and a
     style measured with its own of the same names. With `tile_px`, loss and gradient of the whole picture are
     computed in tiles of at most so many pixels on a side: the same picture in less memory. A `checkpoint` keeps
-    on disk where the descent is, and may go on from there; the caller forgets it. Raises ValueError for what
-    cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
+    on disk where the descent is, and may go on from there; the caller forgets it. `canvas_of` says what is changed
+    at a scale (`adapt.adapted`: a trained network). Raises ValueError for what cannot be done as asked, and
+    ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()
     check_size(content, recipe, "content")
@@ -95,7 +132,7 @@ def stylize(
     run = Run(recipe, on_step, checkpoint)
     stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
     stains = stains_of(content, style.images, style.mix) if stained else None
-    before: Before | None = None
+    coarser: tuple[Tensor, Canvas] | None = None
     for number, (scale, steps) in enumerate(zip(recipe.scales, recipe.steps, strict=True)):
         if number < run.number:
             continue
@@ -103,22 +140,18 @@ def stylize(
         grid = tiles_of(small, recipe.objective, tile_px)
         aim = aim_of(small, style, scale, stains, recipe, encoder, guides, grid)
         start = first_picture(content, style, recipe, scale).to(encoder.device)
-        canvas = _canvas(small, stains, style.mpp / scale, recipe, start, before, encoder, grid)
+        canvas = canvas_of(Outset(small, style.mpp / scale, stains, recipe, start, coarser, encoder, grid))
         if scale == 1 and run.initial is None:
             first = to_uint8(start) if recipe.space == "rgb" else seen_of(canvas, grid)
             run.initial = judge(first, aim, recipe, encoder)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
         follow = partial(run.record, scale, size_at(content, scale), partial(seen_of, canvas, grid))
         encoder = descend(canvas, aim, here, steps, encoder, follow, run.keep, run.begin(number))
-        before = start, canvas
-    if isinstance(canvas, StainMaps | StainNetwork):
-        canvas.plan = developed(canvas.plan, recipe.dab_amount)
+        coarser = start, canvas
+    canvas.develop(recipe.dab_amount)
     image = seen_of(canvas, grid)
     final = judge(image, aim, recipe, encoder)
     return Stylized(image, run.initial or final, final, tuple(run.trace), encoder.precision)
-
-
-Before: TypeAlias = tuple[Tensor, Canvas]  # of the coarser scale: where it started, and what became of it
 
 
 def seen_of(canvas: Canvas, grid: TileGrid | None) -> Image:
@@ -131,27 +164,6 @@ def seen_of(canvas: Canvas, grid: TileGrid | None) -> Image:
         for tile in grid:
             image[tile.core.at] = to_uint8(canvas.picture(tile.core))
         return image
-
-
-def _canvas(
-    he: Image,
-    stains: Stains | None,
-    mpp: float,
-    recipe: Recipe,
-    start: Tensor,
-    before: Before | None,
-    encoder: Encoder,
-    grid: TileGrid | None,
-) -> Canvas:
-    """What the recipe changes, from what the coarser scale made of it on: pixels, or stain."""
-    if recipe.space == "rgb" or stains is None:
-        return Pixels(start if before is None else _carry_over(*before, start, recipe.init))
-    plan = stain_plan(to_tensor(he).to(encoder.device), stains, mpp, recipe.site)
-    coarse = before[1] if before else None
-    if recipe.variable == "pixels":
-        return StainMaps(plan, coarse if isinstance(coarse, StainMaps) else None)
-    features = _features(he, mpp, encoder, grid)
-    return StainNetwork(plan, features, recipe.seed, coarse if isinstance(coarse, StainNetwork) else None)
 
 
 def _features(he: Image, mpp: float, encoder: Encoder, grid: TileGrid | None) -> Features:
