@@ -1,7 +1,11 @@
+from itertools import pairwise
+
+from chromogen.app.options import build_recipe, numbers, parse_layers
 from chromogen.evaluation.experiments import BEST, CLAIMS, painting_recipe, report_experiments
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, TISSUE_MEASURES
 from chromogen.style.objective import Term
-from chromogen.style.recipes import PRESETS, Recipe
+from chromogen.style.recipes import PRESETS
+from documentation import BLOCKS
 
 EXPERIMENTS = {experiment.name: experiment for experiment in report_experiments(steps=7, init="noise")}
 
@@ -51,5 +55,16 @@ def test_claims_compare_what_is_run_by_metrics_that_are_there() -> None:
             assert comparison.metric == "style_error" or metrics[comparison.metric].better == "higher"
 
 
-def test_the_painting_has_a_recipe() -> None:
-    assert isinstance(painting_recipe(), Recipe)
+def test_the_paintings_recipe_is_that_of_the_documented_command() -> None:
+    """`stylize` as docs/study.md has it."""
+    commands = [words for block in BLOCKS if block.page.name == "study.md" for words in block.commands]
+    (words,) = [words for words in commands if "figure_3.png" in words]
+    given = dict(pairwise(words))
+    fields = {
+        "init": given["--init"],
+        "scales": numbers("scales", given["--scales"], float),
+        "steps": numbers("steps", given["--steps"], int),
+    }
+    layer, weight = parse_layers("content_layer", given["--content-layer"]), float(given["--content-weight"])
+    terms = {("content", "layers"): layer, ("content", "weight"): weight}
+    assert build_recipe(given["--preset"], fields, terms) == painting_recipe()
