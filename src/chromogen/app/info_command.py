@@ -142,7 +142,7 @@ def _slide_text(slide: SlideInfo) -> str:
         "also there": f"{', '.join(slide.associated)} (never shown or copied)" if slide.associated else "",
         "quickhash": slide.quickhash,
         "staining": _staining(slide.stain) if slide.stain else "unknown without mpp",
-        "note": slide.doubt or "",
+        "note": f"as an H&E to stain, it {slide.doubt}" if slide.doubt else "",
     }
     return "\n".join(
         [f"{slide.path}: {slide.format}", *(f"  {name:11}{text}" for name, text in lines.items() if text)]
