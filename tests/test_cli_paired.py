@@ -190,6 +190,8 @@ def test_what_does_not_go_together(folder: Path) -> None:
     with pytest.raises(ValueError, match="content and style"):
         CliRunner().invoke(app, ["train", *out], catch_exceptions=False)
     he = str(folder / "pairs" / "liver_he.png")
+    with pytest.raises(ValueError, match="got H&E without IHC"):
+        CliRunner().invoke(app, ["train", he, *out], catch_exceptions=False)
     with pytest.raises(ValueError, match="given with pairs"):
         CliRunner().invoke(app, ["train", he, "--style", he, "--group", "x", *out], catch_exceptions=False)
     refused(folder, "found in every name", "--group", "^S[0-9]")

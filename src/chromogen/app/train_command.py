@@ -193,7 +193,8 @@ def _check_given(
 ) -> None:
     """ValueError for what does not go together."""
     if paired is None and not (contents and markers):
-        raise expected("content and style", "given, or pairs", "neither", "name H&E and --style, or --paired")
+        got = "H&E without IHC" if contents else "IHC without H&E" if markers else "neither"
+        raise expected("content and style", "given, or pairs", got, "name H&E and --style, or --paired")
     if paired is None and group is not None:
         raise expected("group", "given with pairs", group, "leave it out")
     if paired is not None and any(markers):
