@@ -81,7 +81,7 @@ class Serving:
                 self._process.wait()
             self._begin()
             return True
-        children = self.process.children()
+        children = [child for child in self.process.children() if "--trace" in child.cmdline()]
         with suppress(psutil.NoSuchProcess):
             for child in children[:1]:
                 child.send_signal(how)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,11 @@ from chromogen.app.view.stains import (
     Stain,
     progress_in,
     stain_queue,
-    stain_region,
     start_slide,
 )
 from chromogen.app.view.work_queue import new_id, wait_for
-from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide
 from test_densities import IHC
-
-CHROMOGEN = f"{sys.executable} -m chromogen"
 
 
 def write_slide(path: Path, times: int = 1) -> None:
@@ -33,34 +30,20 @@ def write_slide(path: Path, times: int = 1) -> None:
     )
 
 
-def test_a_region_is_stained_as_the_command_line_and_python_do(tmp_path: Path) -> None:
-    stains = stain_queue(tmp_path / "stains")
-    region = IHC[:96, :128].copy()
-    asked = Stain(
-        new_id(), "0" * 16, "a b.tif", "a b.tif", "color-transfer", "color-transfer", 0.5, (0, 0), (128, 96)
+def test_what_is_told_of_a_view_with_all_that_can_be_given() -> None:
+    stain = Stain(
+        "i", "0" * 16, "a b.tif", "x", "m/k.safetensors", "y.safetensors", 0.25, (3, 4), (99, 88), "ER:0.7,P:0.3"
     )
-    stain = stain_region(stains, asked, region)
-    assert stain.state == "done"
-    folder = stains.folder_of(stain.id)
-    made = read_image(folder / "result.png")
-    assert not np.array_equal(made, region)
-    assert (read_image(folder / "region.png") == region).all()
-    for number, program in enumerate(
-        (asked.shell_line.replace("chromogen", CHROMOGEN, 1).split(), [sys.executable, "-c", asked.python_lines])
-    ):
-        again = tmp_path / str(number)
-        again.mkdir()
-        write_image(again / "region.png", region)
-        subprocess.run(program, cwd=again, check=True, capture_output=True)
-        assert (read_image(again / "result.png") == made).all(), program
-
-
-def test_a_region_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    stains = stain_queue(tmp_path)
-    asked = Stain(new_id(), "0" * 16, "a.tif", "a.tif", "nonsense", "nonsense", 0.5, (0, 0), (64, 64))
-    with pytest.raises(ValueError, match="stainer"):
-        stain_region(stains, asked, IHC[:64, :64].copy())
-    assert list(tmp_path.iterdir()) == stains.all() == []
+    assert stain.shell_line == (
+        "chromogen stain 'a b.tif' --stainer m/k.safetensors --marker ER:0.7,P:0.3 --slide-mpp 0.25 "
+        "--region 3,4,99,88 --compression deflate -o 'a b_k_ER-0.7-P-0.3_3-4.ome.tif'"
+    )
+    assert "load_stainer('m/k.safetensors', 'ER:0.7,P:0.3')" in stain.python_lines
+    assert (stain.output, stain.region) == ("result.png", (3, 4, 99, 88))
+    generator = replace(stain, stainer="c.onnx", model="c.onnx", marker=None, trained_mpp=0.5, value_range="-1..1")
+    assert "--mpp 0.5 --slide-mpp 0.25" in generator.shell_line
+    assert "--range=-1..1" in generator.shell_line
+    assert "load_generator('c.onnx', mpp=0.5, value_range='-1..1')" in generator.python_lines
 
 
 @pytest.mark.slow

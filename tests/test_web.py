@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 
 from chromogen.app.server import PAGE
 from chromogen.evaluation.tile import Tile
-from chromogen.image import Image, read_provenance, write_image
+from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from test_densities import IHC
@@ -28,7 +29,6 @@ from test_densities import IHC
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE_MS = 120_000  # on a machine that others use
-AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
     pytest.mark.skipif(not PAGE.is_dir(), reason="the page is not built: npm ci && npm run build in web/"),
@@ -337,10 +337,17 @@ def test_a_stain_is_tried_to_its_end(page: Any, server: Server, tmp_path: Path) 
     assert card.locator("polyline").count() == 1
     card.locator("summary").click()
     assert "chromogen stylize region.png exemplar.png -o result.png --preset fast --steps 6" in card.inner_text()
-    with page.expect_download() as download:
-        card.locator("text=Download").click()
-    shutil.copy(download.value.path(), tmp_path / "result.png")
+    made = downloaded(page, card, tmp_path / "result.png")
     assert (read_provenance(tmp_path / "result.png") or {})["notice"] == NOTICE
+    card.locator("label:has-text('DAB amount') input").fill("2")
+    page.wait_for_selector(".origin pre:has-text('dab_amount=2')")
+    settle(page)
+    told = card.locator(".origin pre")
+    again = made_again(server, tmp_path, shell=told.nth(0).inner_text(), python=told.nth(1).inner_text())
+    assert all((one == made).all() for one in again)
+    more = downloaded(page, card, tmp_path / "more.png")
+    assert (read_image(tmp_path / "python" / "adjusted.png") == more).all()
+    assert not (more == made).all()
     card.locator("button:has-text('Side by side')").click()
     page.locator(".pane .canvas canvas").nth(1).wait_for()
     settle(page)
@@ -350,8 +357,30 @@ def test_a_stain_is_tried_to_its_end(page: Any, server: Server, tmp_path: Path) 
     )
 
 
+def downloaded(page: Any, card: Any, path: Path) -> Image:
+    """What a card's Download gives."""
+    with page.expect_download() as download:
+        card.locator("text=Download").click()
+    shutil.copy(download.value.path(), path)
+    return read_image(path)
+
+
+def made_again(server: Server, folder: Path, **told: str) -> list[Image]:
+    """The pictures that a trial's command line and Python, as the page shows them, make of what went in."""
+    (trial,) = server.folder.glob("trials/*/result.png")
+    for way, text in told.items():
+        (folder / way).mkdir()
+        for name in ("region.png", "exemplar.png"):
+            shutil.copy(trial.parent / name, folder / way / name)
+        program = ["-c", text] if way == "python" else ["-m", *shlex.split(text)]
+        subprocess.run([sys.executable, *program], cwd=folder / way, check=True, capture_output=True)
+    return [read_image(folder / way / "result.png") for way in told]
+
+
 def children(server: Server) -> list[psutil.Process]:
-    return [child for child in psutil.Process(server.process.pid).children(recursive=True) if child.is_running()]
+    """The processes of its trials and slides."""
+    found = psutil.Process(server.process.pid).children(recursive=True)
+    return [child for child in found if child.is_running() and "--trace" in child.cmdline()]
 
 
 @pytest.mark.slow
@@ -394,31 +423,3 @@ def test_what_does_not_open_is_explained(page: Any) -> None:
     keep(page, "broken")
     page.fill("#find", "nothing like it")
     assert page.inner_text("#slides-message") == "No slide of that name."
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (820, 1180)])
-def test_it_is_accessible(browser: Any, server: Server, scheme: str, width: int, height: int) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not here: npm ci in web/")
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page.goto(server.address)
-    page.wait_for_selector("#slide-list li")
-    show(page, "ihc.png", "mirror.png")
-    page.keyboard.press("v")
-    page.wait_for_selector("#numbers td")
-    page.click("#try summary")
-    page.click("#apply summary")
-    page.evaluate(AXE.read_text())
-    for state in ("page", "help"):
-        if state == "help":
-            page.click("#help-open")
-        keep(page, f"{state}_{scheme}_{width}")
-        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-        found = page.evaluate(f"axe.run({{runOnly: {json.dumps(tags)}}})")
-        problems = [(v["id"], v["help"], [n["target"] for n in v["nodes"]]) for v in found["violations"]]
-        assert problems == []
-        assert len(found["passes"]) > 10
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.close()

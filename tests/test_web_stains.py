@@ -1,8 +1,11 @@
 """Stainers applied in a real browser: to what is seen, and to whole slides in the background."""
 
 import json
+import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,10 @@ import pytest
 from chromogen.image import read_image, read_provenance
 from chromogen.provenance import NOTICE
 from chromogen.slides.facts import read_facts
+from chromogen.slides.slide import open_slide
+from chromogen.stainer_file import write_model
 from test_densities import IHC
+from test_kinds import model
 from test_stains import write_slide
 from test_web import PATIENCE_MS, Server, browser, children, keep, pytestmark, settle, show  # noqa: F401
 
@@ -67,12 +73,20 @@ def test_what_is_seen_is_stained_beside_it(page: Any, server: Server) -> None:
     settle(page)
     keep(page, "stain_view")
     folder = results(server, "result.png").parent
+    made = read_image(folder / "result.png")
     assert (read_image(folder / "region.png") == IHC[:128, 300:428]).all()
     assert (read_provenance(folder / "result.png") or {})["stainer"] == "color-transfer"
     card = page.locator("#stains .trial").first
     card.locator("button:has-text('Side by side')").click()
     page.locator(".pane .canvas canvas").nth(1).wait_for()
-    assert "chromogen stain region.png --stainer color-transfer" in card.locator("pre").first.text_content()
+    shell, python = (card.locator("pre").nth(i).text_content() for i in (0, 1))
+    assert "chromogen stain small.png --stainer color-transfer --slide-mpp 0.5 --region 0,0,128,128 " in shell
+    for program in (["-m", *shlex.split(shell)], ["-c", python]):
+        subprocess.run([sys.executable, *program], cwd=server.folder / "slides", check=True, capture_output=True)
+        (again,) = (server.folder / "slides").glob("small_*.ome.tif")
+        with open_slide(again) as slide:
+            assert (slide.read_region((0, 0), slide.size) == made).all()
+        again.unlink()
     page.click("#slide-list li:has-text('large.tif') .open")
     settle(page)
     page.click("#stain-view")
@@ -127,6 +141,42 @@ def test_a_slide_is_cancelled_and_goes_on(page: Any, server: Server) -> None:
     page.click("#stains button:has-text('Resume')")
     wait_for_state(page, "done")
     assert_went_on(server)
+
+
+@pytest.mark.slow
+def test_what_was_cancelled_is_removed(page: Any, server: Server) -> None:
+    begin(page, "large.tif")
+    page.click("#stain-slide")
+    page.wait_for_selector("#stains .trial-state:has-text('Block ')", timeout=180_000)
+    page.click("#stains button:has-text('Cancel')")
+    wait_for_state(page, "cancelled", 60)
+    assert list(server.folder.glob("trials/*/*.chromogen")), "finished blocks"
+    page.wait_for_timeout(6000)  # until its process has ended
+    page.click("#stains button:has-text('Remove')")
+    page.click("#stains button:has-text('for good')")
+    page.locator("#stains .trial").wait_for(state="detached")
+    assert list(server.folder.glob("trials/*")) == []
+
+
+@pytest.mark.slow
+def test_a_blend_of_markers_of_a_model_in_the_folder(page: Any, server: Server) -> None:
+    write_model(server.folder / "slides" / "markers.safetensors", model("stain, markers"))
+    page.reload()
+    page.wait_for_selector("#slide-list li")
+    show(page, "small.png")
+    page.click("#apply summary")
+    value = page.locator("#stainer option:has-text('markers.safetensors')").get_attribute("value")
+    page.select_option("#stainer", value)
+    page.locator("#marker-shares label:has-text('Ki67') input").fill("100")
+    keep(page, "stain_blend")
+    page.click("#stain-view")
+    wait_for_state(page, "done", 60)
+    said = read_provenance(results(server, "result.png")) or {}
+    assert said["stainer"] == "test (ER 0.5, Ki67 0.5)"
+    page.locator("#marker-shares label:has-text('Ki67') input").fill("0")
+    page.locator("#marker-shares label:has-text('ER') input").fill("0")
+    page.click("#stain-view")
+    page.wait_for_selector("#stain-message:has-text('at least one marker')")
 
 
 @pytest.mark.slow

@@ -32,6 +32,10 @@ class Errand:
     def command(self) -> list[str]:
         return [sys.executable, "-c", self.code]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        return ("begun", "store", "../elsewhere")
+
 
 def queue_in(folder: Path) -> WorkQueue[Errand]:
     return WorkQueue(folder, Errand, "errand.json")
@@ -94,6 +98,46 @@ def test_running_work_is_cancelled_its_process_ends_and_it_goes_on(works: WorkQu
     assert works.cancel(first.id).state == "done"
     with pytest.raises(ValueError, match="one that was stopped"):
         works.resume(first.id)
+
+
+def test_what_has_ended_is_removed_with_its_store_and_nothing_else(works: WorkQueue[Errand]) -> None:
+    errand, other = start(works, ONCE_STOPPED), start(works, NOTHING)
+    begun(works, errand)
+    with pytest.raises(ValueError, match="has ended"):
+        works.remove(errand.id)
+    works.cancel(errand.id)
+    wait_for(works, other.id, 60)  # its process is gone by then
+    folder, outside = works.folder / errand.id, works.folder / "elsewhere"
+    outside.write_text("of the user")
+    (folder / "store" / "blocks").mkdir(parents=True)
+    (folder / "store" / "link").symlink_to(outside)
+    (folder / "notes.txt").write_text("of the user")
+    works.remove(errand.id)
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+    assert outside.exists(), "neither behind a link, nor by a name that leads out"
+    works.remove(other.id)
+    assert not (works.folder / other.id).exists()
+    assert works.all() == queue_in(works.folder).all() == []
+    assert wait_for(works, start(works, NOTHING).id, 60).state == "done", "the worker goes on"
+
+
+def test_what_was_cancelled_while_it_waited_is_removed(works: WorkQueue[Errand]) -> None:
+    first, second = start(works, FOREVER), start(works, NOTHING)
+    until(lambda: works.find(first.id).state == "running")
+    works.cancel(second.id)
+    works.remove(second.id)
+    works.cancel(first.id)
+    assert wait_for(works, start(works, NOTHING).id, 60).state == "done", "its turn is passed over"
+
+
+def test_a_folder_that_is_a_link_is_left_alone(works: WorkQueue[Errand], tmp_path: Path) -> None:
+    errand = start(works, NOTHING)
+    wait_for(works, errand.id, 60)
+    folder = works.folder / errand.id
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    works.remove(errand.id)
+    assert (tmp_path / "moved" / "errand.json").exists()
 
 
 def test_one_at_a_time_and_not_too_many(works: WorkQueue[Errand], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +214,6 @@ def test_broken_records_are_left_alone(tmp_path: Path, text: str) -> None:
 
 
 def test_unknown_work(works: WorkQueue[Errand]) -> None:
-    for ask in (works.find, works.cancel, works.resume, works.folder_of):
+    for ask in (works.find, works.cancel, works.resume, works.remove, works.folder_of):
         with pytest.raises(UnknownWorkError):
             ask("20260101-000000-abcdef")

@@ -15,6 +15,7 @@ export interface Slide extends SlideLine {
   levels: number;
   tile_px: number;
   stains: Stains;
+  virtual: string | null;
   associated: string[];
 }
 
@@ -58,6 +59,12 @@ export interface Stainer {
   id: string;
   name: string;
   target_stain: string;
+  claim: string;
+  markers: string[];
+  generator: boolean;
+  asks_mpp: boolean;
+  value_range: string;
+  problem: string;
 }
 
 /** A view that was stained, or a whole slide, which has no location and size. */
@@ -66,6 +73,7 @@ export interface Stain {
   slide: string;
   name: string;
   stainer: string;
+  marker: string | null;
   location: [number, number] | null;
   size: [number, number] | null;
   state: Trial['state'];

@@ -20,8 +20,28 @@ export function duration(seconds: number): string {
 
 export const button = (words: string, work: () => void): HTMLElement => make('button', { type: 'button', onclick: work }, words);
 
+/** What a card needs of the page around it. */
+export interface Desk {
+  open: (names: string[]) => Promise<void>;
+  forget: (id: string) => Promise<void>;
+}
+
+/** A button that removes for good, when it is pressed again within a few seconds. */
+export function removal(what: string, remove: () => Promise<unknown>, failed: (error: Error) => void): HTMLElement {
+  let sure = 0;
+  const element = button('Remove', () => {
+    if (sure) return void remove().catch(failed);
+    element.textContent = `Remove ${what} for good?`;
+    sure = window.setTimeout(() => {
+      sure = 0;
+      element.textContent = 'Remove';
+    }, 5000);
+  });
+  return element;
+}
+
 /** The command line and the Python that make it again. */
-export function origin(where: string, command: string, python: string): HTMLElement {
+export function origin(where: string, command: string, python: string): HTMLDetailsElement {
   const copying = (words: string, text: string): HTMLElement => {
     const element = make('button', { type: 'button' }, words);
     element.addEventListener('click', () => void copy(text, element));

@@ -17,7 +17,20 @@ export const isDifference = (kind: OverlayKind): boolean =>
 
 /** Whether an overlay says something of a slide that is taken apart with these vectors. */
 export const suits = (kind: OverlayKind, stains: string): boolean =>
-  stains.startsWith('h-e') ? kind !== 'dab' : kind !== 'eosin';
+  stains.startsWith('h-e') ? kind !== 'dab' && kind !== 'difference' : kind !== 'eosin';
+
+/** Why an overlay shows nothing in the slides that are open, taken apart with these vectors; empty where it shows. */
+export function lacking(kind: OverlayKind, stains: string[]): string {
+  if (!stains.length || kind === 'none') return '';
+  if (isDifference(kind) && stains.length < 2) return 'Open a second slide beside the first to compare them.';
+  if (kind === 'difference' && !stains.slice(0, 2).every((one) => suits(kind, one)))
+    return 'An H&E has no DAB to compare. Lay two IHC slides beside each other, or compare haematoxylin.';
+  if (kind === 'dab' && !stains.some((one) => suits(kind, one)))
+    return 'No slide that is open is taken apart as H-DAB; choose it in the bar of a slide that is an IHC.';
+  if (kind === 'eosin' && !stains.some((one) => suits(kind, one)))
+    return 'No slide that is open is taken apart as H&E; choose it in the bar of a slide that is one.';
+  return '';
+}
 
 export const HINTS: Record<OverlayKind, string> = {
   none: '',
@@ -53,7 +66,7 @@ function rampColor(at: number): [number, number, number] {
   return [a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part, a[2] + (b[2] - a[2]) * part];
 }
 
-const TABLE = Array.from({ length: 256 }, (_, level) => rampColor(level / 120));
+const TABLE = Array.from({ length: 256 }, (_, level) => rampColor(level / 120)); // violet from a density of 1.2 on
 
 /** The pixels of a tile as an overlay of this kind: transparent where nothing is to be said. */
 export function paint(raw: Raw, kind: OverlayKind, threshold: number): ImageData {

@@ -2,7 +2,7 @@
 
 import OpenSeadragon from 'openseadragon';
 import { ask, post, Refused, type About, type Slide, type SlideLine } from './api';
-import { HINTS, isDifference, type OverlayKind } from './density';
+import { HINTS, lacking, type OverlayKind } from './density';
 import { byId, copy, make, settled, short } from './dom';
 import { MOST_PANES, Panes, type Mode, type View } from './panes';
 import { Regions } from './regions';
@@ -12,8 +12,9 @@ import { Trials } from './trials';
 
 const panes = new Panes();
 const regions = new Regions(panes);
-const trials = new Trials(panes, openByName);
-const stains = new Stains(panes, openByName);
+const desk = { open: openByName, forget };
+const trials = new Trials(panes, desk);
+const stains = new Stains(panes, desk);
 let lines: SlideLine[] = [];
 let blinking = 0;
 
@@ -25,9 +26,9 @@ async function begin(): Promise<void> {
     const about = await ask<About>('app');
     byId('notice').textContent = `${about.notice[0].toUpperCase()}${about.notice.slice(1)}.`;
     await list();
+    await restore();
     await trials.begin(about);
     await stains.begin();
-    await restore();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) askForToken();
     else byId('slides-message').textContent = (error as Error).message;
@@ -85,7 +86,7 @@ function row(line: SlideLine): HTMLElement {
     ),
     make(
       'button',
-      { type: 'button', class: 'beside', 'aria-label': `${name}: beside`, 'aria-pressed': 'false', onclick: () => void toggleBeside(line.id) },
+      { type: 'button', class: 'beside', 'aria-label': `${name}: beside`, title: 'Beside the slides that are open', 'aria-pressed': 'false', onclick: () => void toggleBeside(line.id) },
       '+',
     ),
   );
@@ -105,6 +106,7 @@ const openAlone = (id: string): Promise<void> => open([id]);
 
 async function open(ids: string[], view: View | null = null): Promise<void> {
   panes.clear();
+  announce('Opening…', ids.map((id) => lines.find((line) => line.id === id)?.name ?? '').join(', '));
   for (const id of ids) await add(id, view);
   changed();
 }
@@ -135,12 +137,22 @@ async function openByName(names: string[]): Promise<void> {
   await open(ids.filter((id): id is string => id !== undefined));
 }
 
+/** Close what shows pictures of work that was removed. */
+async function forget(id: string): Promise<void> {
+  for (const pane of [...panes.list]) if (pane.slide.name.startsWith(`${id}/`)) panes.remove(pane);
+  await list();
+}
+
 function message(words: string): void {
+  if (words) announce('This does not open', words);
+  byId('slides-message').textContent = words;
+}
+
+/** What stands where slides would be. */
+function announce(title: string, words: string): void {
   const box = byId('empty');
-  if (words) {
-    box.replaceChildren(make('h2', {}, 'This does not open'), make('p', {}, words));
-    byId('slides-message').textContent = words;
-  } else byId('slides-message').textContent = '';
+  box.replaceChildren(make('h2', {}, title), make('p', {}, words));
+  box.hidden = panes.list.length > 0;
 }
 
 // What is shown
@@ -150,7 +162,7 @@ function changed(): void {
   const many = panes.list.length > 1;
   byId('curtain').hidden = !(many && panes.mode === 'curtain');
   byId('blink-field').hidden = panes.mode !== 'blink';
-  byId('linked-by').textContent = panes.list.slice(1).map((pane) => pane.by && `${short(pane.slide.name)} laid by ${pane.by}`).filter(Boolean).join('; ');
+  byId('linked-by').textContent = panes.list.slice(1).map((pane) => pane.by && `${short(pane.slide.name)} lies on the first by ${pane.by}`).filter(Boolean).join('; ');
   for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=mode]')) radio.checked = radio.value === panes.mode;
   restartBlink();
   hintOverlay();
@@ -171,10 +183,14 @@ function moved(): void {
   const pane = panes.first;
   if (!pane?.image) return;
   const [zoom, mpp] = [pane.imageZoom, pane.slide.mpp];
-  byId('zoom').textContent = mpp ? `${(mpp / zoom).toPrecision(3)} µm/px` : `${(100 * zoom).toPrecision(3)} %`;
+  byId('zoom').replaceChildren(
+    ...(mpp ? [twoSigns((10 * zoom) / mpp) + '×', `${twoSigns(mpp / zoom)} µm/px`] : [`${twoSigns(100 * zoom)} %`]).map((words) => make('span', {}, words)),
+  );
   scaleBar(zoom, mpp);
   remember();
 }
+
+const twoSigns = (value: number): string => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(2))));
 
 function scaleBar(zoom: number, mpp: number | null): void {
   const unit = mpp ? mpp / zoom : 1 / zoom; // per screen pixel
@@ -220,8 +236,8 @@ function setThreshold(value: number): void {
 function hintOverlay(): void {
   const { kind, threshold } = panes.overlay;
   byId('threshold-text').textContent = threshold.toFixed(2);
-  const lacking = isDifference(kind) && panes.list.length < 2;
-  byId('overlay-hint').textContent = lacking ? 'Open a second slide beside the first to compare them.' : HINTS[kind];
+  byId('overlay-hint').textContent = lacking(kind, panes.list.map((pane) => pane.stains)) || HINTS[kind];
+  byId('ramp').hidden = !['dab', 'eosin', 'hematoxylin'].includes(kind);
 }
 
 let lastKind: OverlayKind = 'dab';
@@ -368,8 +384,8 @@ function showPlace(event: PointerEvent): void {
   if (!pane?.image) return;
   const point = pane.image.windowToImageCoordinates(new OpenSeadragon.Point(event.clientX, event.clientY));
   const mpp = pane.slide.mpp;
-  const um = mpp ? ` (${(point.x * mpp).toFixed(0)}, ${(point.y * mpp).toFixed(0)} µm)` : '';
-  byId('where').textContent = `x ${point.x.toFixed(0)}, y ${point.y.toFixed(0)} px${um}`;
+  const mm = mpp ? `${((point.x * mpp) / 1000).toFixed(3)}, ${((point.y * mpp) / 1000).toFixed(3)} mm` : '';
+  byId('where').replaceChildren(...[`x ${point.x.toFixed(0)}, y ${point.y.toFixed(0)} px`, mm].map((words) => make('span', {}, words)));
 }
 
 // OpenSeadragon would write a style element of its own, which the page's policy forbids; style.css has that rule.

@@ -59,6 +59,7 @@ export class Pane {
         'div',
         { class: 'pane-bar' },
         make('span', { class: 'pane-name', title: slide.name }, short(slide.name)),
+        slide.virtual && make('span', { class: 'virtual', title: `Virtual stain, by ${slide.virtual}: research use only` }, 'virtual'),
         choose,
         ...slide.associated.map((name) =>
           make('a', { href: `/api/slides/${slide.id}/associated/${encodeURIComponent(name)}.jpg`, target: '_blank' }, name),
@@ -79,6 +80,7 @@ export class Pane {
       maxZoomPixelRatio: 8,
       minZoomImageRatio: 0.5,
       visibilityRatio: 0.2,
+      preserveImageSizeOnResize: true, // a panel that opens does not change the magnification
       crossOriginPolicy: false,
     });
     this.viewer.addHandler('canvas-key', (event) => (event.preventDefaultAction = true)); // keys are the page's
@@ -153,7 +155,8 @@ export class Pane {
       if (old) this.viewer.world.removeItem(old);
       this.overlayImage = item;
     };
-    if (overlay.kind === 'none' || !suits(overlay.kind, this.stains) || (isDifference(overlay.kind) && !other)) return done(null);
+    const lacking = isDifference(overlay.kind) && (!other || !suits(overlay.kind, other.stains));
+    if (overlay.kind === 'none' || !suits(overlay.kind, this.stains) || lacking) return done(null);
     this.viewer.addTiledImage({
       tileSource: this.densitySource(overlay, other) as never,
       x: 0,

@@ -237,7 +237,7 @@ export class Regions {
           'tr',
           {},
           make('th', { scope: 'row' }, key === 'above_threshold_percent' ? `% above ${threshold}` : words),
-          ...lines.map((line) => make('td', {}, shown(line[key], digits))),
+          ...lines.map((line) => make('td', {}, shown(line[key], digits), key === 'above_threshold_percent' ? this.stainOf(line.slide) : null)),
         ),
       );
       const why = lines.filter((line) => line.why).map((line) => `${short(this.nameOf(line.slide))}: ${line.why}`);
@@ -248,6 +248,7 @@ export class Regions {
           'table',
           {},
           make('caption', {}, region.name),
+          make('colgroup', {}, make('col', { class: 'names' }), ...lines.map(() => make('col', {}))),
           make('thead', {}, make('tr', {}, make('td', {}), ...head)),
           make('tbody', {}, ...rows),
         ),
@@ -303,6 +304,11 @@ export class Regions {
       line.why,
     ]);
     download('regions.csv', 'text/csv', [header, ...rows].map((row) => row.map(cell).join(',')).join('\r\n') + '\r\n');
+  }
+
+  /** Of which stain there is more than the threshold. */
+  private stainOf(slideId: string): HTMLElement {
+    return make('small', {}, this.panes.find(slideId)?.stains.startsWith('h-e') ? ' eosin' : ' DAB');
   }
 
   private nameOf(slideId: string): string {

@@ -1,31 +1,28 @@
 // Applying a stainer: what is in view at once, the whole slide in the background.
 
-import { ask, post, type Slide, type Stain, type Stainer, type StainProgress } from './api';
-import { button, duration, origin, Overlay, UNDER_WAY } from './cards';
+import { ask, post, type Slide, type Stain, type StainProgress } from './api';
+import { button, duration, origin, Overlay, removal, UNDER_WAY, type Desk } from './cards';
 import { byId, make } from './dom';
 import type { Panes } from './panes';
-
-type Open = (names: string[]) => Promise<void>;
+import { StainerChoice } from './stainer_choice';
 
 export class Stains {
+  private readonly choice = new StainerChoice();
+
   constructor(
     private readonly panes: Panes,
-    private readonly open: Open,
+    private readonly desk: Desk,
   ) {
     byId('stain-view').addEventListener('click', () => void this.stainView());
     byId('stain-slide').addEventListener('click', () => void this.stainSlide());
   }
 
   async begin(): Promise<void> {
-    const stainers = await ask<Stainer[]>('stainers');
-    byId('stainer').replaceChildren(
-      ...stainers.map(({ id, name, target_stain }) =>
-        make('option', { value: id, selected: name === 'color-transfer' }, `${name}: ${target_stain}`),
-      ),
-    );
     const found = (await ask<Stain[]>('stains')).slice(0, 20);
     for (const stain of found.reverse()) this.follow(stain);
     if (found.some((stain) => [...UNDER_WAY, 'interrupted'].includes(stain.state))) byId<HTMLDetailsElement>('apply').open = true;
+    await this.choice.begin();
+    this.update();
   }
 
   /** What can be done with the slides that are open now. */
@@ -33,27 +30,26 @@ export class Stains {
     const slide = this.panes.first?.slide;
     byId<HTMLButtonElement>('stain-view').disabled = !slide;
     byId<HTMLButtonElement>('stain-slide').disabled = !slide;
+    byId('stain-of').textContent = slide ? `To ${slide.name}.` : 'Open a slide first: choose one on the left.';
     byId('stain-mpp-field').hidden = !slide || slide.mpp !== null;
-  }
-
-  private get stainer(): string {
-    return byId<HTMLSelectElement>('stainer').value;
   }
 
   private async stainView(): Promise<void> {
     const pane = this.panes.first;
     if (!pane?.image) return;
-    const asked = { slide: pane.slide.id, stainer: this.stainer, ...given(pane.slide), ...pane.seen() };
+    const asked = { slide: pane.slide.id, ...this.choice.given(), ...given(pane.slide), ...pane.seen() };
     await this.start('stains/view', asked, 'Staining what you see…');
   }
 
   private async stainSlide(): Promise<void> {
     const slide = this.panes.first?.slide;
-    if (slide) await this.start('stains/slide', { slide: slide.id, stainer: this.stainer, ...given(slide) }, '');
+    if (slide) await this.start('stains/slide', { slide: slide.id, ...this.choice.given(), ...given(slide) }, '');
   }
 
   private async start(path: string, asked: object, words: string): Promise<void> {
-    byId('stain-message').textContent = words;
+    const lacking = this.choice.lacking;
+    byId('stain-message').textContent = lacking || words;
+    if (lacking) return;
     try {
       this.follow(await post<Stain>(path, asked)).scrollIntoView({ block: 'nearest' });
       byId('stain-message').textContent = '';
@@ -63,7 +59,7 @@ export class Stains {
   }
 
   private follow(stain: Stain): HTMLElement {
-    const { element } = new Card(stain, this.panes, this.open);
+    const { element } = new Card(stain, this.panes, this.desk);
     byId('stains').prepend(element);
     return element;
   }
@@ -85,11 +81,12 @@ class Card {
   constructor(
     private stain: Stain,
     private readonly panes: Panes,
-    private readonly open: Open,
+    private readonly desk: Desk,
   ) {
     const what = stain.size ? `${stain.size.join(' × ')} px of ${stain.name}` : `All of ${stain.name}`;
-    const where = stain.size ? `In the folder ${stain.id} of the results:` : 'Where the slide lies:';
-    this.element.append(make('p', { class: 'trial-name' }, `${what}, ${stain.stainer}`), this.state, this.bar);
+    const where = stain.size ? 'In the folder of the slide; it writes this part as a slide, without loss:' : 'In the folder of the slide:';
+    const by = stain.marker ? `${stain.stainer}, ${stain.marker}` : stain.stainer;
+    this.element.append(make('p', { class: 'trial-name' }, `${what}, by ${by}`), this.state, this.bar);
     if (stain.size) this.element.append(this.pictures());
     this.element.append(this.buttons, origin(where, stain.command, stain.python));
     void this.watch();
@@ -147,14 +144,24 @@ class Card {
     if (UNDER_WAY.includes(now.state)) offered.push(button('Cancel', () => act(ask(this.path, { method: 'DELETE' }))));
     else if (now.state !== 'done') offered.push(button('Resume', () => act(post(`${this.path}/resume`))));
     else offered.push(...this.uses(now));
+    if (!UNDER_WAY.includes(now.state)) offered.push(this.removal(now));
     this.buttons.replaceChildren(...offered);
+  }
+
+  private removal(now: Stain): HTMLElement {
+    const gone = async (): Promise<void> => {
+      await post(`${this.path}/remove`);
+      this.element.remove();
+      await this.desk.forget(now.id);
+    };
+    return removal(now.state === 'done' ? 'the result' : 'the finished blocks', gone, (error) => (this.state.textContent = error.message));
   }
 
   private uses(now: Stain): HTMLElement[] {
     const address = `/api/${this.path}/result`;
     const before = now.location ? `${now.id}/region.png` : now.name;
     const uses = [
-      button('Side by side', () => void this.open([before, `${now.id}/${now.output}`])),
+      button('Side by side', () => void this.desk.open([before, `${now.id}/${now.output}`])),
       make('a', { class: 'button', href: address, download: '' }, 'Download'),
     ];
     if (now.location && now.size) {

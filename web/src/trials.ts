@@ -1,7 +1,7 @@
 // Trying a stain: a region, an exemplar and a preset go to the server's queue; the page watches them.
 
 import { ask, post, type About, type SlideLine, type Trial, type TrialProgress } from './api';
-import { button, duration, origin, Overlay, UNDER_WAY } from './cards';
+import { button, duration, origin, Overlay, removal, UNDER_WAY, type Desk } from './cards';
 import { byId, make, settled, svg } from './dom';
 import type { Panes } from './panes';
 import type { Box } from './regions';
@@ -14,7 +14,7 @@ export class Trials {
 
   constructor(
     private readonly panes: Panes,
-    private readonly open: (names: string[]) => Promise<void>,
+    private readonly desk: Desk,
   ) {
     byId('try-middle').addEventListener('click', () => this.chooseMiddle());
     byId('try-start').addEventListener('click', () => void this.start());
@@ -104,7 +104,7 @@ export class Trials {
   }
 
   private follow(trial: Trial): void {
-    const card = new Card(trial, this.panes, this.open);
+    const card = new Card(trial, this.panes, this.desk);
     this.cards.set(trial.id, card);
     byId('trials').prepend(card.element);
   }
@@ -132,15 +132,17 @@ class Card {
   private readonly sliders = make('div', {});
   private readonly download = make('a', { class: 'button' }, 'Download');
   private readonly overlay: Overlay;
+  private origin: HTMLDetailsElement;
   private preview = -1;
   private last = '';
 
   constructor(
     private trial: Trial,
     panes: Panes,
-    private readonly open: (names: string[]) => Promise<void>,
+    private readonly desk: Desk,
   ) {
     this.overlay = new Overlay(panes, trial);
+    this.origin = origin(this.where, trial.command, trial.python);
     this.before.src = `/api/trials/${trial.id}/region.png`;
     this.element.append(
       this.state,
@@ -149,9 +151,13 @@ class Card {
       this.curve,
       this.sliders,
       this.buttons,
-      origin(`In the folder ${trial.id} of the trials:`, trial.command, trial.python),
+      this.origin,
     );
     void this.watch();
+  }
+
+  private get where(): string {
+    return `In the folder ${this.trial.id} of the results:`;
   }
 
   private get path(): string {
@@ -224,13 +230,23 @@ class Card {
     else if (now.state !== 'done') offered.push(button('Resume', () => act(post(`${this.path}/resume`))));
     offered.push(button('On the slide', () => this.lay()));
     if (now.state === 'done') {
-      offered.push(button('Side by side', () => void this.open([`${now.id}/region.png`, `${now.id}/result.png`])));
+      offered.push(button('Side by side', () => void this.desk.open([`${now.id}/region.png`, `${now.id}/result.png`])));
       this.download.href = `/api/${this.path}/result.png`;
       this.download.download = `virtual-ihc-${now.id}.png`;
       offered.push(this.download);
       this.offerSliders();
     }
+    if (!UNDER_WAY.includes(now.state)) offered.push(this.removal(now));
     this.buttons.replaceChildren(...offered);
+  }
+
+  private removal(now: Trial): HTMLElement {
+    const gone = async (): Promise<void> => {
+      await post(`${this.path}/remove`);
+      this.element.remove();
+      await this.desk.forget(now.id);
+    };
+    return removal(now.state === 'done' ? 'the result' : 'the trial', gone, (error) => (this.state.textContent = error.message));
   }
 
   private offerSliders(): void {
@@ -240,12 +256,29 @@ class Card {
       const query = `strength=${strength.value}&dab_amount=${dab.value}`;
       this.setPicture(`/api/${this.path}/adjusted.png?${query}`);
       this.download.href = `/api/${this.path}/adjusted.png?${query}`;
+      this.tellAdjusting(Number(strength.value), Number(dab.value));
     }, 60);
     for (const slider of [strength, dab]) slider.addEventListener('input', apply);
     this.sliders.replaceChildren(
       make('label', { class: 'field' }, 'Style strength ', strength),
       make('label', { class: 'field' }, 'DAB amount ', dab),
     );
+  }
+
+  /** How the picture comes about when the sliders have been moved. */
+  private tellAdjusting(strength: number, dab: number): void {
+    const { command, python } = this.trial;
+    const lines = [
+      'from chromogen.app.view.adjusted import adjusted',
+      `picture = adjusted(read_image("region.png"), result.image, strength=${strength}, dab_amount=${dab})`,
+      'write_image("adjusted.png", picture)',
+    ];
+    const moved = strength !== 1 || dab !== 1;
+    const where = moved ? `${this.where} The sliders act afterwards, in Python alone.` : this.where;
+    const told = origin(where, command, moved ? [python, ...lines].join('\n') : python);
+    told.open = this.origin.open;
+    this.origin.replaceWith(told);
+    this.origin = told;
   }
 
   private lay(): void {

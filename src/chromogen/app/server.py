@@ -14,18 +14,19 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from chromogen.app.options import DEFAULT_PRESET
+from chromogen.app.view.apart import Apart
 from chromogen.app.view.guard import COOKIE, LOGIN, App, Guard
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import Renderer, slide_routes
 from chromogen.app.view.stain_routes import stain_routes
+from chromogen.app.view.stainer_list import MODEL_SUFFIXES
 from chromogen.app.view.stains import stain_queue
 from chromogen.app.view.tiles import NoSuchTileError
 from chromogen.app.view.trial_routes import PRESET_NAMES, trial_routes
 from chromogen.app.view.trials import trial_queue
 from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
-from chromogen.models import MODEL_SUFFIX
 from chromogen.provenance import NOTICE, __version__
 
 PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
@@ -57,7 +58,7 @@ def create_app(
     root that is not there.
     """
     shelf, pool, renderer = Shelf(roots), SlidePool(), Renderer()
-    models = Shelf(roots, (MODEL_SUFFIX,))
+    models, apart = Shelf(roots, MODEL_SUFFIXES), Apart()
     trials, stains = trial_queue(results), stain_queue(results)
     shelf.add(results)
 
@@ -66,6 +67,7 @@ def create_app(
         yield
         trials.close()
         stains.close()
+        apart.close()
         pool.close()
 
     app = FastAPI(
@@ -79,7 +81,7 @@ def create_app(
     )
     app.include_router(slide_routes(shelf, pool, renderer, labels=labels))
     app.include_router(trial_routes(shelf, pool, renderer, trials))
-    app.include_router(stain_routes(shelf, pool, renderer, models, stains))
+    app.include_router(stain_routes(shelf, pool, renderer, models, stains, apart))
     _add_app_routes(app, token)
     _add_error_answers(app)
     if (page / "index.html").is_file():

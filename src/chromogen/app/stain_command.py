@@ -30,7 +30,6 @@ from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
-    from chromogen.stainer import Stainer
     from chromogen.whole_slide.runners import Run
     from chromogen.whole_slide.stain import OnBlock
     from chromogen.whole_slide.view import SlideFile
@@ -129,14 +128,14 @@ def stain(
     debug: DebugOption = False,
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
-    from chromogen.app.staining import begin_trace, noted, plan_stains, stain_tile
+    from chromogen.app.staining import any_stainer, begin_trace, noted, plan_stains, stain_tile
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output as OutputFile
     from chromogen.whole_slide.stain import stain_slide
     from chromogen.whole_slide.view import SlideFile
 
     began = time.perf_counter()
-    made_by = _loaded(stainer, marker, mpp, value_range, blend)
+    made_by = any_stainer(stainer, marker, mpp, value_range, blend)
     if made_by.lattice is None:
         slide_mpp = _one_of(slide_mpp, mpp)
     model_load_s = time.perf_counter() - began
@@ -177,24 +176,6 @@ def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
         yield lambda done, of: progress.update(bar, completed=done, total=of, rate="blocks")
     finally:
         progress.remove_task(bar)
-
-
-def _loaded(
-    name: str, marker: str | None, mpp: float | None, value_range: str | None, blend: int | None
-) -> Stainer:
-    """The stainer of a name or file; what only a generator is given goes with none else."""
-    from chromogen.onnx_models.generator import load_generator
-    from chromogen.onnx_models.onnx_file import SUFFIX
-    from chromogen.stainer import load_stainer
-
-    if Path(name).suffix.lower() == SUFFIX:
-        if marker is not None:
-            raise expected("marker", "left out: a generator has one look", marker)
-        return load_generator(name, mpp, value_range=value_range, blend_px=blend)
-    for option, given in (("range", value_range), ("blend", blend)):
-        if given is not None:
-            raise expected(option, f"given with a generator in a {SUFFIX} file", given, "leave it out")
-    return load_stainer(name, marker)
 
 
 def _check_mpp(file: SlideFile) -> None:

@@ -1,4 +1,4 @@
-"""Staining of files: which are tiles and which are slides, what each becomes, and tiles one by one."""
+"""Staining of files: by what, which are tiles and which are slides, what each becomes, and tiles one by one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from chromogen.app.paths import check_apart, check_different, check_folder, chec
 from chromogen.errors import expected
 from chromogen.grid import whole
 from chromogen.image import WRITE_SUFFIXES, Image, is_image, write_image
+from chromogen.onnx_models.generator import load_generator
+from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.slides.threads import processors
-from chromogen.stainer import Stainer, stain_image
+from chromogen.stainer import Stainer, load_stainer, stain_image
 from chromogen.whole_slide.output import SUFFIXES
 from chromogen.whole_slide.runners import MOST_THREADS
 from chromogen.whole_slide.seams import seam_score
@@ -110,6 +112,23 @@ def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
         follow(done, of)
 
     return note
+
+
+def any_stainer(
+    name: str, marker: str | None, mpp: float | None, value_range: str | None, blend_px: int | None
+) -> Stainer:
+    """The stainer of a name or file, a generator's among them; what only that is given goes with none else.
+
+    Raises: as `load_stainer` and `load_generator`.
+    """
+    if Path(name).suffix.lower() == ONNX_SUFFIX:
+        if marker is not None:
+            raise expected("marker", "left out: a generator has one look", marker)
+        return load_generator(name, mpp, value_range=value_range, blend_px=blend_px)
+    for option, given in (("range", value_range), ("blend", blend_px)):
+        if given is not None:
+            raise expected(option, f"given with a generator in a {ONNX_SUFFIX} file", given, "leave it out")
+    return load_stainer(name, marker)
 
 
 def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) -> dict[str, Any]:

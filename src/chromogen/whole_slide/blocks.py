@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -69,12 +69,16 @@ def blocks_of(work: Work, size: tuple[int, int], region: Window, share: TissueSh
     Halos reach beyond the region.
     """
     corner = Window(-region.left, -region.top, 0, 0)
-    blocks = []
-    for index in sorted(work.store.indices(), key=_depth_first):
-        core = work.store.window(index).seen_from(corner)
-        outer = core.grown(work.stainer.halo_px, size).aligned(work.stainer.stride_px)
-        blocks.append(Block(index, core, outer, share.part(core) if share else None))
-    return blocks
+    indices = sorted(work.store.indices(), key=_depth_first)
+    return [block_at(i, work.store.window(i).seen_from(corner), size, work.stainer, share) for i in indices]
+
+
+def block_at(
+    index: Index, core: Window, size: tuple[int, int], stainer: Stainer, share: TissueShare | None
+) -> Block:
+    """The block that makes a window of the view of `size` (w, h)."""
+    outer = core.grown(stainer.halo_px, size).aligned(stainer.stride_px)
+    return Block(index, core, outer, share.part(core) if share else None)
 
 
 def _depth_first(index: Index) -> int:
@@ -89,11 +93,7 @@ def stain_block(work: Work, block: Block) -> Done:
     Raises: DamageError where the slide is gone, or part of it cannot be read and the work is strict; OSError where
     the disk is full.
     """
-    if block.blank:
-        pixels, damaged = _glass(block.core.size, work.white)
-    else:
-        _keep_to_one_thread()
-        pixels, damaged = _stained(work, block)
+    pixels, damaged = painted(lambda: shared_view(work), work.stainer, work.white, block)
     if damaged and work.strict:
         at = damaged[0]
         raise DamageError(f"{str(work.file.path)!r} cannot be read at x {at.left}, y {at.top} of the output.")
@@ -101,15 +101,25 @@ def stain_block(work: Work, block: Block) -> Done:
     return Done(block.index, not block.blank, tuple(damaged), peak_rss_mb())
 
 
-def _stained(work: Work, block: Block) -> tuple[Image, list[Window]]:
-    view = View(shared_slide(work.file, work.quickhash), work.mpp)
-    pixels, damaged = read_around_damage(view, block.outer)
-    stained = work.stainer.part(pixels, block.core.seen_from(block.outer))
+def shared_view(work: Work) -> View:
+    """The slide as this process reads it. Raises: DamageError where it is another by now."""
+    return View(shared_slide(work.file, work.quickhash), work.mpp)
+
+
+def painted(
+    view: Callable[[], View], stainer: Stainer, white: tuple[int, int, int], block: Block
+) -> tuple[Image, list[Window]]:
+    """A block's pixels, uint8 (H, W, 3), and what of it could not be read and is left `white`, as glass is."""
+    if block.blank:
+        return np.full((*block.core.size[::-1], 3), white, np.uint8), []
+    _keep_to_one_thread()
+    pixels, damaged = read_around_damage(view(), block.outer)
+    stained = stainer.part(pixels, block.core.seen_from(block.outer))
     if block.share is not None and block.share.values.min() < 255:
-        stained = _faded(stained, block.share.at(block.core), work.white)
+        stained = _faded(stained, block.share.at(block.core), white)
     damaged = [part for part in damaged if _overlap(part, block.core)]
     for part in damaged:
-        stained = _whitened(stained, part, block.core, work.white)
+        stained = _whitened(stained, part, block.core, white)
     return stained, damaged
 
 
@@ -130,10 +140,6 @@ def _whitened(stained: Image, part: Window, core: Window, white: tuple[int, int,
 
 def _overlap(a: Window, b: Window) -> bool:
     return a.left < b.right and b.left < a.right and a.top < b.bottom and b.top < a.bottom
-
-
-def _glass(size: tuple[int, int], white: tuple[int, int, int]) -> tuple[Image, list[Window]]:
-    return np.full((size[1], size[0], 3), white, np.uint8), []
 
 
 @contextmanager

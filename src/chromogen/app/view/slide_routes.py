@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import product
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -18,8 +19,10 @@ from pydantic import BaseModel, Field
 from chromogen.app.view import densities, region_numbers, tiles
 from chromogen.app.view.pool import Opened, SlidePool
 from chromogen.app.view.shelf import Entry, Shelf
-from chromogen.image import shrunk
+from chromogen.image import is_image, read_provenance, shrunk
+from chromogen.provenance import NOTICE
 from chromogen.recent import Recent
+from chromogen.slides.facts import read_facts
 from chromogen.slides.threads import processors
 
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
@@ -67,7 +70,10 @@ class SlideLine(BaseModel):
 
 
 class SlideFacts(SlideLine):
-    """What a slide is; `mpp` is um per level-0 pixel, None where the file does not say."""
+    """What a slide is; `mpp` is um per level-0 pixel, None where the file does not say.
+
+    `virtual` names what made it, where it is a virtual stain that says so.
+    """
 
     width: int
     height: int
@@ -75,6 +81,7 @@ class SlideFacts(SlideLine):
     levels: int
     tile_px: int
     stains: Stains
+    virtual: str | None
     associated: list[str]
 
 
@@ -232,8 +239,18 @@ def _facts(pool: SlidePool, entry: Entry, *, labels: bool) -> SlideFacts:
             levels=tiles.levels_of(opened.size),
             tile_px=tiles.TILE_PX,
             stains=densities.stains_in(opened.slide.overview(OVERVIEW_PX)[0]),  # type: ignore[arg-type]
+            virtual=_made_by(entry.path),
             associated=_associated_names(entry) if labels else [],
         )
+
+
+def _made_by(path: FilePath) -> str | None:
+    """The stainer of a virtual stain, or how else it was made; None for what does not say that it is one."""
+    facts = read_facts(path)
+    if facts is not None:
+        return facts.stainer
+    said = (read_provenance(path) if is_image(path) else None) or {}
+    return str(said.get("stainer", "style transfer")) if said.get("notice") == NOTICE else None
 
 
 def _numbers(

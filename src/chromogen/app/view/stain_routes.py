@@ -3,87 +3,114 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from chromogen.app.view.pool import Opened, SlidePool
+from chromogen.app.view.apart import Apart
+from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import SLIDE_ID, Renderer
-from chromogen.app.view.stains import Stain, progress_in, stain_region, start_slide
-from chromogen.app.view.tiles import read_window
-from chromogen.app.view.work_folder import REGION, check_region
+from chromogen.app.view.stained_views import stain_view, stainer_mpp
+from chromogen.app.view.stainer_list import StainerLine, stainer_lines
+from chromogen.app.view.stains import Stain, progress_in, start_slide
+from chromogen.app.view.work_folder import REGION, new_folder
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
 from chromogen.app.view.work_routes import WorkId, add_work_routes, shown
 from chromogen.errors import choose, expected
-from chromogen.grid import Window
-from chromogen.models import MODEL_SUFFIX
 from chromogen.slides.slide import MPP_RANGE
-from chromogen.stainer import STAINERS, load_stainer
+from chromogen.stainer import STAINERS
 
 HIDDEN = ("source", "model")
 STAINER = "^[a-z0-9-]{1,50}$"  # a name, or an id from the list: never a path
 
 
-class StainerLine(BaseModel):
-    """A stainer in the list, by what to ask for."""
+class NewStain(BaseModel):
+    """A slide and a stainer, and what of both their files do not say.
 
-    id: str
-    name: str
-    target_stain: str
-
-
-class NewSlideStain(BaseModel):
-    """A slide, a stainer, and the slide's pixel size in um where its file says none."""
+    `mpp` is the slide's pixel size in um; `marker` one of the stainer's, or a blend, `ER:0.7,Ki67:0.3`; a
+    generator trained elsewhere may need its `trained_mpp` and `value_range`.
+    """
 
     slide: str = Field(pattern=SLIDE_ID)
     stainer: str = Field(pattern=STAINER)
     mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
+    marker: str | None = Field(None, max_length=2000)
+    trained_mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
+    value_range: Literal["0..1", "-1..1", "0..255"] | None = None
 
 
-class NewViewStain(BaseModel):
-    """A region of a slide, in its level-0 pixels, a stainer, and the pixel size where the file says none."""
+class NewViewStain(NewStain):
+    """The same, and a region of the slide, in its level-0 pixels."""
 
-    slide: str = Field(pattern=SLIDE_ID)
-    stainer: str = Field(pattern=STAINER)
     location: tuple[int, int]
     size: tuple[int, int]
-    mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
 
 
 def stain_routes(
-    shelf: Shelf, pool: SlidePool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain]
+    shelf: Shelf, pool: SlidePool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain], apart: Apart
 ) -> APIRouter:
-    """The routes below /api/stains, and /api/stainers; `models` has the files of stainers."""
+    """The routes below /api/stains, and /api/stainers; `models` has the files of stainers, which `apart` reads."""
     routes = APIRouter(prefix="/api", tags=["stains"])
-    _start_routes(routes, shelf, pool, renderer, models, stains)
+    _start_routes(routes, shelf, pool, renderer, models, stains, apart)
     add_work_routes(routes, "stains", renderer, stains, _shown, progress_in)
     _result_routes(routes, stains)
     return routes
 
 
 def _start_routes(
-    routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain]
+    routes: APIRouter,
+    shelf: Shelf,
+    pool: SlidePool,
+    renderer: Renderer,
+    models: Shelf,
+    stains: WorkQueue[Stain],
+    apart: Apart,
 ) -> None:
+    async def checked(asked: NewStain) -> tuple[Stain, float | None, float]:
+        """What was asked, with the pixel sizes of slide and stainer; ValueError where there is no such stainer."""
+        stain, own = await renderer.run(lambda: _asked(asked, shelf, pool, models))
+        try:
+            return stain, own, await apart.run(stainer_mpp, stain)
+        except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
+            raise ValueError(_without_folders(str(error), stain)) from error
+
     @routes.get("/stainers")
     async def stainers() -> list[StainerLine]:
-        """The stainers that can be applied."""
-        return await renderer.run(lambda: _stainers(models))  # type: ignore[no-any-return]
+        """The stainers that can be applied, and why others cannot."""
+        return await apart.run(stainer_lines, await renderer.run(models.entries))
 
     @routes.post("/stains/view", status_code=201)
     async def view(asked: NewViewStain) -> dict[str, Any]:
-        """Stain a region of a slide, at most 2048 px a side at the stainer's pixel size, and wait for it."""
-        return _shown(await renderer.run(lambda: _stain_view(asked, shelf, pool, models, stains)))
+        """Stain a region of a slide, at most 2048 px a side at the stainer's pixel size, and wait for it.
+
+        It becomes what the whole slide would be there. Without a pixel size the stainer's is assumed.
+        """
+        stain, own, wanted = await checked(asked)
+        placed = replace(stain, location=asked.location, size=asked.size)
+        return _shown(await _view(placed if own or asked.mpp else replace(placed, mpp=wanted), stains, apart))
 
     @routes.post("/stains/slide", status_code=201)
-    async def slide(asked: NewSlideStain) -> dict[str, Any]:
+    async def slide(asked: NewStain) -> dict[str, Any]:
         """Put the staining of a whole slide into the queue."""
-        return _shown(await renderer.run(lambda: _start(asked, shelf, pool, models, stains)))
+        stain, own, _ = await checked(asked)
+        if own is None and asked.mpp is None:
+            raise expected("mpp", "given for a slide that does not say its pixel size", "none", "type it in")
+        return _shown(await renderer.run(lambda: start_slide(stains, stain)))
+
+
+async def _view(stain: Stain, stains: WorkQueue[Stain], apart: Apart) -> Queued[Stain]:
+    """The stain of a view, done; where it fails, nothing is left of it."""
+    try:
+        with new_folder(stains.folder / stain.id) as folder:
+            await apart.run(stain_view, stain, folder)
+            return stains.keep(stain)
+    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(_without_folders(str(error), stain)) from error
 
 
 def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
@@ -105,19 +132,27 @@ def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
         return FileResponse(file, filename=name)
 
 
-def _stainers(models: Shelf) -> list[StainerLine]:
-    """The built-in ones, and those of files that can be loaded."""
-    lines = [StainerLine(id=name, name=name, target_stain=make().target_stain) for name, make in STAINERS.items()]
-    for entry in models.entries():
-        if entry.path.suffix == MODEL_SUFFIX:
-            with suppress(ValueError, OSError):
-                target = load_stainer(entry.path).target_stain
-                lines.append(StainerLine(id=entry.id, name=entry.name, target_stain=target))
-    return lines
+def _asked(asked: NewStain, shelf: Shelf, pool: SlidePool, models: Shelf) -> tuple[Stain, float | None]:
+    """What is to be stained, with the slide's own pixel size; ValueError where there is no such stainer."""
+    entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
+    with pool.reading(entry) as opened:
+        own = opened.mpp
+    return Stain(
+        id=new_id(),
+        slide=entry.id,
+        name=entry.name,
+        source=str(entry.path),
+        stainer=name,
+        model=model,
+        mpp=None if own else asked.mpp,
+        marker=asked.marker,
+        trained_mpp=asked.trained_mpp,
+        value_range=asked.value_range,
+    ), own
 
 
 def _chosen(models: Shelf, asked: str) -> tuple[str, str]:
-    """A stainer's name, and what `load_stainer` takes; ValueError where there is none."""
+    """A stainer's name, and what loads it; ValueError where there is none."""
     try:
         entry = models.find(asked)
     except UnknownSlideError:
@@ -125,41 +160,13 @@ def _chosen(models: Shelf, asked: str) -> tuple[str, str]:
     return entry.name, str(entry.path)
 
 
-def _stain_view(
-    asked: NewViewStain, shelf: Shelf, pool: SlidePool, models: Shelf, stains: WorkQueue[Stain]
-) -> Queued[Stain]:
-    entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
-    wanted_mpp = load_stainer(model).mpp
-    with pool.reading(entry) as opened:
-        mpp = opened.mpp or asked.mpp or wanted_mpp
-        step = max(1.0, wanted_mpp / mpp)
-        size = round(asked.size[0] / step), round(asked.size[1] / step)
-        check_region("view at the stainer's pixel size", size, "zoom, or take the whole")
-        region = read_window(opened, _window(asked, opened), step)
-    stain = Stain(new_id(), entry.id, entry.name, str(entry.path), name, model, mpp * step)
-    return stain_region(stains, replace(stain, location=asked.location, size=asked.size), region)
-
-
-def _window(asked: NewViewStain, opened: Opened) -> Window:
-    (left, top), (width, height) = asked.location, asked.size
-    if min(left, top) < 0 or left + width > opened.size[0] or top + height > opened.size[1]:
-        raise expected("view", f"inside the slide of {opened.size[0]} x {opened.size[1]} px", asked.location)
-    return Window(left, top, left + width, top + height)
-
-
-def _start(
-    asked: NewSlideStain, shelf: Shelf, pool: SlidePool, models: Shelf, stains: WorkQueue[Stain]
-) -> Queued[Stain]:
-    entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
-    with pool.reading(entry) as opened:
-        if opened.mpp is None and asked.mpp is None:
-            raise expected("mpp", "given for a slide that does not say its pixel size", "none", "type it in")
-    return start_slide(stains, Stain(new_id(), entry.id, entry.name, str(entry.path), name, model, asked.mpp))
-
-
 def _shown(stain: Queued[Stain]) -> dict[str, Any]:
     """What a browser may know: no folder of this machine."""
-    error = stain.error
-    for file in (stain.work.source, stain.work.model):
-        error = error.replace(f"{FilePath(file).parent}{os.sep}", "")
+    error = _without_folders(stain.error, stain.work)
     return {**shown(stain, HIDDEN), "error": error, "output": stain.work.output}
+
+
+def _without_folders(text: str, stain: Stain) -> str:
+    for file in (stain.source, stain.model):
+        text = text.replace(f"{FilePath(file).parent}{os.sep}", "")
+    return text

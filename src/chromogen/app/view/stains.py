@@ -1,20 +1,21 @@
-"""Stains: a stainer on what is seen, at once, or on the whole slide, as work in a queue (`chromogen stain`)."""
+"""Stains: `chromogen stain` on a view of a slide, done at once, or on all of it, as work in a queue."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from chromogen.app.staining import Task, stain_tile
-from chromogen.app.view.work_folder import REGION, RESULT, TRACE, keep_region, lines_of, new_folder
+from chromogen.app.view.shelf import STORE
+from chromogen.app.view.work_folder import REGION, RESULT, TRACE, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue
-from chromogen.image import Image
-from chromogen.stainer import load_stainer
+from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 
 RECORD = "stain.json"
-LONGEST_STEM = 100
+LONGEST_PART = 60
+LOSSLESS = "deflate"
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class Stain:
     """What was asked.
 
     `source` is the file of the slide of id `slide`, `name` what people call it; `location` and `size` say where
-    a region was, in level-0 pixels, None for the whole. `mpp` is that of the region's pixels, or the slide's where
-    its file says none. `stainer` is its name, `model` what `load_stainer` takes: that name, or a file.
+    a view of it is, in level-0 pixels, None for the whole. `mpp` is the slide's where its file says none.
+    `stainer` is a name, `model` what is loaded: that name, or a file; of several markers `marker` is one or a
+    blend. A generator trained elsewhere may have to be told its `trained_mpp` and `value_range`.
     """
 
     id: str
@@ -35,12 +37,32 @@ class Stain:
     mpp: float | None = None
     location: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
+    marker: str | None = None
+    trained_mpp: float | None = None
+    value_range: str | None = None
+
+    @property
+    def region(self) -> tuple[int, int, int, int] | None:
+        """X, y, width and height of a view."""
+        return (*self.location, *self.size) if self.location and self.size else None
+
+    @property
+    def slide_out(self) -> str:
+        """The name under which the command line writes it."""
+        names = [Path(name).stem for name in (self.name, self.stainer)]
+        names += [re.sub(r"[^\w.-]+", "-", self.marker)] if self.marker else []
+        names += [f"{self.location[0]}-{self.location[1]}"] if self.location else []
+        return f"{'_'.join(name[:LONGEST_PART] for name in names)}.ome.tif"
 
     @property
     def output(self) -> str:
-        """The name of the result in its folder."""
-        slide, stainer = (Path(name).stem[:LONGEST_STEM] for name in (self.name, self.stainer))
-        return RESULT if self.location else f"{slide}_{stainer}.ome.tif"
+        """The name of the result in its folder: of a view a picture that any browser shows."""
+        return RESULT if self.location else self.slide_out
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What it leaves in its folder."""
+        return (REGION, RESULT, TRACE, self.slide_out, f"{self.slide_out}{STORE}")
 
     @property
     def command(self) -> list[str]:
@@ -50,40 +72,49 @@ class Stain:
 
     def options(self, stainer: str) -> list[str]:
         """What follows the input on the command line."""
-        mpp = ["--mpp", f"{self.mpp:.6g}"] if self.mpp else []
-        return ["--stainer", stainer, *mpp, "-o", self.output]
+        given = {
+            "--marker": self.marker,
+            "--mpp": self.trained_mpp and f"{self.trained_mpp:.6g}",
+            "--slide-mpp": self.mpp and f"{self.mpp:.6g}",
+            "--region": self.region and ",".join(map(str, self.region)),
+            "--compression": LOSSLESS if self.region else None,
+        }
+        ranges = [f"--range={self.value_range}"] if self.value_range else []  # it may begin with a minus
+        said = [word for option, value in given.items() if value for word in (option, value)]
+        return ["--stainer", stainer, *said, *ranges, "-o", self.slide_out]
 
     @property
     def shell_line(self) -> str:
-        """The command line that makes the same, in the folder of the region or slide."""
-        given = REGION if self.location else self.name
-        return shlex.join(["chromogen", "stain", given, *self.options(self.stainer)])
+        """The command line that makes the same, in the folder of the slide."""
+        return shlex.join(["chromogen", "stain", self.name, *self.options(self.stainer)])
 
     @property
     def python_lines(self) -> str:
         """The same in Python."""
-        stainer, output = f"load_stainer({self.stainer!r})", f"Path({self.output!r})"
-        if self.location:
-            return "\n".join(
-                [
-                    "from pathlib import Path",
-                    "from chromogen import load_stainer",
-                    "from chromogen.app.staining import Task, stain_tile",
-                    "",
-                    f"task = Task(Path({REGION!r}), {output}, is_slide=False)",
-                    f"stain_tile(task, {stainer}, mpp={self.mpp:.6g}, icc=True)",
-                ]
-            )
+        load, stainer = self._loading()
         mpp = f", mpp={self.mpp:.6g}" if self.mpp else ""
+        region = f", region={self.region}" if self.region else ""
+        lossless = f", {LOSSLESS!r}" if self.region else ""
         return "\n".join(
             [
                 "from pathlib import Path",
-                "from chromogen import Output, SlideFile, SlideJob, load_stainer, stain_slide",
+                f"from chromogen import Output, SlideFile, SlideJob, {load}, stain_slide",
                 "",
+                f"stainer = {stainer}",
                 f"slide = SlideFile(Path({self.name!r}){mpp})",
-                f"stain_slide(SlideJob(slide, {stainer}), Output({output}))",
+                f"output = Output(Path({self.slide_out!r}){lossless})",
+                f"stain_slide(SlideJob(slide, stainer{region}), output)",
             ]
         )
+
+    def _loading(self) -> tuple[str, str]:
+        """What loads the stainer in Python: a function, and its call."""
+        if Path(self.model).suffix.lower() != ONNX_SUFFIX:
+            marker = f", {self.marker!r}" if self.marker else ""
+            return "load_stainer", f"load_stainer({self.stainer!r}{marker})"
+        mpp = f", mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
+        value_range = f", value_range={self.value_range!r}" if self.value_range else ""
+        return "load_generator", f"load_generator({self.stainer!r}{mpp}{value_range})"
 
 
 @dataclass(frozen=True)
@@ -106,15 +137,6 @@ def start_slide(stains: WorkQueue[Stain], stain: Stain) -> Queued[Stain]:
     stains.check_room()
     with new_folder(stains.folder / stain.id):
         return stains.start(stain)
-
-
-def stain_region(stains: WorkQueue[Stain], stain: Stain, region: Image) -> Queued[Stain]:
-    """Stain a region at once, uint8 (H, W, 3), and keep it with its result. Raises: ValueError, OSError."""
-    with new_folder(stains.folder / stain.id) as folder:
-        keep_region(folder, region, stain.mpp, stain.location or (0, 0))
-        task = Task(folder / REGION, folder / RESULT, is_slide=False)
-        stain_tile(task, load_stainer(stain.model), mpp=stain.mpp, icc=True)
-        return stains.keep(stain)
 
 
 def progress_in(folder: Path) -> BlockProgress:

@@ -32,6 +32,11 @@ class Trial:
     options: tuple[str, ...]
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """What lies in its folder."""
+        return (REGION, EXEMPLAR, RESULT, f"{RESULT}.checkpoint", TRACE, PREVIEWS)
+
+    @property
     def arguments(self) -> list[str]:
         """What follows `chromogen` to make the same picture from the trial's folder."""
         return ["stylize", REGION, EXEMPLAR, "-o", RESULT, *self.options]

@@ -30,6 +30,7 @@ MOST_WAITING = 8
 GRACE_S = 5.0
 LEAST_FREE_BYTES = 100_000
 UNDER_WAY = ("waiting", "running")
+SAID, COMPLAINED = ".said.txt", ".complained.txt"
 ENDED = ("done", "failed", "cancelled", "interrupted")
 
 
@@ -49,6 +50,10 @@ class Work(Protocol):
     @property
     def command(self) -> list[str]:
         """What is run in its folder; run again after it was stopped, it goes on if it can."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of what goes in and comes out, files and folders, finished or not."""
 
 
 W = TypeVar("W", bound=Work)
@@ -170,6 +175,28 @@ class WorkQueue(Generic[W]):
         self.check_room()
         return self._enqueue(found)
 
+    def remove(self, work_id: str) -> None:
+        """Remove what work that has ended made, and forget it; what others have put into its folder stays.
+
+        Raises: ValueError while it is under way, or its process still is.
+        """
+        self.find(work_id)
+        with self._lock:
+            found = self._works[work_id]
+            ending = self._child is not None and self._child[0] == work_id
+            if ending or found.state in UNDER_WAY or (found.pid and _began(found.pid) == found.pid_began):
+                raise expected("work", "one that has ended", "one under way", "cancel it, or wait a moment")
+            del self._works[work_id]
+        folder = self.folder / found.id
+        if folder.is_symlink() or not folder.is_dir():
+            return
+        left = [file.name for file in folder.glob(".chromogen-*.tmp")]  # by a process that was killed
+        for name in (self._record, SAID, COMPLAINED, *found.work.files, *left):
+            if Path(name).name == name:
+                _remove(folder / name)
+        with suppress(OSError):
+            folder.rmdir()
+
     def _enqueue(self, queued: Queued[W]) -> Queued[W]:
         queued = self._taken_down(replace(queued, state="waiting", error=""))
         self._waiting.put(queued.id)
@@ -184,14 +211,15 @@ class WorkQueue(Generic[W]):
             try:
                 if self.find(work_id).state == "waiting" and not self._closed:
                     self._run(work_id)
+            except UnknownWorkError:
+                continue  # removed meanwhile
             except (OSError, LookupError) as error:
                 self._became(work_id, state="failed", error=str(error))
 
     def _run(self, work_id: str) -> None:
         folder = self.folder / work_id
         command = self.find(work_id).work.command
-        said = folder / ".said.txt"
-        with said.open("wb") as out, (folder / ".complained.txt").open("wb") as err:
+        with (folder / SAID).open("wb") as out, (folder / COMPLAINED).open("wb") as err:
             child = subprocess.Popen(
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment()
             )
@@ -205,7 +233,7 @@ class WorkQueue(Generic[W]):
             status = child.wait()
         with self._lock:
             self._child = None
-        self._ended(work_id, status, folder / ".complained.txt")
+        self._ended(work_id, status, folder / COMPLAINED)
 
     def _ended(self, work_id: str, status: int, complained: Path) -> None:
         if self.find(work_id).state != "running":
@@ -270,6 +298,14 @@ def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def _remove(path: Path) -> None:
+    """A file, or a folder with all that is in it; of a link the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -45,7 +45,7 @@ def add_work_routes(
     show: Callable[[Queued[W]], dict[str, Any]],
     progress_in: Callable[[FilePath], Any],
 ) -> None:
-    """List, follow, cancel and resume, below /api/PATH; `progress_in` a folder gives a dataclass."""
+    """List, follow, cancel, remove and resume, below /api/PATH; `progress_in` a folder gives a dataclass."""
 
     @routes.get(f"/{path}")
     async def list_all() -> list[dict[str, Any]]:
@@ -62,6 +62,11 @@ def add_work_routes(
     async def cancel(work_id: WorkId) -> dict[str, Any]:
         """Stop what waits or runs; what is finished of it is kept."""
         return show(await renderer.run(lambda: works.cancel(work_id)))
+
+    @routes.post(f"/{path}/{{work_id}}/remove", status_code=204)
+    async def remove(work_id: WorkId) -> None:
+        """Remove what has ended, with its result or its finished blocks."""
+        await renderer.run(lambda: works.remove(work_id))
 
     @routes.post(f"/{path}/{{work_id}}/resume")
     async def resume(work_id: WorkId) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""Views of slides, stained as the whole slide would be there: by its own statistics, kept from view to view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chromogen.app.staining import any_stainer, tile_facts
+from chromogen.app.view.stains import Stain
+from chromogen.app.view.work_folder import RESULT, check_region, keep_region
+from chromogen.image import write_image
+from chromogen.recent import Recent
+from chromogen.stainer import Stainer
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.part import stain_part
+from chromogen.whole_slide.survey import Survey, survey
+from chromogen.whole_slide.view import SlideFile, held_slide, read_around_damage, view_at
+
+_SURVEYS: Recent[Survey] = Recent(100_000_000, lambda seen: seen.sample.nbytes)
+_FITTED: Recent[Stainer] = Recent(100, lambda _: 1)
+
+
+def loaded(stain: Stain) -> Stainer:
+    """The stainer that was asked for. Raises: as `any_stainer`."""
+    return any_stainer(stain.model, stain.marker, stain.trained_mpp, stain.value_range, None)
+
+
+def stainer_mpp(stain: Stain) -> float:
+    """Its pixel size, um. Raises: as `loaded`."""
+    return loaded(stain).mpp
+
+
+def stain_view(stain: Stain, folder: Path) -> None:
+    """Stain the region of a stain, and write it, with the H&E that it was, into the folder.
+
+    Raises: ValueError where the region is too small or large at the stainer's mpp, or leads out; OSError.
+    """
+    stainer = loaded(stain)
+    file = SlideFile(Path(stain.source), stain.mpp)
+    with held_slide(file) as slide:
+        view = view_at(slide, stainer.mpp)
+        job = SlideJob(file, stainer, stain.region)
+        region = job.window(view)
+        check_region("view at the stainer's pixel size", region.size, "zoom, or take the whole")
+        of = (str(file.path), slide.quickhash, slide.mpp, view.mpp)
+        seen = _SURVEYS.get(of, lambda: survey(view))
+        fitted = _FITTED.get((*of, stainer.identity), lambda: stainer.fit(seen.sample))
+        mpp = view.mpp or slide.need_mpp()
+        made = stain_part(job, view, seen, fitted)
+        keep_region(folder, read_around_damage(view, region)[0], mpp, stain.location or (0, 0))
+        write_image(folder / RESULT, made, tile_facts(slide, mpp, fitted).as_json())

@@ -1,0 +1,127 @@
+"""Views are what the whole slide becomes there, and what the page tells makes them again."""
+
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from chromogen.app.view import stained_views
+from chromogen.app.view.stained_views import loaded, stain_view, stainer_mpp
+from chromogen.app.view.stains import Stain
+from chromogen.app.view.work_queue import new_id
+from chromogen.image import Image, read_image, read_provenance
+from chromogen.slides.slide import open_slide
+from chromogen.stainer_file import write_model
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.stain import stain_slide
+from chromogen.whole_slide.view import SlideFile
+from test_densities import IHC
+from test_kinds import model
+from test_stains import write_slide
+
+PLACE = (40, 60), (220, 180)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A slide whose right half is stained much more weakly than its left half, and a folder for the view."""
+    weak = 255 - (255 - IHC.astype(float)) * 0.45
+    pixels = np.concatenate([IHC, weak.round().astype(np.uint8), weak.round().astype(np.uint8)], axis=1)
+    options = {"photometric": "rgb", "resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "a slide.tif", pixels, tile=(256, 256), **options)
+    (tmp_path / "view").mkdir()
+    return tmp_path
+
+
+def asked(folder: Path, stainer: str = "color-transfer", **more: object) -> Stain:
+    source, model = str(folder / "a slide.tif"), str(folder / stainer) if "." in stainer else stainer
+    stain = Stain(new_id(), "0" * 16, "a slide.tif", source, stainer, model, location=PLACE[0], size=PLACE[1])
+    return replace(stain, **more)  # type: ignore[arg-type]
+
+
+def lossless(path: Path) -> Image:
+    with open_slide(path) as slide:
+        return slide.read_region((0, 0), slide.size)
+
+
+@pytest.mark.parametrize("stainer", ["color-transfer", "dab-nuclear"])
+def test_a_view_is_what_the_whole_slide_becomes_there(folder: Path, stainer: str) -> None:
+    stain = asked(folder, stainer)
+    stain_view(stain, folder / "view")
+    seen, made = read_image(folder / "view" / "region.png"), read_image(folder / "view" / "result.png")
+    stain_slide(SlideJob(SlideFile(Path(stain.source)), loaded(stain)), Output(folder / "w.ome.tif", "deflate"))
+    (x, y), (width, height) = PLACE
+    np.testing.assert_array_equal(made, lossless(folder / "w.ome.tif")[y : y + height, x : x + width])
+    np.testing.assert_array_equal(seen, IHC[y : y + height, x : x + width])
+    assert np.abs(loaded(stain)(seen).astype(int) - made).mean() > 2, "not by the colours of the view alone"
+    said = read_provenance(folder / "view" / "result.png") or {}
+    assert (said["stainer"], said["mpp"]) == (stainer, pytest.approx(0.5))
+
+
+def test_a_slide_is_surveyed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    surveyed, real = [], stained_views.survey
+    monkeypatch.setattr(stained_views, "survey", lambda view: surveyed.append(view) or real(view))
+    for stainer in ("color-transfer", "normalize", "color-transfer"):
+        stain_view(asked(folder, stainer), folder / "view")
+    assert len(surveyed) == 1
+    write_slide(folder / "a slide.tif", times=2)
+    stain_view(asked(folder), folder / "view")
+    assert len(surveyed) == 2, "a slide that is another by now"
+
+
+def test_a_view_is_at_the_pixel_size_of_the_stainer(folder: Path) -> None:
+    assert stainer_mpp(asked(folder)) == 0.5
+    stain_view(asked(folder, "identity", mpp=0.25), folder / "view")
+    assert read_image(folder / "view" / "result.png").shape == (90, 110, 3)
+    stain_view(asked(folder, "identity", mpp=0.25), folder / "view")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"size": (20, 200)}, "64 to 2048"),
+        ({"location": (1500, 0)}, "inside the slide"),
+        ({"model": "nonsense"}, "stainer"),
+        ({"marker": "ER"}, "marker"),
+        ({"value_range": "0..1"}, "range"),
+    ],
+)
+def test_what_cannot_be(folder: Path, changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        stain_view(asked(folder, **changes), folder / "view")
+
+
+def made_again(folder: Path, stain: Stain) -> list[Image]:
+    """By the command line and by Python that the page tells, in the folder of the slide."""
+    pictures = []
+    shell = [sys.executable, "-m", *shlex.split(stain.shell_line)]
+    for program in (shell, [sys.executable, "-c", stain.python_lines]):
+        subprocess.run(program, cwd=folder, check=True, capture_output=True)
+        pictures.append(lossless(folder / stain.slide_out))
+        (folder / stain.slide_out).unlink()
+    return pictures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["built in", "blend", "generator", "no pixel size"])
+def test_command_line_and_python_make_the_same_pixels(folder: Path, kind: str) -> None:
+    stain = asked(folder, "dab-cytoplasm")
+    if kind == "blend":
+        write_model(folder / "markers.safetensors", model("stain, markers"))
+        stain = asked(folder, "markers.safetensors", marker="ER:0.7,Ki67:0.3")
+    elif kind == "generator":
+        generators = pytest.importorskip("generators", reason="the extra `onnx` is not installed")
+        generators.saved(folder / "cut.onnx", generators.normed(64))
+        stain = asked(folder, "cut.onnx", trained_mpp=0.5, value_range="-1..1")
+    elif kind == "no pixel size":
+        stain = asked(folder, "normalize", mpp=0.4)
+    stain_view(stain, folder / "view")
+    made = read_image(folder / "view" / "result.png")
+    for again in made_again(folder, stain):
+        np.testing.assert_array_equal(again, made)
