@@ -162,13 +162,14 @@ function changed(): void {
   const many = panes.list.length > 1;
   byId('curtain').hidden = !(many && panes.mode === 'curtain');
   byId('blink-field').hidden = panes.mode !== 'blink';
-  byId('linked-by').textContent = panes.list.slice(1).map((pane) => pane.by && `${short(pane.slide.name)} lies on the first by ${pane.by}`).filter(Boolean).join('; ');
+  byId('linked-by').textContent = panes.list.slice(1).map((pane) => pane.by && `${short(pane.slide.name)} lies on the first: ${pane.by}`).filter(Boolean).join('; ');
   for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=mode]')) radio.checked = radio.value === panes.mode;
   restartBlink();
   hintOverlay();
   markOpen();
   regions.refresh();
   stains.update();
+  trials.update();
   moved();
 }
 
@@ -341,6 +342,7 @@ function listen(): void {
   panes.onMove = moved;
   panes.onChange = changed;
   regions.onBox = (box) => trials.choose(box);
+  trials.onChosen = (box) => regions.mark(box);
   document.addEventListener('keydown', pressed);
   byId('find').addEventListener('input', showList);
   on('reload', () => void list().catch((error: Error) => (byId('slides-message').textContent = error.message)));

@@ -64,6 +64,7 @@ export class Pane {
         ...slide.associated.map((name) =>
           make('a', { href: `/api/slides/${slide.id}/associated/${encodeURIComponent(name)}.jpg`, target: '_blank' }, name),
         ),
+        make('span', { class: 'computing hint', role: 'status' }),
         make('button', { type: 'button', 'aria-label': `Close ${slide.name}`, onclick: () => onClose(this) }, '×'),
       ),
       make('p', { class: 'pane-message', role: 'status' }),
@@ -154,6 +155,7 @@ export class Pane {
       }
       if (old) this.viewer.world.removeItem(old);
       this.overlayImage = item;
+      this.tellComputing(item);
     };
     const lacking = isDifference(overlay.kind) && (!other || !suits(overlay.kind, other.stains));
     if (overlay.kind === 'none' || !suits(overlay.kind, this.stains) || lacking) return done(null);
@@ -164,6 +166,15 @@ export class Pane {
       width: 1,
       opacity: overlay.opacity,
       success: (event: unknown) => done((event as { item: OpenSeadragon.TiledImage }).item),
+    });
+  }
+
+  /** Say that an overlay is not all there yet: what is not painted might be taken for nothing. */
+  private tellComputing(item: OpenSeadragon.TiledImage | null): void {
+    const sign = this.element.querySelector('.computing')!;
+    sign.textContent = item && !item.getFullyLoaded() ? 'overlay…' : '';
+    item?.addHandler('fully-loaded-change', ({ fullyLoaded }) => {
+      if (item === this.overlayImage) sign.textContent = fullyLoaded ? '' : 'overlay…';
     });
   }
 

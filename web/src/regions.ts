@@ -30,6 +30,7 @@ export class Regions {
   list: Region[] = [];
   numbers: Numbers[] = [];
   onBox: (box: Box) => void = () => {};
+  private chosen: Box | null = null; // for a trial
   private drawing: Drawing | null = null;
   private points: Ring = [];
   private layers = new Map<Pane, SVGGElement>();
@@ -97,9 +98,16 @@ export class Regions {
       this.kept.set(this.of, this.list);
       this.list = this.kept.get(now) ?? [];
       this.of = now;
+      this.chosen = null;
     }
     this.show();
     void this.measure();
+  }
+
+  /** Show which region a trial would take; null for none. */
+  mark(box: Box | null): void {
+    this.chosen = box;
+    this.show();
   }
 
   replace(regions: Region[]): void {
@@ -218,6 +226,10 @@ export class Regions {
   private show(): void {
     for (const [pane, group] of this.layers) {
       const shapes = this.list.map((region) => svg('path', { d: path(region.geometry), class: 'region' }));
+      if (this.chosen) {
+        const [[x, y], [w, h]] = [this.chosen.location, this.chosen.size];
+        shapes.push(svg('path', { d: `M${x} ${y}h${w}v${h}h${-w}Z`, class: 'region chosen' }));
+      }
       if (this.points.length) {
         const d = `M${this.points.map((point) => point.join(' ')).join('L')}${this.drawing === 'polygon' ? '' : 'Z'}`;
         shapes.push(svg('path', { d, class: 'region new' }));

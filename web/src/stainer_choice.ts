@@ -24,6 +24,11 @@ export class StainerChoice {
     this.show();
   }
 
+  /** Whether the list has been read. */
+  get known(): boolean {
+    return this.stainers.length > 0;
+  }
+
   /** What a request says of the stainer. */
   given(): object {
     const stainer = this.chosen;

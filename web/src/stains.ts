@@ -15,21 +15,33 @@ export class Stains {
   ) {
     byId('stain-view').addEventListener('click', () => void this.stainView());
     byId('stain-slide').addEventListener('click', () => void this.stainSlide());
+    byId('apply').addEventListener('toggle', () => void this.readStainers());
   }
 
   async begin(): Promise<void> {
     const found = (await ask<Stain[]>('stains')).slice(0, 20);
     for (const stain of found.reverse()) this.follow(stain);
     if (found.some((stain) => [...UNDER_WAY, 'interrupted'].includes(stain.state))) byId<HTMLDetailsElement>('apply').open = true;
-    await this.choice.begin();
+  }
+
+  /** When they are first wanted: reading models takes a process of its own. */
+  private async readStainers(): Promise<void> {
+    if (!byId<HTMLDetailsElement>('apply').open || this.choice.known) return;
+    byId('stain-message').textContent = 'Looking for stainers…';
+    try {
+      await this.choice.begin();
+      byId('stain-message').textContent = '';
+    } catch (error) {
+      byId('stain-message').textContent = (error as Error).message;
+    }
     this.update();
   }
 
   /** What can be done with the slides that are open now. */
   update(): void {
     const slide = this.panes.first?.slide;
-    byId<HTMLButtonElement>('stain-view').disabled = !slide;
-    byId<HTMLButtonElement>('stain-slide').disabled = !slide;
+    byId<HTMLButtonElement>('stain-view').disabled = !slide || !this.choice.known;
+    byId<HTMLButtonElement>('stain-slide').disabled = !slide || !this.choice.known;
     byId('stain-of').textContent = slide ? `To ${slide.name}.` : 'Open a slide first: choose one on the left.';
     byId('stain-mpp-field').hidden = !slide || slide.mpp !== null;
   }

@@ -9,7 +9,9 @@ import type { Box } from './regions';
 const SIDE_PX = 512;
 
 export class Trials {
+  onChosen: (box: Box | null) => void = () => {};
   private box: Box | null = null;
+  private of = ''; // the slide that the box is on
   private cards = new Map<string, Card>();
 
   constructor(
@@ -53,6 +55,17 @@ export class Trials {
       ? `${size[0]} × ${size[1]} px at ${x}, ${y} of ${slide.name}`
       : `A region has 64 to 2048 px on each side; this one has ${size[0]} × ${size[1]}.`;
     byId<HTMLButtonElement>('try-start').disabled = !fits;
+    this.of = slide.id;
+    this.onChosen(this.box);
+  }
+
+  /** Forget the region where another slide is the first now. */
+  update(): void {
+    const now = this.panes.first?.slide.id ?? '';
+    if (now === this.of) return;
+    [this.box, this.of] = [null, now];
+    byId('try-region').textContent = 'No region chosen yet.';
+    byId<HTMLButtonElement>('try-start').disabled = true;
   }
 
   private chooseMiddle(): void {
@@ -157,7 +170,7 @@ class Card {
   }
 
   private get where(): string {
-    return `In the folder ${this.trial.id} of the results:`;
+    return `In the folder ${this.trial.id} of the results.`;
   }
 
   private get path(): string {

@@ -64,7 +64,7 @@ class Apart:
             return
         with suppress(psutil.Error):
             psutil.Process(self._pid).kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:
