@@ -132,7 +132,7 @@ def show(page: Any, *names: str) -> None:
 
 
 def settle(page: Any) -> None:
-    page.wait_for_load_state("networkidle", timeout=120_000)
+    page.wait_for_load_state("networkidle", timeout=PATIENCE_MS)
     page.wait_for_timeout(700)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from test_web import Server, browser, keep, pytestmark, server, settle, show
+from test_web import PATIENCE_MS, Server, browser, keep, pytestmark, server, settle, show
 
 __all__ = ["browser", "pytestmark", "server"]  # fixtures, and the marks that skip
 AXE = Path(__file__).resolve().parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -27,6 +27,7 @@ def test_it_is_accessible(browser: Any, server: Server, scheme: str, width: int,
     if not AXE.is_file():
         pytest.skip("axe-core is not here: npm ci in web/")
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(server.address)
     page.wait_for_selector("#slide-list li")
     page.evaluate(AXE.read_text())
@@ -55,7 +56,7 @@ def test_it_is_accessible(browser: Any, server: Server, scheme: str, width: int,
     page.click("#try summary")
     page.click("#apply summary")
     page.click("#stain-view")
-    page.wait_for_selector("#stains .trial[data-state='done']", timeout=120_000)
+    page.wait_for_selector("#stains .trial[data-state='done']")
     page.locator("#stains .origin summary").first.click()
     page.locator("#stains button:has-text('Remove')").first.click()
     check("stained")

@@ -29,6 +29,9 @@ Nothing leaves this machine: the page is served to this machine alone, unless --
 whoever opens it needs the token that is printed once. Only what lies under PATH can be read."""
 
 
+END_WITHIN_S = 3  # answers that take longer are given up when the server ends
+
+
 def view(
     paths: Annotated[
         list[Path] | None,
@@ -80,7 +83,14 @@ def view(
             print(NO_PAGE, flush=True)
     if browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, limit_concurrency=200)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=200,
+        timeout_graceful_shutdown=END_WITHIN_S,
+    )
     uvicorn.Server(config).run([listening])
 
 
