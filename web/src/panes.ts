@@ -266,6 +266,7 @@ export class Panes {
     this.arrange();
     await pane.ready;
     if (where) pane.look(where);
+    else pane.viewer.viewport.goHome(true);
     pane.viewer.addHandler('canvas-press', () => (this.leading = pane));
     pane.viewer.addHandler('canvas-scroll', () => (this.leading = pane));
     pane.viewer.addHandler('canvas-pinch', () => (this.leading = pane));
@@ -289,6 +290,7 @@ export class Panes {
   clear(): void {
     while (this.list.length) this.list.pop()!.destroy();
     this.leading = null;
+    this.arrange();
   }
 
   setMode(mode: Mode): void {
