@@ -183,7 +183,7 @@ def names_of(option: Any) -> list[str]:
     return [*option.opts, *option.secondary_opts]
 
 
-OF_OTHERS = {"--lifetime", "--host"}  # of Dask's programs
+OF_OTHERS = {"--lifetime", "--host", "--hypothesis-profile"}  # of Dask's programs and of pytest
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
