@@ -47,8 +47,8 @@ OPERATORS = (
 ANY: list[str | int | None] = [1, 3, "height", "width"]
 
 
-def generator(path: Path) -> None:
-    """A convolution, instance norm and Tanh: a very small CUT."""
+def small_cut(ends_in: str = "Tanh") -> tuple[list[Any], dict[str, Any]]:
+    """Nodes from x to y and their weights: a convolution, instance norm, and a layer at the end."""
     weights = {
         "w": np.random.default_rng(0).normal(0, 0.4, (3, 3, 3, 3)).astype(np.float32),
         "gain": np.full(3, 0.5, np.float32),
@@ -57,8 +57,14 @@ def generator(path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
         helper.make_node("InstanceNormalization", ["a", "gain", "shift"], ["b"]),
-        helper.make_node("Tanh", ["b"], ["y"]),
+        helper.make_node(ends_in, ["b"], ["y"]),
     ]
+    return nodes, weights
+
+
+def generator(path: Path) -> None:
+    """A very small CUT, as others export it."""
+    nodes, weights = small_cut()
     graph = helper.make_graph(
         nodes,
         "generator",

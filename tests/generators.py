@@ -11,6 +11,8 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+import hostile_onnx  # noqa: E402 - needs onnx
+
 helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
 
 MIX = np.array([[0.2, 0.5, 0.3], [0.1, 0.8, 0.1], [0.6, 0.2, 0.2]], np.float32)  # rows make red, green, blue
@@ -48,16 +50,7 @@ def conv(**more: Any) -> Any:
 
 def normed(side: int | None = None, ends_in: str = "Tanh") -> Any:
     """A convolution that looks at its surroundings, instance norm, and a layer at the end: a very small CUT."""
-    weights = {
-        "w": np.random.default_rng(0).normal(0, 0.4, (3, 3, 3, 3)).astype(np.float32),
-        "gain": np.full(3, 0.5, np.float32),
-        "shift": np.array([0.2, 0.0, -0.2], np.float32),
-    }
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
-        helper.make_node("InstanceNormalization", ["a", "gain", "shift"], ["b"]),
-        helper.make_node(ends_in, ["b"], ["y"]),
-    ]
+    nodes, weights = hostile_onnx.small_cut(ends_in)
     shape = ANY if side is None else [1, 3, side, side]
     return model(nodes, weights, source=shape, made=shape)
 
