@@ -72,6 +72,7 @@ FILES: dict[str, list[str]] = {
     "style": [
         "layers",
         "gram",
+        "winograd",
         "trunk",
         "encoder",
         "statistics",

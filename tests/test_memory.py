@@ -6,6 +6,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from chromogen.grid import ALIGNED_PX
 from chromogen.style.encoder import Encoder
 from chromogen.style.memory import Limits, fitting, need_of, need_within
 from chromogen.style.recipes import PRESETS
@@ -22,9 +23,9 @@ def test_else_the_largest_tiles_that_do() -> None:
     need = fitting(LARGE, RECIPE, "fp32", 8 * 10**9)
     assert need is not None
     assert need.tile_px is not None
-    assert need.tile_px % 16 == 0
+    assert need.tile_px % ALIGNED_PX == 0
     assert need.bytes <= 8 * 10**9
-    assert need_of(LARGE, RECIPE, "fp32", need.tile_px + 16).bytes > 8 * 10**9
+    assert need_of(LARGE, RECIPE, "fp32", need.tile_px + ALIGNED_PX).bytes > 8 * 10**9
 
 
 def test_more_memory_gives_larger_tiles_and_bf16_too() -> None:
@@ -73,7 +74,7 @@ def test_before_tiles_comes_one_that_gives_freed_memory_back() -> None:
     kept = need_of(size, RECIPE, "fp32")
     spared = fitting(size, RECIPE, "fp32", kept.bytes - 1)
     assert spared is not None
-    assert spared.tile_px == 1008
+    assert spared.tile_px == 1024
     assert spared.bytes < kept.bytes
     cut = fitting(size, RECIPE, "fp32", spared.bytes - 1)
     assert cut is not None
@@ -83,7 +84,7 @@ def test_before_tiles_comes_one_that_gives_freed_memory_back() -> None:
 
 def test_tiles_that_are_nearly_all_halo_are_warned_of(encoder: Encoder) -> None:
     recipe = PRESETS["balanced"]
-    with pytest.warns(UserWarning, match="32 px with 80 px around them take 36 times the work"):
+    with pytest.warns(UserWarning, match="32 px with 96 px around them take 49 times the work"):
         need_within(Limits(tile_px=32), (512, 512), recipe, encoder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import chromogen.style.stylize as module
 from chromogen.grid import TileGrid
-from chromogen.style import measured_style
+from chromogen.style import measured_style, winograd
 from chromogen.style.canvas import Canvas, part_of
 from chromogen.style.descent import Aim, _with_gradient
 from chromogen.style.encoder import Encoder
@@ -118,10 +118,17 @@ def test_any_tile_size(tile_px: int, encoder: Encoder) -> None:
     assert_the_same(at_first(recipe, encoder, None), at_first(recipe, encoder, tile_px))
 
 
+def test_so_they_are_where_convolutions_are_winograds(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "HE", tissue_like(190, 233, seed=3))
+    monkeypatch.setattr(winograd, "LEAST_PX", 0)
+    recipe = Recipe((style_term(layers=("relu3_1", "relu4_1")),), "relative")
+    assert_the_same(*(at_first(recipe, encoder, tile_px) for tile_px in (None, 96)))
+
+
 def test_deep_layers_see_past_the_tile(encoder: Encoder) -> None:
     """relu5_1 sees 70 px to every side: with the halo of relu4_1, a tile's padding would reach its core."""
     recipe = Recipe((style_term(layers=("relu1_1", "relu5_1")),))
-    assert halo_px(recipe.objective) == 80
+    assert halo_px(recipe.objective) == 96
     assert_the_same(at_first(recipe, encoder, None), at_first(recipe, encoder, 64))
 
 
@@ -134,8 +141,8 @@ def test_a_halo_too_small_would_show(encoder: Encoder, monkeypatch: pytest.Monke
 
 def test_every_local_statistic_has_the_halo_it_needs() -> None:
     edges = Term("edges", 0.5, {"relu3_1": 1.0}, "laplacian", "mse", "content")
-    assert halo_px((edges,)) == 16  # 10 px that relu3_1 sees, and a neighbour 4 px away
-    assert halo_px((replace(edges, layers={"relu3_3": 1.0}),)) == 32
+    assert halo_px((edges,)) == 32  # 10 px that relu3_1 sees, and a neighbour 4 px away
+    assert halo_px((replace(edges, layers={"relu4_2": 1.0}),)) == 64
 
 
 def test_what_compares_all_with_all_is_refused(encoder: Encoder) -> None:

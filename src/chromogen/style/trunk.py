@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chromogen.style import winograd
 from chromogen.style.gram import factors_back, mean_products, shares_of, vectors_of
 
 ONES = (1, 1)
@@ -28,7 +29,7 @@ class Convolution:
 
     oneDNN wants kernels in an order that depends on the size of its input, and brings them into it at every call
     where they are not, which can take several times as long as the convolution itself. So each is laid out for
-    the size it was used at last.
+    the size it was used at last. Wide ones in fp32 are Winograd's where that is faster.
     """
 
     def __init__(self, kernel: Tensor, bias: Tensor) -> None:
@@ -38,18 +39,28 @@ class Convolution:
         self.bias = bias
         self.fused = has_fused_convolution(kernel.device)
         self._laid_out: dict[str, tuple[torch.Size, Tensor]] = {}
+        self._at_points: dict[str, Tensor] = {}
 
     def there(self, x: Tensor) -> Tensor:
         """ReLU of the convolution."""
+        if winograd.pays(x, self.kernel):
+            return winograd.convolve(x, self._transformed("kernel"), lambda band: band.add_(self.bias).relu_())
         if self.fused:
             return _fused(x, self._laid("kernel", x.shape), self.bias, "relu")
         return F.conv2d(x, self.kernel, self.bias, padding=1).relu_()
 
     def back_from(self, gradient: Tensor) -> Tensor:
         """From the derivative with respect to the convolution's output, that with respect to its input."""
+        if winograd.pays(gradient, self.back):
+            return winograd.convolve(gradient, self._transformed("back"), lambda band: band)
         if self.fused:
             return _fused(gradient, self._laid("back", gradient.shape), None, "none")
         return F.conv2d(gradient, self.back, padding=1)
+
+    def _transformed(self, way: str) -> Tensor:
+        if way not in self._at_points:
+            self._at_points[way] = winograd.transformed(getattr(self, way))
+        return self._at_points[way]
 
     def _laid(self, way: str, shape: torch.Size) -> Tensor:
         latest = self._laid_out.get(way)
