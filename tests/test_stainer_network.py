@@ -114,6 +114,15 @@ def test_sites_differ_where_nuclei_are() -> None:
     assert dab["cytoplasm"][away].mean() > 3 * dab["cytoplasm"][centre].mean()
 
 
+def test_cytoplasm_is_of_cells_side_by_side_and_collagen_stays_pale() -> None:
+    amounts = np.zeros((256, 256, 3))
+    amounts[..., :2] = 0.1, 0.6
+    amounts[:, 128:, 0] = 0.7
+    stained = stain(network("cytoplasm"), combine_stains(amounts, H_E), LOOK)
+    dab = separate_stains(stained, H_DAB)[..., 1]
+    assert dab[:, 208:].mean() > 3 * dab[:, :48].mean()
+
+
 def test_white_level_scales_the_picture() -> None:
     """The same densities on darker glass."""
     white = tuple(0.8 * level for level in (255.0, 255.0, 255.0))

@@ -30,7 +30,10 @@ HALO_PX = 64
 FEATURES = 15
 OUTPUTS = 3  # DAB, how far the haematoxylin's detail counts for it, gain of haematoxylin
 SITES = ("any", "nuclear", "cytoplasm")
-NUCLEUS = (0.08, 0.22)  # haematoxylin above most of its surroundings', in shares of the slide's strongest
+PALEST = {"any": GAINS[0], "nuclear": GAINS[0], "cytoplasm": 0.85}  # blue nuclei show their chromatin
+NUCLEUS = {"nuclear": (0.08, 0.22), "cytoplasm": (0.14, 0.34)}  # over most of its surroundings', of the strongest
+CELLULAR = (0.18, 0.42)  # haematoxylin within 8 um, of the slide's strongest: from collagen to cells side by side
+COLLAGEN = (0.15, 0.4)  # what it takes of a cytoplasm's DAB, and keeps of its own haematoxylin
 SURROUNDINGS = 0.75  # in a nest of nuclei all is dense
 USUAL_STRENGTH = (1.5, 1.0)  # of haematoxylin and eosin, where a slide shows neither
 MOST_LOGIT = 30.0
@@ -130,9 +133,10 @@ class StainerNetwork(nn.Module):
         halved = halved[..., *at]
         out = self._decided((features - self.mean) / self.std)
         part = shares(halved, residue)
-        gain = (self.target.hematoxylin / strength[0]).clamp(*GAINS)
-        gain = gain * (MOST_GAIN * out[:, 2:].tanh()).exp() * part.keeps
-        takes = part.takes * self._site(features)
+        gain = (self.target.hematoxylin / strength[0]).clamp(PALEST[self.architecture.site], GAINS[1])
+        dab, hematoxylin = self._site(features)
+        gain = gain * (MOST_GAIN * out[:, 2:].tanh()).exp() * part.keeps * hematoxylin
+        takes = part.takes * dab
         return torch.cat([out[:, :2], features[:, :1], gain, takes, part.through, part.glass], 1)
 
     def _decided(self, features: Tensor) -> Tensor:
@@ -150,15 +154,26 @@ class StainerNetwork(nn.Module):
         found = torch.cat([self.head(self.body(part)) for part in parts])[: len(pixels)]
         return found.view(batch, height, width, OUTPUTS).permute(0, 3, 1, 2)
 
-    def _site(self, features: Tensor) -> Tensor:
-        """How much of the DAB the cell's part takes, by haematoxylin (first feature) over its surroundings'."""
-        site = self.architecture.site
+    def _site(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """How much of the DAB the cell's part takes, and of its haematoxylin keeps.
+
+        By haematoxylin, the first feature: by what stands out of the surroundings; of "cytoplasm" also by how much
+        these have: collagen, whose cells lie apart, takes a hint of DAB, and what it seems to have of
+        haematoxylin is eosin's.
+        """
+        site, around = self.architecture.site, features[:, FAR : FAR + 1]
+        all_of_it = torch.ones_like(around)
         if site == "any":
-            return torch.ones_like(features[:, :1])
-        excess = features[:, :1] - SURROUNDINGS * features[:, FAR : FAR + 1]
-        nuclear = ramp(excess, *NUCLEUS)
+            return all_of_it, all_of_it
+        nuclear = ramp(features[:, :1] - SURROUNDINGS * around, *NUCLEUS[site])
         inside = nuclear if site == "nuclear" else 1 - nuclear
-        return ELSEWHERE[site] + (1 - ELSEWHERE[site]) * inside
+        share = ELSEWHERE[site] + (1 - ELSEWHERE[site]) * inside
+        if site == "nuclear":
+            return share, all_of_it
+        cellular = ramp(around, *CELLULAR)
+        pairs = zip(COLLAGEN, (cellular, cellular.maximum(nuclear)), strict=True)
+        dab, hematoxylin = (least + (1 - least) * share_of_all for least, share_of_all in pairs)
+        return share * dab, hematoxylin
 
     def rendered(self, density: Tensor, maps: Tensor, strength: Tensor) -> Tensor:
         """Haematoxylin and DAB over what goes through, channel by channel, by maps in full resolution."""
