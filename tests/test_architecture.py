@@ -73,6 +73,7 @@ FILES: dict[str, list[str]] = {
         "layers",
         "gram",
         "winograd",
+        "tape",
         "trunk",
         "encoder",
         "statistics",

@@ -15,6 +15,10 @@ def test_what_is_spilled_comes_back_and_leaves_no_trace() -> None:
     assert set(spill.of(3)) == {"content", "hematoxylin"}
     assert torch.equal(spill.of(3)["content"], torch.ones(2, 3))
     assert spill.of(3)["hematoxylin"].dtype == torch.bfloat16
+    spill.forget(4)
+    spill.forget(5)
+    assert spill.of(4) == {}
+    spill.keep(4, {"style": torch.zeros(1)})
     folder = spill._folder
     assert len(list(folder.iterdir())) == 2
     del spill
@@ -24,3 +28,4 @@ def test_what_is_spilled_comes_back_and_leaves_no_trace() -> None:
 def test_what_is_never_spilled_makes_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chromogen.spill.scratch_folder", lambda: pytest.fail("made a folder"))
     assert Spill().of(0) == {}
+    Spill().forget(0)

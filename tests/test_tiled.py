@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import chromogen.spill as spill_module
 import chromogen.style.stylize as module
 from chromogen.grid import TileGrid
 from chromogen.style import measured_style, winograd
@@ -20,6 +23,7 @@ from chromogen.style.measured_style import measure_style
 from chromogen.style.objective import Objective, Term
 from chromogen.style.recipes import Recipe, content_term, hematoxylin_term, profile_term, style_term, tv_term
 from chromogen.style.stylize import stylize
+from chromogen.style.tape import Tapes
 from chromogen.style.tiled import check_can_be_tiled, halo_px
 from synthetic import tissue_like
 
@@ -123,6 +127,45 @@ def test_so_they_are_where_convolutions_are_winograds(encoder: Encoder, monkeypa
     monkeypatch.setattr(winograd, "LEAST_PX", 0)
     recipe = Recipe((style_term(layers=("relu3_1", "relu4_1")),), "relative")
     assert_the_same(*(at_first(recipe, encoder, tile_px) for tile_px in (None, 96)))
+def without_room(*_asked: object) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("canvas", CANVASES)
+@pytest.mark.parametrize("name", ["gram of the image", "masked gram", "content, several layers", "haematoxylin"])
+def test_tiles_looked_at_twice_give_the_same_to_the_bit(
+    name: str, canvas: str, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(name, canvas)
+    read: list[bool] = []
+    really = Tapes.of
+    monkeypatch.setattr(Tapes, "of", lambda *a: (tape := really(*a), read.append(tape.is_written))[0])
+    kept = at_first(recipe, encoder, 48)
+    monkeypatch.setattr(module, "has_room_for_tapes", without_room)
+    again = at_first(recipe, encoder, 48)
+    assert read == [True] * 6 + [False] * 6
+    assert kept[:2] == again[:2]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(kept[2], again[2], strict=True))
+
+
+def test_a_disk_that_fills_up_changes_nothing(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(recipe_of("content"), steps=(2,))
+    whole = stylize(HE, IHC, recipe, encoder=encoder, tile_px=48)
+    saved: list[Path] = []
+    really = spill_module.save_tensors
+
+    def save(path: Path, tensors: Mapping[str, Tensor], *more: object) -> None:
+        saved.append(path)
+        if len(saved) == 12:  # after references of six tiles, in the middle of the first step
+            raise OSError("No space left on device")
+        really(path, tensors, *more)
+
+    monkeypatch.setattr(spill_module, "save_tensors", save)
+    with pytest.warns(UserWarning, match="looked at twice from here on"):
+        cut_short = stylize(HE, IHC, recipe, encoder=encoder, tile_px=48)
+    assert len(saved) == 12
+    assert np.array_equal(whole.image, cut_short.image)
+    assert whole.trace[-1].losses == cut_short.trace[-1].losses
 
 
 def test_deep_layers_see_past_the_tile(encoder: Encoder) -> None:

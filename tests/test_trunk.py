@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chromogen.style import trunk
+from chromogen.style.tape import Tape
 from chromogen.style.trunk import Convolution, look, pool, pool_back
 
 SHAPES = {"1_1": (3, 8), "1_2": (8, 8), "2_1": (8, 16), "2_2": (16, 16), "3_1": (16, 16)}
@@ -62,7 +63,7 @@ def test_equals_autograd(
     if not fused:
         monkeypatch.setattr(trunk, "has_fused_convolution", lambda _device: False)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    ours, _ = look(x, laid_out(looked_at), looked_at, [], pooling, {})
+    ours, _ = look(x, laid_out(looked_at), looked_at, [], pooling, {}, Tape())
     theirs = plain(x, looked_at, pooling)
     for name in looked_at:
         assert torch.allclose(ours[name], theirs[name], atol=1e-6)
@@ -88,7 +89,7 @@ def test_gram_matrices_equal_autograd(
     x = torch.randn(2, 3, 12, 19, generator=torch.Generator().manual_seed(1)).requires_grad_()
     deepest = max(*looked_at, *grams_of)
     of = [(name, mask) for name in grams_of for mask in through]
-    ours, grams = look(x, laid_out([deepest]), looked_at, of, pooling, MASKS)
+    ours, grams = look(x, laid_out([deepest]), looked_at, of, pooling, MASKS, Tape())
     theirs = plain(x, list(SHAPES), pooling)
     wanted = {(name, mask): gram_by_autograd(theirs[name], mask) for name, mask in of}
     for key in of:
@@ -125,18 +126,18 @@ def test_max_pool_in_strips_is_the_max_pool(height: int, batch: int, layout: tor
 
 def test_a_loss_may_ignore_some_of_what_it_looked_at() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours, _ = look(x, laid_out(["3_1"]), ["1_1", "3_1"], [], "max", {})
+    ours, _ = look(x, laid_out(["3_1"]), ["1_1", "3_1"], [], "max", {}, Tape())
     theirs = plain(x, ["1_1"], "max")
     assert torch.allclose(gradient({"1_1": ours["1_1"]}, x), gradient(theirs, x), atol=1e-5)
 
 
 def test_gradients_given_to_it_are_left_as_they_are() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours, _ = look(x, laid_out(["2_1"]), ["1_1", "2_1"], [], "max", {})
+    ours, _ = look(x, laid_out(["2_1"]), ["1_1", "2_1"], [], "max", {}, Tape())
     given = [torch.ones_like(activation) for activation in ours.values()]
     torch.autograd.grad(list(ours.values()), x, given)
     assert all(bool((g == 1).all()) for g in given)
 
 
 def test_looking_at_nothing_runs_nothing() -> None:
-    assert look(torch.rand(1, 3, 16, 16), {}, [], [], "max", {}) == ({}, {})
+    assert look(torch.rand(1, 3, 16, 16), {}, [], [], "max", {}, Tape()) == ({}, {})

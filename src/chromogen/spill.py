@@ -50,5 +50,10 @@ class Spill:
         kept = "_folder" in self.__dict__ and self._file(number).exists()
         return load_file(self._file(number)) if kept else {}
 
+    def forget(self, number: int) -> None:
+        """Keep nothing under a number any longer."""
+        if "_folder" in self.__dict__:
+            self._file(number).unlink(missing_ok=True)
+
     def _file(self, number: int) -> Path:
         return self._folder / f"{number}.safetensors"

@@ -265,7 +265,19 @@ def _foretell(stylist: Stylist, contents: Sequence[Path], *, as_json: bool) -> N
         width, height = facts["size"]
         tiles = f"in {facts['tiles']} tiles of {facts['tile_px']} px" if facts["tiles"] > 1 else "in one piece"
         took = f"about {facts['peak_mb'] / 1000:.1f} GB and {duration(facts['seconds'])}"
-        print(f"{facts['content']}: {width} x {height} px {tiles}, {took}")
+        print(f"{facts['content']}: {width} x {height} px {tiles}, {took}{_on_disk(facts)}")
+
+
+def _on_disk(facts: Mapping[str, Any]) -> str:
+    """What tiles put into temporary files, or would."""
+    from chromogen.style.memory import MOST_OF_FREE
+
+    if facts["tiles"] == 1:
+        return ""
+    gb = facts["tapes_mb"] / 1000
+    if facts["tapes_fit"]:
+        return f", {gb:.1f} GB of temporary files"
+    return f" (a third less where TMPDIR is on a disk with {gb / MOST_OF_FREE:.1f} GB free)"
 
 
 def _measuring(progress: Progress) -> Callable[[int, int], None]:

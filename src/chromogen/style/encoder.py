@@ -17,7 +17,8 @@ from torch import Tensor
 
 from chromogen.errors import choose, expected
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
-from chromogen.style.trunk import Convolution, GramOf, look
+from chromogen.style.tape import GramOf, Tape
+from chromogen.style.trunk import Convolution, look
 
 NO_MASKS: Mapping[str, Tensor] = MappingProxyType({})
 POOLINGS = ("max", "average")
@@ -256,11 +257,13 @@ class Encoder:
         layers: Collection[str],
         grams_of: Collection[GramOf],
         masks: Mapping[str, Tensor] = NO_MASKS,
+        tape: Tape | None = None,
     ) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
         """Activations at `layers`, and Gram matrices (B, C, C) of others or the same, measured on the way.
 
         Gram matrices are asked for by layer and name of a mask (None: everywhere counts) and are means over
-        positions, float32; asked for here they cost less than from activations.
+        positions, float32; asked for here they cost less than from activations. A `tape` that was written when
+        the same was asked of the same image spares the way there; an empty one is written.
         """
         every = {*layers, *(layer for layer, _ in grams_of)}
         check_layers(every)
@@ -270,7 +273,8 @@ class Encoder:
         looked_at = [name for name in needed if f"relu{name}" in layers]
         of = [(layer.removeprefix("relu"), mask) for layer, mask in grams_of]
         convolutions = {name: self.convolutions[name] for name in needed}
-        activations, grams = look(x, convolutions, looked_at, of, self.pooling, masks)
+        tape = Tape() if tape is None else tape
+        activations, grams = look(x, convolutions, looked_at, of, self.pooling, masks, tape)
         found = {"image": image} if "image" in layers else {}
         found |= {f"relu{name}": tensor for name, tensor in activations.items()}
         return found, {(f"relu{name}", mask): gram for (name, mask), gram in grams.items()}

@@ -1,16 +1,22 @@
-"""How much memory a picture takes in one piece and in tiles, and so which tiles to take."""
+"""How much memory a picture takes in one piece and in tiles, and so which tiles; and what these put on disk."""
 
 from __future__ import annotations
 
 import math
+import shutil
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import gettempdir
 
 import psutil
 
 from chromogen.errors import expected
 from chromogen.grid import ALIGNED_PX, TileGrid
 from chromogen.style.encoder import Encoder
+from chromogen.style.layers import CONVOLUTIONS, LAYERS, deepest
+from chromogen.style.objective import Objective, layers_of
 from chromogen.style.recipes import Recipe
 from chromogen.style.tiled import halo_px
 
@@ -25,6 +31,8 @@ WHOLE_BYTES = 200
 HISTORY_BYTES = 24  # for every step that L-BFGS remembers
 LEAST_CORE_PX = 128
 MOST_OF_FREE = 0.8
+VALUE_BYTES = {"bf16": 2, "fp32": 4}
+IN_MEMORY = ("tmpfs", "ramfs")  # file systems
 
 
 @dataclass(frozen=True)
@@ -104,3 +112,39 @@ def _lighter(recipe: Recipe) -> str:
 
 def _whole_bytes(recipe: Recipe) -> int:
     return WHOLE_BYTES + (HISTORY_BYTES * recipe.history if recipe.optimizer == "lbfgs" else 0)
+
+
+def tape_bytes(grid: TileGrid, objective: Objective, precision: str) -> int:
+    """What the tapes of all tiles together take on disk."""
+    pixels = sum(math.prod(tile.outer.size) for tile in grid)
+    return int(pixels * _tape_bytes_per_pixel(objective, precision))
+
+
+def _tape_bytes_per_pixel(objective: Objective, precision: str) -> float:
+    """As `Tape` packs it with max pools: values where a loss looks, else one bit each; two for each window."""
+    seen = layers_of(objective) - {"image"}
+    needed = CONVOLUTIONS[1 : LAYERS.index(deepest(seen))] if seen else ()  # the first is made again
+    found = 0.0
+    for name, following in pairwise((*needed, "")):
+        halvings = int(name[0]) - 1
+        values = min(64 << halvings, 512) / 4**halvings
+        windows = values / 4 if following.endswith("_1") else 0
+        bits = 2 * windows
+        if f"relu{name}" in seen:
+            bits += 8 * VALUE_BYTES[precision] * values
+        else:
+            bits += windows or values
+        found += bits / 8
+    return found
+
+
+def has_room_for_tapes(grid: TileGrid, objective: Objective, precision: str) -> bool:
+    """Whether most of what is free for temporary files (TMPDIR) would hold them."""
+    return tape_bytes(grid, objective, precision) <= MOST_OF_FREE * _free_bytes(Path(gettempdir()).resolve())
+
+
+def _free_bytes(folder: Path) -> int:
+    """Of a folder's disk; none of one that is memory itself, as that is what tiles are short of."""
+    mounts = [m for m in psutil.disk_partitions(all=True) if folder.is_relative_to(m.mountpoint)]
+    nearest = max(mounts, key=lambda mount: len(mount.mountpoint), default=None)
+    return 0 if nearest is not None and nearest.fstype in IN_MEMORY else shutil.disk_usage(folder).free

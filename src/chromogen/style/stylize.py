@@ -38,7 +38,7 @@ from chromogen.style.descent import Aim, Losses, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.measured_style import Style, check_memory, check_size, measure_style, size_at, tiles_of
-from chromogen.style.memory import need_of
+from chromogen.style.memory import has_room_for_tapes, need_of
 from chromogen.style.networks import TiledFeatures, tissue_features
 from chromogen.style.objective import (
     for_scale,
@@ -47,6 +47,7 @@ from chromogen.style.objective import (
 )
 from chromogen.style.recipes import Recipe
 from chromogen.style.run import OnStep, Run, Step
+from chromogen.style.tape import Tapes
 from chromogen.style.tiled import TiledAim, check_can_be_tiled, measure_tiled
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
@@ -196,7 +197,8 @@ def aim_of(
         for reference, whole in seen.items():
             wanted |= measure(recipe.objective, reference, encoder.exact, whole, recipe.loss_scale, masks)
         return Aim(wanted, masks, floor)
-    aim = TiledAim(grid, wanted, masks, floor)
+    tapes = Tapes(has_room=has_room_for_tapes(grid, recipe.objective, encoder.precision))
+    aim = TiledAim(grid, wanted, masks, floor, tapes=tapes)
     for reference, whole in seen.items():
         parts = partial(_part, whole)
         aim = measure_tiled(recipe.objective, reference, encoder.exact, parts, recipe.loss_scale, aim)

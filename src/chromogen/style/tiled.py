@@ -2,8 +2,9 @@
 
 Gram matrices of a picture are sums over its tiles, and so are distances of local statistics. A first pass adds
 them up; the loss and its derivative by every sum follow; a second pass sends these derivatives back through each
-tile. What a tile's halo gets is added to what its neighbours say of the same pixels, so the gradient is that of
-the whole picture, but for rounding. Padding counts at the picture's own borders: a tile's never reaches its core.
+tile, by the tape that the first wrote of it, or by looking at it again. What a tile's halo gets is added to what
+its neighbours say of the same pixels, so the gradient is that of the whole picture, but for rounding. Padding
+counts at the picture's own borders: a tile's never reaches its core.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from chromogen.style.statistics import (
     masked_gram_matrix,
     profile_of,
 )
+from chromogen.style.tape import Tape, Tapes
 
 CORE = "core"  # the mask of what counts of a tile
 Place: TypeAlias = tuple[str, str]  # a term's name and a layer
@@ -61,7 +63,8 @@ class TiledAim:
     """What a picture is compared with, tile by tile, and the masks of the whole that it is looked at through.
 
     `references` hold what is measured of the whole, and only the energy of what is local; that is kept by tile in
-    `local`. `knees` are the root mean squares of those that Huber losses are taken of.
+    `local`. `knees` are the root mean squares of those that Huber losses are taken of. `tapes` spare the second
+    pass its way there.
     """
 
     grid: TileGrid
@@ -70,6 +73,7 @@ class TiledAim:
     floor: float = 0.0
     local: Spill = field(default_factory=Spill)
     knees: Mapping[Place, Tensor] = field(default_factory=dict)
+    tapes: Tapes = field(default_factory=Tapes)
 
 
 def picture_of(image: Image, device: torch.device) -> Picture:
@@ -108,13 +112,20 @@ def evaluate(
     backward: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The total and the terms' values of a whole picture; `backward` sends the gradient back through its parts."""
+    like = torch.empty(0, dtype=encoder.dtype, device=encoder.device)
 
-    def sums_at(number: int, tile: GridTile) -> Sums:
+    def sums_at(number: int, tile: GridTile, tape: Tape) -> Sums:
         part = _part(picture, tile, aim, _local(aim, number), encoder.device)
-        return _sums_of(part, objective, loss_scale, encoder, aim.knees)
+        return _sums_of(part, objective, loss_scale, encoder, aim.knees, tape)
+
+    def at_first(number: int, tile: GridTile) -> Sums:
+        sums = sums_at(number, tile, tape := Tape())
+        if backward:
+            aim.tapes.keep(number, tape)
+        return sums
 
     with torch.no_grad():
-        sums = _added(sums_at(number, tile) for number, tile in enumerate(aim.grid))
+        sums = _added(at_first(number, tile) for number, tile in enumerate(aim.grid))
     leaves = {key: tensor.requires_grad_() for key, tensor in sums.items()}
     measured = _finished(leaves, aim.masks, aim.grid.size)
     for (layer, mask), precondition in preconditioners.items():
@@ -124,9 +135,10 @@ def evaluate(
     if backward:
         loss.backward()
         for number, tile in enumerate(aim.grid):
-            sums = sums_at(number, tile)
+            sums = sums_at(number, tile, aim.tapes.of(number, like))
             asked = [(tensor, leaves[key].grad) for key, tensor in sums.items() if tensor.requires_grad]
             torch.autograd.backward([tensor for tensor, _ in asked], [gradient for _, gradient in asked])
+            aim.tapes.forget(number)
     return loss.detach(), {name: value.detach() for name, value in values.items()}
 
 
@@ -246,7 +258,12 @@ def _of_core(term: Term, layer: str, features: Mapping[str, Tensor], tile: GridT
 
 
 def _sums_of(
-    part: Part, objective: Objective, loss_scale: str, encoder: Encoder, knees: Mapping[Place, Tensor]
+    part: Part,
+    objective: Objective,
+    loss_scale: str,
+    encoder: Encoder,
+    knees: Mapping[Place, Tensor],
+    tape: Tape | None = None,
 ) -> Sums:
     """What a tile adds: products of channels, DAB, distances with how many values they are of."""
     additive, local = _split(objective)
@@ -254,7 +271,7 @@ def _sums_of(
     on_the_way = {s for s in seen if s[0] == "gram" and s[1] != "image"}
     layers = {layer for _, layer, _ in seen - on_the_way} | {layer for term in local for layer in term.layers}
     grams_of = {(layer, mask or CORE) for _, layer, mask in on_the_way}
-    features, grams = encoder.look(part.picture, layers, grams_of, part.masks)
+    features, grams = encoder.look(part.picture, layers, grams_of, part.masks, tape)
     features = _scaled(features, loss_scale)
     sums: Sums = {s: _sum_of_seen(s, features, grams, part.masks) for s in seen}
     for term in local:

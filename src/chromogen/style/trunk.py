@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from chromogen.style import winograd
 from chromogen.style.gram import factors_back, mean_products, shares_of, vectors_of
+from chromogen.style.tape import GramOf, Tape
 
 ONES = (1, 1)
 WINDOW = ((2, 2), (2, 2), (0, 0))  # size, stride and padding of every pool
@@ -148,9 +149,6 @@ def add_gram_back(flow: Tensor | None, activations: Tensor, gradient: Tensor, sh
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-GramOf: TypeAlias = tuple[str, str | None]  # of what, and through which mask
-
-
 class Trunk(torch.autograd.Function):
     """(B, 3, H, W) standardized, and the convolutions to run in turn -> activations and Gram matrices asked for.
 
@@ -167,38 +165,21 @@ class Trunk(torch.autograd.Function):
         grams_of: Sequence[GramOf],
         pooling: str,
         masks_by_name: Mapping[str, Tensor],
+        tape: Tape,
     ) -> tuple[Tensor, ...]:
         """`convolutions` by name, "1_1" first; one called "x_1" comes after a pool, but for the first."""
-        activations: dict[str, Tensor] = {}
-        grams: dict[GramOf, Tensor] = {}
-        shares: dict[GramOf, Tensor | None] = {}
-        with_grams = {name for name, _ in grams_of}
-        masks: dict[str, Tensor] = {}
-        pools: dict[str, tuple[torch.Size, Tensor | None]] = {}
-        ctx.first = x.detach()
-        before = ""
-        for name, convolution in convolutions.items():
-            if name.endswith("_1") and before:
-                shape = x.shape
-                x, winners = pool(x, pooling)
-                pools[before] = shape, winners
-                if pooling == "max" and before not in (*looked_at, *with_grams):
-                    masks[before] = x
-            x = convolution.there(x)
-            if name != "1_1":  # the largest of all, and made again in no time
-                masks[name] = x
-            if name in looked_at:
-                activations[name] = x
-            for of in (of for of in grams_of if of[0] == name):
-                shares[of] = None if of[1] is None else shares_of(masks_by_name[of[1]], x.shape[2:])
-                grams[of] = mean_products(vectors_of(x), shares[of])
-            before = name
-        ctx.convolutions, ctx.pools, ctx.shares = convolutions, pools, shares
+        shares = {of: _shares(*of, x.shape, masks_by_name) for of in grams_of}
+        if not tape.is_written:
+            _write(tape, x, convolutions, looked_at, shares, pooling)
+        ctx.convolutions, ctx.shares, ctx.first, ctx.tape = convolutions, shares, x.detach(), tape
         ctx.looked_at, ctx.grams_of = tuple(looked_at), tuple(grams_of)
         ctx.set_materialize_grads(False)
+        found = tape.activations
+        activations = (found[name] if name in found else convolutions[name].there(x) for name in looked_at)
+        outputs = (*activations, *(tape.grams[of] for of in grams_of))
+        found.pop("1_1", None)  # the largest of all, and made again in no time
         # Not `save_for_backward`: the way back lets go of each as it passes. Detached, they hold no graph.
-        ctx.kept = {name: mask.detach() for name, mask in masks.items()}
-        return (*(activations[name] for name in looked_at), *(grams[of] for of in grams_of))
+        return tuple(output.detach() for output in outputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -207,11 +188,11 @@ class Trunk(torch.autograd.Function):
         of_grams = dict(zip(ctx.grams_of, gradients[len(ctx.looked_at) :], strict=True))
         flow: Tensor | None = None
         for name, convolution in reversed(ctx.convolutions.items()):
-            mask, masked = ctx.kept.pop(name, None), False
+            mask, masked = ctx.tape.take(name), False
             if mask is None:
                 mask = convolution.there(ctx.first)
-            if flow is not None and name in ctx.pools:
-                shape, winners = ctx.pools.pop(name)
+            if flow is not None and name in ctx.tape.pools:
+                shape, winners = ctx.tape.pools.pop(name)
                 masked = mask.shape != shape
                 flow = pool_back(relu_back(flow, mask) if masked else flow, shape, winners)
             for of, gradient in of_grams.items():
@@ -220,7 +201,39 @@ class Trunk(torch.autograd.Function):
             flow = _joined(flow, of_activations.get(name))
             if flow is not None:
                 flow = convolution.back_from(flow if masked else relu_back(flow, mask))
-        return flow, None, None, None, None, None
+        return flow, None, None, None, None, None, None
+
+
+def _write(
+    tape: Tape,
+    x: Tensor,
+    convolutions: Mapping[str, Convolution],
+    looked_at: Sequence[str],
+    shares: Mapping[GramOf, Tensor | None],
+    pooling: str,
+) -> None:
+    """Go there, and write down what was seen."""
+    with_losses = {*looked_at, *(name for name, _ in shares)}
+    before = ""
+    for name, convolution in convolutions.items():
+        if name.endswith("_1") and before:
+            shape = x.shape
+            x, winners = pool(x, pooling)
+            tape.pools[before] = shape, winners
+            if pooling == "max" and before not in with_losses:
+                tape.signs[before] = x
+        x = convolution.there(x)
+        if name != "1_1" or name in looked_at:
+            (tape.activations if name in with_losses else tape.signs)[name] = x
+        for of in (of for of in shares if of[0] == name):
+            tape.grams[of] = mean_products(vectors_of(x), shares[of])
+        before = name
+
+
+def _shares(name: str, mask: str | None, shape: Sequence[int], masks: Mapping[str, Tensor]) -> Tensor | None:
+    """How far every position behind a convolution counts by a mask; None: as much as all others."""
+    halvings = int(name[0]) - 1
+    return None if mask is None else shares_of(masks[mask], [side >> halvings for side in shape[2:]])
 
 
 def _joined(flow: Tensor | None, asked: Tensor | None) -> Tensor | None:
@@ -240,13 +253,15 @@ def look(
     grams_of: Sequence[GramOf],
     pooling: str,
     masks: Mapping[str, Tensor],
+    tape: Tape,
 ) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
     """Activations by name, and Gram matrices (means over positions, float32) by name and mask.
 
-    x in the dtype of the kernels; masks (1, 1, H, W), float32.
+    x in the dtype of the kernels; masks (1, 1, H, W), float32. A `tape` of the same x, if it is written, spares
+    the way there; an empty one is written.
     """
     if not (looked_at or grams_of):
         return {}, {}
-    found = Trunk.apply(x, convolutions, looked_at, grams_of, pooling, masks)  # type: ignore[no-untyped-call]
+    found = Trunk.apply(x, convolutions, looked_at, grams_of, pooling, masks, tape)  # type: ignore[no-untyped-call]
     activations, grams = found[: len(looked_at)], found[len(looked_at) :]
     return dict(zip(looked_at, activations, strict=True)), dict(zip(grams_of, grams, strict=True))
