@@ -61,7 +61,7 @@ def test_in_tiles_the_picture_is_the_same(
 
 
 def test_a_dry_run_foretells_and_writes_nothing(
-    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(tmp_path.iterdir())
     command = ["stylize", *files, "-o", tmp_path / "out.png", *QUICK, "--dry-run", "--trace", tmp_path / "t.jsonl"]
@@ -70,8 +70,12 @@ def test_a_dry_run_foretells_and_writes_nothing(
     assert "48 x 40 px in one piece, about" in out
     status, out, _ = run(capsys, *command, "--tile", 16, "--json")
     facts = json.loads(out)
-    assert (status, facts["tile_px"], facts["tiles"]) == (0, 16, 9)
+    assert (status, facts["tile_px"], facts["tiles"]) == (0, 16, 4)
     assert facts["seconds"] > 0
+    assert facts["tapes_mb"] > 0
+    for fits, said in ((True, "GB of temporary files"), (False, "(a third less where TMPDIR is on a disk with")):
+        monkeypatch.setattr("chromogen.app.forecast.has_room_for_tapes", lambda *_asked, fits=fits: fits)
+        assert said in run(capsys, *command, "--tile", 16)[1]
     assert sorted(tmp_path.iterdir()) == before
 
 
