@@ -52,10 +52,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_in_tiles_the_picture_is_the_same(
     capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
 ) -> None:
-    for name, more in (("whole", []), ("tiled", ["--tile", 16])):
+    for name, more in (("whole", []), ("tiled", ["--tile", 32])):
         status, out, err = run(capsys, "stylize", *files, "-o", tmp_path / f"{name}.png", *QUICK, "--json", *more)
         assert status == 0, err
-        assert json.loads(out)["tile_px"] == (16 if more else None)
+        assert json.loads(out)["tile_px"] == (32 if more else None)
     whole, tiled = (read_image(tmp_path / f"{name}.png").astype(int) for name in ("whole", "tiled"))
     assert np.abs(whole - tiled).max() <= 1
 
@@ -68,14 +68,14 @@ def test_a_dry_run_foretells_and_writes_nothing(
     status, out, err = run(capsys, *command)
     assert status == 0, err
     assert "48 x 40 px in one piece, about" in out
-    status, out, _ = run(capsys, *command, "--tile", 16, "--json")
+    status, out, _ = run(capsys, *command, "--tile", 32, "--json")
     facts = json.loads(out)
-    assert (status, facts["tile_px"], facts["tiles"]) == (0, 16, 4)
+    assert (status, facts["tile_px"], facts["tiles"]) == (0, 32, 4)
     assert facts["seconds"] > 0
     assert facts["tapes_mb"] > 0
-    for fits, said in ((True, "GB of temporary files"), (False, "(a third less where TMPDIR is on a disk with")):
+    for fits, said in ((True, "GB of temporary files"), (False, "(sooner where TMPDIR is on a disk with")):
         monkeypatch.setattr("chromogen.app.forecast.has_room_for_tapes", lambda *_asked, fits=fits: fits)
-        assert said in run(capsys, *command, "--tile", 16)[1]
+        assert said in run(capsys, *command, "--tile", 32)[1]
     assert sorted(tmp_path.iterdir()) == before
 
 

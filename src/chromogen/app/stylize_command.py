@@ -277,7 +277,7 @@ def _on_disk(facts: Mapping[str, Any]) -> str:
     gb = facts["tapes_mb"] / 1000
     if facts["tapes_fit"]:
         return f", {gb:.1f} GB of temporary files"
-    return f" (a third less where TMPDIR is on a disk with {gb / MOST_OF_FREE:.1f} GB free)"
+    return f" (sooner where TMPDIR is on a disk with {gb / MOST_OF_FREE:.1f} GB free)"
 
 
 def _measuring(progress: Progress) -> Callable[[int, int], None]:
