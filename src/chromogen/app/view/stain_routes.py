@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
-from chromogen.app.view.slide_routes import SLIDE_ID, Renderer
+from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.stained_views import stain_view, stainer_mpp
 from chromogen.app.view.stainer_list import StainerLine, stainer_lines
 from chromogen.app.view.stains import Stain, progress_in, start_slide
@@ -25,6 +25,7 @@ from chromogen.errors import choose, expected
 from chromogen.slides.slide import MPP_RANGE
 from chromogen.stainer import STAINERS
 
+PNG_OR_TIFF: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/tiff": {}}}}
 HIDDEN = ("source", "model")
 STAINER = "^[a-z0-9-]{1,50}$"  # a name, or an id from the list: never a path
 
@@ -114,14 +115,14 @@ async def _view(stain: Stain, stains: WorkQueue[Stain], apart: Apart) -> Queued[
 
 
 def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
-    @routes.get("/stains/{work_id}/region.png", response_class=FileResponse)
+    @routes.get("/stains/{work_id}/region.png", response_class=FileResponse, responses=PNG)
     async def region(work_id: WorkId) -> FileResponse:
         """What a view showed."""
         if stains.find(work_id).work.location is None:
             raise HTTPException(404, "A whole slide was stained.")
         return FileResponse(stains.folder_of(work_id) / REGION)
 
-    @routes.get("/stains/{work_id}/result", response_class=FileResponse)
+    @routes.get("/stains/{work_id}/result", response_class=FileResponse, responses=PNG_OR_TIFF)
     async def result(work_id: WorkId) -> FileResponse:
         """The result with its provenance, to be kept: an image or a slide."""
         found, stain = stains.find(work_id), stains.find(work_id).work
