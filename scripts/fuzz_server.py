@@ -4,10 +4,10 @@
     python scripts/fuzz_server.py [--schemathesis PROGRAM] [--examples 50] [--out FOLDER]
 
 A server over one small slide is asked for a trial and a stain, and then for what schemathesis thinks up: values
-within the schema and outside of it, other methods, ids of one answer in the next request. Twice: with ids made up,
-and with those of the slide, the trial and the stain. Exit status 1 where an answer is a crash, is not as its route
-says or takes more than 30 s, or where the server does not live in the end. What failed, and how to ask it again,
-stands in FOLDER.
+within the schema and outside of it, other methods, ids of one answer in the next request. Then again within the
+schema, with the ids of the slide, the trial and the stain. Exit status 1 where an answer is a crash, is not as its
+route says or takes more than two minutes, or where the server does not live in the end. What failed, and how to
+ask it again, stands in FOLDER.
 """
 
 from __future__ import annotations
@@ -24,30 +24,24 @@ import tifffile
 from chromogen.stainer import builtin_ihc
 from serving import Jobs, Serving
 
-MOST_ANSWER_S = 30
+MOST_ANSWER_S = 120  # a machine that others use gives an upload a minute to be decoded
 DONE_WITHIN_S = 600.0
 # What no schema says: that bytes are an image, that a region lies within a slide or is a polygon.
-NOT_ALL_VALID = ("/api/exemplars", "/api/trials", "/api/stains/view", "/api/stains/slide", "/api/numbers")
-# By the schema these are also work of a name that no work has, and told so.
-ALSO_IDS = ("/api/stains/view", "/api/stains/slide")
+NOT_ALL_VALID = ("/api/exemplars", "/api/trials", "/api/stained-views", "/api/stains", "/api/numbers")
 
 
 def make_slide(folder: Path) -> None:
     """A slide with a pixel size."""
     folder.mkdir(parents=True, exist_ok=True)
-    how: dict[str, Any] = {
-        "photometric": "rgb",
-        "resolution": (20_000.0, 20_000.0),
-        "resolutionunit": "CENTIMETER",
-    }
+    per_cm = (20_000.0, 20_000.0)
+    how: dict[str, Any] = {"photometric": "rgb", "resolution": per_cm, "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(folder / "slide.tif", builtin_ihc(), tile=(128, 128), **how)
 
 
 def exceptions() -> str:
     """What is not asked for, as schemathesis' configuration."""
-    valid, methods = "checks.positive_data_acceptance", "checks.unsupported_method"
-    asked = [(path, valid) for path in NOT_ALL_VALID] + [(path, methods) for path in ALSO_IDS]
-    return "".join(f'[[operations]]\ninclude-path = "{path}"\n{check}.enabled = false\n' for path, check in asked)
+    off = "checks.positive_data_acceptance.enabled = false"
+    return "".join(f'[[operations]]\ninclude-path = "{path}"\n{off}\n' for path in NOT_ALL_VALID)
 
 
 def with_ids(slide: str, jobs: Jobs) -> str:
@@ -60,28 +54,15 @@ def with_ids(slide: str, jobs: Jobs) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(program: str, address: str, examples: int, config: str, out: Path) -> dict[str, int]:
+def run(program: str, address: str, examples: int, config: str, mode: str, out: Path) -> dict[str, int]:
     """Run schemathesis, and count its cases and what failed."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "schemathesis.toml").write_text(config)
-    command = [
-        program,
-        "--config-file",
-        "schemathesis.toml",
-        "run",
-        f"{address}api/openapi.json",
-        "--continue-on-failure",
-    ]
-    command += [
-        "--max-examples",
-        str(examples),
-        "--request-timeout",
-        str(MOST_ANSWER_S),
-        "--no-color",
-        "--seed",
-        "1",
-    ]
-    command += ["--suppress-health-check", "all", "--report", "json", "--report-json-path", "report.json"]
+    options = f"--mode {mode} --max-examples {examples} --request-timeout {MOST_ANSWER_S} --seed 1"
+    always = "--continue-on-failure --no-color --suppress-health-check all"
+    report = "--report json --report-json-path report.json"
+    command = [program, "--config-file", "schemathesis.toml", "run", f"{address}api/openapi.json"]
+    command += " ".join((options, always, report)).split()
     with (out / "said.txt").open("w") as said:
         subprocess.run(command, cwd=out, stdout=said, stderr=said, check=False)
     found = json.loads((out / "report.json").read_text())
@@ -107,10 +88,10 @@ def main() -> int:
     try:
         slide, jobs, first = serving.slide("slide.tif"), serving.ask_for_both(), serving.process
         serving.wait_for(jobs, DONE_WITHIN_S)
-        runs = {"made_up": exceptions(), "there": with_ids(slide, jobs) + exceptions()}
+        asked = {"made_up": (exceptions(), "all"), "there": (with_ids(slide, jobs) + exceptions(), "positive")}
         found = {
-            name: run(given.schemathesis, serving.address, given.examples, config, out / name)
-            for name, config in runs.items()
+            name: run(given.schemathesis, serving.address, given.examples, config, mode, out / name)
+            for name, (config, mode) in asked.items()
         }
         lives = first.is_running() and serving.slide("slide.tif") == slide
     finally:

@@ -280,7 +280,7 @@ def test_about_says_what_it_is(client: TestClient) -> None:
 
 
 def stain(client: TestClient, kind: str, **asked: object) -> dict[str, object]:
-    answer = client.post(f"/api/stains/{kind}", json=asked)
+    answer = client.post({"view": "/api/stained-views", "slide": "/api/stains"}[kind], json=asked)
     return {"status": answer.status_code, **answer.json()}
 
 

@@ -50,12 +50,12 @@ export class Stains {
     const pane = this.panes.first;
     if (!pane?.image) return;
     const asked = { slide: pane.slide.id, ...this.choice.given(), ...given(pane.slide), ...pane.seen() };
-    await this.start('stains/view', asked, 'Staining what you see…');
+    await this.start('stained-views', asked, 'Staining what you see…');
   }
 
   private async stainSlide(): Promise<void> {
     const slide = this.panes.first?.slide;
-    if (slide) await this.start('stains/slide', { slide: slide.id, ...this.choice.given(), ...given(slide) }, '');
+    if (slide) await this.start('stains', { slide: slide.id, ...this.choice.given(), ...given(slide) }, '');
   }
 
   private async start(path: string, asked: object, words: string): Promise<void> {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Literal
@@ -55,7 +57,7 @@ class NewViewStain(NewStain):
 def stain_routes(
     shelf: Shelf, pool: SlidePool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain], apart: Apart
 ) -> APIRouter:
-    """The routes below /api/stains, and /api/stainers; `models` has the files of stainers, which `apart` reads."""
+    """The routes of stains, stained views and stainers; `models` has files of stainers, which `apart` reads."""
     routes = APIRouter(prefix="/api", tags=["stains"])
     _start_routes(routes, shelf, pool, renderer, models, stains, apart)
     add_work_routes(routes, "stains", renderer, stains, _shown, progress_in)
@@ -75,17 +77,15 @@ def _start_routes(
     async def checked(asked: NewStain) -> tuple[Stain, float | None, float]:
         """What was asked, with the pixel sizes of slide and stainer; ValueError where there is no such stainer."""
         stain, own = await renderer.run(lambda: _asked(asked, shelf, pool, models))
-        try:
+        with _failing_without_folders(stain):
             return stain, own, await apart.run(stainer_mpp, stain)
-        except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
-            raise ValueError(_without_folders(str(error), stain)) from error
 
     @routes.get("/stainers")
     async def stainers() -> list[StainerLine]:
         """The stainers that can be applied, and why others cannot."""
         return await apart.run(stainer_lines, await renderer.run(models.entries))
 
-    @routes.post("/stains/view", status_code=201)
+    @routes.post("/stained-views", status_code=201)
     async def view(asked: NewViewStain) -> dict[str, Any]:
         """Stain a region of a slide, at most 2048 px a side at the stainer's pixel size, and wait for it.
 
@@ -95,7 +95,7 @@ def _start_routes(
         placed = replace(stain, location=asked.location, size=asked.size)
         return _shown(await _view(placed if own or asked.mpp else replace(placed, mpp=wanted), stains, apart))
 
-    @routes.post("/stains/slide", status_code=201)
+    @routes.post("/stains", status_code=201)
     async def slide(asked: NewStain) -> dict[str, Any]:
         """Put the staining of a whole slide into the queue."""
         stain, own, _ = await checked(asked)
@@ -106,12 +106,9 @@ def _start_routes(
 
 async def _view(stain: Stain, stains: WorkQueue[Stain], apart: Apart) -> Queued[Stain]:
     """The stain of a view, done; where it fails, nothing is left of it."""
-    try:
-        with new_folder(stains.folder / stain.id) as folder:
-            await apart.run(stain_view, stain, folder)
-            return stains.keep(stain)
-    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(_without_folders(str(error), stain)) from error
+    with _failing_without_folders(stain), new_folder(stains.folder / stain.id) as folder:
+        await apart.run(stain_view, stain, folder)
+        return stains.keep(stain)
 
 
 def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
@@ -165,6 +162,15 @@ def _shown(stain: Queued[Stain]) -> dict[str, Any]:
     """What a browser may know: no folder of this machine."""
     error = _without_folders(stain.error, stain.work)
     return {**shown(stain, HIDDEN), "error": error, "output": stain.work.output}
+
+
+@contextmanager
+def _failing_without_folders(stain: Stain) -> Iterator[None]:
+    """What goes wrong with a stain as a ValueError that names no folder."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(_without_folders(str(error), stain)) from error
 
 
 def _without_folders(text: str, stain: Stain) -> str:
