@@ -83,7 +83,7 @@ def test_metrics_that_no_picture_was_given_for_are_counted_in_a_line(
         (["--group", "("], "a regular expression"),
         (["--group", "slide"], "found in every name"),
         (["--shift-um", -1], "`shift_um` to be from 0 to 500"),
-        (["--content", "nowhere"], "existing image or folder, got nowhere"),
+        (["--content", "nowhere"], "existing image or folder, got 'nowhere'"),
     ],
 )
 def test_requests_that_are_wrong(
