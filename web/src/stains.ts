@@ -1,7 +1,7 @@
 // Applying a stainer: what is in view at once, the whole slide in the background.
 
 import { ask, post, type Slide, type Stain, type StainProgress } from './api';
-import { button, duration, origin, Overlay, removal, UNDER_WAY, type Desk } from './cards';
+import { button, duration, origin, Overlay, removal, UNDER_WAY, watching, type Desk } from './cards';
 import { byId, make } from './dom';
 import type { Panes } from './panes';
 import { StainerChoice } from './stainer_choice';
@@ -114,18 +114,12 @@ class Card {
     return make('div', { class: 'trial-pictures' }, picture('What was seen', 'region.png'), picture('Virtual stain', 'result'));
   }
 
-  private async watch(): Promise<void> {
-    for (;;) {
-      try {
-        const now = await ask<StainProgress>(this.path);
-        this.stain = now;
-        this.show(now);
-        if (!UNDER_WAY.includes(now.state)) return;
-      } catch (error) {
-        this.state.textContent = (error as Error).message;
-      }
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-    }
+  private watch(): Promise<void> {
+    const show = (now: StainProgress): void => {
+      this.stain = now;
+      this.show(now);
+    };
+    return watching(this.path, 1000, show, (words) => (this.state.textContent = words));
   }
 
   private show(now: StainProgress): void {
