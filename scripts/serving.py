@@ -67,7 +67,7 @@ class Serving:
         slide = self.slide("slide.tif")
         region = {"slide": slide, "location": [300, 300], "size": [96, 80]}
         trial = self.ask("trials", {**region, "preset": "fast", "steps": 10, "seed": seed})
-        stain = self.ask("stains/slide", {"slide": slide, "stainer": "color-transfer"})
+        stain = self.ask("stains", {"slide": slide, "stainer": "color-transfer"})
         return {"trials": trial["id"], "stains": stain["id"]}
 
     def kill(self, victim: str, how: signal.Signals) -> bool:

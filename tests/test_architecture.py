@@ -138,6 +138,7 @@ FILES: dict[str, list[str]] = {
         "calibration",
         "terminal",
         "stylize_options",
+        "train_options",
         "stylize_command",
         "demo_command",
         "evaluate_command",

@@ -61,13 +61,29 @@ def test_json_has_means_intervals_rows_and_what_it_took(
 
 
 @pytest.mark.parametrize(
+    ("given", "more"), [(["--content"], "--real"), (["--real"], "--content"), ([], "--content and --real")]
+)
+def test_metrics_that_no_picture_was_given_for_are_counted_in_a_line(
+    capsys: pytest.CaptureFixture[str], study: dict[str, Path], tmp_path: Path, given: list[str], more: str
+) -> None:
+    options = [text for name in given for text in (name, study[{"--content": "he", "--real": "ihc"}[name]])]
+    status, out, err = run(capsys, "evaluate", study["virtual"], *options, "-o", tmp_path / "report")
+    assert status == 0, err
+    found = json.loads((tmp_path / "report" / "evaluation.json").read_text())["metrics"]
+    lacking = [name for name, mean in found.items() if mean.get("why", "").startswith(("no H&E", "no real IHC"))]
+    assert f"\n{len(lacking)} more with {more}.\n" in out
+    assert lacking
+    assert {line.split()[0] for line in out.splitlines()} & set(found) == set(found) - set(lacking)
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--mpp", 1000], "`mpp` to be from 0.05 to 100"),
         (["--group", "("], "a regular expression"),
         (["--group", "slide"], "found in every name"),
         (["--shift-um", -1], "`shift_um` to be from 0 to 500"),
-        (["--content", "nowhere"], "existing image or folder, got nowhere"),
+        (["--content", "nowhere"], "existing image or folder, got 'nowhere'"),
     ],
 )
 def test_requests_that_are_wrong(

@@ -136,7 +136,7 @@ def test_wrong_requests(folder: Path, more: list[str], said: str) -> None:
 
 def test_wrong_names(folder: Path) -> None:
     for missing in ([*command(folder)[:1], str(folder / "none"), *command(folder)[2:]],):
-        with pytest.raises(FileNotFoundError, match="Expected `content` to exist"):
+        with pytest.raises(FileNotFoundError, match="Expected `content` to be an existing image"):
             CliRunner().invoke(app, missing, catch_exceptions=False)
     with pytest.raises(ValueError, match="name ending in .safetensors"):
         CliRunner().invoke(app, [*command(folder)[:-1], str(folder / "m.pt")], catch_exceptions=False)

@@ -202,12 +202,12 @@ def test_a_slide_of_the_server_goes_on(disk: Disk, tmp_path: Path) -> None:
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         (slide,) = client.get("/api/slides").json()
         asked = {"slide": slide["id"], "stainer": "color-transfer"}
-        begun = client.post("/api/stains/slide", json=asked).json()
+        begun = client.post("/api/stains", json=asked).json()
         state = ended(client, begun["id"])
         assert state["state"] == "failed"
         assert "to be on a disk with" in state["error"], state
         fill(disk)
-        refused = client.post("/api/stains/slide", json=asked)
+        refused = client.post("/api/stains", json=asked)
         assert (refused.status_code, refused.json()["detail"]) == (500, "No space left on device")
         assert client.get("/api/slides").status_code == 200
         assert [work["id"] for work in client.get("/api/stains").json()] == [begun["id"]]

@@ -79,6 +79,26 @@ def test_what_a_form_can_send_is_not_taken(client: TestClient, kind: str) -> Non
     assert answer.status_code == 415
 
 
+def test_without_a_body_none_must_be_of_a_type(client: TestClient) -> None:
+    resume = "/api/trials/20260101-000000-abcdef/resume"
+    assert client.post(resume).status_code == 404
+    assert client.post(resume, headers={"origin": "http://evil.example"}).status_code == 403
+    assert client.post(resume, headers={"content-type": "application/x-www-form-urlencoded"}).status_code == 415
+    assert client.post(resume, content=iter([b"x"])).status_code == 415, "a body without a length"
+
+
+@pytest.mark.parametrize("method", ["TRACE", "OPTIONS", "PUT", "X"])
+@pytest.mark.parametrize("page", [True, False])
+def test_methods_that_are_none_are_told_which_are(tmp_path: Path, method: str, page: bool) -> None:
+    if page:
+        (tmp_path / "index.html").write_text("the page")
+    client = TestClient(create_app([tmp_path], tmp_path / "results", page=tmp_path), base_url=HERE)
+    for path, allowed in (("/api/trials", {"GET", "POST"}), ("/api/trials/x", {"GET", "DELETE"})):
+        answer = client.request(method, path)
+        assert answer.status_code == 405
+        assert set(answer.headers["allow"].split(", ")) == allowed
+
+
 def test_bodies_are_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_JSON_BYTES", 100)
     monkeypatch.setattr(module, "MOST_BODY_BYTES", 1000)

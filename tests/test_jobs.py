@@ -89,7 +89,7 @@ def test_several_contents_need_a_folder(files: Files, tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", [0, 1])
 def test_missing_inputs(files: Files, tmp_path: Path, missing: int) -> None:
     files[missing].unlink()
-    with pytest.raises(FileNotFoundError, match=f"got .*{files[missing].name}; check the spelling"):
+    with pytest.raises(FileNotFoundError, match=f"got .*{files[missing].name}'; check the spelling"):
         plan([files[0]], tmp_path / "out.png", [files[1]])
 
 

@@ -126,6 +126,19 @@ def test_without_the_page_it_is_said_what_to_do(client: TestClient) -> None:
     assert client.get("/api/openapi.json").json()["info"]["title"] == "Chromogen"
 
 
+def test_the_openapi_says_what_is_refused_and_what_is_sent(client: TestClient) -> None:
+    schema = client.get("/api/openapi.json").json()
+    operations = [operation for methods in schema["paths"].values() for operation in methods.values()]
+    assert all({"4XX", "5XX"} < set(operation["responses"]) for operation in operations)
+    for path, methods in schema["paths"].items():
+        sent = set(methods.get("get", {}).get("responses", {}).get("200", {}).get("content", {}))
+        assert sent == {".png": {"image/png"}, ".jpg": {"image/jpeg"}}.get(Path(path).suffix, sent), path
+    assert "image/png" in schema["paths"]["/api/exemplars"]["post"]["requestBody"]["content"]
+    presets = schema["components"]["schemas"]["NewTrial"]["properties"]["preset"]
+    assert presets["enum"] == client.get("/api/app").json()["presets"]
+    assert presets["default"] in presets["enum"]
+
+
 def test_differences_and_how_slides_lie(client: TestClient) -> None:
     found = ids(client)
     beside = client.get(f"/api/slides/{found['ihc.png']}/beside/{found['wide.png']}").json()
@@ -267,7 +280,7 @@ def test_about_says_what_it_is(client: TestClient) -> None:
 
 
 def stain(client: TestClient, kind: str, **asked: object) -> dict[str, object]:
-    answer = client.post(f"/api/stains/{kind}", json=asked)
+    answer = client.post({"view": "/api/stained-views", "slide": "/api/stains"}[kind], json=asked)
     return {"status": answer.status_code, **answer.json()}
 
 

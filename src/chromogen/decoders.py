@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from chromogen.errors import sentence
+from chromogen.errors import missing, sentence, short
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -25,6 +25,7 @@ MAX_BYTES = 12 * MAX_PIXELS  # of samples as a file has them: RGB in float32
 BAND_PX = 1_000_000  # floats take several times the memory: of so many pixels at once
 READ_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # not all of Pillow's: some start programs
 
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # its first bytes, and BigTIFF's
 _WHITE_IS_ZERO, _PALETTE, _YCBCR = 0, 3, 6  # TIFF photometric interpretations
 _TIFF_MODES = {_WHITE_IS_ZERO: "L", 1: "L", 2: "RGB", _PALETTE: "RGB", 5: "CMYK", _YCBCR: "RGB"}
 FAX, JPEGS = (2, 3, 4), (6, 7, 33007, 34892)  # TIFF compressions
@@ -54,7 +55,7 @@ class Raster(NamedTuple):
 def open_file(path: Path) -> BinaryIO:
     """The file opened for reading; ImageError for a folder or an empty file, OSError for one out of reach."""
     if not path.exists():
-        raise FileNotFoundError(sentence("path", "an existing image file", path, "check the spelling"))
+        raise missing("path", "an existing image file", path)
     if not path.is_file():
         raise _misfit(path, "an image file", "which is a folder or device", "name a file")
     if not path.stat().st_size:
@@ -102,7 +103,7 @@ def decode(path: Path, file: BinaryIO) -> tuple[Pixels, str, bytes | None]:
 
 
 def _decoder(start: bytes) -> Callable[[Path, BinaryIO], Raster]:
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if start[:4] in TIFF_SIGNATURES:
         return _decode_tiff
     return _decode_deep_png if start[:4] == b"\x89PNG" and start[24:] == b"\x10" else _decode_pillow
 
@@ -220,7 +221,7 @@ def _check_tiff(path: Path, page: TiffPage, planes: int) -> None:
 
 
 def tiff_channels(path: Path, page: TiffPage, channels: int) -> tuple[str, int]:
-    """Colour mode, and kind of alpha: 0 none, 1 premultiplied, 2 straight."""
+    """Colour mode, and kind of alpha: 0 none, 1 premultiplied, 2 straight. Raises: ImageError for another."""
     mode = _TIFF_MODES.get(page.photometric, "")
     if not mode:
         raise _misfit(path, "in grey, RGB, CMYK or YCbCr", f"in {page.photometric!r}", "export it as RGB")
@@ -243,7 +244,10 @@ def is_cut(plane: TiffPage, file_size: int) -> bool:
 
 
 def tiff_levels(path: Path, page: TiffPage, pixels: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Samples as a raster has them, through the palette, white on top; and that top."""
+    """Samples (H, W, C) as a raster has them, through the palette, white on top; and that top.
+
+    Raises: ImageError for floats outside 0 to 1.
+    """
     if page.photometric == _PALETTE:
         colors = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
         return colors[pixels[..., 0].astype(np.uint16)], 255
@@ -306,8 +310,3 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 def _misfit(path: Path, expectation: str, problem: str, advice: str) -> ImageError:
     return ImageError(sentence("path", expectation, f"{str(path)!r} {problem}", advice))
-
-
-def short(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

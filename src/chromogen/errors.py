@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+# What a file may be at fault for; anything else is a mistake of ours, and ends the command.
+FAILURES = (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError)
+
 
 def sentence(argument: str, expectation: str, got: object, advice: str = "") -> str:
     """What `argument` should have been, what it was, and what to do.
@@ -20,6 +23,20 @@ def sentence(argument: str, expectation: str, got: object, advice: str = "") -> 
 def expected(argument: str, expectation: str, got: object, advice: str = "") -> ValueError:
     """The `sentence` as a ValueError."""
     return ValueError(sentence(argument, expectation, got, advice))
+
+
+def missing(argument: str, expectation: str, path: Path, advice: str = "check the spelling") -> FileNotFoundError:
+    """The `sentence` as a FileNotFoundError, for a path where nothing is."""
+    return FileNotFoundError(sentence(argument, expectation, path, advice))
+
+
+def short(error: object, longest: int = 200) -> str:
+    r"""What an error says, in one line of at most so many characters.
+
+    >>> short(ValueError("no\n  good")), short(MemoryError())
+    ('no good', 'MemoryError')
+    """
+    return " ".join(str(error).split())[:longest] or type(error).__name__
 
 
 def repeated(names: Sequence[str]) -> str | None:

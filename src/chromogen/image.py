@@ -17,8 +17,8 @@ import PIL.Image
 import PIL.PngImagePlugin
 from numpy.typing import NDArray
 
-from chromogen.decoders import READ_FORMATS, ImageError, decode, in_bands, open_file, quiet, short
-from chromogen.errors import sentence
+from chromogen.decoders import READ_FORMATS, ImageError, decode, in_bands, open_file, quiet
+from chromogen.errors import missing, sentence, short
 from chromogen.files import write_whole
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def list_images(folder: PathLike) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(sentence("folder", "an existing folder", folder, "check the spelling"))
+        raise missing("folder", "an existing folder", folder)
     images = [path for path in folder.iterdir() if is_image(path) and path.name[0] != "." and path.is_file()]
     if not images:
         advice = f"put files there that end in {', '.join(IMAGE_SUFFIXES)}"
@@ -127,7 +127,7 @@ def write_image(path: PathLike, image: Image, provenance: Mapping[str, object] |
     if path.is_dir():
         raise ImageError(sentence("path", "a file", f"the folder {str(path)!r}", "add a file name"))
     if not path.parent.is_dir():
-        raise FileNotFoundError(sentence("path", "in an existing folder", path, "make that folder first"))
+        raise missing("path", "in an existing folder", path, "make that folder first")
     write_whole(path, encode_image(image, path.suffix, provenance))
 
 

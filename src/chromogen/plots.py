@@ -89,7 +89,7 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def picture_grid(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str], px: int = 256) -> Figure:
-    """Pictures in rows of equal length, a title over each column, each drawn about `px` wide."""
+    """Pictures, uint8 (H, W, 3), in rows of equal length, a title over each column, each drawn about `px` wide."""
     from matplotlib.figure import Figure
 
     dpi, columns = 100, len(titles)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from chromogen.errors import expected
+from chromogen.errors import expected, missing, short
 from chromogen.files import write_whole
 from chromogen.grid import Window
 from chromogen.image import Image
@@ -119,8 +119,7 @@ class Model:
         try:
             made.load_state_dict(dict(self.weights))
         except RuntimeError as error:
-            problem = " ".join(str(error).split())[:160]
-            raise expected("weights", f"those of {self.architecture}", problem) from error
+            raise expected("weights", f"those of {self.architecture}", short(error)) from error
         return made.eval().requires_grad_(False)
 
     def card(self) -> dict[str, Any]:
@@ -161,7 +160,7 @@ def read_model(path: Path) -> Model:
     it was written.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"Expected `model` to be an existing file, got {str(path)!r}; check the spelling.")
+        raise missing("model", "an existing file", path)
     said, weights = _read(path)
     if said.get("format") not in range(1, FORMAT + 1):
         got = f"format {said.get('format')!r} in {str(path)!r}"

@@ -1,6 +1,7 @@
 // What cards of trials and stains have in common.
 
 import OpenSeadragon from 'openseadragon';
+import { ask, type Trial } from './api';
 import { copy, make } from './dom';
 import type { Panes } from './panes';
 
@@ -24,6 +25,25 @@ export const button = (words: string, work: () => void): HTMLElement => make('bu
 export interface Desk {
   open: (names: string[]) => Promise<void>;
   forget: (id: string) => Promise<void>;
+}
+
+/** Ask how far a piece of work is, and show it, again and again until it has ended. */
+export async function watching<Progress extends { state: Trial['state'] }>(
+  path: string,
+  everyMs: number,
+  show: (now: Progress) => void,
+  say: (words: string) => void,
+): Promise<void> {
+  for (;;) {
+    try {
+      const now = await ask<Progress>(path);
+      show(now);
+      if (!UNDER_WAY.includes(now.state)) return;
+    } catch (error) {
+      say((error as Error).message);
+    }
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
+  }
 }
 
 /** A button that removes for good, when it is pressed again within a few seconds. */

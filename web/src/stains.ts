@@ -1,7 +1,7 @@
 // Applying a stainer: what is in view at once, the whole slide in the background.
 
 import { ask, post, type Slide, type Stain, type StainProgress } from './api';
-import { button, duration, origin, Overlay, removal, UNDER_WAY, type Desk } from './cards';
+import { button, duration, origin, Overlay, removal, UNDER_WAY, watching, type Desk } from './cards';
 import { byId, make } from './dom';
 import type { Panes } from './panes';
 import { StainerChoice } from './stainer_choice';
@@ -50,12 +50,12 @@ export class Stains {
     const pane = this.panes.first;
     if (!pane?.image) return;
     const asked = { slide: pane.slide.id, ...this.choice.given(), ...given(pane.slide), ...pane.seen() };
-    await this.start('stains/view', asked, 'Staining what you see…');
+    await this.start('stained-views', asked, 'Staining what you see…');
   }
 
   private async stainSlide(): Promise<void> {
     const slide = this.panes.first?.slide;
-    if (slide) await this.start('stains/slide', { slide: slide.id, ...this.choice.given(), ...given(slide) }, '');
+    if (slide) await this.start('stains', { slide: slide.id, ...this.choice.given(), ...given(slide) }, '');
   }
 
   private async start(path: string, asked: object, words: string): Promise<void> {
@@ -114,18 +114,12 @@ class Card {
     return make('div', { class: 'trial-pictures' }, picture('What was seen', 'region.png'), picture('Virtual stain', 'result'));
   }
 
-  private async watch(): Promise<void> {
-    for (;;) {
-      try {
-        const now = await ask<StainProgress>(this.path);
-        this.stain = now;
-        this.show(now);
-        if (!UNDER_WAY.includes(now.state)) return;
-      } catch (error) {
-        this.state.textContent = (error as Error).message;
-      }
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-    }
+  private watch(): Promise<void> {
+    const show = (now: StainProgress): void => {
+      this.stain = now;
+      this.show(now);
+    };
+    return watching(this.path, 1000, show, (words) => (this.state.textContent = words));
   }
 
   private show(now: StainProgress): void {

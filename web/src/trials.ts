@@ -1,7 +1,7 @@
 // Trying a stain: a region, an exemplar and a preset go to the server's queue; the page watches them.
 
 import { ask, post, type About, type SlideLine, type Trial, type TrialProgress } from './api';
-import { button, duration, origin, Overlay, removal, UNDER_WAY, type Desk } from './cards';
+import { button, duration, origin, Overlay, removal, UNDER_WAY, watching, type Desk } from './cards';
 import { byId, make, settled, svg } from './dom';
 import type { Panes } from './panes';
 import type { Box } from './regions';
@@ -177,18 +177,12 @@ class Card {
     return `trials/${this.trial.id}`;
   }
 
-  private async watch(): Promise<void> {
-    for (;;) {
-      try {
-        const now = await ask<TrialProgress>(this.path);
-        this.trial = now;
-        this.show(now);
-        if (!UNDER_WAY.includes(now.state)) return;
-      } catch (error) {
-        this.state.textContent = (error as Error).message;
-      }
-      await new Promise((resolve) => setTimeout(resolve, 700));
-    }
+  private watch(): Promise<void> {
+    const show = (now: TrialProgress): void => {
+      this.trial = now;
+      this.show(now);
+    };
+    return watching(this.path, 700, show, (words) => (this.state.textContent = words));
   }
 
   private show(now: TrialProgress): void {

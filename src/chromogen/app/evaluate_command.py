@@ -41,7 +41,7 @@ def evaluate(
     """Measure virtual stains against the H&E they came from and a real IHC: JSON, CSV and one page."""
     from chromogen.app.paths import ready_folder
     from chromogen.evaluation.evaluate import evaluate as score
-    from chromogen.evaluation.report import shown, write_report
+    from chromogen.evaluation.report import mean_lines, write_report
     from chromogen.provenance import facts_since
     from chromogen.style.encoder import Encoder
 
@@ -58,6 +58,4 @@ def evaluate(
             prediction, content, real, encoder=encoder, mpp=mpp, group=group, shift_um=shift_um, on_case=follow
         )
     files = write_report(found, out, facts_since(began))
-    means = found.summary["prediction"].items()
-    lines = [f"{name:28} {shown(mean, len(found.rows))}" for name, mean in means]
-    tell_report(files, found.warnings, lines, as_json=as_json)
+    tell_report(files, found.warnings, mean_lines(found), as_json=as_json)

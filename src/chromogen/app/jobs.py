@@ -43,7 +43,10 @@ from chromogen.style.stylize import CanvasOf, Stylized, canvas_of_recipe, styliz
 
 
 def read_sized(path: Path, longest_px: int | None) -> Image:
-    """An image from a file, its longer side brought to `longest_px`."""
+    """An image from a file, uint8 (H, W, 3), its longer side brought to `longest_px`; None leaves it.
+
+    Raises: ImageError or FileNotFoundError, and as `scaled`.
+    """
     image = read_image(path)
     if longest_px is None:
         return image
@@ -51,7 +54,10 @@ def read_sized(path: Path, longest_px: int | None) -> Image:
 
 
 def scaled(image: Image, factor: float) -> Image:
-    """The image enlarged by `factor`, at least 1 px wide and high; ValueError above the size of any image."""
+    """The image, uint8 (H, W, 3), enlarged by `factor`, at least 1 px wide and high.
+
+    Raises: ValueError above the size that any image may have.
+    """
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     if height * width > MAX_PIXELS:
         raise expected(

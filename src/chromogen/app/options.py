@@ -38,7 +38,7 @@ def term_value(name: str, field: str) -> Callable[[Recipe], object]:
 
 
 def numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
-    """Numbers from text with commas between."""
+    """Numbers from text with commas between. Raises: ValueError, which names the option."""
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
@@ -50,7 +50,7 @@ BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def byte_count(option: str, text: str) -> int:
-    """A number of bytes from text like 2G, 1.5 GB or 500M.
+    """A number of bytes from text like 2G, 1.5 GB or 500M. Raises: ValueError, which names the option.
 
     >>> byte_count("max_memory", "1.5G")
     1500000000
@@ -64,7 +64,7 @@ def byte_count(option: str, text: str) -> int:
 
 
 def parse_layers(option: str, text: str) -> dict[str, float]:
-    """Layers from text: names with commas between, each with `=weight` or sharing 1 equally.
+    """Layers from text: names with commas between, each with `=weight` or sharing 1 equally. Raises: ValueError.
 
     >>> parse_layers("style_layers", "relu1_1,relu2_1")
     {'relu1_1': 0.5, 'relu2_1': 0.5}
@@ -101,6 +101,7 @@ def grid_recipes(base: Recipe, texts: Sequence[str]) -> dict[str, Recipe]:
     """Every combination of the values in texts like `content.weight=1e-4,1e-3`, by name: a sweep of recipes.
 
     A field is one of a recipe or of a term of its objective; inside a value `+` joins layers, scales and steps.
+    Raises: ValueError for a field that is none, or is there twice.
 
     >>> base = preset("paper")
     >>> list(grid_recipes(base, ["init=content,noise", "content.layers=relu2_2"]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chromogen.errors import expected, repeated
+from chromogen.errors import expected, missing, repeated
 from chromogen.image import WRITE_SUFFIXES, list_images
 from chromogen.plots import PLOT_SUFFIXES
 
@@ -48,7 +48,10 @@ class SideOutputs:
 
 
 def check_side_outputs(jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path], side: SideOutputs) -> None:
-    """The same care for what is written beside the result; begins a new trace file, makes the preview folder."""
+    """The same care for what is written beside the result; begins a new trace file, makes the preview folder.
+
+    Raises: ValueError.
+    """
     files = [file for file in (side.trace, side.plot) if file]
     taken = [path for job in jobs for path in job] + list(styles)
     for file in files:
@@ -67,7 +70,7 @@ def check_side_outputs(jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path]
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
     """The images that paths name, folders opened; FileNotFoundError where one is missing."""
-    check_there(paths, "an existing image")
+    check_there("paths", paths, "an existing image")
     return [file for path in paths for file in (list_images(path) if path.is_dir() else [path])]
 
 
@@ -77,11 +80,11 @@ def in_folder(files: Sequence[Path], out: Path) -> list[Path]:
     return [out / f"{file.stem}.png" for file in files]
 
 
-def check_there(paths: Sequence[Path], wanted: str) -> None:
+def check_there(argument: str, paths: Sequence[Path], expectation: str) -> None:
     """FileNotFoundError for a path that is not there."""
     for path in paths:
         if not path.exists():
-            raise FileNotFoundError(f"Expected {wanted}, got {path}; check the spelling.")
+            raise missing(argument, expectation, path)
 
 
 def check_different(argument: str, names: Sequence[str]) -> None:
@@ -115,7 +118,7 @@ def ready_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder, made where only its last part is missing."""
+    """The folder, made where only its last part is missing; ValueError where it cannot be."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

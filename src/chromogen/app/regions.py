@@ -55,7 +55,7 @@ def _shared(side: Mapping[str, Mask]) -> Guides:
 
 
 def resized(guides: Guides, image: Image) -> Guides:
-    """Regions for the image at another size."""
+    """Regions, (H, W) and 0 to 1, at the size of an image."""
     size = image.shape[1], image.shape[0]
     return {name: _resized(mask, size) for name, mask in guides.items()}
 

@@ -12,10 +12,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
+from starlette.routing import Match, Mount
 
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.apart import Apart
-from chromogen.app.view.guard import COOKIE, LOGIN, App, Guard
+from chromogen.app.view.guard import COOKIE, LOGIN, METHODS, SAFE_METHODS, App, Guard
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import Renderer, slide_routes
@@ -35,6 +36,18 @@ NO_PAGE = (
     "install Chromogen again, or run `npm ci && npm run build` in its folder `web`. "
     "The API works without: /api/openapi.json."
 )
+
+
+class Refusal(BaseModel):
+    """Why there is no answer: a sentence, or what is wrong with each of the values that were given."""
+
+    detail: str | list[dict[str, Any]]
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Refusal, "description": "Refused: from elsewhere, not there, or not as it must be"},
+    "5XX": {"model": Refusal, "description": "Failed: a file could not be read, or there is too little memory"},
+}
 
 
 class Login(BaseModel):
@@ -78,6 +91,7 @@ def create_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         lifespan=life,
+        responses=REFUSALS,
     )
     app.include_router(slide_routes(shelf, pool, renderer, labels=labels))
     app.include_router(trial_routes(shelf, pool, renderer, trials))
@@ -124,6 +138,7 @@ def _add_error_answers(app: FastAPI) -> None:
     }
     for kind, status in statuses.items():
         app.add_exception_handler(kind, _answer_with(status))
+    app.add_exception_handler(405, _wrong_method(app))
 
 
 def _answer_with(status: int) -> Any:
@@ -131,5 +146,21 @@ def _answer_with(status: int) -> Any:
         # Words of the operating system may tell of folders; ours do not.
         said = (error.strerror or "it failed") if isinstance(error, OSError) else str(error)
         return JSONResponse({"detail": said or "There is too little memory for this."}, status)
+
+    return answer
+
+
+def _wrong_method(app: FastAPI) -> Any:
+    """Names all methods of an address: a router knows those of the first of its routes alone."""
+
+    async def answer(request: Request, _error: Exception) -> Response:
+        routes = [route for route in app.routes if not isinstance(route, Mount)]  # the page takes every address
+
+        def is_taken(method: str) -> bool:
+            scope = {**request.scope, "method": method}
+            return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+        allowed = [method for method in METHODS if is_taken(method)] or SAFE_METHODS
+        return JSONResponse({"detail": "Method Not Allowed"}, 405, {"allow": ", ".join(allowed)})
 
     return answer

@@ -46,7 +46,7 @@ def plan_stains(paths: Sequence[Path], out: Path) -> list[Task]:
     Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or another
     output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
     """
-    check_there(paths, "an existing slide or image")
+    check_there("paths", paths, "an existing slide or image")
     files = slide_files(paths)
     into_folder = len(files) > 1 or files != list(paths) or (out.is_dir() and not out.name.endswith(SUFFIXES))
     tasks = [_in_folder(file, out) for file in files] if into_folder else [_alone(files[0], out)]

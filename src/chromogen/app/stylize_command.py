@@ -41,6 +41,7 @@ from chromogen.style.recipes import CONTENT_LOSSES, Recipe
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
     from chromogen.app.paths import SideOutputs
+    from chromogen.app.regions import Regions
     from chromogen.style.kinds import PlainNetwork
     from chromogen.style.run import OnStep, Step
 
@@ -144,7 +145,6 @@ def stylize(
     )
     from chromogen.app.jobs import Styles, Stylist
     from chromogen.app.paths import SideOutputs, check_side_outputs, plan
-    from chromogen.app.regions import read_regions
     from chromogen.style.encoder import Encoder, load_weights
     from chromogen.style.memory import Limits
 
@@ -154,11 +154,8 @@ def stylize(
     jobs, side = plan(contents, out, styles.files), SideOutputs(trace, plot, preview, preview_every)
     if not dry_run:
         check_side_outputs(jobs, styles.files, side)
-    regions = None
-    if content_mask or style_mask:
-        if len(jobs) > 1 or len(styles.files) > 1:
-            raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
-        regions = read_regions((jobs[0][0], content_mask or []), (styles.files[0], style_mask or []))
+    files = [content for content, _ in jobs]
+    regions = _drawn(content_mask or (), style_mask or (), files, styles.files)
     start = None
     if model:
         start, recipe = _network_of(model, marker, mpp), _adapting(recipe, steps)
@@ -178,7 +175,7 @@ def stylize(
             stylist.start_from(*start)
         measuring(1, 1)  # hidden, also where an earlier run has measured the style
         if dry_run:
-            _foretell(stylist, [content for content, _ in jobs], as_json=as_json)
+            _foretell(stylist, files, as_json=as_json)
         else:
             _stylize_all(stylist, jobs, side, progress, resume=resume, as_json=as_json)
 
@@ -226,6 +223,19 @@ def _bar(progress: Progress, name: str, steps: int) -> Iterator[OnStep]:
         yield partial(move_bar, progress, task)
     finally:
         progress.remove_task(task)
+
+
+def _drawn(
+    content_masks: Sequence[Path], style_masks: Sequence[Path], contents: Sequence[Path], styles: Sequence[Path]
+) -> Regions | None:
+    """Regions of the one content and the one style. Raises: ValueError where there are several."""
+    from chromogen.app.regions import read_regions
+
+    if not (content_masks or style_masks):
+        return None
+    if len(contents) > 1 or len(styles) > 1:
+        raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
+    return read_regions((contents[0], content_masks), (styles[0], style_masks))
 
 
 def _adapting(recipe: Recipe, steps: str | None) -> Recipe:

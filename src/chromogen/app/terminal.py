@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from chromogen.errors import FAILURES, short
 from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from chromogen.style.run import Step
 
 R = TypeVar("R")
-
-# What a file may be at fault for; anything else is a mistake of ours, and ends the command.
-FAILURES = (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError)
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, last.", rich_help_panel="Output")
@@ -40,7 +38,7 @@ Output = partial(typer.Option, rich_help_panel="Output")
 
 def verdict(error: Exception) -> tuple[str, int]:
     """One line for an exception, and the exit status it means."""
-    message = " ".join(str(error).split())[:600] or type(error).__name__
+    message = short(error, 600)
     match error:
         case typer.TyperException():
             command = getattr(getattr(error, "ctx", None), "command_path", "chromogen")
@@ -124,7 +122,7 @@ def tell(results: Sequence[dict[str, Any]], errors: Mapping[str, str], seconds: 
 
 
 def end_with(errors: Mapping[str, str]) -> None:
-    """Print an error a line, and exit with status 1 where there is one."""
+    """Print an error a line; typer.Exit with status 1 where there is one."""
     for file, message in errors.items():
         print(f"Error: {file}: {message}", file=sys.stderr)
     if errors:

@@ -9,18 +9,21 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.progress import Progress, TaskID
 
-from chromogen.app.terminal import DebugOption, JsonOption, Machine, Output, Search, duration, progress_bars
+from chromogen.app import train_options as given
+from chromogen.app.terminal import DebugOption, JsonOption, duration, progress_bars
 from chromogen.errors import choose, expected
 from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.pairs import Pairs
+    from chromogen.app.training import Inputs
     from chromogen.stainer_file import Model
+    from chromogen.style.encoder import Encoder
+    from chromogen.training.ranks import Ranks
     from chromogen.training.train import Training, TrainStep
 
 EPILOG = """Examples:
@@ -48,84 +51,43 @@ looks, not which cells express a marker."""
 
 
 def train(
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model to write (.safetensors).")],
-    contents: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="CONTENT...", help="H&E images, slides, or folders of them; none with pairs."),
-    ] = None,
-    style: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[MARKER=]IHC",
-            help="IHC image, slide or folder; may be given several times. With MARKER=: one network for several. "
-            "Default: the pairs' own.",
-        ),
-    ] = None,
-    paired: Annotated[
-        Path | None,
-        typer.Option(metavar="PAIRS", help="Folder of pairs of H&E and IHC: they teach where the brown goes."),
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            help="Finds in a pair's name which slide it is from: its first parenthesis, or all of it.",
-        ),
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="MODEL", help="A stainer to go on from: a file, or a built-in one."),
-    ] = None,
-    site: Annotated[str, typer.Option(help="Where in a cell the marker sits: any, nuclear or cytoplasm.")] = "any",
-    network: Annotated[
-        str, typer.Option(help="stain-pyramid (paints DAB over the H&E's haematoxylin) or rgb (colours, freely).")
-    ] = "stain-pyramid",
-    mpp: Annotated[float, typer.Option(help="Size of a pixel in um at which is trained and stained.")] = 0.5,
-    slide_mpp: Annotated[
-        float | None, typer.Option(help="Pixel size of the inputs in um, where files do not say it or are wrong.")
-    ] = None,
-    steps: Annotated[int, Search(help="Steps at most; training ends when validation gets no better.")] = 400,
-    batch: Annotated[int, Search(help="Tiles a step.")] = 4,
-    tile_px: Annotated[int, Search("--tile", help="Side of a tile in px, a multiple of 16.")] = 128,
-    learning_rate: Annotated[float, Search(help="Adam's highest rate.")] = 0.01,
-    patience: Annotated[int, Search(help="Looks without a better validation before training ends.")] = 6,
-    validate_every: Annotated[int, Search(help="Steps between looks at tiles that are not trained on.")] = 25,
-    seed: Annotated[int, Search(help="Decides which tiles are drawn.")] = 0,
-    export: Annotated[
-        str | None, Output(metavar="onnx", help="Write the model as NAME.onnx too, for other programs to run.")
-    ] = None,
-    resume: Annotated[bool, Machine("--resume", help="Go on where an earlier run of this command ended.")] = False,
-    precision: Annotated[str, Machine(help="auto, fp32 or bf16, of VGG19.")] = "auto",
-    device: Annotated[str, Machine(help="auto, cpu, cuda or mps.")] = "auto",
-    devices: Annotated[int, Machine(help="Processes on each machine, one a GPU; --batch is shared out.")] = 1,
-    nodes: Annotated[int, Machine(help="Machines, on each of which this command is given.")] = 1,
-    strategy: Annotated[str, Machine(help="How several processes work together: ddp.")] = "ddp",
+    out: given.Out,
+    contents: given.Contents = None,
+    style: given.Style = None,
+    paired: given.Paired = None,
+    group: given.Group = None,
+    start: given.From = None,
+    site: given.Site = "any",
+    network: given.Network = "stain-pyramid",
+    mpp: given.Mpp = 0.5,
+    slide_mpp: given.SlideMpp = None,
+    steps: given.Steps = 400,
+    batch: given.Batch = 4,
+    tile_px: given.TilePx = 128,
+    learning_rate: given.LearningRate = 0.01,
+    patience: given.Patience = 6,
+    validate_every: given.ValidateEvery = 25,
+    seed: given.Seed = 0,
+    export: given.Export = None,
+    resume: given.Resume = False,
+    precision: given.Precision = "auto",
+    device: given.Device = "auto",
+    devices: given.Devices = 1,
+    nodes: given.Nodes = 1,
+    strategy: given.Strategy = "ddp",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Train a stainer once, on the losses of style transfer, to stain tiles and slides in seconds."""
-    from chromogen.app.pairs import read_pairs
-    from chromogen.app.training import Inputs, check_files, train_on_files
-    from chromogen.onnx_models.export import export_onnx
-    from chromogen.onnx_models.extra import library
-    from chromogen.stainer_file import read_model
+    from chromogen.app.training import Inputs, check_files
     from chromogen.style.encoder import Encoder
-    from chromogen.style.kinds import site_of
-    from chromogen.style.marker_network import plain_of
-    from chromogen.style.recipes import with_pairs
     from chromogen.training.ranks import launched
     from chromogen.training.train import Training
 
+    began = time.perf_counter()
     styles = styles_by_marker(style or ())
     _check_given(contents, tuple(styles), paired, group)
-    began = time.perf_counter()
-    if export is not None:
-        choose("export", export, ("onnx",))
-        if len(styles) > 1:
-            raise expected(
-                "export", "left out with several markers", export, "`chromogen export` takes one of them"
-            )
-        library("onnxscript")
+    _check_export(export, tuple(styles))
     training = Training(
         site=site,
         mpp=mpp,
@@ -138,38 +100,22 @@ def train(
         patience=patience,
         network=network,
     )
-    model = _start(start, training, tuple(styles)) if start else None
-    training = replace(training, site=site_of(plain_of(model.architecture))) if model else training
+    model, training = _begun_from(start, training, tuple(styles)) if start else (None, training)
     inputs = Inputs(contents or (), styles, slide_mpp, start=model)
     check_files(inputs, out)
     ranks, device = launched(devices, nodes, strategy, device)
     if not ranks.is_first:
         warnings.simplefilter("ignore")  # the first says it
-    pairs = read_pairs(paired, mpp, slide_mpp=slide_mpp, group=group) if paired else None
-    if pairs:
-        training = replace(training, objective=with_pairs(training.objective))
-        inputs = replace(inputs, pairs=pairs)
-        if ranks.is_first:
-            _tell(pairs, as_json=as_json)
+    if paired:
+        inputs, training = _with_pairs(inputs, training, paired, group)
+        if inputs.pairs and ranks.is_first:
+            _tell(inputs.pairs, as_json=as_json)
     encoder = Encoder(precision=precision, device=device)
-    with progress_bars() as progress:
-        bar = progress.add_task(out.name, total=steps, rate="measuring the style", loss="", visible=ranks.is_first)
-        facts = train_on_files(
-            inputs,
-            out,
-            training,
-            encoder,
-            on_step=lambda step, _seen: _move(progress, bar, step),
-            resume=resume,
-            ranks=ranks,
-        )
-    if not ranks.is_first:
-        return
-    if export is not None:
-        facts |= export_onnx(read_model(out), out.with_suffix(".onnx"))
-    facts["seconds"] = time.perf_counter() - began
-    facts |= {"pairs": list(pairs.rows), "warnings": list(pairs.warnings)} if pairs else {}
-    print(json.dumps(facts) if as_json else _line(facts))
+    facts = _train_with_bar(inputs, out, training, encoder, resume=resume, ranks=ranks)
+    if ranks.is_first:
+        facts |= _exported(out) if export is not None else {}
+        facts["seconds"] = time.perf_counter() - began
+        print(json.dumps(facts) if as_json else _line(facts))
 
 
 def styles_by_marker(texts: Sequence[str]) -> dict[str, list[Path]]:
@@ -201,8 +147,23 @@ def _check_given(
         raise expected("style", "without markers' names: pairs are of one marker", ", ".join(markers))
 
 
-def _start(name: str, training: Training, markers: Sequence[str]) -> Model:
-    """The model to go on from. Raises: ValueError where it has another network, pixel size or site."""
+def _check_export(export: str | None, markers: Sequence[str]) -> None:
+    """ValueError for what cannot be exported, before anything is trained."""
+    from chromogen.onnx_models.extra import library
+
+    if export is None:
+        return
+    choose("export", export, ("onnx",))
+    if len(markers) > 1:
+        raise expected("export", "left out with several markers", export, "`chromogen export` takes one of them")
+    library("onnxscript")
+
+
+def _begun_from(name: str, training: Training, markers: Sequence[str]) -> tuple[Model, Training]:
+    """The model to go on from, and the training at its site.
+
+    Raises: ValueError where it has another network, pixel size or site.
+    """
     from chromogen.stainer_file import located, read_model
     from chromogen.style.kinds import site_of
     from chromogen.style.marker_network import plain_of
@@ -215,7 +176,42 @@ def _start(name: str, training: Training, markers: Sequence[str]) -> Model:
     site = site_of(plain_of(model.architecture))
     if training.site not in ("any", site):
         raise expected("site", f"that of the model, {site}", training.site, "train anew")
-    return model
+    return model, replace(training, site=site)
+
+
+def _with_pairs(inputs: Inputs, training: Training, folder: Path, group: str | None) -> tuple[Inputs, Training]:
+    """The same with the pairs of a folder, and the terms that learn from them."""
+    from chromogen.app.pairs import read_pairs
+    from chromogen.style.recipes import with_pairs
+
+    pairs = read_pairs(folder, training.mpp, slide_mpp=inputs.mpp, group=group)
+    return replace(inputs, pairs=pairs), replace(training, objective=with_pairs(training.objective))
+
+
+def _train_with_bar(
+    inputs: Inputs, out: Path, training: Training, encoder: Encoder, *, resume: bool, ranks: Ranks
+) -> dict[str, Any]:
+    """As `train_on_files`, with what is to be told of pairs."""
+    from chromogen.app.training import train_on_files
+
+    with progress_bars() as progress:
+        rate = "measuring the style"
+        bar = progress.add_task(out.name, total=training.steps, rate=rate, loss="", visible=ranks.is_first)
+
+        def follow(step: TrainStep, _seen: object) -> None:
+            _move(progress, bar, step)
+
+        facts = train_on_files(inputs, out, training, encoder, on_step=follow, resume=resume, ranks=ranks)
+    pairs = inputs.pairs
+    return {**facts, "pairs": list(pairs.rows), "warnings": list(pairs.warnings)} if pairs else facts
+
+
+def _exported(model: Path) -> dict[str, Any]:
+    """The model as ONNX beside it; the facts."""
+    from chromogen.onnx_models.export import export_onnx
+    from chromogen.stainer_file import read_model
+
+    return export_onnx(read_model(model), model.with_suffix(".onnx"))
 
 
 def _tell(pairs: Pairs, *, as_json: bool) -> None:

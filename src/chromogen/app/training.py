@@ -22,7 +22,7 @@ from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.stainer_file import Model, check_suffix, claim_of, trained_weights, write_model
 from chromogen.stains.appearance import doubts
-from chromogen.stains.tissue import tissue_mask
+from chromogen.stains.tissue import spread_over, tissue_mask
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.marker_network import check_marker
@@ -91,16 +91,7 @@ def train_on_files(
     NAME.checkpoint. Raises: ValueError or FileNotFoundError for wrong inputs, OSError, ArithmeticError.
     """
     outputs = Outputs(out)
-    pairs, start = inputs.pairs, inputs.start
-    given = files_of(inputs.contents, "content")
-    shown = {marker: files_of(paths, "style") for marker, paths in (inputs.styles or {"": ()}).items()}
-    read = [_content(file, training.mpp, inputs.mpp, "content") for file in given]
-    ihc = {marker: _ihc(files, training.mpp, inputs.mpp) for marker, files in shown.items()}
-    if pairs:
-        read += pairs.contents
-    if pairs and not inputs.styles:
-        ihc = {"": [content.paired.image for content in split(read)[0] if content.paired]}
-    data = _data(given, shown, pairs, start)
+    contents, ihc, data = _read(inputs, training.mpp)
     facts = {"training": _record(training), **data}
     checkpoint = Checkpoint(outputs.beside("checkpoint"), facts, resume=resume)
     log = outputs.beside("train.jsonl")
@@ -111,17 +102,31 @@ def train_on_files(
             _draw(outputs, seen())
         on_step(step, seen)
 
-    network = start.network() if start else None
-    train = partial(train_stainer, read, ihc, training, encoder=encoder, ranks=ranks, start=network)
+    network = inputs.start.network() if inputs.start else None
+    train = partial(train_stainer, contents, ihc, training, encoder=encoder, ranks=ranks, start=network)
     if not ranks.is_first:
         train()
         return {}
     trained = train(on_step=follow, checkpoint=checkpoint)
-    model = _model(out.stem, training, trained, data, encoder, pairs)
+    model = _model(out.stem, training, trained, data, encoder, inputs.pairs)
     write_model(out, model)
     save_plot(loss_plot(curves_of(trained.trace), out.stem), outputs.beside("loss.png"))
     checkpoint.forget()
     return {**_facts(out, model, trained), "peak_rss_mb": round(peak_rss_mb(), 1)}
+
+
+def _read(inputs: Inputs, mpp: float) -> tuple[list[Content], dict[str, list[Image]], dict[str, Any]]:
+    """H&E, IHC by marker, uint8 (H, W, 3) at `mpp`, and what they are, as hashes."""
+    pairs = inputs.pairs
+    given = files_of(inputs.contents, "content")
+    shown = {marker: files_of(paths, "style") for marker, paths in (inputs.styles or {"": ()}).items()}
+    contents = [_content(file, mpp, inputs.mpp, "content") for file in given]
+    ihc = {marker: _ihc(files, mpp, inputs.mpp) for marker, files in shown.items()}
+    if pairs:
+        contents += pairs.contents
+    if pairs and not inputs.styles:
+        ihc = {"": [content.paired.image for content in split(contents)[0] if content.paired]}
+    return contents, ihc, _data(given, shown, pairs, inputs.start)
 
 
 def _data(
@@ -180,7 +185,7 @@ def _facts(out: Path, model: Model, trained: Trained) -> dict[str, Any]:
 
 def files_of(paths: Sequence[Path], role: str) -> list[Path]:
     """Files, and the images and slides in folders. Raises: FileNotFoundError; ValueError for an empty folder."""
-    check_there(paths, f"`{role}` to exist")
+    check_there(role, paths, "an existing image, slide or folder")
     return slide_files(paths)
 
 
@@ -204,14 +209,10 @@ def _fields(slide: Slide, view: Image, mpp: float) -> list[Image]:
     width, height = slide.size_at(mpp)
     if width * height <= WHOLE_PX**2:
         return [slide.read_at((0, 0), (width, height), mpp)]
-    rows, columns = np.nonzero(tissue_mask(view))
-    if not len(rows):
-        return []
-    chosen = np.linspace(0, len(rows) - 1, 2 * FIELDS + 1).astype(int)[1::2]
     side = min(FIELD_PX, width, height)
     corners = {
-        (_corner(columns[i], view.shape[1], width, side), _corner(rows[i], view.shape[0], height, side))
-        for i in chosen
+        (_corner(column, view.shape[1], width, side), _corner(row, view.shape[0], height, side))
+        for row, column in spread_over(tissue_mask(view), FIELDS)
     }
     return [slide.read_at(corner, (side, side), mpp) for corner in sorted(corners)]
 

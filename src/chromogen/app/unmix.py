@@ -47,6 +47,8 @@ class Unmixed:
 def parse_vectors(text: str) -> Array:
     """A stain matrix from the name of known vectors, or from two vectors of red, green and blue, the first first.
 
+    Rows are unit vectors: (3, 3), the third for what is neither. Raises: ValueError for a text that is none.
+
     >>> parse_vectors("0.65,0.70,0.29;0.27,0.57,0.78").round(2).tolist()[1]
     [0.27, 0.57, 0.78]
     """

@@ -9,13 +9,16 @@ import threading
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chromogen.app.terminal import DebugOption, JsonOption
 from chromogen.errors import expected
 from chromogen.provenance import NOTICE
+
+if TYPE_CHECKING:
+    from chromogen.app.view.guard import App
 
 EPILOG = """Examples:
 
@@ -52,46 +55,28 @@ def view(
     debug: DebugOption = False,
 ) -> None:
     """Look at slides, compare stains, measure regions, and try a stain: a page for your browser."""
-    if missing := [name for name in ("fastapi", "uvicorn") if not find_spec(name)]:
-        raise expected("chromogen", "installed with its extra `view`", f"it without {missing[0]}", _ADVICE)
+    _check_installed()
     import platformdirs
-    import uvicorn
 
-    from chromogen.app.server import NO_PAGE, PAGE, create_app
+    from chromogen.app.server import create_app
     from chromogen.app.view.guard import is_loopback
     from chromogen.app.view.shelf import check_roots
 
-    roots = paths or [Path()]
     check_roots(paths or [])
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
     listening = _listen(host, port)
-    place = listening.getsockname()
-    app = create_app(
-        roots,
-        results or platformdirs.user_data_path("chromogen") / "trials",
-        hosts=_names(host),
-        token=token,
-        labels=labels,
-    )
-    shown = f"[{place[0]}]" if ":" in place[0] else place[0]
-    address = f"http://{shown}:{place[1]}/" + (f"#token={token}" if token else "")
-    if as_json:
-        print(json.dumps({"address": address, "page": (PAGE / "index.html").is_file()}), flush=True)
-    else:
-        print(f"{NOTICE.capitalize()}.\nOpen {address} in a browser; Ctrl-C ends.", flush=True)
-        if not (PAGE / "index.html").is_file():
-            print(NO_PAGE, flush=True)
+    folder = results or platformdirs.user_data_path("chromogen") / "trials"
+    app = create_app(paths or [Path()], folder, hosts=_names(host), token=token, labels=labels)
+    address = _address(listening, token)
+    _tell(address, as_json=as_json)
     if browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=200,
-        timeout_graceful_shutdown=END_WITHIN_S,
-    )
-    uvicorn.Server(config).run([listening])
+    _serve(app, listening)
+
+
+def _check_installed() -> None:
+    if missing := [name for name in ("fastapi", "uvicorn") if not find_spec(name)]:
+        raise expected("chromogen", "installed with its extra `view`", f"it without {missing[0]}", _ADVICE)
 
 
 _ADVICE = "run: pip install 'chromogen[view]'"
@@ -105,6 +90,40 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         why = f"{host} port {port}: {error.strerror or error}"
         raise expected("host and port", "an address that is free", why, "try --port 0") from error
+
+
+def _address(listening: socket.socket, token: str | None) -> str:
+    """What to open in a browser; the token stands behind the #, which no server is sent."""
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"#token={token}" if token else "")
+
+
+def _tell(address: str, *, as_json: bool) -> None:
+    from chromogen.app.server import NO_PAGE, PAGE
+
+    has_page = (PAGE / "index.html").is_file()
+    if as_json:
+        print(json.dumps({"address": address, "page": has_page}), flush=True)
+        return
+    print(f"{NOTICE.capitalize()}.\nOpen {address} in a browser; Ctrl-C ends.", flush=True)
+    if not has_page:
+        print(NO_PAGE, flush=True)
+
+
+def _serve(app: App, listening: socket.socket) -> None:
+    """Until Ctrl-C."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=200,
+        timeout_graceful_shutdown=END_WITHIN_S,
+    )
+    uvicorn.Server(config).run([listening])
 
 
 def _names(host: str) -> list[str]:

@@ -5,18 +5,13 @@ Updates take sums (K,), or (2, K) of both sides, and a tile, and give new sums; 
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
-from chromogen.evaluation.sums import UndefinedError, add_overlap, add_pairs, add_values, ratio
+from chromogen.evaluation.sums import Array, UndefinedError, add_overlap, add_pairs, add_values, ratio
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.image import Image, resize, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10
 from chromogen.stains.registration import correlations
-
-Array: TypeAlias = NDArray[np.float64]
 
 # QuPath's defaults for weak, moderate and strong DAB, base-10 densities.
 THRESHOLDS_OD10 = (0.2, 0.4, 0.6)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from chromogen.errors import expected, repeated
+from chromogen.errors import expected, missing, repeated
 from chromogen.image import PathLike, list_images
 
 
@@ -52,9 +52,7 @@ def _by_name(role: str, named: PathLike | None) -> dict[str, Path]:
         return {}
     path = Path(named)
     if not path.exists():
-        raise FileNotFoundError(
-            f"Expected `{role}` to be an existing image or folder, got {path}; check the spelling."
-        )
+        raise missing(role, "an existing image or folder", path)
     if path.is_file():
         return {path.stem: path}
     files = list_images(path)

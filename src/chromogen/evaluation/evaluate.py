@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from chromogen.errors import expected
+from chromogen.errors import FAILURES, expected
 from chromogen.evaluation.agreement import THRESHOLDS_OD10, best_shift, overlapping
 from chromogen.evaluation.cases import Case, match_cases
 from chromogen.evaluation.feature_distance import patch_features, too_few, vgg19_fid, vgg19_kid
@@ -89,7 +89,7 @@ def evaluate(
     for done, case in enumerate(cases, 1):
         try:
             rows.append(_row(case, _other_reals(cases, case), measures, mpp, shift_um))
-        except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
+        except FAILURES as error:
             warnings.append(f"{case.name} is left out: {error or 'out of memory'}")
         if on_case:
             on_case(done, len(cases), case.name)

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
-from chromogen.errors import expected, repeated
+from chromogen.errors import expected, missing, repeated
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, is_image, list_images, read_image
 
@@ -51,7 +51,7 @@ def find_pairs(folder: Path) -> list[Pair]:
     Raises ValueError where there are none, or an H&E has no IHC; FileNotFoundError where there is no folder.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"Expected `pairs` to be an existing folder, got {folder}; check the spelling.")
+        raise missing("pairs", "an existing folder", folder)
     inside = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())]
     found = [pair for place in inside for pair in (*_by_ending(place), *_by_folder(place), *_by_alignment(place))]
     if not found:

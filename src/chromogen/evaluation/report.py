@@ -12,7 +12,7 @@ from typing import Any
 from chromogen import page
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.evaluation.evaluate import SIDES, Evaluation, Row
-from chromogen.evaluation.metrics import Value
+from chromogen.evaluation.metrics import CALLED, Value
 from chromogen.evaluation.scoring import SHIFTED
 from chromogen.files import write_text
 from chromogen.image import Image, read_image, shrunk
@@ -20,6 +20,7 @@ from chromogen.plots import bland_altman_plot, svg
 from chromogen.stains.deconvolution import H_DAB, separate_stains, stain_alone
 
 NOT_THIS_SIDE = "not measured for this side"
+GIVEN_WITH = {f"no {CALLED['he']}": "--content", f"no {CALLED['real']}": "--real"}  # the command's options
 SHOWN_PX = 360
 CASES_SHOWN = 3
 # What cases are ranked by: the first of these that has values for two images or more.
@@ -124,6 +125,16 @@ def shown(mean: Mapping[str, Any] | None, images: int) -> str:
 
 def _rounded(number: float) -> str:
     return f"{number:.1f}" if abs(number) >= 100 else f"{number:.3g}" if abs(number) >= 1 else f"{number:.3f}"
+
+
+def mean_lines(evaluation: Evaluation) -> list[str]:
+    """The prediction's means, a line each; in one line how many there would be with other pictures given."""
+    means = evaluation.summary["prediction"]
+    lacking = {name: str(mean.get("why")).split(" and ") for name, mean in means.items()}
+    left_out = {name: whys for name, whys in lacking.items() if GIVEN_WITH.keys() >= set(whys)}
+    options = sorted({GIVEN_WITH[why] for whys in left_out.values() for why in whys})
+    lines = [f"{name:28} {shown(means[name], len(evaluation.rows))}" for name in means if name not in left_out]
+    return [*lines, f"{len(left_out)} more with {' and '.join(options)}."] if left_out else lines
 
 
 def _settings_text(evaluation: Evaluation) -> str:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.image import Image, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10, separate_stains_od10
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from chromogen.style.encoder import Encoder
 
-Array: TypeAlias = NDArray[np.float64]
 
 GRAM_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 

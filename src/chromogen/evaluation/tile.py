@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.errors import expected
+from chromogen.evaluation.sums import Array
 from chromogen.image import SUPPOSED_MPP, Image
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
 from chromogen.stains.nuclei import nuclei_mask
 
-Array: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 
 TISSUE_SMOOTHING_UM = 2.0

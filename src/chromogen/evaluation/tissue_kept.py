@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.evaluation.sums import UndefinedError, add_overlap, add_pairs, add_values
+from chromogen.evaluation.sums import Array, UndefinedError, add_overlap, add_pairs, add_values
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.image import SUPPOSED_MPP
 from chromogen.stains.deconvolution import optical_density_od10
 from chromogen.stains.nuclei import count_nuclei
-
-Array: TypeAlias = NDArray[np.float64]
 
 HEMATOXYLIN_SMOOTHING_UM = 0.75
 EDGE_SMOOTHING_UM = 1.0

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.errors import choose, expected
+from chromogen.errors import choose, expected, short
 from chromogen.image import Image, PathLike
 from chromogen.lattice import Lattice
 from chromogen.onnx_models.extra import library
@@ -171,7 +171,7 @@ def session(found: OnnxFile) -> Any:
     try:
         return runtime.InferenceSession(found.content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own have no other base
-        got = f"{str(found.path)!r} ({_short(error)})"
+        got = f"{str(found.path)!r} ({short(error)})"
         raise expected("stainer", "a model that onnxruntime takes", got) from error
 
 
@@ -200,7 +200,9 @@ class Running:
             made: list[Any] = self.session.run(outputs, {self.source.name: given, **more})
         except Exception as error:
             width, height = image.shape[1], image.shape[0]
-            raise RuntimeError(f"The generator does not run on {width} x {height} px: {_short(error)}.") from error
+            raise RuntimeError(
+                f"The generator does not run on {width} x {height} px: {short(error).rstrip('.')}."
+            ) from error
         return made
 
 
@@ -222,7 +224,3 @@ def _pixels(found: NDArray[Any], low: float, high: float) -> Image:
         raise FloatingPointError("The generator made pixels that are no numbers (NaN or infinite); check --range.")
     scaled = (found.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.asarray(np.rint(scaled).clip(0, 255), np.uint8)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:200]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chromogen.errors import expected
+from chromogen.errors import expected, missing, short
 from chromogen.onnx_models.extra import library
 from chromogen.provenance import NOTICE
 
@@ -110,9 +110,7 @@ def read_onnx(path: Path) -> OnnxFile:
     has weights elsewhere than in files of its own folder, which are then not opened.
     """
     if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected `stainer` to be an existing file, got {str(path)!r}; check the spelling."
-        )
+        raise missing("stainer", "an existing file", path)
     model, content, sha256 = _whole(path)
     valued = {tensor.name for tensor in model.graph.initializer}
     inputs = [_port(value) for value in model.graph.input]
@@ -161,7 +159,7 @@ def _whole(path: Path) -> tuple[Any, bytes, str]:
             del tensor.external_data[:]
         return model, model.SerializeToString(), digest.hexdigest()
     except Exception as error:
-        got = f"{str(path)!r}, whose weights do not fit it ({' '.join(str(error).split())[:160]})"
+        got = f"{str(path)!r}, whose weights do not fit it ({short(error)})"
         raise expected("stainer", "an ONNX model with its weights", got, "export it anew") from error
 
 

@@ -33,7 +33,10 @@ FORMATS = {
 
 
 def detected_vendor(path: Path) -> str | None:
-    """The vendor whose format OpenSlide sees in a file, without opening it; None if it sees none."""
+    """The vendor whose format OpenSlide sees in a file, without opening it; None if it sees none.
+
+    Raises: SlideError where OpenSlide fails at it.
+    """
     try:
         vendor: str | None = openslide.OpenSlide.detect_format(path)
     except openslide.OpenSlideError as error:

@@ -13,15 +13,15 @@ from typing import Self
 import numpy as np
 import PIL.Image
 
-from chromogen.decoders import open_file
-from chromogen.errors import sentence
+from chromogen.decoders import TIFF_SIGNATURES, open_file
+from chromogen.errors import missing
 from chromogen.image import Image, PathLike, is_image, natural_order, srgb_transform
 from chromogen.slides.dicom_series import one_file_each
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor
 from chromogen.slides.resampling import Span, resample
 from chromogen.slides.source import About, SlideError, Source, error, unreadable
-from chromogen.slides.tiff_reader import SIGNATURES, open_tiff
+from chromogen.slides.tiff_reader import open_tiff
 from chromogen.slides.zarr_reader import ZarrSource, is_zarr
 
 __all__ = [
@@ -203,7 +203,7 @@ def open_slide(path: PathLike, mpp: float | None = None, icc: bool = True) -> Sl
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(sentence("path", "an existing slide", path, "check the spelling"))
+        raise missing("path", "an existing slide", path)
     source = _source(path, icc=icc)
     try:
         return Slide(path, source, mpp=mpp, icc=icc)
@@ -259,7 +259,7 @@ def _source(path: Path, *, icc: bool) -> Source:
     vendor = detected_vendor(path)
     if vendor and vendor != GENERIC:
         return OpenSlideSource(path)
-    if signature in SIGNATURES:
+    if signature in TIFF_SIGNATURES:
         return open_tiff(path, icc=icc)
     if not is_image(path):
         raise unreadable(path, "in no format that can be read")

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from chromogen.errors import sentence
+from chromogen.errors import sentence, short
 from chromogen.image import Image
 
 SAMPLES, SAMPLE_BYTES = 16, 65_536  # what of a large file is hashed
@@ -64,7 +64,7 @@ def error(argument: str, expectation: str, got: object, advice: str) -> SlideErr
 
 def unreadable(path: Path, problem: object) -> SlideError:
     """For a file that is no slide, or a broken one."""
-    got = f"{str(path)!r} ({' '.join(str(problem).split())[:200] or type(problem).__name__})"
+    got = f"{str(path)!r} ({short(problem)})"
     return error("path", "a whole slide or image", got, "copy or export it again")
 
 
@@ -88,7 +88,7 @@ def check_channels(path: Path, names: Iterable[str], dtype: object) -> None:
 
 
 def check_segment(path: Path, pixels: int, bytes_per_pixel: int) -> None:
-    """Refuse a tile, strip or chunk that would have to be decoded whole and is too large for it."""
+    """SlideError for a tile, strip or chunk that would have to be decoded whole and is too large for it."""
     if pixels * bytes_per_pixel > MAX_SEGMENT_BYTES:
         got = f"{str(path)!r} with {pixels:,} px in one piece"
         raise error("path", "a slide in tiles", got, "export it as a tiled pyramid")

@@ -45,7 +45,6 @@ from chromogen.slides.source import (
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 CACHE_BYTES = 64_000_000  # of decoded tiles, since regions with halos meet the same ones again
 BAND_ROWS = 64  # what is read at a time of strips that are not compressed
 

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from chromogen.errors import expected, sentence
+from chromogen.errors import expected, missing, sentence
 from chromogen.files import folder_written_beside, written_beside
 from chromogen.image import Image, PathLike
 from chromogen.slides.compression import compression_named
@@ -209,4 +209,4 @@ def _size(pixels: Pixels) -> Size:
 
 def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
-        raise FileNotFoundError(sentence("path", "in an existing folder", path, "make that folder first"))
+        raise missing("path", "in an existing folder", path, "make that folder first")

@@ -93,11 +93,12 @@ def foreign_share(concentrations: Tensor, tissue: Tensor) -> Tensor:
     residual, eosin = concentrations[:, 2:3] / density, concentrations[:, 1:2] / density
     inside = residual[(tissue > 0.5) & (density > LEAST_DENSITY)]
     usual = inside.median() if len(inside) else residual.new_zeros(())
-    strange = _ramp(residual - usual, *FOREIGN)
-    return strange.maximum(_ramp(-eosin, *INK))
+    strange = ramp(residual - usual, *FOREIGN)
+    return strange.maximum(ramp(-eosin, *INK))
 
 
-def _ramp(x: Tensor, low: float, high: float) -> Tensor:
+def ramp(x: Tensor, low: float, high: float) -> Tensor:
+    """0 up to `low`, 1 from `high` on, linear between; of any shape."""
     return ((x - low) / (high - low)).clamp(0, 1)
 
 

@@ -81,6 +81,19 @@ def _spread(density: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue))
 
 
+def spread_over(mask: NDArray[np.bool_], count: int) -> list[tuple[int, int]]:
+    """So many pixels (row, column) of a mask (H, W), evenly apart in reading order; none where it is empty.
+
+    >>> spread_over(np.ones((2, 4), np.bool_), 2)
+    [(0, 1), (1, 1)]
+    """
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return []
+    chosen = np.linspace(0, len(rows) - 1, 2 * count + 1).astype(int)[1::2]
+    return [(int(rows[i]), int(columns[i])) for i in chosen]
+
+
 def _stain_od10(density: NDArray[np.float64]) -> NDArray[np.float64]:
     mean, chroma = _mean(density), _spread(density)
     colorless = mean[chroma < COLORLESS_OD10]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,15 @@ class Checkpoint:
         with written_beside(self.file) as temporary:
             save_tensors(temporary, tensors, {"chromogen": packed, "sha256": _sha256(packed, tensors)})
         self._written = time.monotonic()
+
+    def save_if_it_can(self, state: Mapping[str, Any]) -> bool:
+        """The same; where it fails a warning, and False: work goes on without."""
+        try:
+            self.save(state)
+        except OSError as error:
+            warnings.warn(f"No checkpoint: {error.strerror or error}; going on without.", stacklevel=3)
+            return False
+        return True
 
     def load(self) -> dict[str, Any] | None:
         """The state, or None where there is nothing to go on from; ValueError for a file of another picture."""

@@ -202,10 +202,9 @@ def _with_gradient(
 
 def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:
     """Of every Gram matrix that is compared with the style's."""
-    compared = [term for term in recipe.objective if (term.statistic, term.reference) == ("gram", "style")]
     return {
         (layer, term.mask): preconditioner(references[term.name, layer].measured)
-        for term in compared
+        for term in style_terms(recipe)
         for layer in term.layers
     }
 

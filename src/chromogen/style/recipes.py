@@ -194,7 +194,10 @@ def with_term(recipe: Recipe, name: str, **changes: Any) -> Recipe:
 
 
 def with_style(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with fields of all its style terms replaced; a `weight` is what they weigh together."""
+    """The recipe with fields of all its style terms replaced; a `weight` is what they weigh together.
+
+    Raises: ValueError for values that no term can have.
+    """
     grams = style_terms(recipe)
     if "weight" in changes:
         if not changes["weight"] >= 0:
@@ -229,7 +232,10 @@ def guided(recipe: Recipe, regions: Collection[str]) -> Recipe:
 
 
 def with_total_steps(recipe: Recipe, total: int) -> Recipe:
-    """The recipe with `total` steps, shared among its scales as before; the last scale takes the rest."""
+    """The recipe with `total` steps, shared among its scales as before; the last scale takes the rest.
+
+    Raises: ValueError for less than one.
+    """
     if total < 1:
         raise expected("steps", "at least 1", total)
     shares = [total * steps // sum(recipe.steps) for steps in recipe.steps[:-1]]

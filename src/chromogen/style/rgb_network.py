@@ -144,7 +144,7 @@ def moments_of(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standardized(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Of mean 0 and deviation 1, where x has these moments."""
+    """(B, C, H, W) of mean 0 and deviation 1 in each channel, where x has these moments (1, C, 1, 1)."""
     return (x - mean) / std
 
 

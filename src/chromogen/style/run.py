@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
@@ -62,10 +61,8 @@ class Run:
         if self.checkpoint is None or not self.checkpoint.is_due:
             return
         trace, initial = [asdict(step) for step in self.trace], self.initial and asdict(self.initial)
-        try:
-            self.checkpoint.save({"number": self.number, "trace": trace, "initial": initial, "descent": state()})
-        except OSError as error:
-            warnings.warn(f"No checkpoint: {error.strerror or error}; going on without.", stacklevel=2)
+        found = {"number": self.number, "trace": trace, "initial": initial, "descent": state()}
+        if not self.checkpoint.save_if_it_can(found):
             self.checkpoint = None
 
 

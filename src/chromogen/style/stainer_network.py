@@ -20,7 +20,7 @@ from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_E, White, optical_density
 from chromogen.stains.estimation import stain_strength, white_level
-from chromogen.stains.light import FOREIGN, GLASS, INK, LEAST_DENSITY, RED_CELLS
+from chromogen.stains.light import FOREIGN, GLASS, INK, LEAST_DENSITY, RED_CELLS, ramp
 from chromogen.stains.sites import ELSEWHERE
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.canvas import DENSITY_FOR_DAB, GAINS, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
@@ -203,7 +203,7 @@ def halved_amounts(density: Tensor) -> Tensor:
 
 
 def halved(x: Tensor) -> Tensor:
-    """Half as large, by means of 2 x 2 pixels; twice as quick as `avg_pool2d`."""
+    """(B, C, H, W), sides even, half as large, by means of 2 x 2 pixels; twice as quick as `avg_pool2d`."""
     rows = x[..., 0::2, :] + x[..., 1::2, :]
     return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
 
@@ -238,14 +238,14 @@ def tissue_pyramid(basis: Tensor) -> Tensor:
 
 
 def smoothed(x: Tensor) -> Tensor:
-    """By 1, 2, 1 both ways; the border goes on outside."""
+    """(B, C, H, W) of the same size, by 1, 2, 1 both ways; the border goes on outside."""
     x = F.pad(x, (1, 1, 1, 1), "replicate")
     x = x[..., :-2, :] + x[..., 2:, :] + 2 * x[..., 1:-1, :]
     return (x[..., :-2] + x[..., 2:] + 2 * x[..., 1:-1]) / 16
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Twice as large, linearly between the centres of pixels; the border goes on outside.
+    """(B, C, H, W) twice as large, linearly between the centres of pixels; the border goes on outside.
 
     torch's own `interpolate` rounds the last pixels of a row in another way than the rest.
     """
@@ -259,11 +259,6 @@ def _doubled_along(x: Tensor, axis: int) -> Tensor:
     after = torch.cat([x.narrow(axis, 1, count - 1), last], axis)
     near = 0.75 * x
     return torch.stack([near + 0.25 * before, near + 0.25 * after], axis + 1).flatten(axis, axis + 1)
-
-
-def ramp(x: Tensor, low: float, high: float) -> Tensor:
-    """0 up to `low`, 1 from `high` on."""
-    return ((x - low) / (high - low)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -308,7 +303,7 @@ def image_from(density: Tensor, white: tuple[float, ...]) -> Image:
 
 
 def picture_from(density: Tensor) -> Tensor:
-    """The picture in [0, 1] of densities, on a white of 255, with its gradient."""
+    """The picture (B, 3, H, W) in [0, 1] of natural densities over white, on a white of 255; with gradient."""
     return ((256 * (-density).exp() - 1) / 255).clamp(0, 1)
 
 

@@ -157,7 +157,7 @@ def _as_it_is(tile: Tile, _target: Target) -> Tensor:
 
 
 def positive_share(pictures: Sequence[Tensor], tissues: Sequence[Tensor]) -> float:
-    """How much of the tissue is stained with DAB, 0 to 1."""
+    """How much of the tissue, (1, 1, H, W) from 0 to 1, of pictures (1, 3, H, W) is stained with DAB, 0 to 1."""
     dab = torch.cat([concentrations_of(picture.float(), H_DAB)[:, 1:2] for picture in pictures], 3) / LN_10
     tissue = torch.cat(list(tissues), 3).to(dab.device) > 0.5
     return float((dab[tissue] > POSITIVE_OD10).float().mean()) if tissue.any() else 0.0

@@ -54,7 +54,10 @@ def dab_quantiles(images: Sequence[Image]) -> Array:
 
 
 def fitted(predicted: Array, real: Array) -> Calibration:
-    """The line that takes one set of quantiles to another, by least squares. Raises: ValueError for no DAB."""
+    """The line that takes one set of quantiles of DAB (Q,) to another, by least squares.
+
+    Raises: ValueError where the model paints no DAB, or the gain is one that no stain needs.
+    """
     if predicted[-1] - predicted[0] < LEAST_SPREAD:
         raise expected("model", "one that stains these H&E", "no DAB", "train it first")
     gain = float(np.cov(predicted, real)[0, 1] / np.var(predicted, ddof=1))
@@ -69,7 +72,8 @@ def calibrated(
 ) -> tuple[Calibration, float, float]:
     """What brings pictures stained by a target to real IHC, and the mean error of quantiles before and after.
 
-    `stained` gives a few H&E as a network of another target stains them. Raises: ValueError.
+    `stained` gives a few H&E as a network of another target stains them; all are uint8 (H, W, 3). Raises:
+    ValueError, as `fitted`.
     """
     wanted, found = dab_quantiles(real), Calibration()
     errors = []

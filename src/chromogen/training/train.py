@@ -163,15 +163,8 @@ def train_stainer(
         if on_step:
             on_step(step, run.seen)
         if checkpoint and (checkpoint.is_due or run.index == training.steps):
-            _keep(checkpoint, run)
+            checkpoint.save_if_it_can(run.state())
     return run.finished()
-
-
-def _keep(checkpoint: Checkpoint, run: Run) -> None:
-    try:
-        checkpoint.save(run.state())
-    except OSError as error:
-        warnings.warn(f"No checkpoint: {error.strerror or error}; going on without.", stacklevel=3)
 
 
 def _begin(

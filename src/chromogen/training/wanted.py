@@ -51,7 +51,7 @@ def _stained(styles: Sequence[Image]) -> float:
 
 
 def target_of(styles: Sequence[Image]) -> Target:
-    """Vectors and strengths that IHC images have on average."""
+    """Vectors and strengths, natural densities, that IHC images, uint8 (H, W, 3), have on average."""
     whites = [white_level(style) for style in styles]
     on_white = [_on_white(style, white) for style, white in zip(styles, whites, strict=True)]
     matrices = [ihc_vectors(style) for style in on_white]

@@ -6,6 +6,7 @@ import numpy as np
 
 from chromogen.grid import TileGrid, Window
 from chromogen.image import Image
+from chromogen.slides import pyramid
 from chromogen.stainer import Stainer
 from chromogen.whole_slide.blocks import Block, block_at, painted, threads_given_back
 from chromogen.whole_slide.job import SlideJob
@@ -13,7 +14,7 @@ from chromogen.whole_slide.runners import in_threads
 from chromogen.whole_slide.survey import Survey
 from chromogen.whole_slide.view import View
 
-BLOCK_PX = 1024
+BLOCK_PX = pyramid.BLOCK_PX
 
 
 def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Image:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from chromogen.errors import expected
+from chromogen.errors import expected, short
 from chromogen.files import scratch_folder
 from chromogen.slides.threads import processors
 
@@ -100,13 +100,16 @@ def local_cluster(workers: int, threads: int | None = None) -> Iterator[Client]:
 
 @contextmanager
 def cluster_at(address: str) -> Iterator[Client]:
-    """A cluster whose scheduler listens at an address, as tcp://10.0.0.5:8786, or in a scheduler file (.json)."""
+    """A cluster whose scheduler listens at an address, as tcp://10.0.0.5:8786, or in a scheduler file (.json).
+
+    Raises: ValueError where none answers, or the extra `cluster` is missing.
+    """
     _, distributed = _distributed()
     where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
     try:
         client = distributed.Client(**where, set_as_default=False, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:
-        got = f"{address} ({' '.join(str(error).split())[:120]})"
+        got = f"{address} ({short(error)})"
         raise expected(
             "scheduler", "the address of a Dask scheduler", got, "start one with `dask scheduler`"
         ) from error

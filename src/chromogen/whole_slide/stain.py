@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from chromogen.errors import sentence
 from chromogen.grid import Window
 from chromogen.provenance import peak_rss_mb
+from chromogen.slides import pyramid
 from chromogen.slides.facts import Facts, read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, Index, claimed, forget, planned
@@ -25,7 +26,7 @@ from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.survey import Survey, survey
 from chromogen.whole_slide.view import DamageError, View, held_slide, view_at, warn_of_coarse_pixels
 
-BLOCK_PX = 1024  # the pyramid's, so that a block is read back in one piece
+BLOCK_PX = pyramid.BLOCK_PX  # so that a block is read back in one piece
 STORED_BYTES, WRITTEN_BYTES, GLASS_BYTES = 3, 1, 8192  # a stained pixel in store and output; a block of glass
 
 OnBlock: TypeAlias = Callable[[int, int], None]  # blocks finished, of how many

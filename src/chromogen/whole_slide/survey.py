@@ -14,7 +14,7 @@ from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.slides.slide import MPP_RANGE
 from chromogen.stains.estimation import white_level
-from chromogen.stains.tissue import tissue_mask
+from chromogen.stains.tissue import spread_over, tissue_mask
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
@@ -113,9 +113,8 @@ def _sample(view: View, mask: NDArray[np.bool_]) -> Image:
     side = math.isqrt(FIELDS)
     if view.size[0] * view.size[1] <= FIELDS * FIELD_PX**2:
         return read_around_damage(view, whole(view.size))[0]
-    rows, columns = np.nonzero(mask if mask.any() else np.ones_like(mask))
-    chosen = np.linspace(0, len(rows) - 1, 2 * FIELDS + 1).astype(int)[1::2]
-    fields = [read_around_damage(view, _field(view, mask, columns[i], rows[i]))[0] for i in chosen]
+    chosen = spread_over(mask if mask.any() else np.ones_like(mask), FIELDS)
+    fields = [read_around_damage(view, _field(view, mask, column, row))[0] for row, column in chosen]
     return np.concatenate([np.concatenate(fields[r * side : (r + 1) * side], axis=1) for r in range(side)])
 
 

@@ -81,7 +81,7 @@ def warn_of_coarse_pixels(slide: Slide, stainer: Stainer) -> None:
 def read_around_damage(
     view: View, window: Window, smallest_px: int = SMALLEST_DAMAGE_PX
 ) -> tuple[Image, list[Window]]:
-    """The window's pixels, and the windows in it that cannot be read, of about `smallest_px`, which are white.
+    """A window as uint8 (H, W, 3), and the windows in it that cannot be read, of about `smallest_px`, left white.
 
     Raises: DamageError where the file itself is gone, or is no slide any more.
     """

@@ -24,7 +24,7 @@ SAME_SHAPE = 0.02
 
 
 def stains_in(overview: Image) -> str:
-    """The vectors to begin with, by the look of a low-power view: "h-e" where it is pink, else "h-dab"."""
+    """The vectors to begin with, by a low-power view, uint8 (H, W, 3): "h-e" where it is pink, else "h-dab"."""
     return "h-e" if "H&E" in (doubts(overview, "style") or "") else "h-dab"
 
 

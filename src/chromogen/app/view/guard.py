@@ -23,7 +23,11 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 COOKIE = "chromogen_token"
 LOGIN = "/api/login"
 SAFE_METHODS = ("GET", "HEAD")
-TAKEN_TYPES = ("application/json", "image/png", "image/jpeg", "image/tiff", "application/octet-stream")
+BODY_METHODS = ("POST", "PUT", "PATCH")
+METHODS = (*SAFE_METHODS, *BODY_METHODS, "DELETE")
+BODY_HEADERS = ("content-type", "transfer-encoding")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/octet-stream")
+TAKEN_TYPES = ("application/json", *IMAGE_TYPES)
 MOST_BODY_BYTES = 60_000_000
 MOST_JSON_BYTES = 10_000_000
 
@@ -96,7 +100,7 @@ class Guard:
         return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
 
     def _body_refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> tuple[int, str] | None:
-        if scope["method"] in SAFE_METHODS or scope["method"] == "DELETE":
+        if scope["method"] not in BODY_METHODS or not _has_body(headers):
             return None
         if _content_type(headers) not in TAKEN_TYPES:
             return 415, f"a body must be one of {', '.join(TAKEN_TYPES)}"
@@ -138,6 +142,11 @@ def _is_visit(scope: Scope, headers: MutableMapping[str, str]) -> bool:
     if scope["path"].startswith("/api/") or scope["method"] not in SAFE_METHODS:
         return False
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+
+
+def _has_body(headers: MutableMapping[str, str]) -> bool:
+    """Whether a body comes with it, or is said to; a form without fields says so by its type."""
+    return headers.get("content-length", "0") != "0" or not headers.keys().isdisjoint(BODY_HEADERS)
 
 
 def _content_type(headers: MutableMapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from chromogen.errors import expected
+from chromogen.errors import expected, missing
 from chromogen.image import IMAGE_SUFFIXES
 from chromogen.slides.dicom_series import one_file_each
 from chromogen.slides.slide import SLIDE_SUFFIXES
@@ -46,9 +46,7 @@ class Shelf:
     def __init__(self, roots: Sequence[Path], suffixes: tuple[str, ...] = SUFFIXES) -> None:
         for root in roots:
             if not root.exists():
-                raise FileNotFoundError(
-                    f"Expected an existing slide or folder, got {str(root)!r}; check the spelling."
-                )
+                raise missing("paths", "an existing slide or folder", root)
         self._roots = [root.resolve() for root in roots]
         self._suffixes = suffixes
         self._places: dict[str, tuple[Path, Path]] = {}  # root and path by id, as last seen

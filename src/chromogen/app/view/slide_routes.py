@@ -30,6 +30,8 @@ CLIENT_GONE = 499
 MOST_CACHED_BYTES = 96_000_000
 OVERVIEW_PX = 512
 Stains = Literal["h-dab", "h-e", "h-dab-ruifrok", "h-e-ruifrok"]
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 SLIDE_ID = "^[0-9a-f]{16}$"
 SlideId = Annotated[str, Path(pattern=SLIDE_ID)]
 Level = Annotated[int, Path(ge=0, le=32)]
@@ -142,14 +144,14 @@ def _list_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
         """Size, pixel size, levels, and the stain it looks to have."""
         return await renderer.run(lambda: _facts(pool, shelf.find(slide_id), labels=labels))  # type: ignore[no-any-return]
 
-    @routes.get("/slides/{slide_id}/thumbnail.jpg", response_class=Response)
+    @routes.get("/slides/{slide_id}/thumbnail.jpg", response_class=Response, responses=JPEG)
     async def thumbnail(request: Request, slide_id: SlideId) -> Response:
         """The whole slide, small."""
         entry = shelf.find(slide_id)
         key = ("thumbnail", entry.id, entry.version)
         return await renderer.answer(request, key, "image/jpeg", lambda: _read(pool, entry, tiles.thumbnail))
 
-    @routes.get("/slides/{slide_id}/associated/{name}.jpg", response_class=Response)
+    @routes.get("/slides/{slide_id}/associated/{name}.jpg", response_class=Response, responses=JPEG)
     async def associated(
         request: Request, slide_id: SlideId, name: Annotated[str, Path(max_length=100)]
     ) -> Response:
@@ -162,7 +164,7 @@ def _list_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
 
 
 def _tile_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer) -> None:
-    @routes.get("/slides/{slide_id}/tiles/{level}/{x}/{y}.jpg", response_class=Response)
+    @routes.get("/slides/{slide_id}/tiles/{level}/{x}/{y}.jpg", response_class=Response, responses=JPEG)
     async def tile(request: Request, slide_id: SlideId, level: Level, x: Place, y: Place) -> Response:
         """A tile; level 0 holds the whole slide in one."""
         entry, address = shelf.find(slide_id), tiles.Address(level, x, y)
@@ -171,7 +173,7 @@ def _tile_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
             request, key, "image/jpeg", lambda: _read(pool, entry, lambda opened: tiles.tile(opened, address))
         )
 
-    @routes.get("/slides/{slide_id}/densities/{level}/{x}/{y}.png", response_class=Response)
+    @routes.get("/slides/{slide_id}/densities/{level}/{x}/{y}.png", response_class=Response, responses=PNG)
     async def density(
         request: Request, slide_id: SlideId, level: Level, x: Place, y: Place, stains: Stains = "h-dab"
     ) -> Response:
@@ -187,7 +189,9 @@ def _tile_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
 
 
 def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer) -> None:
-    @routes.get("/slides/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response)
+    @routes.get(
+        "/slides/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response, responses=PNG
+    )
     async def difference(
         request: Request,
         slide_id: SlideId,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Literal
@@ -14,7 +16,7 @@ from pydantic import BaseModel, Field
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
-from chromogen.app.view.slide_routes import SLIDE_ID, Renderer
+from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.stained_views import stain_view, stainer_mpp
 from chromogen.app.view.stainer_list import StainerLine, stainer_lines
 from chromogen.app.view.stains import Stain, progress_in, start_slide
@@ -25,6 +27,7 @@ from chromogen.errors import choose, expected
 from chromogen.slides.slide import MPP_RANGE
 from chromogen.stainer import STAINERS
 
+PNG_OR_TIFF: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/tiff": {}}}}
 HIDDEN = ("source", "model")
 STAINER = "^[a-z0-9-]{1,50}$"  # a name, or an id from the list: never a path
 
@@ -54,7 +57,7 @@ class NewViewStain(NewStain):
 def stain_routes(
     shelf: Shelf, pool: SlidePool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain], apart: Apart
 ) -> APIRouter:
-    """The routes below /api/stains, and /api/stainers; `models` has the files of stainers, which `apart` reads."""
+    """The routes of stains, stained views and stainers; `models` has files of stainers, which `apart` reads."""
     routes = APIRouter(prefix="/api", tags=["stains"])
     _start_routes(routes, shelf, pool, renderer, models, stains, apart)
     add_work_routes(routes, "stains", renderer, stains, _shown, progress_in)
@@ -74,17 +77,15 @@ def _start_routes(
     async def checked(asked: NewStain) -> tuple[Stain, float | None, float]:
         """What was asked, with the pixel sizes of slide and stainer; ValueError where there is no such stainer."""
         stain, own = await renderer.run(lambda: _asked(asked, shelf, pool, models))
-        try:
+        with _failing_without_folders(stain):
             return stain, own, await apart.run(stainer_mpp, stain)
-        except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
-            raise ValueError(_without_folders(str(error), stain)) from error
 
     @routes.get("/stainers")
     async def stainers() -> list[StainerLine]:
         """The stainers that can be applied, and why others cannot."""
         return await apart.run(stainer_lines, await renderer.run(models.entries))
 
-    @routes.post("/stains/view", status_code=201)
+    @routes.post("/stained-views", status_code=201)
     async def view(asked: NewViewStain) -> dict[str, Any]:
         """Stain a region of a slide, at most 2048 px a side at the stainer's pixel size, and wait for it.
 
@@ -94,7 +95,7 @@ def _start_routes(
         placed = replace(stain, location=asked.location, size=asked.size)
         return _shown(await _view(placed if own or asked.mpp else replace(placed, mpp=wanted), stains, apart))
 
-    @routes.post("/stains/slide", status_code=201)
+    @routes.post("/stains", status_code=201)
     async def slide(asked: NewStain) -> dict[str, Any]:
         """Put the staining of a whole slide into the queue."""
         stain, own, _ = await checked(asked)
@@ -105,23 +106,20 @@ def _start_routes(
 
 async def _view(stain: Stain, stains: WorkQueue[Stain], apart: Apart) -> Queued[Stain]:
     """The stain of a view, done; where it fails, nothing is left of it."""
-    try:
-        with new_folder(stains.folder / stain.id) as folder:
-            await apart.run(stain_view, stain, folder)
-            return stains.keep(stain)
-    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(_without_folders(str(error), stain)) from error
+    with _failing_without_folders(stain), new_folder(stains.folder / stain.id) as folder:
+        await apart.run(stain_view, stain, folder)
+        return stains.keep(stain)
 
 
 def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
-    @routes.get("/stains/{work_id}/region.png", response_class=FileResponse)
+    @routes.get("/stains/{work_id}/region.png", response_class=FileResponse, responses=PNG)
     async def region(work_id: WorkId) -> FileResponse:
         """What a view showed."""
         if stains.find(work_id).work.location is None:
             raise HTTPException(404, "A whole slide was stained.")
         return FileResponse(stains.folder_of(work_id) / REGION)
 
-    @routes.get("/stains/{work_id}/result", response_class=FileResponse)
+    @routes.get("/stains/{work_id}/result", response_class=FileResponse, responses=PNG_OR_TIFF)
     async def result(work_id: WorkId) -> FileResponse:
         """The result with its provenance, to be kept: an image or a slide."""
         found, stain = stains.find(work_id), stains.find(work_id).work
@@ -164,6 +162,15 @@ def _shown(stain: Queued[Stain]) -> dict[str, Any]:
     """What a browser may know: no folder of this machine."""
     error = _without_folders(stain.error, stain.work)
     return {**shown(stain, HIDDEN), "error": error, "output": stain.work.output}
+
+
+@contextmanager
+def _failing_without_folders(stain: Stain) -> Iterator[None]:
+    """What goes wrong with a stain as a ValueError that names no folder."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(_without_folders(str(error), stain)) from error
 
 
 def _without_folders(text: str, stain: Stain) -> str:

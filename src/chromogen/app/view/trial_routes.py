@@ -9,11 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.adjusted import adjusted
+from chromogen.app.view.guard import IMAGE_TYPES
 from chromogen.app.view.intake import take_in
 from chromogen.app.view.pool import SlidePool
 from chromogen.app.view.shelf import Shelf
-from chromogen.app.view.slide_routes import SLIDE_ID, Renderer
+from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.trials import (
     EXEMPLAR,
     Trial,
@@ -45,7 +47,7 @@ class NewTrial(BaseModel):
     location: tuple[int, int]
     size: tuple[int, int]
     exemplar: str = Field(BUILT_IN, pattern="^(built-in|upload-[0-9a-f]{16}|[0-9a-f]{16})$")
-    preset: str = Field("histology", max_length=50)
+    preset: str = Field(DEFAULT_PRESET, max_length=50, json_schema_extra={"enum": list(PRESETS)})
     steps: int | None = Field(None, ge=1, le=2000)
     dab_amount: float | None = Field(None, ge=0, le=10)
     seed: int | None = Field(None, ge=0, le=2**31)
@@ -73,8 +75,11 @@ def trial_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: Work
     return routes
 
 
+_AN_IMAGE = {"requestBody": {"required": True, "content": {kind: {} for kind in IMAGE_TYPES}}}
+
+
 def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Trial]) -> None:
-    @routes.post("/exemplars")
+    @routes.post("/exemplars", openapi_extra=_AN_IMAGE)
     async def upload(request: Request) -> Uploaded:
         """Take an image, as the body, for a style exemplar; it is decoded in a process with bounded memory."""
         body = await request.body()
@@ -82,36 +87,36 @@ def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Tr
         await renderer.run(lambda: _take_in(body, trials.folder / EXEMPLARS / f"{name}.png"))
         return Uploaded(exemplar=name)
 
-    @routes.get("/exemplars/built-in.png", response_class=Response)
+    @routes.get("/exemplars/built-in.png", response_class=Response, responses=PNG)
     async def built_in() -> Response:
         """The exemplar that comes with scikit-image."""
         return Response(encode_image(builtin_ihc(), ".png"), media_type="image/png")
 
 
 def _picture_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Trial]) -> None:
-    @routes.get("/trials/{work_id}/picture.png", response_class=Response)
+    @routes.get("/trials/{work_id}/picture.png", response_class=Response, responses=PNG)
     async def picture(work_id: WorkId) -> Response:
         """The newest picture: the result, or how far it is."""
         return await picture_at(renderer, lambda: newest_picture(trials.folder_of(work_id)))
 
-    @routes.get("/trials/{work_id}/region.png", response_class=Response)
+    @routes.get("/trials/{work_id}/region.png", response_class=Response, responses=PNG)
     async def region(work_id: WorkId) -> Response:
         """The H&E that went in."""
         return await picture_at(renderer, lambda: trials.folder_of(work_id) / REGION)
 
-    @routes.get("/trials/{work_id}/exemplar.png", response_class=Response)
+    @routes.get("/trials/{work_id}/exemplar.png", response_class=Response, responses=PNG)
     async def exemplar(work_id: WorkId) -> Response:
         """The IHC that went in."""
         return await picture_at(renderer, lambda: trials.folder_of(work_id) / EXEMPLAR)
 
-    @routes.get("/trials/{work_id}/result.png", response_class=Response)
+    @routes.get("/trials/{work_id}/result.png", response_class=Response, responses=PNG)
     async def result(work_id: WorkId) -> Response:
         """The result with its provenance, to be kept."""
         answer = await picture_at(renderer, lambda: trials.folder_of(work_id) / RESULT)
         answer.headers["content-disposition"] = f'attachment; filename="virtual-ihc-{work_id}.png"'
         return answer
 
-    @routes.get("/trials/{work_id}/adjusted.png", response_class=Response)
+    @routes.get("/trials/{work_id}/adjusted.png", response_class=Response, responses=PNG)
     async def adjust(
         work_id: WorkId,
         strength: Annotated[float, Query(ge=0, le=1)] = 1,

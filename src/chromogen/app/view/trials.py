@@ -99,7 +99,10 @@ def trial_queue(folder: Path) -> WorkQueue[Trial]:
 
 
 def start_trial(trials: WorkQueue[Trial], trial: Trial, region: Image, exemplar: Image) -> Queued[Trial]:
-    """Put a trial into the queue. ValueError where too many wait, OSError where it cannot be written."""
+    """Put a trial of a region and an exemplar, uint8 (H, W, 3), into the queue.
+
+    Raises: ValueError where too many wait, OSError where it cannot be written.
+    """
     trials.check_room()
     with new_folder(trials.folder / trial.id) as folder:
         (folder / PREVIEWS).mkdir()

@@ -31,7 +31,6 @@ GRACE_S = 5.0
 LEAST_FREE_BYTES = 100_000
 UNDER_WAY = ("waiting", "running")
 SAID, COMPLAINED = ".said.txt", ".complained.txt"
-ENDED = ("done", "failed", "cancelled", "interrupted")
 
 
 class UnknownWorkError(LookupError):
@@ -61,10 +60,10 @@ W = TypeVar("W", bound=Work)
 
 @dataclass(frozen=True)
 class Queued(Generic[W]):
-    """A piece of work, and its state: one of `UNDER_WAY` and `ENDED`; `error` says why it failed.
+    """A piece of work, and its state: one of `UNDER_WAY`, or done, failed, cancelled or interrupted.
 
-    While it runs, `pid` is its process, which began at `pid_began` (numbers of processes are used again), and
-    `server` the process that watches it.
+    `error` says why it failed. While it runs, `pid` is its process, which began at `pid_began` (numbers of
+    processes are used again), and `server` the process that watches it.
     """
 
     work: W
