@@ -26,6 +26,8 @@ ONE_PIECE_BYTES = {"bf16": 2200, "fp32": 2900}
 NETWORK_BYTES = {"bf16": 800, "fp32": 1300}  # more, where a network stains in one piece
 TILE_BYTES = {"bf16": 1300, "fp32": 1700}
 MEASURING_BYTES = 1000
+# Wide kernels as Winograd's convolutions have them, there and back: 36 values for each pair of channels.
+KERNEL_BYTES = {"bf16": 0, "fp32": 2 * 36 * 4 * 1_409_024}
 # What tiles do not shrink: the picture, its gradient and Adam's moments, masks, what is kept to go back to.
 WHOLE_BYTES = 200
 HISTORY_BYTES = 24  # for every step that L-BFGS remembers
@@ -57,10 +59,10 @@ def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int 
     one_piece = tile_px is None or len(TileGrid(size, tile_px, 0)) == 1
     network = NETWORK_BYTES[precision] if one_piece and recipe.variable == "network" else 0
     if tile_px is None:
-        return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network))
+        return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network) + KERNEL_BYTES[precision])
     outer = [min(side, tile_px + 2 * halo_px(recipe.objective)) for side in size]
     tile = math.prod(outer) * (TILE_BYTES[precision] + network)
-    return Need(tile_px, pixels * _whole_bytes(recipe) + tile)
+    return Need(tile_px, pixels * _whole_bytes(recipe) + tile + KERNEL_BYTES[precision])
 
 
 def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: Encoder) -> Need:
@@ -91,8 +93,8 @@ def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes:
         need = need_of(size, recipe, precision, tile_px)
         if need.bytes <= budget_bytes:
             return need
-    left = (budget_bytes - math.prod(size) * _whole_bytes(recipe)) / TILE_BYTES[precision]
-    core_px = int(math.sqrt(max(left, 0))) - 2 * halo_px(recipe.objective)
+    left = budget_bytes - math.prod(size) * _whole_bytes(recipe) - KERNEL_BYTES[precision]
+    core_px = int(math.sqrt(max(left, 0) / TILE_BYTES[precision])) - 2 * halo_px(recipe.objective)
     if core_px < LEAST_CORE_PX:
         return None
     return need_of(size, recipe, precision, core_px // ALIGNED_PX * ALIGNED_PX)
