@@ -21,8 +21,8 @@ from chromogen.style.tiled import halo_px
 SAMPLE_PX = 384
 SAMPLE_STEPS = 3
 # Of a tile's pixel, halo and all, against one of a picture in one piece: there and back, or twice there and back.
-WORK_WITH_TAPES = 1.2
-WORK_WITHOUT = 1.4
+WORK_WITH_TAPES = 1.5
+WORK_WITHOUT = 1.8
 OTHER_STEPS = 3.0  # what is done once takes about as long as so many steps
 
 
