@@ -46,6 +46,7 @@ PAIR := --content $(RESULTS)/pair/content.png --style $(RESULTS)/pair/style.png
 
 bench: $(READY)  ## Speed, memory and losses, beside a peer: half an hour; writes benchmarks/results/
 	$(BIN)/python benchmarks/efficiency.py --out $(RESULTS)
+	$(BIN)/python benchmarks/convolutions.py --out $(RESULTS)
 	$(BIN)/python benchmarks/small_things.py --out $(RESULTS)
 	$(BIN)/python benchmarks/peer.py --out $(RESULTS)/peer
 	$(BIN)/python benchmarks/pair.py --out $(RESULTS)/pair

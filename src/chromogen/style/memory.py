@@ -15,10 +15,11 @@ import psutil
 from chromogen.errors import expected
 from chromogen.grid import ALIGNED_PX, TileGrid
 from chromogen.style.encoder import Encoder
-from chromogen.style.layers import CONVOLUTIONS, LAYERS, deepest
+from chromogen.style.layers import CONVOLUTIONS, LAYERS, deepest, stride_px
 from chromogen.style.objective import Objective, layers_of
 from chromogen.style.recipes import Recipe
 from chromogen.style.tiled import halo_px
+from chromogen.style.winograd import LEAST_PX
 
 # Peak bytes per pixel down to relu5_1, measured at 512 to 1024 px: in one piece, where freed memory is kept
 # for the next step; of a tile, where it is given back; of measuring alone.
@@ -59,10 +60,15 @@ def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int 
     one_piece = tile_px is None or len(TileGrid(size, tile_px, 0)) == 1
     network = NETWORK_BYTES[precision] if one_piece and recipe.variable == "network" else 0
     if tile_px is None:
-        return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network) + KERNEL_BYTES[precision])
+        return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network) + _kernel_bytes(pixels, precision))
     outer = [min(side, tile_px + 2 * halo_px(recipe.objective)) for side in size]
     tile = math.prod(outer) * (TILE_BYTES[precision] + network)
-    return Need(tile_px, pixels * _whole_bytes(recipe) + tile + KERNEL_BYTES[precision])
+    return Need(tile_px, pixels * _whole_bytes(recipe) + tile + _kernel_bytes(pixels, precision))
+
+
+def _kernel_bytes(pixels: int, precision: str) -> int:
+    """None for pictures so small that no wide layer is Winograd's."""
+    return KERNEL_BYTES[precision] if pixels >= LEAST_PX * stride_px("relu3_1") ** 2 else 0
 
 
 def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: Encoder) -> Need:
@@ -93,7 +99,7 @@ def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes:
         need = need_of(size, recipe, precision, tile_px)
         if need.bytes <= budget_bytes:
             return need
-    left = budget_bytes - math.prod(size) * _whole_bytes(recipe) - KERNEL_BYTES[precision]
+    left = budget_bytes - math.prod(size) * _whole_bytes(recipe) - _kernel_bytes(math.prod(size), precision)
     core_px = int(math.sqrt(max(left, 0) / TILE_BYTES[precision])) - 2 * halo_px(recipe.objective)
     if core_px < LEAST_CORE_PX:
         return None
