@@ -3,7 +3,7 @@
     python benchmarks/convolutions.py [--sizes 512] [--rounds 7] [--threads N] [--out DIR] [--json]
 
 The preset `balanced` in fp32. Rows differ in which kernels are Winograd's: none, or those of at least so many
-pairs of channels. The last columns compare the gradient with that of direct convolutions: 1 - cosine, and distance.
+pairs of channels. The last columns compare the gradient with that of direct convolutions: 1 - cosine, distance.
 """
 
 from __future__ import annotations
