@@ -2,9 +2,10 @@
 
     python benchmarks/learned.py --data DATA [--stainers dab-cytoplasm FILE ...] [--own ER ...] --out DIR
 
-One crop of 512 px, the richest in tissue, of every H&E in DATA and of the demo slide (on which the built-in ones
-were trained: it is left out of the mean), judged in the look of scikit-image's IHC. With --own, the crops of these
-markers, each judged in the look of its own real IHC, and by a network of several markers stained as its own.
+One crop of 512 px, the richest in tissue, of every H&E in DATA and of the demo slide (on which `dab-nuclear` and
+earlier ones were trained: it is left out of the mean), judged in the look of scikit-image's IHC. With --own, the
+crops of these markers, each judged in the look of its own real IHC, and by a network of several markers stained as
+its own.
 Pictures go to DIR, H&E above, with --own the real IHC below.
 """
 

@@ -142,8 +142,8 @@ def _whole_slide(demo: Demo) -> list[str]:
     seams = facts["seam_score"]
     return [
         page.paragraph(
-            f"The slide that the field is from, {width} x {height} px, by the stainer {STAINER}, trained "
-            f"on it among others, in {facts['seconds']:.0f} s. {facts['tissue_fraction']:.0%} is tissue; "
+            f"The slide that the field is from, {width} x {height} px, by the stainer {STAINER}, "
+            f"in {facts['seconds']:.0f} s. {facts['tissue_fraction']:.0%} is tissue; "
             "glass is skipped. It is stained in blocks; "
             + ("one block has no seams." if seams is None else f"seam score {seams:.2f}, where 1 is none to see.")
         ),
