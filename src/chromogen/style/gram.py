@@ -11,6 +11,9 @@ from torch.nn.functional import avg_pool2d
 
 # Positions added up in bf16 before fp32 takes over: rounding errors of the parts average out.
 POSITIONS_PER_PART = 2048
+LEAST_POSITIONS = 1e-6
+# Masks that are sums of others, whose Gram matrices tell theirs.
+PARTS = {"tissue": ("cells", "stroma")}
 # Added to the style's variances in the preconditioner, in units of their mean; 0.3 to 10 do about as well.
 DAMPING = 3.0
 
@@ -26,8 +29,8 @@ def mean_products(vectors: Tensor, shares: Tensor | None = None) -> Tensor:
     Each position counts by its share (1, M, 1), 0 to 1; where none counts, the mean is zero.
     """
     if shares is not None:
-        counted = vectors * shares.sqrt().to(vectors.dtype)
-        return mean_products(counted) * (vectors.shape[1] / sum_of(shares))
+        rows, counts, _ = counting(vectors, shares)
+        return mean_products(rows * counts.sqrt().to(rows.dtype)) * (rows.shape[1] / sum_of(shares))
     positions = vectors.shape[1]
     whole = positions // POSITIONS_PER_PART * POSITIONS_PER_PART
     sums = [_sum_of_products(vectors[:, :whole].unflatten(1, (-1, POSITIONS_PER_PART)))] if whole else []
@@ -40,16 +43,43 @@ def _sum_of_products(parts: Tensor) -> Tensor:
     return (parts.transpose(2, 3) @ parts).float().sum(1)
 
 
+def counting(vectors: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of (B, M, C) that count at all, (B, N, C), their shares (1, N, 1), and where they were, (N,).
+
+    Where none does it is the first, which then counts for nothing. To pick rows takes less than to multiply all.
+    """
+    at = shares.flatten().nonzero()[:, 0]
+    at = at if len(at) else at.new_zeros(1)
+    return vectors.index_select(1, at), shares.index_select(1, at), at
+
+
+def gram_of_parts(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The Gram matrix of a whole from its parts' matrices (B, C, C) and shares (1, M, 1), which add up to it."""
+    grams, positions = zip(*((gram, shares.sum()) for gram, shares in parts), strict=True)
+    products = [gram * count for gram, count in zip(grams, positions, strict=True)]
+    mean: Tensor = sum(products[1:], products[0]) / sum(positions[1:], positions[0]).clamp_min(LEAST_POSITIONS)
+    return mean
+
+
 def sum_of(shares: Tensor) -> Tensor:
     """How many positions count by their shares (1, M, 1), never quite zero."""
-    return shares.sum().clamp_min(1e-6)
+    return shares.sum().clamp_min(LEAST_POSITIONS)
 
 
-def factors_back(gradient: Tensor, vectors: Tensor, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The gradient's two factors, (B, M, C) and (B, C, C): d<g, V^T S V / M>/dV = S V (g + g^T) / M."""
-    counted = vectors if shares is None else vectors * shares.to(vectors.dtype)
+def add_products_back(
+    flow: Tensor | None, vectors: Tensor, gradient: Tensor, shares: Tensor | None = None
+) -> Tensor:
+    """Add to `flow` (B, M, C), written on if there is one, what a mean of products asks of its vectors.
+
+    By the gradient (B, C, C) of that mean: d<g, V^T S V / M>/dV = S V (g + g^T) / M.
+    """
     positions = vectors.shape[1] if shares is None else sum_of(shares)
-    return counted, ((gradient + gradient.transpose(1, 2)) / positions).to(vectors.dtype)
+    factor = ((gradient + gradient.transpose(1, 2)) / positions).to(vectors.dtype)
+    if shares is None:
+        return vectors @ factor if flow is None else flow.baddbmm_(vectors, factor)
+    rows, counts, at = counting(vectors, shares)
+    flow = torch.zeros_like(vectors) if flow is None else flow
+    return flow.index_add_(1, at, (rows * counts.to(rows.dtype)) @ factor)
 
 
 class MeanGram(torch.autograd.Function):
@@ -73,8 +103,8 @@ class MeanGram(torch.autograd.Function):
         """One product with what the gradient asks for."""
         (vectors,), (gradient,) = ctx.saved_tensors, gradients
         batch, channels, height, width = ctx.shape
-        rows, factor = factors_back(gradient, vectors, ctx.shares)
-        return (rows @ factor).view(batch, height, width, channels).permute(0, 3, 1, 2), None
+        rows = add_products_back(None, vectors, gradient, ctx.shares)
+        return rows.view(batch, height, width, channels).permute(0, 3, 1, 2), None
 
 
 def mean_gram(features: Tensor, shares: Tensor | None = None) -> Tensor:

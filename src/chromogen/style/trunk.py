@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chromogen.style import winograd
-from chromogen.style.gram import factors_back, mean_products, shares_of, vectors_of
+from chromogen.style.gram import PARTS, add_products_back, gram_of_parts, mean_products, shares_of, vectors_of
 from chromogen.style.tape import GramOf, Tape
 
 ONES = (1, 1)
@@ -143,8 +143,8 @@ def pool_back(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) ->
 
 def add_gram_back(flow: Tensor | None, activations: Tensor, gradient: Tensor, shares: Tensor | None) -> Tensor:
     """Add what a Gram matrix of these activations asks for to their gradient; writes on `flow`."""
-    vectors, factor = factors_back(gradient, vectors_of(activations), shares)
-    rows = vectors @ factor if flow is None else vectors_of(flow).baddbmm_(vectors, factor)
+    given = None if flow is None else vectors_of(flow)
+    rows = add_products_back(given, vectors_of(activations), gradient, shares)
     batch, channels, height, width = activations.shape
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
@@ -262,6 +262,18 @@ def look(
     """
     if not (looked_at or grams_of):
         return {}, {}
-    found = Trunk.apply(x, convolutions, looked_at, grams_of, pooling, masks, tape)  # type: ignore[no-untyped-call]
-    activations, grams = found[: len(looked_at)], found[len(looked_at) :]
-    return dict(zip(looked_at, activations, strict=True)), dict(zip(grams_of, grams, strict=True))
+    wholes = {(name, mask) for name, mask in grams_of if _parts_of(name, mask, grams_of)}
+    parts = [of for of in grams_of if of not in wholes]
+    found = Trunk.apply(x, convolutions, looked_at, parts, pooling, masks, tape)  # type: ignore[no-untyped-call]
+    activations = dict(zip(looked_at, found[: len(looked_at)], strict=True))
+    grams = dict(zip(parts, found[len(looked_at) :], strict=True))
+    for whole in wholes:
+        shares = [(grams[of], _shares(*of, x.shape, masks)) for of in _parts_of(*whole, grams_of)]
+        grams[whole] = gram_of_parts([(gram, share) for gram, share in shares if share is not None])
+    return activations, grams
+
+
+def _parts_of(name: str, mask: str | None, grams_of: Sequence[GramOf]) -> list[GramOf]:
+    """Those of the Gram matrices asked for that add up to this one; none where some are not asked for."""
+    parts: list[GramOf] = [(name, part) for part in PARTS.get(mask or "", ())]
+    return parts if set(parts) <= {*grams_of} else []
