@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.grid import ALIGNED_PX, TileGrid, Window, whole
+from chromogen.grid import ALIGNED_PX, TileGrid, Window, outer_px, whole
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 200), st.integers(0, 100))
@@ -18,7 +18,8 @@ def test_cores_cover_every_pixel_once_and_halos_stay_inside(w: int, h: int, core
         covered[tile.core.at] += 1
         assert (tile.core.left % ALIGNED_PX, tile.core.top % ALIGNED_PX) == (0, 0)
         assert max(tile.core.size) <= max(core_px, ALIGNED_PX)
-        assert tile.outer == tile.core.grown(halo_px, (w, h))
+        assert tile.outer == tile.core.grown(halo_px, (w, h)).aligned(ALIGNED_PX)
+        assert max(tile.outer.size) <= outer_px(max(tile.core.size), halo_px)
         assert 0 <= tile.outer.left <= tile.core.left
         assert tile.core.right <= tile.outer.right <= w
     assert (covered == 1).all()

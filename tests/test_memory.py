@@ -90,7 +90,7 @@ def test_before_tiles_comes_one_that_gives_freed_memory_back() -> None:
 
 def test_tiles_that_are_nearly_all_halo_are_warned_of(encoder: Encoder) -> None:
     recipe = PRESETS["balanced"]
-    with pytest.warns(UserWarning, match="32 px with 96 px around them take 49 times the work"):
+    with pytest.warns(UserWarning, match="32 px with 70 px around them take 38 times the work"):
         need_within(Limits(tile_px=32), (512, 512), recipe, encoder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

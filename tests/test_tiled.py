@@ -175,7 +175,7 @@ def test_a_disk_that_fills_up_changes_nothing(encoder: Encoder, monkeypatch: pyt
 def test_deep_layers_see_past_the_tile(encoder: Encoder) -> None:
     """relu5_1 sees 70 px to every side: with the halo of relu4_1, a tile's padding would reach its core."""
     recipe = Recipe((style_term(layers=("relu1_1", "relu5_1")),))
-    assert halo_px(recipe.objective) == 96
+    assert halo_px(recipe.objective) == 70
     assert_the_same(at_first(recipe, encoder, None), at_first(recipe, encoder, 64))
 
 
@@ -188,8 +188,8 @@ def test_a_halo_too_small_would_show(encoder: Encoder, monkeypatch: pytest.Monke
 
 def test_every_local_statistic_has_the_halo_it_needs() -> None:
     edges = Term("edges", 0.5, {"relu3_1": 1.0}, "laplacian", "mse", "content")
-    assert halo_px((edges,)) == 32  # 10 px that relu3_1 sees, and a neighbour 4 px away
-    assert halo_px((replace(edges, layers={"relu4_2": 1.0}),)) == 64
+    assert halo_px((edges,)) == 14  # 10 px that relu3_1 sees, and a neighbour 4 px away
+    assert halo_px((replace(edges, layers={"relu4_2": 1.0}),)) == 46
 
 
 def test_what_compares_all_with_all_is_refused(encoder: Encoder) -> None:

@@ -80,11 +80,12 @@ class GridTile:
 class TileGrid:
     """Even tiles of a picture of `size` (w, h): cores of at most `core_px` on a side, with `halo_px` around them.
 
-    Cores cover every pixel once and begin at multiples of 32; halos end at the picture's border.
+    Cores cover every pixel once. They and what is looked at for them begin at multiples of 32, so halos are wider
+    to the left and above; all end at the picture's border.
 
-    >>> grid = TileGrid((100, 40), core_px=64, halo_px=16)
+    >>> grid = TileGrid((100, 40), core_px=64, halo_px=20)
     >>> [(tile.core.left, tile.core.right, tile.outer.left, tile.outer.right) for tile in grid]
-    [(0, 64, 0, 80), (64, 100, 48, 100)]
+    [(0, 64, 0, 84), (64, 100, 32, 100)]
     """
 
     size: tuple[int, int]
@@ -96,12 +97,17 @@ class TileGrid:
         width, height = self.size
         for (top, bottom), (left, right) in product(_spans(height, self.core_px), _spans(width, self.core_px)):
             core = Window(left, top, right, bottom)
-            yield GridTile(core, core.grown(self.halo_px, self.size))
+            yield GridTile(core, core.grown(self.halo_px, self.size).aligned(ALIGNED_PX))
 
     def __len__(self) -> int:
         """How many tiles."""
         width, height = self.size
         return len(_spans(height, self.core_px)) * len(_spans(width, self.core_px))
+
+
+def outer_px(core_px: int, halo_px: int) -> int:
+    """The most that is looked at, along a side, for a core of so many pixels."""
+    return core_px + halo_px - (-halo_px // ALIGNED_PX) * ALIGNED_PX
 
 
 def _spans(side_px: int, most_px: int) -> list[tuple[int, int]]:

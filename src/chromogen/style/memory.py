@@ -13,7 +13,7 @@ from tempfile import gettempdir
 import psutil
 
 from chromogen.errors import expected
-from chromogen.grid import ALIGNED_PX, TileGrid
+from chromogen.grid import ALIGNED_PX, TileGrid, outer_px
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, deepest, stride_px
 from chromogen.style.objective import Objective, layers_of
@@ -61,7 +61,7 @@ def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int 
     network = NETWORK_BYTES[precision] if one_piece and recipe.variable == "network" else 0
     if tile_px is None:
         return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network) + _kernel_bytes(pixels, precision))
-    outer = [min(side, tile_px + 2 * halo_px(recipe.objective)) for side in size]
+    outer = [min(side, outer_px(tile_px, halo_px(recipe.objective))) for side in size]
     tile = math.prod(outer) * (TILE_BYTES[precision] + network)
     return Need(tile_px, pixels * _whole_bytes(recipe) + tile + _kernel_bytes(pixels, precision))
 
@@ -100,7 +100,7 @@ def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes:
         if need.bytes <= budget_bytes:
             return need
     left = budget_bytes - math.prod(size) * _whole_bytes(recipe) - _kernel_bytes(math.prod(size), precision)
-    core_px = int(math.sqrt(max(left, 0) / TILE_BYTES[precision])) - 2 * halo_px(recipe.objective)
+    core_px = int(math.sqrt(max(left, 0) / TILE_BYTES[precision])) - outer_px(0, halo_px(recipe.objective))
     if core_px < LEAST_CORE_PX:
         return None
     return need_of(size, recipe, precision, core_px // ALIGNED_PX * ALIGNED_PX)
@@ -109,7 +109,7 @@ def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes:
 def _warn_of_small_tiles(tile_px: int, size: tuple[int, int], recipe: Recipe) -> None:
     halo = halo_px(recipe.objective)
     if tile_px < min(halo, *size):
-        work = (1 + 2 * halo / tile_px) ** 2
+        work = (outer_px(tile_px, halo) / tile_px) ** 2
         said = f"Tiles of {tile_px} px with {halo} px around them take {work:.0f} times the work of one piece"
         warnings.warn(f"{said}; larger ones give the same picture sooner.", stacklevel=3)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from chromogen.errors import expected
-from chromogen.grid import ALIGNED_PX, GridTile, TileGrid, Window
+from chromogen.grid import GridTile, TileGrid, Window
 from chromogen.image import Image, to_tensor
 from chromogen.spill import Spill
 from chromogen.style.encoder import Encoder
@@ -92,13 +92,12 @@ def check_can_be_tiled(objective: Objective) -> None:
 
 
 def halo_px(objective: Objective) -> int:
-    """How much around a core its statistics see, in whole steps of the encoder's grid."""
-    reaches = [
+    """How much around a core its statistics see."""
+    return max(
         reach_px(layer) + LOCAL.get(term.statistic, 0) * stride_px(layer)
         for term in objective
         for layer in term.layers
-    ]
-    return -(-max(reaches) // ALIGNED_PX) * ALIGNED_PX
+    )
 
 
 def evaluate(
