@@ -28,7 +28,7 @@ from chromogen.stains.sites import site_share
 from chromogen.style.networks import FEATURES, LocalStain
 
 MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
-GAINS = (0.6, 1.6)  # haematoxylin is never made weaker or stronger than so
+GAINS = (0.72, 1.6)  # haematoxylin is never made weaker or stronger than so: paler nuclei lose their contrast
 DAB_HEADROOM = 1.2
 LEAST_STRONGEST_DAB = 0.3
 DENSITY_FOR_DAB = 3.0  # how soon tissue takes all the DAB it can

@@ -156,7 +156,7 @@ PRESETS: dict[str, Recipe] = {
             replace(style_term(0.25), name="cells", mask="cells"),
             replace(style_term(0.25), name="stroma", mask="stroma"),
             profile_term(0.5),
-            hematoxylin_term(0.5),
+            hematoxylin_term(2.0),
         ),
         space="stain",
         variable="network",

@@ -23,13 +23,14 @@ from chromogen.stains.estimation import stain_strength, white_level
 from chromogen.stains.light import FOREIGN, GLASS, INK, LEAST_DENSITY, RED_CELLS, ramp
 from chromogen.stains.sites import ELSEWHERE
 from chromogen.stains.tissue import tissue_mask
-from chromogen.style.canvas import DENSITY_FOR_DAB, GAINS, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
+from chromogen.style.canvas import DENSITY_FOR_DAB, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
 
 STRIDE_PX = 16  # of the coarsest level: pictures begin at multiples of it, seen from the whole
 HALO_PX = 64
 FEATURES = 15
 OUTPUTS = 3  # DAB, how far the haematoxylin's detail counts for it, gain of haematoxylin
 SITES = ("any", "nuclear", "cytoplasm")
+GAINS = (0.6, 1.6)  # of haematoxylin, as a slide on the whole: models were trained with these
 PALEST = {"any": GAINS[0], "nuclear": GAINS[0], "cytoplasm": 0.85}  # blue nuclei show their chromatin
 NUCLEUS = {"nuclear": (0.08, 0.22), "cytoplasm": (0.14, 0.34)}  # over most of its surroundings', of the strongest
 CELLULAR = (0.18, 0.42)  # haematoxylin within 8 um, of the slide's strongest: from collagen to cells side by side

@@ -16,7 +16,6 @@ from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E
 from chromogen.stains.estimation import white_level
 from chromogen.stains.light import blurred, concentrations_of
-from chromogen.style.canvas import GAINS
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import MASKED_BY
 from chromogen.style.marker_network import Stained
@@ -33,7 +32,7 @@ from chromogen.style.objective import (
     measure,
     refers_to,
 )
-from chromogen.style.stainer_network import Target, density_from, mixed, picture_from
+from chromogen.style.stainer_network import GAINS, Target, density_from, mixed, picture_from
 from chromogen.style.statistics import PYRAMID_PX
 from chromogen.training.fields import Tile
 from chromogen.training.ranks import ALONE, Ranks
