@@ -40,7 +40,8 @@ def test_runs_at_one_place_are_one_unit() -> None:
 
 
 def test_one_unit_decides_nothing_and_what_is_missing_says_why() -> None:
-    assert compare(BETTER, fields((0.9, 0.1)), sign=1).verdict == UNDECIDED
+    alone = compare(BETTER, fields((0.9, 0.1)), sign=1)
+    assert (alone.verdict, alone.why) == (UNDECIDED, "one place alone has no interval")
     found = compare(BETTER, fields(("no tissue", 0.1)), sign=1)
     assert (found.verdict, found.difference, found.why) == (UNDECIDED, None, "no tissue")
     assert compare(Comparison("ssim", "a", "b"), fields((0.9, 0.1)), sign=1).why == "not run"

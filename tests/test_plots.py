@@ -1,7 +1,9 @@
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from chromogen.plots import (
@@ -65,6 +67,15 @@ def test_the_front_is_what_nothing_beats() -> None:
     axes = pareto_plot(points, "style", "tissue").axes[0]
     assert len(axes.texts) == 40
     assert axes.get_xscale() == "log"
+
+
+def test_names_of_points_at_one_place_can_be_read() -> None:
+    points = {f"fig. {i}": (0.2 + i / 1e4, 0.1) for i in range(6)}
+    axes = pareto_plot(points | {"colours": (0.7, 1.0)}, "style", "tissue").axes[0]
+    assert axes.get_xscale() == "linear", "within a decade, plain numbers"
+    axes.figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(name) for name in axes.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_a_grid_shows_every_picture_under_its_title() -> None:

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from chromogen.evaluation.study import (
     run_photo,
     run_study,
 )
-from chromogen.evaluation.study_report import Study, front_points, label, study_page, write_study
+from chromogen.evaluation.study_report import NEXT, Study, front_points, label, study_page, write_study
 from chromogen.image import read_image, read_provenance
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
@@ -155,9 +156,11 @@ def test_another_seed_is_another_run_at_the_same_place(tmp_path: Path, encoder: 
 def test_cautions_say_what_is_thin(cells: list[Cell]) -> None:
     said = list(cautions([CROP], cells))
     assert said == [
-        "slides: 1, too few to say much of others; intervals are wide for that",
+        "places: 1, so that nothing can be decided; take --crops 3, or --pairs of more slides",
         f"a-1: {ELSEWHERE}, and is not compared place by place",
     ]
+    two = [CROP, replace(CROP, name="a-2", place="a-2")]
+    assert next(cautions(two, cells)).startswith("slides: 1, too few to say much of others")
     assert any(NO_REAL in text for text in cautions([replace(CROP, paired=False)], cells))
 
 
@@ -200,8 +203,13 @@ def test_the_page_shows_findings_figures_and_curves(found: Study) -> None:
         "careful",
         "undecided",
         "Style against tissue",
+        "2 recipes on 1 crop of 1 slide, 64 px a side; 2 steps from content",
+        "undecided: not run",
+        "edge_r (higher)",
+        *(escape(line) for line in NEXT.values()),
     ):
         assert words in text
+    assert text.index("careful") < text.index("Figures")
     assert ">nan" not in text
     sweep = study_page(replace(found, findings=(), photo=None))
     assert "A sweep of recipes" in sweep
@@ -209,8 +217,17 @@ def test_the_page_shows_findings_figures_and_curves(found: Study) -> None:
 
 
 def test_the_front_leaves_out_what_was_not_made(found: Study) -> None:
-    assert set(front_points(found)) == {"mse", "mae", "colors"}
-    assert label("fig11_middle") == "11 middle"
+    assert set(front_points(found)) == {"mse", "mae", "colours alone"}
+    assert label("fig11_middle") == "fig. 11 middle"
+
+
+def test_what_no_picture_has_is_one_line_and_no_rows(found: Study) -> None:
+    scores = {"psnr": NO_REAL, "ssim": NO_REAL, "edge_r": 0.5}
+    text = study_page(replace(found, cells=[replace(cell, scores=scores) for cell in found.cells]))
+    assert f"Not measured, {NO_REAL}: psnr, ssim." in text
+    assert text.count(NO_REAL) == 1
+    mixed = [replace(cell, scores={"psnr": 20.0 if i else NO_REAL}) for i, cell in enumerate(found.cells)]
+    assert "Not measured" not in study_page(replace(found, cells=mixed))
 
 
 def test_crops_of_different_slides_are_shown_first(found: Study) -> None:

@@ -23,7 +23,7 @@ h1 { line-height: 1.2; margin-bottom: .25rem; } h2 { margin-top: 2.5rem; }
 .notice { border: 1px solid var(--mark); color: var(--mark); padding: .4rem .8rem; border-radius: .4rem;
   position: sticky; top: .5rem; background: var(--paper); z-index: 1; }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 12rem; }
-.row figure { max-width: 32rem; }
+.row figure { max-width: 32rem; } .row figure.plot { flex-basis: 24rem; max-width: 46rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1rem; }
 table.words td, table.words th { text-align: left; vertical-align: top; }
 figure img, figure svg { width: 100%; height: auto; display: block; border-radius: .3rem; }

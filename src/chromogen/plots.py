@@ -12,11 +12,15 @@ from chromogen.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
     from numpy.typing import NDArray
 
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+DECADE = 10
+NAME_PT = (8, 4)  # right of a point and above it
 
 
 def loss_plot(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
@@ -31,6 +35,7 @@ def loss_plot(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
     if any(value > 0 for values in curves.values() for value in values):
         axes.set_yscale("log")
     axes.set(title=title, xlabel="step (loss and gradient evaluations)", ylabel="loss")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend(frameon=False)
     return figure
@@ -66,13 +71,35 @@ def pareto_plot(points: Mapping[str, tuple[float, float]], x_label: str, y_label
     axes.plot(*zip(*(points[name] for name in front), strict=True), "--", color="0.6", linewidth=1)
     for name, (x, y) in points.items():
         axes.scatter(x, y, s=28, color="tab:brown" if name in front else "tab:blue")
-        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.margins(0.12)
-    if min(x for x, _ in points.values()) > 0:
+    least, most = (of(x for x, _ in points.values()) for of in (min, max))
+    if least > 0 and most > DECADE * least:
         axes.set_xscale("log")
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(visible=True, which="both", alpha=0.25)
+    _name_points(axes, points)
     return figure
+
+
+def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """A name at each point, as much higher as other names need, with a line to its point."""
+    from matplotlib.text import Text
+
+    line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
+    upward = sorted(points.items(), key=lambda item: item[1][1])
+    names = [
+        axes.annotate(name, place, NAME_PT, textcoords="offset points", fontsize=9, arrowprops=line)
+        for name, place in upward
+    ]
+    figure = axes.get_figure(root=True)
+    figure.draw_without_rendering()  # only then names have a place and a size
+    taken: list[Bbox] = []
+    for name in names:
+        box, raised_pt = Text.get_window_extent(name), 0
+        while any(box.translated(0, raised_pt * figure.dpi / 72).overlaps(other) for other in taken):
+            raised_pt += 1
+        name.xyann = (NAME_PT[0], NAME_PT[1] + raised_pt)
+        taken.append(box.translated(0, raised_pt * figure.dpi / 72))
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

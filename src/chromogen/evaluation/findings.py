@@ -76,7 +76,7 @@ def compare(comparison: Comparison, fields: Sequence[Field], sign: int) -> Found
         return Found(comparison, None, None, 0, UNDECIDED, missing or "no fields")
     mean, ci95 = float(np.mean(differences)), student_interval(differences)
     if ci95 is None:
-        return Found(comparison, mean, None, 1, UNDECIDED, "one unit has no interval")
+        return Found(comparison, mean, None, 1, UNDECIDED, "one place alone has no interval")
     verdict = HOLDS if ci95[0] > 0 else FAILS if ci95[1] < 0 else UNDECIDED
     return Found(comparison, mean, ci95, len(differences), verdict)
 

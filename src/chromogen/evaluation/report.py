@@ -87,7 +87,8 @@ def report_page(evaluation: Evaluation) -> str:
     sections += [page.section(heading, *map(_case_row, rows)) for heading, rows in _extremes(evaluation)]
     if plot := _bland_altman(evaluation):
         sections.append(page.section("How much is brown", page.row(plot)))
-    sections.append(page.section("What the metrics say", _definitions(evaluation)))
+    measured = [v for name, v in evaluation.values.items() if name in evaluation.summary["prediction"]]
+    sections.append(page.section("What the metrics say", definitions(measured)))
     return page.page("Evaluation of virtual stains", *sections)
 
 
@@ -95,13 +96,14 @@ def _means_table(evaluation: Evaluation) -> str:
     sides, images = [side for side in SIDES if side in evaluation.summary], len(evaluation.rows)
     names = [n for n in evaluation.values if n in evaluation.summary["prediction"]]
     rows = [
-        [_titled(evaluation.values[n]), *(shown(evaluation.summary[s].get(n), images) for s in sides)]
+        [titled(evaluation.values[n]), *(shown(evaluation.summary[s].get(n), images) for s in sides)]
         for n in names
     ]
     return page.table(["metric (better)", *(TITLES[side] for side in sides)], rows)
 
 
-def _titled(value: Value) -> str:
+def titled(value: Value) -> str:
+    """A metric's name with its unit, and in brackets which way is better."""
     unit = f", {value.unit}" if value.unit else ""
     return f"{value.name}{unit}" + ("" if value.better == "neither" else f" ({value.better})")
 
@@ -195,6 +197,6 @@ def _bland_altman(evaluation: Evaluation) -> str:
     )
 
 
-def _definitions(evaluation: Evaluation) -> str:
-    values = [v for name, v in evaluation.values.items() if name in evaluation.summary["prediction"]]
+def definitions(values: Sequence[Value]) -> str:
+    """A table of what metrics say, with their ranges and units."""
     return page.table(["metric", "says", "range", "unit"], [[v.name, v.says, v.extent, v.unit] for v in values])

@@ -212,8 +212,10 @@ def judge(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, V
 
 def cautions(crops: Sequence[Crop], cells: Sequence[Cell]) -> Iterator[str]:
     """Where a finding does not mean much."""
-    slides = {crop.slide for crop in crops}
-    if len(slides) < FEW_SLIDES:
+    slides, places = {crop.slide for crop in crops}, {crop.place for crop in crops}
+    if len(places) == 1:
+        yield "places: 1, so that nothing can be decided; take --crops 3, or --pairs of more slides"
+    elif len(slides) < FEW_SLIDES:
         yield f"slides: {len(slides)}, too few to say much of others; intervals are wide for that"
     if not any(crop.paired for crop in crops):
         yield f"{NO_REAL}: what is claimed of it is undecided"

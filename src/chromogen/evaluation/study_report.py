@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,12 @@ from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.findings import FAILS, HOLDS, UNDECIDED, Finding, Found
 from chromogen.evaluation.intervals import mean_of
 from chromogen.evaluation.metrics import Value
-from chromogen.evaluation.report import shown, to_text
+from chromogen.evaluation.report import definitions, shown, titled, to_text
 from chromogen.evaluation.study import GIVEN, Cell
 from chromogen.files import write_text
 from chromogen.image import Image, read_image
 from chromogen.plots import loss_plot, pareto_plot, picture_grid, save_plot, svg
-from chromogen.style.recipes import as_record
+from chromogen.style.recipes import Recipe, as_record
 
 CROPS_SHOWN = 4
 FRONT = {
@@ -34,7 +34,27 @@ HOW_JUDGED = (
     "is the better where a metric says so and none says the opposite, and a claim holds where that is so for each "
     "of its pairs."
 )
+WHAT = (
+    "A student report asked whether neural style transfer makes an IHC of an H&E. Its experiments were run again, "
+    "and what it claims of them is judged by numbers."
+)
+LABELS = {"he": "H&E", "ihc": "IHC", "colors": "colours alone"}
 VERDICTS = {HOLDS: "as claimed", FAILS: "the other way round", UNDECIDED: "undecided"}
+BESIDE = (
+    "Beside this page: figures.png, all pictures in one; pareto.png; metrics.csv, a row a picture; study.json; "
+    "and a folder for each crop, with every picture, its scores and losses."
+)
+NEXT = {
+    "One place decides little. With more crops, and pairs of your own (NAME_he.png with NAME_ihc.png):": (
+        "chromogen study --pairs pairs/ --crops 3 -o more/"
+    ),
+    "One setting at a time:": (
+        "chromogen study --grid content.weight=1e-4,1e-3,1e-2 --preset paper --init noise -o sweep/"
+    ),
+    "The report's first example, a photo in the style of a painting:": (
+        "chromogen study --painting painting.jpg -o study/"
+    ),
+}
 PHOTO_TITLES = ("Fig. 1: content, a photo", "Fig. 2: style, a painting", "Fig. 3: the photo in that style")
 
 
@@ -136,14 +156,45 @@ def study_page(study: Study) -> str:
     """The page."""
     return page.page(
         "The report's experiments" if study.findings else "A sweep of recipes",
+        page.paragraph(f"{WHAT} {ran(study)}" if study.findings else ran(study)),
+        *([page.section("Be careful", page.bullets(study.warnings))] if study.warnings else []),
         *_findings_section(study),
         page.section("Figures", *_figure_rows(study)),
         *_photo_section(study),
         *_front_section(study),
-        page.section("Metrics", page.paragraph("Means over crops; intervals over slides."), _means_table(study)),
+        page.section("Metrics", page.paragraph("Means over crops; intervals over slides."), *_metrics(study)),
         page.section("Loss curves", page.row(*_curves(study))),
-        *([page.section("Be careful", page.bullets(study.warnings))] if study.warnings else []),
+        page.section("What next", page.paragraph(BESIDE), *_next()),
     )
+
+
+def ran(study: Study) -> str:
+    """What was run on what, in a sentence."""
+    slides, sides = len({crop.slide for crop in study.crops}), {max(crop.he.shape[:2]) for crop in study.crops}
+    steps, inits = ({of(e.recipe) for e in study.experiments} for of in (_steps, lambda recipe: recipe.init))
+    recipes, crops = _counted(len(study.experiments), "recipe"), _counted(len(study.crops), "crop")
+    return (
+        f"{recipes} on {crops} of {_counted(slides, 'slide')}, "
+        f"{_listed(sides)} px a side; {_listed(steps)} steps from {_listed(inits)}."
+    )
+
+
+def _steps(recipe: Recipe) -> int:
+    return sum(recipe.steps)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, sorted(values, key=str)))
+
+
+def _next() -> Iterator[str]:
+    for words, line in NEXT.items():
+        yield page.paragraph(words)
+        yield page.command(line)
 
 
 def _findings_section(study: Study) -> Iterator[str]:
@@ -164,10 +215,12 @@ def _findings_section(study: Study) -> Iterator[str]:
 
 
 def tally(finding: Finding) -> str:
-    """How its comparisons came out, in words."""
+    """How its comparisons came out, in words, and why some could not be made."""
     verdicts = [found.verdict for found in finding.found]
     counts = {words: verdicts.count(verdict) for verdict, words in VERDICTS.items()}
-    return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+    said = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+    whys = "; ".join({found.why: None for found in finding.found if found.why})
+    return f"{said}: {whys}" if whys else said
 
 
 def said(found: Found) -> list[str]:
@@ -177,22 +230,24 @@ def said(found: Found) -> list[str]:
     if found.difference is None:
         return [*sides, "", "", str(found.n), f"undecided: {found.why}"]
     interval = f"{found.ci95[0]:+.2g} to {found.ci95[1]:+.2g}" if found.ci95 else ""
-    return [*sides, f"{found.difference:+.2g}", interval, str(found.n), VERDICTS[found.verdict]]
+    verdict = f"{VERDICTS[found.verdict]}: {found.why}" if found.why else VERDICTS[found.verdict]
+    return [*sides, f"{found.difference:+.2g}", interval, str(found.n), verdict]
 
 
 def label(name: str) -> str:
     """A short name for columns.
 
-    >>> label("fig06_high")
-    '6 high'
+    >>> label("fig06_high"), label("he"), label("steps=3")
+    ('fig. 6 high', 'H&E', 'steps=3')
     """
-    return name.removeprefix("fig").lstrip("0").replace("_", " ") if name.startswith("fig") else name
+    number = name.removeprefix("fig").lstrip("0").replace("_", " ")
+    return f"fig. {number}" if name.startswith("fig") else LABELS.get(name, name)
 
 
 def _figure_rows(study: Study) -> Iterator[str]:
     captions = {e.name: f"{e.title} ({e.caption})" for e in study.experiments}
     for crop, cells in study.shown:
-        yield page.paragraph(crop.name)
+        yield page.paragraph(f"Crop {crop.name}")
         yield page.grid(
             *(page.picture(read_image(c.picture), captions.get(c.name, study.titles[c.name])) for c in cells)
         )
@@ -221,10 +276,24 @@ def _front_section(study: Study) -> Iterator[str]:
         )
 
 
-def _means_table(study: Study) -> str:
+def _metrics(study: Study) -> Iterator[str]:
+    """A row for each metric that a picture has; what none has stands below in one line for each reason."""
     metrics = [metric for metric in study.values if any(metric in found for found in study.means.values())]
-    rows = [[metric, *(_mean_text(found.get(metric)) for found in study.means.values())] for metric in metrics]
-    return page.table(["metric", *map(label, study.means)], rows)
+    lacking = {metric: why for metric in metrics if (why := _why_nowhere(study, metric))}
+    measured = [study.values[metric] for metric in metrics if metric not in lacking]
+    rows = [[titled(v), *(_mean_text(found.get(v.name)) for found in study.means.values())] for v in measured]
+    yield page.table(["metric (better)", *map(label, study.means)], rows)
+    for why in dict.fromkeys(lacking.values()):
+        names = ", ".join(metric for metric, of_it in lacking.items() if of_it == why)
+        yield page.paragraph(f"Not measured, {why}: {names}.")
+    yield page.details("What the metrics say", definitions(measured))
+
+
+def _why_nowhere(study: Study, metric: str) -> str:
+    """The one reason for which no picture has this metric; empty where one has, or reasons differ."""
+    means = [found.get(metric, {}) for found in study.means.values()]
+    whys = {mean.get("why", "") for mean in means} if all(mean.get("mean") is None for mean in means) else set()
+    return str(whys.pop()) if len(whys) == 1 else ""
 
 
 def _mean_text(mean: Mapping[str, Any] | None) -> str:
