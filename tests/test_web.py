@@ -419,6 +419,39 @@ def test_a_trial_goes_on_after_the_server_was_killed(browser: Any, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_an_empty_folder_and_an_empty_pane_say_why(browser: Any, tmp_path: Path) -> None:
+    folder, view = tmp_path / "slides", "-m chromogen view --port 0 --no-browser --json --results ../trials"
+    folder.mkdir()
+    command = [sys.executable, *view.split()]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, env=ONE_THREAD) as process:
+        try:
+            assert process.stdout is not None
+            page = browser.new_page(viewport={"width": 1280, "height": 800})
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(json.loads(process.stdout.readline())["address"])
+            page.wait_for_selector("text=There are no slides here")
+            for name, image in (("ihc.png", IHC), ("strip.png", IHC[:96, :200].copy())):
+                write_image(folder / name, image)
+            page.click("#reload")
+            page.wait_for_selector("#slide-list li")
+            assert "Choose a slide" in page.inner_text("#empty")
+            show(page, "ihc.png", "strip.png")
+            assert "strip.png lies on the first, pixel on pixel" in page.inner_text("#linked-by")
+            outside = page.locator(".pane-message:has-text('This slide ends')")
+            assert outside.count() == 0
+            page.click("#one-to-one")
+            for _ in range(12):
+                page.keyboard.press("ArrowRight")
+            outside.wait_for()
+            keep(page, "outside")
+            page.click("#fit")
+            outside.wait_for(state="detached")
+            page.close()
+        finally:
+            process.terminate()
+
+
+@pytest.mark.slow
 def test_what_does_not_open_is_explained(page: Any) -> None:
     page.click("#slide-list li:has-text('broken.svs') .open")
     page.wait_for_selector("text=This does not open")

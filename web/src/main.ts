@@ -55,9 +55,8 @@ const TRIALS_EXEMPLAR = /^\d{8}-\d{6}-[0-9a-f]{6}\/exemplar\.png$/; // a copy of
 
 async function list(): Promise<void> {
   lines = (await ask<SlideLine[]>('slides')).filter((line) => !TRIALS_EXEMPLAR.test(line.name));
-  byId('slides-message').textContent = lines.length
-    ? ''
-    : 'There are no slides here. Start with a folder that has some: chromogen view FOLDER';
+  byId('slides-message').textContent = lines.length ? '' : 'No slides.';
+  byId('empty').replaceChildren(byId<HTMLTemplateElement>(lines.length ? 'choose' : 'nothing').content.cloneNode(true));
   showList();
   trials.offer(lines);
 }
@@ -162,7 +161,7 @@ function changed(): void {
   const many = panes.list.length > 1;
   byId('curtain').hidden = !(many && panes.mode === 'curtain');
   byId('blink-field').hidden = panes.mode !== 'blink';
-  byId('linked-by').textContent = panes.list.slice(1).map((pane) => pane.by && `${short(pane.slide.name)} lies on the first: ${pane.by}`).filter(Boolean).join('; ');
+  byId('linked-by').textContent = panes.list.slice(1).map((pane) => pane.by && `${short(pane.slide.name)} lies on the first, ${pane.by}`).filter(Boolean).join('; ');
   for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=mode]')) radio.checked = radio.value === panes.mode;
   restartBlink();
   hintOverlay();
@@ -189,7 +188,10 @@ function moved(): void {
   );
   scaleBar(zoom, mpp);
   remember();
+  sayOutside();
 }
+
+const sayOutside = settled(() => panes.list.forEach((pane) => pane.sayOutside()), 250); // once others have followed
 
 const twoSigns = (value: number): string => (value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(2))));
 
@@ -236,7 +238,7 @@ function setThreshold(value: number): void {
 
 function hintOverlay(): void {
   const { kind, threshold } = panes.overlay;
-  byId('threshold-text').textContent = threshold.toFixed(2);
+  byId('threshold-text').textContent = threshold.toFixed(2) + (kind === 'kept' ? '' : ' OD');
   byId('overlay-hint').textContent = lacking(kind, panes.list.map((pane) => pane.stains)) || HINTS[kind];
   byId('ramp').hidden = !['dab', 'eosin', 'hematoxylin'].includes(kind);
 }

@@ -6,6 +6,7 @@ import { isDifference, paint, rawTile, suits, type OverlayKind } from './density
 import { byId, make, short } from './dom';
 
 export type Mode = 'side' | 'curtain' | 'blink';
+const OUTSIDE = 'This slide ends before what is in view. “Fit” shows it; without “Move together” it moves alone.';
 export const MOST_PANES = 4;
 
 /** Where one looks: centre in level-0 pixels of the first slide, screen pixels per slide pixel, degrees. */
@@ -120,6 +121,13 @@ export class Pane {
 
   say(words: string): void {
     this.element.querySelector('.pane-message')!.textContent = words;
+  }
+
+  /** Why nothing is seen, where this slide ends before what is in view. */
+  sayOutside(): void {
+    if (!this.image) return;
+    const outside = this.seen().size.some((side) => side <= 0);
+    if (outside || this.element.querySelector('.pane-message')!.textContent === OUTSIDE) this.say(outside ? OUTSIDE : '');
   }
 
   view(): View {

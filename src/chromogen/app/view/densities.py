@@ -63,10 +63,10 @@ def scale_between(one: Opened, other: Opened) -> tuple[float, str]:
     """
     across, down = (b / a for a, b in zip(one.size, other.size, strict=True))
     if abs(across / down - 1) < SAME_SHAPE:
-        return across, "same shape"
+        return across, "as both have one shape"
     if one.mpp and other.mpp:
-        return one.mpp / other.mpp, "pixel sizes"
-    return 1.0, "nothing: taken as equal"
+        return one.mpp / other.mpp, "by their pixel sizes"
+    return 1.0, "pixel on pixel, as a file does not say how large its pixels are"
 
 
 def difference_tile(one: Opened, other: Opened, address: Address, stains: tuple[str, str]) -> bytes:

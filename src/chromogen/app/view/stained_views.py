@@ -40,7 +40,7 @@ def stain_view(stain: Stain, folder: Path) -> None:
         view = view_at(slide, stainer.mpp)
         job = SlideJob(file, stainer, stain.region)
         region = job.window(view)
-        check_region("view at the stainer's pixel size", region.size, "zoom, or take the whole")
+        check_region("view at the stainer's pixel size", region.size, "zoom in, or stain the whole slide")
         of = (str(file.path), slide.quickhash, slide.mpp, view.mpp)
         seen = _SURVEYS.get(of, lambda: survey(view))
         fitted = _FITTED.get((*of, stainer.identity), lambda: stainer.fit(seen.sample))
