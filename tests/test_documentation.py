@@ -139,6 +139,14 @@ def test_commands_exist_and_have_these_options(block: Block) -> None:
             check_command(words, block.place)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_evaluated_was_not_made_smaller(page: Path) -> None:
+    """A prediction must be as large as its H&E: no page evaluates what it made with --size."""
+    commands = [words for block in BLOCKS if block.page == page for words in block.commands]
+    smaller = {words[words.index("-o") + 1] for words in commands if {"stylize", "--size", "-o"} <= set(words)}
+    assert not [words for words in commands if words[1:2] == ["evaluate"] and smaller & set(words)]
+
+
 def check_command(words: list[str], place: str) -> None:
     """Programs of ours are there and know the options; extras and targets exist; others are few."""
     match words:

@@ -154,14 +154,16 @@ def test_another_seed_is_another_run_at_the_same_place(tmp_path: Path, encoder: 
 
 
 def test_cautions_say_what_is_thin(cells: list[Cell]) -> None:
-    said = list(cautions([CROP], cells))
+    said = list(cautions([CROP], EXPERIMENTS, cells))
     assert said == [
         "places: 1, so that nothing can be decided; take --crops 3, or --pairs of more slides",
         f"a-1: {ELSEWHERE}, and is not compared place by place",
     ]
     two = [CROP, replace(CROP, name="a-2", place="a-2")]
-    assert next(cautions(two, cells)).startswith("slides: 1, too few to say much of others")
-    assert any(NO_REAL in text for text in cautions([replace(CROP, paired=False)], cells))
+    assert next(cautions(two, EXPERIMENTS, cells)).startswith("slides: 1, too few to say much of others")
+    noisy = [replace(EXPERIMENTS[0], recipe=replace(MSE, init="noise"))]
+    assert next(cautions(two, noisy, cells)).startswith("steps: 2 from noise leave pictures unfinished")
+    assert any(NO_REAL in text for text in cautions([replace(CROP, paired=False)], EXPERIMENTS, cells))
 
 
 def test_figure_3_is_made_once(tmp_path: Path, encoder: Encoder) -> None:

@@ -26,6 +26,7 @@ NAME_PT = (8, 4)  # right of a point and above it
 def loss_plot(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
     """Loss against step, logarithmic, one line a name; values must be finite, zeros are left out of the line."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -35,7 +36,7 @@ def loss_plot(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
     if any(value > 0 for values in curves.values() for value in values):
         axes.set_yscale("log")
     axes.set(title=title, xlabel="step (loss and gradient evaluations)", ylabel="loss")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend(frameon=False)
     return figure
@@ -77,11 +78,11 @@ def pareto_plot(points: Mapping[str, tuple[float, float]], x_label: str, y_label
         axes.set_xscale("log")
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(visible=True, which="both", alpha=0.25)
-    _name_points(axes, points)
+    _name_points(figure, axes, points)
     return figure
 
 
-def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+def _name_points(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """A name at each point, as much higher as other names need, with a line to its point."""
     from matplotlib.text import Text
 
@@ -91,7 +92,6 @@ def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
         axes.annotate(name, place, NAME_PT, textcoords="offset points", fontsize=9, arrowprops=line)
         for name, place in upward
     ]
-    figure = axes.get_figure(root=True)
     figure.draw_without_rendering()  # only then names have a place and a size
     taken: list[Bbox] = []
     for name in names:
@@ -120,15 +120,17 @@ def picture_grid(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[s
     from matplotlib.figure import Figure
 
     dpi, columns = 100, len(titles)
-    size = (columns * px * 1.04 / dpi, (len(rows) * 1.04 + 0.3) * px / dpi)
+    wrapped = [textwrap.wrap(title, 28) for title in titles]
+    above = 0.1 + 0.09 * max(map(len, wrapped), default=1)  # of a picture's height
+    size = (columns * px * 1.04 / dpi, (len(rows) * 1.04 + above) * px / dpi)
     figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, images in zip(axes, rows, strict=True):
         for place, image in zip(line, images, strict=True):
             place.imshow(image)
             place.set_axis_off()
-    for place, title in zip(axes[0], titles, strict=True):
-        place.set_title("\n".join(textwrap.wrap(title, 28)), fontsize=11)
+    for place, lines in zip(axes[0], wrapped, strict=True):
+        place.set_title("\n".join(lines), fontsize=11)
     return figure
 
 

@@ -91,6 +91,7 @@ export class Trials {
       select.value = exemplar;
       this.say('');
     } catch (error) {
+      byId<HTMLInputElement>('upload').value = ''; // its name would pass for the exemplar
       this.say((error as Error).message);
     }
   }
@@ -110,20 +111,22 @@ export class Trials {
         ...(dab !== 1 ? { dab_amount: dab } : {}),
       });
       this.say('');
-      this.follow(trial);
+      this.follow(trial).scrollIntoView({ block: 'nearest' });
     } catch (error) {
       this.say((error as Error).message);
     }
   }
 
-  private follow(trial: Trial): void {
+  private follow(trial: Trial): HTMLElement {
     const card = new Card(trial, this.panes, this.desk);
     this.cards.set(trial.id, card);
     byId('trials').prepend(card.element);
+    return card.element;
   }
 
   private say(words: string): void {
     byId('try-message').textContent = words;
+    if (words) byId('try-message').scrollIntoView({ block: 'nearest' });
   }
 }
 

@@ -109,7 +109,7 @@ def study(
         findings=() if grid else judge(cells, CLAIMS, values),
         values=values,
         photo=(*pictures, result) if pictures and result is not None else None,
-        warnings=list(cautions(chosen, cells)),
+        warnings=list(cautions(chosen, experiments, cells)),
     )
     files = write_study(found, out, facts_since(began))
     tell_report(files, found.warnings, _front(found) if grid else _verdicts(found), as_json=as_json)

@@ -38,6 +38,7 @@ NO_REAL = "no real IHC of this tissue"
 ELSEWHERE = "the real IHC shows another place"
 REGISTERED_R = 0.1  # of haematoxylin in H&E and real IHC: below, their nuclei do not lie in the same places
 FEW_SLIDES = 5
+ENOUGH_STEPS = 100  # from noise (docs/study.md): before, every figure is noise, and verdicts are of that
 # What compares place by place, in contrast to amounts of DAB.
 PLACED = [v.name for measure in REAL_MEASURES for v in measure.values if not v.name.startswith("real_")]
 
@@ -210,8 +211,11 @@ def judge(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, V
     return findings(claims, fields, {name: 1 if v.better == "higher" else -1 for name, v in values.items()})
 
 
-def cautions(crops: Sequence[Crop], cells: Sequence[Cell]) -> Iterator[str]:
+def cautions(crops: Sequence[Crop], experiments: Sequence[Experiment], cells: Sequence[Cell]) -> Iterator[str]:
     """Where a finding does not mean much."""
+    steps = [sum(experiment.recipe.steps) for experiment in experiments if experiment.recipe.init == "noise"]
+    if steps and min(steps) < ENOUGH_STEPS:
+        yield f"steps: {min(steps)} from noise leave pictures unfinished; take {ENOUGH_STEPS} or more"
     slides, places = {crop.slide for crop in crops}, {crop.place for crop in crops}
     if len(places) == 1:
         yield "places: 1, so that nothing can be decided; take --crops 3, or --pairs of more slides"
