@@ -34,7 +34,8 @@ def test_evaluate_prints_means_and_writes_a_page(
 ) -> None:
     status, out, err = run(capsys, *asked(study, tmp_path / "report"))
     assert status == 0, err
-    assert "hematoxylin_r" in out
+    (color,) = (line for line in out.splitlines() if line.startswith("swd_od10 "))
+    assert color.endswith(" OD, lower is better")
     assert "not for diagnosis" in out
     assert "Warning: the size of a pixel is not known" in err
     assert {file.name for file in (tmp_path / "report").iterdir()} == {

@@ -117,6 +117,7 @@ def test_words_for_people(folder: Path) -> None:
     found = CliRunner().invoke(app, command(folder, *TINY))
     assert "m.safetensors: " in found.output
     assert "not for diagnosis" in found.output
+    assert f"--stainer {folder / 'm.safetensors'}" in found.output
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 import warnings
@@ -252,5 +253,6 @@ def _line(facts: dict[str, Any]) -> str:
     return (
         f"{facts['output']}: {facts['bytes'] / 1000:.0f} kB, {facts['steps']} steps in "
         f"{duration(facts['seconds'])}; on {facts['validated_on']}: {losses}.{collapsed}{exported}\n"
-        f"It claims {facts['claim']}.\n{NOTICE.capitalize()}."
+        f"It claims {facts['claim']}.\n{NOTICE.capitalize()}.\n"
+        f"Stain with it: chromogen stain SLIDE --stainer {shlex.quote(facts['output'])} -o stained.ome.tif"
     )

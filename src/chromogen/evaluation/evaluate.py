@@ -236,7 +236,7 @@ def _cautions(rows: Sequence[Row], mpp: float | None, shift_um: float, group: st
     if len(groups) < FEW_GROUPS:
         yield f"{'groups' if group else 'images'}: {len(groups)}, too few for an interval to mean much"
     patches = [sum(len(row.features.get(side, ())) for row in rows) for side in ("prediction", "real")]
-    if patches[1] and (few := too_few(min(patches))):
+    if min(patches) > 1 and (few := too_few(min(patches))):
         yield few
     if mpp is None:
         yield f"the size of a pixel is not known: lengths are taken at {SUPPOSED_MPP} um per pixel (--mpp)"

@@ -135,8 +135,16 @@ def mean_lines(evaluation: Evaluation) -> list[str]:
     lacking = {name: str(mean.get("why")).split(" and ") for name, mean in means.items()}
     left_out = {name: whys for name, whys in lacking.items() if GIVEN_WITH.keys() >= set(whys)}
     options = sorted({GIVEN_WITH[why] for whys in left_out.values() for why in whys})
-    lines = [f"{name:28} {shown(means[name], len(evaluation.rows))}" for name in means if name not in left_out]
+    images = len(evaluation.rows)
+    lines = [_mean_line(evaluation.values[name], means[name], images) for name in means if name not in left_out]
     return [*lines, f"{len(left_out)} more with {' and '.join(options)}."] if left_out else lines
+
+
+def _mean_line(value: Value, mean: Mapping[str, Any], images: int) -> str:
+    line = f"{value.name:28} {shown(mean, images)}"
+    if mean["mean"] is None:
+        return line
+    return f"{line} {value.unit}".rstrip() + ("" if value.better == "neither" else f", {value.better} is better")
 
 
 def _settings_text(evaluation: Evaluation) -> str:

@@ -42,8 +42,9 @@ class Tile:
     def __post_init__(self) -> None:
         for name, other in (("he", self.he), ("real", self.real)):
             if other is not None and other.shape != self.prediction.shape:
-                sizes = [f"{image.shape[1]} x {image.shape[0]} px" for image in (self.prediction, other)]
-                raise expected(name, f"as large as the prediction, {sizes[0]}", sizes[1], "resample one of them")
+                here, there = (f"{image.shape[1]} x {image.shape[0]} px" for image in (self.prediction, other))
+                advice = "make it without --size, or resample one"
+                raise expected(name, f"as large as the prediction, {here}", there, advice)
 
     def px(self, length_um: float) -> float:
         """A length in pixels."""
