@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from chromogen.evaluation.sums import Array, UndefinedError, add_overlap, add_pairs, add_values, ratio
-from chromogen.evaluation.tile import Tile, blur
+from chromogen.evaluation.tile import Tile, blur, needed
 from chromogen.image import Image, resize, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10
 from chromogen.stains.registration import correlations
@@ -22,7 +22,7 @@ MS_SSIM_LEAST_PX = 176  # five scales of windows of 11 px
 
 def add_squared_error(sums: Array, tile: Tile) -> Array:
     """Squared differences of 8-bit values, and how many."""
-    difference = tile.core(tile.prediction).astype(np.float64) - tile.core(_real(tile))
+    difference = tile.core(tile.prediction).astype(np.float64) - tile.core(needed(tile, "real"))
     return add_values(sums, difference**2)
 
 
@@ -38,7 +38,7 @@ def add_ssim(sums: Array, tile: Tile) -> Array:
     """Local structural similarities, and how many (Wang et al. 2004: Gaussian window of 11 px, sigma 1.5)."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    ours, real = to_tensor(tile.prediction), to_tensor(_real(tile))
+    ours, real = to_tensor(tile.prediction), to_tensor(needed(tile, "real"))
     if min(ours.shape[2:]) < SSIM_WINDOW_PX:
         raise UndefinedError(f"smaller than {SSIM_WINDOW_PX} px")
     _, local = structural_similarity_index_measure(ours, real, data_range=1.0, return_full_image=True)
@@ -49,7 +49,8 @@ def add_ms_ssim(sums: Array, tile: Tile) -> Array:
     """Multi-scale structural similarity (Wang et al. 2003, five scales) of the tile, weighted by its pixels."""
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    ours, real = (to_tensor(np.ascontiguousarray(tile.core(image))) for image in (tile.prediction, _real(tile)))
+    sides = (tile.prediction, needed(tile, "real"))
+    ours, real = (to_tensor(np.ascontiguousarray(tile.core(image))) for image in sides)
     if min(ours.shape[2:]) < MS_SSIM_LEAST_PX:
         raise UndefinedError(f"smaller than {MS_SSIM_LEAST_PX} px")
     pixels = ours[0, 0].numel()
@@ -62,7 +63,7 @@ NO_DAB: Array = np.zeros((2, 3 + len(THRESHOLDS_OD10)))
 
 def add_dab(sums: Array, tile: Tile) -> Array:
     """Of prediction and real IHC, over their own tissue: pixels, DAB, DAB where positive, positives."""
-    sides = ((tile.prediction, tile.prediction_od10), (_real(tile), tile.real_od10))
+    sides = ((tile.prediction, tile.prediction_od10), (needed(tile, "real"), tile.real_od10))
     return sums + np.stack([_dab_of(tile, image, od) for image, od in sides])
 
 
@@ -111,7 +112,7 @@ def add_dab_pairs(sums: Array, tile: Tile, blur_um: float) -> Array:
     maps = [tile.prediction_od10[..., 1], tile.real_od10[..., 1]]
     if blur_um:
         maps = [blur(dab, tile.px(blur_um)) for dab in maps]
-    either = tile.core(tile.tissue_of(tile.prediction) | tile.tissue_of(_real(tile)))
+    either = tile.core(tile.tissue_of(tile.prediction) | tile.tissue_of(needed(tile, "real")))
     return add_pairs(sums, *(tile.core(dab)[either] for dab in maps))
 
 
@@ -119,12 +120,6 @@ def add_dab_overlap(sums: Array, tile: Tile) -> Array:
     """Overlap of the areas with more DAB than the first threshold."""
     masks = [tile.core(od)[..., 1] > THRESHOLDS_OD10[0] for od in (tile.prediction_od10, tile.real_od10)]
     return add_overlap(sums, *masks)
-
-
-def _real(tile: Tile) -> Image:
-    if tile.real is None:
-        raise UndefinedError("no real IHC to compare with")
-    return tile.real
 
 
 def best_shift(prediction: Image, real: Image, radius_px: int) -> tuple[int, int]:

@@ -30,13 +30,12 @@ from chromogen.evaluation.sums import (
     pearson,
     ratio,
 )
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation.tile import CALLED, Tile
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
 
 BLURS_UM = (0, 8, 32)
-CALLED = {"he": "H&E", "real": "real IHC"}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any
 from chromogen import page
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.evaluation.evaluate import SIDES, Evaluation, Row
-from chromogen.evaluation.metrics import CALLED, Value
+from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.scoring import SHIFTED
+from chromogen.evaluation.tile import CALLED
 from chromogen.files import write_text
 from chromogen.image import Image, read_image, shrunk
 from chromogen.plots import bland_altman_plot, svg

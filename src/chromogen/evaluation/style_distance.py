@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from chromogen.evaluation.sums import Array, UndefinedError
-from chromogen.evaluation.tile import Tile, blur
+from chromogen.evaluation.tile import Tile, blur, needed
 from chromogen.image import Image, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10, separate_stains_od10
+from chromogen.stains.light import OCTILES, TEXTURE_UM
 from chromogen.style.layers import smallest_side_px
 
 if TYPE_CHECKING:
@@ -34,11 +35,10 @@ class Grams:
 
 def add_grams(encoder: Encoder, grams: Grams, tile: Tile) -> Grams:
     """A tile's products of channels added, of the prediction and of the real IHC, each over its own tissue."""
-    if tile.real is None:
-        raise UndefinedError("no real IHC to compare with")
-    if min(tile.prediction.shape[:2]) < 16:
-        raise UndefinedError("smaller than 16 px")
-    found = [_tissue_products(encoder, tile, image) for image in (tile.prediction, tile.real)]
+    sides, least_px = (tile.prediction, needed(tile, "real")), smallest_side_px(GRAM_LAYERS)
+    if min(tile.prediction.shape[:2]) < least_px:
+        raise UndefinedError(f"smaller than {least_px} px")
+    found = [_tissue_products(encoder, tile, image) for image in sides]
     return Grams(
         {layer: _added(grams.sums.get(layer), *found[0][layer], *found[1][layer]) for layer in GRAM_LAYERS}
     )
@@ -113,9 +113,8 @@ NO_COLORS: Array = np.zeros((2, DIRECTIONS, BINS))
 
 def add_colors(histograms: Array, tile: Tile) -> Array:
     """Histograms (2, 32, 4096) of densities along every direction added: prediction and real IHC, over tissue."""
-    if tile.real is None:
-        raise UndefinedError("no real IHC to compare with")
-    return histograms + np.stack([_color_histograms(tile, image) for image in (tile.prediction, tile.real)])
+    sides = (tile.prediction, needed(tile, "real"))
+    return histograms + np.stack([_color_histograms(tile, image) for image in sides])
 
 
 def _color_histograms(tile: Tile, image: Image) -> Array:
@@ -139,18 +138,15 @@ def sliced_wasserstein(histograms: Array) -> float:
 
 
 # DAB profile: which tissue gets the brown?
-TEXTURE_SIGMAS_UM = (0.5, 3.0, 6.0)
 TEXTURE_BINS = 2048
 TEXTURE_MOST_OD10 = 1.0
-OCTILES = 8
 NO_PROFILES: Array = np.zeros((2, 2, TEXTURE_BINS))
 
 
 def add_profiles(histograms: Array, tile: Tile) -> Array:
     """Histograms (2, 2, 2048) of nuclear texture and of the DAB there: the prediction by its H&E, the real IHC."""
-    if tile.real is None or tile.he is None:
-        raise UndefinedError("needs the H&E and a real IHC")
-    sides = ((tile.he, tile.prediction), (tile.real, tile.real))
+    he, real = needed(tile, "he"), needed(tile, "real")
+    sides = ((he, tile.prediction), (real, real))
     return histograms + np.stack([_profile_histogram(tile, *side) for side in sides])
 
 
@@ -167,7 +163,7 @@ def nuclear_texture_od10(tile: Tile, image: Image) -> Array:
 
     Unmixed haematoxylin is no substitute: DAB hides it.
     """
-    fine, coarse, around = map(tile.px, TEXTURE_SIGMAS_UM)
+    fine, coarse, around = map(tile.px, TEXTURE_UM)
     red = blur(optical_density_od10(image[..., 0]), fine)
     return np.asarray(blur(np.maximum(red - blur(red, coarse), 0), around))
 

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.errors import expected
-from chromogen.evaluation.sums import Array
+from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.image import SUPPOSED_MPP, Image
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
+from chromogen.stains.light import TISSUE_SMOOTHING_UM
 from chromogen.stains.nuclei import nuclei_mask
 
 Mask: TypeAlias = NDArray[np.bool_]
 
-TISSUE_SMOOTHING_UM = 2.0
+CALLED = {"he": "H&E", "real": "real IHC"}
 GLASS_LEVEL = 225  # of the darkest channel, smoothed: tissue is below
 blur = partial(ndimage.gaussian_filter, truncate=3.0)
 
@@ -74,17 +75,17 @@ class Tile:
     @cached_property
     def real_od10(self) -> Array:
         """Concentrations in the real IHC, H-DAB vectors."""
-        return separate_stains_od10(_there(self.real, "real"), H_DAB)
+        return separate_stains_od10(needed(self, "real"), H_DAB)
 
     @cached_property
     def he_od10(self) -> Array:
         """Concentrations in the H&E, H&E vectors: hematoxylin, eosin, and what is neither."""
-        return separate_stains_od10(_there(self.he, "he"), H_E)
+        return separate_stains_od10(needed(self, "he"), H_E)
 
     @cached_property
     def he_density_od10(self) -> Array:
         """Optical densities of red, green and blue in the H&E."""
-        return optical_density_od10(_there(self.he, "he"))
+        return optical_density_od10(needed(self, "he"))
 
     @cached_property
     def he_nuclei(self) -> Mask:
@@ -102,7 +103,9 @@ class Tile:
         return nuclei_mask(self.prediction_od10[..., :2].sum(axis=2), self.mpp or SUPPOSED_MPP)
 
 
-def _there(image: Image | None, name: str) -> Image:
+def needed(tile: Tile, name: str) -> Image:
+    """The tile's "he" or "real", uint8 (H, W, 3); UndefinedError where it has none."""
+    image: Image | None = getattr(tile, name)
     if image is None:
-        raise expected(name, "given for this metric", "none")
+        raise UndefinedError(f"no {CALLED[name]}")
     return image

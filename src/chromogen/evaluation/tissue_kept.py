@@ -1,6 +1,6 @@
 """Is the tissue where it was? The prediction against the H&E it came from, as updates that stream over tiles.
 
-Each takes sums (K,) and a tile, and gives new sums.
+Each takes sums (K,) and a tile, and gives new sums; but whether the DAB follows from the tissue takes `Samples`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def add_foreign_color(sums: Array, tile: Tile) -> Array:
     return np.asarray(np.add(sums, [(foreign**2).sum(), (density**2).sum()]))
 
 
-# Is the DAB a function of the tissue? See `determined`.
+# Of `determined`: is the DAB a function of the tissue?
 DENSITY_SIGMAS_UM = (0.5, 1.0, 2.0, 4.0, 8.0)
 SPREAD_SIGMAS_UM = (1.0, 2.0, 4.0)
 DAB_SMOOTHING_UM = 0.75

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from chromogen.app.view.pool import Opened
 from chromogen.app.view.tiles import Address, as_png, read_window, window_of
-from chromogen.evaluation.tile import TISSUE_SMOOTHING_UM, Tile, blur
+from chromogen.evaluation.tile import Tile, blur
 from chromogen.grid import Window
 from chromogen.image import SUPPOSED_MPP, Image, resize
 from chromogen.stains.appearance import doubts
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
+from chromogen.stains.light import TISSUE_SMOOTHING_UM
 
 PER_OD10 = 100  # grey levels for a density of 1: thresholds are set in hundredths, and 2.55 is the most
 ZERO_DIFFERENCE = 128
