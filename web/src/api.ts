@@ -1,6 +1,7 @@
 // What the server answers; the paths are those of /api/openapi.json.
 
-export type Stains = 'h-dab' | 'h-e' | 'h-dab-ruifrok' | 'h-e-ruifrok';
+/** By whose vectors a slide is taken apart. */
+export type StainVectors = 'h-dab' | 'h-e' | 'h-dab-ruifrok' | 'h-e-ruifrok';
 
 export interface SlideLine {
   id: string;
@@ -14,7 +15,7 @@ export interface Slide extends SlideLine {
   mpp: number | null;
   levels: number;
   tile_px: number;
-  stains: Stains;
+  stains: StainVectors;
   virtual: string | null;
   associated: string[];
 }
@@ -36,12 +37,14 @@ export interface Numbers {
   why: string;
 }
 
+export type WorkState = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | 'interrupted';
+
 export interface Trial {
   id: string;
   slide: string;
   location: [number, number];
   size: [number, number];
-  state: 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | 'interrupted';
+  state: WorkState;
   error: string;
   command: string;
   python: string;
@@ -76,7 +79,7 @@ export interface Stain {
   marker: string | null;
   location: [number, number] | null;
   size: [number, number] | null;
-  state: Trial['state'];
+  state: WorkState;
   error: string;
   output: string;
   command: string;
@@ -139,13 +142,13 @@ async function words(answer: Response): Promise<string> {
 export const tileUrl = (slide: Slide, level: number, x: number, y: number): string =>
   `/api/slides/${slide.id}/tiles/${level}/${x}/${y}.jpg?v=${slide.version}`;
 
-export const densityUrl = (slide: Slide, stains: Stains, level: number, x: number, y: number): string =>
+export const densityUrl = (slide: Slide, stains: StainVectors, level: number, x: number, y: number): string =>
   `/api/slides/${slide.id}/densities/${level}/${x}/${y}.png?stains=${stains}&v=${slide.version}`;
 
 export const differenceUrl = (
   slide: Slide,
   other: Slide,
-  stains: [Stains, Stains],
+  stains: [StainVectors, StainVectors],
   level: number,
   x: number,
   y: number,

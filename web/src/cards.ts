@@ -1,16 +1,15 @@
 // What cards of trials and stains have in common.
 
 import OpenSeadragon from 'openseadragon';
-import { ask, type Trial } from './api';
+import { ask, post, type WorkState } from './api';
 import { copy, make } from './dom';
+import type { Box } from './pane';
 import type { Panes } from './panes';
 
-export const UNDER_WAY = ['waiting', 'running'];
+export const UNDER_WAY: WorkState[] = ['waiting', 'running'];
 
-export interface Placed {
+export interface Placed extends Box {
   slide: string;
-  location: [number, number];
-  size: [number, number];
 }
 
 /** Seconds, for people. */
@@ -27,37 +26,83 @@ export interface Desk {
   forget: (id: string) => Promise<void>;
 }
 
-/** Ask how far a piece of work is, and show it, again and again until it has ended. */
-export async function watching<Progress extends { state: Trial['state'] }>(
-  path: string,
-  everyMs: number,
-  show: (now: Progress) => void,
-  say: (words: string) => void,
-): Promise<void> {
-  for (;;) {
-    try {
-      const now = await ask<Progress>(path);
-      show(now);
-      if (!UNDER_WAY.includes(now.state)) return;
-    } catch (error) {
-      say((error as Error).message);
-    }
-    await new Promise((resolve) => setTimeout(resolve, everyMs));
-  }
-}
+/** A card's line that says how far its work is, and the buttons that act on the work: the same for every kind. */
+export class Work<Progress extends { state: WorkState }> {
+  readonly element = make('li', { class: 'trial' });
+  readonly line = make('p', { role: 'status', class: 'trial-state' });
+  readonly buttons = make('div', { class: 'buttons' });
+  readonly path: string;
+  private last = '';
 
-/** A button that removes for good, when it is pressed again within a few seconds. */
-export function removal(what: string, remove: () => Promise<unknown>, failed: (error: Error) => void): HTMLElement {
-  let sure = 0;
-  const element = button('Remove', () => {
-    if (sure) return void remove().catch(failed);
-    element.textContent = `Remove ${what} for good?`;
-    sure = window.setTimeout(() => {
-      sure = 0;
-      element.textContent = 'Remove';
-    }, 5000);
-  });
-  return element;
+  constructor(
+    kind: 'trials' | 'stains',
+    private readonly id: string,
+    private readonly everyMs: number,
+    private readonly desk: Desk,
+    private readonly show: (now: Progress) => void,
+  ) {
+    this.path = `${kind}/${id}`;
+  }
+
+  /** Ask how far it is, and show it, again and again until it has ended. */
+  async watch(): Promise<void> {
+    for (;;) {
+      try {
+        const now = await ask<Progress>(this.path);
+        this.show(now);
+        if (!UNDER_WAY.includes(now.state)) return;
+      } catch (error) {
+        this.say((error as Error).message);
+      }
+      await new Promise((resolve) => setTimeout(resolve, this.everyMs));
+    }
+  }
+
+  say(words: string): void {
+    this.line.textContent = words;
+  }
+
+  /** Say how it is; where that is news, offer what can be done now, `own` uses among it. `left`: what removal removes. */
+  tell(state: WorkState, words: string, left: string, own: () => HTMLElement[]): void {
+    this.say(words);
+    this.element.dataset.state = state;
+    if (this.last === state) return;
+    this.last = state;
+    const offered = own();
+    if (UNDER_WAY.includes(state)) offered.unshift(button('Cancel', () => this.act(ask(this.path, { method: 'DELETE' }))));
+    else if (state !== 'done') offered.unshift(button('Resume', () => this.act(post(`${this.path}/resume`))));
+    if (!UNDER_WAY.includes(state)) offered.push(this.removal(state === 'done' ? 'the result' : left));
+    this.buttons.replaceChildren(...offered);
+  }
+
+  /** Lay a picture over its slide, or take it away. */
+  lay(inlay: Inlay, address: string): void {
+    if (!inlay.toggle(address)) this.say('Its slide is not open; open it first.');
+  }
+
+  private act(asked: Promise<unknown>): void {
+    void asked.then(() => this.watch()).catch((error: Error) => this.say(error.message));
+  }
+
+  /** A button that removes for good, when it is pressed again within a few seconds. */
+  private removal(what: string): HTMLElement {
+    let sure = 0;
+    const element = button('Remove', () => {
+      if (sure) return void this.remove().catch((error: Error) => this.say(error.message));
+      element.textContent = `Remove ${what} for good?`;
+      sure = window.setTimeout(() => {
+        sure = 0;
+        element.textContent = 'Remove';
+      }, 5000);
+    });
+    return element;
+  }
+
+  private async remove(): Promise<void> {
+    await post(`${this.path}/remove`);
+    this.element.remove();
+    await this.desk.forget(this.id);
+  }
 }
 
 /** The command line and the Python that make it again. */
@@ -79,7 +124,7 @@ export function origin(where: string, command: string, python: string): HTMLDeta
 }
 
 /** A picture laid over the place of a slide that it shows. */
-export class Overlay {
+export class Inlay {
   private placed: { item: OpenSeadragon.TiledImage; viewer: OpenSeadragon.Viewer } | null = null;
 
   constructor(

@@ -12,6 +12,9 @@ export type OverlayKind =
   | 'difference-hematoxylin'
   | 'kept';
 
+export const FIRST_THRESHOLD_OD10 = 0.2;
+export const MOST_THRESHOLD_OD10 = 1.5;
+
 export const isDifference = (kind: OverlayKind): boolean =>
   kind === 'difference' || kind === 'difference-hematoxylin' || kind === 'kept';
 
@@ -42,6 +45,8 @@ export const HINTS: Record<OverlayKind, string> = {
   'difference-hematoxylin': 'Red: the second slide has more haematoxylin; blue: less. Shown above the threshold.',
   kept: 'Red where haematoxylin of both slides correlates less than the threshold: structure not kept.',
 };
+
+export const OVERLAY_KINDS = Object.keys(HINTS) as OverlayKind[];
 
 export interface Raw {
   width: number;

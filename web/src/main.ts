@@ -2,9 +2,10 @@
 
 import OpenSeadragon from 'openseadragon';
 import { ask, post, Refused, type About, type Slide, type SlideLine } from './api';
-import { HINTS, lacking, type OverlayKind } from './density';
+import { HINTS, lacking, MOST_THRESHOLD_OD10, type OverlayKind } from './density';
 import { byId, copy, make, settled, short } from './dom';
-import { MOST_PANES, Panes, type Mode, type View } from './panes';
+import type { View } from './pane';
+import { MOST_PANES, Panes, type Mode } from './panes';
 import { Regions } from './regions';
 import { readHash, takeToken, writeHash } from './state';
 import { Stains } from './stains';
@@ -227,7 +228,7 @@ function setOverlay(kind: OverlayKind): void {
 }
 
 function setThreshold(value: number): void {
-  const threshold = Math.round(100 * Math.min(Math.max(value, 0), 1.5)) / 100;
+  const threshold = Math.round(100 * Math.min(Math.max(value, 0), MOST_THRESHOLD_OD10)) / 100;
   byId<HTMLInputElement>('threshold').value = String(threshold);
   panes.overlay = { ...panes.overlay, threshold };
   layAgain();
@@ -280,36 +281,20 @@ function togglePart(button: string, part: string): void {
   for (const pane of panes.list) pane.viewer.forceResize();
 }
 
-// Moving
-
-const zoomBy = (factor: number): void => panes.lead((pane) => pane.viewer.viewport.zoomBy(factor).applyConstraints());
-const turnBy = (degrees: number): void =>
-  panes.lead((pane) => pane.viewer.viewport.setRotation((pane.viewer.viewport.getRotation() + degrees) % 360));
-const fit = (): void => panes.lead((pane) => pane.viewer.viewport.goHome());
-const oneToOne = (): void =>
-  panes.lead((pane) => pane.viewer.viewport.zoomTo(pane.image!.imageToViewportZoom(1)));
-
-function panBy(x: number, y: number): void {
-  panes.lead((pane) => {
-    const viewport = pane.viewer.viewport;
-    const size = viewport.getContainerSize();
-    viewport.panBy(viewport.deltaPointsFromPixels(new OpenSeadragon.Point(x * size.x * 0.15, y * size.y * 0.15)));
-    viewport.applyConstraints();
-  });
-}
+// Keys
 
 const KEYS: Record<string, () => void> = {
-  ArrowLeft: () => panBy(-1, 0),
-  ArrowRight: () => panBy(1, 0),
-  ArrowUp: () => panBy(0, -1),
-  ArrowDown: () => panBy(0, 1),
-  '+': () => zoomBy(1.5),
-  '=': () => zoomBy(1.5),
-  '-': () => zoomBy(1 / 1.5),
-  '0': fit,
-  '1': oneToOne,
-  r: () => turnBy(15),
-  R: () => turnBy(-15),
+  ArrowLeft: () => panes.panBy(-1, 0),
+  ArrowRight: () => panes.panBy(1, 0),
+  ArrowUp: () => panes.panBy(0, -1),
+  ArrowDown: () => panes.panBy(0, 1),
+  '+': () => panes.zoomBy(1.5),
+  '=': () => panes.zoomBy(1.5),
+  '-': () => panes.zoomBy(1 / 1.5),
+  '0': () => panes.fit(),
+  '1': () => panes.oneToOne(),
+  r: () => panes.turnBy(15),
+  R: () => panes.turnBy(-15),
   s: () => setMode('side'),
   c: () => setMode('curtain'),
   b: () => setMode('blink'),
@@ -348,12 +333,12 @@ function listen(): void {
   document.addEventListener('keydown', pressed);
   byId('find').addEventListener('input', showList);
   on('reload', () => void list().catch((error: Error) => (byId('slides-message').textContent = error.message)));
-  on('zoom-in', () => zoomBy(1.5));
-  on('zoom-out', () => zoomBy(1 / 1.5));
-  on('fit', fit);
-  on('one-to-one', oneToOne);
-  on('turn-left', () => turnBy(-15));
-  on('turn-right', () => turnBy(15));
+  on('zoom-in', () => panes.zoomBy(1.5));
+  on('zoom-out', () => panes.zoomBy(1 / 1.5));
+  on('fit', () => panes.fit());
+  on('one-to-one', () => panes.oneToOne());
+  on('turn-left', () => panes.turnBy(-15));
+  on('turn-right', () => panes.turnBy(15));
   on('help-open', () => byId<HTMLDialogElement>('help').showModal());
   on('copy-link', () => void copy(location.href, byId('copy-link')));
   on('slides-toggle', () => togglePart('slides-toggle', 'slides'));

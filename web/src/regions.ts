@@ -2,28 +2,14 @@
 
 import OpenSeadragon from 'openseadragon';
 import { post, type Numbers } from './api';
-import { byId, download, make, short, svg } from './dom';
-import type { Pane, Panes } from './panes';
-
-export interface Region {
-  name: string;
-  geometry: { type: string; coordinates: unknown };
-}
+import { byId, download, svg } from './dom';
+import type { Box, Pane } from './pane';
+import type { Panes } from './panes';
+import { csv, geojson, numbersTable, regionsFrom, type MeasuredSlide, type Region } from './region_numbers';
 
 type Ring = [number, number][];
 export type Drawing = 'rectangle' | 'polygon' | 'try';
-export type Box = { location: [number, number]; size: [number, number] };
 
-const COLUMNS: [keyof Numbers, string, number][] = [
-  ['above_threshold_percent', '% above', 1],
-  ['positive_percent', '% positive (0.20)', 1],
-  ['miod_od10', 'mIOD', 3],
-  ['pixel_h_score', 'pixel H-score', 1],
-  ['nuclei', 'nuclei', 0],
-  ['stained_nuclei', 'nuclei, brown too', 0],
-  ['tissue_percent', '% tissue', 1],
-  ['area_um2', 'area, µm²', 0],
-];
 const MOST_REGIONS = 200;
 
 export class Regions {
@@ -119,10 +105,7 @@ export class Regions {
   addView(): void {
     const pane = this.panes.first;
     if (!pane?.image) return;
-    const bounds = pane.image.viewportToImageRectangle(pane.viewer.viewport.getBoundsNoRotate());
-    const [w, h] = [pane.slide.width, pane.slide.height];
-    const [left, top] = [Math.max(0, bounds.x), Math.max(0, bounds.y)];
-    const [right, bottom] = [Math.min(w, bounds.x + bounds.width), Math.min(h, bounds.y + bounds.height)];
+    const [left, top, right, bottom] = pane.bounds();
     if (right > left && bottom > top) this.add(rectangle(left, top, right, bottom));
   }
 
@@ -206,18 +189,15 @@ export class Regions {
     const point = pane.image!.viewerElementToImageCoordinates(
       new OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top),
     );
-    const round = (value: number): number => Math.round(value * 100) / 100;
-    return [round((point.x - pane.offset.x) / pane.scale), round((point.y - pane.offset.y) / pane.scale)];
+    const [x, y] = pane.toFirst(point);
+    return [Math.round(x * 100) / 100, Math.round(y * 100) / 100];
   }
 
   private place(pane: Pane): void {
     const group = this.layers.get(pane);
     const image = pane.image;
     if (!group || !image) return;
-    const on = (x: number, y: number): OpenSeadragon.Point =>
-      image.imageToViewerElementCoordinates(
-        new OpenSeadragon.Point(x * pane.scale + pane.offset.x, y * pane.scale + pane.offset.y),
-      );
+    const on = (x: number, y: number): OpenSeadragon.Point => image.imageToViewerElementCoordinates(pane.fromFirst(x, y));
     const [o, x, y] = [on(0, 0), on(1000, 0), on(0, 1000)];
     const m = [x.x - o.x, x.y - o.y, y.x - o.x, y.y - o.y].map((value) => value / 1000);
     group.setAttribute('transform', `matrix(${m.join(' ')} ${o.x} ${o.y})`);
@@ -240,91 +220,32 @@ export class Regions {
   }
 
   private table(): void {
-    const threshold = this.panes.overlay.threshold.toFixed(2);
     const tables = this.list.map((region, index) => {
       const lines = this.numbers.filter((line) => line.region === index);
-      const head = lines.map((line) => make('th', { scope: 'col', title: this.nameOf(line.slide) }, short(this.nameOf(line.slide))));
-      const rows = COLUMNS.map(([key, words, digits]) =>
-        make(
-          'tr',
-          {},
-          make('th', { scope: 'row' }, key === 'above_threshold_percent' ? `% above ${threshold}` : words),
-          ...lines.map((line) => make('td', {}, shown(line[key], digits), key === 'above_threshold_percent' ? this.stainOf(line.slide) : null)),
-        ),
-      );
-      const why = lines.filter((line) => line.why).map((line) => `${short(this.nameOf(line.slide))}: ${line.why}`);
-      return make(
-        'div',
-        { class: 'measured' },
-        make(
-          'table',
-          {},
-          make('caption', {}, region.name),
-          make('colgroup', {}, make('col', { class: 'names' }), ...lines.map(() => make('col', {}))),
-          make('thead', {}, make('tr', {}, make('td', {}), ...head)),
-          make('tbody', {}, ...rows),
-        ),
-        why.length ? make('p', { class: 'hint' }, `${why.join('; ')}.`) : null,
-      );
+      return numbersTable(region.name, lines, this.panes.overlay.threshold, (id) => this.slideOf(id));
     });
     byId('numbers').replaceChildren(...tables);
   }
 
   private async importFile(file: File): Promise<void> {
     try {
-      const found = JSON.parse(await file.text());
-      const features = (Array.isArray(found) ? found : (found.features ?? [found])) as {
-        geometry?: Region['geometry'];
-        properties?: { name?: string; classification?: { name?: string } };
-      }[];
-      const regions = features
-        .filter((feature) => feature.geometry && /Polygon$/.test(feature.geometry.type))
-        .map((feature, index) => ({
-          name: String(feature.properties?.name ?? feature.properties?.classification?.name ?? `Region ${index + 1}`).slice(0, 200),
-          geometry: feature.geometry!,
-        }));
-      if (!regions.length) throw new Error('there is no polygon in it');
-      this.replace([...this.list, ...regions]);
+      this.replace([...this.list, ...regionsFrom(await file.text())]);
     } catch (error) {
       this.say(`${file.name} is not GeoJSON with polygons: ${(error as Error).message}.`);
     }
   }
 
   private exportGeojson(): void {
-    const features = this.list.map((region, index) => {
-      const measurements: Record<string, number> = {};
-      for (const line of this.numbers.filter((found) => found.region === index))
-        for (const [key, value] of Object.entries(line))
-          if (typeof value === 'number' && key !== 'region') measurements[`${this.nameOf(line.slide)}: ${key}`] = value;
-      return {
-        type: 'Feature',
-        geometry: region.geometry,
-        properties: { objectType: 'annotation', name: region.name, measurements },
-      };
-    });
-    download('regions.geojson', 'application/geo+json', JSON.stringify({ type: 'FeatureCollection', features }, null, 1));
+    download('regions.geojson', 'application/geo+json', geojson(this.list, this.numbers, (id) => this.slideOf(id).name));
   }
 
   private exportCsv(): void {
-    const keys = ['measured_mpp', 'mean_od10', ...COLUMNS.map(([key]) => key)] as (keyof Numbers)[];
-    const header = ['region', 'slide', 'threshold_od10', ...keys, 'why'];
-    const rows = this.numbers.map((line) => [
-      line.name,
-      this.nameOf(line.slide),
-      this.panes.overlay.threshold,
-      ...keys.map((key) => line[key] ?? ''),
-      line.why,
-    ]);
-    download('regions.csv', 'text/csv', [header, ...rows].map((row) => row.map(cell).join(',')).join('\r\n') + '\r\n');
+    download('regions.csv', 'text/csv', csv(this.numbers, this.panes.overlay.threshold, (id) => this.slideOf(id).name));
   }
 
-  /** Of which stain there is more than the threshold. */
-  private stainOf(slideId: string): HTMLElement {
-    return make('small', {}, this.panes.find(slideId)?.stains.startsWith('h-e') ? ' eosin' : ' DAB');
-  }
-
-  private nameOf(slideId: string): string {
-    return this.panes.find(slideId)?.slide.name ?? slideId;
+  private slideOf(id: string): MeasuredSlide {
+    const pane = this.panes.find(id);
+    return { name: pane?.slide.name ?? id, stain: pane?.stains.startsWith('h-e') ? 'eosin' : 'DAB' };
   }
 
   private say(words: string): void {
@@ -345,13 +266,3 @@ function path(geometry: Region['geometry']): string {
     .flatMap((rings) => rings.map((ring) => `M${ring.map((point) => `${Number(point[0])} ${Number(point[1])}`).join('L')}Z`))
     .join('');
 }
-
-const shown = (value: unknown, digits: number): string =>
-  typeof value === 'number' ? value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }) : '–';
-
-// A cell that a spreadsheet would take for a formula is given as text.
-const cell = (value: unknown): string => {
-  const text = String(value);
-  const safe = typeof value === 'string' && /^[=+\-@\t]/.test(text) ? `'${text}` : text;
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-};

@@ -1,7 +1,7 @@
 // Applying a stainer: what is in view at once, the whole slide in the background.
 
-import { ask, post, type Slide, type Stain, type StainProgress } from './api';
-import { button, duration, origin, Overlay, removal, UNDER_WAY, watching, type Desk } from './cards';
+import { ask, post, type Slide, type Stain, type StainProgress, type WorkState } from './api';
+import { button, duration, Inlay, origin, UNDER_WAY, Work, type Desk } from './cards';
 import { byId, make } from './dom';
 import type { Panes } from './panes';
 import { StainerChoice } from './stainer_choice';
@@ -84,47 +84,37 @@ function given(slide: Slide): { mpp?: number } {
 
 /** One stain on the page. */
 class Card {
-  readonly element = make('li', { class: 'trial' });
-  private readonly state = make('p', { role: 'status', class: 'trial-state' });
   private readonly bar = make('progress', { max: 1, 'aria-label': 'Blocks done' });
-  private readonly buttons = make('div', { class: 'buttons' });
-  private last = '';
+  private readonly work: Work<StainProgress>;
 
   constructor(
-    private stain: Stain,
+    stain: Stain,
     private readonly panes: Panes,
     private readonly desk: Desk,
   ) {
+    this.work = new Work('stains', stain.id, 1000, desk, (now) => this.show(now));
     const what = stain.size ? `${stain.size.join(' × ')} px of ${stain.name}` : `All of ${stain.name}`;
     const where = stain.size ? 'In the folder of the slide; it writes this part as a slide, without loss:' : 'In the folder of the slide:';
     const by = stain.marker ? `${stain.stainer}, ${stain.marker}` : stain.stainer;
-    this.element.append(make('p', { class: 'trial-name' }, `${what}, by ${by}`), this.state, this.bar);
+    this.element.append(make('p', { class: 'trial-name' }, `${what}, by ${by}`), this.work.line, this.bar);
     if (stain.size) this.element.append(this.pictures());
-    this.element.append(this.buttons, origin(where, stain.command, stain.python));
-    void this.watch();
+    this.element.append(this.work.buttons, origin(where, stain.command, stain.python));
+    void this.work.watch();
   }
 
-  private get path(): string {
-    return `stains/${this.stain.id}`;
+  get element(): HTMLElement {
+    return this.work.element;
   }
 
   private pictures(): HTMLElement {
     const picture = (alt: string, file: string): HTMLElement =>
-      make('img', { alt, class: 'trial-picture', src: `/api/${this.path}/${file}` });
+      make('img', { alt, class: 'trial-picture', src: `/api/${this.work.path}/${file}` });
     return make('div', { class: 'trial-pictures' }, picture('What was seen', 'region.png'), picture('Virtual stain', 'result'));
-  }
-
-  private watch(): Promise<void> {
-    const show = (now: StainProgress): void => {
-      this.stain = now;
-      this.show(now);
-    };
-    return watching(this.path, 1000, show, (words) => (this.state.textContent = words));
   }
 
   private show(now: StainProgress): void {
     const left = now.seconds_left === null ? '' : `, about ${duration(now.seconds_left)} left`;
-    const words: Record<Stain['state'], string> = {
+    const words: Record<WorkState, string> = {
       waiting: 'Waiting for its turn',
       running: now.of ? `Block ${now.step} of ${now.of}${left}` : 'Starting: looking at the slide',
       done: now.of ? `Done: ${now.of} ${now.of > 1 ? 'blocks' : 'block'}` : 'Done',
@@ -132,50 +122,22 @@ class Card {
       cancelled: 'Cancelled; finished blocks are kept',
       interrupted: 'Interrupted: the server ended meanwhile; finished blocks are kept',
     };
-    this.state.textContent = words[now.state];
-    this.element.dataset.state = now.state;
     this.bar.hidden = !UNDER_WAY.includes(now.state);
     if (now.of) this.bar.value = now.step / now.of;
     else this.bar.removeAttribute('value');
-    if (this.last !== now.state) {
-      this.last = now.state;
-      this.offer(now);
-    }
-  }
-
-  private offer(now: Stain): void {
-    const act = (work: Promise<unknown>): void =>
-      void work.then(() => this.watch()).catch((error: Error) => (this.state.textContent = error.message));
-    const offered: HTMLElement[] = [];
-    if (UNDER_WAY.includes(now.state)) offered.push(button('Cancel', () => act(ask(this.path, { method: 'DELETE' }))));
-    else if (now.state !== 'done') offered.push(button('Resume', () => act(post(`${this.path}/resume`))));
-    else offered.push(...this.uses(now));
-    if (!UNDER_WAY.includes(now.state)) offered.push(this.removal(now));
-    this.buttons.replaceChildren(...offered);
-  }
-
-  private removal(now: Stain): HTMLElement {
-    const gone = async (): Promise<void> => {
-      await post(`${this.path}/remove`);
-      this.element.remove();
-      await this.desk.forget(now.id);
-    };
-    return removal(now.state === 'done' ? 'the result' : 'the finished blocks', gone, (error) => (this.state.textContent = error.message));
+    this.work.tell(now.state, words[now.state], 'the finished blocks', () => (now.state === 'done' ? this.uses(now) : []));
   }
 
   private uses(now: Stain): HTMLElement[] {
-    const address = `/api/${this.path}/result`;
+    const address = `/api/${this.work.path}/result`;
     const before = now.location ? `${now.id}/region.png` : now.name;
     const uses = [
       button('Side by side', () => void this.desk.open([before, `${now.id}/${now.output}`])),
       make('a', { class: 'button', href: address, download: '' }, 'Download'),
     ];
     if (now.location && now.size) {
-      const overlay = new Overlay(this.panes, { slide: now.slide, location: now.location, size: now.size });
-      const lay = (): void => {
-        if (!overlay.toggle(address)) this.state.textContent = 'Its slide is not open; open it first.';
-      };
-      uses.unshift(button('On the slide', lay));
+      const inlay = new Inlay(this.panes, { slide: now.slide, location: now.location, size: now.size });
+      uses.unshift(button('On the slide', () => this.work.lay(inlay, address)));
     }
     return uses;
   }

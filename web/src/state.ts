@@ -1,7 +1,8 @@
 // What a link to this view says, after the # and so never in a server's log: slides, place, layout, overlay.
 
-import type { OverlayKind } from './density';
-import type { Mode, View } from './panes';
+import { FIRST_THRESHOLD_OD10, MOST_THRESHOLD_OD10, OVERLAY_KINDS, type OverlayKind } from './density';
+import type { View } from './pane';
+import { MODES, MOST_PANES, type Mode } from './panes';
 
 export interface Shared {
   slides: string[];
@@ -11,23 +12,18 @@ export interface Shared {
   threshold: number;
 }
 
-const MODES = ['side', 'curtain', 'blink'];
-const OVERLAYS = ['none', 'dab', 'eosin', 'hematoxylin', 'tissue', 'difference', 'difference-hematoxylin', 'kept'];
-
 export function readHash(hash: string): Shared {
   const said = new URLSearchParams(hash.replace(/^#/, ''));
   const number = (name: string): number => Number(said.get(name) ?? NaN);
   const view = { x: number('x'), y: number('y'), zoom: number('z'), rotation: number('r') || 0 };
   const whole = [view.x, view.y, view.zoom].every(Number.isFinite) && view.zoom > 0;
-  const mode = said.get('m') ?? 'side';
-  const overlay = said.get('o') ?? 'none';
   const threshold = number('t');
   return {
-    slides: (said.get('s') ?? '').split(',').filter((id) => /^[0-9a-f]{16}$/.test(id)).slice(0, 4),
-    mode: (MODES.includes(mode) ? mode : 'side') as Mode,
+    slides: (said.get('s') ?? '').split(',').filter((id) => /^[0-9a-f]{16}$/.test(id)).slice(0, MOST_PANES),
+    mode: MODES.find((mode) => mode === said.get('m')) ?? 'side',
     view: whole ? view : null,
-    overlay: (OVERLAYS.includes(overlay) ? overlay : 'none') as OverlayKind,
-    threshold: threshold >= 0 && threshold <= 1.5 ? threshold : 0.2,
+    overlay: OVERLAY_KINDS.find((kind) => kind === said.get('o')) ?? 'none',
+    threshold: threshold >= 0 && threshold <= MOST_THRESHOLD_OD10 ? threshold : FIRST_THRESHOLD_OD10,
   };
 }
 

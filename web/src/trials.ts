@@ -1,10 +1,10 @@
 // Trying a stain: a region, an exemplar and a preset go to the server's queue; the page watches them.
 
-import { ask, post, type About, type SlideLine, type Trial, type TrialProgress } from './api';
-import { button, duration, origin, Overlay, removal, UNDER_WAY, watching, type Desk } from './cards';
+import { ask, post, type About, type SlideLine, type Trial, type TrialProgress, type WorkState } from './api';
+import { button, duration, Inlay, origin, UNDER_WAY, Work, type Desk } from './cards';
 import { byId, make, settled, svg } from './dom';
+import type { Box } from './pane';
 import type { Panes } from './panes';
-import type { Box } from './regions';
 
 const SIDE_PX = 512;
 
@@ -132,8 +132,7 @@ export class Trials {
 
 /** One trial on the page. */
 class Card {
-  readonly element = make('li', { class: 'trial' });
-  private readonly state = make('p', { role: 'status', class: 'trial-state' });
+  private readonly work: Work<TrialProgress>;
   private readonly bar = make('progress', { max: 1, value: 0, 'aria-label': 'Steps done' });
   private readonly before = make('img', { alt: 'H&E that went in', class: 'trial-picture' });
   private readonly picture = make('img', { alt: 'Virtual stain as it is now', class: 'trial-picture' });
@@ -144,53 +143,44 @@ class Card {
     preserveAspectRatio: 'none',
     'aria-label': 'Loss by step: none yet',
   });
-  private readonly buttons = make('div', { class: 'buttons' });
   private readonly sliders = make('div', {});
   private readonly download = make('a', { class: 'button' }, 'Download');
-  private readonly overlay: Overlay;
+  private readonly inlay: Inlay;
   private origin: HTMLDetailsElement;
   private preview = -1;
-  private last = '';
 
   constructor(
-    private trial: Trial,
+    private readonly trial: Trial,
     panes: Panes,
     private readonly desk: Desk,
   ) {
-    this.overlay = new Overlay(panes, trial);
+    this.work = new Work('trials', trial.id, 700, desk, (now) => this.show(now));
+    this.inlay = new Inlay(panes, trial);
     this.origin = origin(this.where, trial.command, trial.python);
-    this.before.src = `/api/trials/${trial.id}/region.png`;
+    this.before.src = `/api/${this.work.path}/region.png`;
     this.element.append(
-      this.state,
+      this.work.line,
       this.bar,
       make('div', { class: 'trial-pictures' }, this.before, this.picture),
       this.curve,
       this.sliders,
-      this.buttons,
+      this.work.buttons,
       this.origin,
     );
-    void this.watch();
+    void this.work.watch();
+  }
+
+  get element(): HTMLElement {
+    return this.work.element;
   }
 
   private get where(): string {
     return `In the folder ${this.trial.id} of the results.`;
   }
 
-  private get path(): string {
-    return `trials/${this.trial.id}`;
-  }
-
-  private watch(): Promise<void> {
-    const show = (now: TrialProgress): void => {
-      this.trial = now;
-      this.show(now);
-    };
-    return watching(this.path, 700, show, (words) => (this.state.textContent = words));
-  }
-
   private show(now: TrialProgress): void {
     const left = now.step && now.of ? ((now.of - now.step) * now.seconds) / now.step : 0;
-    const words: Record<Trial['state'], string> = {
+    const words: Record<WorkState, string> = {
       waiting: 'Waiting for its turn',
       running: now.step
         ? `Step ${now.step} of ${now.of}, at most ${duration(left)} left, loss ${now.losses.at(-1)!.toPrecision(3)}`
@@ -200,25 +190,20 @@ class Card {
       cancelled: 'Cancelled',
       interrupted: 'Interrupted: the server ended meanwhile',
     };
-    this.state.textContent = words[now.state];
-    this.element.dataset.state = now.state;
     this.bar.value = now.state === 'done' ? 1 : now.of ? now.step / now.of : 0;
     this.bar.hidden = !UNDER_WAY.includes(now.state);
     this.drawCurve(now.losses);
     const shown = now.state === 'done' ? Infinity : now.preview;
     if (shown !== this.preview) {
       this.preview = shown;
-      this.setPicture(`/api/${this.path}/picture.png?step=${shown}`);
+      this.setPicture(`/api/${this.work.path}/picture.png?step=${shown}`);
     }
-    if (this.last !== now.state) {
-      this.last = now.state;
-      this.offer(now);
-    }
+    this.work.tell(now.state, words[now.state], 'the trial', () => this.uses(now));
   }
 
   private setPicture(address: string): void {
     this.picture.src = address;
-    this.overlay.renew(address);
+    this.inlay.renew(address);
   }
 
   private drawCurve(losses: number[]): void {
@@ -233,30 +218,13 @@ class Card {
     this.curve.setAttribute('aria-label', `Loss by step, from ${losses[0].toPrecision(3)} to ${losses.at(-1)!.toPrecision(3)}`);
   }
 
-  private offer(now: Trial): void {
-    const act = (work: Promise<unknown>): void => void work.then(() => this.watch()).catch((e: Error) => (this.state.textContent = e.message));
-    const offered: HTMLElement[] = [];
-    if (UNDER_WAY.includes(now.state)) offered.push(button('Cancel', () => act(ask(this.path, { method: 'DELETE' }))));
-    else if (now.state !== 'done') offered.push(button('Resume', () => act(post(`${this.path}/resume`))));
-    offered.push(button('On the slide', () => this.lay()));
-    if (now.state === 'done') {
-      offered.push(button('Side by side', () => void this.desk.open([`${now.id}/region.png`, `${now.id}/result.png`])));
-      this.download.href = `/api/${this.path}/result.png`;
-      this.download.download = `virtual-ihc-${now.id}.png`;
-      offered.push(this.download);
-      this.offerSliders();
-    }
-    if (!UNDER_WAY.includes(now.state)) offered.push(this.removal(now));
-    this.buttons.replaceChildren(...offered);
-  }
-
-  private removal(now: Trial): HTMLElement {
-    const gone = async (): Promise<void> => {
-      await post(`${this.path}/remove`);
-      this.element.remove();
-      await this.desk.forget(now.id);
-    };
-    return removal(now.state === 'done' ? 'the result' : 'the trial', gone, (error) => (this.state.textContent = error.message));
+  private uses(now: Trial): HTMLElement[] {
+    const uses: HTMLElement[] = [button('On the slide', () => this.work.lay(this.inlay, this.picture.src))];
+    if (now.state !== 'done') return uses;
+    this.download.href = `/api/${this.work.path}/result.png`;
+    this.download.download = `virtual-ihc-${now.id}.png`;
+    this.offerSliders();
+    return [...uses, button('Side by side', () => void this.desk.open([`${now.id}/region.png`, `${now.id}/result.png`])), this.download];
   }
 
   private offerSliders(): void {
@@ -264,8 +232,8 @@ class Card {
     const dab = make('input', { type: 'range', min: 0, max: 3, step: 0.1, value: 1 });
     const apply = settled(() => {
       const query = `strength=${strength.value}&dab_amount=${dab.value}`;
-      this.setPicture(`/api/${this.path}/adjusted.png?${query}`);
-      this.download.href = `/api/${this.path}/adjusted.png?${query}`;
+      this.setPicture(`/api/${this.work.path}/adjusted.png?${query}`);
+      this.download.href = `/api/${this.work.path}/adjusted.png?${query}`;
       this.tellAdjusting(Number(strength.value), Number(dab.value));
     }, 60);
     for (const slider of [strength, dab]) slider.addEventListener('input', apply);
@@ -289,9 +257,5 @@ class Card {
     told.open = this.origin.open;
     this.origin.replaceWith(told);
     this.origin = told;
-  }
-
-  private lay(): void {
-    if (!this.overlay.toggle(this.picture.src)) this.state.textContent = 'Its slide is not open; open it first.';
   }
 }
