@@ -59,6 +59,7 @@ FILES: dict[str, list[str]] = {
         "store",
     ],
     "stains": [
+        "parts",
         "color_transfer",
         "deconvolution",
         "appearance",
@@ -82,6 +83,8 @@ FILES: dict[str, list[str]] = {
         "recipes",
         "networks",
         "canvas",
+        "slide_densities",
+        "tissue_pyramid",
         "stainer_network",
         "rgb_network",
         "kinds",

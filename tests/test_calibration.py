@@ -17,7 +17,7 @@ from chromogen.image import Image, write_image
 from chromogen.stainer import load_stainer
 from chromogen.stainer_file import read_model, write_model
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
-from chromogen.style.stainer_network import Target
+from chromogen.style.slide_densities import Target
 from chromogen.training.calibration import Calibration, calibrated, dab_quantiles, fitted
 from test_kinds import model as of_kind
 from test_stainer_file import model

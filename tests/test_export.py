@@ -22,7 +22,8 @@ from chromogen.stainer import load_stainer, stain_image
 from chromogen.stainer_file import Model, located, read_model, write_model
 from chromogen.style.kinds import Look
 from chromogen.style.rgb_network import RGB_HALO_PX
-from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, USUAL_STRENGTH, SlideLook, slide_look, stain
+from chromogen.style.slide_densities import STRIDE_PX
+from chromogen.style.stainer_network import HALO_PX, USUAL_STRENGTH, SlideLook, slide_look, stain
 from synthetic import tissue_like
 from test_kinds import model as of_kind
 from test_stainer_file import model

@@ -30,7 +30,8 @@ from chromogen.style.marker_network import (
     stained_in,
 )
 from chromogen.style.rgb_network import RgbArchitecture
-from chromogen.style.stainer_network import Architecture, Target, density_from
+from chromogen.style.slide_densities import Target, density_from
+from chromogen.style.stainer_network import Architecture
 from chromogen.training import train as train_module
 from chromogen.training.train import Training
 from synthetic import tissue_like

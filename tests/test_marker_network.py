@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chromogen.stainer import load_stainer
 from chromogen.stainer_file import write_model
 from chromogen.style.marker_network import MarkerArchitecture, MarkerNetwork, blend_of, built
-from chromogen.style.stainer_network import density_from
+from chromogen.style.slide_densities import density_from
 from test_kinds import HE, STAIN, TARGET, model, network
 
 MARKERS = ("ER", "Ki67", "HER2")

@@ -10,9 +10,10 @@ import torch
 from scipy import ndimage
 
 from chromogen.stains.deconvolution import H_DAB, separate_stains
+from chromogen.stains.light import picture_from
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import with_pairs
-from chromogen.style.stainer_network import HALO_PX, picture_from, slide_look, stain
+from chromogen.style.stainer_network import HALO_PX, slide_look, stain
 from chromogen.style.statistics import PYRAMID_PX
 from chromogen.training.batch import dab_correlation, paired_references, references_of, statistics_of
 from chromogen.training.fields import Content, Field, PairedIhc, drawn_tile, fields_of

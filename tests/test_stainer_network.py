@@ -13,21 +13,15 @@ from chromogen.image import Image
 from chromogen.stainer import Stainer, stain_image
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from chromogen.style.canvas import DENSITY_FOR_DAB, LEAST_DAB
+from chromogen.style.slide_densities import STRIDE_PX, Target, density_from, image_from, padded
 from chromogen.style.stainer_network import (
     HALO_PX,
-    SITES,
-    STRIDE_PX,
+    TRAINED_SITES,
     Architecture,
     SlideLook,
     StainerNetwork,
-    Target,
-    density_from,
-    doubled,
     features_of,
-    image_from,
-    padded,
     slide_look,
-    smoothed,
     stain,
 )
 from synthetic import tissue_like
@@ -44,7 +38,7 @@ def network(site: str = "any", seed: int = 0) -> StainerNetwork:
     return made
 
 
-NETWORKS = {site: network(site) for site in SITES}
+NETWORKS = {site: network(site) for site in TRAINED_SITES}
 LARGE = tissue_like(400, 432, seed=5)
 WHOLE = {site: stain(made, LARGE, LOOK) for site, made in NETWORKS.items()}
 
@@ -54,7 +48,7 @@ def stained_by(image: Image, site: str) -> Image:
 
 
 @settings(max_examples=12)
-@given(core_px=st.integers(16, 300), site=st.sampled_from(SITES))
+@given(core_px=st.integers(16, 300), site=st.sampled_from(TRAINED_SITES))
 def test_tiled_equals_untiled_exactly(core_px: int, site: str) -> None:
     stainer = Stainer("net", "DAB", stained_by, "0", halo_px=HALO_PX, stride_px=STRIDE_PX, statistics=site)
     np.testing.assert_array_equal(stain_image(stainer, LARGE, core_px), WHOLE[site])
@@ -108,7 +102,9 @@ def test_sites_differ_where_nuclei_are() -> None:
     nuclei = ((y % 32 - 16) ** 2 + (x % 32 - 16) ** 2) < 49
     amounts[nuclei, 0] = 1.5
     he = combine_stains(amounts, H_E)
-    dab = {site: separate_stains(stain(network(site), he, slide_look(he)), H_DAB)[..., 1] for site in SITES}
+    dab = {
+        site: separate_stains(stain(network(site), he, slide_look(he)), H_DAB)[..., 1] for site in TRAINED_SITES
+    }
     centre, away = ((y % 32 - 16) ** 2 + (x % 32 - 16) ** 2) < 9, ((y % 32) < 3) & ((x % 32) < 3)
     assert dab["nuclear"][centre].mean() > 3 * dab["nuclear"][away].mean()
     assert dab["cytoplasm"][away].mean() > 3 * dab["cytoplasm"][centre].mean()
@@ -148,18 +144,6 @@ def test_a_blank_slide_has_a_usual_look() -> None:
     assert np.isfinite(found.residue)
 
 
-def test_pyramids_steps_are_interpolation_and_binomial() -> None:
-    from scipy import ndimage
-
-    x = torch.randn(1, 2, 12, 16)
-    kernel = np.array([1, 2, 1]) / 4
-    wanted = ndimage.correlate(x[0, 0].numpy(), np.outer(kernel, kernel), mode="nearest")
-    np.testing.assert_allclose(smoothed(x)[0, 0], wanted, atol=1e-6)
-    assert doubled(x).shape == (1, 2, 24, 32)
-    wanted = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    np.testing.assert_allclose(doubled(x), wanted, atol=1e-6)
-
-
 def test_features_know_no_more_than_stains() -> None:
     density = density_from(padded(LARGE), LOOK.white)
     features = features_of(density, torch.tensor(LOOK.strength))
@@ -170,7 +154,7 @@ def test_features_know_no_more_than_stains() -> None:
 
 
 @settings(max_examples=12)
-@given(height=st.integers(1, 9), width=st.integers(1, 9), site=st.sampled_from(SITES))
+@given(height=st.integers(1, 9), width=st.integers(1, 9), site=st.sampled_from(TRAINED_SITES))
 def test_strips_are_the_network(height: int, width: int, site: str) -> None:
     """What is rendered strip by strip is what the network says of the whole, in every bit."""
     image = LARGE[: height * STRIDE_PX, : width * STRIDE_PX]

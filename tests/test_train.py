@@ -18,7 +18,8 @@ from chromogen.style.marker_network import MarkerNetwork
 from chromogen.style.objective import Objective, Term
 from chromogen.style.recipes import hematoxylin_term, profile_term
 from chromogen.style.rgb_network import RgbNetwork
-from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, mixed, stain
+from chromogen.style.slide_densities import STRIDE_PX, mixed
+from chromogen.style.stainer_network import HALO_PX, stain
 from chromogen.training import train as train_module
 from chromogen.training.batch import collapse_of, measured_styles, positive_share, statistics_of
 from chromogen.training.fields import (

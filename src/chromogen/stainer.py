@@ -107,7 +107,7 @@ def _learned(name: str, marker: str | None = None) -> Stainer:
     from chromogen.stainer_file import located, look_of, paint, paint_part, read_model
     from chromogen.style.kinds import kind_of
     from chromogen.style.marker_network import blend_of, plain_of, shares_in_words
-    from chromogen.style.stainer_network import STRIDE_PX
+    from chromogen.style.slide_densities import STRIDE_PX
 
     model = read_model(located(name))
     blend = blend_of(marker, model.markers)

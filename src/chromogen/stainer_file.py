@@ -35,7 +35,7 @@ from chromogen.style.marker_network import (
     chosen,
     markers_of,
 )
-from chromogen.style.stainer_network import Target
+from chromogen.style.slide_densities import Target
 
 FORMAT = 2  # the newest; the first kind of network is still written as others have read it
 FORMATS = {"stain-pyramid": 1}

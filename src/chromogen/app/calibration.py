@@ -15,7 +15,8 @@ from chromogen.evaluation.fields import find_pairs
 from chromogen.image import Image
 from chromogen.provenance import NOTICE, sha256_of
 from chromogen.stainer_file import Model, check_suffix, located, read_model, write_model
-from chromogen.style.stainer_network import Architecture, StainerNetwork, Target, slide_look, stain
+from chromogen.style.slide_densities import Target
+from chromogen.style.stainer_network import Architecture, StainerNetwork, slide_look, stain
 from chromogen.training.calibration import calibrated
 
 

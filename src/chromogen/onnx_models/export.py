@@ -20,7 +20,7 @@ from chromogen.onnx_models.onnx_file import CARD, SUFFIX
 from chromogen.provenance import __version__
 from chromogen.stainer_file import Model
 from chromogen.style.marker_network import blend_of, chosen, shares_in_words
-from chromogen.style.stainer_network import STRIDE_PX
+from chromogen.style.slide_densities import STRIDE_PX
 
 OPSET = 18
 SIDES = ("batch", "height", "width")

@@ -90,7 +90,8 @@ def _range(found: OnnxFile, given: str | None) -> str:
 def _own(found: OnnxFile, value_range: str | None, blend_px: int | None) -> Stainer:
     """One of ours: it needs no blending, and knows slides by their look."""
     from chromogen.style.kinds import KINDS
-    from chromogen.style.stainer_network import STRIDE_PX, slide_look
+    from chromogen.style.slide_densities import STRIDE_PX
+    from chromogen.style.stainer_network import slide_look
 
     for option, given in (("range", value_range), ("blend", blend_px)):
         if given is not None:

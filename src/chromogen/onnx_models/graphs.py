@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from chromogen.onnx_models.onnx_file import MOMENTS, MOMENTS_USED
 from chromogen.style.kinds import PlainNetwork
 from chromogen.style.rgb_network import RGB_HALO_PX, RgbNetwork
-from chromogen.style.stainer_network import HALO_PX, STRIDE_PX, USUAL_STRENGTH, StainerNetwork
+from chromogen.style.slide_densities import STRIDE_PX
+from chromogen.style.stainer_network import HALO_PX, USUAL_STRENGTH, StainerNetwork
 
 IMAGES = (
     "image and stained: sRGB uint8 [batch, height, width, 3], any size, at mpp um/px. What is further than "

@@ -14,6 +14,7 @@ from chromogen.stains.deconvolution import (
     combine_stains,
     optical_density_od10,
     separate_stains,
+    stain_matrix,
 )
 from chromogen.stains.tissue import tissue_mask
 
@@ -53,9 +54,7 @@ def estimate_stains(image: Image, fallback: Array = H_E, white: White = 255.0) -
     if min(first.min(), second.min()) < -MOST_OPPOSITE:
         return StainEstimate(fallback, "colours that two stains do not give")
     hematoxylin, other = sorted((first.clip(0), second.clip(0)), key=_redness, reverse=True)
-    rows = [vector / np.linalg.norm(vector) for vector in (hematoxylin, other)]
-    cross = np.cross(*rows)
-    return StainEstimate(np.stack([*rows, cross / np.linalg.norm(cross)]))
+    return StainEstimate(stain_matrix(hematoxylin, other))
 
 
 def _redness(vector: Array) -> float:

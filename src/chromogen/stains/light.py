@@ -17,6 +17,14 @@ def density_of(picture: Tensor) -> Tensor:
     return -((255 * picture + 1) / 256).log()
 
 
+def picture_from(density: Tensor, white: Tensor | float = 255.0) -> Tensor:
+    """The picture (B, 3, H, W) in [0, 1], not rounded, of natural densities over a white level: undo `density_of`.
+
+    `white` is 0 to 255, one or a tensor (1, 3, 1, 1).
+    """
+    return (((white + 1) * (-density).exp() - 1) / 255).clamp(0, 1)
+
+
 def concentrations_of(picture: Tensor, matrix: NDArray[Any]) -> Tensor:
     """Concentrations (B, 3, H, W) of a picture (B, 3, H, W) in [0, 1], unclipped (Ruifrok & Johnston 2001)."""
     import torch
@@ -33,8 +41,7 @@ def rendered(concentrations: Tensor, matrix: NDArray[Any], more: Tensor | float 
     import torch
 
     rows = _tensor(matrix, concentrations)[: concentrations.shape[1]]
-    density = torch.einsum("bshw,sc->bchw", concentrations, rows) + more
-    return ((256 * (-density).exp() - 1) / 255).clamp(0, 1)
+    return picture_from(torch.einsum("bshw,sc->bchw", concentrations, rows) + more)
 
 
 def blurred(x: Tensor, sigma_px: float) -> Tensor:
@@ -89,12 +96,22 @@ def foreign_share(concentrations: Tensor, tissue: Tensor) -> Tensor:
     Melanin, haemosiderin and green ink lie far from the plane of both stains, further than this picture's own
     stains do; blue ink needs eosin taken away.
     """
-    density = concentrations.square().sum(1, keepdim=True).sqrt().clamp_min(LEAST_DENSITY)
-    residual, eosin = concentrations[:, 2:3] / density, concentrations[:, 1:2] / density
-    inside = residual[(tissue > 0.5) & (density > LEAST_DENSITY)]
-    usual = inside.median() if len(inside) else residual.new_zeros(())
-    strange = ramp(residual - usual, *FOREIGN)
-    return strange.maximum(ramp(-eosin, *INK))
+    density = _length(concentrations)
+    residue = concentrations[:, 2:3] / density
+    inside = residue[(tissue > 0.5) & (density > LEAST_DENSITY)]
+    usual = inside.median() if len(inside) else residue.new_zeros(())
+    return foreign_beyond(concentrations, usual)
+
+
+def foreign_beyond(concentrations: Tensor, usual_residue: Tensor) -> Tensor:
+    """The same for a usual share of density that is neither stain, one number: (B, 1, H, W), 0 to 1."""
+    density = _length(concentrations)
+    strange = ramp(concentrations[:, 2:3] / density - usual_residue, *FOREIGN)
+    return strange.maximum(ramp(-concentrations[:, 1:2] / density, *INK))
+
+
+def _length(concentrations: Tensor) -> Tensor:
+    return concentrations.square().sum(1, keepdim=True).sqrt().clamp_min(LEAST_DENSITY)
 
 
 def ramp(x: Tensor, low: float, high: float) -> Tensor:
@@ -103,6 +120,7 @@ def ramp(x: Tensor, low: float, high: float) -> Tensor:
 
 
 CELLS_UM = 8.0
+MOST_SAMPLED = 1_000_000  # values that a threshold or quantile is found of
 SOFTNESS = 0.15  # of the spread of densities, on either side of the border
 
 
@@ -119,10 +137,14 @@ def cellular_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     inside = density[tissue > 0.5]
     if len(inside) < 2:
         return tissue
-    sample = inside[:: 1 + len(inside) // 1_000_000]
+    sample = _sampled(inside)
     border = float(threshold_otsu(sample.cpu().numpy()))
     soft = SOFTNESS * float(sample.max() - sample.min()) + 1e-6
     return tissue * ((density - border) / soft / 2 + 0.5).clamp(0, 1)
+
+
+def _sampled(values: Tensor) -> Tensor:
+    return values[:: 1 + len(values) // MOST_SAMPLED]
 
 
 def stroma_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
@@ -151,7 +173,7 @@ def texture_octiles(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     if not len(inside):
         return torch.zeros(1, OCTILES, *texture.shape[2:], dtype=torch.bool, device=texture.device)
     steps = torch.linspace(0, 1, OCTILES + 1, dtype=texture.dtype, device=texture.device)[1:-1]
-    borders = torch.quantile(inside[:: 1 + len(inside) // 1_000_000], steps)
+    borders = torch.quantile(_sampled(inside), steps)
     octile = torch.bucketize(texture, borders)
     masks = [tissue & (octile == index) for index in range(OCTILES)]
     return torch.cat(masks, 1)

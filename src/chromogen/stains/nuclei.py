@@ -10,6 +10,8 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
 
+from chromogen.stains.parts import large_parts
+
 Mask: TypeAlias = NDArray[np.bool_]
 
 SMOOTHING_UM = 0.75
@@ -31,14 +33,8 @@ def nuclei_mask(hematoxylin_od10: NDArray[Any], mpp: float) -> Mask:
     if np.ptp(excess) == 0:
         return np.zeros(excess.shape, bool)
     mask = excess > max(threshold_otsu(excess), LEAST_OD10)
-    filled = ~_large_parts(~ndimage.binary_opening(mask), LARGEST_HOLE_UM2 / mpp**2)
-    return _large_parts(filled, SMALLEST_UM2 / mpp**2)
-
-
-def _large_parts(mask: Mask, least_px: float) -> Mask:
-    """The connected parts of a mask that have so many pixels: nuclei, not specks; lumina, not holes in nuclei."""
-    labels, _ = ndimage.label(mask)
-    return np.asarray(mask & (np.bincount(labels.ravel()) >= least_px)[labels])
+    filled = ~large_parts(~ndimage.binary_opening(mask), LARGEST_HOLE_UM2 / mpp**2)
+    return large_parts(filled, SMALLEST_UM2 / mpp**2)
 
 
 def count_nuclei(mask: Mask, mpp: float) -> int:

@@ -11,6 +11,7 @@ from skimage.filters import threshold_otsu
 
 from chromogen.errors import expected
 from chromogen.image import Image
+from chromogen.stains.parts import large_parts
 
 SMOOTHING_PX = 1.5
 # Base-10 densities. What stains less than the first is never tissue, what stains more than the second always is.
@@ -45,7 +46,7 @@ def tissue_mask(overview: Image) -> NDArray[np.bool_]:
     if np.any(overview != overview[..., :1]):
         density -= _glass_od10(density, mask)
         mask = _without_grey_parts(mask & ~_ink(density, mask, smallest_px), density)
-    return ~_without_small(~_without_small(mask, smallest_px), smallest_px)
+    return ~large_parts(~large_parts(mask, smallest_px), smallest_px)
 
 
 def densest_window(weight: NDArray[Any], size: tuple[int, int]) -> tuple[int, int]:
@@ -116,7 +117,7 @@ def _ink(density: NDArray[np.float64], mask: NDArray[np.bool_], smallest_px: flo
     usual = np.median(stains) if stains.size else 0.0
     colored = dense & (hue > np.clip(usual + MORE_THAN_STAIN, *INK_HUE))
     black = (mean > BLACK_OD10) & (_spread(density) < GREY * mean)
-    strokes = _without_small(ndimage.binary_opening(colored | (mask & black)), smallest_px)
+    strokes = large_parts(ndimage.binary_opening(colored | (mask & black)), smallest_px)
     return np.asarray(ndimage.binary_dilation(strokes, iterations=INK_RIM_PX))
 
 
@@ -126,9 +127,3 @@ def _without_grey_parts(mask: NDArray[np.bool_], density: NDArray[np.float64]) -
     grey = _spread(density) < GREY * _mean(density)
     shares = ndimage.mean(grey, labels, np.arange(1, count + 1)) if count else []
     return np.asarray(mask & np.concatenate([[False], np.asarray(shares) <= 0.5])[labels])
-
-
-def _without_small(mask: NDArray[np.bool_], smallest_px: float) -> NDArray[np.bool_]:
-    """The mask without connected parts below a number of pixels."""
-    labels, _ = ndimage.label(mask)
-    return np.asarray(mask & (np.bincount(labels.ravel()) >= smallest_px)[labels])

@@ -7,22 +7,17 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
-from chromogen.style.canvas import MOST_GRADIENT, Stains
+from chromogen.stains.light import picture_from
+from chromogen.style.canvas import Stains, cut_gradients
 from chromogen.style.kinds import PlainNetwork, kind_of, site_of
 from chromogen.style.recipes import Recipe
-from chromogen.style.stainer_network import (
-    STRIDE_PX,
-    StainerNetwork,
-    Target,
-    density_from,
-    padded,
-    slide_look,
-)
+from chromogen.style.slide_densities import STRIDE_PX, Target, density_from, padded
+from chromogen.style.stainer_network import StainerNetwork, slide_look
 from chromogen.style.stylize import CanvasOf, Outset
 
 
@@ -46,12 +41,11 @@ class TrainedNetwork:
         outer = inside.grown(self.halo_px, size).aligned(STRIDE_PX)
         seen = padded(np.ascontiguousarray(self.he[outer.at]))
         density: Tensor = self.network(density_from(seen, self.look.white).to(self._white.device), *self._given)
-        light = (self._white + 1) * (-density[..., *inside.seen_from(outer).at]).exp() - 1
-        return (light / 255).clamp(0, 1)
+        return picture_from(density[..., *inside.seen_from(outer).at], self._white)
 
     def tame(self) -> None:
         """Long gradients are cut."""
-        nn.utils.clip_grad_norm_(self.parameters, MOST_GRADIENT)
+        cut_gradients(self.parameters)
 
     def settle(self) -> None:
         """Nothing to do."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -263,7 +263,7 @@ class StainNetwork:
 
     def tame(self) -> None:
         """Long gradients are cut."""
-        nn.utils.clip_grad_norm_(self.parameters, MOST_GRADIENT)
+        cut_gradients(self.parameters)
 
     def settle(self) -> None:
         """Nothing to do."""
@@ -271,6 +271,11 @@ class StainNetwork:
     def develop(self, amount: float) -> None:
         """The tissue takes more or less."""
         self.plan = developed(self.plan, amount)
+
+
+def cut_gradients(parameters: Iterable[Tensor]) -> None:
+    """Of a network's parameters together no longer than `MOST_GRADIENT`: one odd step must not undo many."""
+    nn.utils.clip_grad_norm_(parameters, MOST_GRADIENT)
 
 
 def _new_network(plan: StainPlan, seed: int) -> LocalStain:

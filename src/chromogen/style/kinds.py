@@ -73,5 +73,5 @@ def kind_of(architecture: PlainArchitecture) -> Kind:
 
 
 def site_of(architecture: PlainArchitecture) -> str:
-    """Where in a cell its marker sits, one of `SITES`."""
+    """Where in a cell its marker sits, one of `TRAINED_SITES`."""
     return architecture.site if isinstance(architecture, Architecture) else "any"

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from chromogen.errors import choose, expected
 from chromogen.style.kinds import KINDS, PlainArchitecture, PlainNetwork, kind_of
 from chromogen.style.rgb_network import Affine
-from chromogen.style.stainer_network import Target
+from chromogen.style.slide_densities import Target
 
 Blend: TypeAlias = tuple[float, ...]  # shares of markers, which add up to 1; none where there is one look
 MOST_MARKERS = 64

@@ -21,7 +21,8 @@ from chromogen.errors import expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.stains.estimation import white_level
-from chromogen.style.stainer_network import Target, density_from, image_from, padded, picture_from
+from chromogen.stains.light import picture_from
+from chromogen.style.slide_densities import Target, density_from, image_from, padded
 
 RGB_HALO_PX = 48
 MOST_SAMPLED_PX = 1024  # on a side of what moments are measured on

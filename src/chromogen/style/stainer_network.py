@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from chromogen.errors import choose, expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
-from chromogen.stains.deconvolution import H_E, White, optical_density
+from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import stain_strength, white_level
-from chromogen.stains.light import FOREIGN, GLASS, INK, LEAST_DENSITY, RED_CELLS, ramp
+from chromogen.stains.light import GLASS, LEAST_DENSITY, foreign_beyond, ramp, red_cell_share
 from chromogen.stains.sites import ELSEWHERE
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.canvas import DENSITY_FOR_DAB, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
+from chromogen.style.slide_densities import STRIDE_PX, Target, density_from, image_from, mixed, padded
+from chromogen.style.tissue_pyramid import FAR, FEATURES, doubled, halved, smoothed, tissue_pyramid
 
-STRIDE_PX = 16  # of the coarsest level: pictures begin at multiples of it, seen from the whole
 HALO_PX = 64
-FEATURES = 15
 OUTPUTS = 3  # DAB, how far the haematoxylin's detail counts for it, gain of haematoxylin
-SITES = ("any", "nuclear", "cytoplasm")
+TRAINED_SITES = ("any", "nuclear", "cytoplasm")  # of all sites those that haematoxylin and its surroundings tell
 GAINS = (0.6, 1.6)  # of haematoxylin, as a slide on the whole: models were trained with these
 PALEST = {"any": GAINS[0], "nuclear": GAINS[0], "cytoplasm": 0.85}  # blue nuclei show their chromatin
 NUCLEUS = {"nuclear": (0.08, 0.22), "cytoplasm": (0.14, 0.34)}  # over most of its surroundings', of the strongest
@@ -72,19 +72,6 @@ def _usual_residue(sample: Image, white: Any) -> float:
 
 
 @dataclass(frozen=True)
-class Target:
-    """The IHC: rows of its stain matrix (3, 3), and the strongest haematoxylin and DAB, in natural density.
-
-    `dab_offset` is DAB that a lab's tissue takes everywhere, or, below 0, does not take.
-    """
-
-    matrix: tuple[tuple[float, ...], ...]
-    hematoxylin: float
-    dab: float
-    dab_offset: float = 0.0
-
-
-@dataclass(frozen=True)
 class Architecture:
     """A network as data. `site` says where in a cell the marker sits."""
 
@@ -94,7 +81,7 @@ class Architecture:
     kind: str = "stain-pyramid"
 
     def __post_init__(self) -> None:
-        choose("site", self.site, SITES)
+        choose("site", self.site, TRAINED_SITES)
         choose("network", self.kind, ("stain-pyramid",))
         if not (1 <= self.width <= 1024 and 1 <= self.depth <= 16):
             raise expected("network", "of 1 to 16 layers of 1 to 1024 channels", asdict(self))
@@ -203,63 +190,9 @@ def halved_amounts(density: Tensor) -> Tensor:
     return torch.cat([*mixed(colors, np.linalg.inv(H_E)), colors.mean(1, keepdim=True), darkest], 1)
 
 
-def halved(x: Tensor) -> Tensor:
-    """(B, C, H, W), sides even, half as large, by means of 2 x 2 pixels; twice as quick as `avg_pool2d`."""
-    rows = x[..., 0::2, :] + x[..., 1::2, :]
-    return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
-
-
 def _features(halved: Tensor, strength: Tensor) -> Tensor:
     relative = (halved[:, :2] / strength.view(1, 2, 1, 1)).clamp_min(0)
     return tissue_pyramid(torch.cat([relative, halved[:, 3:4]], 1))
-
-
-FAR = 11  # the feature that is haematoxylin of the coarsest level
-
-
-def mixed(density: Tensor, matrix: Any) -> list[Tensor]:
-    """Amounts (B, 1, H, W) of stains, by a matrix's columns: sums in an order that no picture's size changes."""
-    red, green, blue = density.split(1, 1)
-    return [red * float(r) + green * float(g) + blue * float(b) for r, g, b in np.asarray(matrix).T]
-
-
-def tissue_pyramid(basis: Tensor) -> Tensor:
-    """What the tissue is like (B, 15, h, w), of both stains and their density (B, 3, h, w) in half resolution.
-
-    They as they are (1 um a pixel) and smoothed at 2, 4 and 8 um; how haematoxylin stands out of 2 um, and how
-    much of that there is at 4 and 8 um: nuclear texture.
-    """
-    second = F.avg_pool2d(basis, 2)
-    near = smoothed(second)
-    detail = basis[:, :1] - doubled(near[:, :1])
-    third = F.avg_pool2d(torch.cat([second, F.avg_pool2d(detail.clamp_min(0), 2)], 1), 2)
-    fourth = F.avg_pool2d(third, 2)
-    wide = torch.cat([smoothed(third), doubled(smoothed(fourth))], 1)
-    return torch.cat([basis, detail, doubled(torch.cat([near, doubled(wide)], 1))], 1)
-
-
-def smoothed(x: Tensor) -> Tensor:
-    """(B, C, H, W) of the same size, by 1, 2, 1 both ways; the border goes on outside."""
-    x = F.pad(x, (1, 1, 1, 1), "replicate")
-    x = x[..., :-2, :] + x[..., 2:, :] + 2 * x[..., 1:-1, :]
-    return (x[..., :-2] + x[..., 2:] + 2 * x[..., 1:-1]) / 16
-
-
-def doubled(x: Tensor) -> Tensor:
-    """(B, C, H, W) twice as large, linearly between the centres of pixels; the border goes on outside.
-
-    torch's own `interpolate` rounds the last pixels of a row in another way than the rest.
-    """
-    return _doubled_along(_doubled_along(x, 3), 2)
-
-
-def _doubled_along(x: Tensor, axis: int) -> Tensor:
-    count = x.shape[axis]
-    first, last = x.narrow(axis, 0, 1), x.narrow(axis, count - 1, 1)
-    before = torch.cat([first, x.narrow(axis, 0, count - 1)], axis)
-    after = torch.cat([x.narrow(axis, 1, count - 1), last], axis)
-    near = 0.75 * x
-    return torch.stack([near + 0.25 * before, near + 0.25 * after], axis + 1).flatten(axis, axis + 1)
 
 
 @dataclass(frozen=True)
@@ -279,33 +212,11 @@ def shares(halved: Tensor, residue: Tensor) -> Shares:
     hint does.
     """
     amounts = halved[:, :3]
-    length = amounts.square().sum(1, keepdim=True).sqrt().clamp_min(LEAST_DENSITY)
-    strange = ramp(amounts[:, 2:3] / length - residue, *FOREIGN).maximum(ramp(-amounts[:, 1:2] / length, *INK))
+    strange = foreign_beyond(amounts, residue)
     glass = ramp(doubled(smoothed(F.avg_pool2d((-halved[:, 4:5]).exp(), 2))), *GLASS)
-    red = (amounts[:, 1:2] > RED_CELLS[0]) & (amounts[:, :1] < RED_CELLS[1] * amounts[:, 1:2])
     keeps = (1 - glass) * (1 - strange)
-    red_cells = keeps * red
+    red_cells = keeps * red_cell_share(amounts)
     return Shares(keeps - red_cells, keeps, (1 - glass) * strange + RED_CELLS_KEPT * red_cells, glass)
-
-
-def density_from(image: Image, white: White) -> Tensor:
-    """Natural densities over white (1, 3, H, W) of uint8 (H, W, 3), by a table."""
-    levels = optical_density(np.arange(256)[:, None], white).astype(np.float32).T
-    return torch.from_numpy(np.stack([level[image[..., c]] for c, level in enumerate(levels)])[None])
-
-
-def image_from(density: Tensor, white: tuple[float, ...]) -> Image:
-    """uint8 (H, W, 3) of densities over white (1, 3, H, W)."""
-    image = np.empty((*density.shape[2:], 3), np.uint8)
-    for channel, level in enumerate(white):
-        light = (level + 1) * (-density[0, channel]).exp() - 1
-        image[..., channel] = light.round().clamp(0, 255).byte().numpy()
-    return image
-
-
-def picture_from(density: Tensor) -> Tensor:
-    """The picture (B, 3, H, W) in [0, 1] of natural densities over white, on a white of 255; with gradient."""
-    return ((256 * (-density).exp() - 1) / 255).clamp(0, 1)
 
 
 @torch.inference_mode()
@@ -331,10 +242,8 @@ def stain(network: StainerNetwork, image: Image, look: SlideLook, part: Window |
 
 def _outwards(window: Window) -> Window:
     """Larger, so that it begins and ends at multiples of 16."""
-    return Window(
-        *(x // STRIDE_PX * STRIDE_PX for x in (window.left, window.top)),
-        *(-(-x // STRIDE_PX) * STRIDE_PX for x in (window.right, window.bottom)),
-    )
+    right, bottom = (-(-end // STRIDE_PX) * STRIDE_PX for end in (window.right, window.bottom))
+    return replace(window.aligned(STRIDE_PX), right=right, bottom=bottom)
 
 
 def _doubled_in(x: Tensor, window: Window) -> Tensor:
@@ -343,9 +252,3 @@ def _doubled_in(x: Tensor, window: Window) -> Tensor:
     near = half.grown(1, (x.shape[3], x.shape[2]))
     inside = half.seen_from(near)
     return doubled(x[..., *near.at])[..., 2 * inside.top : 2 * inside.bottom, 2 * inside.left : 2 * inside.right]
-
-
-def padded(image: Image) -> Image:
-    """(H, W, 3) with its border going on to the right and below, up to multiples of 16."""
-    height, width = image.shape[:2]
-    return np.pad(image, ((0, -height % STRIDE_PX), (0, -width % STRIDE_PX), (0, 0)), "edge")

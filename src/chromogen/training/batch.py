@@ -15,7 +15,7 @@ from torch import Tensor
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E
 from chromogen.stains.estimation import white_level
-from chromogen.stains.light import blurred, concentrations_of
+from chromogen.stains.light import blurred, concentrations_of, picture_from
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import MASKED_BY
 from chromogen.style.marker_network import Stained
@@ -32,12 +32,12 @@ from chromogen.style.objective import (
     measure,
     refers_to,
 )
-from chromogen.style.stainer_network import GAINS, Target, density_from, mixed, picture_from
-from chromogen.style.statistics import PYRAMID_PX
+from chromogen.style.slide_densities import Target, density_from, mixed
+from chromogen.style.stainer_network import GAINS
+from chromogen.style.statistics import ADDITIVE, PYRAMID_PX
 from chromogen.training.fields import Tile
 from chromogen.training.ranks import ALONE, Ranks
 
-SUMMED = ("gram", "dab_profile")  # statistics that add up over tiles
 POSITIVE_OD10 = 0.2  # DAB from which a pixel counts as stained
 LN_10 = 2.302585
 LEAST_PAIRED_DAB = 0.05  # where the pairs show hardly any brown, what would be much of it
@@ -77,7 +77,7 @@ def statistics_of(
     ranks: Ranks = ALONE,
 ) -> Statistics:
     """What the objective compares of all pictures (1, 3, T, T) together; a process looks at its own."""
-    summed = tuple(term for term in objective if term.statistic in SUMMED)
+    summed = tuple(term for term in objective if term.statistic in ADDITIVE)
     others = tuple(term for term in objective if term not in summed)
     grams = tuple(term for term in summed if term.statistic == "gram")
     own, count, own_masks = ranks.own(pictures), len(pictures), ranks.own(masks)

@@ -17,7 +17,7 @@ from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, Array, separate_stains
 from chromogen.stains.estimation import white_level
 from chromogen.stains.tissue import tissue_mask
-from chromogen.style.stainer_network import Target
+from chromogen.style.slide_densities import Target
 
 QUANTILES = np.linspace(0.05, 0.99, 95)
 ROUNDS = 3  # amounts are bounded below, so that one fit is not exact

@@ -17,9 +17,11 @@ from chromogen.errors import expected
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_E
 from chromogen.stains.estimation import white_level
+from chromogen.stains.light import picture_from
 from chromogen.style.guides import MASKED_BY
 from chromogen.style.objective import PAIRED, Masks
-from chromogen.style.stainer_network import HALO_PX, SlideLook, density_from, mixed, picture_from, slide_look
+from chromogen.style.slide_densities import density_from, mixed
+from chromogen.style.stainer_network import HALO_PX, SlideLook, slide_look
 from chromogen.style.statistics import PYRAMID_PX
 
 T = TypeVar("T")

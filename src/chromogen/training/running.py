@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from chromogen.style.objective import Seen, Statistics
-from chromogen.training.batch import SUMMED
+from chromogen.style.statistics import ADDITIVE
 
 KEPT = 0.8  # of what was, at every step: about five batches count
 
@@ -21,7 +21,7 @@ class Running:
 
     def joined(self, measured: Statistics) -> Statistics:
         """A batch's statistics, the summed ones as of all batches: with the whole gradient of this one."""
-        return {seen: self._moved(seen, one) if seen[0] in SUMMED else one for seen, one in measured.items()}
+        return {seen: self._moved(seen, one) if seen[0] in ADDITIVE else one for seen, one in measured.items()}
 
     def _moved(self, seen: Seen, now: Tensor) -> Tensor:
         own = now.detach()

@@ -16,10 +16,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from chromogen.errors import choose, expected
 from chromogen.image import Image
+from chromogen.stains.light import picture_from
+from chromogen.style.canvas import cut_gradients
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.kinds import PlainArchitecture
@@ -27,7 +29,7 @@ from chromogen.style.marker_network import Network, looks_of, stained_in
 from chromogen.style.objective import PAIRED, Objective, Statistics, masks_asked, refers_to, term_values, total
 from chromogen.style.recipes import PRESETS
 from chromogen.style.rgb_network import RgbArchitecture
-from chromogen.style.stainer_network import HALO_PX, SITES, Architecture, picture_from
+from chromogen.style.stainer_network import HALO_PX, TRAINED_SITES, Architecture
 from chromogen.training.batch import (
     collapse_of,
     dab_correlation,
@@ -44,7 +46,6 @@ from chromogen.training.ranks import ALONE, Ranks
 from chromogen.training.running import Running
 from chromogen.training.wanted import Wanted, wanted_of
 
-MOST_GRADIENT = 1.0
 WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
 STANDARDIZED_ON, LOOKED_AT = 32, 8  # tiles, the second at every validation
 LOOK_AHEAD = 10_000_000  # seeds of validation lie beyond those of steps
@@ -75,7 +76,7 @@ class Training:
 
     def __post_init__(self) -> None:
         choose("network", self.network, ARCHITECTURES)
-        choose("site", self.site, SITES)
+        choose("site", self.site, TRAINED_SITES)
         if self.network == "rgb" and self.site != "any":
             raise expected("site", "any for a network that knows colours alone", self.site)
         least = {"steps": 1, "batch": 1, "validate_every": 1, "patience": 1, "seed": 0, "tile_px": 32}
@@ -252,7 +253,7 @@ class Run:
             raise ArithmeticError(f"{said}; lower the learning rate, now {training.learning_rate:g}.")
         loss.backward()
         self.ranks.sum_gradients(self.network.parameters())
-        nn.utils.clip_grad_norm_(self.network.parameters(), MOST_GRADIENT)
+        cut_gradients(self.network.parameters())
         self.optimizer.step()
         _move_mean(self.mean, self.network, min(training.ema, self.index / (self.index + 10)))
         self.index += 1

@@ -10,11 +10,11 @@ import numpy as np
 
 from chromogen.image import Image
 from chromogen.stains.estimation import stain_strength, white_level
-from chromogen.stains.light import tissue_share
+from chromogen.stains.light import picture_from, tissue_share
 from chromogen.style.canvas import DAB_HEADROOM, LEAST_STRONGEST_DAB, ihc_vectors
 from chromogen.style.encoder import Encoder
 from chromogen.style.objective import Objective, References
-from chromogen.style.stainer_network import Target, density_from, picture_from
+from chromogen.style.slide_densities import Target, density_from
 from chromogen.training.batch import measured_styles, positive_share
 
 
