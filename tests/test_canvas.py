@@ -14,6 +14,7 @@ from chromogen.style.canvas import (
     Pixels,
     StainMaps,
     StainNetwork,
+    cut_gradients,
     developed,
     hematoxylin_alone,
     ihc_vectors,
@@ -141,6 +142,15 @@ def test_a_finer_scale_goes_on_where_the_coarse_one_was() -> None:
 def test_hematoxylin_alone_has_no_brown() -> None:
     stains = separate_stains(to_uint8(hematoxylin_alone(to_tensor(HE), STAINS)), STAINS.matrix)
     assert np.abs(stains[..., 1]).max() < 0.06
+
+
+def test_long_gradients_are_cut_together_and_short_ones_stay() -> None:
+    for length, left in ((10.0, 1.0), (0.5, 0.5)):
+        parameters = [torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)]
+        parameters[0].grad, parameters[1].grad = torch.tensor([0.6 * length, 0.0]), torch.tensor([-0.8 * length])
+        cut_gradients(parameters)
+        torch.testing.assert_close(parameters[0].grad, torch.tensor([0.6 * left, 0.0]))
+        torch.testing.assert_close(parameters[1].grad, torch.tensor([-0.8 * left]))
 
 
 def test_a_seed_gives_a_network() -> None:

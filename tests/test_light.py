@@ -12,7 +12,9 @@ from chromogen.stains.light import (
     cellular_share,
     concentrations_of,
     density_of,
+    foreign_beyond,
     foreign_share,
+    picture_from,
     red_cell_share,
     rendered,
     stroma_share,
@@ -34,6 +36,25 @@ def test_tensors_say_what_arrays_say(matrix: np.ndarray) -> None:
     torch.testing.assert_close(density_of(picture), planes(optical_density(IMAGE)), rtol=1e-5, atol=1e-6)
     wanted = planes(separate_stains(IMAGE, matrix))
     torch.testing.assert_close(concentrations_of(picture, matrix), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("white", [255.0, 240.0])
+def test_a_picture_comes_back_from_its_density(white: float) -> None:
+    seen = np.minimum(IMAGE, int(white))
+    density = planes(optical_density(seen, white))
+    wanted = planes(seen / 255)
+    torch.testing.assert_close(picture_from(density, white), wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(picture_from(density, torch.full((1, 3, 1, 1), white).double()), wanted)
+
+
+def test_what_is_foreign_is_so_beyond_the_pictures_own_residue() -> None:
+    concentrations = concentrations_of(to_tensor(IMAGE), H_E)
+    everywhere = torch.ones(1, 1, *IMAGE.shape[:2])
+    own = foreign_share(concentrations, everywhere)
+    length = concentrations.norm(dim=1, keepdim=True)
+    usual = (concentrations[:, 2:3] / length)[length > 0.6].median()
+    torch.testing.assert_close(foreign_beyond(concentrations, usual), own)
+    assert (foreign_beyond(concentrations, usual - 1) >= own).all()
 
 
 def test_rendering_is_the_way_back() -> None:

@@ -207,6 +207,13 @@ def test_every_scale_of_a_run_minimizes_the_same(encoder: Encoder, scale: str) -
     assert loss(half, 0.5) == pytest.approx(loss(whole, 1.0), rel=1e-5)
 
 
+def test_only_what_has_a_value_at_every_place_weighs_more_in_a_small_picture() -> None:
+    """Patches are compared at no more than 24 x 24 places, of small and large pictures alike."""
+    likeness = Term("likeness", 1.0, {"relu2_1": 1.0}, "self_similarity", "mse", "content")
+    weights = [term.weight for term in for_scale((likeness, style_term(), tv_term(1.0)), 0.5, "paper")]
+    assert weights == [1, 1, 4]
+
+
 def test_a_masked_term_sees_the_tissue_alone(encoder: Encoder) -> None:
     """A picture with glass beside the tissue has the Gram matrix of the tissue, but for the margin."""
     term = replace(style_term(layers=("relu1_1",)), mask="tissue")

@@ -27,7 +27,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     """A new, empty file to write to; it takes the place of `path` once all is written.
 
     Whatever stops it, `path` holds the old content or all of the new; what a killed process has left in the folder
-    goes with the next file written there. Raises FileNotFoundError or another OSError where the folder is missing
+    goes with the next file written there. Raises: FileNotFoundError or another OSError where the folder is missing
     or cannot be written to.
     """
     with _beside(path.parent) as temporary:
@@ -40,7 +40,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 def folder_written_beside(path: Path) -> Iterator[Path]:
     """A new folder to write into; it is given the name `path` once all is written, and goes if anything stops it.
 
-    Raises OSError where the name is taken by the time all is written, or where files cannot be written.
+    Raises: OSError where the name is taken by the time all is written, or where files cannot be written.
     """
     with _beside(path.parent, 0o777) as temporary:
         yield temporary
@@ -54,7 +54,7 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
 def scratch_folder() -> Iterator[Path]:
     """A folder for this user alone among the system's temporary files (TMPDIR), until the `with` statement ends.
 
-    What a killed process has left there goes with the next one. Raises OSError where none can be made.
+    What a killed process has left there goes with the next one. Raises: OSError where none can be made.
     """
     with _beside(Path(gettempdir()), 0o700) as temporary:
         yield temporary

@@ -62,7 +62,7 @@ def make_demo(
     """Stylize a field by every demo recipe, stain the whole slide, write pictures and index.html into the folder.
 
     `listener(name, steps)` gives the listener for a recipe; `on_block(done, of)` follows staining the slide.
-    Raises RuntimeError when the slide cannot be had.
+    Raises: RuntimeError when the slide cannot be had.
     """
     began = time.perf_counter()
     he, location = _field(FIELD_PX)
@@ -84,7 +84,7 @@ def make_demo(
 def demo_crops(size_px: int, count: int) -> list[Crop]:
     """Fields of the demo slide with fields of scikit-image's IHC, which is of other tissue.
 
-    Raises RuntimeError when the slide cannot be had.
+    Raises: RuntimeError when the slide cannot be had.
     """
     he, _ = _field(2 * size_px)
     return crops_of("demo", "demo", he, builtin_ihc(), size_px, count, DEMO_MPP, paired=False)

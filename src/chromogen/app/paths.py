@@ -15,7 +15,7 @@ from chromogen.plots import PLOT_SUFFIXES
 def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
     """What is read and where its result goes: `out` itself, or NAME.png in the folder `out` for several contents.
 
-    Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or
+    Raises: ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or
     another output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
     """
     if not contents:

@@ -32,7 +32,7 @@ LEAST_REST_PX = 64
 def read_regions(content: tuple[Path, Sequence[Path]], style: tuple[Path, Sequence[Path]]) -> Regions:
     """Regions of an H&E and of an IHC, each an image file with its mask files; what none covers is a region too.
 
-    Mask images go in pairs, the first with the first; the classes of GeoJSON go by name. Raises ValueError where
+    Mask images go in pairs, the first with the first; the classes of GeoJSON go by name. Raises: ValueError where
     these do not match, a mask has another size than its image, or a file cannot be read.
     """
     if not (content[1] and style[1]):
@@ -90,7 +90,7 @@ def read_geojson(file: Path, size: tuple[int, int]) -> dict[str, Mask]:
     """Masks (h, w) by class of the polygons in a GeoJSON file, coordinates (x, y) in pixels of an image of `size`.
 
     Holes are left out, nested polygons of one class are one region, and one that crosses itself counts where it
-    goes around. Points and lines are no regions. Raises ValueError for a file that is no GeoJSON or has no
+    goes around. Points and lines are no regions. Raises: ValueError for a file that is no GeoJSON or has no
     polygon.
     """
     try:

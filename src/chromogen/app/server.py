@@ -67,7 +67,7 @@ def create_app(
 ) -> App:
     """The app over the slides and images under `roots`; what is made lies below `results`, shown too.
 
-    It answers only to the names `hosts`, and with a `token` only who knows it. Raises FileNotFoundError for a
+    It answers only to the names `hosts`, and with a `token` only who knows it. Raises: FileNotFoundError for a
     root that is not there.
     """
     shelf, pool, renderer = Shelf(roots), SlidePool(), Renderer()

@@ -43,8 +43,8 @@ class Task:
 def plan_stains(paths: Sequence[Path], out: Path) -> list[Task]:
     """What is read and where its result goes: `out` itself, or NAME.ome.tif or NAME.png in the folder `out`.
 
-    Raises ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or another
-    output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
+    Raises: ValueError or FileNotFoundError where an input is missing, an output would overwrite an input or
+    another output, or its folder cannot be written to. Makes the folder `out` if only it is missing.
     """
     check_there("paths", paths, "an existing slide or image")
     files = slide_files(paths)
@@ -134,7 +134,7 @@ def any_stainer(
 def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) -> dict[str, Any]:
     """Read an image, stain it, write it with its provenance; the facts.
 
-    Its mpp is the stainer's where none is known. Raises ValueError or OSError.
+    Its mpp is the stainer's where none is known. Raises: ValueError or OSError.
     """
     began = time.perf_counter()
     with SlideFile(task.file, mpp, icc).open() as unknown:

@@ -82,7 +82,7 @@ def unmix_file(
 ) -> Unmixed:
     """Read an image, write NAME_first.png, _second.png, _residual.png and _od10.tif into the folder; the facts.
 
-    With `estimate` the vectors are the image's own, `matrix` where it cannot tell. Raises ValueError or OSError.
+    With `estimate` the vectors are the image's own, `matrix` where it cannot tell. Raises: ValueError or OSError.
     """
     image = read_image(file)
     white = white_level(image) if find_white else np.full(3, 255.0)

@@ -76,7 +76,7 @@ def evaluate(
     """Score every prediction, against the H&E it came from and a real IHC as far as they are given.
 
     Paths are images or folders matched by name (`match_cases`). Intervals come from a bootstrap over groups.
-    `on_case(done, of, name)` is called after every image. Raises ValueError or FileNotFoundError for what cannot
+    `on_case(done, of, name)` is called after every image. Raises: ValueError or FileNotFoundError for what cannot
     be evaluated at all; an image that cannot be read, or has another size than its H&E, ends as a warning.
     """
     if not 0 <= shift_um <= 500:

@@ -48,7 +48,7 @@ class Crop:
 def find_pairs(folder: Path) -> list[Pair]:
     """Pairs anywhere below a folder: NAME_he with NAME_ihc; he/NAME with ihc/NAME; he with NAME_aligned beside it.
 
-    Raises ValueError where there are none, or an H&E has no IHC; FileNotFoundError where there is no folder.
+    Raises: ValueError where there are none, or an H&E has no IHC; FileNotFoundError where there is no folder.
     """
     if not folder.is_dir():
         raise missing("pairs", "an existing folder", folder)
@@ -124,7 +124,7 @@ def crops_of(
 ) -> list[Crop]:
     """The squares with the most tissue in both images, uint8 (H, W, 3), evenly spread.
 
-    Where the sizes of the two differ, they are not paired. Raises ValueError for an image below 64 px.
+    Where the sizes of the two differ, they are not paired. Raises: ValueError for an image below 64 px.
     """
     sides = (*he.shape[:2], *ihc.shape[:2])
     if min(sides) < LEAST_PX:

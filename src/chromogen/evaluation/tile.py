@@ -30,7 +30,7 @@ class Tile:
 
     `mpp` is the size of a pixel in um; where it is not known, lengths are taken at `SUPPOSED_MPP`. `location` is
     the place (x, y) of the first pixel that counts, in its image, and `halo` (left, top, right, bottom) what was
-    read around for context and does not count, in px. Raises ValueError for pictures of different sizes.
+    read around for context and does not count, in px. Raises: ValueError for pictures of different sizes.
     """
 
     prediction: Image

@@ -22,7 +22,7 @@ DAB = (0.26917, 0.56824, 0.77759)
 def stain_matrix(first: Sequence[float] | Array, second: Sequence[float] | Array) -> Array:
     """Rows: two unit stain vectors (red, green, blue) and, for what is neither, their unit cross product.
 
-    Of vectors (3,) of any length. Raises ValueError for two that point the same way.
+    Of vectors (3,) of any length. Raises: ValueError for two that point the same way.
     """
     a, b = (np.asarray(v, np.float64) / np.linalg.norm(v) for v in (first, second))
     cross = np.cross(a, b)

@@ -1,4 +1,4 @@
-"""Beer-Lambert for gradients: densities, concentrations and rendered pictures as float tensors (B, C, H, W)."""
+"""Beer-Lambert for gradients, and what of a picture is tissue, cells, stroma, foreign: tensors (B, C, H, W)."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def descend(
     """Optimize at one scale; where bf16 gives a loss that is not finite, begin the scale anew in fp32.
 
     After every step `keep` may ask for the state, and `saved` is such a state to go on from. Returns the encoder
-    that was good enough. Raises ArithmeticError where fp32 is not.
+    that was good enough. Raises: ArithmeticError where fp32 is not.
     """
     if saved and saved["precision"] == "fp32":
         encoder = encoder.exact
@@ -117,8 +117,8 @@ class Descent:
     def _begin(self) -> None:
         """With no history."""
         self.began = len(self.totals)
-        found = OPTIMIZERS[self.recipe.optimizer](self.canvas, self.recipe.history, self.steps - self.began)
-        self.optimizer, self.cycle = found
+        left = self.steps - self.began
+        self.optimizer, self.cycle = OPTIMIZERS[self.recipe.optimizer](self.canvas, self.recipe.history, left)
 
     def step(self, closure: Callable[[], float]) -> list[Tensor]:
         """One step; the parameters as they were before, which is where the loss was looked at."""
@@ -128,8 +128,8 @@ class Descent:
             self.cycle.step()
         return looked_at
 
-    def judge(self, total: float, looked_at: list[Tensor]) -> None:
-        """Remember a better picture; where a step made the loss `WILD`, begin again at the best one."""
+    def remember(self, total: float, looked_at: list[Tensor]) -> None:
+        """Keep a better picture; where a step made the loss `WILD`, begin again at the best one."""
         if not self.totals or total < min(self.totals):
             self.best = looked_at
         elif total > WILD * min(self.totals):
@@ -181,7 +181,7 @@ def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: R
             raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
         canvas.settle()
         record(latest[0])
-        descent.judge(latest[0].total, looked_at)
+        descent.remember(latest[0].total, looked_at)
         if _has_settled(totals, recipe.plateau):
             break
         if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], aim, recipe):

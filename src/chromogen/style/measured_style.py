@@ -57,7 +57,7 @@ def measure_style(
     """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
 
     Lengths are taken at `mpp` um per pixel, in styles and contents. `on_measured(done, of)` is called after every
-    measurement. `guides` are the regions of a single image that a guided recipe asks for. Raises ValueError for a
+    measurement. `guides` are the regions of a single image that a guided recipe asks for. Raises: ValueError for a
     mix that is not one weight of at least 0 per image, images too small, and guides that do not fit.
     """
     mixed = shares(len(images), mix)

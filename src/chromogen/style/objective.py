@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from chromogen.errors import choose, expected
 from chromogen.style.layers import check_layers
 from chromogen.style.losses import DISTANCES
-from chromogen.style.statistics import MASK_NEEDED, MASKED, STATISTICS
+from chromogen.style.statistics import LOCAL, MASK_NEEDED, MASKED, STATISTICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ class Term:
     training) or None, which compares with nothing (total variation). A `mask` says where both count: the
     "tissue", its "cells", "stroma" or "octiles", a region drawn on both, "guide:NAME", or with the reference
     "paired" where the pair is trusted.
-    Raises ValueError for unknown names, weights below zero, and statistics that know no mask.
+    Raises: ValueError for unknown names, weights below zero, and statistics that know no mask.
     """
 
     name: str
@@ -101,13 +101,14 @@ def layers_of(objective: Objective) -> set[str]:
 def for_scale(objective: Objective, scale: float, loss_scale: str) -> Objective:
     """The objective for a picture at a fraction of its size: `paper` sums over pixels weigh 1 / scale^2 more.
 
-    Gram matrices are means over positions, and relative losses know no size. So every scale of a run minimizes
-    the same thing, and the coarse ones do not trade content for style.
+    Only local statistics have a value for every position; the others are means, or of bounded size, and relative
+    losses know no size. So every scale of a run minimizes the same thing, and the coarse ones do not trade content
+    for style.
     """
     if loss_scale != "paper":
         return objective
     return tuple(
-        term if term.statistic == "gram" else replace(term, weight=term.weight / scale**2) for term in objective
+        replace(term, weight=term.weight / scale**2) if term.statistic in LOCAL else term for term in objective
     )
 
 

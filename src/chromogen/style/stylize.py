@@ -40,11 +40,7 @@ from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.measured_style import Style, check_memory, check_size, measure_style, size_at, tiles_of
 from chromogen.style.memory import has_room_for_tapes, need_of
 from chromogen.style.networks import TiledFeatures, tissue_features
-from chromogen.style.objective import (
-    for_scale,
-    measure,
-    refers_to,
-)
+from chromogen.style.objective import for_scale, measure, refers_to
 from chromogen.style.recipes import Recipe
 from chromogen.style.run import OnStep, Run, Step
 from chromogen.style.tape import Tapes
@@ -118,7 +114,7 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     style measured with its own of the same names. With `tile_px`, loss and gradient of the whole picture are
     computed in tiles of at most so many pixels on a side: the same picture in less memory. A `checkpoint` keeps
     on disk where the descent is, and may go on from there; the caller forgets it. `canvas_of` says what is changed
-    at a scale (`adapt.adapted`: a trained network). Raises ValueError for what cannot be done as asked, and
+    at a scale (`adapt.adapted`: a trained network). Raises: ValueError for what cannot be done as asked, and
     ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()

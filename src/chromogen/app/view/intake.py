@@ -22,7 +22,7 @@ TIMEOUT_S = 60
 def take_in(uploaded: Path, decoded: Path) -> None:
     """Decode an uploaded file in another process, and write it anew as a PNG, without its metadata.
 
-    Raises ValueError where it is no image, too large, or takes too long.
+    Raises: ValueError where it is no image, too large, or takes too long.
     """
     command = [sys.executable, "-m", "chromogen.app.view.intake", str(uploaded), str(decoded)]
     try:

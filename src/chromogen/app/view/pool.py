@@ -51,7 +51,7 @@ class SlidePool:
 
     @contextmanager
     def reading(self, entry: Entry) -> Iterator[Opened]:
-        """The slide, open for as long as it is read. Raises SlideError or OSError where it cannot be opened."""
+        """The slide, open for as long as it is read. Raises: SlideError or OSError where it cannot be opened."""
         found = self._leased(entry)
         try:
             yield found

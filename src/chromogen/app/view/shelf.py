@@ -39,7 +39,7 @@ class Shelf:
 
     With other `suffixes`, the files in folders whose names end so.
 
-    A symbolic link counts only where what it points to lies under a root too. Raises FileNotFoundError for a root
+    A symbolic link counts only where what it points to lies under a root too. Raises: FileNotFoundError for a root
     that is not there.
     """
 
