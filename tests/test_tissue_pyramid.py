@@ -35,3 +35,14 @@ def test_the_far_feature_is_haematoxylin_that_is_not_near() -> None:
     assert 0 < far[28, 48] < 1
     assert at_once[28, 48] == 0
     assert far[8, 8] == 0
+
+
+def test_it_sees_54_px_of_full_resolution_and_so_27_um() -> None:
+    farthest = 0
+    for place in range(80, 96):
+        density = torch.rand(1, 3, 176, 176, dtype=torch.float64, requires_grad=True)
+        doubled(tissue_pyramid(halved(density)))[0, :, place, place].abs().sum().backward()
+        assert density.grad is not None
+        seen = density.grad[0].abs().sum(0).nonzero()
+        farthest = max(farthest, int((seen - place).abs().max()))
+    assert farthest == 54

@@ -1,22 +1,23 @@
 // The page: what is chosen, what is shown, what the keys do.
 
 import OpenSeadragon from 'openseadragon';
-import { ask, post, Refused, type About, type Slide, type SlideLine } from './api';
+import { ask, post, Refused, type About } from './api';
+import type { Desk } from './cards';
 import { HINTS, lacking, MOST_THRESHOLD_OD10, type OverlayKind } from './density';
 import { byId, copy, make, settled, short } from './dom';
-import type { View } from './pane';
-import { MOST_PANES, Panes, type Mode } from './panes';
+import { Panes, type Mode } from './panes';
 import { Regions } from './regions';
+import { SlideList } from './slide_list';
 import { readHash, takeToken, writeHash } from './state';
 import { Stains } from './stains';
 import { Trials } from './trials';
 
 const panes = new Panes();
 const regions = new Regions(panes);
-const desk = { open: openByName, forget };
+const slides = new SlideList(panes, regions);
+const desk: Desk = { open: (names) => slides.openByName(names), forget: (id) => slides.forget(id) };
 const trials = new Trials(panes, desk);
 const stains = new Stains(panes, desk);
-let lines: SlideLine[] = [];
 let blinking = 0;
 
 async function begin(): Promise<void> {
@@ -26,7 +27,7 @@ async function begin(): Promise<void> {
   try {
     const about = await ask<About>('app');
     byId('notice').textContent = `${about.notice[0].toUpperCase()}${about.notice.slice(1)}.`;
-    await list();
+    await slides.list();
     await restore();
     await trials.begin(about);
     await stains.begin();
@@ -50,111 +51,6 @@ function askForToken(): void {
   };
 }
 
-// Slides
-
-const TRIALS_EXEMPLAR = /^\d{8}-\d{6}-[0-9a-f]{6}\/exemplar\.png$/; // a copy of what is elsewhere
-
-async function list(): Promise<void> {
-  lines = (await ask<SlideLine[]>('slides')).filter((line) => !TRIALS_EXEMPLAR.test(line.name));
-  byId('slides-message').textContent = lines.length ? '' : 'No slides.';
-  byId('empty').replaceChildren(byId<HTMLTemplateElement>(lines.length ? 'choose' : 'nothing').content.cloneNode(true));
-  showList();
-  trials.offer(lines);
-}
-
-function showList(): void {
-  const wanted = byId<HTMLInputElement>('find').value.toLowerCase();
-  const shown = lines.filter((line) => line.name.toLowerCase().includes(wanted));
-  byId('slide-list').replaceChildren(...shown.map(row));
-  if (lines.length) byId('slides-message').textContent = shown.length ? '' : 'No slide of that name.';
-  markOpen();
-}
-
-function row(line: SlideLine): HTMLElement {
-  const name = line.name.split('/').pop()!;
-  const folder = line.name.slice(0, -name.length);
-  const image = make('img', { alt: '', loading: 'lazy', src: `/api/slides/${line.id}/thumbnail.jpg?v=${line.version}` });
-  image.addEventListener('error', () => image.replaceWith(make('span', { class: 'broken' }, 'cannot be read')));
-  return make(
-    'li',
-    { 'data-id': line.id },
-    make(
-      'button',
-      { type: 'button', class: 'open', title: line.name, onclick: () => void openAlone(line.id) },
-      image,
-      make('span', { class: 'name' }, folder ? make('small', {}, folder) : null, name),
-    ),
-    make(
-      'button',
-      { type: 'button', class: 'beside', 'aria-label': `${name}: beside`, title: 'Beside the slides that are open', 'aria-pressed': 'false', onclick: () => void toggleBeside(line.id) },
-      '+',
-    ),
-  );
-}
-
-function markOpen(): void {
-  for (const item of document.querySelectorAll<HTMLElement>('#slide-list li')) {
-    const open = panes.find(item.dataset.id!) !== undefined;
-    item.classList.toggle('is-open', open);
-    const beside = item.querySelector('.beside')!;
-    beside.setAttribute('aria-pressed', String(open));
-    beside.textContent = open ? '−' : '+';
-  }
-}
-
-const openAlone = (id: string): Promise<void> => open([id]);
-
-async function open(ids: string[], view: View | null = null): Promise<void> {
-  panes.clear();
-  announce('Opening…', ids.map((id) => lines.find((line) => line.id === id)?.name ?? '').join(', '));
-  for (const id of ids) await add(id, view);
-  changed();
-}
-
-async function add(id: string, view: View | null = null): Promise<void> {
-  try {
-    const slide = await ask<Slide>(`slides/${id}`);
-    const pane = await panes.add(slide, view);
-    regions.attach(pane);
-    message('');
-  } catch (error) {
-    message((error as Error).message);
-  }
-}
-
-async function toggleBeside(id: string): Promise<void> {
-  const pane = panes.find(id);
-  if (pane) return panes.remove(pane);
-  if (panes.list.length === MOST_PANES) return message(`At most ${MOST_PANES} slides at a time; close one first.`);
-  await add(id);
-}
-
-async function openByName(names: string[]): Promise<void> {
-  await list();
-  const named = (name: string): SlideLine | undefined =>
-    lines.find((line) => line.name === name) ?? lines.find((line) => line.name.endsWith(name));
-  const ids = names.map((name) => named(name)?.id);
-  await open(ids.filter((id): id is string => id !== undefined));
-}
-
-/** Close what shows pictures of work that was removed. */
-async function forget(id: string): Promise<void> {
-  for (const pane of [...panes.list]) if (pane.slide.name.startsWith(`${id}/`)) panes.remove(pane);
-  await list();
-}
-
-function message(words: string): void {
-  if (words) announce('This does not open', words);
-  byId('slides-message').textContent = words;
-}
-
-/** What stands where slides would be. */
-function announce(title: string, words: string): void {
-  const box = byId('empty');
-  box.replaceChildren(make('h2', {}, title), make('p', {}, words));
-  box.hidden = panes.list.length > 0;
-}
-
 // What is shown
 
 function changed(): void {
@@ -166,7 +62,7 @@ function changed(): void {
   for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=mode]')) radio.checked = radio.value === panes.mode;
   restartBlink();
   hintOverlay();
-  markOpen();
+  slides.markOpen();
   regions.refresh();
   stains.update();
   trials.update();
@@ -174,10 +70,10 @@ function changed(): void {
 }
 
 const remember = settled(() => {
-  const slides = panes.list.map((pane) => pane.slide.id);
-  if (!slides.length || !panes.first!.image) return;
+  const ids = panes.list.map((pane) => pane.slide.id);
+  if (!ids.length || !panes.first!.image) return;
   const { kind, threshold } = panes.overlay;
-  history.replaceState(null, '', writeHash({ slides, mode: panes.mode, view: panes.first!.view(), overlay: kind, threshold }));
+  history.replaceState(null, '', writeHash({ slides: ids, mode: panes.mode, view: panes.first!.view(), overlay: kind, threshold }));
 }, 250);
 
 function moved(): void {
@@ -211,7 +107,7 @@ async function restore(): Promise<void> {
   byId<HTMLSelectElement>('overlay').value = shared.overlay;
   byId<HTMLInputElement>('threshold').value = String(shared.threshold);
   panes.mode = shared.mode;
-  if (shared.slides.length) await open(shared.slides, shared.view);
+  if (shared.slides.length) await slides.open(shared.slides, shared.view);
 }
 
 // Overlay
@@ -329,10 +225,11 @@ function listen(): void {
   panes.onMove = moved;
   panes.onChange = changed;
   regions.onBox = (box) => trials.choose(box);
+  slides.onList = (lines) => trials.offer(lines);
   trials.onChosen = (box) => regions.mark(box);
   document.addEventListener('keydown', pressed);
-  byId('find').addEventListener('input', showList);
-  on('reload', () => void list().catch((error: Error) => (byId('slides-message').textContent = error.message)));
+  byId('find').addEventListener('input', () => slides.show());
+  on('reload', () => void slides.list().catch((error: Error) => (byId('slides-message').textContent = error.message)));
   on('zoom-in', () => panes.zoomBy(1.5));
   on('zoom-out', () => panes.zoomBy(1 / 1.5));
   on('fit', () => panes.fit());

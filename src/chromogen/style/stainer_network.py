@@ -1,4 +1,4 @@
-"""The network that stains slides: a DAB for every pixel of an H&E from the tissue within 40 um, seamless.
+"""The network that stains slides: a DAB for every pixel of an H&E from the tissue within 27 um, seamless.
 
 What the tissue is like is looked at in half resolution and coarser; what comes of it is brought to full resolution
 by the H&E's own haematoxylin. No statistic is taken of the picture: those are given, one set for a whole slide.

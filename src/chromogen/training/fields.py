@@ -73,7 +73,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Tile:
-    """Densities with the halo around (1, 3, T + 160, T + 160), masks of the core, and the slide's look.
+    """Densities with the halo around (1, 3, T + 128, T + 128), masks of the core, and the slide's look.
 
     `ihc`: densities of the real IHC of the core (1, 3, T, T); none is bare glass that no mask trusts.
     """
