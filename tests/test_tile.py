@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import Tile
 from chromogen.stains.deconvolution import combine_stains
 from synthetic import tissue_like
@@ -36,5 +37,5 @@ def test_densities_have_base_10() -> None:
     drawn[..., :2] = [0.3, 0.6]
     tile = Tile(combine_stains(drawn * np.log(10)))
     assert tile.prediction_od10 == pytest.approx(drawn, abs=0.01)
-    with pytest.raises(ValueError, match="`he` to be given"):
+    with pytest.raises(UndefinedError, match="no H&E"):
         tile.he_od10  # noqa: B018
