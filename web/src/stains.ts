@@ -48,7 +48,8 @@ export class Stains {
 
   private async stainView(): Promise<void> {
     const pane = this.panes.first;
-    if (!pane?.image) return;
+    if (!pane) return;
+    await pane.ready;
     const asked = { slide: pane.slide.id, ...this.choice.given(), ...given(pane.slide), ...pane.seen() };
     await this.start('stained-views', asked, 'Staining what you see…');
   }
