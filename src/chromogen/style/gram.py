@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d
 # Positions added up in bf16 before fp32 takes over: rounding errors of the parts average out.
 POSITIONS_PER_PART = 2048
 LEAST_POSITIONS = 1e-6
+VALUES_AT_ONCE = 2**22
 # Masks that are sums of others, whose Gram matrices tell theirs.
 PARTS = {"tissue": ("cells", "stroma")}
 # Added to the style's variances in the preconditioner, in units of their mean; 0.3 to 10 do about as well.
@@ -29,8 +30,9 @@ def mean_products(vectors: Tensor, shares: Tensor | None = None) -> Tensor:
     Each position counts by its share (1, M, 1), 0 to 1; where none counts, the mean is zero.
     """
     if shares is not None:
-        rows, counts, _ = counting(vectors, shares)
-        return mean_products(rows * counts.sqrt().to(rows.dtype)) * (rows.shape[1] / sum_of(shares))
+        bands = counting(vectors, shares)
+        products = [mean_products(rows.mul_(c.sqrt().to(rows.dtype))) * rows.shape[1] for rows, c, _ in bands]
+        return sum(products[1:], products[0]) / sum_of(shares)
     positions = vectors.shape[1]
     whole = positions // POSITIONS_PER_PART * POSITIONS_PER_PART
     sums = [_sum_of_products(vectors[:, :whole].unflatten(1, (-1, POSITIONS_PER_PART)))] if whole else []
@@ -43,14 +45,15 @@ def _sum_of_products(parts: Tensor) -> Tensor:
     return (parts.transpose(2, 3) @ parts).float().sum(1)
 
 
-def counting(vectors: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Those of (B, M, C) that count at all, (B, N, C), their shares (1, N, 1), and where they were, (N,).
+def counting(vectors: Tensor, shares: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Copies of those of (B, M, C) that count, (B, N, C), their shares (1, N, 1), and where they were, (N,).
 
-    Where none does it is the first, which then counts for nothing. To pick rows takes less than to multiply all.
+    Some at a time, which stay near the processor. Where none counts it is the first, counting for nothing. To pick
+    rows takes less than to multiply all.
     """
     at = shares.flatten().nonzero()[:, 0]
-    at = at if len(at) else at.new_zeros(1)
-    return vectors.index_select(1, at), shares.index_select(1, at), at
+    for band in (at if len(at) else at.new_zeros(1)).split(VALUES_AT_ONCE // vectors.shape[2]):
+        yield vectors.index_select(1, band), shares.index_select(1, band), band
 
 
 def gram_of_parts(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -77,9 +80,10 @@ def add_products_back(
     factor = ((gradient + gradient.transpose(1, 2)) / positions).to(vectors.dtype)
     if shares is None:
         return vectors @ factor if flow is None else flow.baddbmm_(vectors, factor)
-    rows, counts, at = counting(vectors, shares)
     flow = torch.zeros_like(vectors) if flow is None else flow
-    return flow.index_add_(1, at, (rows * counts.to(rows.dtype)) @ factor)
+    for rows, counts, at in counting(vectors, shares):
+        flow.index_add_(1, at, rows.mul_(counts.to(rows.dtype)) @ factor)
+    return flow
 
 
 class MeanGram(torch.autograd.Function):
