@@ -31,7 +31,7 @@ from chromogen.style.recipes import PRESETS, with_term
 from histology import crops, follow, rows_of, table
 from pastiche_objective import artist_of
 
-DIAL = (0.05, 0.5, 5.0)
+DIALS = {"hematoxylin": (0.2, 2.0, 20.0), "content": (0.05, 0.5, 5.0)}  # the presets' own weights in the middle
 IMAGES = ("demo-1", "PR-skimage-1", "ER-own-1")
 PEER = "pastiche"
 POINTS = {"he": "H&E", "colors": "colour transfer", PEER: "pastiche"}
@@ -49,7 +49,7 @@ def methods() -> dict[str, list[Experiment]]:
     return {
         name: [
             Experiment(f"{name} {weight:g}", f"{name} {weight:g}", term, with_term(recipe, term, weight=weight))
-            for weight in DIAL
+            for weight in DIALS[term]
         ]
         for name, (recipe, term) in held.items()
     }
