@@ -27,7 +27,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.kinds import PlainArchitecture
 from chromogen.style.marker_network import Network, looks_of, stained_in
 from chromogen.style.objective import PAIRED, Objective, Statistics, masks_asked, refers_to, term_values, total
-from chromogen.style.recipes import PRESETS
+from chromogen.style.recipes import PRESETS, with_term
 from chromogen.style.rgb_network import RgbArchitecture
 from chromogen.style.stainer_network import HALO_PX, TRAINED_SITES, Architecture
 from chromogen.training.batch import (
@@ -48,6 +48,8 @@ from chromogen.training.wanted import Wanted, wanted_of
 
 WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
 STANDARDIZED_ON, LOOKED_AT = 32, 8  # tiles, the second at every validation
+# As trained stainers were measured: their haematoxylin may get paler than a single picture's.
+OBJECTIVE = with_term(PRESETS["histology"], "hematoxylin", weight=0.5).objective
 LOOK_AHEAD = 10_000_000  # seeds of validation lie beyond those of steps
 
 
@@ -59,7 +61,7 @@ class Training:
     is kept; after `patience` looks without a better one the training ends. Raises: ValueError.
     """
 
-    objective: Objective = field(default_factory=lambda: PRESETS["histology"].objective)
+    objective: Objective = field(default_factory=lambda: OBJECTIVE)
     site: str = "any"
     mpp: float = 0.5
     steps: int = 400
