@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.stains.deconvolution import (
@@ -82,7 +83,12 @@ def white_level(overview: Image) -> Array:
 
     Glass is bright and even; pale stroma that passes for it is not.
     """
-    glass = overview[~tissue_mask(overview) & (overview.min(axis=2) >= DARKEST_GLASS)]
+    return glass_level(overview, tissue_mask(overview))
+
+
+def glass_level(overview: Image, tissue: NDArray[np.bool_]) -> Array:
+    """As `white_level`, where it is known already what is tissue, bool (H, W)."""
+    glass = overview[~tissue & (overview.min(axis=2) >= DARKEST_GLASS)]
     if len(glass) < LEAST_GLASS * overview.size / 3 or glass.std(axis=0).max() > MOST_UNEVEN:
         return np.full(3, 255.0)
     return np.asarray(np.median(glass, axis=0), np.float64)

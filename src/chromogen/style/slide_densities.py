@@ -31,15 +31,18 @@ class Target:
 def density_from(image: Image, white: White) -> Tensor:
     """Natural densities over white (1, 3, H, W) of uint8 (H, W, 3), by a table."""
     levels = optical_density(np.arange(256)[:, None], white).astype(np.float32).T
-    return torch.from_numpy(np.stack([level[image[..., c]] for c, level in enumerate(levels)])[None])
+    density = np.empty((1, 3, *image.shape[:2]), np.float32)
+    for channel, level in enumerate(levels):  # all are in the table: `clip` spares the question
+        np.take(level, image[..., channel], out=density[0, channel], mode="clip")
+    return torch.from_numpy(density)
 
 
 def image_from(density: Tensor, white: tuple[float, ...]) -> Image:
     """uint8 (H, W, 3) of densities over white (1, 3, H, W)."""
     image = np.empty((*density.shape[2:], 3), np.uint8)
     for channel, level in enumerate(white):
-        light = (level + 1) * (-density[0, channel]).exp() - 1
-        image[..., channel] = light.round().clamp(0, 255).byte().numpy()
+        light = (-density[0, channel]).exp_().mul_(level + 1).sub_(1)
+        image[..., channel] = light.round_().clamp_(0, 255).byte().numpy()
     return image
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chromogen.errors import choose, expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_E, optical_density
-from chromogen.stains.estimation import stain_strength, white_level
+from chromogen.stains.estimation import glass_level, stain_strength
 from chromogen.stains.light import GLASS, LEAST_DENSITY, foreign_beyond, ramp, red_cell_share
 from chromogen.stains.sites import ELSEWHERE
 from chromogen.stains.tissue import tissue_mask
@@ -30,6 +31,7 @@ from chromogen.style.tissue_pyramid import FAR, FEATURES, doubled, halved, smoot
 HALO_PX = 64
 OUTPUTS = 3  # DAB, how far the haematoxylin's detail counts for it, gain of haematoxylin
 TRAINED_SITES = ("any", "nuclear", "cytoplasm")  # of all sites those that haematoxylin and its surroundings tell
+UNMIXING = np.linalg.inv(H_E)
 GAINS = (0.6, 1.6)  # of haematoxylin, as a slide on the whole: models were trained with these
 PALEST = {"any": GAINS[0], "nuclear": GAINS[0], "cytoplasm": 0.85}  # blue nuclei show their chromatin
 NUCLEUS = {"nuclear": (0.08, 0.22), "cytoplasm": (0.14, 0.34)}  # over most of its surroundings', of the strongest
@@ -55,17 +57,17 @@ class SlideLook:
 
 def slide_look(sample: Image) -> SlideLook:
     """The look of a slide, from uint8 (H, W, 3) of its tissue."""
-    white = white_level(sample)
+    tissue = tissue_mask(sample)
+    white = glass_level(sample, tissue)
     strength = stain_strength(sample, H_E, white)
     found = np.where(strength > 0, strength, USUAL_STRENGTH)
-    return SlideLook(tuple(map(float, white)), tuple(map(float, found)), _usual_residue(sample, white))
+    return SlideLook(tuple(map(float, white)), tuple(map(float, found)), _usual_residue(sample[tissue], white))
 
 
-def _usual_residue(sample: Image, white: Any) -> float:
-    inside = sample[tissue_mask(sample)]
+def _usual_residue(inside: NDArray[np.uint8], white: Any) -> float:
     if not len(inside):
         return 0.0
-    amounts = optical_density(inside[:: 1 + len(inside) // 250_000], white) @ np.linalg.inv(H_E)
+    amounts = optical_density(inside[:: 1 + len(inside) // 250_000], white) @ UNMIXING
     length = np.linalg.norm(amounts, axis=1)
     there = length > LEAST_DENSITY
     return float(np.median(amounts[there, 2] / length[there])) if there.any() else 0.0
@@ -138,7 +140,8 @@ class StainerNetwork(nn.Module):
             return at_once.permute(0, 3, 1, 2)
         batch, _, height, width = features.shape
         pixels = features.permute(0, 2, 3, 1).flatten(0, 2)
-        parts = F.pad(pixels, (0, 0, 0, -len(pixels) % PIXELS_AT_ONCE)).split(PIXELS_AT_ONCE)
+        *parts, last = pixels.split(PIXELS_AT_ONCE)
+        parts.append(F.pad(last, (0, 0, 0, PIXELS_AT_ONCE - len(last))))
         found = torch.cat([self.head(self.body(part)) for part in parts])[: len(pixels)]
         return found.view(batch, height, width, OUTPUTS).permute(0, 3, 1, 2)
 
@@ -166,7 +169,7 @@ class StainerNetwork(nn.Module):
     def rendered(self, density: Tensor, maps: Tensor, strength: Tensor) -> Tensor:
         """Haematoxylin and DAB over what goes through, channel by channel, by maps in full resolution."""
         logit, guided, coarse, gain, takes, through, glass = maps.split(1, 1)
-        hematoxylin, eosin = (amount.clamp_min(0) for amount in mixed(density, np.linalg.inv(H_E)[:, :2]))
+        hematoxylin, eosin = (amount.clamp_min(0) for amount in mixed(density, UNMIXING[:, :2]))
         detail = hematoxylin / strength[0] - coarse
         share = 1 - (1 + (logit + guided * detail + LEAST_DAB).clamp_max(MOST_LOGIT).exp()).rsqrt()
         full = 1 - (-DENSITY_FOR_DAB * (hematoxylin + eosin)).exp()
@@ -187,7 +190,7 @@ def halved_amounts(density: Tensor) -> Tensor:
     """Amounts of three stains, mean and highest density (B, 5, H / 2, W / 2) of densities (B, 3, H, W)."""
     colors = halved(density)
     darkest = halved(density.amax(1, keepdim=True))
-    return torch.cat([*mixed(colors, np.linalg.inv(H_E)), colors.mean(1, keepdim=True), darkest], 1)
+    return torch.cat([*mixed(colors, UNMIXING), colors.mean(1, keepdim=True), darkest], 1)
 
 
 def _features(halved: Tensor, strength: Tensor) -> Tensor:

@@ -42,11 +42,10 @@ def doubled(x: Tensor) -> Tensor:
 
 def _doubled_along(x: Tensor, axis: int) -> Tensor:
     count = x.shape[axis]
-    first, last = x.narrow(axis, 0, 1), x.narrow(axis, count - 1, 1)
-    before = torch.cat([first, x.narrow(axis, 0, count - 1)], axis)
-    after = torch.cat([x.narrow(axis, 1, count - 1), last], axis)
-    near = 0.75 * x
-    return torch.stack([near + 0.25 * before, near + 0.25 * after], axis + 1).flatten(axis, axis + 1)
+    near, far = 0.75 * x, 0.25 * x
+    around = torch.cat([far.narrow(axis, 0, 1), far, far.narrow(axis, count - 1, 1)], axis)
+    halves = near + around.narrow(axis, 0, count), near + around.narrow(axis, 2, count)
+    return torch.stack(halves, axis + 1).flatten(axis, axis + 1)
 
 
 def halved(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from chromogen.grid import Window
@@ -125,9 +126,9 @@ def painted(
 
 def _faded(stained: Image, share: NDArray[np.uint8], white: tuple[int, int, int]) -> Image:
     """The stained picture where there is tissue, glass where there is none."""
-    part = share[..., None].astype(np.uint16)
-    mixed = stained * part + np.array(white, np.uint16) * (255 - part) + np.uint16(127)
-    return np.asarray((mixed + 1 + (mixed >> 8)) >> 8, np.uint8)  # mixed // 255, which is below 257 everywhere
+    faded = PIL.Image.new("RGB", stained.shape[1::-1], white)
+    faded.paste(PIL.Image.fromarray(stained), mask=PIL.Image.fromarray(share))
+    return np.array(faded)
 
 
 def _whitened(stained: Image, part: Window, core: Window, white: tuple[int, int, int]) -> Image:

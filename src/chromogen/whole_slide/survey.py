@@ -13,7 +13,7 @@ from scipy import ndimage
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.slides.slide import MPP_RANGE
-from chromogen.stains.estimation import white_level
+from chromogen.stains.estimation import glass_level
 from chromogen.stains.tissue import spread_over, tissue_mask
 from chromogen.whole_slide.view import View, read_around_damage
 
@@ -83,7 +83,7 @@ def survey(view: View, *, mask_tissue: bool = True) -> Survey:
     """Look at a slide from afar, and at fields of its tissue from near."""
     overview, damaged = _overview(view)
     mask = tissue_mask(overview)
-    red, green, blue = (round(float(level)) for level in white_level(overview[::2, ::2]))
+    red, green, blue = (round(float(level)) for level in glass_level(overview[::2, ::2], mask[::2, ::2]))
     fraction = float(mask.mean())
     for window in damaged:
         mask[window.at] = True
