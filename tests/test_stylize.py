@@ -211,7 +211,7 @@ def test_a_finer_scale_keeps_the_contents_detail(content: Image, style: Image, e
     """From coarse to fine only the change is enlarged: with nothing changed, the fine start is the content."""
     start = to_tensor(content)
     coarse = torch.zeros(1, 3, 20, 24)
-    assert torch.equal(module._carry_over(coarse, Pixels(coarse), start, "content"), start)
+    assert torch.equal(module._carried_over((coarse, Pixels(coarse)), start, "content"), start)
 
 
 def broken_in(precision: str) -> type[Encoder]:

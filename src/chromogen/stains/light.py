@@ -61,6 +61,7 @@ def blurred(x: Tensor, sigma_px: float) -> Tensor:
 
 GLASS = (218 / 255, 227 / 255)  # of the darkest channel, smoothed: tissue below, glass above
 TISSUE_SMOOTHING_UM = 2.0
+OVERVIEW_PX = 2048  # of a side: enough to know a large picture's glass by
 
 
 def tissue_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
@@ -70,7 +71,9 @@ def tissue_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     """
     from chromogen.stains.estimation import white_level
 
-    white = _tensor(white_level(to_uint8(picture)) / 255, picture).view(1, 3, 1, 1)
+    step = 1 + (max(picture.shape[2:]) - 1) // OVERVIEW_PX
+    overview = to_uint8(picture[..., ::step, ::step])
+    white = _tensor(white_level(overview) / 255, picture).view(1, 3, 1, 1)
     darkest = blurred((picture / white).amin(1, keepdim=True), TISSUE_SMOOTHING_UM / mpp)
     return ((GLASS[1] - darkest) / (GLASS[1] - GLASS[0])).clamp(0, 1)
 
@@ -133,7 +136,7 @@ def cellular_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     from skimage.filters import threshold_otsu
 
     tissue = tissue_share(picture, mpp)
-    density = blurred(density_of(picture)[:, :1], CELLS_UM / mpp)
+    density = blurred(density_of(picture[:, :1]), CELLS_UM / mpp)
     inside = density[tissue > 0.5]
     if len(inside) < 2:
         return tissue
@@ -165,7 +168,7 @@ def texture_octiles(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     import torch
 
     fine_um, coarse_um, wide_um = TEXTURE_UM
-    red = density_of(picture)[:, :1]
+    red = density_of(picture[:, :1])
     detail = blurred(red, fine_um / mpp) - blurred(red, coarse_um / mpp)
     texture = blurred(detail.clamp_min(0), wide_um / mpp)
     tissue = tissue_share(picture, mpp) > 0.5

@@ -152,18 +152,19 @@ class StainPlan:
 def stain_plan(he: Tensor, stains: Stains, mpp: float = SUPPOSED_MPP, site: str = "any") -> StainPlan:
     """From an H&E (1, 3, H, W) in [0, 1], for a marker that sits where `site` says."""
     with torch.no_grad():
-        density, all_three = density_of(he), concentrations_of(he, H_E)
-        tissue = tissue_share(he, mpp)
+        tissue, all_three = tissue_share(he, mpp), concentrations_of(he, H_E)
         foreign, red = foreign_share(all_three, tissue), red_cell_share(all_three)
         amount = all_three[:, :2].clamp_min(0).sum(1, keepdim=True)
         takes = tissue * (1 - foreign) * (1 - red) * (1 - (-DENSITY_FOR_DAB * amount).exp())
+        hematoxylin = all_three[:, :1].clamp_min(0) * stains.hematoxylin_gain * tissue * (1 - foreign)
+        del all_three, amount  # of a large picture, each takes as much as what is returned
         where = torch.from_numpy(site_share(to_uint8(he), site, mpp)).to(he)
-        kept = tissue * (foreign + (1 - foreign) * red * RED_CELLS_KEPT) * density
-        kept = kept + (1 - tissue) * density.amax(1, keepdim=True)
-        hematoxylin = all_three[:, :1].clamp_min(0) * stains.hematoxylin_gain
-        return StainPlan(
-            hematoxylin * tissue * (1 - foreign), takes * where * stains.strongest_dab, kept, stains.matrix
-        )
+        most_dab = takes * where * stains.strongest_dab
+        del takes, where
+        density = density_of(he)
+        glass = (1 - tissue) * density.amax(1, keepdim=True)
+        kept = density.mul_(tissue * (foreign + (1 - foreign) * red * RED_CELLS_KEPT)).add_(glass)
+        return StainPlan(hematoxylin, most_dab, kept, stains.matrix)
 
 
 def part_of_plan(plan: StainPlan, window: Window) -> StainPlan:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -65,15 +65,16 @@ class Outset:
     """What a canvas begins from at one scale.
 
     `he` is the content, uint8 (H, W, 3), with pixels of `mpp` um, `start` the recipe's first picture (1, 3, H, W),
-    `coarser` that of the scale before and what became of it. Loss and gradient are computed on `grid`'s tiles.
+    which stain space has none of, `coarser` that of the scale before and what became of it. Loss and gradient are
+    computed on `grid`'s tiles.
     """
 
     he: Image
     mpp: float
     stains: Stains | None
     recipe: Recipe
-    start: Tensor
-    coarser: tuple[Tensor, Canvas] | None
+    start: Tensor | None
+    coarser: tuple[Tensor | None, Canvas] | None
     encoder: Encoder
     grid: TileGrid | None
 
@@ -83,11 +84,13 @@ CanvasOf: TypeAlias = Callable[[Outset], Canvas]
 
 def canvas_of_recipe(outset: Outset) -> Canvas:
     """What the recipe changes, from what the coarser scale made of it on: pixels, or stain."""
-    recipe, stains, coarser = outset.recipe, outset.stains, outset.coarser
-    if recipe.space == "rgb" or stains is None:
-        return Pixels(outset.start if coarser is None else _carry_over(*coarser, outset.start, recipe.init))
+    recipe, coarser = outset.recipe, outset.coarser
+    if outset.start is not None:
+        return Pixels(_carried_over(coarser, outset.start, recipe.init))
     picture = to_tensor(outset.he).to(outset.encoder.device)
+    stains = cast("Stains", outset.stains)  # in stain space there are
     plan = stain_plan(picture, stains, outset.mpp, recipe.site)
+    del picture
     coarse = coarser[1] if coarser else None
     if recipe.variable == "pixels":
         return StainMaps(plan, coarse if isinstance(coarse, StainMaps) else None)
@@ -129,17 +132,17 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     run = Run(recipe, on_step, checkpoint)
     stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
     stains = stains_of(content, style.images, style.mix) if stained else None
-    coarser: tuple[Tensor, Canvas] | None = None
+    coarser: tuple[Tensor | None, Canvas] | None = None
     for number, (scale, steps) in enumerate(zip(recipe.scales, recipe.steps, strict=True)):
         if number < run.number:
             continue
         small = resize(content, size_at(content, scale))
         grid = tiles_of(small, recipe.objective, tile_px)
         aim = aim_of(small, style, scale, stains, recipe, encoder, guides, grid)
-        start = first_picture(content, style, recipe, scale).to(encoder.device)
+        start = first_picture(content, style, recipe, scale).to(encoder.device) if recipe.space == "rgb" else None
         canvas = canvas_of(Outset(small, style.mpp / scale, stains, recipe, start, coarser, encoder, grid))
         if scale == 1 and run.initial is None:
-            first = to_uint8(start) if recipe.space == "rgb" else seen_of(canvas, grid)
+            first = seen_of(canvas, grid) if start is None else to_uint8(start)
             run.initial = judge(first, aim, recipe, encoder)
         here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
         follow = partial(run.record, scale, size_at(content, scale), partial(seen_of, canvas, grid))
@@ -230,8 +233,11 @@ def _mean_moments(style: Style) -> tuple[NDArray[np.float64], NDArray[np.float64
     return np.asarray(mean), np.asarray(second - np.outer(mean, mean))
 
 
-def _carry_over(began: Tensor, coarse: Canvas, start: Tensor, init: str) -> Tensor:
-    """The next scale's first picture: where the start keeps the tissue's detail, only the change is enlarged."""
+def _carried_over(coarser: tuple[Tensor | None, Canvas] | None, start: Tensor, init: str) -> Tensor:
+    """A scale's first picture: where the start keeps the tissue's detail, only the change is enlarged."""
+    began, coarse = coarser or (None, None)
+    if began is None or coarse is None:
+        return start
     became = coarse.picture().detach()
     change = became - began if init in KEEPS_DETAIL else became
     enlarged = F.interpolate(change, start.shape[2:], mode="bicubic", align_corners=False)
