@@ -35,6 +35,7 @@ from chromogen.stains.tissue import tissue_mask
 from chromogen.style.canvas import stain_plan, stains_of
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.recipes import PRESETS, as_record
+from chromogen.style.stainer_network import COVERED
 from chromogen.training.fields import Content
 from chromogen.training.train import Training, TrainStep, train_stainer
 
@@ -144,7 +145,7 @@ def nuclear_ihc(he: Image, seed: int = 0) -> Image:
         :, :1
     ]
 
-    stains = torch.cat([plan.hematoxylin * (1 - 0.6 * share), plan.most_dab * share], 1)
+    stains = torch.cat([plan.hematoxylin * (1 - COVERED["nuclear"] * share), plan.most_dab * share], 1)
     return to_uint8(rendered(stains, plan.matrix, plan.kept))
 
 

@@ -110,6 +110,18 @@ def test_sites_differ_where_nuclei_are() -> None:
     assert dab["cytoplasm"][away].mean() > 3 * dab["cytoplasm"][centre].mean()
 
 
+@pytest.mark.parametrize(("site", "covered"), [("nuclear", 0.6), ("any", 0.0), ("cytoplasm", 0.0)])
+def test_dab_in_nuclei_hides_their_haematoxylin(site: str, covered: float) -> None:
+    """All the DAB that a pixel can take, against Beer-Lambert in double precision."""
+    density = torch.tensor(0.8 * H_E[0] + 0.6 * H_E[1]).float().view(1, 3, 1, 1)
+    logit, gain, takes = 30.0, 1.0, 1.0
+    maps = torch.tensor([logit, 0, 0, gain, takes, 0, 0]).view(1, 7, 1, 1)
+    made = network(site).rendered(density, maps, torch.tensor([1.5, 0.9]))
+    full = 1 - np.exp(-DENSITY_FOR_DAB * (0.8 + 0.6))
+    wanted = 0.8 * (1 - covered * full) * H_DAB[0] + TARGET.dab * full * H_DAB[1]
+    np.testing.assert_allclose(made.detach().numpy().ravel(), wanted, rtol=1e-5)
+
+
 def test_cytoplasm_is_of_cells_side_by_side_and_collagen_stays_pale() -> None:
     amounts = np.zeros((256, 256, 3))
     amounts[..., :2] = 0.1, 0.6

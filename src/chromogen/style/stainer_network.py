@@ -37,6 +37,7 @@ PALEST = {"any": GAINS[0], "nuclear": GAINS[0], "cytoplasm": 0.85}  # blue nucle
 NUCLEUS = {"nuclear": (0.08, 0.22), "cytoplasm": (0.14, 0.34)}  # over most of its surroundings', of the strongest
 CELLULAR = (0.18, 0.42)  # haematoxylin within 8 um, of the slide's strongest: from collagen to cells side by side
 COLLAGEN = (0.15, 0.4)  # what it takes of a cytoplasm's DAB, and keeps of its own haematoxylin
+COVERED = {"any": 0.0, "nuclear": 0.6, "cytoplasm": 0.0}  # of a place's haematoxylin, where it takes all the DAB
 SURROUNDINGS = 0.75  # in a nest of nuclei all is dense
 USUAL_STRENGTH = (1.5, 1.0)  # of haematoxylin and eosin, where a slide shows neither
 MOST_LOGIT = 30.0
@@ -174,9 +175,11 @@ class StainerNetwork(nn.Module):
         share = 1 - (1 + (logit + guided * detail + LEAST_DAB).clamp_max(MOST_LOGIT).exp()).rsqrt()
         full = 1 - (-DENSITY_FOR_DAB * (hematoxylin + eosin)).exp()
         dab = self.target.dab * takes * full * share
+        hematoxylin, left = hematoxylin * gain, glass * density.amax(1, keepdim=True)
+        if covered := COVERED[self.architecture.site]:
+            hematoxylin = hematoxylin * (1 - covered / self.target.dab * dab)
         if self.target.dab_offset:
             dab = (dab + self.target.dab_offset * takes * full).clamp_min(0)
-        hematoxylin, left = hematoxylin * gain, glass * density.amax(1, keepdim=True)
         colors = zip(self.target.matrix[0], self.target.matrix[1], density.split(1, 1), strict=True)
         return torch.cat([hematoxylin * h + dab * d + through * own + left for h, d, own in colors], 1)
 
