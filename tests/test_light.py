@@ -6,6 +6,7 @@ from scipy import ndimage
 from chromogen.evaluation.style_distance import nuclear_texture_od10
 from chromogen.evaluation.tile import Tile
 from chromogen.image import to_tensor, to_uint8
+from chromogen.stains import light
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, optical_density, separate_stains
 from chromogen.stains.light import (
     blurred,
@@ -111,6 +112,16 @@ def test_tissue_is_what_is_darker_than_the_pictures_own_glass() -> None:
     share = tissue_share(to_tensor(image))
     assert (share[..., 60:] == 0).all()
     assert share[..., :36].min() > 0
+
+
+def test_of_a_large_picture_a_part_of_the_pixels_tells_its_glass(monkeypatch: pytest.MonkeyPatch) -> None:
+    white = np.array([232, 228, 235])
+    image = np.full((300, 200, 3), white, np.uint8)
+    image[60:240, 40:160] = tissue_like(180, 120, seed=1)
+    whole = tissue_share(to_tensor(image))
+    monkeypatch.setattr(light, "OVERVIEW_PX", 100)
+    torch.testing.assert_close(tissue_share(to_tensor(image)), whole)
+    assert whole[..., :40, :].max() == 0  # glass darker than the threshold would be without its white
 
 
 def test_cells_are_where_nuclei_lie_densely_and_stroma_is_the_rest() -> None:

@@ -25,12 +25,12 @@ from chromogen.style.winograd import LEAST_PX
 # for the next step; of a tile, where it is given back; of measuring alone.
 ONE_PIECE_BYTES = {"bf16": 2200, "fp32": 2900}
 NETWORK_BYTES = {"bf16": 800, "fp32": 1300}  # more, where a network stains in one piece
-TILE_BYTES = {"bf16": 1300, "fp32": 1700}
+TILE_BYTES = {"bf16": 1850, "fp32": 2400}
 MEASURING_BYTES = 1000
 # Wide kernels as Winograd's convolutions have them, there and back: 36 values for each pair of channels.
 KERNEL_BYTES = {"bf16": 0, "fp32": 2 * 36 * 4 * 1_409_024}
 # What tiles do not shrink: the picture, its gradient and Adam's moments, masks, what is kept to go back to.
-WHOLE_BYTES = 200
+WHOLE_BYTES = 100
 HISTORY_BYTES = 24  # for every step that L-BFGS remembers
 LEAST_CORE_PX = 128
 MOST_OF_FREE = 0.8

@@ -1,4 +1,4 @@
-"""Networks that stain: so far one that sees the tissue around a pixel and nothing else."""
+"""A network that stains by the tissue around a pixel and nothing else, fitted to one picture."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class TiledFeatures:
 class LocalStain(nn.Module):
     """Features of the tissue (B, N, H, W) -> what each pixel is stained with (B, 2, H, W), by 1 x 1 convolutions.
 
-    Trial (c) of the design: a stain that is a function of the tissue cannot invent glands. At first it stains
+    A stain that is a function of the tissue cannot invent glands. At first it stains
     everything palely alike.
     """
 
