@@ -5,7 +5,8 @@
 One crop of 512 px, the richest in tissue, of every H&E in DATA and of the demo slide (on which `dab-nuclear` and
 earlier ones were trained: it is left out of the mean), judged in the look of scikit-image's IHC. With --own, the
 crops of these markers, each judged in the look of its own real IHC, and by a network of several markers stained as
-its own.
+its own. Without it, a last table judges the real IHC of these in scikit-image's look: what the stain itself gets
+on that tissue.
 Pictures go to DIR, H&E above, with --own the real IHC below.
 """
 
@@ -56,6 +57,14 @@ def marker_of(crop: Crop) -> str | None:
     return marker if own else None
 
 
+def real_style_errors(data: Path, measures: Measures) -> dict[str, float]:
+    """Style errors of real IHC in the look of scikit-image's, by marker."""
+    own = {name: crop.ihc for crop in crops(data) if (name := marker_of(crop))}
+    judged = {name: crop for crop in crops(data) for name in own if crop.name.startswith(f"{name}-skimage")}
+    found = {name: crop_scores(crop, own[name], measures)["style_error"] for name, crop in judged.items()}
+    return {name: value for name, value in found.items() if isinstance(value, float)}
+
+
 def stainer_for(name: str, crop: Crop) -> Stainer:
     """Of several markers, the crop's."""
     several = name not in STAINERS and read_model(Path(name)).markers
@@ -83,6 +92,10 @@ def main() -> None:
         others = [row for crop, row in rows.items() if not crop.startswith(TRAINED_ON)]
         for crop_name, row in {**rows, "mean": list(np.nanmean(others, axis=0))}.items():
             print(f"| {crop_name} | " + " | ".join(f"{x:.2f}" for x in row) + " |", flush=True)
+    if not asked.own:
+        print("| real IHC of | style_error |\n|---|---|")
+        for marker, error in real_style_errors(asked.data, measures).items():
+            print(f"| {marker} | {error:.2f} |")
 
 
 if __name__ == "__main__":

