@@ -12,6 +12,9 @@ import pytest
 import efficiency
 import measuring
 import nuclei_kept
+import own_tissue
+import peer_sizes
+import slides
 import tiles
 from chromogen.image import read_image, write_image
 from chromogen.style.encoder import Encoder
@@ -149,3 +152,40 @@ def test_the_place_of_a_part_is_found_by_its_pixels() -> None:
     assert np.array_equal(nuclei_kept.nuclei_in(image, image[7:27, 11:31], labels), labels[7:27, 11:31])
     with pytest.raises(ValueError, match="another picture"):
         nuclei_kept.nuclei_in(image, 255 - image[7:27, 11:31], labels)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_mosaic_of_slides_is_the_texture_side_by_side_in_an_ellipse(level: int) -> None:
+    mosaic = slides.Mosaic(1200)
+    factor, middle = mosaic.factors[level], mosaic.sizes[level][0] / 2
+    left, top, width, height = 10, 20, 40, 60
+    seen = mosaic.read(level, (left, top), (width, height))
+    for row in range(0, height, 7):
+        for column in range(0, width, 5):
+            x, y = left + column, top + row
+            inside = (x - middle) ** 2 + (y - middle) ** 2 <= (0.9 * middle) ** 2
+            stone = slides.texture()[y * factor % slides.TEXTURE_PX, x * factor % slides.TEXTURE_PX]
+            np.testing.assert_array_equal(seen[row, column], stone if inside else slides.GLASS)
+
+
+def test_halves_are_of_one_place_and_each_is_once_trained_on() -> None:
+    he, ihc = tissue_like(20, 41, seed=1), tissue_like(20, 41, seed=2)
+    first, second = own_tissue.halves(he, ihc)
+    np.testing.assert_array_equal(first[1], he[:, :20])
+    np.testing.assert_array_equal(first[2], ihc[:, :20])
+    np.testing.assert_array_equal(first[3], he[:, 21:])
+    assert all(np.array_equal(a, b) for a, b in zip(second[1:], (*first[3:], *first[1:3]), strict=True))
+
+
+def greedy(_content: Path, _style: Path) -> list[float]:
+    return [float(np.zeros(10**13)[0])]
+
+
+def test_what_asks_for_too_much_does_not_fit(tmp_path: Path) -> None:
+    assert peer_sizes.measured(greedy, 1000.0, tmp_path, tmp_path) == {"failed": "does not fit"}
+    rows = [{"size_px": 8, "name": "us", "failed": "does not fit"}, {"size_px": 8, "name": "we", "step_s": 1.0}]
+    rows[1]["peak_mb"] = 2000.0
+    assert peer_sizes.table(rows).splitlines()[2:] == [
+        "| 8^2 | us | does not fit | - | - |",
+        "| 8^2 | we | 1.0 | 15625.0 | 2.00 GB |",
+    ]
