@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from itertools import count, permutations
 from typing import TypeAlias
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from chromogen.image import SUPPOSED_MPP, Image, resize, to_tensor
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.layers import smallest_side_px
-from chromogen.style.memory import MEASURING_BYTES
+from chromogen.style.memory import MEASURING_BYTES, check_memory
 from chromogen.style.objective import Masks, Objective, References, average, layers_of, measure, term_values, total
 from chromogen.style.recipes import Recipe, style_terms
 from chromogen.style.tiled import TiledAim, halo_px, measure_tiled, picture_of
@@ -171,16 +170,3 @@ def check_size(image: Image, recipe: Recipe, name: str) -> None:
     height, width = image.shape[:2]
     if min(height, width) < least:
         raise expected(name, f"at least {least} px on each side for these layers", f"{width} x {height} px")
-
-
-def check_memory(image: Image, needed: int, encoder: Encoder, name: str) -> None:
-    """ValueError for an image (H, W, 3) that needs more bytes than are free."""
-    if encoder.device.type != "cpu":
-        return
-    height, width = image.shape[:2]
-    free = psutil.virtual_memory().available
-    if needed > free:
-        side = int(max(width, height) * math.sqrt(free / needed))
-        got = f"{width} x {height} px, which needs about {needed / 1e9:.0f} GB"
-        advice = f"make its longer side {side} px ({'--size' if name == 'content' else '--style-size'})"
-        raise expected(name, f"small enough for the {free / 1e9:.1f} GB free", got, advice)

@@ -14,6 +14,7 @@ import psutil
 
 from chromogen.errors import expected
 from chromogen.grid import ALIGNED_PX, TileGrid, outer_px
+from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, deepest, stride_px
 from chromogen.style.objective import Objective, layers_of
@@ -104,6 +105,19 @@ def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes:
     if core_px < LEAST_CORE_PX:
         return None
     return need_of(size, recipe, precision, core_px // ALIGNED_PX * ALIGNED_PX)
+
+
+def check_memory(image: Image, needed: int, encoder: Encoder, name: str) -> None:
+    """ValueError for an image (H, W, 3) that needs more bytes than are free."""
+    if encoder.device.type != "cpu":
+        return
+    height, width = image.shape[:2]
+    free = psutil.virtual_memory().available
+    if needed > free:
+        side = int(max(width, height) * math.sqrt(free / needed))
+        got = f"{width} x {height} px, which needs about {needed / 1e9:.0f} GB"
+        advice = f"make its longer side {side} px ({'--size' if name == 'content' else '--style-size'})"
+        raise expected(name, f"small enough for the {free / 1e9:.1f} GB free", got, advice)
 
 
 def _warn_of_small_tiles(tile_px: int, size: tuple[int, int], recipe: Recipe) -> None:

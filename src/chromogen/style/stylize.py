@@ -37,8 +37,8 @@ from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.descent import Aim, Losses, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
-from chromogen.style.measured_style import Style, check_memory, check_size, measure_style, size_at, tiles_of
-from chromogen.style.memory import has_room_for_tapes, need_of
+from chromogen.style.measured_style import Style, check_size, measure_style, size_at, tiles_of
+from chromogen.style.memory import check_memory, has_room_for_tapes, need_of
 from chromogen.style.networks import TiledFeatures, tissue_features
 from chromogen.style.objective import for_scale, measure, refers_to
 from chromogen.style.recipes import Recipe
