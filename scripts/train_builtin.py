@@ -139,7 +139,7 @@ def _nest(hematoxylin: Density, eosin: Density, rng: np.random.Generator) -> Non
 def nuclear_ihc(he: Image, seed: int = 0) -> Image:
     """An H&E as an IHC whose nuclei are brown, some more, some less: by a rule, since pip carries no such IHC.
 
-    All of them: a stainer is a function of the tissue and cannot draw lots; of some it would make all of them grey.
+    All of them: a stainer is a function of the tissue and cannot draw lots; of some it would make all grey.
     """
     plan = stain_plan(to_tensor(he), stains_of(he, [builtin_ihc()], [1.0]), MPP, "nuclear")
     nuclei = ndimage.binary_fill_holes(nuclei_mask(separate_stains_od10(he, H_E)[..., 0], MPP))
