@@ -43,7 +43,7 @@ MPP = 0.5
 FIELD_PX = 512
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")  # a third of the time of all five, and the network sees no further
 CYTOPLASM = {"style": 0.1, "cells": 0.5, "stroma": 0.75, "profile": 1.0, "hematoxylin": 1.0}
-BROWN = (0.4, 0.9)  # of all the DAB that a nucleus of the drawn exemplar can take
+BROWN = (0.7, 1.0)  # of all the DAB that a nucleus of the drawn exemplar can take
 Density = NDArray[np.float64]
 
 

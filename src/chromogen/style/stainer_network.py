@@ -177,7 +177,7 @@ class StainerNetwork(nn.Module):
         dab = self.target.dab * takes * full * share
         hematoxylin, left = hematoxylin * gain, glass * density.amax(1, keepdim=True)
         if covered := COVERED[self.architecture.site]:
-            hematoxylin = hematoxylin * (1 - covered / self.target.dab * dab)
+            hematoxylin = hematoxylin * (1 - covered * takes * full * share)
         if self.target.dab_offset:
             dab = (dab + self.target.dab_offset * takes * full).clamp_min(0)
         colors = zip(self.target.matrix[0], self.target.matrix[1], density.split(1, 1), strict=True)
