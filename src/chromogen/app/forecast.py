@@ -13,7 +13,7 @@ from chromogen.app.regions import resized
 from chromogen.grid import TileGrid
 from chromogen.image import Image, shrunk
 from chromogen.style.measured_style import Style
-from chromogen.style.memory import has_room_for_tapes, need_within, tape_bytes
+from chromogen.style.memory import has_room_for_tapes, tape_bytes
 from chromogen.style.recipes import Recipe
 from chromogen.style.stylize import stylize
 from chromogen.style.tiled import halo_px
@@ -33,9 +33,9 @@ def forecast(stylist: Stylist, content: Path) -> dict[str, Any]:
     """
     image, mpp = stylist.read(content)
     size = image.shape[1], image.shape[0]
-    need = need_within(stylist.limits, size, stylist.recipe, stylist.encoder)
+    style, need = stylist.measured(image, mpp)
     taken = psutil.Process().memory_info().rss  # before the sample, whose memory may be kept
-    pace = _seconds_per_pixel(stylist, image, stylist.style(mpp))
+    pace = _seconds_per_pixel(stylist, image, style)
     precision, grid = stylist.encoder.precision, _grid(size, stylist.recipe, need.tile_px)
     work = _pixels_seen(size, stylist.recipe, precision, need.tile_px)
     return {

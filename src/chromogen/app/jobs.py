@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from chromogen.allocator import give_back_freed_memory
+from chromogen.allocator import give_back_freed_memory, keep_freed_memory
 from chromogen.app.listeners import together
 from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
@@ -36,7 +36,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.kinds import PlainNetwork
 from chromogen.style.measured_style import OnMeasured, Style
-from chromogen.style.memory import Limits, need_within
+from chromogen.style.memory import Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
 from chromogen.style.stylize import CanvasOf, Stylized, canvas_of_recipe, stylize
@@ -182,6 +182,18 @@ class Stylist:
         mpp = None if self.content_mpp is None else self.content_mpp / factor
         return scaled(original, factor), mpp
 
+    def measured(self, image: Image, mpp: float | None) -> tuple[Style, Need]:
+        """The style, and the tiles that an image takes; what is kept of freed memory counts against limits."""
+        if self.limits != Limits():
+            give_back_freed_memory()
+        style = self.style(mpp)
+        need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
+        if need.tile_px is not None:
+            give_back_freed_memory()
+        elif self.limits != Limits():
+            keep_freed_memory()
+        return style, need
+
     def stylize_file(
         self, content: Path, output: Path, listeners: Sequence[OnStep] = (), *, resume: bool = False
     ) -> tuple[Stylized, dict[str, Any]]:
@@ -191,11 +203,8 @@ class Stylist:
         """
         began = time.perf_counter()
         image, mpp = self.read(content)
-        style = self.style(mpp)
         guides = resized(self.content_regions, image)
-        need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
-        if need.tile_px is not None:
-            give_back_freed_memory()
+        style, need = self.measured(image, mpp)
         decisive = self._inputs(image, content, mpp, guides)
         checkpoint = Checkpoint(named_beside(output, ".checkpoint"), decisive, resume=resume)
         result = stylize(
