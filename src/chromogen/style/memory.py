@@ -32,6 +32,7 @@ MEASURING_BYTES = 1000
 KERNEL_BYTES = {"bf16": 0, "fp32": 2 * 36 * 4 * 1_409_024}
 # What tiles do not shrink: the picture, its gradient and Adam's moments, masks, what is kept to go back to.
 WHOLE_BYTES = 100
+BLOCK_BYTES = 24  # for every pixel of a tile, halo and all: most blocks of its layers are larger
 HISTORY_BYTES = 24  # for every step that L-BFGS remembers
 LEAST_CORE_PX = 128
 MOST_OF_FREE = 0.8
