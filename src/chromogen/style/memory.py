@@ -36,6 +36,7 @@ BLOCK_BYTES = 24  # for every pixel of a tile, halo and all: most blocks of its 
 HISTORY_BYTES = 24  # for every step that L-BFGS remembers
 LEAST_CORE_PX = 128
 MOST_OF_FREE = 0.8
+MOST_OF_LIMIT = 0.9  # of one that is to be kept to: what will be needed is known to a tenth
 VALUE_BYTES = {"bf16": 2, "fp32": 4}
 IN_MEMORY = ("tmpfs", "ramfs")  # file systems
 
@@ -81,10 +82,11 @@ def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: 
         return need_of(size, recipe, encoder.precision, limits.tile_px)
     taken = psutil.Process().memory_info().rss
     allowed = taken + int(MOST_OF_FREE * psutil.virtual_memory().available)
-    allowed = min(allowed, limits.max_memory_bytes or allowed)
+    if limits.max_memory_bytes is not None:
+        allowed = min(allowed, int(MOST_OF_LIMIT * limits.max_memory_bytes))
     need = fitting(size, recipe, encoder.precision, allowed - taken)
     if need is None:
-        least = taken + need_of(size, recipe, encoder.precision, LEAST_CORE_PX).bytes
+        least = (taken + need_of(size, recipe, encoder.precision, LEAST_CORE_PX).bytes) / MOST_OF_LIMIT
         what = f"at least {least / 1e9:.1f} GB for {size[0]} x {size[1]} px in small tiles"
         advice = "free some, or use a smaller --size" + _lighter(recipe)
         raise expected("max_memory", what, f"{allowed / 1e9:.1f} GB", advice)
