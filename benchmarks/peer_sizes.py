@@ -66,8 +66,8 @@ def limited(run: Run, within_gb: float, content: Path, style: Path) -> list[floa
     resource.setrlimit(resource.RLIMIT_AS, (int(within_gb * 1e9), resource.RLIM_INFINITY))
     try:
         return run(content, style)
-    except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+    except (MemoryError, RuntimeError, ValueError) as error:  # we say before that it will not fit
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in ("memory", "GB free")):
             raise
         return "does not fit"
 
