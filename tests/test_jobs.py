@@ -3,13 +3,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+from chromogen.app import jobs
 from chromogen.app.jobs import Styles, Stylist
 from chromogen.app.paths import SideOutputs, check_side_outputs, plan
 from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE, sha256_of
 from chromogen.style.encoder import Encoder
+from chromogen.style.memory import Limits
 from chromogen.style.recipes import Recipe, content_term, from_record, style_term
 
 QUICK = Recipe((content_term(), style_term(layers=("relu1_1",))), steps=(3,))
@@ -226,3 +229,34 @@ def test_styles_are_measured_once(files: Files, tmp_path: Path, encoder: Encoder
     assert plain.style(0.5) is plain.style(None)
     by_mpp = Stylist(Styles((files[1],), mpp=0.5), QUICK, encoder)
     assert by_mpp.style(0.5) is by_mpp.style(0.5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        (Limits(), []),
+        (Limits(tile_px=512), ["back", "back"]),
+        (Limits(max_memory_bytes=10**12), ["back", "keep"]),
+        (Limits(max_memory_bytes=-1), ["back", "back from"]),
+    ],
+)
+def test_freed_memory_is_given_back_before_the_style_is_measured_where_there_are_limits(
+    files: Files,
+    content: Image,
+    encoder: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    limits: Limits,
+    wanted: list[str],
+) -> None:
+    """A limit of -1 stands for two gigabytes more than is taken: for tiles."""
+    if limits.max_memory_bytes == -1:
+        limits = Limits(max_memory_bytes=int((psutil.Process().memory_info().rss + 2e9) / 0.9))
+    image, done = np.full((1200, 1400, 3), 200, np.uint8), []
+    monkeypatch.setattr(jobs, "give_back_freed_memory", lambda *size: done.append("back from" if size else "back"))
+    monkeypatch.setattr(jobs, "keep_freed_memory", lambda: done.append("keep"))
+    monkeypatch.setattr(Stylist, "style", lambda *_: done.append("style"))
+    _, need = Stylist(Styles((files[1],)), QUICK, encoder, limits=limits).measured(image, 0.5)
+    assert [what for what in done if what != "style"] == wanted
+    assert done[0] == (wanted or ["style"])[0]
+    assert done[-1] == (wanted or ["style"])[-1]
+    assert (need.tile_px is not None) == (bool(wanted) and wanted[-1] != "keep")

@@ -148,6 +148,8 @@ class Stylist:
         self._measured: dict[float, Style] = {}
         self._canvas_of: CanvasOf = canvas_of_recipe
         self._started_from: dict[str, str] = {}
+        if self.limits != Limits():  # what is kept of freed memory counts against them
+            give_back_freed_memory()
         if longest_px is None or self.style_factor(content_mpp) == 1:
             self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
 
@@ -185,9 +187,7 @@ class Stylist:
         return scaled(original, factor), mpp
 
     def measured(self, image: Image, mpp: float | None) -> tuple[Style, Need]:
-        """The style, and the tiles that an image takes; what is kept of freed memory counts against limits."""
-        if self.limits != Limits():
-            give_back_freed_memory()
+        """The style, and the tiles that an image takes; freed memory is given back where these are several."""
         style = self.style(mpp)
         need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
         if need.tile_px is not None and self.limits.max_memory_bytes is not None:

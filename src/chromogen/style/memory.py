@@ -89,7 +89,7 @@ def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: 
         least = (taken + need_of(size, recipe, encoder.precision, LEAST_CORE_PX).bytes) / MOST_OF_LIMIT
         what = f"at least {least / 1e9:.1f} GB for {size[0]} x {size[1]} px in small tiles"
         advice = "free some, or use a smaller --size" + _lighter(recipe)
-        raise expected("max_memory", what, f"{allowed / 1e9:.1f} GB", advice)
+        raise expected("max_memory", what, f"{allowed / MOST_OF_LIMIT / 1e9:.1f} GB", advice)
     return need
 
 
