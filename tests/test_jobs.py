@@ -235,9 +235,9 @@ def test_styles_are_measured_once(files: Files, tmp_path: Path, encoder: Encoder
     ("limits", "wanted"),
     [
         (Limits(), []),
-        (Limits(tile_px=512), ["back", "back"]),
-        (Limits(max_memory_bytes=10**12), ["back", "keep"]),
-        (Limits(max_memory_bytes=-1), ["back", "back from"]),
+        (Limits(tile_px=512), ["back", "back", "back"]),
+        (Limits(max_memory_bytes=10**12), ["back", "back", "keep"]),
+        (Limits(max_memory_bytes=-1), ["back", "back", "back from"]),
     ],
 )
 def test_freed_memory_is_given_back_before_the_style_is_measured_where_there_are_limits(

@@ -189,6 +189,8 @@ class Stylist:
     def measured(self, image: Image, mpp: float | None) -> tuple[Style, Need]:
         """The style, and the tiles that an image takes; freed memory is given back where these are several."""
         style = self.style(mpp)
+        if self.limits != Limits():
+            give_back_freed_memory()
         need = need_within(self.limits, (image.shape[1], image.shape[0]), self.recipe, self.encoder)
         if need.tile_px is not None and self.limits.max_memory_bytes is not None:
             give_back_freed_memory(BLOCK_BYTES * outer_px(need.tile_px, halo_px(self.recipe.objective)) ** 2)

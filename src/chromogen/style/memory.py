@@ -80,7 +80,8 @@ def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: 
         _warn_of_small_tiles(limits.tile_px, size, recipe)
     if limits.tile_px is not None or encoder.device.type != "cpu":
         return need_of(size, recipe, encoder.precision, limits.tile_px)
-    taken = psutil.Process().memory_info().rss
+    made = sum(convolution.transformed_bytes for convolution in encoder.convolutions.values())
+    taken = psutil.Process().memory_info().rss - made  # needs count all kernels
     allowed = taken + int(MOST_OF_FREE * psutil.virtual_memory().available)
     if limits.max_memory_bytes is not None:
         allowed = min(allowed, int(MOST_OF_LIMIT * limits.max_memory_bytes))

@@ -42,6 +42,11 @@ class Convolution:
         self._laid_out: dict[str, tuple[torch.Size, Tensor]] = {}
         self._at_points: dict[str, Tensor] = {}
 
+    @property
+    def transformed_bytes(self) -> int:
+        """What Winograd's kernels that were made so far take."""
+        return sum(kernel.nbytes for kernel in self._at_points.values())
+
     def there(self, x: Tensor) -> Tensor:
         """ReLU of the convolution."""
         if winograd.pays(x, self.kernel):
