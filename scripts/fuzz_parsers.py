@@ -22,9 +22,9 @@ with atheris.instrument_imports(include=["chromogen"]):
     from chromogen.app.regions import read_geojson
     from chromogen.app.unmix import parse_vectors
     from chromogen.app.view.guard import _name_of, cookie_token, is_loopback
-    from chromogen.decoders import check_chain
+    from chromogen.tiff_pages import check_chain
     from chromogen.slides.facts import read_facts
-    from chromogen.slides.ome_metadata import ome_facts
+    from chromogen.ome_metadata import ome_facts
 
 FOLDER = Path(tempfile.mkdtemp())
 

@@ -12,6 +12,7 @@ SOURCE = ROOT / "src" / "chromogen"
 
 # Lowest first. A room may use any room named in its row, and inside itself only files listed above.
 BASE = {"errors", "files", "grid", "provenance"}
+FACTS = {"channels", "file_facts", "pixel_size"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "grid": set(),
@@ -22,27 +23,32 @@ ROOMS: dict[str, set[str]] = {
     "models": set(),
     "spill": {"files"},
     "plots": BASE,
-    "decoders": BASE,
-    "image": BASE | {"decoders"},
+    "pixel_size": {"errors"},
+    "channels": {"errors"},
+    "ome_metadata": {"channels", "pixel_size"},
+    "file_facts": set(),
+    "tiff_pages": {"channels", "errors", "file_facts", "ome_metadata", "pixel_size"},
+    "decoders": BASE | FACTS | {"tiff_pages"},
+    "image": BASE | FACTS | {"decoders"},
     "lattice": BASE | {"image"},
     "page": BASE | {"image"},
-    "slides": BASE | {"decoders", "image", "recent"},
-    "stains": BASE | {"image"},
-    "style": BASE | {"image", "spill", "stains"},
+    "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
+    "stains": BASE | {"image", "pixel_size"},
+    "style": BASE | {"image", "pixel_size", "spill", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
     "stainer": BASE | {"image", "lattice", "models", "stains", "stainer_file", "style"},
-    "onnx_models": BASE | {"image", "lattice", "recent", "stainer", "stainer_file", "style"},
-    "whole_slide": BASE | {"image", "slides", "stains", "stainer"},
-    "training": BASE | {"image", "stains", "style"},
-    "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
+    "onnx_models": BASE | {"image", "lattice", "pixel_size", "recent", "stainer", "stainer_file", "style"},
+    "whole_slide": BASE | {"image", "pixel_size", "slides", "stains", "stainer"},
+    "training": BASE | {"image", "pixel_size", "stains", "style"},
+    "evaluation": BASE | {"image", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
+    | {"pixel_size"}
     | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
     "slides": [
         "source",
-        "ome_metadata",
         "resampling",
         "dicom_series",
         "image_reader",
@@ -50,6 +56,7 @@ FILES: dict[str, list[str]] = {
         "tiff_reader",
         "zarr_reader",
         "slide",
+        "picture",
         "threads",
         "pyramid",
         "compression",

@@ -263,7 +263,7 @@ def test_every_loss_setting_reaches_the_recipe(
     assert (content["layers"], content["distance"], content["weight"]) == ({"relu1_2": 1.0}, "mae", 0.3)
     assert (style["layers"], style["weight"]) == ({"relu1_1": 0.25, "relu2_1": 0.75}, 2.0)
     assert tv["weight"] == 0.01
-    assert (facts["size"], facts["mpp"], facts["style_mpp"]) == ([32, 27], 0.75, 0.4)
+    assert (facts["size"], facts["mpp"], facts["style_mpp"]) == ([32, 27], 0.75, [0.4, 0.4])
     assert (facts["encoder"]["pooling"], facts["precision"], facts["style_mix"]) == (
         "average",
         "fp32",
@@ -338,7 +338,7 @@ WRONG_OPTIONS = {
     "negative seed": (["--seed", "-1"], "at least 0"),
     "no size": (["--size", "0"], "greater than or equal to 1"),
     "size too small": (["--size", "8"], "at least 32 px"),
-    "no pixel size": (["--mpp", "0"], "0.01 to 100"),
+    "no pixel size": (["--mpp", "0"], "0.05 to 20"),
     "mix of another length": (["--style-mix", "1,2"], "each of 1 styles"),
     "missing weights": (["--weights", "no.pth"], "an existing file"),
     "missing extra style": (["--extra-style", "no.png"], "check the spelling"),

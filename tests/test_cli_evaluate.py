@@ -37,7 +37,7 @@ def test_evaluate_prints_means_and_writes_a_page(
     (color,) = (line for line in out.splitlines() if line.startswith("swd_od10 "))
     assert color.endswith(" OD, lower is better")
     assert "not for diagnosis" in out
-    assert "Warning: the size of a pixel is not known" in err
+    assert "Warning: pixel size: 2 images without" in err
     assert {file.name for file in (tmp_path / "report").iterdir()} == {
         "index.html",
         "evaluation.json",
@@ -80,7 +80,7 @@ def test_metrics_that_no_picture_was_given_for_are_counted_in_a_line(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--mpp", 1000], "`mpp` to be from 0.05 to 100"),
+        (["--mpp", 1000], "`mpp` to be from 0.05 to 20"),
         (["--group", "("], "a regular expression"),
         (["--group", "slide"], "found in every name"),
         (["--shift-um", -1], "`shift_um` to be from 0 to 500"),

@@ -80,7 +80,7 @@ def test_a_tile_becomes_an_image_with_provenance(
 ) -> None:
     status, said, err = run(capsys, "stain", tile, "-o", tmp_path / "out.png", "--stainer", "normalize", "--json")
     assert status == 0
-    assert "taken at 0.5 um/px" in err
+    assert "Chromogen took 0.5 um/px" in err
     assert json.loads(said).keys() >= KEYS
     np.testing.assert_array_equal(read_image(tmp_path / "out.png"), load_stainer("normalize")(read_image(tile)))
     provenance = read_provenance(tmp_path / "out.png") or {}

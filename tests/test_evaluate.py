@@ -183,5 +183,5 @@ def test_a_line_of_pixels_has_no_distances(encoder: Encoder, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("mpp", [0, -1, 1000, float("nan")])
 def test_pixels_of_no_microscope(mpp: float, folders: dict[str, Path], encoder: Encoder) -> None:
-    with pytest.raises(ValueError, match=r"`mpp` to be from 0\.05 to 100"):
+    with pytest.raises(ValueError, match=r"`mpp` to be from 0.05 to 20"):
         evaluate(**folders, encoder=encoder, mpp=mpp)

@@ -410,10 +410,10 @@ def test_transparent_gif(tmp_path: Path) -> None:
 
 
 def test_16_bit_png_with_transparent_colour(tmp_path: Path) -> None:
-    row = struct.pack(">6H", 1, 2, 3, 1000, 2000, 3000)
+    row = struct.pack(">6H", 1, 2, 3, 1000, 2000, 60000)
     data = png(2, 1, 16, 2, b"\0" + row, chunk(b"tRNS", struct.pack(">3H", 1, 2, 3)))
     (tmp_path / "a.png").write_bytes(data)
-    assert read_image(tmp_path / "a.png").tolist() == [[[255, 255, 255], [4, 8, 12]]]
+    assert read_image(tmp_path / "a.png").tolist() == [[[255, 255, 255], [4, 8, 233]]]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

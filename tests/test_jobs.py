@@ -163,9 +163,9 @@ def test_a_bad_style_shows_before_the_first_content(files: Files, encoder: Encod
 
 @pytest.mark.parametrize("mpp", [0.0, -1.0, 1000.0, float("nan")])
 def test_pixel_sizes_that_no_microscope_has(files: Files, encoder: Encoder, mpp: float) -> None:
-    with pytest.raises(ValueError, match="`style_mpp` to be from 0.01 to 100 um"):
+    with pytest.raises(ValueError, match="`style_mpp` to be from 0.05 to 20 um"):
         Styles((files[1],), mpp=mpp)
-    with pytest.raises(ValueError, match="`mpp` to be from 0.01 to 100 um"):
+    with pytest.raises(ValueError, match="`mpp` to be from 0.05 to 20 um"):
         Stylist(Styles((files[1],)), QUICK, encoder, content_mpp=mpp)
 
 
@@ -221,7 +221,7 @@ def test_sizes_beyond_any_image_are_refused(files: Files, tmp_path: Path, encode
     ):
         huge.stylize_file(files[0], tmp_path / "out.png")
     with pytest.raises(ValueError, match="px in all"):
-        Stylist(Styles((files[1],), mpp=100), QUICK, encoder, content_mpp=0.01)
+        Stylist(Styles((files[1],), mpp=20), QUICK, encoder, content_mpp=0.05, longest_px=None).style(0.001)
 
 
 def test_styles_are_measured_once(files: Files, tmp_path: Path, encoder: Encoder) -> None:

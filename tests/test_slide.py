@@ -417,10 +417,10 @@ def test_slides_of_a_pixel_or_a_row(tmp_path: Path, name: str, size: tuple[int, 
 
 def test_the_mpp_that_is_given_counts(folder: Path) -> None:
     with open_slide(folder / "pyramid.tif", mpp=0.25) as slide:
-        assert (slide.mpp, slide.mpp_is_given, slide.stated_mpp) == (0.25, True, pytest.approx((MPP, MPP)))
+        assert (slide.mpp, slide.mpp_from, slide.stated_mpp) == (0.25, "option", pytest.approx((MPP, MPP)))
         assert slide.size_at(0.5) == (300, 220)
     with open_slide(folder / "pyramid.tif") as slide:
-        assert (slide.need_mpp(), slide.mpp_is_given) == (pytest.approx(MPP), False)
+        assert (slide.need_mpp(), slide.mpp_from) == (pytest.approx(MPP), "file")
 
 
 @pytest.mark.parametrize("mpp", [0.0, -0.5, float("nan"), float("inf"), 500.0])

@@ -1,4 +1,4 @@
-"""What readers share: hashes of samples, and which channels are no colours."""
+"""What readers share: hashes, and windows that stand for a whole."""
 
 from pathlib import Path
 
@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from chromogen.slides import source as module
-from chromogen.slides.source import SlideError, check_channels, sampled_hash
-
-PATH = Path("slide.tif")
+from chromogen.slides.source import sampled_hash, sampled_windows
 
 
 @pytest.mark.parametrize("size", [0, 10, 100, 5000])
@@ -25,22 +23,10 @@ def test_the_hash_names_the_samples(tmp_path: Path, size: int, monkeypatch: pyte
         assert sampled_hash(tmp_path / "a") != sampled_hash(tmp_path / "b")
 
 
-@pytest.mark.parametrize(
-    "names", [[], ["", "", ""], ["Red", "Green", "Blue"], ["b", "g", "r"], ["Channel:0", "C 1"]]
-)
-def test_channels_of_a_camera(names: list[str]) -> None:
-    check_channels(PATH, names, np.dtype(np.uint8))
-
-
-@pytest.mark.parametrize("names", [["DAPI"], ["Red", "Green", "Cy5"], ["Ch 405", "Alexa 488", "Ch 594"]])
-def test_channels_of_stains(names: list[str]) -> None:
-    with pytest.raises(
-        SlideError, match=f"brightfield slide, got 'slide.tif' with the channels {', '.join(names)}"
-    ):
-        check_channels(PATH, names, np.dtype(np.uint8))
-
-
-def test_deep_channels_need_the_names_of_colours() -> None:
-    check_channels(PATH, ["red", "green", "blue"], np.dtype(np.uint16))
-    with pytest.raises(SlideError, match="uint16 channels that nothing calls RGB"):
-        check_channels(PATH, [], np.dtype(np.uint16))
+@pytest.mark.parametrize("size", [(1, 1), (512, 513), (9000, 40)])
+def test_windows_reach_from_corner_to_corner(size: tuple[int, int]) -> None:
+    windows = sampled_windows(size)
+    assert windows[0][0] == (0, 0)
+    assert tuple(start + side for start, side in zip(*windows[-1], strict=True)) == size
+    assert len(windows) <= 16
+    assert len(set(windows)) == len(windows)

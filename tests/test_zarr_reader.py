@@ -82,7 +82,7 @@ def test_colours_of_a_camera(tmp_path: Path) -> None:
 def test_stains_are_refused_by_name(tmp_path: Path) -> None:
     channels = [{"label": name, "color": "FFFFFF"} for name in ("DAPI", "FITC", "Cy5")]
     path = write_ome_zarr(tmp_path / "slide.zarr", IMAGE, channels=channels)
-    with pytest.raises(SlideError, match=r"brightfield slide, got .* with the channels DAPI, FITC, Cy5 \(fluor"):
+    with pytest.raises(SlideError, match=r"brightfield image, got .* with the channels DAPI, FITC, Cy5 \(fluor"):
         open_slide(path)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +14,14 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from chromogen.errors import missing, sentence, short
+from chromogen.channels import RGB
+from chromogen.errors import ImageError, missing, sentence, short
+from chromogen.file_facts import FileFacts, bits_used
+from chromogen.pixel_size import INCH_UM, MAX_DPI_MPP, plausible_mpp, resolution_mpp
+from chromogen.tiff_pages import TURNED, tiff_image
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffPage
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit; beyond it an image is a slide, or a bomb
 MAX_BYTES = 12 * MAX_PIXELS  # of samples as a file has them: RGB in float32
@@ -31,14 +34,11 @@ _TIFF_MODES = {_WHITE_IS_ZERO: "L", 1: "L", 2: "RGB", _PALETTE: "RGB", 5: "CMYK"
 FAX, JPEGS = (2, 3, 4), (6, 7, 33007, 34892)  # TIFF compressions
 _LOGS = ("tifffile", "PIL.TiffImagePlugin")
 _DTYPES = ("bool", "uint8", "uint16", "float16", "float32", "float64")
-_ORIENTATION = 274  # tag of TIFF and EXIF
+# Tags of TIFF and EXIF
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 274, 282, 283, 296
 
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, C), C as the mode says
-
-
-class ImageError(ValueError):
-    """An image that cannot be read, or does not fit what it is wanted for."""
 
 
 class Raster(NamedTuple):
@@ -46,7 +46,7 @@ class Raster(NamedTuple):
 
     pixels: NDArray[Any]  # (H, W, C), from 0 to `top`
     mode: str  # "L", "RGB" or "CMYK"; a channel more than letters is alpha
-    profile: bytes | None
+    facts: FileFacts
     orientation: int
     top: int = 255
     premultiplied: bool = False
@@ -82,14 +82,13 @@ def quiet() -> Iterator[None]:
             log.removeFilter(silence)
 
 
-def decode(path: Path, file: BinaryIO) -> tuple[Pixels, str, bytes | None]:
-    """Upright, opaque 8-bit pixels with their mode and ICC profile; ImageError whatever a decoder throws."""
+def decode(path: Path, file: BinaryIO) -> tuple[Pixels, str, FileFacts]:
+    """Upright, opaque 8-bit pixels, their mode, and what the file says; ImageError whatever a decoder throws."""
     try:
         with quiet():
             decoder = _decoder(file.read(25))
             file.seek(0)
             raster = decoder(path, file)
-            return finish(raster), raster.mode, raster.profile
     except ImageError:
         raise
     except PIL.Image.DecompressionBombError as error:
@@ -100,6 +99,7 @@ def decode(path: Path, file: BinaryIO) -> tuple[Pixels, str, bytes | None]:
     except Exception as error:  # decoders throw everything there is at broken files
         problem = f"which cannot be decoded ({short(error)})"
         raise _misfit(path, "a whole image", problem, "copy or export it again") from error
+    return finish(_of_bits_used(path, raster)), raster.mode, raster.facts
 
 
 def _decoder(start: bytes) -> Callable[[Path, BinaryIO], Raster]:
@@ -119,13 +119,23 @@ def _check_size(path: Path, width: int, height: int) -> None:
         raise _too_large(path, f"of {width:,} x {height:,} px")
 
 
+def _of_bits_used(path: Path, raster: Raster) -> Raster:
+    """The raster with the brightest level that its samples can have, where they are whole numbers."""
+    pixels = raster.pixels
+    if pixels.dtype != np.uint16 or not pixels.size:
+        return raster
+    bits, colors = raster.top.bit_length(), pixels[..., : len(raster.mode)]
+    return raster._replace(top=2 ** bits_used(path, bits, raster.facts.significant_bits, int(colors.max())) - 1)
+
+
 def _decode_pillow(path: Path, file: BinaryIO) -> Raster:
     with PIL.Image.open(file, formats=READ_FORMATS) as image:
         _check_size(path, *image.size)
         mode = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
         wanted = f"{mode}A" if image.has_transparency_data else mode
         pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
-        return Raster(np.atleast_3d(pixels), mode, image.info.get("icc_profile"), _exif_orientation(image))
+        # Pillow turns a TIFF while it loads it, and forgets the orientation then.
+        return Raster(np.atleast_3d(pixels), mode, _pillow_facts(image), _exif(image, _ORIENTATION, 1))
 
 
 def _decode_deep_png(path: Path, file: BinaryIO) -> Raster:
@@ -135,33 +145,52 @@ def _decode_deep_png(path: Path, file: BinaryIO) -> Raster:
     with PIL.Image.open(file, formats=["PNG"]) as image:
         _check_size(path, *image.size)
         image.verify()  # the decoder below would only print that a checksum is wrong
-        profile, orientation = image.info.get("icc_profile"), _exif_orientation(image)
+        facts, orientation = _pillow_facts(image), _exif(image, _ORIENTATION, 1)
     file.seek(0)
     pixels = np.atleast_3d(imagecodecs.png_decode(file.read()))
-    return Raster(pixels, "L" if pixels.shape[2] < 3 else "RGB", profile, orientation, 65535)
+    return Raster(pixels, "L" if pixels.shape[2] < 3 else "RGB", facts, orientation, 65535)
 
 
-def _exif_orientation(image: PIL.Image.Image) -> int:
+def _pillow_facts(image: PIL.Image.Image) -> FileFacts:
+    """The ICC profile, and the pixel size where the resolution is one of a microscope: others are of print."""
+    unit_um = {2: INCH_UM, 3: 10_000.0}.get(_exif(image, _RESOLUTION_UNIT, 2))
+    stated = resolution_mpp(_exif(image, _X_RESOLUTION, None), _exif(image, _Y_RESOLUTION, None), unit_um)
+    across, down = image.info.get("dpi") or (None, None)
+    both = (stated, resolution_mpp(across, down, INCH_UM))
+    mpp = next((mpp for mpp in both if plausible_mpp(mpp, MAX_DPI_MPP)), None)
+    turned = mpp is not None and _exif(image, _ORIENTATION, 1) in TURNED
+    return FileFacts(mpp=mpp[::-1] if mpp and turned else mpp, icc_profile=image.info.get("icc_profile"))
+
+
+def _exif(image: PIL.Image.Image, tag: int, default: Any) -> Any:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return image.getexif().get(tag, default)
     except Exception:  # broken EXIF is no reason to refuse the pixels
-        return 1
+        return default
 
 
 def _decode_tiff(path: Path, file: BinaryIO) -> Raster:
     import tifffile
 
     with tifffile.TiffFile(file, _multifile=False) as tiff:
-        planes = first_planes(tiff)
-        page = planes[0].keyframe
+        image = tiff_image(path, tiff)
+        planes, page = image.planes, image.planes[0].keyframe
         _check_tiff(path, page, len(planes))
         mode, alpha = tiff_channels(path, page, page.samplesperpixel * len(planes))
         if any(is_cut(plane, tiff.filehandle.size) for plane in planes):
             raise _misfit(path, "a whole image", "which is cut short", "copy or export it again")
         if page.compression in FAX or (page.photometric == _YCBCR and page.compression not in JPEGS):
-            return _decode_pillow(path, file)  # has libtiff, which knows them
-        pixels, top = tiff_levels(path, page, _samples(planes)[..., : len(mode) + bool(alpha)])
-        return Raster(pixels, mode, page.iccprofile, page.tags.valueof(_ORIENTATION, 1), top, alpha == 1)
+            return _decode_pillow(path, file)._replace(facts=image.facts)  # has libtiff, which knows them
+        samples = in_order(_samples(planes)[..., : len(mode) + bool(alpha)], image.order)
+        pixels, top = tiff_levels(path, page, samples)
+        return Raster(pixels, mode, image.facts, page.tags.valueof(_ORIENTATION, 1), top, alpha == 1)
+
+
+def in_order(samples: NDArray[Any], order: tuple[int, ...]) -> NDArray[Any]:
+    """Samples (H, W, C) with those of three colours in the order red, green, blue."""
+    if order == RGB or samples.shape[2] < len(order):
+        return samples
+    return samples[..., [*order, *range(len(order), samples.shape[2])]]
 
 
 def _samples(planes: list[Any]) -> NDArray[Any]:
@@ -173,38 +202,6 @@ def _samples(planes: list[Any]) -> NDArray[Any]:
         for number, plane in enumerate(planes):
             samples[number * count : (number + 1) * count] = first if number == 0 else plane.asarray(squeeze=False)
     return np.moveaxis(samples[:, 0], 0, -1).reshape(*samples.shape[2:4], -1)
-
-
-def first_planes(tiff: TiffFile) -> list[Any]:
-    """The pages that hold the first plane: one with all samples, or one for each channel of a stack."""
-    page = tiff.pages.first
-    if "S" in page.axes or not (page.is_ome or page.is_imagej or page.is_shaped):
-        return [page]
-    check_chain(tiff)
-    return channel_planes(tiff.series[0])
-
-
-def channel_planes(series: TiffPageSeries) -> list[Any]:
-    """The pages of a series, or of one of its levels, that hold the first plane: one for each channel."""
-    axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
-    if "C" not in axes:
-        return [series.pages[0]]
-    at = axes.index("C")
-    step = math.prod(shape[at + 1 : axes.index("Y")])
-    return [series.pages[channel * step] for channel in range(shape[at])]
-
-
-def check_chain(tiff: TiffFile) -> None:
-    """ValueError for pages chained in a circle, which tifffile would follow for hours."""
-    layout, file, offset, seen = tiff.tiff, tiff.filehandle, tiff.pages.first.offset, set[int]()
-    while offset:
-        if offset in seen:
-            raise ValueError("its pages run in a circle")
-        seen.add(offset)
-        file.seek(offset)
-        (tags,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
-        file.seek(offset + layout.tagnosize + tags * layout.tagsize)
-        (offset,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
 
 
 def _check_tiff(path: Path, page: TiffPage, planes: int) -> None:
@@ -291,7 +288,7 @@ def in_bands(work: Callable[[NDArray[Any]], Pixels], pixels: NDArray[Any], chann
 
 
 def _opaque(band: NDArray[Any], raster: Raster) -> Pixels:
-    unit, channels = _unit(band, raster.top), len(raster.mode)
+    unit, channels = np.minimum(_unit(band, raster.top), 1), len(raster.mode)
     if band.shape[2] > channels:
         color, alpha = unit[..., :channels], unit[..., channels:]
         unit = np.clip(color + 1 - alpha if raster.premultiplied else 1 - (1 - color) * alpha, 0, 1)
@@ -301,7 +298,7 @@ def _opaque(band: NDArray[Any], raster: Raster) -> Pixels:
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
     """Turned and mirrored as the EXIF and TIFF orientations 2 to 8 ask."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in TURNED:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]

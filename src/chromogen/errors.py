@@ -10,6 +10,10 @@ from pathlib import Path
 FAILURES = (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError)
 
 
+class ImageError(ValueError):
+    """An image that cannot be read, or does not fit what it is wanted for."""
+
+
 def sentence(argument: str, expectation: str, got: object, advice: str = "") -> str:
     """What `argument` should have been, what it was, and what to do.
 

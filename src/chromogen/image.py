@@ -16,10 +16,15 @@ import numpy as np
 import PIL.Image
 import PIL.PngImagePlugin
 from numpy.typing import NDArray
+from PIL.TiffImagePlugin import IFDRational
 
-from chromogen.decoders import READ_FORMATS, ImageError, decode, in_bands, open_file, quiet
+from chromogen.decoders import READ_FORMATS, decode, in_bands, open_file, quiet
+from chromogen.errors import ImageError as ImageError
 from chromogen.errors import missing, sentence, short
+from chromogen.file_facts import FileFacts
 from chromogen.files import write_whole
+from chromogen.pixel_size import INCH_UM
+from chromogen.pixel_size import SUPPOSED_MPP as SUPPOSED_MPP
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
 Image: TypeAlias = NDArray[np.uint8]  # sRGB (H, W, 3)
 PathLike: TypeAlias = str | os.PathLike[str]
 
-SUPPOSED_MPP = 0.5  # um per pixel, where an image's is not known
 MAX_PROVENANCE = 1_000_000  # characters of JSON
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 
@@ -40,28 +44,30 @@ _SAVE = {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".tif": _TIFF, ".tiff": _T
 WRITE_SUFFIXES = tuple(_SAVE)
 
 _DESCRIPTION, _SOFTWARE = 270, 305  # tags of TIFF and EXIF
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _CENTIMETRE = 282, 283, 296, 3
 
 
 def read_image(path: PathLike, *, icc: bool = True) -> Image:
     """Read a PNG, JPEG, TIFF, BMP, WebP or GIF file as sRGB uint8 (H, W, 3), upright and opaque, over white.
 
-    Grey becomes three equal channels, 16 bits `round(v / 257)`, floats in [0, 1] `round(v * 255)`. Of a stack or
-    pyramid: the first plane of the first series, at full resolution. An embedded ICC profile is converted to sRGB
+    Grey becomes three equal channels, 16 bits `round(v / 257)`, fewer used bits `round(255 v / (2**bits - 1))`,
+    floats in [0, 1] `round(v * 255)`. Of several images: the largest that is no label or macro; of a stack or
+    pyramid its first plane at full resolution. An embedded ICC profile is converted to sRGB
     (not with `icc=False`); one that does not fit the pixels is ignored with a warning.
     Raises: ImageError if broken, not a brightfield image or above `MAX_PIXELS`; OSError if missing or unreadable.
     """
-    return read_image_and_profile(path, icc=icc)[0]
+    return read_image_and_facts(path, icc=icc)[0]
 
 
-def read_image_and_profile(path: PathLike, *, icc: bool = True) -> tuple[Image, bytes | None]:
-    """Read as `read_image`, and say which ICC profile the file had, converted or not."""
+def read_image_and_facts(path: PathLike, *, icc: bool = True) -> tuple[Image, FileFacts]:
+    """Read as `read_image`, with what the file says besides: size of a pixel, ICC profile, names of channels."""
     path = Path(path)
     with open_file(path) as file:
-        pixels, mode, profile = decode(path, file)
-    transform = srgb_transform(path, profile, mode) if icc and profile else None
+        pixels, mode, facts = decode(path, file)
+    transform = srgb_transform(path, facts.icc_profile, mode) if icc and facts.icc_profile else None
     if mode == "RGB" and not transform:
-        return pixels, profile
-    return in_bands(partial(_in_rgb, mode, transform), pixels, 3), profile
+        return pixels, facts
+    return in_bands(partial(_in_rgb, mode, transform), pixels, 3), facts
 
 
 def _in_rgb(mode: str, transform: ImageCmsTransform | None, band: Image) -> Image:
@@ -118,8 +124,12 @@ def list_images(folder: PathLike) -> list[Path]:
     return sorted(images, key=natural_order)
 
 
-def write_image(path: PathLike, image: Image, provenance: Mapping[str, object] | None = None) -> None:
+def write_image(
+    path: PathLike, image: Image, provenance: Mapping[str, object] | None = None, mpp: float | None = None
+) -> None:
     """Write uint8 (H, W, 3) in the format of the file's suffix, with its provenance, whole or not at all.
+
+    `mpp`, um per pixel, becomes the resolution that other programs read.
 
     Raises: ImageError if suffix, image or provenance do not fit; FileNotFoundError if the folder is missing.
     """
@@ -128,20 +138,23 @@ def write_image(path: PathLike, image: Image, provenance: Mapping[str, object] |
         raise ImageError(sentence("path", "a file", f"the folder {str(path)!r}", "add a file name"))
     if not path.parent.is_dir():
         raise missing("path", "in an existing folder", path, "make that folder first")
-    write_whole(path, encode_image(image, path.suffix, provenance))
+    write_whole(path, encode_image(image, path.suffix, provenance, mpp))
 
 
-def encode_image(image: Image, suffix: str, provenance: Mapping[str, object] | None = None) -> bytes:
+def encode_image(
+    image: Image, suffix: str, provenance: Mapping[str, object] | None = None, mpp: float | None = None
+) -> bytes:
     """The bytes of an image file from uint8 (H, W, 3): JPEG at quality 95, colour in full; other formats lossless.
 
     The provenance is one JSON text: in PNG under the keyword "chromogen", else in tag 270 (ImageDescription),
-    where tag 305 (Software) marks it as ours. Raises: ImageError if suffix, image or provenance do not fit.
+    where tag 305 (Software) marks it as ours. `mpp`, um per pixel, is stored as resolution: in PNG for each metre,
+    else for each centimetre. Raises: ImageError if suffix, image or provenance do not fit.
     """
     options = _SAVE.get(suffix.lower())
     if not options:
         raise ImageError(sentence("path", f"a file ending in {', '.join(_SAVE)}", repr(suffix), "rename it"))
     _check_image(image)
-    metadata = {} if provenance is None else _metadata(options["format"], provenance)
+    metadata = _metadata(options["format"], provenance, mpp)
     buffer = io.BytesIO()
     try:
         PIL.Image.fromarray(image).save(buffer, **options, **metadata)
@@ -225,25 +238,45 @@ def natural_order(path: Path) -> tuple[list[str | int], str]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
 
 
-def _metadata(file_format: str, provenance: Mapping[str, object]) -> dict[str, Any]:
+def _metadata(file_format: str, provenance: Mapping[str, object] | None, mpp: float | None) -> dict[str, Any]:
+    """What Pillow takes to write provenance and pixel size."""
+    if file_format == "PNG":
+        return _png_metadata(provenance, mpp)
+    tags = PIL.Image.Exif()
+    if provenance is not None:
+        tags[_DESCRIPTION], tags[_SOFTWARE] = _as_json(provenance), " ".join(["chromogen", *_version(provenance)])
+    if mpp:
+        tags[_X_RESOLUTION] = tags[_Y_RESOLUTION] = IFDRational(round(1e10 / mpp), 1_000_000)
+        tags[_RESOLUTION_UNIT] = _CENTIMETRE
+    return {"exif": tags} if len(tags) else {}
+
+
+def _png_metadata(provenance: Mapping[str, object] | None, mpp: float | None) -> dict[str, Any]:
+    resolution = {"dpi": (INCH_UM / mpp, INCH_UM / mpp)} if mpp else {}
+    if provenance is None:
+        return resolution
+    chunks = PIL.PngImagePlugin.PngInfo()
+    chunks.add_itxt("chromogen", _as_json(provenance))
+    if "notice" in provenance:
+        chunks.add_text("Description", str(provenance["notice"]))
+    for version in _version(provenance):
+        chunks.add_text("Software", f"chromogen {version}")
+    return {"pnginfo": chunks, **resolution}
+
+
+def _as_json(provenance: Mapping[str, object]) -> str:
     text = json.dumps(dict(provenance), default=as_plain)
     if len(text) > MAX_PROVENANCE:
         limit = f"at most {MAX_PROVENANCE:,} characters of JSON"
         raise ImageError(sentence("provenance", limit, f"{len(text):,}", "leave out what is long"))
+    return text
+
+
+def _version(provenance: Mapping[str, object]) -> list[str]:
+    """Chromogen's version in a provenance, if it is there."""
     versions = provenance.get("versions")
     version = versions.get("chromogen") if isinstance(versions, Mapping) else None
-    software = f"chromogen {version}" if version else "chromogen"
-    if file_format != "PNG":
-        exif = PIL.Image.Exif()
-        exif[_DESCRIPTION], exif[_SOFTWARE] = text, software
-        return {"exif": exif}
-    chunks = PIL.PngImagePlugin.PngInfo()
-    chunks.add_itxt("chromogen", text)
-    if "notice" in provenance:
-        chunks.add_text("Description", str(provenance["notice"]))
-    if version:
-        chunks.add_text("Software", software)
-    return {"pnginfo": chunks}
+    return [str(version)] if version else []
 
 
 def as_plain(value: object) -> object:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.pairs import opened
 from chromogen.app.paths import check_apart, check_folder
 from chromogen.app.training import files_of
 from chromogen.errors import expected
 from chromogen.evaluation.fields import find_pairs
 from chromogen.image import Image
 from chromogen.provenance import NOTICE, sha256_of
+from chromogen.slides.slide import open_slide
 from chromogen.stainer_file import Model, check_suffix, located, read_model, write_model
 from chromogen.style.slide_densities import Target
 from chromogen.style.stainer_network import Architecture, StainerNetwork, slide_look, stain
@@ -61,7 +61,7 @@ def calibrate_on_files(
 
 
 def _whole(file: Path, mpp: float, slide_mpp: float | None) -> Image:
-    with opened(file, mpp, slide_mpp) as (slide, _known):
+    with open_slide(file, mpp=slide_mpp, assumed_mpp=mpp) as slide:
         return slide.read_at((0, 0), slide.size_at(mpp), mpp)
 
 

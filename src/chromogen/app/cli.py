@@ -6,8 +6,9 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +27,7 @@ from chromogen.app import (
     view_command,
 )
 from chromogen.app.terminal import verdict
+from chromogen.pixel_size import check_mpp
 from chromogen.provenance import NOTICE, __version__
 
 EPILOG = (
@@ -105,6 +107,19 @@ def _flowing(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in text.split("\n\n"))
 
 
+def _with_mpp_checked(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which refuses a pixel size that cannot be before it begins, whichever option gives it."""
+
+    @wraps(command)
+    def checked(**given: Any) -> None:
+        for option, value in given.items():
+            if option.endswith("mpp"):
+                check_mpp(option, value)
+        command(**given)
+
+    return checked
+
+
 BEGIN, MAKE, MEASURE = "Begin, and look", "Make a virtual stain", "Measure"
 for _command, _epilog, _panel in (
     (demo_command.demo, demo_command.EPILOG, BEGIN),
@@ -119,4 +134,4 @@ for _command, _epilog, _panel in (
     (unmix_command.unmix, unmix_command.EPILOG, MEASURE),
     (study_command.study, study_command.EPILOG, MEASURE),
 ):
-    app.command(epilog=_flowing(_epilog), rich_help_panel=_panel)(_command)
+    app.command(epilog=_flowing(_epilog), rich_help_panel=_panel)(_with_mpp_checked(_command))

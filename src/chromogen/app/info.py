@@ -67,7 +67,7 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             size=slide.size,
             level_sizes=slide.level_sizes,
             mpp=slide.mpp,
-            mpp_from="option" if slide.mpp_is_given else "file" if slide.mpp else None,
+            mpp_from=slide.mpp_from,
             stated_mpp=_finite(slide.stated_mpp),
             objective=slide.about.objective,
             icc=profile_name(profile) if profile else None,

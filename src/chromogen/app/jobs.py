@@ -21,15 +21,15 @@ from chromogen.errors import expected
 from chromogen.files import named_beside
 from chromogen.grid import outer_px
 from chromogen.image import (
-    SUPPOSED_MPP,
     Image,
     list_images,
-    read_image,
     read_provenance,
     resize,
     write_image,
 )
+from chromogen.pixel_size import SUPPOSED_MPP, check_mpp
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
+from chromogen.slides.picture import Picture, read_picture
 from chromogen.stains.appearance import doubts
 from chromogen.style.adapt import adapted, check_adaptable
 from chromogen.style.checkpoint import Checkpoint
@@ -44,15 +44,17 @@ from chromogen.style.stylize import CanvasOf, Stylized, canvas_of_recipe, styliz
 from chromogen.style.tiled import halo_px
 
 
-def read_sized(path: Path, longest_px: int | None) -> Image:
-    """An image from a file, uint8 (H, W, 3), its longer side brought to `longest_px`; None leaves it.
+def read_sized(path: Path, longest_px: int | None, mpp: float | None = None) -> Picture:
+    """An image or slide from a file, its longer side brought to `longest_px`; None leaves it.
 
-    Raises: ImageError or FileNotFoundError, and as `scaled`.
+    `mpp` is the size of the file's pixels in um, where it states none or a wrong one.
+    Raises: as `read_picture` and `scaled`.
     """
-    image = read_image(path)
+    picture = read_picture(path, mpp)
     if longest_px is None:
-        return image
-    return scaled(image, longest_px / max(image.shape[:2]))
+        return picture
+    factor = longest_px / max(picture.pixels.shape[:2])
+    return Picture(scaled(picture.pixels, factor), picture.mpp and picture.mpp / factor)
 
 
 def scaled(image: Image, factor: float) -> Image:
@@ -70,7 +72,11 @@ def scaled(image: Image, factor: float) -> Image:
 
 @dataclass(frozen=True)
 class Styles:
-    """Style files or folders with their weights; `mpp` and `longest_px` bring them to a scale, as far as known."""
+    """Style files or folders with their weights.
+
+    `mpp` is the size of their pixels in um, where files state none or a wrong one; they are resampled to that of
+    the content. With `longest_px` they have this size instead, whatever their pixels are.
+    """
 
     paths: tuple[Path, ...]
     mix: tuple[float, ...] | None = None
@@ -78,7 +84,7 @@ class Styles:
     longest_px: int | None = None
 
     def __post_init__(self) -> None:
-        _check_mpp("style_mpp", self.mpp)
+        check_mpp("style_mpp", self.mpp)
         if self.mpp is not None and self.longest_px is not None:
             raise expected("style_size", "left out when style_mpp is given", self.longest_px)
 
@@ -102,20 +108,16 @@ class Styles:
         return [list_images(path) if path.is_dir() else [path] for path in self.paths]
 
 
-def _check_mpp(name: str, mpp: float | None) -> None:
-    """ValueError for a pixel size in um that no microscope has."""
-    if mpp is not None and not 0.01 <= mpp <= 100:
-        raise expected(name, "from 0.01 to 100 um per pixel", mpp)
-
-
 NO_LIMITS = Limits()
+SAME_SCALE = 1.5  # factor between pixels of a network and of contents
 
 
 class Stylist:
     """Stylizes file after file in one style: keeps the encoder, and the styles as measured for each pixel size.
 
-    Contents are brought to `longest_px` on their longer side; `content_mpp` is their pixel size in um. `regions`
-    are drawn on the one content and the one style there are then. Pictures are tiled within `limits`.
+    Contents are brought to `longest_px` on their longer side; `content_mpp` is the size of their pixels in um,
+    where files state none or a wrong one. `regions` are drawn on the one content and the one style there are then.
+    Pictures are tiled within `limits`.
     `on_measured(done, of)` follows the measuring of styles that were not measured before.
     """
 
@@ -131,60 +133,66 @@ class Stylist:
         regions: Regions | None = None,
         limits: Limits = NO_LIMITS,
     ) -> None:
-        _check_mpp("mpp", content_mpp)
+        check_mpp("mpp", content_mpp)
         self.styles, self.recipe, self.encoder = styles, recipe, encoder
         self.on_measured = on_measured
         self.longest_px, self.content_mpp = longest_px, content_mpp
         self.limits = limits
-        self.style_images = [read_sized(path, styles.longest_px) for path in styles.files]
-        for path, style in zip(styles.files, self.style_images, strict=True):
-            self._doubt(style, "style", path)
+        self._styles = [read_sized(path, styles.longest_px, styles.mpp) for path in styles.files]
+        for path, style in zip(styles.files, self._styles, strict=True):
+            self._doubt(style.pixels, "style", path)
         self.style_sha256 = [sha256_of(path) for path in styles.files]
         self.content_regions: Guides = NO_GUIDES
         self._style_regions: Guides = NO_GUIDES
         if regions:
             self.content_regions, self._style_regions = regions
             self.recipe = guided(recipe, sorted(regions[0]))
-        self._measured: dict[float, Style] = {}
+        self._measured: dict[tuple[float, ...], Style] = {}
         self._canvas_of: CanvasOf = canvas_of_recipe
         self._started_from: dict[str, str] = {}
+        self._network_mpp: float | None = None
         if self.limits != Limits():  # what is kept of freed memory counts against them
             give_back_freed_memory()
-        if longest_px is None or self.style_factor(content_mpp) == 1:
+        if not any(self.style_mpps) or (content_mpp and longest_px is None):
             self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
 
-    def start_from(self, network: PlainNetwork, identity: str) -> None:
-        """Adapt a trained network to every content, instead of beginning anew. Raises: as `check_adaptable`."""
+    def start_from(self, network: PlainNetwork, identity: str, mpp: float) -> None:
+        """Adapt a network trained at `mpp` to every content. Raises: as `check_adaptable`."""
         check_adaptable(network, self.recipe, self.limits.tile_px)
-        self._canvas_of, self._started_from = adapted(network), {"from": identity}
+        self._canvas_of, self._started_from, self._network_mpp = adapted(network), {"from": identity}, mpp
 
-    def style_factor(self, content_mpp: float | None) -> float:
-        """How much the styles are enlarged to have the content's pixel size in um; 1 where one is not known."""
-        return 1.0 if content_mpp is None or self.styles.mpp is None else self.styles.mpp / content_mpp
+    @property
+    def style_mpps(self) -> list[float | None]:
+        """The size of each style's pixels in um; None where it is not known or its longer side is given."""
+        return [None if self.styles.longest_px else style.mpp for style in self._styles]
+
+    def assumed_mpp(self) -> float:
+        """The pixel size in um of a content that states none: the styles', else `SUPPOSED_MPP`."""
+        return next(filter(None, self.style_mpps), SUPPOSED_MPP)
 
     def style(self, content_mpp: float | None) -> Style:
-        """The styles as measured for contents of this pixel size in um; once."""
-        factor = self.style_factor(content_mpp)
-        if factor not in self._measured:
-            images = [scaled(image, factor) for image in self.style_images]
-            self._measured[factor] = measure_style_once(
+        """The styles as measured for contents of this pixel size in um, resampled to it where theirs is known."""
+        mpp = content_mpp or self.assumed_mpp()
+        factors = [own / mpp if own else 1.0 for own in self.style_mpps]
+        if (mpp, *factors) not in self._measured:
+            images = [scaled(style.pixels, factor) for style, factor in zip(self._styles, factors, strict=True)]
+            self._measured[mpp, *factors] = measure_style_once(
                 images,
                 self.recipe,
                 self.encoder,
                 self.styles.file_mix,
                 self.on_measured,
-                content_mpp or SUPPOSED_MPP,
+                mpp,
                 resized(self._style_regions, images[0]),
             )
-        return self._measured[factor]
+        return self._measured[mpp, *factors]
 
     def read(self, content: Path) -> tuple[Image, float | None]:
         """A content at the size it is stylized in, and the size of its pixels in um, if known."""
-        original = read_image(content)
-        self._doubt(original, "content", content)
-        factor = 1.0 if self.longest_px is None else self.longest_px / max(original.shape[:2])
-        mpp = None if self.content_mpp is None else self.content_mpp / factor
-        return scaled(original, factor), mpp
+        image, mpp = read_sized(content, self.longest_px, self.content_mpp)
+        self._doubt(image, "content", content)
+        self._doubt_scale(content, mpp)
+        return image, mpp
 
     def measured(self, image: Image, mpp: float | None) -> tuple[Style, Need]:
         """The style, and the tiles that an image takes; freed memory is given back where these are several."""
@@ -225,10 +233,11 @@ class Stylist:
             canvas_of=self._canvas_of,
         )
         facts = decisive | self._facts(result) | {"tile_px": need.tile_px}
-        write_image(output, result.image, facts)
+        write_image(output, result.image, facts, mpp)
         checkpoint.forget()
         seconds = time.perf_counter() - began
-        return result, {"output": str(output), **facts, "seconds": seconds, **run_facts()}
+        assumed = {} if mpp else {"mpp_assumed": self.assumed_mpp()}
+        return result, {"output": str(output), **facts, **assumed, "seconds": seconds, **run_facts()}
 
     def finished(self, content: Path, output: Path) -> dict[str, Any] | None:
         """The facts in an output of these very inputs, recipe and versions; None where it is to be made."""
@@ -247,6 +256,13 @@ class Stylist:
         if why:
             warnings.warn(f"The {role} {path.name} {why}.", stacklevel=3)
 
+    def _doubt_scale(self, content: Path, mpp: float | None) -> None:
+        """Warn of a content that a trained network does not know tissue at the scale of."""
+        own = self._network_mpp
+        if own and mpp and not 1 / SAME_SCALE <= mpp / own <= SAME_SCALE:
+            said = f"The model knows tissue at {own:g} um/px, and {content.name} has {mpp:g}"
+            warnings.warn(f"{said}; resample it, or expect a poor start.", stacklevel=3)
+
     def _inputs(self, image: Image, content: Path, mpp: float | None, guides: Guides) -> dict[str, Any]:
         """What decides the picture; hashes for names, which may identify a patient."""
         height, width = image.shape[:2]
@@ -258,7 +274,7 @@ class Stylist:
             "content_sha256": sha256_of(content),
             "style_sha256": self.style_sha256,
             "style_mix": list(self.style(mpp).mix),
-            "style_mpp": self.styles.mpp,
+            "style_mpp": self.style_mpps,
             "regions": sorted(self.content_regions),
             "drawn": drawn,
             "recipe": as_record(self.recipe),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from chromogen.errors import expected
 from chromogen.evaluation.cases import group_of
 from chromogen.evaluation.fields import Pair, find_pairs
 from chromogen.image import Image
+from chromogen.pixel_size import is_same_mpp
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.training.fields import Content
 from chromogen.training.pairs import TissuePair, alike_names, check_pair, contents_of, joined
 
 PIECE_PX = 1024  # of a pair: sections bend, so parts of a large one are brought together each by itself
-SAME_MPP = 0.02
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,11 @@ def _cautions(
 def _pieces(pair: Pair, mpp: float, slide_mpp: float | None, group: str | None) -> list[TissuePair]:
     """A pair, or squares of it that are small enough."""
     slide = pair.slide if group is None else group_of(pair.name, group)
-    with opened(pair.he, mpp, slide_mpp) as (he, he_mpp), opened(pair.ihc, mpp, slide_mpp) as (ihc, ihc_mpp):
-        _check_mpp(pair, he_mpp, ihc_mpp)
+    with (
+        open_slide(pair.he, mpp=slide_mpp, assumed_mpp=mpp) as he,
+        open_slide(pair.ihc, mpp=slide_mpp, assumed_mpp=mpp) as ihc,
+    ):
+        _check_mpp(pair, _known_mpp(he), _known_mpp(ihc))
         images = [section.read_at((0, 0), section.size_at(mpp), mpp) for section in (he, ihc)]
     if images[0].shape != images[1].shape:
         return [TissuePair(pair.name, slide, *images)]  # refused where pairs are checked
@@ -92,20 +94,15 @@ def _squares(image: Image) -> Iterator[tuple[slice, slice]]:
 def _check_mpp(pair: Pair, he_mpp: float | None, ihc_mpp: float | None) -> None:
     if he_mpp is None and ihc_mpp is None:
         return
-    if he_mpp is None or ihc_mpp is None or abs(he_mpp / ihc_mpp - 1) > SAME_MPP:
+    if he_mpp is None or ihc_mpp is None or not is_same_mpp(he_mpp, ihc_mpp):
         got = " and ".join("unknown" if x is None else f"{x:g} um/px" for x in (he_mpp, ihc_mpp))
         raise expected(
             "pairs", "H&E and IHC of one pixel size", f"{pair.name}, {got}", "resample one, or give --slide-mpp"
         )
 
 
-@contextmanager
-def opened(file: Path, mpp: float, slide_mpp: float | None) -> Iterator[tuple[Slide, float | None]]:
-    """A file as a slide, and its mpp as it says itself; one that says nothing is taken to have `mpp` already."""
-    with open_slide(file, mpp=slide_mpp) as unknown:
-        known = unknown.mpp
-    with open_slide(file, mpp=slide_mpp if known else mpp) as slide:
-        yield slide, known
+def _known_mpp(slide: Slide) -> float | None:
+    return None if slide.mpp_from == "assumed" else slide.mpp
 
 
 def record_of(pairs: Pairs) -> list[dict[str, Any]]:

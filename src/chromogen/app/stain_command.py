@@ -20,6 +20,7 @@ from chromogen.app.terminal import (
     Output,
     duration,
     end_with,
+    note_assumed,
     numbered,
     one_by_one,
     progress_bars,
@@ -188,9 +189,9 @@ def _check_mpp(file: SlideFile) -> None:
 
 def _one_of(slide_mpp: float | None, mpp: float | None) -> float | None:
     """The inputs' pixel size, by either name."""
-    if slide_mpp and mpp:
+    if slide_mpp is not None and mpp is not None:
         raise expected("mpp", "left out where --slide-mpp is given", mpp, "the stainer says its own")
-    return slide_mpp or mpp
+    return mpp if slide_mpp is None else slide_mpp
 
 
 def _region(text: str | None) -> tuple[int, int, int, int] | None:
@@ -219,12 +220,7 @@ def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
 
 def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool) -> None:
     """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    if any(result.get("mpp_assumed") for result in results):
-        mpp = next(result["mpp"] for result in results if result.get("mpp_assumed"))
-        print(
-            f"Note: tiles without a pixel size were taken at {mpp:g} um/px; see --slide-mpp.",
-            file=sys.stderr,
-        )
+    note_assumed(results, "--slide-mpp")
     for result in results:
         if result.get("unreadable"):
             print(_unreadable(result), file=sys.stderr)

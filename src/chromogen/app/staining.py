@@ -25,7 +25,7 @@ from chromogen.whole_slide.output import SUFFIXES
 from chromogen.whole_slide.runners import MOST_THREADS
 from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.stain import OnBlock
-from chromogen.whole_slide.view import SlideFile, view_at, warn_of_coarse_pixels
+from chromogen.whole_slide.view import view_at, warn_of_coarse_pixels
 
 TIFF = (".tif", ".tiff")
 LARGEST_TILE_PX = 25_000_000
@@ -137,22 +137,21 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
     Its mpp is the stainer's where none is known. Raises: ValueError or OSError.
     """
     began = time.perf_counter()
-    with SlideFile(task.file, mpp, icc).open() as unknown:
-        known = unknown.mpp
-    with SlideFile(task.file, known or stainer.mpp, icc).open() as slide:
+    with open_slide(task.file, mpp, icc, assumed_mpp=stainer.mpp) as slide:
         warn_of_coarse_pixels(slide, stainer)
         view = view_at(slide, stainer.mpp)
         image = view.read(whole(view.size))
+        known = slide.mpp_from != "assumed"
         facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
     with ThreadPoolExecutor(min(MOST_THREADS, processors())) as pool:
         stained = stain_image(stainer, image, each=pool.map)
-    write_image(task.out, stained, facts.as_json())
+    write_image(task.out, stained, facts.as_json(), facts.mpp if known else None)
     seconds = time.perf_counter() - began
     return {
         "output": str(task.out),
         "size": list(view.size),
         "mpp": facts.mpp,
-        "mpp_assumed": known is None,
+        **({} if known else {"mpp_assumed": stainer.mpp}),
         "stainer": stainer.name,
         "target_stain": stainer.target_stain,
         "notice": facts.notice,
@@ -180,5 +179,5 @@ def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:
         stainer_hash=stainer.identity,
         target_stain=stainer.target_stain,
         source_quickhash=slide.quickhash,
-        source_mpp=slide.mpp,
+        source_mpp=slide.mpp if slide.mpp_from != "assumed" else None,
     )

@@ -64,7 +64,7 @@ def study(
     seeds: Annotated[int, typer.Option(help="How many noises every experiment starts from.", min=1)] = 1,
     mpp: Annotated[
         float | None,
-        typer.Option(help="Size of a pixel in um, of pairs. Default: 0.5 is supposed."),
+        typer.Option(help="Size of a pixel in um, of pairs. Default: the file's, else 0.5."),
     ] = None,
     grid: Annotated[
         list[str] | None,
@@ -184,5 +184,5 @@ def _photo_and_painting(photo: Path | None, painting: Path | None) -> tuple[Imag
         if photo is not None:
             raise expected("painting", "given with photo", "none", "name one, or leave out photo")
         return None
-    content = builtin_photo() if photo is None else read_sized(photo, PHOTO_PX)
-    return content, read_sized(painting, PHOTO_PX)
+    content = builtin_photo() if photo is None else read_sized(photo, PHOTO_PX).pixels
+    return content, read_sized(painting, PHOTO_PX).pixels

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +27,7 @@ from chromogen.app.terminal import (
     duration,
     end_with,
     move_bar,
+    note_assumed,
     numbered,
     one_by_one,
     progress_bars,
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from chromogen.app.regions import Regions
     from chromogen.style.kinds import PlainNetwork
     from chromogen.style.run import OnStep, Step
-
-SAME_SIZE = 1.5  # factor between pixels of a model and of contents
 
 EPILOG = """Examples:
 
@@ -158,7 +156,7 @@ def stylize(
     regions = _drawn(content_mask or (), style_mask or (), files, styles.files)
     start = None
     if model:
-        start, recipe = _network_of(model, marker, mpp), _adapting(recipe, steps)
+        start, recipe = _network_of(model, marker), _adapting(recipe, steps)
     with progress_bars() as progress:
         measuring = _measuring(progress)
         stylist = Stylist(
@@ -206,6 +204,7 @@ def _stylize_all(
         return facts
 
     results, errors = one_by_one(files, work)
+    note_assumed(results, "--mpp")
     if side.plot and traces:
         _plot(traces, stylist.recipe, side.plot)
     if as_json:
@@ -246,17 +245,14 @@ def _adapting(recipe: Recipe, steps: str | None) -> Recipe:
     return replace(recipe, steps=given) if given and len(given) == 1 else recipe
 
 
-def _network_of(model: str, marker: str | None, mpp: float | None) -> tuple[PlainNetwork, str]:
-    """A stainer's network, and what it is known by. Raises: ValueError, FileNotFoundError."""
+def _network_of(model: str, marker: str | None) -> tuple[PlainNetwork, str, float]:
+    """A stainer's network, what it is known by, and its mpp. Raises: ValueError, FileNotFoundError."""
     from chromogen.stainer_file import located, read_model
     from chromogen.style.marker_network import blend_of, chosen
 
     read = read_model(located(model))
-    if mpp and not 1 / SAME_SIZE <= mpp / read.mpp <= SAME_SIZE:
-        said = f"{model} knows tissue at {read.mpp:g} um/px, and the contents have {mpp:g}"
-        warnings.warn(f"{said}; resample them, or expect a poor start.", stacklevel=2)
     blend = blend_of(marker, read.markers)
-    return chosen(read.network(), blend), f"{read.sha256} {blend}" if blend else read.sha256
+    return chosen(read.network(), blend), f"{read.sha256} {blend}" if blend else read.sha256, read.mpp
 
 
 def _parsed(text: str | None, parse: Callable[[str], Any]) -> Any:

@@ -117,9 +117,12 @@ Optimizer = Annotated[str | None, Search(help=f"lbfgs or adam. {from_preset(lamb
 Seed = Annotated[int | None, Search(help=f"Seed of the noise. {from_preset(lambda recipe: recipe.seed)}")]
 Size = Annotated[int | None, Scale(help="Longer side of the result in px. Default: the content's.", min=1)]
 StyleSize = Annotated[int | None, Scale(help="Longer side of the styles in px. Default: as they are.", min=1)]
-Mpp = Annotated[float | None, Scale(help="Pixel size of the contents in um. Default: 0.5 is supposed.")]
+Mpp = Annotated[
+    float | None, Scale(help="Pixel size of the contents in um. Default: the file's, else the style's, else 0.5.")
+]
 StyleMpp = Annotated[
-    float | None, Scale(help="Pixel size of the styles in um; with --mpp they are resampled to match.")
+    float | None,
+    Scale(help="Pixel size of the styles in um, to resample them to the contents'. Default: the file's."),
 ]
 ExtraStyle = Annotated[list[Path] | None, Scale(metavar="FILE", help="One more style image; may repeat.")]
 StyleMix = Annotated[

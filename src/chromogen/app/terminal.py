@@ -129,6 +129,17 @@ def end_with(errors: Mapping[str, str]) -> None:
         raise typer.Exit(1)
 
 
+def note_assumed(results: Iterable[Mapping[str, Any]], option: str) -> None:
+    """Print how large pixels were taken to be where files do not state it (`mpp_assumed`), and what sets it."""
+    assumed = [result["mpp_assumed"] for result in results if result.get("mpp_assumed")]
+    for mpp in dict.fromkeys(assumed):
+        count = assumed.count(mpp)
+        files = "1 image states" if count == 1 else f"{count} images state"
+        print(
+            f"Note: {files} no pixel size; Chromogen took {mpp:g} um/px (set it with {option}).", file=sys.stderr
+        )
+
+
 def summary_of(files: Mapping[str, Path]) -> str:
     """What a report's JSON file says, and where its files are, as the one JSON object of `--json`."""
     outputs = {kind: str(file) for kind, file in files.items()}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import Progress, TaskID
 
 from chromogen.app import train_options as given
-from chromogen.app.terminal import DebugOption, JsonOption, duration, progress_bars
+from chromogen.app.terminal import DebugOption, JsonOption, duration, note_assumed, progress_bars
 from chromogen.errors import choose, expected
 from chromogen.provenance import NOTICE
 
@@ -115,6 +115,7 @@ def train(
     facts = _train_with_bar(inputs, out, training, encoder, resume=resume, ranks=ranks)
     if ranks.is_first:
         facts |= _exported(out) if export is not None else {}
+        note_assumed([{"mpp_assumed": mpp}] * facts.get("without_mpp", 0), "--slide-mpp")
         facts["seconds"] = time.perf_counter() - began
         print(json.dumps(facts) if as_json else _line(facts))
 

@@ -91,7 +91,7 @@ def train_on_files(
     NAME.checkpoint. Raises: ValueError or FileNotFoundError for wrong inputs, OSError, ArithmeticError.
     """
     outputs = Outputs(out)
-    contents, ihc, data = _read(inputs, training.mpp)
+    contents, ihc, data, assumed = _read(inputs, training.mpp)
     facts = {"training": _record(training), **data}
     checkpoint = Checkpoint(outputs.beside("checkpoint"), facts, resume=resume)
     log = outputs.beside("train.jsonl")
@@ -112,21 +112,27 @@ def train_on_files(
     write_model(out, model)
     save_plot(loss_plot(curves_of(trained.trace), out.stem), outputs.beside("loss.png"))
     checkpoint.forget()
-    return {**_facts(out, model, trained), "peak_rss_mb": round(peak_rss_mb(), 1)}
+    facts = {**_facts(out, model, trained), "peak_rss_mb": round(peak_rss_mb(), 1)}
+    return facts | ({"without_mpp": assumed} if assumed else {})
 
 
-def _read(inputs: Inputs, mpp: float) -> tuple[list[Content], dict[str, list[Image]], dict[str, Any]]:
-    """H&E, IHC by marker, uint8 (H, W, 3) at `mpp`, and what they are, as hashes."""
+def _read(inputs: Inputs, mpp: float) -> tuple[list[Content], dict[str, list[Image]], dict[str, Any], int]:
+    """H&E, IHC by marker, uint8 (H, W, 3) at `mpp`, what they are, as hashes, and how many state no pixel size."""
     pairs = inputs.pairs
     given = files_of(inputs.contents, "content")
     shown = {marker: files_of(paths, "style") for marker, paths in (inputs.styles or {"": ()}).items()}
-    contents = [_content(file, mpp, inputs.mpp, "content") for file in given]
-    ihc = {marker: _ihc(files, mpp, inputs.mpp) for marker, files in shown.items()}
+    read = [_content(file, mpp, inputs.mpp, "content") for file in given]
+    styles = {
+        marker: [_content(file, mpp, inputs.mpp, "style") for file in files] for marker, files in shown.items()
+    }
+    assumed = sum(is_assumed for found in (read, *styles.values()) for _, is_assumed in found)
+    contents = [content for content, _ in read]
+    ihc = {marker: [field for content, _ in found for field in content.fields] for marker, found in styles.items()}
     if pairs:
         contents += pairs.contents
     if pairs and not inputs.styles:
         ihc = {"": [content.paired.image for content in split(contents)[0] if content.paired]}
-    return contents, ihc, _data(given, shown, pairs, inputs.start)
+    return contents, ihc, _data(given, shown, pairs, inputs.start), assumed
 
 
 def _data(
@@ -189,19 +195,13 @@ def files_of(paths: Sequence[Path], role: str) -> list[Path]:
     return slide_files(paths)
 
 
-def _ihc(files: Sequence[Path], mpp: float, slide_mpp: float | None) -> list[Image]:
-    return [field for file in files for field in _content(file, mpp, slide_mpp, "style").fields]
-
-
-def _content(file: Path, mpp: float, slide_mpp: float | None, role: str) -> Content:
-    """Fields at an mpp; an image that says nothing of its pixels has them already."""
-    with open_slide(file, mpp=slide_mpp) as unknown:
-        known = unknown.mpp
-    with open_slide(file, mpp=slide_mpp if known else mpp) as slide:
+def _content(file: Path, mpp: float, slide_mpp: float | None, role: str) -> tuple[Content, bool]:
+    """Fields at an mpp, and whether that is what Chromogen assumes of an image that states no pixel size."""
+    with open_slide(file, mpp=slide_mpp, assumed_mpp=mpp) as slide:
         view, _ = slide.overview(OVERVIEW_PX)
         if doubt := doubts(view, role):
             warnings.warn(f"{file.name} {doubt}.", stacklevel=2)
-        return Content(file.name, tuple(_fields(slide, view, mpp)))
+        return Content(file.name, tuple(_fields(slide, view, mpp))), slide.mpp_from == "assumed"
 
 
 def _fields(slide: Slide, view: Image, mpp: float) -> list[Image]:

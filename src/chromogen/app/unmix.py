@@ -19,6 +19,8 @@ from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_text, write_whole
 from chromogen.image import read_image, shrunk, write_image
+from chromogen.pixel_size import SUPPOSED_MPP
+from chromogen.slides.picture import read_picture
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
 from chromogen.stains.estimation import estimate_stains, white_level
 
@@ -33,12 +35,14 @@ class Unmixed:
 
     `positive_percent` is the share of tissue where the second stain's density is above a threshold (base 10); it
     and `mean_od10` are None where there is no tissue. `why` says why the known vectors had to do for an estimate.
+    `mpp` is um per pixel, None where it is not known.
     """
 
     name: str
     vectors: list[list[float]]
     white: list[float]
     why: str
+    mpp: float | None
     tissue_percent: float
     mean_od10: list[float] | None
     positive_percent: dict[str, float] | None
@@ -84,33 +88,39 @@ def unmix_file(
 
     With `estimate` the vectors are the image's own, `matrix` where it cannot tell. Raises: ValueError or OSError.
     """
-    image = read_image(file)
+    image, own_mpp = read_picture(file, mpp)
     white = white_level(image) if find_white else np.full(3, 255.0)
     own = estimate_stains(image, matrix, white) if estimate else None
     used = own.matrix if own else matrix
     concentrations = separate_stains(image, used, white)
     od10 = concentrations / np.log(10)
-    stained = od10[Tile(image, mpp=mpp).tissue]
+    stained = od10[Tile(image, mpp=own_mpp).tissue]
     found = Unmixed(
         file.name,
         np.round(used[:2], 5).tolist(),
         white.tolist(),
         own.why if own else "",
+        own_mpp,
         100 * len(stained) / od10[..., 0].size,
         np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
         {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None,
     )
     for index, part in enumerate(PARTS):
-        write_image(folder / f"{file.stem}_{part}.png", stain_alone(concentrations, index, used), asdict(found))
-    write_whole(folder / f"{file.stem}_od10.tif", density_tiff(od10))
+        alone = stain_alone(concentrations, index, used)
+        write_image(folder / f"{file.stem}_{part}.png", alone, asdict(found), own_mpp)
+    write_whole(folder / f"{file.stem}_od10.tif", density_tiff(od10, own_mpp))
     return found
 
 
-def density_tiff(od10: Array) -> bytes:
-    """An OME-TIFF, float32 (3, H, W), of base-10 densities: first stain, second stain, what is neither."""
+def density_tiff(od10: Array, mpp: float | None = None) -> bytes:
+    """An OME-TIFF, float32 (3, H, W), of base-10 densities: first stain, second stain, what is neither.
+
+    `mpp` is um per pixel, None where it is not known.
+    """
     data = io.BytesIO()
     planes = np.moveaxis(od10, 2, 0).astype(np.float32)
-    metadata = {"axes": "CYX", "Channel": {"Name": list(PARTS)}}
+    metadata: dict[str, Any] = {"axes": "CYX", "Channel": {"Name": list(PARTS)}}
+    metadata |= {f"PhysicalSize{axis}": mpp for axis in "XY" if mpp}
     tifffile.imwrite(data, planes, ome=True, compression="zlib", photometric="minisblack", metadata=metadata)
     return data.getvalue()
 
@@ -146,6 +156,7 @@ def _row(result: Unmixed) -> dict[str, Any]:
         **vectors,
         "white": " ".join(f"{level:g}" for level in result.white),
         "why": result.why,
+        "mpp": result.mpp or f"not known, taken as {SUPPOSED_MPP:g}",
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chromogen.app.options import numbers
-from chromogen.app.terminal import DebugOption, JsonOption, end_with, one_by_one, progress_bars
+from chromogen.app.terminal import DebugOption, JsonOption, end_with, note_assumed, one_by_one, progress_bars
 
 if TYPE_CHECKING:
     from chromogen.app.unmix import Unmixed
@@ -45,7 +45,9 @@ def unmix(
     thresholds: Annotated[
         str, typer.Option(metavar="OD,OD...", help="Densities above which the second stain counts as positive.")
     ] = "0.2,0.4,0.6",
-    mpp: Annotated[float | None, typer.Option(help="Size of a pixel in um. Default: 0.5 is supposed.")] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Size of a pixel in um. Default: the file's, else 0.5.")
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -53,6 +55,7 @@ def unmix(
     from chromogen.app.paths import image_files, in_folder, ready_folder
     from chromogen.app.unmix import parse_vectors, unmix_file, write_unmixed
     from chromogen.errors import choose
+    from chromogen.pixel_size import SUPPOSED_MPP
     from chromogen.provenance import facts_since
 
     find_white = choose("white", white, ("255", "auto")) == "auto"
@@ -71,6 +74,7 @@ def unmix(
 
         done, errors = one_by_one(files, work)
     results = [asdict(result) for _, result in done]
+    note_assumed([{} if found.mpp else {"mpp_assumed": SUPPOSED_MPP} for _, found in done], "--mpp")
     facts = {"output": str(out), "results": results, "errors": errors, **facts_since(began)}
     write_unmixed(out, done, facts)
     if as_json:

@@ -19,7 +19,9 @@ from chromogen.evaluation.metrics import Measure, Value
 from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import Tile
-from chromogen.image import SUPPOSED_MPP, Image, PathLike, read_image
+from chromogen.image import Image, PathLike, resize
+from chromogen.pixel_size import SUPPOSED_MPP, check_mpp, is_same_mpp
+from chromogen.slides.picture import Picture, read_picture
 from chromogen.stains.color_transfer import color_moments, match_colors
 
 if TYPE_CHECKING:
@@ -28,9 +30,9 @@ if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
 
 SHIFT_UM = 25.0
-LEAST_MPP = 0.05
 NO_REAL = "no real IHC"
 OTHER_SIZE = "the real IHC has another size"
+ROUNDED_PX = 2  # by which sides may differ once both pictures have pixels of one size
 MISREGISTERED_UM = 8.0
 HARDLY_PERCENT = 1.0
 FEW_GROUPS = 5
@@ -41,14 +43,16 @@ SIDES = ("prediction", "he", "color_transfer", "real")
 class Row:
     """One case: scores by side, the best shift (x, y) of the real IHC in px, and patch features by side.
 
-    Sides are the prediction, the baselines `he` (the H&E itself) and `color_transfer` (in the real IHC's colours),
-    and `real`, the floor: another real IHC, or where there is one only, one half of it against the other.
+    `mpp` is the size of a pixel in um, None where no file states it. Sides are the prediction, the baselines `he`
+    (the H&E itself) and `color_transfer` (in the real IHC's colours), and `real`, the floor: another real IHC, or
+    where there is one only, one half of it against the other.
     """
 
     case: Case
     sides: Mapping[str, Scores]
     shift_px: tuple[int, int] | None
     features: Mapping[str, Tensor]
+    mpp: float | None
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,15 @@ def evaluate(
 ) -> Evaluation:
     """Score every prediction, against the H&E it came from and a real IHC as far as they are given.
 
-    Paths are images or folders matched by name (`match_cases`). Intervals come from a bootstrap over groups.
+    Paths are images, slides or folders of them, matched by name (`match_cases`). `mpp` is um per pixel of all;
+    without it the size that files state counts, and H&E and real IHC of another size are resampled to the
+    prediction's. Intervals come from a bootstrap over groups.
     `on_case(done, of, name)` is called after every image. Raises: ValueError or FileNotFoundError for what cannot
     be evaluated at all; an image that cannot be read, or has another size than its H&E, ends as a warning.
     """
     if not 0 <= shift_um <= 500:
         raise expected("shift_um", "from 0 to 500 um", shift_um)
-    if mpp is not None and not LEAST_MPP <= mpp <= 100:
-        raise expected("mpp", f"from {LEAST_MPP} to 100 um per pixel", mpp)
+    check_mpp("mpp", mpp)
     cases, warnings = match_cases(prediction, he, real, group)
     measures = Measures(encoder or _exact_encoder())
     rows: list[Row] = []
@@ -98,8 +103,8 @@ def evaluate(
     return Evaluation(
         tuple(rows),
         _summary(rows, measures.values),
-        (*warnings, *_cautions(rows, mpp, shift_um, group)),
-        _settings(len(rows), mpp, shift_um, group),
+        (*warnings, *_cautions(rows, shift_um, group)),
+        _settings(rows, shift_um, group),
         measures.values,
     )
 
@@ -110,11 +115,13 @@ def _exact_encoder() -> Encoder:
     return Encoder(precision="fp32")
 
 
-def _settings(images: int, mpp: float | None, shift_um: float, group: str | None) -> dict[str, Any]:
+def _settings(rows: Sequence[Row], shift_um: float, group: str | None) -> dict[str, Any]:
+    known = [row.mpp for row in rows if row.mpp]
+    unknown = f"px, taken as {SUPPOSED_MPP} um each"
     return {
-        "images": images,
-        "mpp": mpp,
-        "lengths": "um" if mpp else f"px, at a supposed {SUPPOSED_MPP} um each",
+        "images": len(rows),
+        "mpp": known[0] if known and all(is_same_mpp(mpp, known[0]) for mpp in known) else None,
+        "lengths": unknown if not known else "um" if len(known) == len(rows) else f"um, where not known {unknown}",
         "dab_thresholds_od10": list(THRESHOLDS_OD10),
         "vectors": "QuPath's defaults for H&E and H-DAB",
         "shift_um": shift_um,
@@ -131,8 +138,7 @@ def _other_reals(cases: Sequence[Case], case: Case) -> list[Path]:
 
 def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float | None, shift_um: float) -> Row:
     """Read, compare, and forget the pictures."""
-    prediction = read_image(case.prediction)
-    he, real = (None if path is None else read_image(path) for path in (case.he, case.real))
+    prediction, he, real, mpp = _read(case, mpp)
     Tile(prediction, he)  # says what is wrong with their sizes
     pictures = {"prediction": prediction}
     if he is not None:
@@ -142,15 +148,36 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     sides = {side: _scores_of(measures, picture, he, real, mpp) for side, picture in pictures.items()}
     features = {side: patch_features(measures.encoder, picture) for side, picture in pictures.items()}
     if real is None:
-        return Row(case, sides, None, features)
+        return Row(case, sides, None, features, mpp)
     features["real"] = patch_features(measures.encoder, real)
     sides["real"] = _floor(measures, real, other_reals, mpp)
     if real.shape != prediction.shape:
-        return Row(case, sides, None, features)
+        return Row(case, sides, None, features, mpp)
     shift = best_shift(prediction, real, round(Tile(real, mpp=mpp).px(shift_um)))
     for side, picture in pictures.items():
         sides[side] |= _shifted(measures.real, picture, real, shift, mpp)
-    return Row(case, sides, shift, features)
+    return Row(case, sides, shift, features, mpp)
+
+
+def _read(case: Case, mpp: float | None) -> tuple[Image, Image | None, Image | None, float | None]:
+    """Prediction, H&E and real IHC at one pixel size, and that size: the prediction's, else the H&E's."""
+    prediction = read_picture(case.prediction, mpp)
+    he, real = (
+        None if path is None else read_picture(path, mpp, at_mpp=prediction.mpp) for path in (case.he, case.real)
+    )
+    known = prediction.mpp or (he and he.mpp) or (real and real.mpp) or None
+    return prediction.pixels, _rounded_as(he, prediction), _rounded_as(real, prediction), known
+
+
+def _rounded_as(picture: Picture | None, prediction: Picture) -> Image | None:
+    """A picture as large as the prediction, where resampling has rounded its sides otherwise."""
+    if picture is None:
+        return None
+    height, width = prediction.pixels.shape[:2]
+    apart = max(abs(picture.pixels.shape[0] - height), abs(picture.pixels.shape[1] - width))
+    if prediction.mpp is None or apart > ROUNDED_PX:
+        return picture.pixels
+    return resize(picture.pixels, (width, height))
 
 
 def _scores_of(
@@ -178,16 +205,16 @@ def _shifted(
 def _floor(measures: Measures, real: Image, others: Sequence[Path], mpp: float | None) -> Scores:
     """A real IHC against another one, or its upper half against its lower: how far apart the real thing is."""
     half = real.shape[0] // 2
-    other = _first_readable(others)
+    other = _first_readable(others, mpp)
     ours, theirs = (real[:half], real[half : 2 * half]) if other is None else (other, real)
     height, width = (min(sides) for sides in zip(ours.shape[:2], theirs.shape[:2], strict=True))
     return scores((*measures.style, *measures.real), ours[:height, :width], None, theirs[:height, :width], mpp)
 
 
-def _first_readable(paths: Sequence[Path]) -> Image | None:
+def _first_readable(paths: Sequence[Path], mpp: float | None) -> Image | None:
     for path in paths:
         with suppress(ValueError, OSError):
-            return read_image(path)
+            return read_picture(path, at_mpp=mpp).pixels
     return None
 
 
@@ -230,7 +257,7 @@ def _distances(features: Tensor, real: Tensor) -> dict[str, dict[str, Any]]:
     return {name: {"mean": value, "ci95": None, "n": len(features)} for name, value in found.items()}
 
 
-def _cautions(rows: Sequence[Row], mpp: float | None, shift_um: float, group: str | None) -> Iterator[str]:
+def _cautions(rows: Sequence[Row], shift_um: float, group: str | None) -> Iterator[str]:
     """Where a number does not mean much."""
     groups = {row.case.group for row in rows}
     if len(groups) < FEW_GROUPS:
@@ -238,18 +265,19 @@ def _cautions(rows: Sequence[Row], mpp: float | None, shift_um: float, group: st
     patches = [sum(len(row.features.get(side, ())) for row in rows) for side in ("prediction", "real")]
     if min(patches) > 1 and (few := too_few(min(patches))):
         yield few
-    if mpp is None:
-        yield f"the size of a pixel is not known: lengths are taken at {SUPPOSED_MPP} um per pixel (--mpp)"
+    if unknown := sum(row.mpp is None for row in rows):
+        images = "1 image" if unknown == 1 else f"{unknown} images"
+        yield f"pixel size: {images} without; Chromogen took {SUPPOSED_MPP} um/px (set it with --mpp)"
     for row in rows:
-        yield from _row_cautions(row, mpp, shift_um)
+        yield from _row_cautions(row, shift_um)
 
 
-def _row_cautions(row: Row, mpp: float | None, shift_um: float) -> Iterator[str]:
+def _row_cautions(row: Row, shift_um: float) -> Iterator[str]:
     name = row.case.name
     if "real" in row.sides and row.shift_px is None:
         yield f"{name}: {OTHER_SIZE}, so that only its style is compared"
     if row.shift_px is not None:
-        away_um = float(np.hypot(*row.shift_px)) * (mpp or SUPPOSED_MPP)
+        away_um = float(np.hypot(*row.shift_px)) * (row.mpp or SUPPOSED_MPP)
         if away_um > 0.9 * shift_um > 0:
             yield f"{name}: the real IHC is {away_um:.0f} um off or more; compare amounts of DAB, not places"
         elif away_um > MISREGISTERED_UM:

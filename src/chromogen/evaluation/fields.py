@@ -11,7 +11,9 @@ from typing import TypeAlias
 
 from chromogen.errors import expected, missing, repeated
 from chromogen.evaluation.tile import Tile
-from chromogen.image import Image, is_image, list_images, read_image
+from chromogen.image import Image, is_image, list_images
+from chromogen.pixel_size import check_mpp
+from chromogen.slides.picture import read_picture
 
 LEAST_PX = 64
 ALIGNED = "_aligned"
@@ -96,15 +98,26 @@ def _by_alignment(folder: Path) -> Iterator[Pair]:
 
 
 def crops_of_pairs(pairs: Sequence[Pair], size_px: int, count: int, mpp: float | None) -> list[Crop]:
-    """At most `count` crops of every pair; ValueError or OSError for what cannot be read."""
+    """At most `count` crops of every pair, whose pixels measure `mpp` um, or what their files state.
+
+    Raises: ValueError or OSError for what cannot be read.
+    """
+    check_mpp("mpp", mpp)
     names = [_file_name(pair.name) for pair in pairs]
     if twice := repeated(names):
         raise expected("pairs", "of different names", f"two called {twice}", "rename one")
     return [
         crop
         for name, pair in zip(names, pairs, strict=True)
-        for crop in crops_of(name, pair.slide, read_image(pair.he), read_image(pair.ihc), size_px, count, mpp)
+        for crop in _crops_of_pair(name, pair, size_px, count, mpp)
     ]
+
+
+def _crops_of_pair(name: str, pair: Pair, size_px: int, count: int, mpp: float | None) -> list[Crop]:
+    """At the H&E's pixel size, as given or as its file states."""
+    he = read_picture(pair.he, mpp)
+    ihc = read_picture(pair.ihc, mpp, at_mpp=he.mpp)
+    return crops_of(name, pair.slide, he.pixels, ihc.pixels, size_px, count, he.mpp)
 
 
 def _file_name(name: str) -> str:

@@ -16,8 +16,9 @@ from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.scoring import SHIFTED
 from chromogen.evaluation.tile import CALLED
 from chromogen.files import write_text
-from chromogen.image import Image, read_image, shrunk
+from chromogen.image import Image
 from chromogen.plots import bland_altman_plot, svg
+from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB, separate_stains, stain_alone
 
 NOT_THIS_SIDE = "not measured for this side"
@@ -177,13 +178,16 @@ def _extremes(evaluation: Evaluation) -> list[tuple[str, Sequence[Row]]]:
 
 def _case_row(row: Row) -> str:
     pictures = {"H&E": row.case.he, "prediction": row.case.prediction, "real IHC": row.case.real}
-    images = {what: read_image(path) for what, path in pictures.items() if path is not None}
-    figures = [page.picture(shrunk(image, SHOWN_PX), f"{row.case.name}: {what}") for what, image in images.items()]
+    images = {what: _from_afar(path) for what, path in pictures.items() if path is not None}
+    figures = [page.picture(image, f"{row.case.name}: {what}") for what, image in images.items()]
     stained = {what: image for what, image in images.items() if what != "H&E"}
-    figures += [
-        page.picture(dab_alone(shrunk(image, SHOWN_PX)), f"DAB of the {what}") for what, image in stained.items()
-    ]
+    figures += [page.picture(dab_alone(image), f"DAB of the {what}") for what, image in stained.items()]
     return page.row(*figures)
+
+
+def _from_afar(path: Path) -> Image:
+    with open_slide(path) as slide:
+        return slide.overview(SHOWN_PX)[0]
 
 
 def dab_alone(image: Image) -> Image:

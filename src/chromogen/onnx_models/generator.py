@@ -19,6 +19,7 @@ from chromogen.image import Image, PathLike
 from chromogen.lattice import Lattice
 from chromogen.onnx_models.extra import library
 from chromogen.onnx_models.onnx_file import CARD, MOMENTS, MOMENTS_USED, RANGES, OnnxFile, Port, read_onnx
+from chromogen.pixel_size import check_mpp
 from chromogen.recent import Recent
 from chromogen.stainer import Stainer, Statistics
 
@@ -77,6 +78,7 @@ def _mpp(found: OnnxFile, given: float | None) -> float:
     if not (math.isfinite(mpp) and mpp > 0):
         wanted = "given, in um: how large a pixel was in the pictures the generator was trained on"
         raise expected("mpp", wanted, "none" if given is None else given, "about 0.5 for 20x, 0.25 for 40x")
+    check_mpp("mpp", mpp)
     return mpp
 
 

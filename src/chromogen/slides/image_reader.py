@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from chromogen.image import Image, read_image_and_profile
+from chromogen.image import Image, read_image_and_facts
 from chromogen.slides.source import About, SlideError, sampled_hash
 
 
@@ -15,12 +15,12 @@ class ImageSource:
     def __init__(self, path: Path, *, icc: bool = True) -> None:
         self._path = path
         try:
-            self._pixels, profile = read_image_and_profile(path, icc=icc)
+            self._pixels, facts = read_image_and_facts(path, icc=icc)
         except ValueError as error:
             raise SlideError(str(error)) from error
-        self.mpp: tuple[float, float] | None = None
+        self.mpp = facts.mpp
         self.sizes: Sequence[tuple[int, int]] = [(self._pixels.shape[1], self._pixels.shape[0])]
-        self.about = About(format=f"{path.suffix[1:].upper() or 'plain'} image", icc_profile=profile)
+        self.about = About.of(f"{path.suffix[1:].upper() or 'plain'} image", facts)
 
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """See `Source`."""

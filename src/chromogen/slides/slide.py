@@ -16,6 +16,7 @@ import PIL.Image
 from chromogen.decoders import TIFF_SIGNATURES, open_file
 from chromogen.errors import missing
 from chromogen.image import Image, PathLike, is_image, natural_order, srgb_transform
+from chromogen.pixel_size import MPP_RANGE, check_mpp, plausible_mpp
 from chromogen.slides.dicom_series import one_file_each
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor
@@ -35,8 +36,6 @@ __all__ = [
     "slide_files",
 ]
 
-MPP_RANGE = (0.05, 20.0)  # um/px; files that claim other values mean something else, or nothing
-MAX_ANISOTROPY = 0.02
 # Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Ventana, Zeiss, DICOM: what OpenSlide knows by its name.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
 BLOCK_PX = 1024  # side of what is resampled at a time, which takes up to 60 bytes a pixel
@@ -46,24 +45,33 @@ class Slide:
     """A slide or image open for reading, to be closed after use or used in a `with` statement.
 
     `size` is (w, h) in level-0 pixels, `level_sizes` those of all levels, finest first. `mpp` is um per level-0
-    pixel: what was given, else what the file says; None where it does not say, or says what cannot be, outside
-    `MPP_RANGE` or differing by more than 2 % in x and y. `stated_mpp` is what it says, (x, y), believed or not.
+    pixel, and `mpp_from` says whence: "option", what was given; else "file", what the file states, unless that
+    cannot be (outside `MPP_RANGE`, or more than 2 % apart in x and y); else "assumed", what the caller assumes;
+    else None. `stated_mpp` is what the file states, (x, y), believed or not.
     `about` has what else the file says: format, vendor, objective, names of associated images, ICC profile.
     Regions may be read in several threads at once. Raises: SlideError for an mpp that cannot be.
     """
 
-    def __init__(self, path: PathLike, source: Source, *, mpp: float | None = None, icc: bool = True) -> None:
+    def __init__(
+        self,
+        path: PathLike,
+        source: Source,
+        *,
+        mpp: float | None = None,
+        assumed_mpp: float | None = None,
+        icc: bool = True,
+    ) -> None:
         self.path = Path(path)
         self.size = source.sizes[0]
         if min(self.size) < 1:
             raise unreadable(self.path, f"{self.size[0]} x {self.size[1]} px")
-        if mpp is not None:
-            _check_mpp(mpp)
+        _check_mpp(mpp)
         self.level_sizes = tuple(source.sizes)
         self.about: About = source.about
         self.stated_mpp = source.mpp
-        self.mpp_is_given = mpp is not None
-        self.mpp = plausible_mpp(source.mpp) if mpp is None else mpp
+        sizes = {"option": mpp, "file": plausible_mpp(source.mpp), "assumed": assumed_mpp}
+        self.mpp_from = next((whence for whence, size in sizes.items() if size is not None), None)
+        self.mpp = sizes[self.mpp_from] if self.mpp_from else None
         # A plain image is in sRGB already, since other colour modes than RGB can only be converted while reading.
         profile = None if isinstance(source, ImageSource) or not icc else source.about.icc_profile
         self._to_srgb = srgb_transform(self.path, profile) if profile else None
@@ -193,12 +201,14 @@ class Slide:
         return max((i for i, steps in enumerate(self._downsamples) if max(steps) <= wanted), default=0)
 
 
-def open_slide(path: PathLike, mpp: float | None = None, icc: bool = True) -> Slide:
+def open_slide(
+    path: PathLike, mpp: float | None = None, icc: bool = True, *, assumed_mpp: float | None = None
+) -> Slide:
     """Open a whole-slide image, or any image that `read_image` reads as a slide of one level.
 
     Makers' formats by OpenSlide, OME-TIFF and other TIFF tile by tile, OME-Zarr, and plain images. `mpp` (um per
-    level-0 pixel) takes the place of what the file says. Colours are converted by the file's ICC profile to sRGB,
-    or left as they are (`icc=False`), as other viewers show them.
+    level-0 pixel) takes the place of what the file states, `assumed_mpp` that of what it does not state. Colours
+    are converted by the file's ICC profile to sRGB, or left as they are (`icc=False`), as other viewers show them.
     Raises: SlideError if it is none of these, or broken; FileNotFoundError if it is missing; PermissionError.
     """
     path = Path(path)
@@ -206,7 +216,7 @@ def open_slide(path: PathLike, mpp: float | None = None, icc: bool = True) -> Sl
         raise missing("path", "an existing slide", path)
     source = _source(path, icc=icc)
     try:
-        return Slide(path, source, mpp=mpp, icc=icc)
+        return Slide(path, source, mpp=mpp, assumed_mpp=assumed_mpp, icc=icc)
     except BaseException:
         source.close()
         raise
@@ -231,14 +241,6 @@ def slide_files(paths: Iterable[Path]) -> list[Path]:
     return [
         file for path in paths for file in (list_slides(path) if path.is_dir() and not is_zarr(path) else [path])
     ]
-
-
-def plausible_mpp(mpp: tuple[float, float] | None) -> float | None:
-    """The mpp that a file states, (x, y), as one number; None where it states none, or what cannot be."""
-    low, high = sorted(mpp or (0, 0))
-    if MPP_RANGE[0] <= low <= high <= MPP_RANGE[1] and high <= low * (1 + MAX_ANISOTROPY):
-        return (low + high) / 2
-    return None
 
 
 def _is_named_as_slide(path: Path) -> bool:
@@ -276,9 +278,11 @@ def _check_inside(location: tuple[int, int], size: tuple[int, int], whole: tuple
         raise error("location and size", "inside the slide", f"{location} and {size}", advice)
 
 
-def _check_mpp(mpp: float) -> None:
-    if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
-        raise error("mpp", f"from {MPP_RANGE[0]} to {MPP_RANGE[1]:g} um/px", mpp, "check its unit")
+def _check_mpp(mpp: float | None) -> None:
+    try:
+        check_mpp("mpp", mpp)
+    except ValueError as problem:
+        raise SlideError(str(problem)) from problem
 
 
 def _mpp_advice(objective: float | None) -> str:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from chromogen.errors import sentence, short
+from chromogen.file_facts import FileFacts
 from chromogen.image import Image
 
 SAMPLES, SAMPLE_BYTES = 16, 65_536  # what of a large file is hashed
+MOST_WINDOWS, WINDOW_PX = 4, 512  # along each side: what of an image tells how bright its samples are
 MAX_SEGMENT_BYTES = 1 << 29  # of a tile, strip or chunk, which can only be decoded whole
-
-_RED_GREEN_BLUE = ({"red", "green", "blue"}, {"r", "g", "b"})
-_NEUTRAL = {"", "c", "ch", "channel", "rgb", "brightfield", "bright field", "bf", "transmitted light"}
 
 
 class SlideError(ValueError):
@@ -35,6 +32,18 @@ class About:
     bounds: tuple[tuple[int, int], tuple[int, int]] | None = None
     associated: tuple[str, ...] = ()  # names of label, macro and the like, whose pixels nobody is given
     properties: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, file_format: str, facts: FileFacts) -> About:
+        """What an image file says."""
+        return cls(
+            format=file_format,
+            vendor=facts.vendor,
+            objective=facts.objective,
+            icc_profile=facts.icc_profile,
+            associated=facts.associated,
+            properties=facts.properties,
+        )
 
 
 class Source(Protocol):
@@ -68,30 +77,22 @@ def unreadable(path: Path, problem: object) -> SlideError:
     return error("path", "a whole slide or image", got, "copy or export it again")
 
 
-def not_brightfield(path: Path, problem: str) -> SlideError:
-    """For a slide whose channels are no red, green and blue."""
-    return error("path", "a brightfield slide", f"{str(path)!r} {problem}", "export it as RGB")
-
-
-def check_channels(path: Path, names: Iterable[str], dtype: object) -> None:
-    """Refuse three channels that nothing calls RGB, if they are of 16 bits or named after stains or lasers.
-
-    Raises: SlideError, with the names.
-    """
-    names = list(names)
-    plain = {name.casefold().rstrip("0123456789 :#-_") for name in names}
-    if plain not in _RED_GREEN_BLUE and not plain <= _NEUTRAL:
-        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise not_brightfield(path, f"with the channels {shown} (fluorescence or multiplex)")
-    if dtype != np.uint8 and plain not in _RED_GREEN_BLUE:
-        raise not_brightfield(path, f"with {dtype} channels that nothing calls RGB (fluorescence or multiplex)")
-
-
 def check_segment(path: Path, pixels: int, bytes_per_pixel: int) -> None:
     """SlideError for a tile, strip or chunk that would have to be decoded whole and is too large for it."""
     if pixels * bytes_per_pixel > MAX_SEGMENT_BYTES:
         got = f"{str(path)!r} with {pixels:,} px in one piece"
         raise error("path", "a slide in tiles", got, "export it as a tiled pyramid")
+
+
+def sampled_windows(size: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Location (x, y) and size (w, h) of rectangles spread over an image, small enough to read at once."""
+    counts = [min(MOST_WINDOWS, -(-side // WINDOW_PX)) for side in size]
+    sides = [min(WINDOW_PX, side) for side in size]
+    starts = [
+        [(whole - side) * index // max(1, count - 1) for index in range(count)]
+        for whole, side, count in zip(size, sides, counts, strict=True)
+    ]
+    return [((x, y), (sides[0], sides[1])) for y in starts[1] for x in starts[0]]
 
 
 def sampled_hash(path: Path) -> str:

@@ -16,31 +16,30 @@ from chromogen.decoders import (
     FAX,
     JPEGS,
     MAX_PIXELS,
-    ImageError,
     Raster,
-    channel_planes,
-    check_chain,
     finish,
-    first_planes,
+    in_order,
     is_cut,
     quiet,
     tiff_channels,
     tiff_levels,
 )
+from chromogen.errors import ImageError
+from chromogen.file_facts import FileFacts, bits_used
 from chromogen.image import Image
 from chromogen.recent import Recent
 from chromogen.slides.image_reader import ImageSource
-from chromogen.slides.ome_metadata import ome_facts
 from chromogen.slides.source import (
     About,
     SlideError,
     Source,
-    check_channels,
     check_segment,
     error,
     sampled_hash,
+    sampled_windows,
     unreadable,
 )
+from chromogen.tiff_pages import TiffImage, associated_name, channel_planes, readable_pages, tiff_image
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -51,18 +50,7 @@ BAND_ROWS = 64  # what is read at a time of strips that are not compressed
 _GREY, _RGB, _YCBCR = 1, 2, 6  # photometric interpretations
 _APART = 2  # PlanarConfiguration of colours that lie in planes of their own
 _REDUCED = 1  # NewSubfileType of a level
-_ORIENTATION, _SUBFILE_TYPE, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 274, 254, 282, 283, 296
-_UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}
-_TOLD = (
-    "Make",
-    "Model",
-    "Software",
-    "DateTime",
-    "ImageDescription",
-    "XResolution",
-    "YResolution",
-    "ResolutionUnit",
-)
+_ORIENTATION, _SUBFILE_TYPE = 274, 254
 
 
 def open_tiff(path: Path, *, icc: bool = True) -> Source:
@@ -76,13 +64,18 @@ def open_tiff(path: Path, *, icc: bool = True) -> Source:
         with quiet():
             tiff = tifffile.TiffFile(path, _multifile=False)
             try:
-                if _is_lazy(tiff.pages.first):
-                    return TiffSource(path, tiff)
-                _check_rare(path, tiff.pages.first)
+                image = tiff_image(path, tiff)
+                page = image.planes[0].keyframe
+                lazy = TiffSource(path, tiff, image) if _is_lazy(page) else None
+                if lazy is None:
+                    _check_rare(path, page)
             except BaseException:
                 tiff.close()
                 raise
-            tiff.close()
+        if lazy:
+            lazy.find_bits()  # outside, since it may warn
+            return lazy
+        tiff.close()
     except SlideError:
         raise
     except ImageError as problem:
@@ -93,44 +86,48 @@ def open_tiff(path: Path, *, icc: bool = True) -> Source:
 
 
 class TiffSource:
-    """The first picture of a TIFF, with its levels among its SubIFDs or its pages."""
+    """The image of a TIFF, with its levels among its SubIFDs or its pages."""
 
-    def __init__(self, path: Path, tiff: TiffFile) -> None:
-        self._path, self._tiff = path, tiff
+    def __init__(self, path: Path, tiff: TiffFile, image: TiffImage) -> None:
+        self._path, self._tiff, self._order = path, tiff, image.order
         self._lock, self._recent = threading.Lock(), Recent[NDArray[Any] | None](CACHE_BYTES, _bytes)
-        levels = _levels(tiff)
-        planes, page = levels[0], levels[0][0].keyframe
+        levels = _levels(tiff, image)
+        page = levels[0][0].keyframe
         if any(is_cut(plane, tiff.filehandle.size) for level in levels for plane in level):
             raise unreadable(path, "cut short")
-        self._mode, self._alpha = tiff_channels(path, page, page.samplesperpixel * len(planes))
-        ome = ome_facts(tiff.ome_metadata or "") if tiff.is_ome else None
-        if self._mode == "RGB" and page.photometric == _GREY:
-            check_channels(path, ome.channels if ome else (), page.dtype)
+        self._mode, self._alpha = tiff_channels(path, page, page.samplesperpixel * len(levels[0]))
         self._levels = [[_Segments.of(path, plane) for plane in level] for level in levels]
+        self._bits, self._stated_bits = page.bitspersample, image.facts.significant_bits
         self.sizes: Sequence[tuple[int, int]] = [_size(level[0].keyframe) for level in levels]
-        self.mpp = (ome.mpp if ome else None) or _mpp(page)
-        self.about = About(
-            format="OME-TIFF" if ome else "tiled TIFF" if page.is_tiled else "TIFF",
-            vendor=page.tags.valueof("Make") or None,
-            objective=ome.objective if ome else None,
-            icc_profile=page.iccprofile,
-            associated=ome.others if ome else (),
-            properties={**_properties(page), **(ome.properties if ome else {})},
-        )
+        self.mpp = image.facts.mpp
+        self.about = About.of(_format(image.is_ome, page), image.facts)
+
+    def find_bits(self) -> None:
+        """How many bits of 16 are used, by what the file says and the brightest samples of its coarsest level."""
+        if self._bits == 16:
+            level = len(self.sizes) - 1
+            windows = sampled_windows(self.sizes[level])
+            brightest = max(int(self._samples(level, *window, missing=0).max()) for window in windows)
+            self._bits = bits_used(self._path, self._bits, self._stated_bits, brightest)
 
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """See `Source`."""
+        page = self._levels[level][0].page
+        samples = self._samples(level, location, size, missing=np.iinfo(page.dtype).max)
+        levels, top = tiff_levels(self._path, page, in_order(samples, self._order))
+        top = 2**self._bits - 1 if page.bitspersample == 16 else top
+        opaque = finish(Raster(levels, self._mode, FileFacts(), 1, top, self._alpha == 1))
+        return opaque if self._mode == "RGB" else np.repeat(opaque, 3, axis=2)
+
+    def _samples(self, level: int, location: tuple[int, int], size: tuple[int, int], missing: int) -> NDArray[Any]:
+        """A rectangle of a level's samples (h, w, C) of colours and alpha, `missing` where the file has none."""
         planes = [
-            self._read_plane(segments, sample, location, size)
+            self._read_plane(segments, sample, location, size, missing)
             for segments in self._levels[level]
             for sample in range(segments.planes)
         ]
         pixels = np.concatenate(planes, axis=-1) if len(planes) > 1 else planes[0]
-        pixels = pixels[..., : len(self._mode) + bool(self._alpha)]
-        page = self._levels[level][0].page
-        levels, top = tiff_levels(self._path, page, pixels)
-        opaque = finish(Raster(levels, self._mode, None, 1, top, self._alpha == 1))
-        return opaque if self._mode == "RGB" else np.repeat(opaque, 3, axis=2)
+        return pixels[..., : len(self._mode) + bool(self._alpha)]
 
     def quickhash(self) -> str:
         """See `Source`."""
@@ -141,12 +138,12 @@ class TiffSource:
         self._tiff.close()
 
     def _read_plane(
-        self, segments: _Segments, plane: int, location: tuple[int, int], size: tuple[int, int]
+        self, segments: _Segments, plane: int, location: tuple[int, int], size: tuple[int, int], missing: int
     ) -> NDArray[Any]:
-        """A rectangle of the samples that lie together, (h, w, samples); white where the file has none."""
+        """A rectangle of the samples that lie together, (h, w, samples)."""
         (x, y), (w, h) = location, size
         page = segments.page
-        pixels = np.full((h, w, segments.samples), np.iinfo(page.dtype).max, page.dtype)
+        pixels = np.full((h, w, segments.samples), missing, page.dtype)
         for index, left, top in segments.meeting(plane, location, size):
             segment = self._recent.get((id(segments), index), partial(self._decode, segments, index))
             if segment is not None:
@@ -262,17 +259,18 @@ def _check_rare(path: Path, page: TiffPage) -> None:
         raise error("path", "a TIFF of 8 or 16 bit RGB", got, "export it as a tiled RGB TIFF")
 
 
-def _levels(tiff: TiffFile) -> list[list[Any]]:
+def _levels(tiff: TiffFile, image: TiffImage) -> list[list[Any]]:
     """For each level, finest first, its pages: one, or one for each channel."""
-    check_chain(tiff)
-    planes = first_planes(tiff)
-    if len(planes) > 1:
-        levels = [channel_planes(level) for level in tiff.series[0].levels]
+    if image.series:
+        levels = [channel_planes(level) for level in image.series.levels]
+    elif len(image.planes) > 1:
+        levels = [image.planes, *map(list, zip(*(plane.pages or () for plane in image.planes), strict=False))]
     else:
-        page = planes[0].aspage()
-        levels = [[page], *([other] for other in (*(page.pages or ()), *tiff.pages[1:]) if _is_level(other, page))]
-    finest, *others = levels
-    by_size = {_size(level[0].keyframe): level for level in reversed(others)}
+        (page,) = (plane.aspage() for plane in image.planes)
+        others = (*(page.pages or ()), *(other for other in readable_pages(tiff) if other.index != page.index))
+        levels = [[page], *([other.aspage()] for other in others if _is_level(other.aspage(), page))]
+    finest, *rest = levels
+    by_size = {_size(level[0].keyframe): level for level in reversed(rest)}
     coarser = {size: level for size, level in by_size.items() if _is_smaller(size, _size(finest[0].keyframe))}
     return [finest, *(coarser[size] for size in sorted(coarser, reverse=True))]
 
@@ -285,7 +283,8 @@ def _is_level(page: TiffPage, finest: TiffPage) -> bool:
         finest.samplesperpixel,
         finest.is_tiled,
     )
-    return _is_lazy(page) and same and (kind == _REDUCED or page.is_subifd or (kind == 0 and page.is_tiled))
+    marked = kind == _REDUCED or page.is_subifd or (kind == 0 and page.is_tiled)
+    return _is_lazy(page) and same and marked and associated_name(page) is None
 
 
 def _is_smaller(size: tuple[int, int], whole: tuple[int, int]) -> bool:
@@ -299,16 +298,5 @@ def _size(page: TiffPage) -> tuple[int, int]:
     return page.imagewidth, page.imagelength
 
 
-def _mpp(page: TiffPage) -> tuple[float, float] | None:
-    """From the resolution tags, where they have a unit."""
-    unit_um = _UM_PER_UNIT.get(page.tags.valueof(_RESOLUTION_UNIT, 2))
-    try:
-        (x, per_x), (y, per_y) = page.tags.valueof(_X_RESOLUTION), page.tags.valueof(_Y_RESOLUTION)
-        return (unit_um * per_x / x, unit_um * per_y / y) if unit_um else None
-    except (TypeError, ValueError, ZeroDivisionError):  # no tags, or broken ones
-        return None
-
-
-def _properties(page: TiffPage) -> dict[str, str]:
-    values = {name: page.tags.valueof(name) for name in _TOLD}
-    return {f"tiff.{name}": str(value) for name, value in values.items() if value is not None}
+def _format(is_ome: bool, page: TiffPage) -> str:
+    return "OME-TIFF" if is_ome else "tiled TIFF" if page.is_tiled else "TIFF"

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chromogen.channels import RGB, Channel, check_grey, color_order, not_brightfield
+from chromogen.decoders import Raster, finish
+from chromogen.errors import ImageError
+from chromogen.file_facts import FileFacts, bits_used
 from chromogen.image import Image
-from chromogen.slides.ome_metadata import UM_PER_UNIT
+from chromogen.ome_metadata import is_associated, ome_facts
+from chromogen.pixel_size import um_per_unit
 from chromogen.slides.source import (
     About,
     SlideError,
-    check_channels,
     check_segment,
     error,
-    not_brightfield,
+    sampled_windows,
     unreadable,
 )
 
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
     import zarr
 
 _MARKS = ("zarr.json", ".zgroup")
-_RGB_COLORS = ["FF0000", "00FF00", "0000FF"]
 _HASHED_PX = 256  # sides of the rectangles of level 0 that name a slide, beside its coarsest level
 
 
@@ -38,27 +42,41 @@ def is_zarr(path: Path) -> bool:
 
 
 class ZarrSource:
-    """The first multiscale picture of a Zarr group; of more than one time or depth, the first."""
+    """The slide among the multiscale images of a Zarr group; of more than one time or depth, the first."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            group, image = _open(path)
-            self._axes = [_axis_name(axis) for axis in image.get("axes", "tczyx")]
-            self._arrays, scales = _levels(group, image["datasets"])
+            found, others = _slide_in(path)
+            self._axes = found.axes
+            self._arrays, scales = _levels(found.group, found.metadata["datasets"])
             self._check()
-            self.mpp = _mpp(image, self._axes, scales[0])
+            self.mpp = _mpp(found.metadata, self._axes, scales[0])
+            channels = _ome(found.group).get("omero", {}).get("channels", [])
+            self._order = self._color_order([_channel(channel) for channel in channels])
+            stated_bits = _stated_bits(channels)
         except SlideError:
             raise
+        except ImageError as problem:
+            raise SlideError(str(problem)) from problem
         except Exception as problem:  # broken metadata breaks in every way there is
             raise unreadable(path, problem) from problem
-        self._check_colors(group)
         self.sizes: Sequence[tuple[int, int]] = [self._size(array) for array in self._arrays]
-        version = _ome(group).get("version") or image.get("version", "")
-        self.about = About(format=f"OME-Zarr {version}".strip(), properties=_properties(group))
+        self._top = 2 ** self._bits_used(stated_bits) - 1
+        version = _ome(found.group).get("version") or found.metadata.get("version", "")
+        names = tuple(image.name for image in others)
+        facts = FileFacts(significant_bits=stated_bits, associated=names, properties=_properties(found.group))
+        self.about = About.of(f"OME-Zarr {version}".strip(), facts)
 
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """See `Source`."""
+        samples = self._samples(level, location, size)[..., list(self._order)]
+        mode = "RGB" if len(self._order) == 3 else "L"
+        opaque = finish(Raster(samples, mode, FileFacts(), 1, self._top))
+        return opaque if mode == "RGB" else np.repeat(opaque, 3, axis=2)
+
+    def _samples(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> NDArray[Any]:
+        """A rectangle of a level, (h, w, C)."""
         (x, y), (w, h) = location, size
         wanted: dict[str, slice | int] = {"x": slice(x, x + w), "y": slice(y, y + h), "c": slice(0, 3)}
         try:
@@ -68,10 +86,16 @@ class ZarrSource:
         except Exception as problem:  # codecs throw everything there is at broken chunks
             raise unreadable(self._path, problem) from problem
         kept = [axis for axis in self._axes if axis in wanted]
-        ordered = np.transpose(pixels, [kept.index(axis) for axis in "yxc" if axis in kept]).reshape(h, w, -1)
-        if ordered.dtype == np.uint16:
-            ordered = np.rint(ordered / 257)
-        return np.array(np.broadcast_to(ordered, (h, w, 3)), np.uint8)
+        return np.transpose(pixels, [kept.index(axis) for axis in "yxc" if axis in kept]).reshape(h, w, -1)
+
+    def _bits_used(self, stated: int | None) -> int:
+        """By what the file says and the brightest samples of the coarsest level."""
+        bits = 8 * self._arrays[0].dtype.itemsize
+        if bits == 8:
+            return bits
+        level = len(self._arrays) - 1
+        brightest = max(int(self._samples(level, *window).max()) for window in sampled_windows(self.sizes[level]))
+        return bits_used(self._path, bits, stated, brightest)
 
     def quickhash(self) -> str:
         """See `Source`."""
@@ -102,29 +126,90 @@ class ZarrSource:
         for array in self._arrays:
             check_segment(self._path, math.prod(array.chunks), array.dtype.itemsize)
 
-    def _check_colors(self, group: zarr.Group) -> None:
-        """Grey, or red, green and blue."""
+    def _color_order(self, channels: Sequence[Channel]) -> tuple[int, ...]:
+        """Where red, green and blue are, or the one grey channel."""
         finest = self._arrays[0]
         count = finest.shape[self._axes.index("c")] if "c" in self._axes else 1
         if count == 1:
-            return
+            for channel in channels[:1]:
+                check_grey(self._path, channel)
+            return (0,)
         if count != 3:
             raise not_brightfield(self._path, f"with {count} channels (fluorescence or multiplex)")
-        channels = _ome(group).get("omero", {}).get("channels", [])
-        if [str(channel.get("color", "")).upper() for channel in channels] != _RGB_COLORS:
-            check_channels(self._path, [str(channel.get("label", "")) for channel in channels], finest.dtype)
+        return color_order(self._path, channels, finest.dtype) if channels or finest.dtype != np.uint8 else RGB
 
 
-def _open(path: Path) -> tuple[zarr.Group, Mapping[str, Any]]:
-    """The group that has a multiscale picture, the root or its first picture, and what it says of it."""
+class _Multiscale(NamedTuple):
+    """A multiscale image: its group, and what that says of it."""
+
+    name: str
+    group: zarr.Group
+    metadata: Mapping[str, Any]
+
+    @property
+    def axes(self) -> list[str]:
+        """Names of the axes, as arrays have them."""
+        return [_axis_name(axis) for axis in self.metadata.get("axes", "tczyx")]
+
+    @property
+    def pixels(self) -> int:
+        """How many there are at full resolution."""
+        shape = self.group[self.metadata["datasets"][0]["path"]].shape  # type: ignore[union-attr]
+        return math.prod(shape[self.axes.index(axis)] for axis in "xy")
+
+
+def _slide_in(path: Path) -> tuple[_Multiscale, list[_Multiscale]]:
+    """The largest image that is not a label or macro, and the others."""
+    images = list(_multiscales(path))
+    slides = [image for image in images if not is_associated(image.name)]
+    if not slides:
+        names = ", ".join(image.name for image in images)
+        got = f"{str(path)!r} with {names} alone" if images else f"{str(path)!r} without `multiscales`"
+        raise error("path", "an OME-Zarr picture", got, "name the folder in it that has the slide")
+    slide = slides[0] if len(slides) == 1 else max(slides, key=lambda image: image.pixels)
+    return slide, [image for image in images if image is not slide]
+
+
+def _multiscales(path: Path) -> Iterator[_Multiscale]:
+    """The images of the root, or of the numbered groups in it, as Bio-Formats writes them."""
     import zarr
 
     root = zarr.open_group(path, mode="r")
-    for group in (root, *([root["0"]] if "0" in root else [])):
-        if isinstance(group, zarr.Group) and (images := _ome(group).get("multiscales")):
-            return group, images[0]
-    got = f"{str(path)!r} without `multiscales`"
-    raise error("path", "an OME-Zarr picture", got, "name the folder in it that has them")
+    if images := _ome(root).get("multiscales"):
+        yield from (_Multiscale(str(image.get("name", "")), root, image) for image in images)
+        return
+    names = _names_in_xml(path)
+    for number in itertools.count():
+        group = root.get(str(number))
+        if not isinstance(group, zarr.Group):
+            return
+        for image in _ome(group).get("multiscales") or ():
+            known = names[number] if number < len(names) else str(image.get("name", ""))
+            yield _Multiscale(known, group, image)
+
+
+def _names_in_xml(path: Path) -> list[str]:
+    """Names of images, in the order of their groups, by the OME-XML that Bio-Formats writes beside them."""
+    try:
+        xml = (path / "OME" / "METADATA.ome.xml").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return []
+    facts = ome_facts(xml)
+    return [image.name for image in facts.images] if facts else []
+
+
+def _channel(channel: Mapping[str, Any]) -> Channel:
+    return Channel(str(channel.get("label") or ""), str(channel.get("color") or "").lstrip("#").upper()[:6])
+
+
+def _stated_bits(channels: Sequence[Mapping[str, Any]]) -> int | None:
+    """How many bits samples use, where the largest value that all channels state is that of a number of bits."""
+    tops = {channel.get("window", {}).get("max") for channel in channels}
+    top = tops.pop() if len(tops) == 1 else None
+    if not isinstance(top, int | float) or top < 255 or not float(top).is_integer():
+        return None
+    bits = (int(top) + 1).bit_length() - 1
+    return bits if 2**bits - 1 == top else None
 
 
 def _ome(group: zarr.Group) -> Mapping[str, Any]:
@@ -171,7 +256,7 @@ def _mpp(
     whole = _scale(image) or [1.0] * len(axes)
     found = []
     for axis in "xy":
-        unit_um = UM_PER_UNIT.get(units.get(axis) or "")
+        unit_um = um_per_unit(units.get(axis) or "")
         if unit_um is None:
             return None
         index = axes.index(axis)

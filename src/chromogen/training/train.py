@@ -20,6 +20,7 @@ from torch import Tensor
 
 from chromogen.errors import choose, expected
 from chromogen.image import Image
+from chromogen.pixel_size import check_mpp
 from chromogen.stains.light import picture_from
 from chromogen.style.canvas import cut_gradients
 from chromogen.style.checkpoint import Checkpoint
@@ -87,8 +88,9 @@ class Training:
                 raise expected(name, f"at least {value}", getattr(self, name))
         if self.tile_px % 16:
             raise expected("tile_px", "a multiple of 16", self.tile_px)
-        if not (math.isfinite(self.mpp) and self.mpp > 0 and 0 < self.learning_rate < 1 and 0 <= self.ema < 1):
-            raise expected("mpp, learning_rate and ema", "positive, the last two below 1", asdict(self))
+        check_mpp("mpp", self.mpp)
+        if not (0 < self.learning_rate < 1 and 0 <= self.ema < 1):
+            raise expected("learning_rate and ema", "positive and below 1", asdict(self))
         if not any(term.reference == "style" and term.weight > 0 for term in self.objective):
             raise expected("objective", "at least one style term with a weight above 0", "none")
 

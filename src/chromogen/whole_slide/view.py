@@ -15,11 +15,11 @@ import numpy as np
 
 from chromogen.grid import Window
 from chromogen.image import Image
+from chromogen.pixel_size import is_same_mpp
 from chromogen.slides.slide import Slide, SlideError, open_slide
 from chromogen.stainer import Stainer
 
 MOST_ENLARGED = 2.0  # beyond it, what a stainer knows tissue by is not in the pixels
-SAME_MPP = 0.02  # mpp that differ by less are the same: resampling would blur more than it would bring
 MOST_OPEN = 4  # slides of other processes' jobs
 SMALLEST_DAMAGE_PX = 128  # what cannot be read is narrowed down to about this
 
@@ -62,11 +62,11 @@ class View:
 
 
 def view_at(slide: Slide, mpp: float) -> View:
-    """The slide at an mpp; its own pixels where those differ by less than `SAME_MPP`.
+    """The slide at an mpp; its own pixels where they are of the same size within 2 %.
 
     Raises: SlideError where the slide does not say its mpp.
     """
-    return View(slide, None if abs(slide.need_mpp() / mpp - 1) <= SAME_MPP else mpp)
+    return View(slide, None if is_same_mpp(slide.need_mpp(), mpp) else mpp)
 
 
 def warn_of_coarse_pixels(slide: Slide, stainer: Stainer) -> None:
