@@ -127,6 +127,8 @@ FILES: dict[str, list[str]] = {
         "listeners",
         "style_cache",
         "polygons",
+        "geojson",
+        "masks",
         "regions",
         "jobs",
         "forecast",

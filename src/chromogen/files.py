@@ -8,6 +8,7 @@ import platform
 import secrets
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,15 @@ _PREFIX, _SUFFIX = ".chromogen-", ".tmp"
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 LONGEST_NAME = 255  # bytes, on nearly all disks
 ELSEWHERE_S = 86_400.0  # how old another machine's file must be to be removed here: not all disks share locks
+
+
+def canonical_name(name: str) -> str:
+    r"""A name in the form in which names are compared: Unicode NFC, as macOS may give the same name in NFD.
+
+    >>> canonical_name("e\N{COMBINING ACUTE ACCENT}") == canonical_name("\N{LATIN SMALL LETTER E WITH ACUTE}")
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 @contextmanager
