@@ -159,6 +159,7 @@ FILES: dict[str, list[str]] = {
         "view.tiles",
         "view.densities",
         "view.region_numbers",
+        "view.region_files",
         "view.guard",
         "view.intake",
         "view.apart",

@@ -59,6 +59,21 @@ def test_classes_as_qupath_and_others_write_them(classification: Any, name: str)
 
 
 @pytest.mark.parametrize(
+    ("classification", "color"),
+    [
+        ({"name": "a", "color": [1, 2, 3, 255]}, [1, 2, 3]),
+        ({"name": "a", "colorRGB": -3670016}, [200, 0, 0]),
+        ({"name": "a", "color": [1, "b", 3]}, [200, 0, 0]),
+        ("a", [200, 0, 0]),
+    ],
+)
+def test_a_class_is_given_back_as_qupath_reads_it(classification: Any, color: list[int]) -> None:
+    """Since 0.4 QuPath refuses a file in which a class has no colour."""
+    (found,) = read(feature(classification=classification))
+    assert found.classification == {"name": "a", "color": color}
+
+
+@pytest.mark.parametrize(
     "found",
     [
         collection(feature()),

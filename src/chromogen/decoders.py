@@ -126,7 +126,7 @@ def _decode_pillow(path: Path, file: BinaryIO) -> Raster:
         mode = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
         wanted = f"{mode}A" if image.has_transparency_data else mode
         pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
-        return Raster(np.atleast_3d(pixels), mode, image.info.get("icc_profile"), exif_orientation(image))
+        return Raster(np.atleast_3d(pixels), mode, image.info.get("icc_profile"), _exif_orientation(image))
 
 
 def _decode_deep_png(path: Path, file: BinaryIO) -> Raster:
@@ -136,17 +136,16 @@ def _decode_deep_png(path: Path, file: BinaryIO) -> Raster:
     with PIL.Image.open(file, formats=["PNG"]) as image:
         check_size(path, *image.size)
         image.verify()  # the decoder below would only print that a checksum is wrong
-        profile, orientation = image.info.get("icc_profile"), exif_orientation(image)
+        profile, orientation = image.info.get("icc_profile"), _exif_orientation(image)
     file.seek(0)
     pixels = np.atleast_3d(imagecodecs.png_decode(file.read()))
     return Raster(pixels, "L" if pixels.shape[2] < 3 else "RGB", profile, orientation, 65535)
 
 
-def exif_orientation(image: PIL.Image.Image) -> int:
-    """The EXIF orientation; 1, upright, where there is none, or broken EXIF."""
+def _exif_orientation(image: PIL.Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # it is no reason to refuse the pixels
+    except Exception:  # broken EXIF is no reason to refuse the pixels
         return 1
 
 

@@ -23,6 +23,7 @@ SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".geojson.zip", ".js
 MOST_BYTES = 200_000_000  # of text, unpacked
 FARTHEST_PX = 1e9
 LEAST_POINTS = 3
+RED = (200, 0, 0)  # of a class without a colour
 NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 TYPES = ("Polygon", "MultiPolygon", "GeometryCollection", *NO_AREA)
 
@@ -35,13 +36,20 @@ class GeoJsonError(ValueError):
 class Drawn:
     """A feature with an area: its number in the file, from 1, its class and its own name, either may be "".
 
-    The class is written as QuPath shows it, "Tumor: Positive"; polygons are in (x, y) pixels of level 0.
+    The class is written as QuPath shows it, "Tumor: Positive"; its colour is RGB. Polygons are in (x, y) pixels of
+    level 0.
     """
 
     number: int
     path_class: str
     name: str
     polygons: tuple[Polygon, ...]
+    color: tuple[int, int, int] = RED
+
+    @property
+    def classification(self) -> dict[str, object]:
+        """The class as QuPath 0.2 to 0.6 all read it; since 0.4 it has to have a colour."""
+        return {"name": self.path_class, "color": list(self.color)}
 
     @property
     def geometry(self) -> Polygon | MultiPolygon:
@@ -167,7 +175,8 @@ def _drawn(number: int, feature: Mapping[str, Any], crossings: int) -> tuple[Dra
         polygons, crossings = polygons_of(feature.get("geometry"), crossings)
     except ValueError as error:
         raise GeoJsonError(f"{_called(number, feature, named)}: {error}") from error
-    return Drawn(number, named["class"], named["name"], tuple(polygons)), crossings
+    color = _color_of(properties.get("classification"))
+    return Drawn(number, named["class"], named["name"], tuple(polygons), color), crossings
 
 
 def _called(number: int, feature: Mapping[str, Any], named: Mapping[str, str]) -> str:
@@ -192,6 +201,18 @@ def _class_of(classification: object) -> str:
     if isinstance(classification.get("names"), list) and classification["names"]:
         return _class_of(classification["names"])
     return _joined([_class_of(classification.get("parentClass")), _text(classification.get("name"))])
+
+
+def _color_of(classification: object) -> tuple[int, int, int]:
+    """The colour of a class: RGB in a list since QuPath 0.4, packed into a number before."""
+    said = classification if isinstance(classification, dict) else {}
+    color, packed = said.get("color"), said.get("colorRGB")
+    if isinstance(color, list) and len(color) >= 3 and all(type(level) is int for level in color):
+        red, green, blue = (min(max(level, 0), 255) for level in color[:3])
+        return red, green, blue
+    if type(packed) is int:
+        return packed >> 16 & 255, packed >> 8 & 255, packed & 255
+    return RED
 
 
 def _class_of_text(text: str) -> str:

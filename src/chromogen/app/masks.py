@@ -18,7 +18,6 @@ from chromogen.decoders import (
     TIFF_SIGNATURES,
     ImageError,
     check_size,
-    exif_orientation,
     is_cut,
     open_file,
     quiet,
@@ -38,7 +37,7 @@ _PHOTOMETRIC = (0, 1, 2, _PALETTE, _YCBCR)
 _LOSSY = ("JPEG", "WEBP")
 _LOSSY_TIFF = (*JPEGS, 33003, 33005, 34712)  # compressions, JPEG 2000 among them
 _DEPTH_AT, _COLOR_AT = 24, 25  # in the first bytes of a PNG
-_ORIENTATION = 274  # tag of TIFF
+_ORIENTATION = 274  # tag of TIFF and EXIF
 
 
 class Stored(NamedTuple):
@@ -158,7 +157,7 @@ def _of_pillow(path: Path, file: BinaryIO, start: bytes = b"") -> Stored:
         depth, lossy = start[_DEPTH_AT] if image.format == "PNG" else 8, image.format in _LOSSY
         if depth == 16:
             return _of_deep_png(file, image)
-        orientation = exif_orientation(image)
+        orientation = _orientation(image)
         if image.mode == "P":
             colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
             samples, white = _of_palette(np.asarray(image), colors)
@@ -178,9 +177,16 @@ def _of_deep_png(file: BinaryIO, image: PIL.Image.Image) -> Stored:
     import imagecodecs
 
     image.verify()  # the decoder below would only print that a checksum is wrong
-    orientation = exif_orientation(image)
+    orientation = _orientation(image)
     file.seek(0)
     return Stored(upright(np.atleast_3d(imagecodecs.png_decode(file.read())), orientation), 65535)
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # broken EXIF is no reason to refuse the values
+        return 1
 
 
 def _of_palette(indices: NDArray[Any], colors: NDArray[np.uint8]) -> tuple[NDArray[Any], int | None]:
