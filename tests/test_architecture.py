@@ -15,7 +15,7 @@ BASE = {"errors", "files", "grid", "provenance"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "grid": set(),
-    "files": set(),
+    "files": {"errors"},
     "provenance": set(),
     "allocator": set(),
     "recent": set(),
@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "onnx_models": BASE | {"image", "lattice", "recent", "stainer", "stainer_file", "style"},
     "whole_slide": BASE | {"image", "slides", "stains", "stainer"},
     "training": BASE | {"image", "stains", "style"},
-    "evaluation": BASE | {"image", "page", "plots", "stains", "style"},
+    "evaluation": BASE | {"image", "page", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
