@@ -115,4 +115,4 @@ def test_what_stain_wrote_is_matched(capsys: pytest.CaptureFixture[str], tmp_pat
     assert status == 0, err
     status, out, err = run(capsys, "evaluate", stained, "--content", slides, "-o", tmp_path / "report", "--json")
     assert status == 0, err
-    assert [row["name"] for row in json.loads(out)["rows"]] == ["s.1", "S2"]
+    assert [row["name"] for row in json.loads(out)["rows"]] == ["S2", "s.1"]

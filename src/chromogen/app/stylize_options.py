@@ -138,8 +138,8 @@ ContentMask = Annotated[
     list[Path] | None,
     Region(
         metavar="FILE",
-        help="A region of the content: an image, white inside or of labels, or GeoJSON as QuPath exports it, where "
-        "classes are regions. May repeat; what none covers is a region too.",
+        help="A region of the content: an image, white inside or of labels, or GeoJSON as QuPath exports it, "
+        "where classes are regions. May repeat; what none covers is a region too.",
     ),
 ]
 StyleMask = Annotated[
