@@ -10,6 +10,7 @@ from chromogen.app import evaluate_command
 from chromogen.evaluation.evaluate import SHIFT_UM
 from chromogen.image import Image, write_image
 from synthetic import tissue_like
+from synthetic_slides import write_pyramid
 from test_cli import refused, run
 
 
@@ -100,4 +101,18 @@ def test_the_default_shift_is_the_one_of_the_function() -> None:
 
 def test_no_metrics_without_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "a folder of images" in refused(capsys, "evaluate", tmp_path / "empty", "-o", tmp_path / "report")
+    assert "a slide, or a folder of them" in refused(
+        capsys, "evaluate", tmp_path / "empty", "-o", tmp_path / "report"
+    )
+
+
+def test_what_stain_wrote_is_matched(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    slides, stained = tmp_path / "slides", tmp_path / "stained"
+    slides.mkdir()
+    for name in ("s.1.tif", "S2.TIF"):
+        write_pyramid(slides / name, tissue_like(128, 160, seed=1), (2,))
+    status, _, err = run(capsys, "stain", slides, "-o", stained, "--stainer", "normalize")
+    assert status == 0, err
+    status, out, err = run(capsys, "evaluate", stained, "--content", slides, "-o", tmp_path / "report", "--json")
+    assert status == 0, err
+    assert [row["name"] for row in json.loads(out)["rows"]] == ["S2", "s.1"]

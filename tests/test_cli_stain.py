@@ -1,6 +1,7 @@
 """`chromogen stain` from the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -164,10 +165,23 @@ def test_wrong_files(capsys: pytest.CaptureFixture[str], slide: Path, tile: Path
     assert "one slide" in refused(capsys, "stain", tile, "-o", tmp_path / "o.png", "--region", "0,0,1,1")
 
 
+def test_outputs_are_named_in_one_form(slide: Path, tile: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("Dr\u0075\u0308se.1.tif", "A.OME.TIF"):
+        shutil.copy(slide, folder / name)
+    shutil.copy(tile, folder / "tile.1.PNG")
+    outs = {task.out.name for task in plan_stains([folder], tmp_path / "out")}
+    assert outs == {"Drüse.1.ome.tif", "A.ome.tif", "tile.1.png"}
+    shutil.copy(slide, folder / "Drüse.1.tiff")
+    with pytest.raises(ValueError, match="which both become Drüse.1.ome.tif"):
+        plan_stains([folder], tmp_path / "out")
+
+
 def test_two_inputs_of_one_name_are_refused(slide: Path, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     other = write_pyramid(tmp_path / "b" / "slide.tif", TISSUE, (4,))
-    with pytest.raises(ValueError, match=r"two that become slide\.ome\.tif"):
+    with pytest.raises(ValueError, match=r"slide\.tif and .*b.slide\.tif, which both become slide\.ome\.tif"):
         plan_stains([slide, other], tmp_path / "out")
 
 

@@ -32,6 +32,28 @@ def test_pairs_are_found_by_ending_by_folder_and_by_alignment(tmp_path: Path) ->
     assert found[-1].ihc.name == "ER_ihc.jpg"
 
 
+def test_pairs_are_found_whatever_the_format_and_the_unicode_form(tmp_path: Path) -> None:
+    def touch(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+
+    touch("a/he/one.svs", "a/ihc/one.ome.tif", "a/he/e\u0301.png", "a/ihc/\u00e9.TIF")
+    touch("b/x_he.ndpi", "b/x_ihc.ome.tif", "b/notes.png", "b/notes.jpg")
+    for name in ("y_he.ome.zarr", "y_ihc.ome.zarr"):
+        touch(f"b/{name}/zarr.json", f"b/{name}/he/0.png")
+    found = [(pair.name, pair.he.name, pair.ihc.name) for pair in find_pairs(tmp_path)]
+    assert found == [
+        ("\u00e9", "e\u0301.png", "\u00e9.TIF"),
+        ("one", "one.svs", "one.ome.tif"),
+        ("x", "x_he.ndpi", "x_ihc.ome.tif"),
+        ("y", "y_he.ome.zarr", "y_ihc.ome.zarr"),
+    ]
+    touch("b/x_ihc.png")
+    with pytest.raises(ValueError, match=r"x_ihc\.ome\.tif and .*x_ihc\.png, both called x_ihc"):
+        find_pairs(tmp_path)
+
+
 def test_what_is_no_pair_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="existing folder"):
         find_pairs(tmp_path / "none")

@@ -70,6 +70,20 @@ def test_a_link_to_an_input_is_that_input(files: Files, tmp_path: Path) -> None:
         plan([files[0]], tmp_path / "link.png", [files[1]])
 
 
+def test_results_may_not_land_on_a_content_in_another_unicode_form(
+    files: Files, tmp_path: Path, content: Image
+) -> None:
+    folder = folder_of(tmp_path, content, "\u00e9.png")
+    with pytest.raises(ValueError, match="another file"):
+        plan([folder / "\u00e9.png"], folder / "e\u0301.png", [files[1]])
+
+
+def test_results_are_named_as_evaluate_matches_them(files: Files, tmp_path: Path, content: Image) -> None:
+    folder = folder_of(tmp_path, content, "a.b.tif", "c.ome.tif", "e\u0301.PNG")
+    outs = [out.name for _, out in plan([folder], tmp_path / "out", [files[1]])]
+    assert outs == ["a.b.png", "c.png", "\u00e9.png"]
+
+
 def test_results_may_not_land_on_the_contents(files: Files, tmp_path: Path, content: Image) -> None:
     folder = folder_of(tmp_path, content, "a.png")
     with pytest.raises(ValueError, match="another file"):
@@ -78,7 +92,7 @@ def test_results_may_not_land_on_the_contents(files: Files, tmp_path: Path, cont
 
 def test_two_contents_of_one_name(files: Files, tmp_path: Path, content: Image) -> None:
     folder = folder_of(tmp_path, content, "a.png", "a.jpg")
-    with pytest.raises(ValueError, match="two that become a; rename one"):
+    with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png, both called a; rename one"):
         plan([folder], tmp_path / "out", [files[1]])
     assert not (tmp_path / "out").exists()
 

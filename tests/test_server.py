@@ -1,5 +1,6 @@
 """The web app's answers, by its API alone."""
 
+import gzip
 import io
 import json
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from test_intake import png_bomb
 from test_kinds import model
 from test_trials import STEPS, worker
 from test_work_queue import until
+
+A_FILE = {"content-type": "application/octet-stream"}
 
 
 @pytest.fixture
@@ -150,6 +153,60 @@ def test_differences_and_how_slides_lie(client: TestClient) -> None:
 
 
 SQUARE = {"type": "Polygon", "coordinates": [[[10, 10], [200, 10], [200, 200], [10, 10]]]}
+
+
+def test_regions_of_a_file_are_read_as_by_the_command_line(client: TestClient) -> None:
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 9]]]}
+    features = [
+        {"type": "Feature", "geometry": None},
+        {
+            "type": "Feature",
+            "geometry": square,
+            "properties": {"classification": {"names": ["Tumor", "Positive"]}},
+        },
+        {"type": "Feature", "geometry": square, "properties": {"name": "n" * 999, "classification": "Stroma"}},
+        square,
+    ]
+    found = client.post(
+        "/api/regions", content=b"\xef\xbb\xbf" + json.dumps(features).encode(), headers=A_FILE
+    ).json()
+    assert [region["name"] for region in found["regions"]] == ["Tumor: Positive", "n" * 200, "Region 4"]
+    assert found["regions"][0]["properties"] == {
+        "classification": {"name": "Tumor: Positive", "color": [200, 0, 0]}
+    }
+    assert found["regions"][2]["properties"] == {}
+    assert found["regions"][2]["geometry"] == {
+        "type": "Polygon",
+        "coordinates": [[*square["coordinates"][0], [0, 0]]],
+    }  # type: ignore[index]
+    assert found["left_out"] == [
+        "Chromogen left out 1 of 4 features, without an area: no geometry, points or lines."
+    ]
+    slide = ids(client)["ihc.png"]
+    regions = [{"name": region["name"], "geometry": region["geometry"]} for region in found["regions"]]
+    asked = {"on": slide, "slides": {slide: "h-dab"}, "regions": regions}
+    assert client.post("/api/numbers", json=asked).status_code == 200
+    many = client.post("/api/regions", content=json.dumps([square] * 203), headers=A_FILE).json()
+    assert len(many["regions"]) == 200
+    assert many["left_out"] == ["Chromogen left out the last 3: the page takes 200 regions."]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"{", "it is not whole JSON, from line 1"),
+        (
+            b'[{"type": "Feature", "id": 7, "geometry": {"type": "Polygon"}}]',
+            "feature 1 (id 7): its Polygon has no",
+        ),
+        (b"[]", "to be GeoJSON with at least one polygon, got none"),
+        (gzip.compress(b" " * 30_000_000), "it has more than 20,000,000 bytes"),
+    ],
+)
+def test_files_without_regions_are_refused_in_our_words(client: TestClient, content: bytes, why: str) -> None:
+    answer = client.post("/api/regions", content=content, headers=A_FILE)
+    assert answer.status_code == 422
+    assert why in answer.json()["detail"]
 
 
 def test_numbers_of_a_region_in_every_slide(client: TestClient) -> None:

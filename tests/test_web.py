@@ -19,6 +19,7 @@ import PIL.Image
 import psutil
 import pytest
 
+from chromogen.app.geojson import read_features
 from chromogen.app.server import PAGE
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, read_image, read_provenance, write_image
@@ -277,6 +278,24 @@ def test_numbers_of_regions_are_pythons(page: Any, tmp_path: Path) -> None:
     (feature,) = json.loads(Path(download.value.path()).read_text())["features"]
     assert feature["geometry"] == drawn["features"][0]["geometry"]  # type: ignore[index]
     assert any(name.startswith("mirror.png: pixel_h_score") for name in feature["properties"]["measurements"])
+
+
+@pytest.mark.slow
+def test_exported_regions_are_read_again_with_their_classes(page: Any, tmp_path: Path) -> None:
+    show(page, "ihc.png")
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [99, 0], [99, 99], [0, 99]]]}
+    classified = {"classification": {"names": ["Tumor", "Positive"], "color": [1, 2, 3]}}
+    features = [
+        {"type": "Feature", "geometry": None},
+        {"type": "Feature", "geometry": square, "properties": classified},
+    ]
+    (tmp_path / "drawn.geojson").write_text(json.dumps(features), encoding="utf-8-sig")
+    page.set_input_files("#import", tmp_path / "drawn.geojson")
+    page.wait_for_selector("#numbers td")
+    with page.expect_download() as download:
+        page.click("#export-geojson")
+    ((drawn,), left_out) = read_features(Path(download.value.path()).read_bytes())
+    assert (drawn.path_class, drawn.color, left_out) == ("Tumor: Positive", (1, 2, 3), 0)
 
 
 @pytest.mark.slow

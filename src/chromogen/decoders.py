@@ -112,7 +112,8 @@ def _too_large(path: Path, problem: str) -> ImageError:
     return _misfit(path, f"an image of at most {MAX_PIXELS:,} px", problem, "open it as a slide")
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
+def check_size(path: Path, width: int, height: int) -> None:
+    """ImageError for an image without pixels, or with more than `MAX_PIXELS`."""
     if min(width, height) < 1:
         raise _misfit(path, "an image with pixels", f"of {width} x {height} px", "export it again")
     if width * height > MAX_PIXELS:
@@ -130,7 +131,7 @@ def _of_bits_used(path: Path, raster: Raster) -> Raster:
 
 def _decode_pillow(path: Path, file: BinaryIO) -> Raster:
     with PIL.Image.open(file, formats=READ_FORMATS) as image:
-        _check_size(path, *image.size)
+        check_size(path, *image.size)
         mode = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
         wanted = f"{mode}A" if image.has_transparency_data else mode
         pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
@@ -143,7 +144,7 @@ def _decode_deep_png(path: Path, file: BinaryIO) -> Raster:
     import imagecodecs
 
     with PIL.Image.open(file, formats=["PNG"]) as image:
-        _check_size(path, *image.size)
+        check_size(path, *image.size)
         image.verify()  # the decoder below would only print that a checksum is wrong
         facts, orientation = _pillow_facts(image), _exif(image, _ORIENTATION, 1)
     file.seek(0)
@@ -205,7 +206,7 @@ def _samples(planes: list[Any]) -> NDArray[Any]:
 
 
 def _check_tiff(path: Path, page: TiffPage, planes: int) -> None:
-    _check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
+    check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
     if page.is_subsampled and page.compression == 1:  # which nothing here can decode
         raise _misfit(path, "in RGB", "in uncompressed subsampled YCbCr", "export it as RGB")
     if str(page.dtype) not in _DTYPES:
@@ -275,7 +276,7 @@ def finish(raster: Raster) -> Pixels:
     pixels, channels = raster.pixels, len(raster.mode)
     if raster.top != 255 or pixels.shape[2] > channels:
         pixels = in_bands(lambda band: _opaque(band, raster), pixels, channels)
-    return np.require(_upright(pixels, raster.orientation), np.uint8, ["C", "W"])
+    return np.require(upright(pixels, raster.orientation), np.uint8, ["C", "W"])
 
 
 def in_bands(work: Callable[[NDArray[Any]], Pixels], pixels: NDArray[Any], channels: int) -> Pixels:
@@ -296,7 +297,7 @@ def _opaque(band: NDArray[Any], raster: Raster) -> Pixels:
     return opaque
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Turned and mirrored as the EXIF and TIFF orientations 2 to 8 ask."""
     if orientation in TURNED:
         pixels = pixels.swapaxes(0, 1)

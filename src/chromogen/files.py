@@ -8,18 +8,53 @@ import platform
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
+
+from chromogen.errors import expected
 
 if sys.platform != "win32":
     import fcntl
 
 _PREFIX, _SUFFIX = ".chromogen-", ".tmp"
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_OME = ".ome"
 LONGEST_NAME = 255  # bytes, on nearly all disks
 ELSEWHERE_S = 86_400.0  # how old another machine's file must be to be removed here: not all disks share locks
+
+
+def canonical_name(name: str) -> str:
+    r"""A name in the form in which names are compared: Unicode NFC, as macOS may give the same name in NFD.
+
+    >>> canonical_name("e\N{COMBINING ACUTE ACCENT}") == canonical_name("\N{LATIN SMALL LETTER E WITH ACUTE}")
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def stem_of(path: Path) -> str:
+    """The name by which files belong together: without folder, suffix, and ".ome" before that, in NFC.
+
+    >>> stem_of(Path("he/a.1.svs")), stem_of(Path("virtual/a.1.ome.tif")), stem_of(Path("A.OME.ZARR"))
+    ('a.1', 'a.1', 'A')
+    """
+    stem = path.stem
+    return canonical_name(stem[: -len(_OME)] if stem.lower().endswith(_OME) and stem.lower() != _OME else stem)
+
+
+def by_stem(argument: str, files: Iterable[Path]) -> dict[str, Path]:
+    """Files by the name that `stem_of` gives. Raises: ValueError for two of one name, which names both."""
+    found: dict[str, Path] = {}
+    for file in files:
+        name = stem_of(file)
+        if name in found:
+            twins = f"{found[name]} and {file}, both called {name}"
+            raise expected(argument, "files of different names", twins, "rename one, or move it elsewhere")
+        found[name] = file
+    return found
 
 
 @contextmanager

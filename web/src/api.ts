@@ -37,6 +37,12 @@ export interface Numbers {
   why: string;
 }
 
+/** Regions of a GeoJSON file, and what of it was left out. */
+export interface Imported {
+  regions: { name: string; geometry: { type: string; coordinates: unknown }; properties: Record<string, unknown> }[];
+  left_out: string[];
+}
+
 export type WorkState = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | 'interrupted';
 
 export interface Trial {

@@ -1,4 +1,4 @@
-// Regions and their numbers as a table on the page, and as files: GeoJSON in and out, CSV out.
+// Regions and their numbers as a table on the page, and as files: GeoJSON and CSV.
 
 import type { Numbers } from './api';
 import { make, short } from './dom';
@@ -6,6 +6,7 @@ import { make, short } from './dom';
 export interface Region {
   name: string;
   geometry: { type: string; coordinates: unknown };
+  properties?: Record<string, unknown>; // of an imported one, to be given back
 }
 
 /** What a table says of a slide: its name, and the stain that the threshold is for. */
@@ -48,23 +49,6 @@ export function numbersTable(caption: string, lines: Numbers[], threshold: numbe
   );
 }
 
-/** The polygons of a GeoJSON text, as QuPath and others write it; throws where there is none. */
-export function regionsFrom(text: string): Region[] {
-  const found = JSON.parse(text);
-  const features = (Array.isArray(found) ? found : (found.features ?? [found])) as {
-    geometry?: Region['geometry'];
-    properties?: { name?: string; classification?: { name?: string } };
-  }[];
-  const regions = features
-    .filter((feature) => feature.geometry && /Polygon$/.test(feature.geometry.type))
-    .map((feature, index) => ({
-      name: String(feature.properties?.name ?? feature.properties?.classification?.name ?? `Region ${index + 1}`).slice(0, 200),
-      geometry: feature.geometry!,
-    }));
-  if (!regions.length) throw new Error('there is no polygon in it');
-  return regions;
-}
-
 /** Regions as annotations with their numbers as measurements. */
 export function geojson(regions: Region[], numbers: Numbers[], nameOf: (slideId: string) => string): string {
   const features = regions.map((region, index) => {
@@ -75,7 +59,7 @@ export function geojson(regions: Region[], numbers: Numbers[], nameOf: (slideId:
     return {
       type: 'Feature',
       geometry: region.geometry,
-      properties: { objectType: 'annotation', name: region.name, measurements },
+      properties: { objectType: 'annotation', ...region.properties, name: region.name, measurements },
     };
   });
   return JSON.stringify({ type: 'FeatureCollection', features }, null, 1);

@@ -1,11 +1,11 @@
 // Regions on the first slide: drawn or imported, shown on every slide, measured by the server, exported.
 
 import OpenSeadragon from 'openseadragon';
-import { post, type Numbers } from './api';
+import { ask, post, type Imported, type Numbers } from './api';
 import { byId, download, svg } from './dom';
 import type { Box, Pane } from './pane';
 import type { Panes } from './panes';
-import { csv, geojson, numbersTable, regionsFrom, type MeasuredSlide, type Region } from './region_numbers';
+import { csv, geojson, numbersTable, type MeasuredSlide, type Region } from './region_numbers';
 
 type Ring = [number, number][];
 export type Drawing = 'rectangle' | 'polygon' | 'try';
@@ -29,7 +29,7 @@ export class Regions {
     byId('draw-polygon').addEventListener('click', () => this.draw('polygon'));
     byId('try-draw').addEventListener('click', () => this.draw('try'));
     byId('region-view').addEventListener('click', () => this.addView());
-    byId('clear-regions').addEventListener('click', () => this.replace([]));
+    byId('clear-regions').addEventListener('click', () => void this.replace([]));
     byId('export-geojson').addEventListener('click', () => this.exportGeojson());
     byId('export-csv').addEventListener('click', () => this.exportCsv());
     byId<HTMLInputElement>('import').addEventListener('change', (event) => {
@@ -96,10 +96,10 @@ export class Regions {
     this.show();
   }
 
-  replace(regions: Region[]): void {
+  async replace(regions: Region[]): Promise<void> {
     this.list = regions.slice(0, MOST_REGIONS);
     this.show();
-    void this.measure();
+    await this.measure();
   }
 
   addView(): void {
@@ -140,7 +140,7 @@ export class Regions {
 
   private add(ring: Ring): void {
     const name = `Region ${this.list.length + 1}`;
-    this.replace([...this.list, { name, geometry: { type: 'Polygon', coordinates: [[...ring, ring[0]]] } }]);
+    void this.replace([...this.list, { name, geometry: { type: 'Polygon', coordinates: [[...ring, ring[0]]] } }]);
   }
 
   private pressed(pane: Pane, event: PointerEvent): void {
@@ -227,11 +227,16 @@ export class Regions {
     byId('numbers').replaceChildren(...tables);
   }
 
+  /** The server reads the file, so that page and command line take the same. */
   private async importFile(file: File): Promise<void> {
     try {
-      this.replace([...this.list, ...regionsFrom(await file.text())]);
+      const found = await ask<Imported>('regions', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: file });
+      const more = this.list.length + found.regions.length - MOST_REGIONS;
+      await this.replace([...this.list, ...found.regions]);
+      const words = more > 0 ? `Chromogen left out the last ${more}: the page takes ${MOST_REGIONS} regions.` : '';
+      if (words || found.left_out.length) this.say([...found.left_out, words].join(' '));
     } catch (error) {
-      this.say(`${file.name} is not GeoJSON with polygons: ${(error as Error).message}.`);
+      this.say(`${file.name}: ${(error as Error).message}`);
     }
   }
 

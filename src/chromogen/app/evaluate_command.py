@@ -23,12 +23,15 @@ real IHC, and a floor: one real IHC against another."""
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(help="Virtual stain: an image, or a folder of them.")],
+    prediction: Annotated[Path, typer.Argument(help="Virtual stain: an image or slide, or a folder of them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for index.html, evaluation.json and .csv.")],
     content: Annotated[
-        Path | None, typer.Option(help="The H&E they came from: an image, or a folder with the same names.")
+        Path | None,
+        typer.Option(help="The H&E they came from: an image or slide, or a folder with the same names."),
     ] = None,
-    real: Annotated[Path | None, typer.Option(help="Real IHC: an image, or a folder with the same names.")] = None,
+    real: Annotated[
+        Path | None, typer.Option(help="Real IHC: an image or slide, or a folder with the same names.")
+    ] = None,
     mpp: Annotated[
         float | None, typer.Option(help="Size of a pixel in um. Default: the file's, else 0.5.")
     ] = None,

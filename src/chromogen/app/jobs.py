@@ -14,6 +14,7 @@ from typing import Any
 
 from chromogen.allocator import give_back_freed_memory, keep_freed_memory
 from chromogen.app.listeners import together
+from chromogen.app.paths import image_files
 from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
 from chromogen.decoders import MAX_PIXELS
@@ -22,7 +23,6 @@ from chromogen.files import named_beside
 from chromogen.grid import outer_px
 from chromogen.image import (
     Image,
-    list_images,
     read_provenance,
     resize,
     write_image,
@@ -105,7 +105,7 @@ class Styles:
 
     @cached_property
     def _groups(self) -> list[list[Path]]:
-        return [list_images(path) if path.is_dir() else [path] for path in self.paths]
+        return [image_files([path]) for path in self.paths]
 
 
 NO_LIMITS = Limits()

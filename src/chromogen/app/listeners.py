@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from chromogen.app.paths import SideOutputs
-from chromogen.files import write_whole
+from chromogen.files import stem_of, write_whole
 from chromogen.image import Image, write_image
 from chromogen.provenance import NOTICE
 from chromogen.style.run import OnStep, Step
@@ -17,7 +17,7 @@ from chromogen.style.run import OnStep, Step
 def listeners_of(side: SideOutputs, content: Path, index: int) -> list[OnStep]:
     """What writes down the steps of one content, the `index`-th from 0."""
     traces = [trace_to(side.trace, index)] if side.trace else []
-    return traces + ([previews_to(side.preview, content.stem, side.preview_every)] if side.preview else [])
+    return traces + ([previews_to(side.preview, stem_of(content), side.preview_every)] if side.preview else [])
 
 
 def trace_to(path: Path, content_index: int) -> OnStep:

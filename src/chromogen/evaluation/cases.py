@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from chromogen.errors import expected, missing, repeated
-from chromogen.image import PathLike, list_images
+from chromogen.errors import expected, missing
+from chromogen.files import by_stem, canonical_name
+from chromogen.image import PathLike
+from chromogen.slides.slide import slide_files
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,11 @@ class Case:
 def match_cases(
     prediction: PathLike, he: PathLike | None = None, real: PathLike | None = None, group: str | None = None
 ) -> tuple[list[Case], list[str]]:
-    """Cases, matched by name without suffix, and a warning for every file that has no counterpart.
+    """Cases, matched by name without suffix (`stem_of`), and a warning for every file that has no counterpart.
 
-    Each path is an image or a folder of them. `group` is a regular expression that finds in a name which slide it
-    is from, by its first parenthesis or else by all of it; without it every image is its own group. Raises
-    ValueError where nothing matches, FileNotFoundError for what is not there.
+    Each path is an image or slide, or a folder of them. `group` is a regular expression that finds in a name which
+    slide it is from, by its first parenthesis or else by all of it; without it every image is its own group.
+    Raises: ValueError where nothing matches, or two files of a folder have one name; FileNotFoundError.
     """
     predictions = _by_name("prediction", prediction)
     others = {"he": _by_name("he", he), "real": _by_name("real", real)}
@@ -53,13 +55,7 @@ def _by_name(role: str, named: PathLike | None) -> dict[str, Path]:
     path = Path(named)
     if not path.exists():
         raise missing(role, "an existing image or folder", path)
-    if path.is_file():
-        return {path.stem: path}
-    files = list_images(path)
-    names = [file.stem for file in files]
-    if twice := repeated(names):
-        raise expected(role, "images of different names", f"two called {twice} in {path}", "rename one")
-    return dict(zip(names, files, strict=True))
+    return by_stem(role, slide_files([path]))
 
 
 def _unmatched(role: str, predictions: Mapping[str, Path], others: Mapping[str, Path]) -> list[str]:
@@ -77,7 +73,7 @@ def group_of(name: str, pattern: str | None) -> str:
     if pattern is None:
         return name
     try:
-        found = re.search(pattern, name)
+        found = re.search(canonical_name(pattern), canonical_name(name))
     except re.error as error:
         raise expected("group", "a regular expression", pattern, str(error)) from error
     if found is None or (found.groups() and found.group(1) is None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,12 @@ from typing import TypeAlias
 
 from chromogen.errors import expected, missing, repeated
 from chromogen.evaluation.tile import Tile
-from chromogen.image import Image, is_image, list_images
+from chromogen.files import by_stem, canonical_name, stem_of
+from chromogen.image import Image
 from chromogen.pixel_size import check_mpp
 from chromogen.slides.picture import read_picture
+from chromogen.slides.slide import SlideError, list_slides
+from chromogen.slides.zarr_reader import is_zarr
 
 LEAST_PX = 64
 ALIGNED = "_aligned"
@@ -54,23 +58,38 @@ def find_pairs(folder: Path) -> list[Pair]:
     """
     if not folder.is_dir():
         raise missing("pairs", "an existing folder", folder)
-    inside = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())]
-    found = [pair for place in inside for pair in (*_by_ending(place), *_by_folder(place), *_by_alignment(place))]
+    found = [
+        pair
+        for place in _folders(folder)
+        for pair in (*_by_ending(place), *_by_folder(place), *_by_alignment(place))
+    ]
     if not found:
         advice = "name them NAME_he.png and NAME_ihc.png, or put them into he/ and ihc/"
         raise expected("pairs", "a folder with pairs of H&E and IHC", f"none in {folder}", advice)
     return found
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    """By stem; none where there is no folder."""
-    if not folder.is_dir() or not any(map(is_image, folder.iterdir())):
-        return {}
-    return {path.stem: path for path in list_images(folder)}
+def _folders(folder: Path) -> Iterator[Path]:
+    """The folder and those below it, but not what an OME-Zarr is made of."""
+    for here, inside, _ in os.walk(folder):
+        inside[:] = sorted(name for name in inside if not is_zarr(Path(here, name)))
+        yield Path(here)
+
+
+def _images(folder: Path, named: str = ".*") -> dict[str, Path]:
+    """Images and slides by those names that a regular expression fits; none where there is no folder.
+
+    Raises: ValueError for two of one name.
+    """
+    try:
+        files = list_slides(folder) if folder.is_dir() else []
+    except SlideError:  # where there is no image in it
+        files = []
+    return by_stem("pairs", [file for file in files if re.fullmatch(named, stem_of(file))])
 
 
 def _by_ending(folder: Path) -> Iterator[Pair]:
-    images = _images(folder)
+    images = _images(folder, ".*_(he|ihc)")
     for stem, he in images.items():
         name = stem.removesuffix("_he")
         if stem.endswith("_he"):
@@ -90,11 +109,11 @@ def _by_folder(folder: Path) -> Iterator[Pair]:
 
 
 def _by_alignment(folder: Path) -> Iterator[Pair]:
-    images = _images(folder)
+    images = _images(folder, f"he|.*{ALIGNED}")
+    place = canonical_name(folder.name)
     for stem, ihc in images.items():
         if "he" in images and stem.endswith(ALIGNED):
-            name = f"{folder.name}_{stem.removesuffix(ALIGNED)}"
-            yield Pair(name, folder.name, images["he"], ihc)
+            yield Pair(f"{place}_{stem.removesuffix(ALIGNED)}", place, images["he"], ihc)
 
 
 def crops_of_pairs(pairs: Sequence[Pair], size_px: int, count: int, mpp: float | None) -> list[Crop]:

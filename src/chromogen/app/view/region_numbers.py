@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from shapely.affinity import affine_transform
-from shapely.errors import ShapelyError
-from shapely.geometry import MultiPolygon, box, shape
+from shapely.geometry import MultiPolygon, box
 
-from chromogen.app.polygons import centres_inside, made_valid, polygons_in
+from chromogen.app.geojson import polygons_of
+from chromogen.app.polygons import centres_inside
 from chromogen.app.view.densities import read_tile
 from chromogen.app.view.pool import Opened
 from chromogen.errors import expected
@@ -53,14 +53,12 @@ class Numbers:
 def parse_region(geometry: Mapping[str, Any]) -> MultiPolygon:
     """The polygons of a GeoJSON geometry, (x, y) in level-0 pixels; ValueError where there are none."""
     try:
-        with np.errstate(invalid="ignore"):
-            (found,) = made_valid([shape(geometry)])
-    except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise expected("geometry", "a GeoJSON polygon", f"one that is not ({str(error)[:80]})") from error
-    polygons = polygons_in(found)
+        polygons, _ = polygons_of(geometry)
+    except ValueError as error:
+        raise expected("geometry", "a GeoJSON polygon", f"one that is not ({error})") from error
     points = sum(len(ring.coords) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors))
     if not polygons:
-        raise expected("geometry", "a polygon with an area", found.geom_type, "points and lines have none")
+        raise expected("geometry", "a polygon with an area", geometry.get("type"), "points and lines have none")
     if points > MOST_POINTS:
         raise expected("geometry", f"at most {MOST_POINTS:,} points", f"{points:,}", "simplify it")
     return MultiPolygon(polygons)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from chromogen.app.view import densities, region_numbers, tiles
 from chromogen.app.view.pool import Opened, SlidePool
+from chromogen.app.view.region_files import MOST_REGIONS, Imported, Region, import_regions
 from chromogen.app.view.shelf import Entry, Shelf
 from chromogen.image import is_image, read_provenance, shrunk
 from chromogen.provenance import NOTICE
@@ -29,6 +30,7 @@ KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has
 CLIENT_GONE = 499
 MOST_CACHED_BYTES = 96_000_000
 OVERVIEW_PX = 512
+_A_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 Stains = Literal["h-dab", "h-e", "h-dab-ruifrok", "h-e-ruifrok"]
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
@@ -94,19 +96,12 @@ class Beside(BaseModel):
     by: str
 
 
-class Region(BaseModel):
-    """A region by name, GeoJSON geometry in level-0 pixels of the slide it was drawn on."""
-
-    name: str = Field("", max_length=200)
-    geometry: dict[str, Any]
-
-
 class Asked(BaseModel):
     """Numbers of regions drawn on the slide `on`, in each of `slides`, with the vectors to take them apart."""
 
     on: str = Field(pattern=SLIDE_ID)
     slides: dict[str, Stains] = Field(max_length=4)
-    regions: list[Region] = Field(max_length=200)
+    regions: list[Region] = Field(max_length=MOST_REGIONS)
     threshold_od10: float = Field(0.2, ge=0, le=2.55)
 
 
@@ -116,6 +111,12 @@ def slide_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, *, labels: b
     _list_routes(routes, shelf, pool, renderer, labels=labels)
     _tile_routes(routes, shelf, pool, renderer)
     _comparison_routes(routes, shelf, pool, renderer)
+
+    @routes.post("/regions", openapi_extra=_A_FILE)
+    async def regions(request: Request) -> Imported:
+        """The polygons of a GeoJSON file, as the body, read as `chromogen stylize --content-mask` reads it."""
+        body = await request.body()
+        return await renderer.run(lambda: import_regions(body))  # type: ignore[no-any-return]
 
     @routes.post("/numbers")
     async def numbers(asked: Asked) -> list[dict[str, Any]]:

@@ -1,0 +1,61 @@
+"""Regions that the page imports from files, read as the command line reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+from shapely.geometry import mapping
+
+from chromogen.app.geojson import Drawn, GeoJsonError, read_features, without_area
+from chromogen.errors import expected
+
+MOST_REGIONS, LONGEST_NAME = 200, 200
+MOST_GEOJSON_BYTES = 20_000_000
+
+
+class Region(BaseModel):
+    """A region by name, GeoJSON geometry in level-0 pixels of the slide it was drawn on."""
+
+    name: str = Field("", max_length=LONGEST_NAME)
+    geometry: dict[str, Any]
+
+
+class ImportedRegion(Region):
+    """A region from a file, with what of its properties belongs into an export: the class, as the file has it."""
+
+    properties: dict[str, Any]
+
+
+class Imported(BaseModel):
+    """The regions of a file, and a sentence for each kind of feature that was left out."""
+
+    regions: list[ImportedRegion]
+    left_out: list[str]
+
+
+def import_regions(body: bytes) -> Imported:
+    """The regions in the bytes of a file. Raises: ValueError where it is no GeoJSON, or has no polygon."""
+    try:
+        found, without = read_features(body, MOST_GEOJSON_BYTES)
+    except GeoJsonError as error:
+        raise expected("file", "GeoJSON with polygons", f"one that is not: {error}") from error
+    if not found:
+        raise expected("file", "GeoJSON with at least one polygon", "none")
+    more = len(found) - MOST_REGIONS
+    left_out = {
+        without_area(without, len(found) + without): without > 0,
+        f"Chromogen left out the last {more}: the page takes {MOST_REGIONS} regions.": more > 0,
+    }
+    return Imported(
+        regions=[_imported_region(drawn) for drawn in found[:MOST_REGIONS]],
+        left_out=[words for words, holds in left_out.items() if holds],
+    )
+
+
+def _imported_region(drawn: Drawn) -> ImportedRegion:
+    return ImportedRegion(
+        name=(drawn.name or drawn.path_class or f"Region {drawn.number}")[:LONGEST_NAME],
+        geometry=mapping(drawn.geometry),
+        properties={"classification": drawn.classification} if drawn.path_class else {},
+    )
