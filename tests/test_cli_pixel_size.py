@@ -57,15 +57,32 @@ def test_stylize_resamples_the_style_as_with_options(
     assert (known["mpp"], known["style_mpp"]) == (pytest.approx(0.5), [pytest.approx(0.25)])
 
 
+@pytest.mark.parametrize(
+    ("content", "style", "said"),
+    [
+        ("a.png", "ihc.png", [("image", 0.25, "--mpp")]),
+        ("he.tif", "b.png", [("style", 0.5, "--style-mpp")]),
+        ("a.png", "b.png", [("image", 0.5, "--mpp"), ("style", 0.5, "--style-mpp")]),
+        ("he.tif", "ihc.png", []),
+    ],
+)
 def test_stylize_says_what_it_assumes(
-    capsys: pytest.CaptureFixture[str], files: tuple[Path, Path], tmp_path: Path
+    content: str,
+    style: str,
+    said: list[tuple[str, float, str]],
+    capsys: pytest.CaptureFixture[str],
+    files: tuple[Path, Path],
+    tmp_path: Path,
 ) -> None:
     write_image(tmp_path / "a.png", HE)
     write_image(tmp_path / "b.png", IHC)
-    for style, mpp in ((files[1], 0.25), (tmp_path / "b.png", 0.5)):
-        _, _, err = run(capsys, "stylize", tmp_path / "a.png", style, "-o", tmp_path / "o.png", *QUICK)
-        assert err == f"Note: 1 image states no pixel size; Chromogen took {mpp:g} um/px (set it with --mpp).\n"
-        assert read_image_and_facts(tmp_path / "o.png")[1].mpp is None
+    _, _, err = run(capsys, "stylize", tmp_path / content, tmp_path / style, "-o", tmp_path / "o.png", *QUICK)
+    lines = [
+        f"Note: 1 {role} states no pixel size; Chromogen took {mpp:g} um/px (set it with {option}).\n"
+        for role, mpp, option in said
+    ]
+    assert err == "".join(lines)
+    assert (read_image_and_facts(tmp_path / "o.png")[1].mpp is None) == (content == "a.png")
 
 
 def test_unmix_measures_and_writes_it(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from chromogen.app.terminal import DebugOption, JsonOption
+from chromogen.app.terminal import DebugOption, JsonOption, note_assumed
 from chromogen.errors import expected
 from chromogen.provenance import NOTICE
 
@@ -48,6 +48,7 @@ def calibrate(
     if paired is None and not (contents and style):
         raise expected("content and style", "given, or pairs", "neither", "name H&E and --style, or --paired")
     facts = calibrate_on_files(model, contents or [], style or [], out, paired=paired, slide_mpp=slide_mpp)
+    note_assumed(facts["mpp_assumed"], "--slide-mpp")
     if as_json:
         print(json.dumps(facts))
         return

@@ -42,7 +42,8 @@ def calibrate_on_files(
     he = [*files_of(contents, "content"), *dict.fromkeys(pair.he for pair in pairs)]
     ihc = [*files_of(styles, "style"), *dict.fromkeys(pair.ihc for pair in pairs)]
     check_apart([out], [located(name), *he, *ihc])
-    shown, real = ([_whole(file, model.mpp, slide_mpp) for file in files] for files in (he, ihc))
+    read = [[_whole(file, model.mpp, slide_mpp) for file in files] for files in (he, ihc)]
+    shown, real = ([image for image, _ in images] for images in read)
     found, before, after = calibrated(model.target, lambda target: _stained(model, target, shown), real)
     record = {
         "gain": found.gain,
@@ -57,12 +58,14 @@ def calibrate_on_files(
         model, name=out.stem, target=found.of(model.target), training={**model.training, "calibration": record}
     )
     write_model(out, made)
-    return {"output": str(out), "sha256": made.sha256, **record, "notice": NOTICE}
+    assumed = {"mpp_assumed": [model.mpp for images in read for _, is_assumed in images if is_assumed]}
+    return {"output": str(out), "sha256": made.sha256, **record, **assumed, "notice": NOTICE}
 
 
-def _whole(file: Path, mpp: float, slide_mpp: float | None) -> Image:
+def _whole(file: Path, mpp: float, slide_mpp: float | None) -> tuple[Image, bool]:
+    """The image at an mpp, and whether that is assumed of it, as it states no pixel size."""
     with open_slide(file, mpp=slide_mpp, assumed_mpp=mpp) as slide:
-        return slide.read_at((0, 0), slide.size_at(mpp), mpp)
+        return slide.read_at((0, 0), slide.size_at(mpp), mpp), slide.mpp_from == "assumed"
 
 
 def _stained(model: Model, target: Target, images: Sequence[Image]) -> list[Image]:

@@ -236,8 +236,7 @@ class Stylist:
         write_image(output, result.image, facts, mpp)
         checkpoint.forget()
         seconds = time.perf_counter() - began
-        assumed = {} if mpp else {"mpp_assumed": self.assumed_mpp()}
-        return result, {"output": str(output), **facts, **assumed, "seconds": seconds, **run_facts()}
+        return result, {"output": str(output), **facts, **self._assumed(mpp), "seconds": seconds, **run_facts()}
 
     def finished(self, content: Path, output: Path) -> dict[str, Any] | None:
         """The facts in an output of these very inputs, recipe and versions; None where it is to be made."""
@@ -255,6 +254,12 @@ class Stylist:
         why = doubts(image, role) if self.recipe.space == "stain" else None
         if why:
             warnings.warn(f"The {role} {path.name} {why}.", stacklevel=3)
+
+    def _assumed(self, content_mpp: float | None) -> dict[str, Any]:
+        """The pixel sizes in um that are assumed, where files state none: of a content, and of each such style."""
+        mpp = content_mpp or self.assumed_mpp()
+        styles = [] if self.styles.longest_px else [mpp] * self.style_mpps.count(None)
+        return ({} if content_mpp else {"mpp_assumed": mpp}) | ({"style_mpp_assumed": styles} if styles else {})
 
     def _doubt_scale(self, content: Path, mpp: float | None) -> None:
         """Warn of a content that a trained network does not know tissue at the scale of."""

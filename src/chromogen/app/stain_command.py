@@ -220,7 +220,7 @@ def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
 
 def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool) -> None:
     """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    note_assumed(results, "--slide-mpp")
+    note_assumed([result.get("mpp_assumed") for result in results], "--slide-mpp")
     for result in results:
         if result.get("unreadable"):
             print(_unreadable(result), file=sys.stderr)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +205,9 @@ def _stylize_all(
         return facts
 
     results, errors = one_by_one(files, work)
-    note_assumed(results, "--mpp")
+    note_assumed([facts.get("mpp_assumed") for facts in results], "--mpp")
+    styles = dict.fromkeys(tuple(facts.get("style_mpp_assumed", ())) for facts in results)
+    note_assumed(chain.from_iterable(styles), "--style-mpp", "style")
     if side.plot and traces:
         _plot(traces, stylist.recipe, side.plot)
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -129,15 +130,11 @@ def end_with(errors: Mapping[str, str]) -> None:
         raise typer.Exit(1)
 
 
-def note_assumed(results: Iterable[Mapping[str, Any]], option: str) -> None:
-    """Print how large pixels were taken to be where files do not state it (`mpp_assumed`), and what sets it."""
-    assumed = [result["mpp_assumed"] for result in results if result.get("mpp_assumed")]
-    for mpp in dict.fromkeys(assumed):
-        count = assumed.count(mpp)
-        files = "1 image states" if count == 1 else f"{count} images state"
-        print(
-            f"Note: {files} no pixel size; Chromogen took {mpp:g} um/px (set it with {option}).", file=sys.stderr
-        )
+def note_assumed(mpps: Iterable[float | None], option: str, role: str = "image") -> None:
+    """Print the pixel size in um that Chromogen assumed of images that state none, and the option that sets it."""
+    for mpp, count in Counter(mpp for mpp in mpps if mpp).items():
+        said = f"1 {role} states" if count == 1 else f"{count} {role}s state"
+        print(f"Note: {said} no pixel size; Chromogen took {mpp:g} um/px (set it with {option}).", file=sys.stderr)
 
 
 def summary_of(files: Mapping[str, Path]) -> str:

@@ -115,7 +115,7 @@ def train(
     facts = _train_with_bar(inputs, out, training, encoder, resume=resume, ranks=ranks)
     if ranks.is_first:
         facts |= _exported(out) if export is not None else {}
-        note_assumed([{"mpp_assumed": mpp}] * facts.get("without_mpp", 0), "--slide-mpp")
+        note_assumed([mpp] * facts.get("without_mpp", 0), "--slide-mpp")
         facts["seconds"] = time.perf_counter() - began
         print(json.dumps(facts) if as_json else _line(facts))
 

@@ -74,7 +74,7 @@ def unmix(
 
         done, errors = one_by_one(files, work)
     results = [asdict(result) for _, result in done]
-    note_assumed([{} if found.mpp else {"mpp_assumed": SUPPOSED_MPP} for _, found in done], "--mpp")
+    note_assumed([None if found.mpp else SUPPOSED_MPP for _, found in done], "--mpp")
     facts = {"output": str(out), "results": results, "errors": errors, **facts_since(began)}
     write_unmixed(out, done, facts)
     if as_json:
