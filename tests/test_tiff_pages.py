@@ -282,6 +282,26 @@ def test_dots_of_print_are_no_pixel_size(dpi: int, tmp_path: Path) -> None:
         assert plausible_mpp(read_image_and_facts(tmp_path / name)[1].mpp) is None
 
 
+@pytest.mark.parametrize("changed", ["ImageWidth", "ImageLength", "BitsPerSample"])
+def test_channels_that_differ(changed: str, tmp_path: Path) -> None:
+    tiff(PLANES, **imagej())(tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        tag = file.pages[1].tags[changed]
+        tag.overwrite(tag.value // 2)
+    for read in readers_of(tmp_path / "a.tif"):
+        with pytest.raises(ValueError, match="its channels differ in size or type|incompatible keyframe"):
+            read(tmp_path / "a.tif")
+
+
+def test_strips_that_are_missing(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", TRUTH, photometric="rgb", rowsperstrip=8, compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages[0].tags["RowsPerStrip"].overwrite(4)
+    for read in readers_of(tmp_path / "a.tif"):
+        with pytest.raises(ValueError, match="cut short|without all its tiles or strips"):
+            read(tmp_path / "a.tif")
+
+
 def test_pages_after_a_broken_one_do_not_matter(tmp_path: Path) -> None:
     pages((TRUTH, {}), (MACRO, {}))(tmp_path / "a.tif")
     data = bytearray((tmp_path / "a.tif").read_bytes())

@@ -53,6 +53,10 @@ class TiffImage:
     series: TiffPageSeries | None = None
     is_ome: bool = False
 
+    def __post_init__(self) -> None:
+        if not are_alike(self.planes):
+            raise ValueError("its channels differ in size or type")
+
 
 def tiff_image(path: Path, tiff: TiffFile) -> TiffImage:
     """The largest image that is not a label, macro or thumbnail, at full resolution.
@@ -120,6 +124,15 @@ def _order(path: Path, page: TiffPage, planes: int, channels: Sequence[Channel])
         return color_order(path, [Channel(channel.name) for channel in channels], np.uint8)
     except ImageError:
         return RGB
+
+
+def are_alike(planes: Sequence[Any]) -> bool:
+    """Whether pages have one size and kind of samples, as channels of an image have."""
+    first, *others = (plane.keyframe for plane in planes)
+    return all(
+        (page.shape, page.dtype, page.bitspersample) == (first.shape, first.dtype, first.bitspersample)
+        for page in others
+    )
 
 
 def channel_planes(series: TiffPageSeries) -> list[Any]:

@@ -39,7 +39,7 @@ from chromogen.slides.source import (
     sampled_windows,
     unreadable,
 )
-from chromogen.tiff_pages import TiffImage, associated_name, channel_planes, readable_pages, tiff_image
+from chromogen.tiff_pages import TiffImage, are_alike, associated_name, channel_planes, readable_pages, tiff_image
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -194,11 +194,14 @@ class _Segments:
                 raise unreadable(path, "cut short")
             offsets, counts = _bands(offsets, page.imagelength, row_bytes)
         check_segment(path, size[0] * size[1], samples * page.dtype.itemsize)
+        planes = page.samplesperpixel if apart else 1
+        if min(size) < 1 or len(offsets) < planes * _count(page, size) or len(counts) < len(offsets):
+            raise unreadable(path, "without all its tiles or strips")
         return cls(
             page=page,
             size=size,
             samples=samples,
-            planes=page.samplesperpixel if apart else 1,
+            planes=planes,
             offsets=offsets,
             counts=counts,
             banded=banded,
@@ -225,6 +228,11 @@ class _Segments:
             return samples.reshape(-1, self.size[0], self.samples)
         segment: NDArray[Any] = np.asarray(self.page.decode(data, index, **self.jpeg)[0])[0]
         return segment
+
+
+def _count(page: TiffPage, size: tuple[int, int]) -> int:
+    """How many pieces of a size (w, h) cover a page."""
+    return -(-page.imagewidth // size[0]) * -(-page.imagelength // size[1])
 
 
 def _bytes(array: NDArray[Any] | None) -> int:
@@ -271,7 +279,8 @@ def _levels(tiff: TiffFile, image: TiffImage) -> list[list[Any]]:
         levels = [[page], *([other.aspage()] for other in others if _is_level(other.aspage(), page))]
     finest, *rest = levels
     by_size = {_size(level[0].keyframe): level for level in reversed(rest)}
-    coarser = {size: level for size, level in by_size.items() if _is_smaller(size, _size(finest[0].keyframe))}
+    whole = _size(finest[0].keyframe)
+    coarser = {size: level for size, level in by_size.items() if _is_smaller(size, whole) and are_alike(level)}
     return [finest, *(coarser[size] for size in sorted(coarser, reverse=True))]
 
 
