@@ -27,8 +27,8 @@ def test_a_resumed_run_writes_no_step_twice(tmp_path: Path) -> None:
     steps_to(path, 0, 1, 3)
     steps_to(path, 1, 1, 6)
     steps_to(path, 1, 4, 7, loss=2.0)
-    wanted = [(0, i, 1.0) for i in (1, 2, 3)] + [(1, i, 1.0) for i in (1, 2, 3)] + [(1, i, 2.0) for i in (4, 5, 6, 7)]
-    assert lines_in(path) == wanted
+    whole = [(content, index, 1.0) for content in (0, 1) for index in (1, 2, 3)]
+    assert lines_in(path) == whole + [(1, index, 2.0) for index in (4, 5, 6, 7)]
 
 
 def test_a_content_that_begins_anew_leaves_the_others(tmp_path: Path) -> None:

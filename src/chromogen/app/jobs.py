@@ -145,7 +145,7 @@ class Stylist:
         if regions:
             self.content_regions, self._style_regions = regions
             self.recipe = guided(recipe, sorted(regions[0]))
-        self._measured: dict[float, Style] = {}
+        self._measured: dict[tuple[float, float], Style] = {}  # by how much enlarged, and the content's mpp
         self._canvas_of: CanvasOf = canvas_of_recipe
         self._started_from: dict[str, str] = {}
         if self.limits != Limits():  # what is kept of freed memory counts against them
@@ -164,19 +164,19 @@ class Stylist:
 
     def style(self, content_mpp: float | None) -> Style:
         """The styles as measured for contents of this pixel size in um; once."""
-        factor = self.style_factor(content_mpp)
-        if factor not in self._measured:
+        factor, mpp = self.style_factor(content_mpp), content_mpp or SUPPOSED_MPP
+        if (factor, mpp) not in self._measured:
             images = [scaled(image, factor) for image in self.style_images]
-            self._measured[factor] = measure_style_once(
+            self._measured[factor, mpp] = measure_style_once(
                 images,
                 self.recipe,
                 self.encoder,
                 self.styles.file_mix,
                 self.on_measured,
-                content_mpp or SUPPOSED_MPP,
+                mpp,
                 resized(self._style_regions, images[0]),
             )
-        return self._measured[factor]
+        return self._measured[factor, mpp]
 
     def read(self, content: Path) -> tuple[Image, float | None]:
         """A content at the size it is stylized in, and the size of its pixels in um, if known."""
