@@ -33,7 +33,7 @@ def test_what_does_not_vary_has_no_correlation() -> None:
 
 
 def moved(shift: tuple[float, float], side: int = 96) -> tuple[Array, Array]:
-    """Two smooth maps (2, H, W) of one tissue, the second shifted by fractions of a pixel, by Fourier transform."""
+    """Smooth maps (2, H, W) of one tissue, the second shifted by fractions of a pixel, by Fourier transform."""
     rng = np.random.default_rng(5)
     field = np.stack([ndimage.gaussian_filter(rng.normal(size=(side, side)), 3, mode="wrap") for _ in range(2)])
     transform = [np.fft.fft2(one) for one in field]
