@@ -61,6 +61,14 @@ def keep_nothing(_state: Callable[[], State]) -> None:
     """For those who would rather start anew."""
 
 
+class NotFiniteInBf16Error(ArithmeticError):
+    """In bf16 the loss was not finite; fp32 goes on from `state`."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__("The loss was not finite in bf16.")
+        self.state = state
+
+
 def descend(
     canvas: Canvas,
     aim: Aim | TiledAim,
@@ -70,20 +78,19 @@ def descend(
     record: Record,
     keep: Keep = keep_nothing,
     saved: State | None = None,
-) -> State | None:
+) -> None:
     """Optimize at one scale, and leave the canvas at its best picture.
 
-    After every step `keep` may ask for the state, and `saved` is such a state to go on from. Returns None at the
-    end of the scale. Where bf16 gives a loss that is not finite, returns the state from which fp32 goes on; the
-    steps so far count. Raises: ArithmeticError where fp32 gives no finite loss either.
+    After every step `keep` may ask for the state, and `saved` is such a state to go on from. Raises:
+    NotFiniteInBf16Error with the state that fp32 goes on from, in which the steps so far count; ArithmeticError
+    where fp32 gives no finite loss either.
     """
     descent = Descent(canvas, recipe, steps)
     if saved:
         descent.go_on(saved)
-    exploded = _optimize(descent, aim, encoder, record, keep)
-    if exploded is None and descent.totals:
+    _optimize(descent, aim, encoder, record, keep)
+    if descent.totals:
         descent.end(_seen(canvas, aim, recipe, encoder).total)
-    return exploded
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -181,8 +188,8 @@ class Descent:
             self.cycle.last_epoch = state["cycle"]
 
 
-def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: Record, keep: Keep) -> State | None:
-    """Step by step to the end of the scale; where bf16 fails, what fp32 goes on from."""
+def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: Record, keep: Keep) -> None:
+    """Step by step to the end of the scale."""
     canvas, recipe, totals = descent.canvas, descent.recipe, descent.totals
     preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
     latest: list[Losses] = []
@@ -199,7 +206,7 @@ def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: R
         looked_at = descent.step(closure)
         if not (math.isfinite(latest[0].total) and all(p.isfinite().all() for p in canvas.parameters)):
             if encoder.precision != "fp32":
-                return descent.state_in_fp32(looked_at)
+                raise NotFiniteInBf16Error(descent.state_in_fp32(looked_at))
             if not descent.lately:
                 raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
             descent.go_back()
@@ -212,7 +219,6 @@ def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: R
         if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], aim, recipe):
             break
         keep(lambda: {**descent.state(), "precision": encoder.precision})
-    return None
 
 
 def _seen(canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder) -> Losses:
