@@ -548,11 +548,12 @@ def test_a_killed_run_goes_on_to_the_same_picture(files: Files, tmp_path: Path) 
     process.communicate()
     assert not (tmp_path / "out.png").exists()
     assert (tmp_path / "out.png.checkpoint").exists()
-    for name, more in (("out.png", ["--resume"]), ("whole.png", [])):
+    for name, more in (("out.png", ["--resume", "--trace", str(trace)]), ("whole.png", [])):
         process = stylized(name, "--json", *more)
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         assert json.loads(out)["steps"] == 300
+    assert [json.loads(line)["index"] for line in trace.read_text().splitlines()] == list(range(1, 301))
     assert np.array_equal(read_image(tmp_path / "out.png"), read_image(tmp_path / "whole.png"))
     assert not list(tmp_path.glob("*.checkpoint"))
 

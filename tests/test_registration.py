@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chromogen.stains.registration import correlations, displacement
+from chromogen.stains.deconvolution import Array
+from chromogen.stains.registration import _best, correlations, displacement
 from drawn_pairs import drawn_pair
 
 MPP = 0.5
@@ -20,6 +21,76 @@ def test_correlations_are_pearsons_over_the_overlap() -> None:
         ours = a[max(y, 0) : 21 + min(y, 0), max(x, 0) : 17 + min(x, 0)]
         theirs = b[max(-y, 0) : 21 - max(y, 0), max(-x, 0) : 17 - max(x, 0)]
         assert found[y, x] == pytest.approx(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])
+
+
+def test_what_does_not_vary_has_no_correlation() -> None:
+    a = np.random.default_rng(0).normal(size=(16, 16))
+    a[:, :8] = 1.0
+    found = correlations(a, a[::-1])
+    assert np.isnan(found[0, -8]), "only what is flat overlaps"
+    assert np.isfinite(found[0, 4])
+    assert np.isnan(correlations(a, np.ones_like(a))).all()
+
+
+def moved(shift: tuple[float, float], side: int = 96) -> tuple[Array, Array]:
+    """Smooth maps (2, H, W) of one tissue, the second shifted by fractions of a pixel, by Fourier transform."""
+    rng = np.random.default_rng(5)
+    field = np.stack([ndimage.gaussian_filter(rng.normal(size=(side, side)), 3, mode="wrap") for _ in range(2)])
+    transform = [np.fft.fft2(one) for one in field]
+    there = [np.fft.ifft2(ndimage.fourier_shift(one, (-shift[1], -shift[0]))).real for one in transform]
+    return field, np.stack(there)
+
+
+def by_hand(ours: Array, theirs: Array, x: int, y: int) -> tuple[float, float]:
+    """The vertex of a parabola through Pearson's correlations of what overlaps, by least squares."""
+
+    def fit(x: int, y: int) -> float:
+        pairs = zip(ours, theirs, strict=True)
+        height, width = ours.shape[1:]
+        left = np.s_[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+        right = np.s_[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+        return float(np.mean([np.corrcoef(a[left].ravel(), b[right].ravel())[0, 1] for a, b in pairs]))
+
+    lines = [fit(x + d, y) for d in (-1, 0, 1)], [fit(x, y + d) for d in (-1, 0, 1)]
+    (a, b, _), (c, d, _) = (np.polyfit((-1, 0, 1), line, 2) for line in lines)
+    return x - b / (2 * a), y - d / (2 * c)
+
+
+@pytest.mark.parametrize(
+    ("shift", "radius", "peak"),
+    [
+        ((2.9, 4.1), 5, (3, 4)),  # its neighbours (4, 4) and (3, 5) are beyond the fence
+        ((-3.8, 3.1), 5, (-4, 3)),
+        ((4.8, 0.3), 5, (5, 0)),  # and here it is a side of the square
+        ((0.2, -5.3), 5, (0, -5)),
+        ((1.2, -0.7), 5, (1, -1)),  # nowhere near
+        ((0.4, 0.2), 0, (0, 0)),  # no other shift is allowed
+    ],
+)
+def test_a_peak_at_the_fence_is_found_to_a_fraction_of_a_pixel(
+    shift: tuple[float, float], radius: int, peak: tuple[int, int]
+) -> None:
+    ours, theirs = moved(shift)
+    x, y, fit = _best(ours, theirs, radius)
+    assert (x, y) == pytest.approx(by_hand(ours, theirs, *peak), abs=1e-6)
+    assert np.hypot(x - shift[0], y - shift[1]) < 0.1
+    assert fit > 0.9
+
+
+@pytest.mark.parametrize("shift", [(7.0, 0.0), (6.0, 6.0), (0.3, -8.0)])
+def test_a_peak_beyond_the_fence_is_not_gone_to(shift: tuple[float, float]) -> None:
+    x, y, _ = _best(*moved(shift), 5)
+    assert np.hypot(round(x), round(y)) <= 5
+    assert np.hypot(x, y) < 5.1
+
+
+def test_a_map_that_is_flat_does_not_weigh() -> None:
+    """Of two maps, for instance red light where there is no haematoxylin, the other says all there is."""
+    ours, theirs = moved((2.9, 4.1))
+    alone = _best(ours[:1], theirs[:1], 5)
+    flat = np.zeros_like(ours[:1])
+    assert _best(np.concatenate([ours[:1], flat]), np.concatenate([theirs[:1], flat]), 5) == alone
+    assert _best(flat, flat, 5) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("seed", "rule"), [(0, "pink"), (1, "pale"), (2, "pink"), (3, "pale")])
@@ -63,5 +134,8 @@ def test_lengths_follow_the_pixels() -> None:
 
 def test_blank_and_tiny_pictures_fit_nothing() -> None:
     blank = np.full((80, 90, 3), 240, np.uint8)
-    assert displacement(blank, blank, MPP).confidence == 0
+    found = displacement(blank, blank, MPP)
+    assert (found.shift_px, found.confidence, found.correlation) == ((0, 0), 0, 0), (
+        "no shift is read out of nothing"
+    )
     assert displacement(blank[:20, :20], blank[:20, :20], 2.0).confidence == 0

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from chromogen.app.style_cache import measure_style_once
 from chromogen.image import Image, write_image
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import Style, measure_style
+from chromogen.style.objective import Term
 from chromogen.style.recipes import Recipe, content_term, guided, style_term, with_term
 from synthetic import tissue_like
 
@@ -41,7 +42,7 @@ def images() -> list[Image]:
 
 def assert_same(one: Style, other: Style) -> None:
     assert (one.mix, one.mpp) == (other.mix, other.mpp)
-    assert one.floors == pytest.approx(other.floors)
+    assert one.floors == other.floors
     assert all(np.array_equal(a, b) for a, b in zip(one.images, other.images, strict=True))
     assert one.references.keys() == other.references.keys()
     for scale, references in one.references.items():
@@ -81,6 +82,84 @@ def test_what_decides_the_statistics_decides_the_file(
     found = measure_style_once(changed, recipe, encoder, mix)
     assert measured == [2, 2]
     assert_same(found, measure_style(changed, recipe, encoder, mix))
+
+
+OTHER_TERMS = {
+    "name": "brown",
+    "weight": 5.0,
+    "layers": {"relu1_1": 0.9, "relu2_1": 0.1},
+    "statistic": "activations",
+    "distance": "mae",
+    "reference": "content",
+    "mask": "tissue",
+}
+OTHER_RECIPES = {
+    "objective": (content_term(), style_term(layers=("relu1_1",))),
+    "loss_scale": "paper",
+    "space": "stain",
+    "variable": "network",
+    "init": "noise",
+    "scales": (0.75, 1.0),
+    "steps": (3, 2),
+    "optimizer": "adam",
+    "plateau": 0.1,
+    "preconditioned_steps": 1,
+    "history": 3,
+    "seed": 7,
+    "stop_at_floor": True,
+    "site": "nuclear",
+    "dab_amount": 2.0,
+}
+MEASURED_ANEW = {"objective", "loss_scale", "space", "scales", "stop_at_floor"}
+IN_STAIN = {"variable": {"space": "stain", "optimizer": "adam"}, "site": {"space": "stain"}}
+IN_STAIN |= {"dab_amount": {"space": "stain"}}
+
+
+def test_every_field_is_tried() -> None:
+    """A field that is new belongs here, and into NOT_MEASURED only if statistics do not depend on it."""
+    assert OTHER_TERMS.keys() == {field.name for field in fields(Term)}
+    assert OTHER_RECIPES.keys() == {field.name for field in fields(Recipe)}
+
+
+@pytest.mark.parametrize("floor", [False, True])
+@pytest.mark.parametrize("field", OTHER_TERMS)
+def test_what_is_read_is_what_would_be_measured_whatever_field_of_a_term_changed(
+    field: str, floor: bool, encoder: Encoder, measured: list[int]
+) -> None:
+    """Of two style terms, so that their weights among themselves decide the floor."""
+    image = tissue_like(36, 32, seed=1)
+    varied, fixed = style_term(layers=("relu1_1", "relu2_1")), style_term(0.5, layers=("relu2_1",))
+    recipe = replace(RECIPE, objective=(varied, replace(fixed, name="fixed")), stop_at_floor=floor)
+    measure_style_once([image], recipe, encoder)
+    changed = replace(recipe, objective=(replace(varied, **{field: OTHER_TERMS[field]}), recipe.objective[1]))
+    found = measure_style_once([image], changed, encoder)
+    assert_same(found, measure_style([image], changed, encoder))
+    assert len(measured) == (1 if field in ("weight", "distance", "layers") and not floor else 2)
+
+
+@pytest.mark.parametrize("floor", [False, True])
+@pytest.mark.parametrize("field", OTHER_RECIPES)
+def test_what_is_read_is_what_would_be_measured_whatever_field_of_a_recipe_changed(
+    field: str, floor: bool, encoder: Encoder, measured: list[int]
+) -> None:
+    image = tissue_like(36, 32, seed=1)
+    recipe = replace(RECIPE, stop_at_floor=floor and field not in ("loss_scale", "stop_at_floor"))
+    recipe = replace(recipe, **IN_STAIN.get(field, {}))
+    measure_style_once([image], recipe, encoder)
+    changed = replace(recipe, **{field: OTHER_RECIPES[field]})
+    assert_same(measure_style_once([image], changed, encoder), measure_style([image], changed, encoder))
+    assert len(measured) == (2 if field in MEASURED_ANEW else 1)
+
+
+def test_floors_follow_the_weights_of_layers_and_the_distance(encoder: Encoder) -> None:
+    """Else a scale would end at the floor of another objective."""
+    image = tissue_like(36, 32, seed=1)
+    recipe = replace(RECIPE, stop_at_floor=True)
+    found = [
+        measure_style_once([image], with_term(recipe, "style", **changes), encoder).floors[1.0]
+        for changes in ({}, {"layers": {"relu1_1": 0.9, "relu2_1": 0.1}}, {"distance": "mae"})
+    ]
+    assert len({round(floor, 6) for floor in found}) == 3
 
 
 def test_another_network_or_pooling_measures_anew(
@@ -169,6 +248,19 @@ def test_a_folder_is_the_mix_of_its_images_and_measured_once(
     found = [Stylist(Styles((folder,)), RECIPE, encoder).style(None) for _ in range(2)]
     assert measured == [2]
     assert_same(found[1], measure_style(images, RECIPE, encoder))
+
+
+def test_contents_of_other_pixel_sizes_have_the_style_measured_at_theirs(
+    tmp_path: Path, images: list[Image], encoder: Encoder, measured: list[int]
+) -> None:
+    """Also where the style's own pixel size is not known, so that it is not enlarged."""
+    recipe = replace(RECIPE, objective=(content_term(), replace(RECIPE.objective[1], mask="tissue")))
+    stylist = Stylist(Styles((folder_of(tmp_path, images[:1]),)), recipe, encoder)
+    coarse, fine = (stylist.style(mpp) for mpp in (4.0, 0.25))
+    assert (coarse.mpp, fine.mpp) == (4.0, 0.25)
+    assert_same(fine, measure_style(images[:1], recipe, encoder, mpp=0.25))
+    assert measured == [1, 1]
+    assert stylist.style(4.0) is coarse
 
 
 def test_a_folders_weight_is_shared_by_its_images(tmp_path: Path, images: list[Image]) -> None:

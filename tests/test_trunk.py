@@ -1,5 +1,9 @@
 """The trunk's own backward pass against autograd on plain torch operations."""
 
+import ast
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -129,6 +133,114 @@ def test_max_pool_in_strips_is_the_max_pool(height: int, batch: int, layout: tor
     assert torch.equal(pooled, wanted)
     back = pool_back(upstream.contiguous(memory_format=torch.channels_last), x.shape, winners)
     assert torch.equal(back, torch.autograd.grad(wanted, x, upstream)[0])
+
+
+# --- without what torch keeps to itself ---
+
+NAMES = (
+    "mkldnn._convolution_pointwise",
+    "mkldnn._reorder_convolution_weight",
+    "aten.hardtanh_backward",
+    "aten.avg_pool2d_backward.grad_input",
+    "aten.max_pool2d_with_indices_backward.grad_input",
+)
+
+
+def absent(*_given: object, **_named: object) -> Tensor:
+    raise AttributeError("torch has no such operator")
+
+
+def other_arguments(*_given: object, **_named: object) -> Tensor:
+    raise RuntimeError("expected at most 3 argument(s) but received 9 argument(s)")
+
+
+def other_result(*given: Tensor, **_named: object) -> Tensor:
+    return given[0] * 3
+
+
+def nothing_written(*given: Tensor, grad_input: Tensor | None = None, **_named: object) -> Tensor:
+    return given[0] if grad_input is None else grad_input.zero_()
+
+
+def without(monkeypatch: pytest.MonkeyPatch, names: Iterable[str], instead: Callable[..., Tensor] | None) -> None:
+    """As if torch had something else, or nothing, under some of the names."""
+    there = trunk.operator
+    monkeypatch.setattr(trunk, "operator", lambda name: instead if name in names else there(name))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("instead", [None, absent, other_arguments, other_result, nothing_written])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_operator_that_is_missing_or_another_is_done_without(
+    name: str, instead: Callable[..., Tensor] | None, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit by bit the same, but for convolutions, which round in another order."""
+    generator = torch.Generator().manual_seed(1)
+    x, upstream = (
+        torch.randn(2, 8, 12, 19, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
+        for _ in range(2)
+    )
+    kernel, bias = (tensor.to(dtype) for tensor in kernels()["2_1"])
+
+    def all_of_them() -> dict[str, Tensor]:
+        convolution = Convolution(kernel, bias)
+        _, winners = pool(x, "max")
+        back = upstream[..., :6, :9].contiguous(memory_format=torch.channels_last)
+        return {
+            "there": convolution.there(x),
+            "back": convolution.back_from(
+                torch.cat([upstream, x], 1).contiguous(memory_format=torch.channels_last)
+            ),
+            "relu": trunk.relu_back(upstream, x),
+            "max": pool_back(back, x.shape, winners),
+            "average": pool_back(back, x.shape, None),
+        }
+
+    wanted = all_of_them()
+    without(monkeypatch, [name], instead)
+    found = all_of_them()
+    for way, tensor in found.items():
+        assert tensor.is_contiguous(memory_format=torch.channels_last), way
+        if way in ("there", "back"):
+            assert torch.allclose(
+                tensor.float(), wanted[way].float(), atol=3e-2 if dtype == torch.bfloat16 else 1e-5
+            )
+        else:
+            assert torch.equal(tensor, wanted[way]), way
+
+
+@pytest.mark.parametrize("pooling", list(POOLS))
+@pytest.mark.parametrize("size", SIZES)
+def test_without_any_of_them_it_equals_autograd(
+    size: tuple[int, int], pooling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, NAMES, None)
+    assert not trunk.has_fused_convolution(torch.device("cpu"))
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    ours, _ = look(x, laid_out(list(SHAPES)), list(SHAPES), [], pooling, {}, Tape())
+    theirs = plain(x, list(SHAPES), pooling)
+    assert torch.allclose(gradient(ours, x), gradient(theirs, x), atol=1e-5)
+
+
+def test_what_torch_has_is_used() -> None:
+    """Else every run is as slow as without; all are there from torch 2.6 on, as far as we know."""
+    assert all(trunk.operator(name) for name in NAMES)
+    assert trunk.operator("aten.no_such_thing") is None
+    assert trunk.operator("no_such_room.at_all") is None
+    assert Convolution(*kernels()["2_1"]).fused == torch.backends.mkldnn.is_available()
+
+
+def test_no_private_name_of_torch_is_used_unguarded() -> None:
+    """Of all our source, in calls and attributes of torch: each is taken by `operator`, or by getattr."""
+    found = [
+        (file.name, ast.unparse(node))
+        for file in Path(trunk.__file__).parents[1].rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node).startswith(("torch.", "F.", "nn."))
+        and any(part.startswith("_") or part == "ops" for part in ast.unparse(node).split("."))
+    ]
+    assert set(found) <= {("trunk.py", "torch.ops")}
 
 
 def test_a_loss_may_ignore_some_of_what_it_looked_at() -> None:

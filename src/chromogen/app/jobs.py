@@ -153,7 +153,7 @@ class Stylist:
         self._network_mpp: float | None = None
         if self.limits != Limits():  # what is kept of freed memory counts against them
             give_back_freed_memory()
-        if not any(self.style_mpps) or (content_mpp and longest_px is None):
+        if content_mpp and longest_px is None:
             self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
 
     def start_from(self, network: PlainNetwork, identity: str, mpp: float) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 from chromogen.app.paths import SideOutputs
@@ -23,16 +25,26 @@ def listeners_of(side: SideOutputs, content: Path, index: int) -> list[OnStep]:
 def trace_to(path: Path, content_index: int) -> OnStep:
     """Append every step as one line of JSON; `content` counts the run's contents from 0.
 
-    Half a line, which a full disk leaves, goes first.
+    A resumed run does some steps anew: their lines go first, as does half a line, which a full disk leaves.
     """
-    if path.exists() and not (known := path.read_bytes()).endswith(b"\n"):
-        write_whole(path, known[: known.rfind(b"\n") + 1])
+    steps = count()
 
     def write(step: Step, _picture: Callable[[], Image]) -> None:
+        if next(steps) == 0 and path.exists():
+            write_whole(path, b"".join(_earlier(path.read_bytes(), content_index, step.index)))
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"content": content_index, **asdict(step)}) + "\n")
 
     return write
+
+
+def _earlier(trace: bytes, content_index: int, step_index: int) -> Iterator[bytes]:
+    """The whole lines of a trace, without those of this content from this step on."""
+    for line in trace.splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError):
+            step = json.loads(line)
+            if line.endswith(b"\n") and (step["content"] != content_index or step["index"] < step_index):
+                yield line
 
 
 def previews_to(folder: Path, stem: str, every: int) -> OnStep:

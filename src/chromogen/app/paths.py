@@ -49,10 +49,12 @@ class SideOutputs:
     preview_every: int = 10
 
 
-def check_side_outputs(jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path], side: SideOutputs) -> None:
-    """The same care for what is written beside the result; begins a new trace file, makes the preview folder.
+def check_side_outputs(
+    jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path], side: SideOutputs, *, resume: bool = False
+) -> None:
+    """The same care for what is written beside the result; makes the preview folder.
 
-    Raises: ValueError.
+    Begins a new trace file, but where a run is resumed, whose earlier steps it holds. Raises: ValueError.
     """
     files = [file for file in (side.trace, side.plot) if file]
     taken = [path for job in jobs for path in job] + list(styles)
@@ -66,7 +68,7 @@ def check_side_outputs(jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path]
         raise expected("plot", f"a file ending in {', '.join(PLOT_SUFFIXES)}", side.plot)
     if side.preview:
         make_folder(side.preview)
-    if side.trace:
+    if side.trace and not resume:
         side.trace.unlink(missing_ok=True)
 
 

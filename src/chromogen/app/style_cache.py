@@ -23,9 +23,9 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.measured_style import OnMeasured, Style, measure_style, shares
 from chromogen.style.objective import Objective, References, reference_of
-from chromogen.style.recipes import Recipe
+from chromogen.style.recipes import Recipe, as_record
 
-FORMAT = 2  # to be raised whenever a statistic comes to mean something else
+FORMAT = 3  # to be raised whenever a statistic comes to mean something else
 MOST_FILES = 50
 FLOOR = "floor"
 
@@ -50,7 +50,7 @@ def measure_style_once(
     """
     terms = tuple(term for term in recipe.objective if term.reference == "style")
     mixed = shares(len(images), mix)
-    file = cache_folder() / f"{_key(images, [*mixed, mpp], guides, terms, recipe, encoder)}.safetensors"
+    file = cache_folder() / f"{_key(images, mixed, mpp, guides, recipe, encoder)}.safetensors"
     found = _read(file, terms, recipe, mpp, encoder)
     if found:
         return Style(tuple(images), mixed, *found)
@@ -60,11 +60,27 @@ def measure_style_once(
     return style
 
 
+# Of a recipe and its terms, by as_record: what the statistics of styles do not depend on. All else is in the key.
+NOT_MEASURED = {
+    "variable",
+    "init",
+    "steps",
+    "optimizer",
+    "plateau",
+    "preconditioned_steps",
+    "history",
+    "seed",
+    "site",
+    "dab_amount",
+}
+NOT_MEASURED_OF_TERMS = {"weight", "distance"}  # floors do depend on them, and on the weights of layers
+
+
 def _key(
     images: Sequence[Image],
-    numbers: Sequence[float],
+    mix: Sequence[float],
+    mpp: float,
     guides: Guides,
-    terms: Objective,
     recipe: Recipe,
     encoder: Encoder,
 ) -> str:
@@ -72,20 +88,27 @@ def _key(
     record = {
         "format": FORMAT,
         "images": [_pixels(image) for image in images],
-        "guides": {name: _pixels(mask) for name, mask in sorted(guides.items())},
-        "space": recipe.space,
-        "numbers": list(numbers),
-        "terms": [[term.name, term.statistic, sorted(term.layers), term.mask] for term in terms],
-        "loss_scale": recipe.loss_scale,
-        "floor": [term.weight for term in terms] if recipe.stop_at_floor else None,
-        "scales": list(recipe.scales),
+        "guides": {name: _pixels(mask) for name, mask in guides.items()},
+        "mix": list(mix),
+        "mpp": mpp,
+        "recipe": _measured_of(recipe),
         "network": [encoder.weights.sha256, encoder.pooling],
     }
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _pixels(array: NDArray[Any]) -> tuple[tuple[int, ...], str]:
-    return array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+def _measured_of(recipe: Recipe) -> dict[str, Any]:
+    """The record of the recipe, without what leaves the statistics of its style terms as they are."""
+    record = {name: value for name, value in as_record(recipe).items() if name not in NOT_MEASURED}
+    terms = [term for term in record["objective"] if term["reference"] == "style"]
+    if not recipe.stop_at_floor:
+        left_out = [{name: term[name] for name in term.keys() - NOT_MEASURED_OF_TERMS} for term in terms]
+        terms = [term | {"layers": sorted(term["layers"])} for term in left_out]
+    return record | {"objective": terms}
+
+
+def _pixels(array: NDArray[Any]) -> tuple[str, tuple[int, ...], str]:
+    return array.dtype.str, array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _entry(scale: float, name: str, layer: str) -> str:
@@ -120,7 +143,9 @@ def _write(file: Path, style: Style) -> None:
         for scale, references in style.references.items()
         for key, reference in references.items()
     }
-    tensors |= {_entry(scale, FLOOR, ""): torch.tensor(floor) for scale, floor in style.floors.items()}
+    tensors |= {
+        _entry(scale, FLOOR, ""): torch.tensor(floor, dtype=torch.float64) for scale, floor in style.floors.items()
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, save(tensors))
     newest_first = sorted(file.parent.glob("*.safetensors"), key=lambda path: -path.stat().st_mtime)

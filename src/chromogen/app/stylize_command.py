@@ -152,7 +152,7 @@ def stylize(
     styles = Styles((style, *(extra_style or [])), mix, style_mpp, style_size)
     jobs, side = plan(contents, out, styles.files), SideOutputs(trace, plot, preview, preview_every)
     if not dry_run:
-        check_side_outputs(jobs, styles.files, side)
+        check_side_outputs(jobs, styles.files, side, resume=resume)
     files = [content for content, _ in jobs]
     regions = _drawn(content_mask or (), style_mask or (), files, styles.files)
     start = None

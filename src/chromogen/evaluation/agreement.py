@@ -133,7 +133,7 @@ def best_shift(prediction: Image, real: Image, radius_px: int) -> tuple[int, int
     a, b = (_mean_density(image, factor) for image in (prediction, real))
     radius = min(radius_px // factor, min(a.shape) // 2)
     offsets = np.arange(-radius, radius + 1)
-    fit = correlations(a, b)[np.ix_(offsets, offsets)]
+    fit = np.nan_to_num(correlations(a, b)[np.ix_(offsets, offsets)], nan=-np.inf)
     fit[np.hypot(offsets[:, None], offsets) > radius] = -np.inf
     if fit.max() <= fit[radius, radius]:
         return 0, 0

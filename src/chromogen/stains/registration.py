@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -61,23 +61,39 @@ def structure(image: Image, mpp: float) -> Array:
 
 
 def _best(ours: Array, theirs: Array, radius: int) -> tuple[float, float, float]:
-    """The shift (x, y) of `theirs` onto `ours`, to a fraction of a pixel, and the mean correlation there."""
-    offsets = np.arange(-radius, radius + 1)
-    surfaces = [correlations(a, b)[np.ix_(offsets, offsets)] for a, b in zip(ours, theirs, strict=True)]
-    fit = np.mean(surfaces, axis=0)
-    fit[np.hypot(offsets[:, None], offsets) > radius] = -1
-    row, column = np.unravel_index(np.argmax(fit), fit.shape)
-    y, x = (offsets[at] + _vertex(line, at) for at, line in ((row, fit[:, column]), (column, fit[row])))
+    """The shift (x, y) of `theirs` onto `ours`, to a fraction of a pixel, and the mean correlation there.
+
+    Where nothing can be compared, no shift and no correlation.
+    """
+    around = np.arange(-radius - 1, radius + 2)  # one more: the neighbours of a peak at the border are known, too
+    fit = _mean_of_known([correlations(a, b)[np.ix_(around, around)] for a, b in zip(ours, theirs, strict=True)])
+    allowed = np.where(np.hypot(around[:, None], around) > radius, np.nan, fit)
+    if np.isnan(allowed).all():
+        return 0.0, 0.0, 0.0
+    row, column = np.unravel_index(np.nanargmax(allowed), fit.shape)
+    y, x = (
+        around[at] + _vertex(line[at - 1 : at + 2]) for at, line in ((row, fit[:, column]), (column, fit[row]))
+    )
     return float(x), float(y), float(fit[row, column])
 
 
-def _vertex(values: Array, at: np.intp) -> float:
-    """Where the parabola through a maximum and its neighbours is highest, seen from the maximum."""
-    if not 0 < at < len(values) - 1:
+def _mean_of_known(surfaces: Sequence[Array]) -> Array:
+    """The mean of surfaces, place by place, of those that are not NaN there; NaN where all are."""
+    known = ~np.isnan(surfaces)
+    count = known.sum(0)
+    return np.asarray(np.where(count > 0, np.where(known, surfaces, 0).sum(0) / np.maximum(count, 1), np.nan))
+
+
+def _vertex(values: Array) -> float:
+    """Where the parabola through a peak and its two neighbours is highest, in px from the peak: -0.5 to 0.5.
+
+    0 beside a higher neighbour, which is beyond what is allowed, and beside one that is not known.
+    """
+    before, peak, after = values
+    bend = before - 2 * peak + after
+    if not (bend < 0 and peak >= max(before, after)):
         return 0.0
-    before, here, after = values[at - 1 : at + 2]
-    bend = before - 2 * here + after
-    return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+    return float((before - after) / (2 * bend))
 
 
 def _square(maps: Array) -> Array:
@@ -126,7 +142,8 @@ def _covering(a: Array, b: Array, shift: tuple[int, int]) -> tuple[Array, Array]
 def correlations(a: Array, b: Array) -> Array:
     """Pearson's correlation of a(p) and b(p - shift), (H, W), over their overlap, at [y, x] of the shift, wrapped.
 
-    All shifts at once by Fourier transform (Padfield 2012, with whole rectangles as masks).
+    All shifts at once by Fourier transform (Padfield 2012, with whole rectangles as masks). NaN where one of both
+    does not vary over the overlap.
     """
     shape = [2 * side for side in a.shape]
     inside = np.ones_like(a)
@@ -140,4 +157,4 @@ def correlations(a: Array, b: Array) -> Array:
     of_a, of_b = summed(a, inside), summed(inside, b)
     variances = (summed(a**2, inside) / n - (of_a / n) ** 2) * (summed(inside, b**2) / n - (of_b / n) ** 2)
     covariance = summed(a, b) / n - of_a * of_b / n**2
-    return np.asarray(np.where(variances > 1e-12, covariance / np.sqrt(np.maximum(variances, 1e-12)), -1))
+    return np.asarray(np.where(variances > 1e-12, covariance / np.sqrt(np.maximum(variances, 1e-12)), np.nan))

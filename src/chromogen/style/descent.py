@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -62,6 +61,14 @@ def keep_nothing(_state: Callable[[], State]) -> None:
     """For those who would rather start anew."""
 
 
+class NotFiniteInBf16Error(ArithmeticError):
+    """In bf16 the loss was not finite; fp32 goes on from `state`."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__("The loss was not finite in bf16.")
+        self.state = state
+
+
 def descend(
     canvas: Canvas,
     aim: Aim | TiledAim,
@@ -71,28 +78,19 @@ def descend(
     record: Record,
     keep: Keep = keep_nothing,
     saved: State | None = None,
-) -> Encoder:
-    """Optimize at one scale; where bf16 gives a loss that is not finite, begin the scale anew in fp32.
+) -> None:
+    """Optimize at one scale, and leave the canvas at its best picture.
 
-    After every step `keep` may ask for the state, and `saved` is such a state to go on from. Returns the encoder
-    that was good enough. Raises: ArithmeticError where fp32 is not.
+    After every step `keep` may ask for the state, and `saved` is such a state to go on from. Raises:
+    NotFiniteInBf16Error with the state that fp32 goes on from, in which the steps so far count; ArithmeticError
+    where fp32 gives no finite loss either.
     """
-    if saved and saved["precision"] == "fp32":
-        encoder = encoder.exact
     descent = Descent(canvas, recipe, steps)
     if saved:
         descent.go_on(saved)
-    first = _copies(canvas.parameters)
-    try:
-        _optimize(descent, aim, encoder, record, keep)
-    except ArithmeticError:
-        if encoder.precision == "fp32":
-            raise
-        warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
-        _put_back(canvas.parameters, first)
-        _optimize(Descent(canvas, recipe, steps), aim, encoder.exact, record, keep)
-        return encoder.exact
-    return encoder
+    _optimize(descent, aim, encoder, record, keep)
+    if descent.totals:
+        descent.end(_seen(canvas, aim, recipe, encoder).total)
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -106,12 +104,17 @@ def _put_back(parameters: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
 
 
 class Descent:
-    """A canvas on its way down at one scale: the optimizer, the losses so far, and the best picture yet."""
+    """A canvas on its way down at one scale: the optimizer, the losses so far, and the best picture yet.
+
+    `lowest` is the best picture's loss, in the precision of the present steps. The optimizer's history began after
+    `began` steps.
+    """
 
     def __init__(self, canvas: Canvas, recipe: Recipe, steps: int) -> None:
         self.canvas, self.recipe, self.steps = canvas, recipe, steps
         self.totals: list[float] = []
         self.best: list[Tensor] = []
+        self.lowest = math.inf
         self._begin()
 
     def _begin(self) -> None:
@@ -119,6 +122,11 @@ class Descent:
         self.began = len(self.totals)
         left = self.steps - self.began
         self.optimizer, self.cycle = OPTIMIZERS[self.recipe.optimizer](self.canvas, self.recipe.history, left)
+
+    @property
+    def lately(self) -> list[float]:
+        """The losses since the optimizer began: those before a restart say nothing of how fast it goes now."""
+        return self.totals[self.began :]
 
     def step(self, closure: Callable[[], float]) -> list[Tensor]:
         """One step; the parameters as they were before, which is where the loss was looked at."""
@@ -130,23 +138,41 @@ class Descent:
 
     def remember(self, total: float, looked_at: list[Tensor]) -> None:
         """Keep a better picture; where a step made the loss `WILD`, begin again at the best one."""
-        if not self.totals or total < min(self.totals):
-            self.best = looked_at
-        elif total > WILD * min(self.totals):
-            _put_back(self.canvas.parameters, self.best)
-            self._begin()
         self.totals.append(total)
+        if total < self.lowest:
+            self.best, self.lowest = looked_at, total
+        elif total > WILD * self.lowest:
+            self.go_back()
+
+    def go_back(self) -> None:
+        """Begin again at the best picture."""
+        _put_back(self.canvas.parameters, self.best)
+        self._begin()
+
+    def end(self, total: float) -> None:
+        """Leave the canvas at its best picture, where the last step led to another, of this loss."""
+        if not total < self.lowest:
+            _put_back(self.canvas.parameters, self.best)
 
     def state(self) -> State:
         """All that going on takes."""
         return {
             "parameters": self.canvas.parameters,
             "best": self.best,
+            "lowest": self.lowest,
             "totals": self.totals,
             "began": self.began,
             "optimizer": self.optimizer.state_dict(),
             "cycle": self.cycle.last_epoch if self.cycle else None,
         }
+
+    def state_in_fp32(self, looked_at: list[Tensor]) -> State:
+        """What fp32 goes on from: the best picture, else the one looked at.
+
+        Its loss in bf16 is not kept, since fp32 rounds otherwise: the first step in fp32 judges it anew.
+        """
+        kept = {"parameters": self.best or looked_at, "totals": self.totals, "began": len(self.totals)}
+        return {**kept, "best": [], "lowest": math.inf, "optimizer": None, "cycle": None, "precision": "fp32"}
 
     def go_on(self, state: State) -> None:
         """Take on a state, of a canvas like this one."""
@@ -154,15 +180,16 @@ class Descent:
         self.totals = state["totals"][: state["began"]]
         self._begin()
         self.totals = list(state["totals"])
-        self.best = [
-            best.to(like.device) for best, like in zip(state["best"], self.canvas.parameters, strict=True)
-        ]
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.cycle:
+        here = self.canvas.parameters[0].device
+        self.best, self.lowest = [best.to(here) for best in state["best"]], state["lowest"]
+        if state["optimizer"]:
+            self.optimizer.load_state_dict(state["optimizer"])
+        if self.cycle and state["cycle"] is not None:
             self.cycle.last_epoch = state["cycle"]
 
 
 def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: Record, keep: Keep) -> None:
+    """Step by step to the end of the scale."""
     canvas, recipe, totals = descent.canvas, descent.recipe, descent.totals
     preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
     latest: list[Losses] = []
@@ -175,18 +202,32 @@ def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: R
         latest[:] = [_losses(recipe, loss, values)]
         return latest[0].total
 
-    for _ in range(descent.steps - len(totals)):
+    while len(totals) < descent.steps:
         looked_at = descent.step(closure)
         if not (math.isfinite(latest[0].total) and all(p.isfinite().all() for p in canvas.parameters)):
-            raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
+            if encoder.precision != "fp32":
+                raise NotFiniteInBf16Error(descent.state_in_fp32(looked_at))
+            if not descent.lately:
+                raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
+            descent.go_back()
+            continue
         canvas.settle()
         record(latest[0])
         descent.remember(latest[0].total, looked_at)
-        if _has_settled(totals, recipe.plateau):
+        if _has_settled(descent.lately, recipe.plateau):
             break
         if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], aim, recipe):
             break
         keep(lambda: {**descent.state(), "precision": encoder.precision})
+
+
+def _seen(canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder) -> Losses:
+    """The losses of the present picture, as the steps see it; no gradient."""
+    with torch.no_grad():
+        if isinstance(aim, TiledAim):
+            given = canvas.picture, aim, recipe.objective, recipe.loss_scale, encoder
+            return _losses(recipe, *evaluate(*given, backward=False))
+        return _losses(recipe, *_values(canvas.picture().detach(), aim, recipe, encoder))
 
 
 def _with_gradient(

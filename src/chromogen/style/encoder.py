@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ from torch import Tensor
 from chromogen.errors import choose, expected
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
 from chromogen.style.tape import GramOf, Tape
-from chromogen.style.trunk import Convolution, look
+from chromogen.style.trunk import Convolution, look, operator
 
 POOLINGS = ("max", "average")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -162,21 +162,37 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return "bf16" if _has_bf16(device) else "fp32"
 
 
+AVX_512 = ("avx512_bw", "avx512_vl", "avx512_dq")  # what oneDNN's bf16 takes at least on x86
+# By torch's public names of what a processor has: its probes, which are private, and older.
+PROBES = {"amx_tile": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+
+
 def can_bf16(device: torch.device) -> bool:
     """Whether torch has bf16 convolutions for this device that are not a hundred times slower than fp32."""
-    if device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported"):
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return True
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if probe := operator("mkldnn._is_mkldnn_bf16_supported"):
+        return bool(probe())
+    known, has_avx_512 = _capabilities(), torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return bool(known.get("bf16")) or all(known.get(name, has_avx_512) for name in AVX_512)
 
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    # torch's public word for it, get_capabilities, came later than 2.6; these probes are in both.
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+    return device.type == "cpu" and any(_has(name) for name in PROBES)
+
+
+def _has(name: str) -> bool:
+    """Whether the processor has a capability; where torch has neither probe nor name for it, no."""
+    probe: Callable[[], bool] | None = getattr(torch.cpu, PROBES[name], None)
+    return bool(probe() if probe else _capabilities().get(name))
+
+
+def _capabilities() -> Mapping[str, Any]:
+    """What the processor has, by torch's names for it; nothing where torch is too old to say."""
+    public: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    return public()
 
 
 def choose_device(device: str) -> torch.device:

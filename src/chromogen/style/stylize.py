@@ -7,6 +7,7 @@ are measured and results are judged in fp32.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +35,7 @@ from chromogen.style.canvas import (
     stains_of,
 )
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.descent import Aim, Losses, descend, judge
+from chromogen.style.descent import Aim, Losses, NotFiniteInBf16Error, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.measured_style import Style, check_size, measure_style, size_at, tiles_of
@@ -112,13 +113,13 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
 ) -> Stylized:
     """The content image in the look of the style: uint8 (H, W, 3) in, uint8 of the same size out.
 
-    `style` is one image, or `measure_style` of several. `on_step` is called after every step with the `Step`
-    and a function that gives the present picture. `guides` are the content's regions, for a guided recipe and a
-    style measured with its own of the same names. With `tile_px`, loss and gradient of the whole picture are
-    computed in tiles of at most so many pixels on a side: the same picture in less memory. A `checkpoint` keeps
-    on disk where the descent is, and may go on from there; the caller forgets it. `canvas_of` says what is changed
-    at a scale (`adapt.adapted`: a trained network). Raises: ValueError for what cannot be done as asked, and
-    ArithmeticError when the loss is not finite even in fp32.
+    Every scale ends with the best picture it saw. `style` is one image, or `measure_style` of several. `on_step`
+    is called after every step with the `Step` and a function that gives the present picture. `guides` are the
+    content's regions, for a guided recipe and a style measured with its own of the same names. With `tile_px`,
+    loss and gradient of the whole picture are computed in tiles of at most so many pixels on a side: the same
+    picture in less memory. A `checkpoint` keeps on disk where the descent is, and may go on from there; the caller
+    forgets it. `canvas_of` says what is changed at a scale (`adapt.adapted`: a trained network). Raises:
+    ValueError for what cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()
     check_size(content, recipe, "content")
@@ -133,25 +134,49 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
     stains = stains_of(content, style.images, style.mix) if stained else None
     coarser: tuple[Tensor | None, Canvas] | None = None
-    for number, (scale, steps) in enumerate(zip(recipe.scales, recipe.steps, strict=True)):
+    for number, scale in enumerate(recipe.scales):
         if number < run.number:
             continue
         small = resize(content, size_at(content, scale))
         grid = tiles_of(small, recipe.objective, tile_px)
-        aim = aim_of(small, style, scale, stains, recipe, encoder, guides, grid)
         start = first_picture(content, style, recipe, scale).to(encoder.device) if recipe.space == "rgb" else None
-        canvas = canvas_of(Outset(small, style.mpp / scale, stains, recipe, start, coarser, encoder, grid))
-        if scale == 1 and run.initial is None:
-            first = seen_of(canvas, grid) if start is None else to_uint8(start)
-            run.initial = judge(first, aim, recipe, encoder)
-        here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
-        follow = partial(run.record, scale, size_at(content, scale), partial(seen_of, canvas, grid))
-        encoder = descend(canvas, aim, here, steps, encoder, follow, run.keep, run.begin(number))
+        outset = Outset(small, style.mpp / scale, stains, recipe, start, coarser, encoder, grid)
+        canvas, aim, encoder = _descended(outset, number, style, guides, canvas_of, run)
         coarser = start, canvas
     canvas.develop(recipe.dab_amount)
     image = seen_of(canvas, grid)
     final = judge(image, aim, recipe, encoder)
     return Stylized(image, run.initial or final, final, tuple(run.trace), encoder.precision)
+
+
+def _descended(
+    outset: Outset, number: int, style: Style, guides: Guides, canvas_of: CanvasOf, run: Run
+) -> tuple[Canvas, Aim | TiledAim, Encoder]:
+    """The best picture of a scale, what it was compared with, and the encoder that was good enough.
+
+    Where bf16 fails, canvas and aim are made anew in fp32, as a run that is resumed in fp32 makes them.
+    """
+    recipe, grid, scale = outset.recipe, outset.grid, outset.recipe.scales[number]
+    here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
+    state = run.begin(number)
+    while True:
+        if state and state["precision"] == "fp32":
+            outset = replace(outset, encoder=outset.encoder.exact)
+        encoder = outset.encoder
+        aim = aim_of(outset.he, style, scale, outset.stains, recipe, encoder, guides, grid)
+        canvas = canvas_of(outset)
+        if scale == 1 and run.initial is None:
+            first = seen_of(canvas, grid) if outset.start is None else to_uint8(outset.start)
+            run.initial = judge(first, aim, recipe, encoder)
+        size = outset.he.shape[1], outset.he.shape[0]
+        follow = partial(run.record, scale, size, partial(seen_of, canvas, grid))
+        try:
+            descend(canvas, aim, here, recipe.steps[number], encoder, follow, run.keep, state)
+        except NotFiniteInBf16Error as error:
+            warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
+            state = error.state
+        else:
+            return canvas, aim, encoder
 
 
 def seen_of(canvas: Canvas, grid: TileGrid | None) -> Image:

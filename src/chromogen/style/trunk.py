@@ -8,8 +8,10 @@ turned by half a circle, so both ways run on kernels laid out once; oneDNN fuses
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from operator import attrgetter
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,7 @@ from chromogen.style.tape import GramOf, Tape
 ONES = (1, 1)
 WINDOW = ((2, 2), (2, 2), (0, 0))  # size, stride and padding of every pool
 MOST_STRIPS = 32
-aten = torch.ops.aten
+Operator: TypeAlias = Callable[..., Any]
 
 
 class Convolution:
@@ -38,7 +40,7 @@ class Convolution:
         back = kernel.flip(2, 3).transpose(0, 1)
         self.kernel, self.back = (k.contiguous(memory_format=torch.channels_last) for k in (kernel, back))
         self.bias = bias
-        self.fused = has_fused_convolution(kernel.device)
+        self.fused = has_fused_convolution(kernel.device) and _fuses(kernel.dtype)
         self._laid_out: dict[str, tuple[torch.Size, Tensor]] = {}
         self._at_points: dict[str, Tensor] = {}
 
@@ -72,31 +74,85 @@ class Convolution:
         latest = self._laid_out.get(way)
         if latest is None or latest[0] != shape:
             plain: Tensor = getattr(self, way)
-            reordered = torch.ops.mkldnn._reorder_convolution_weight(plain, ONES, ONES, ONES, 1, shape)
-            latest = self._laid_out[way] = shape, reordered
+            latest = self._laid_out[way] = shape, _reordered(plain, shape)
         return latest[1]
+
+
+# torch documents none of the operators that are taken by name here as public. So each is tried once, whether it
+# gives what the public way gives; where it does not, in another build or a later torch, the public way is taken.
+POINTWISE, REORDER = "mkldnn._convolution_pointwise", "mkldnn._reorder_convolution_weight"
+RELU_BACK = "aten.hardtanh_backward"  # its derivative is the same, and torch's own does not use vectors in bf16
+AVERAGE_BACK, MAX_BACK = "aten.avg_pool2d_backward.grad_input", "aten.max_pool2d_with_indices_backward.grad_input"
+
+
+def operator(name: str) -> Operator | None:
+    """One of torch's by its name, if torch has it."""
+    try:
+        found: Operator = attrgetter(name)(torch.ops)
+    except (AttributeError, RuntimeError):
+        return None
+    return found
+
+
+def _gives(wanted: Tensor, way: Callable[[], Tensor]) -> bool:
+    """Whether a way that may not be there gives what is wanted."""
+    try:
+        return torch.equal(way(), wanted)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+
+
+def _ramp(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers of either sign, channels last, that add up exactly in every dtype."""
+    numbers = torch.arange(math.prod(shape), device=device) % 7 - 3
+    return numbers.view(*shape).to(dtype).contiguous(memory_format=torch.channels_last)
 
 
 def has_fused_convolution(device: torch.device) -> bool:
     """Whether torch carries oneDNN's convolution with a fused ReLU for this device (x86 and ARM builds do)."""
-    built = device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return built and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _fuses(torch.float32)
+
+
+def _fuses(dtype: torch.dtype) -> bool:
+    """The same of a dtype."""
+    return _is_fused(operator(POINTWISE), operator(REORDER), dtype)
+
+
+@cache
+def _is_fused(_pointwise: Operator | None, _reorder: Operator | None, dtype: torch.dtype) -> bool:
+    """Whether both operators together are a convolution, a bias and a ReLU."""
+    x, kernel = (_ramp(shape, dtype, torch.device("cpu")) for shape in ((1, 3, 4, 6), (2, 3, 3, 3)))
+    bias = kernel[:, 0, 0, 0].contiguous()
+    wanted = F.conv2d(x, kernel, bias, padding=1).relu_()
+    return _gives(wanted, lambda: _fused(x, _reordered(kernel, x.shape), bias, "relu"))
+
+
+def _reordered(kernel: Tensor, shape: torch.Size) -> Tensor:
+    result: Tensor = cast("Operator", operator(REORDER))(kernel, ONES, ONES, ONES, 1, shape)
+    return result
 
 
 def _fused(x: Tensor, kernel: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, kernel, bias, ONES, ONES, ONES, 1, activation, [], ""
-    )
+    convolve = cast("Operator", operator(POINTWISE))
+    result: Tensor = convolve(x, kernel, bias, ONES, ONES, ONES, 1, activation, [], "")
     return result
 
 
 def relu_back(gradient: Tensor, activation: Tensor) -> Tensor:
-    """From the derivative with respect to a ReLU's output, that with respect to its input.
+    """From the derivative with respect to a ReLU's output, that with respect to its input."""
+    back = operator(RELU_BACK)
+    if back and _is_relu_back(back, gradient.device, gradient.dtype):
+        flow: Tensor = back(gradient, activation, 0, math.inf)
+        return flow
+    return torch.where(activation > 0, gradient, 0)
 
-    Named after another function with the same derivative: torch's own for ReLU does not use vectors in bf16.
-    """
-    back: Tensor = aten.hardtanh_backward(gradient, activation, 0, math.inf)
-    return back
+
+@cache
+def _is_relu_back(back: Operator, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether it lets through what is above zero."""
+    activation = _ramp((1, 2, 4, 6), dtype, device)
+    gradient = activation.roll(1, 3)
+    return _gives(torch.where(activation > 0, gradient, 0), lambda: back(gradient, activation, 0, math.inf))
 
 
 def strips_of(x: Tensor) -> int:
@@ -135,15 +191,47 @@ def pool(x: Tensor, pooling: str) -> tuple[Tensor, Tensor | None]:
 
 def pool_back(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) -> Tensor:
     """From the derivative with respect to a pool's output, that with respect to its input of this shape."""
+    back = operator(AVERAGE_BACK if winners is None else MAX_BACK)
+    if not (back and _is_pool_back(back, winners is None, gradient.device, gradient.dtype)):
+        return _pool_back_in_public(gradient, shape, winners)
     x = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
+    return _pool_back_by(back, gradient, x, winners)
+
+
+@cache
+def _is_pool_back(back: Operator, average: bool, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether it is a pool's backward pass, and writes where it is asked to."""
+    x, gradient = _ramp((1, 2, 5, 7), dtype, device), _ramp((1, 2, 2, 3), dtype, device)
+    winners = None if average else pool(x, "max")[1]
+    wanted = _pool_back_in_public(gradient, x.shape, winners)
+    return _gives(wanted, lambda: _pool_back_by(back, gradient, x, winners))
+
+
+def _pool_back_by(back: Operator, gradient: Tensor, x: Tensor, winners: Tensor | None) -> Tensor:
+    """Writes on x, of whose values none is looked at: it lends its memory to the result."""
     if winners is None:
-        aten.avg_pool2d_backward.grad_input(gradient, x, *WINDOW, False, True, None, grad_input=x)
+        back(gradient, x, *WINDOW, False, True, None, grad_input=x)
         return x
     strips = len(winners) // len(x)
     parts, there = (gradient, x) if strips == 1 else (as_batch(gradient, strips), as_batch(x, strips))
-    # Of the pool's input only the shape is looked at: it lends its memory to the result.
-    aten.max_pool2d_with_indices_backward.grad_input(parts, there, *WINDOW, ONES, False, winners, grad_input=there)
+    back(parts, there, *WINDOW, ONES, False, winners, grad_input=there)
     return x
+
+
+def _pool_back_in_public(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) -> Tensor:
+    """Every value goes to its window's four positions, a quarter to each, or to the one that won."""
+    if winners is None:
+        height, width = (side // 2 * 2 for side in shape[2:])
+        x = gradient.new_zeros(tuple(shape))
+        x[..., :height, :width] = (gradient / 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return x.contiguous(memory_format=torch.channels_last)
+    batch, channels, height, width = shape
+    strips = len(winners) // batch
+    parts = gradient if strips == 1 else as_batch(gradient, strips)
+    there = gradient.new_zeros(len(winners), channels, height // strips * width)
+    there = there.scatter_(2, winners.flatten(2), parts.flatten(2)).unflatten(2, (height // strips, width))
+    there = there.contiguous(memory_format=torch.channels_last)
+    return there if strips == 1 else as_images(there, batch)
 
 
 def add_gram_back(flow: Tensor | None, activations: Tensor, gradient: Tensor, shares: Tensor | None) -> Tensor:
