@@ -22,6 +22,7 @@ from chromogen.image import Image
 from chromogen.slides import store as store_module
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import SlideError, open_slide
+from chromogen.slides.source import out_of_reach
 from chromogen.stainer import STAINERS, Stainer, load_stainer
 from chromogen.whole_slide import blocks as blocks_module
 from chromogen.whole_slide import stain as stain_module
@@ -388,16 +389,22 @@ def test_a_slide_of_which_nothing_can_be_read_is_no_white_slide(tissue: Syntheti
     assert not (tmp_path / "out.ome.tif").exists()
 
 
-def test_a_slide_that_vanishes_stops_the_job_and_goes_on_later(tmp_path: Path) -> None:
+def test_a_slide_that_vanishes_stops_the_job_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slide = write_pyramid(tmp_path / "slide.tif", coordinates(*SIZE))
     away, output = tmp_path / "away.tif", lossless(tmp_path)
     vanishing = SlideJob(SlideFile(slide), load_stainer("identity"), mask_tissue=False)
+
+    def gone(*_asked: object) -> Image:
+        raise out_of_reach(slide, "No such file or directory")
 
     def run(function: Callable[[Block], Done], blocks: Iterable[Block]) -> Iterator[Done]:
         for number, block in enumerate(blocks):
             if number == 5:
                 slide.rename(away)
-                view_module.shared_slide(SlideFile(slide)).close()
+                with view_module.shared_slide(SlideFile(slide)) as opened:
+                    monkeypatch.setattr(opened._source, "read", gone)
             yield function(block)
 
     with pytest.raises(OSError, match=r"slide\.tif"):

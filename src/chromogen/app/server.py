@@ -17,7 +17,7 @@ from starlette.routing import Match, Mount
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.guard import COOKIE, LOGIN, METHODS, SAFE_METHODS, App, Guard
-from chromogen.app.view.pool import SlidePool
+from chromogen.app.view.opened import new_pool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import Renderer, slide_routes
 from chromogen.app.view.stain_routes import stain_routes
@@ -70,7 +70,7 @@ def create_app(
     It answers only to the names `hosts`, and with a `token` only who knows it. Raises: FileNotFoundError for a
     root that is not there.
     """
-    shelf, pool, renderer = Shelf(roots), SlidePool(), Renderer()
+    shelf, pool, renderer = Shelf(roots), new_pool(), Renderer()
     models, apart = Shelf(roots, MODEL_SUFFIXES), Apart()
     trials, stains = trial_queue(results), stain_queue(results)
     shelf.add(results)

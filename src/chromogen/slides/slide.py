@@ -40,6 +40,7 @@ MAX_ANISOTROPY = 0.02
 # Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Ventana, Zeiss, DICOM: what OpenSlide knows by its name.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
 BLOCK_PX = 1024  # side of what is resampled at a time, which takes up to 60 bytes a pixel
+LAZY_BYTES = 64_000_000  # what readers that read tile by tile keep at most
 
 
 class Slide:
@@ -49,6 +50,7 @@ class Slide:
     pixel: what was given, else what the file says; None where it does not say, or says what cannot be, outside
     `MPP_RANGE` or differing by more than 2 % in x and y. `stated_mpp` is what it says, (x, y), believed or not.
     `about` has what else the file says: format, vendor, objective, names of associated images, ICC profile.
+    `memory_bytes` is about what it takes while it is open.
     Regions may be read in several threads at once. Raises: SlideError for an mpp that cannot be.
     """
 
@@ -63,6 +65,7 @@ class Slide:
         self.about: About = source.about
         self.stated_mpp = source.mpp
         self.mpp_is_given = mpp is not None
+        self.memory_bytes = 3 * self.size[0] * self.size[1] if isinstance(source, ImageSource) else LAZY_BYTES
         self.mpp = plausible_mpp(source.mpp) if mpp is None else mpp
         # A plain image is in sRGB already, since other colour modes than RGB can only be converted while reading.
         profile = None if isinstance(source, ImageSource) or not icc else source.about.icc_profile

@@ -24,6 +24,10 @@ class SlideError(ValueError):
     """A slide that cannot be opened or read, or a region that it does not have."""
 
 
+class DamagedRegionError(SlideError):
+    """A region that the file holds damaged, whoever reads it and when; what lies beside it can be read."""
+
+
 @dataclass(frozen=True)
 class About:
     """What a file says of itself besides its pixels; `bounds` are (x, y) and (w, h) in level-0 pixels."""
@@ -47,7 +51,8 @@ class Source(Protocol):
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """A rectangle of a level, opaque; here `location` and `size` are in pixels of that level.
 
-        Raises: SlideError if the file is damaged there; what is not damaged can be read all the same.
+        Raises: DamagedRegionError if the file is damaged there; what is not damaged can be read all the same.
+        OSError for what is no damage: a file that is gone, a network that is down, no file handles left.
         """
 
     def quickhash(self) -> str:
@@ -64,8 +69,22 @@ def error(argument: str, expectation: str, got: object, advice: str) -> SlideErr
 
 def unreadable(path: Path, problem: object) -> SlideError:
     """For a file that is no slide, or a broken one."""
+    return SlideError(_unreadable(path, problem))
+
+
+def damaged(path: Path, problem: object) -> DamagedRegionError:
+    """For a region that a file holds damaged."""
+    return DamagedRegionError(_unreadable(path, problem))
+
+
+def out_of_reach(path: Path, problem: object) -> OSError:
+    """For a file that cannot be read now, though nothing says that it is damaged."""
+    return OSError(f"The slide {str(path)!r} is out of reach ({short(problem)}); try again once it can be read.")
+
+
+def _unreadable(path: Path, problem: object) -> str:
     got = f"{str(path)!r} ({short(problem)})"
-    return error("path", "a whole slide or image", got, "copy or export it again")
+    return sentence("path", "a whole slide or image", got, "copy or export it again")
 
 
 def not_brightfield(path: Path, problem: str) -> SlideError:

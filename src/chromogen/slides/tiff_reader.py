@@ -37,7 +37,9 @@ from chromogen.slides.source import (
     Source,
     check_channels,
     check_segment,
+    damaged,
     error,
+    out_of_reach,
     sampled_hash,
     unreadable,
 )
@@ -164,9 +166,18 @@ class TiffSource:
             with self._lock:
                 self._tiff.filehandle.seek(offset)
                 data = self._tiff.filehandle.read(count)
+        except MemoryError:
+            raise
+        except Exception as problem:  # a handle that is closed breaks in every way there is
+            raise out_of_reach(self._path, problem) from problem
+        if len(data) < count:
+            raise damaged(self._path, f"{len(data)} of {count} bytes at {offset}")
+        try:
             return segments.decode(data, index)
+        except MemoryError:
+            raise
         except Exception as problem:  # decoders throw everything there is at broken tiles
-            raise unreadable(self._path, problem) from problem
+            raise damaged(self._path, problem) from problem
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from chromogen.slides.source import (
     SlideError,
     check_channels,
     check_segment,
+    damaged,
     error,
     not_brightfield,
+    out_of_reach,
     unreadable,
 )
 
@@ -65,8 +67,14 @@ class ZarrSource:
             pixels: NDArray[Any] = np.asarray(
                 self._arrays[level][tuple(wanted.get(axis, 0) for axis in self._axes)]
             )
+        except MemoryError:
+            raise
+        except OSError as problem:
+            raise out_of_reach(self._path, problem) from problem
         except Exception as problem:  # codecs throw everything there is at broken chunks
-            raise unreadable(self._path, problem) from problem
+            raise damaged(self._path, problem) from problem
+        if not is_zarr(self._path):  # zarr takes every chunk that is not there for an empty one
+            raise out_of_reach(self._path, "its folder is gone")
         kept = [axis for axis in self._axes if axis in wanted]
         ordered = np.transpose(pixels, [kept.index(axis) for axis in "yxc" if axis in kept]).reshape(h, w, -1)
         if ordered.dtype == np.uint16:

@@ -17,12 +17,13 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from chromogen.app.view import densities, region_numbers, tiles
-from chromogen.app.view.pool import Opened, SlidePool
+from chromogen.app.view.opened import Opened, reading
 from chromogen.app.view.shelf import Entry, Shelf
 from chromogen.image import is_image, read_provenance, shrunk
 from chromogen.provenance import NOTICE
 from chromogen.recent import Recent
 from chromogen.slides.facts import read_facts
+from chromogen.slides.pool import SlidePool
 from chromogen.slides.threads import processors
 
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
@@ -207,7 +208,7 @@ def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, rendere
         key = ("difference", one.id, one.version, other.id, other.version, address, first, second)
 
         def make() -> bytes:
-            with pool.reading(one) as a, pool.reading(other) as b:
+            with reading(pool, one) as a, reading(pool, other) as b:
                 return densities.difference_tile(a, b, address, (first, second))
 
         return await renderer.answer(request, key, "image/png", make)
@@ -218,7 +219,7 @@ def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, rendere
         one, other = shelf.find(slide_id), shelf.find(other_id)
 
         def compare() -> Beside:
-            with pool.reading(one) as a, pool.reading(other) as b:
+            with reading(pool, one) as a, reading(pool, other) as b:
                 scale, by = densities.scale_between(a, b)
                 return Beside(scale=scale, by=by)
 
@@ -226,12 +227,12 @@ def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, rendere
 
 
 def _read(pool: SlidePool, entry: Entry, work: Callable[[Opened], bytes]) -> bytes:
-    with pool.reading(entry) as opened:
+    with reading(pool, entry) as opened:
         return work(opened)
 
 
 def _facts(pool: SlidePool, entry: Entry, *, labels: bool) -> SlideFacts:
-    with pool.reading(entry) as opened:
+    with reading(pool, entry) as opened:
         width, height = opened.size
         return SlideFacts(
             id=entry.id,
@@ -261,7 +262,7 @@ def _numbers(
     pool: SlidePool, on: Entry, entry: Entry, region: Region, stains: str, threshold: float
 ) -> dict[str, Any]:
     drawn = region_numbers.parse_region(region.geometry)
-    with pool.reading(on) as first, pool.reading(entry) as opened:
+    with reading(pool, on) as first, reading(pool, entry) as opened:
         scale = densities.scale_between(first, opened)[0] if on.id != entry.id else 1.0
         try:
             there = region_numbers.scaled_region(drawn, scale)

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from chromogen.app.view.apart import Apart
-from chromogen.app.view.pool import SlidePool
+from chromogen.app.view.opened import reading
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.stained_views import stain_view, stainer_mpp
@@ -24,6 +24,7 @@ from chromogen.app.view.work_folder import REGION, new_folder
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
 from chromogen.app.view.work_routes import WorkId, add_work_routes, shown
 from chromogen.errors import choose, expected
+from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import MPP_RANGE
 from chromogen.stainer import STAINERS
 
@@ -133,7 +134,7 @@ def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
 def _asked(asked: NewStain, shelf: Shelf, pool: SlidePool, models: Shelf) -> tuple[Stain, float | None]:
     """What is to be stained, with the slide's own pixel size; ValueError where there is no such stainer."""
     entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
-    with pool.reading(entry) as opened:
+    with reading(pool, entry) as opened:
         own = opened.mpp
     return Stain(
         id=new_id(),
