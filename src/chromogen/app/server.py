@@ -16,7 +16,7 @@ from starlette.routing import Match, Mount
 
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.apart import Apart
-from chromogen.app.view.guard import COOKIE, LOGIN, METHODS, SAFE_METHODS, App, Guard
+from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
 from chromogen.app.view.opened import new_pool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import Renderer, slide_routes
@@ -118,12 +118,13 @@ def _add_app_routes(app: FastAPI, token: str | None) -> None:
         }
 
     @app.post(LOGIN, tags=["app"], status_code=204)
-    async def login(given: Login) -> Response:
+    async def login(given: Login, request: Request) -> Response:
         """Give the token once; a cookie that no script can read keeps it."""
         if token is None or not hmac.compare_digest(given.token.encode(), token.encode()):
             return JSONResponse({"detail": "The token is wrong."}, 401)
         answer = Response(status_code=204)
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
+        name = cookie_name(request.headers.get("host", ""))
+        answer.set_cookie(name, token, httponly=True, samesite="strict", path="/")
         return answer
 
 
