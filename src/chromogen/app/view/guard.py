@@ -134,8 +134,8 @@ def cookie_name(host: str) -> str:
 def tokens_in(cookies: Iterable[bytes], host: str) -> list[bytes]:
     """All tokens for a host in Cookie headers, whatever cookies of other programs stand beside them.
 
-    A strict parser drops all of them for one odd name or value; here each pair between semicolons counts by itself,
-    as in browsers (RFC 6265, 5.4). Of several cookies of our name any may be the right one.
+    A strict parser drops all of them for one odd name or value. Here each pair between semicolons counts alone, as
+    in browsers (RFC 6265, 5.4); of several cookies of our name any may be the right one.
     """
     wanted = cookie_name(host).encode()
     pairs = (pair.partition(b"=") for header in cookies for pair in header.split(b";"))
