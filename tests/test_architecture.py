@@ -154,7 +154,7 @@ FILES: dict[str, list[str]] = {
         "calibrate_command",
         "info_command",
         "view.shelf",
-        "view.opened",
+        "view.pool",
         "view.tiles",
         "view.densities",
         "view.region_numbers",

@@ -16,7 +16,7 @@ from chromogen.app.view.densities import (
     scale_between,
     stains_in,
 )
-from chromogen.app.view.opened import Opened, opened
+from chromogen.app.view.pool import Opened, opened
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.tiles import Address, window_of
 from chromogen.evaluation.tile import Tile

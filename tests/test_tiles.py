@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.app.view.opened import Opened, opened
+from chromogen.app.view.pool import Opened, opened
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.tiles import (
     TILE_PX,

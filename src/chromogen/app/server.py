@@ -17,9 +17,9 @@ from starlette.routing import Match, Mount
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
-from chromogen.app.view.opened import new_pool
+from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
-from chromogen.app.view.slide_routes import Renderer, slide_routes
+from chromogen.app.view.slide_routes import Renderer, slide_routes, words_of
 from chromogen.app.view.stain_routes import stain_routes
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
 from chromogen.app.view.stains import stain_queue
@@ -70,7 +70,7 @@ def create_app(
     It answers only to the names `hosts`, and with a `token` only who knows it. Raises: FileNotFoundError for a
     root that is not there.
     """
-    shelf, pool, renderer = Shelf(roots), new_pool(), Renderer()
+    shelf, pool, renderer = Shelf(roots), ShelfPool(), Renderer()
     models, apart = Shelf(roots, MODEL_SUFFIXES), Apart()
     trials, stains = trial_queue(results), stain_queue(results)
     shelf.add(results)
@@ -144,9 +144,7 @@ def _add_error_answers(app: FastAPI) -> None:
 
 def _answer_with(status: int) -> Any:
     async def answer(_request: Request, error: Exception) -> Response:
-        # Words of the operating system may tell of folders; ours do not.
-        said = (error.strerror or "it failed") if isinstance(error, OSError) else str(error)
-        return JSONResponse({"detail": said or "There is too little memory for this."}, status)
+        return JSONResponse({"detail": words_of(error)}, status)
 
     return answer
 

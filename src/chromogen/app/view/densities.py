@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.app.view.opened import Opened
+from chromogen.app.view.pool import Opened
 from chromogen.app.view.tiles import Address, as_png, read_window, window_of
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.grid import Window

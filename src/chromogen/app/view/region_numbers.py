@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon, box, shape
 
 from chromogen.app.polygons import centres_inside, made_valid, polygons_in
 from chromogen.app.view.densities import read_tile
-from chromogen.app.view.opened import Opened
+from chromogen.app.view.pool import Opened
 from chromogen.errors import expected
 from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_score, positive_percent
 from chromogen.evaluation.sums import UndefinedError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import PIL.Image
 
-from chromogen.app.view.opened import NOMINAL_MPP, Opened
+from chromogen.app.view.pool import NOMINAL_MPP, Opened
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.slides.slide import MPP_RANGE

@@ -1,4 +1,4 @@
-"""A slide as the web app reads it: by how much coarser than level 0, whether it has a pixel size or not."""
+"""Slides as the web app reads them: by how much coarser than level 0, with a pixel size or without."""
 
 from __future__ import annotations
 
@@ -32,16 +32,27 @@ class Opened:
         return self.slide.size
 
 
-def new_pool() -> SlidePool:
-    """For all who look at slides at once."""
-    return SlidePool(MOST_OPEN)
+class ShelfPool:
+    """The shelf's slides, open for all who look at them."""
 
+    def __init__(self) -> None:
+        self._pool = SlidePool(MOST_OPEN)
 
-@contextmanager
-def reading(pool: SlidePool, entry: Entry) -> Iterator[Opened]:
-    """The slide, open for as long as it is read. Raises: SlideError or OSError where it cannot be opened."""
-    with pool.reading((entry.id, entry.version), lambda: opened(entry).slide) as slide:
-        yield Opened(slide, plausible_mpp(slide.stated_mpp))
+    @contextmanager
+    def reading(self, entry: Entry) -> Iterator[Opened]:
+        """The slide, open for as long as it is read.
+
+        Raises: SlideError, which names no folder, where it cannot be opened or read.
+        """
+        with self._pool.reading((entry.id, entry.version), lambda: opened(entry).slide) as slide:
+            try:
+                yield Opened(slide, plausible_mpp(slide.stated_mpp))
+            except (SlideError, OSError) as error:
+                raise _without_folder(error, entry) from error
+
+    def close(self) -> None:
+        """Close all; those being read, when that is over."""
+        self._pool.close()
 
 
 def opened(entry: Entry) -> Opened:
@@ -49,7 +60,12 @@ def opened(entry: Entry) -> Opened:
     try:
         slide = open_slide(entry.path, mpp=NOMINAL_MPP)
     except (ValueError, OSError) as error:
-        raise SlideError(str(error).replace(f"{entry.path.parent}{os.sep}", "")) from error
+        raise _without_folder(error, entry) from error
     except MemoryError as error:
         raise SlideError(f"{entry.path.name} is too large for the memory that is free.") from error
     return Opened(slide, plausible_mpp(slide.stated_mpp))
+
+
+def _without_folder(error: Exception, entry: Entry) -> SlideError:
+    said = (isinstance(error, OSError) and error.strerror) or str(error)
+    return SlideError(said.replace(f"{entry.path.parent}{os.sep}", ""))
