@@ -161,6 +161,7 @@ FILES: dict[str, list[str]] = {
         "view.guard",
         "view.intake",
         "view.apart",
+        "view.processes",
         "view.work_queue",
         "view.work_folder",
         "view.trials",
