@@ -354,6 +354,31 @@ def test_a_process_that_only_has_the_number_is_left_alone(tmp_path: Path) -> Non
     assert queue_in(tmp_path).find(errand.id).state == "interrupted"
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"pid": "7"},
+        {"pid": -1},
+        {"pid": 1e9},
+        {"pid": 10**30},
+        {"pid_began": "x"},
+        {"server": [1]},
+        {"server": {}},
+    ],
+)
+def test_odd_numbers_in_a_record_stop_no_server(tmp_path: Path, state: dict[str, object]) -> None:
+    numbers = {"pid": 2**22 + 2, "pid_began": 1.0, "server": 2**22 + 3, "server_began": 1.0}
+    errand = left_behind(tmp_path, **{"state": "running", **numbers, **state})
+    assert queue_in(tmp_path).find(errand.id).state == "interrupted"
+
+
+@pytest.mark.parametrize("state", [{"state": "odd"}, {"state": None}, {"error": 7}, {"code": 7}])
+def test_records_with_odd_values_are_left_alone(tmp_path: Path, state: dict[str, object]) -> None:
+    errand = left_behind(tmp_path, **{"state": "running", **state})
+    good = left_behind(tmp_path, "result", state="running")
+    assert [queued.id for queued in queue_in(tmp_path).all()] == [good.id] != [errand.id]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": "../../x", "code": ""}'])
 def test_broken_records_are_left_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "20260101-000000-abcdef").mkdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -192,6 +192,7 @@ class _Segments:
     counts: Sequence[int]
     banded: bool
     jpeg: dict[str, Any]
+    decoder: Callable[..., Any]  # made once: it reads tags, which is not for threads
 
     @classmethod
     def of(cls, path: Path, plane: Any) -> _Segments:
@@ -219,6 +220,7 @@ class _Segments:
             jpeg={"jpegtables": plane.jpegtables, "jpegheader": page.jpegheader}
             if page.compression in JPEGS
             else {},
+            decoder=page.decode,
         )
 
     def meeting(
@@ -237,7 +239,7 @@ class _Segments:
             dtype = np.dtype(self.page.dtype).newbyteorder(self.page.parent.byteorder)
             samples: NDArray[Any] = np.frombuffer(data, dtype)
             return samples.reshape(-1, self.size[0], self.samples)
-        segment: NDArray[Any] = np.asarray(self.page.decode(data, index, **self.jpeg)[0])[0]
+        segment: NDArray[Any] = np.asarray(self.decoder(data, index, **self.jpeg)[0])[0]
         return segment
 
 

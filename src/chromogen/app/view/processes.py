@@ -29,13 +29,13 @@ def began(pid: int) -> float | None:
     """When a process began, in seconds since 1970; None where there is none."""
     try:
         return float(psutil.Process(pid).create_time())
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):
         return None
 
 
 def is_running(pid: int | None, pid_began: float | None) -> bool:
     """Whether the process of that number is still the one that began then: numbers are used again."""
-    if pid is None or pid_began is None:
+    if not isinstance(pid, int) or not isinstance(pid_began, float):  # as anyone may have written into a record
         return False
     now = began(pid)
     return now is not None and abs(now - pid_began) < CLOCK_S

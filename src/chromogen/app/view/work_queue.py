@@ -39,6 +39,7 @@ from chromogen.files import write_whole
 
 MOST_WAITING = 8
 UNDER_WAY = ("waiting", "running")
+STATES = (*UNDER_WAY, "done", "failed", "cancelled", "interrupted")
 SAID, COMPLAINED = ".said.txt", ".complained.txt"
 
 
@@ -76,7 +77,7 @@ W = TypeVar("W", bound=Work)
 
 @dataclass(frozen=True)
 class Queued(Generic[W]):
-    """A piece of work, and its state: one of `UNDER_WAY`, or done, failed, cancelled or interrupted.
+    """A piece of work, and its state, one of `STATES`.
 
     `error` says why it failed. While it runs, `pid` is its process, which began at `pid_began` (numbers of
     processes are used again). `server` is the process that is to run it, or watches it, which began too.
@@ -338,9 +339,11 @@ class WorkQueue(Generic[W]):
             record = _with_tuples(json.loads(file.read_text()))
             state = {name: record.pop(name) for name in _STATE if name in record}
             found = Queued(self._kind(**record), **state)
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            words = [*found.work.command, *found.work.files]  # which odd values break
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
-        return found if found.id == file.parent.name else None
+        is_sound = found.state in STATES and all(isinstance(word, str) for word in (found.error, *words))
+        return found if is_sound and found.id == file.parent.name else None
 
 
 def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
