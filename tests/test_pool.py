@@ -39,13 +39,13 @@ def is_open(slide: Slide) -> bool:
         return False
 
 
-def read(pool: SlidePool, key: str, opener: Callable[[], Slide]) -> None:
+def read(pool: SlidePool[Slide], key: str, opener: Callable[[], Slide]) -> None:
     with pool.reading(key, opener) as slide:
         assert is_open(slide)
 
 
 def test_the_longest_unread_is_closed() -> None:
-    pool, opener = SlidePool(2), Opener()
+    pool, opener = SlidePool[Slide](2), Opener()
     for key in "abac":
         read(pool, key, opener)
     assert opener.still_open() == [True, False, True]
@@ -54,7 +54,7 @@ def test_the_longest_unread_is_closed() -> None:
 
 
 def test_a_slide_that_is_read_stays_open_and_the_pool_shrinks_when_it_is_given_back() -> None:
-    pool, opener = SlidePool(1), Opener()
+    pool, opener = SlidePool[Slide](1), Opener()
     with pool.reading("a", opener), pool.reading("b", opener), pool.reading("c", opener):
         assert opener.still_open() == [True, True, True]
     assert opener.still_open() == [False, False, True]
@@ -65,11 +65,11 @@ def test_a_slide_that_is_read_stays_open_and_the_pool_shrinks_when_it_is_given_b
 
 
 def test_bytes_are_bounded_but_the_last_one_stays(tmp_path: Path) -> None:
-    pool, opener = SlidePool(9, 2 * LAZY_BYTES), Opener()
+    pool, opener = SlidePool[Slide](9, 2 * LAZY_BYTES), Opener()
     for key in "abc":
         read(pool, key, opener)
     assert opener.still_open() == [False, True, True]
-    tiny = SlidePool(9, 1)
+    tiny = SlidePool[Slide](9, 1)
     read(tiny, "a", opener)
     assert opener.still_open()[3], "else an image would be decoded for every tile of it"
 
@@ -81,7 +81,7 @@ def test_what_a_slide_takes_is_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_a_slide_that_is_forgotten_closes_with_its_last_reader() -> None:
-    pool, opener = SlidePool(9), Opener()
+    pool, opener = SlidePool[Slide](9), Opener()
     with pool.reading("a", opener):
         with pool.reading("a", opener):
             pool.forget("a")
@@ -92,7 +92,7 @@ def test_a_slide_that_is_forgotten_closes_with_its_last_reader() -> None:
 
 
 def test_a_slide_that_fits_no_more_is_opened_anew_and_stays_with_its_reader() -> None:
-    pool, opener = SlidePool(9), Opener()
+    pool, opener = SlidePool[Slide](9), Opener()
     with pool.reading("a", opener) as first:
         with pool.reading("a", opener, lambda slide: slide is not first) as second:
             assert second is not first
@@ -102,7 +102,7 @@ def test_a_slide_that_fits_no_more_is_opened_anew_and_stays_with_its_reader() ->
 
 
 def test_errors_leave_nothing_lent() -> None:
-    pool, opener = SlidePool(9), Opener()
+    pool, opener = SlidePool[Slide](9), Opener()
 
     def refuse(_slide: Slide | None = None) -> bool:
         raise OSError("Too many open files")
@@ -116,7 +116,7 @@ def test_errors_leave_nothing_lent() -> None:
 
 
 def test_many_threads_open_a_slide_once() -> None:
-    pool, opener, together = SlidePool(2), Opener(), Barrier(8)
+    pool, opener, together = SlidePool[Slide](2), Opener(), Barrier(8)
 
     def work(_: int) -> None:
         together.wait()
@@ -132,7 +132,7 @@ def test_many_threads_read_more_slides_than_the_pool_holds(tmp_path: Path) -> No
     """None of them meets a closed slide, and none of the tissue is taken for damage."""
     pixels = np.minimum(coordinates(256, 256), 200)
     paths = [write_pyramid(tmp_path / f"{n}.tif", pixels, compression="deflate") for n in range(8)]
-    pool, opened = SlidePool(2), []
+    pool, opened = SlidePool[Slide](2), []
 
     def opener(path: Path) -> Slide:
         opened.append(open_slide(path))
@@ -149,3 +149,4 @@ def test_many_threads_read_more_slides_than_the_pool_holds(tmp_path: Path) -> No
         list(threads.map(work, range(96)))
     assert sum(map(is_open, opened)) <= 2
     assert len(opened) > len(paths), "slides were closed and opened anew meanwhile"
+    pool.close()

@@ -1,5 +1,6 @@
 import os
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,12 @@ from synthetic_slides import (
     write_svs,
 )
 from test_pool import is_open
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    yield
+    view_module._SLIDES.close()
 
 
 def test_a_view_is_the_slide_at_an_mpp() -> None:
@@ -113,9 +120,6 @@ def test_of_other_processes_jobs_a_few_slides_stay_open(tmp_path: Path) -> None:
         with shared_slide(file) as slide:
             slides.append(slide)
     assert [is_open(slide) for slide in slides] == [False] * 4 + [True] * 4
-    for file in files:
-        with held_slide(file):
-            pass
 
 
 def test_a_worker_with_more_jobs_than_slides_it_keeps_open_reads_all_of_them(tmp_path: Path) -> None:

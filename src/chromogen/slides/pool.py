@@ -7,22 +7,35 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from chromogen.slides.slide import Slide
+from typing import Generic, Protocol, TypeVar
 
 MOST_BYTES = 1_500_000_000  # plain images are held in memory whole
 
 
+class Open(Protocol):
+    """An open slide, or what is known of one beside it."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what it takes while it is open."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+S = TypeVar("S", bound=Open)
+
+
 @dataclass(eq=False)
-class _Lent:
+class _Lent(Generic[S]):
     """An open slide, how many read it now, and whether it closes when the last of them gives it back."""
 
-    slide: Slide
+    slide: S
     readers: int = 0
     leaving: bool = False
 
 
-class SlidePool:
+class SlidePool(Generic[S]):
     """Keeps the slides that were read last open, at most `most_open` of at most `most_bytes` in memory.
 
     A slide that is being read is never closed: the pool may hold more than that as long as all of them are read.
@@ -31,14 +44,14 @@ class SlidePool:
 
     def __init__(self, most_open: int, most_bytes: int = MOST_BYTES) -> None:
         self._most_open, self._most_bytes = most_open, most_bytes
-        self._slides: OrderedDict[Hashable, _Lent] = OrderedDict()
+        self._slides: OrderedDict[Hashable, _Lent[S]] = OrderedDict()
         self._lock = threading.Lock()
         self._opening = threading.Lock()
 
     @contextmanager
     def reading(
-        self, key: Hashable, opener: Callable[[], Slide], fits: Callable[[Slide], bool] = lambda _: True
-    ) -> Iterator[Slide]:
+        self, key: Hashable, opener: Callable[[], S], fits: Callable[[S], bool] = lambda _: True
+    ) -> Iterator[S]:
         """The slide of a key, open until the `with` statement ends.
 
         `opener` opens it if the pool has none under the key, or one that no longer `fits`. Raises: what it raises.
@@ -63,7 +76,7 @@ class SlidePool:
                 lent.leaving = True
                 self._close_if_unread(key, lent)
 
-    def _lease(self, key: Hashable, opener: Callable[[], Slide], fits: Callable[[Slide], bool]) -> _Lent:
+    def _lease(self, key: Hashable, opener: Callable[[], S], fits: Callable[[S], bool]) -> _Lent[S]:
         if lent := self._kept(key, fits):
             return lent
         with self._opening:  # one at a time: a plain image is decoded whole
@@ -75,7 +88,7 @@ class SlidePool:
                 self._make_room()
             return lent
 
-    def _kept(self, key: Hashable, fits: Callable[[Slide], bool]) -> _Lent | None:
+    def _kept(self, key: Hashable, fits: Callable[[S], bool]) -> _Lent[S] | None:
         """What is open under the key, lent once more; one that does not fit leaves."""
         with self._lock:
             lent = self._slides.get(key)
@@ -91,7 +104,7 @@ class SlidePool:
                 self._replace(key, lent)
         return lent if fitting else None
 
-    def _replace(self, key: Hashable, lent: _Lent) -> None:
+    def _replace(self, key: Hashable, lent: _Lent[S]) -> None:
         """Give a slide back that nobody is to find again."""
         with self._lock:
             lent.leaving = True
@@ -99,7 +112,7 @@ class SlidePool:
                 del self._slides[key]
         self._give_back(key, lent)
 
-    def _give_back(self, key: Hashable, lent: _Lent) -> None:
+    def _give_back(self, key: Hashable, lent: _Lent[S]) -> None:
         with self._lock:
             lent.readers -= 1
             if lent.leaving:
@@ -117,7 +130,7 @@ class SlidePool:
         held = sum(lent.slide.memory_bytes for lent in self._slides.values())
         return len(self._slides) > self._most_open or held > self._most_bytes
 
-    def _close_if_unread(self, key: Hashable, lent: _Lent) -> None:
+    def _close_if_unread(self, key: Hashable, lent: _Lent[S]) -> None:
         if lent.readers:
             return
         if self._slides.get(key) is lent:

@@ -125,7 +125,7 @@ def _halves(window: Window) -> tuple[Window, Window]:
     return Window(left, top, right, middle), Window(left, middle, right, bottom)
 
 
-_SLIDES = SlidePool(MOST_OPEN)
+_SLIDES = SlidePool[Slide](MOST_OPEN)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ NOMINAL_MPP = MPP_RANGE[0]
 
 @dataclass(frozen=True)
 class Opened:
-    """An open slide, and its pixel size in um where it says one.
+    """An open slide, and its pixel size in um where it says one; one for all who look at it.
 
     Tiles are asked for by how much coarser than level 0 they are, also of slides without a pixel size: the slide
     is set to count a pixel as `NOMINAL_MPP`.
@@ -31,12 +31,21 @@ class Opened:
         """Width and height in level-0 pixels."""
         return self.slide.size
 
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes while it is open."""
+        return self.slide.memory_bytes
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.slide.close()
+
 
 class ShelfPool:
     """The shelf's slides, open for all who look at them."""
 
     def __init__(self) -> None:
-        self._pool = SlidePool(MOST_OPEN)
+        self._pool = SlidePool[Opened](MOST_OPEN)
 
     @contextmanager
     def reading(self, entry: Entry) -> Iterator[Opened]:
@@ -44,9 +53,9 @@ class ShelfPool:
 
         Raises: SlideError, which names no folder, where it cannot be opened or read.
         """
-        with self._pool.reading((entry.id, entry.version), lambda: opened(entry).slide) as slide:
+        with self._pool.reading((entry.id, entry.version), lambda: opened(entry)) as found:
             try:
-                yield Opened(slide, plausible_mpp(slide.stated_mpp))
+                yield found
             except (SlideError, OSError) as error:
                 raise _without_folder(error, entry) from error
 
