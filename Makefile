@@ -26,8 +26,9 @@ test: $(READY)  ## All tests but the slow ones
 test-slow: $(READY)  ## All tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
+# Without --quiet, which hides warnings even from --strict.
 docs: $(READY)  ## Build the documentation; then open site/index.html
-	NO_MKDOCS_2_WARNING=1 PYTHONPATH=scripts $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=scripts $(BIN)/mkdocs build --strict
 
 lint: $(READY) docs  ## Style, types, the documentation's links, the Dockerfile
 	$(BIN)/ruff check .

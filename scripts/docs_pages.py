@@ -1,6 +1,7 @@
 """What the documentation has from elsewhere: the root's Markdown, the command line, and formulas.
 
-MkDocs calls `on_files` (a hook of mkdocs.yml), and its superfences `mathml` for every fence of `math`.
+MkDocs calls `on_files` and `on_page_markdown` (hooks of mkdocs.yml), and its superfences `mathml` for every fence
+of `math`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from mkdocs.structure.files import File, Files
 from chromogen.app.cli import EPILOG, app
 
 ROOT = Path(__file__).resolve().parents[1]
-FROM_ROOT = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+FROM_ROOT = {
+    "index.md": "README.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "security.md": "SECURITY.md",
+}
 MARKUP = re.compile(r"\[/?[a-z ]+\]")  # Rich's, as in [bold]
 
 
@@ -27,6 +33,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, text in {**made, "command-line.md": command_line()}.items():
         files.append(File.generated(config, page, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_context: Any) -> str:
+    """The Markdown of a page, whose links to the root lead to the pages that are made of it.
+
+    >>> on_page_markdown("see [what is promised](../SECURITY.md#security)")
+    'see [what is promised](security.md#security)'
+    """
+    for page, source in FROM_ROOT.items():
+        markdown = markdown.replace(f"](../{source}", f"]({page}")
+    return markdown
 
 
 def below_docs(text: str) -> str:

@@ -21,10 +21,10 @@ with atheris.instrument_imports(include=["chromogen"]):
     from chromogen.app.options import byte_count, numbers, parse_layers
     from chromogen.app.regions import read_geojson
     from chromogen.app.unmix import parse_vectors
-    from chromogen.app.view.guard import _name_of, cookie_token, is_loopback
-    from chromogen.tiff_pages import check_chain
-    from chromogen.slides.facts import read_facts
+    from chromogen.app.view.guard import _name_of, is_loopback, tokens_in
     from chromogen.ome_metadata import ome_facts
+    from chromogen.slides.facts import read_facts
+    from chromogen.tiff_pages import check_chain
 
 FOLDER = Path(tempfile.mkdtemp())
 
@@ -57,7 +57,7 @@ PARSERS: tuple[tuple[Callable[[bytes], object], tuple[type[Exception], ...]], ..
     (_text(lambda text: numbers("n", text, kind=float)), (ValueError,)),
     (_text(lambda text: byte_count("n", text)), (ValueError,)),
     (_text(parse_vectors), (ValueError,)),
-    (_text(cookie_token), ()),
+    (_text(lambda text: tokens_in([text.encode()], text)), ()),
     (_text(_name_of), ()),
     (_text(is_loopback), ()),
     (_chain, (Exception,)),  # of tifffile too, before and in it: here only time and memory count

@@ -14,7 +14,7 @@ import tifffile
 
 from chromogen.image import Image
 from chromogen.slides.slide import Slide
-from chromogen.slides.source import About, SlideError
+from chromogen.slides.source import About, DamagedRegionError
 from synthetic import tissue_like
 
 MPP = 0.5
@@ -104,7 +104,7 @@ class SyntheticSource:
             (x, y), (across, down) = location, size
             beside = x * factor >= left + w or (x + across) * factor <= left
             if not (beside or y * factor >= top + h or (y + down) * factor <= top):
-                raise SlideError(
+                raise DamagedRegionError(
                     f"Expected `path` to be whole, got a broken tile at {left}, {top}; copy it again."
                 )
         return self.paint(self, level, (*location, *size))

@@ -51,6 +51,10 @@ def test_another_address_needs_the_token_that_is_printed(tmp_path: Path) -> None
             assert client.get(f"{here}api/slides").status_code == 401
             assert client.post(f"{here}api/login", json={"token": token}).status_code == 204
             assert client.get(f"{here}api/slides").status_code == 200
+            ours = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+            foreign = "; ".join(f"c{number}={'x' * 4000}" for number in range(180))
+            crowded = {"cookie": f"{foreign}; {ours}"}
+            assert client.get(f"{here}api/slides", headers=crowded).status_code == 200, "as many as browsers send"
         process.send_signal(signal.SIGTERM)
         out, complaint = process.communicate(timeout=120)
         assert token.encode() not in out + complaint

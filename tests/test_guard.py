@@ -10,10 +10,11 @@ from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
 from chromogen.app.view import guard as module
-from chromogen.app.view.guard import COOKIE, Guard, cookie_token
+from chromogen.app.view.guard import Guard, cookie_name
 from test_shelf import picture
 
 HERE = "http://127.0.0.1:8765"
+OURS = cookie_name("box:8765")
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def guarded(tmp_path: Path) -> TestClient:
 def test_without_the_token_nothing_is_told(guarded: TestClient) -> None:
     for path in ("/api/slides", "/api/app", "/api/openapi.json", "/api/trials"):
         assert get(guarded, path).status_code == 401
-    for cookie in (f"{COOKIE}=wrong", f"{COOKIE}=", "x=right", f"{COOKIE}=right2", f"{COOKIE}=r", "=;;"):
+    for cookie in (f"{OURS}=wrong", f"{OURS}=", "x=right", f"{OURS}=right2", f"{OURS}=r", OURS, "=;;"):
         assert get(guarded, cookie=cookie).status_code == 401
     assert get(guarded, "/api/slides?token=right").status_code == 401, "a token in an address would be logged"
     assert guarded.post("/api/login", json={"token": "wrong"}).status_code == 401
@@ -171,9 +172,46 @@ def test_the_token_opens_and_no_script_can_read_it(guarded: TestClient) -> None:
     assert get(guarded).status_code == 200
 
 
-def test_cookies_are_read_whatever_they_hold() -> None:
-    assert cookie_token(f"a=b; {COOKIE}=x; c=d") == "x"
-    assert cookie_token("") == cookie_token("\0=\1") == cookie_token(f"{COOKIE}") == ""
+# What other programs on the host set, on whatever port: each alone made a strict parser drop all cookies.
+FOREIGN = {
+    "a JSON value": '_ga={"a": [1, 2], "b": "c, d"}',
+    "an odd name": "a[b]/{c}@d=1; (x)=y",
+    "a name that is none": "=; =nameless; justtext; ; ;;",
+    "quotes": 'q="a b"; open="; single=\'x',
+    "no ASCII": "sprache=Größe 漢字; ключ=1",
+    "equals signs": "base64=YWJj==; a==b",
+    "reserved words": "path=/; expires=Thu, 01 Jan 1970; HttpOnly; $Version=1; domain=box",
+    "blanks": "   x  =   y   ;\t",
+    "our name, wrong, before": "chromogen_token_8765=wrong",
+    "our name with another port": "chromogen_token_9999=wrong; chromogen_token=wrong",
+    "our name in a value": 'x=chromogen_token_8765=wrong; y="chromogen_token_8765=wrong"',
+    "very many": "; ".join(f"c{number}={'x' * 40}" for number in range(3000)),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+def test_cookies_of_other_programs_lock_nobody_out_and_let_nobody_in(guarded: TestClient, foreign: str) -> None:
+    for cookie in (f"{foreign}; {OURS}=right", f"{OURS}=right; {foreign}", f'{OURS}="right";{foreign}'):
+        assert guarded.get("/api/slides", headers=[(b"cookie", cookie.encode())]).status_code == 200
+    for cookie in (foreign, f"{foreign}; x=right; {OURS}=wrong", f"{foreign}; {OURS.upper()}=right"):
+        assert guarded.get("/api/slides", headers=[(b"cookie", cookie.encode())]).status_code == 401
+
+
+def test_cookies_may_come_in_several_headers(guarded: TestClient) -> None:
+    headers = [(b"cookie", f"{OURS}=right".encode()), (b"cookie", b"x=y")]
+    assert guarded.get("/api/slides", headers=headers).status_code == 200
+
+
+def test_two_servers_on_one_host_keep_their_cookies_apart(guarded: TestClient) -> None:
+    """As through two tunnels: browsers send both cookies to both."""
+    cookies = {}
+    for port in (8765, 9000):
+        answer = guarded.post("/api/login", json={"token": "right"}, headers={"host": f"box:{port}"})
+        cookies[answer.headers["set-cookie"].partition("=")[0]] = port
+    assert sorted(cookies) == [cookie_name("box:8765"), cookie_name("box:9000")]
+    both = f"{OURS}=right; {cookie_name('box:9000')}=of the other"
+    assert get(guarded, cookie=both).status_code == 200
+    assert get(guarded, cookie=both, host="box:9000").status_code == 401
 
 
 def test_other_protocols_are_refused(client: TestClient) -> None:

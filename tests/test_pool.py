@@ -1,83 +1,152 @@
 """Few slides are open at a time, and none is closed while it is read."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
+import numpy as np
 import pytest
 
-from chromogen.app.view import pool as module
-from chromogen.app.view.pool import NOMINAL_MPP, Opened, SlidePool, opened
-from chromogen.app.view.shelf import Entry, Shelf
-from chromogen.slides.slide import SlideError, open_slide
+from chromogen.grid import Window
+from chromogen.slides.pool import SlidePool
+from chromogen.slides.slide import LAZY_BYTES, Slide, SlideError, open_slide
+from chromogen.whole_slide.view import View, read_around_damage
+from synthetic_slides import coordinates, synthetic_slide, write_pyramid
 from test_shelf import picture
 
 
-def entries(folder: Path, count: int) -> list[Entry]:
-    for number in range(count):
-        picture(folder / f"{number}.png")
-    return Shelf([folder]).entries()
+class Opener:
+    """Opens slides of one size, and remembers all of them."""
+
+    def __init__(self, size: tuple[int, int] = (64, 48)) -> None:
+        self._size = size
+        self.opened: list[Slide] = []
+
+    def __call__(self) -> Slide:
+        self.opened.append(synthetic_slide(self._size))
+        return self.opened[-1]
+
+    def still_open(self) -> list[bool]:
+        """For each slide, in the order they were opened."""
+        return [is_open(slide) for slide in self.opened]
 
 
-def test_the_longest_unread_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_OPEN", 2)
-    pool, seen = SlidePool(), []
-    for entry in entries(tmp_path, 3):
-        with pool.reading(entry) as slide:
-            seen.append(slide)
-    with pytest.raises(SlideError, match="open"):
-        seen[0].slide.overview(4)
-    assert seen[2].slide.overview(4)[0].shape == (4, 4, 3)
+def is_open(slide: Slide) -> bool:
+    try:
+        return bool(slide.read_region((0, 0), (1, 1)).size)
+    except SlideError:
+        return False
+
+
+def read(pool: SlidePool[Slide], key: str, opener: Callable[[], Slide]) -> None:
+    with pool.reading(key, opener) as slide:
+        assert is_open(slide)
+
+
+def test_the_longest_unread_is_closed() -> None:
+    pool, opener = SlidePool[Slide](2), Opener()
+    for key in "abac":
+        read(pool, key, opener)
+    assert opener.still_open() == [True, False, True]
     pool.close()
-    with pytest.raises(SlideError, match="open"):
-        seen[2].slide.overview(4)
+    assert opener.still_open() == [False, False, False]
 
 
-def test_a_slide_that_is_read_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 1)
-    pool = SlidePool()
-    first, second = entries(tmp_path, 2)
-    with pool.reading(first) as slide:
-        with pool.reading(second):
-            assert slide.slide.overview(4)[0].shape == (4, 4, 3)
+def test_a_slide_that_is_read_stays_open_and_the_pool_shrinks_when_it_is_given_back() -> None:
+    pool, opener = SlidePool[Slide](1), Opener()
+    with pool.reading("a", opener), pool.reading("b", opener), pool.reading("c", opener):
+        assert opener.still_open() == [True, True, True]
+    assert opener.still_open() == [False, False, True]
+    with pool.reading("c", opener):
         pool.close()
-        assert slide.slide.overview(4)[0].shape == (4, 4, 3)
-    with pytest.raises(SlideError, match="open"):
-        slide.slide.overview(4)
+        assert opener.still_open()[2]
+    assert not opener.still_open()[2]
 
 
-def test_many_threads_open_a_slide_once(tmp_path: Path) -> None:
-    times = []
+def test_bytes_are_bounded_but_the_last_one_stays(tmp_path: Path) -> None:
+    pool, opener = SlidePool[Slide](9, 2 * LAZY_BYTES), Opener()
+    for key in "abc":
+        read(pool, key, opener)
+    assert opener.still_open() == [False, True, True]
+    tiny = SlidePool[Slide](9, 1)
+    read(tiny, "a", opener)
+    assert opener.still_open()[3], "else an image would be decoded for every tile of it"
 
-    def opener(entry: Entry) -> Opened:
-        times.append(entry)
-        return opened(entry)
 
-    pool = SlidePool(opener)
-    (entry,) = entries(tmp_path, 1)
+def test_what_a_slide_takes_is_what_it_holds(tmp_path: Path) -> None:
+    with open_slide(picture(tmp_path / "a.png")) as image, synthetic_slide((90_000, 70_000)) as slide:
+        assert image.memory_bytes == 3 * image.size[0] * image.size[1]
+        assert slide.memory_bytes == LAZY_BYTES, "it is read tile by tile"
 
-    def read(_: int) -> tuple[int, int]:
-        with pool.reading(entry) as slide:
-            return slide.size
+
+def test_a_slide_that_is_forgotten_closes_with_its_last_reader() -> None:
+    pool, opener = SlidePool[Slide](9), Opener()
+    with pool.reading("a", opener):
+        with pool.reading("a", opener):
+            pool.forget("a")
+        read(pool, "a", opener)
+        assert opener.still_open() == [True]
+    assert opener.still_open() == [False]
+    pool.forget("a")
+
+
+def test_a_slide_that_fits_no_more_is_opened_anew_and_stays_with_its_reader() -> None:
+    pool, opener = SlidePool[Slide](9), Opener()
+    with pool.reading("a", opener) as first:
+        with pool.reading("a", opener, lambda slide: slide is not first) as second:
+            assert second is not first
+            assert opener.still_open() == [True, True]
+        assert opener.still_open() == [True, True]
+    assert opener.still_open() == [False, True]
+
+
+def test_errors_leave_nothing_lent() -> None:
+    pool, opener = SlidePool[Slide](9), Opener()
+
+    def refuse(_slide: Slide | None = None) -> bool:
+        raise OSError("Too many open files")
+
+    with pytest.raises(OSError, match="Too many"), pool.reading("a", refuse):  # type: ignore[arg-type]
+        pytest.fail("it was not opened")
+    read(pool, "a", opener)
+    with pytest.raises(OSError, match="Too many"), pool.reading("a", opener, refuse):
+        pytest.fail("nobody knows whether it fits")
+    assert opener.still_open() == [False]
+
+
+def test_many_threads_open_a_slide_once() -> None:
+    pool, opener, together = SlidePool[Slide](2), Opener(), Barrier(8)
+
+    def work(_: int) -> None:
+        together.wait()
+        for _ in range(20):
+            read(pool, "a", opener)
 
     with ThreadPoolExecutor(8) as threads:
-        assert set(threads.map(read, range(50))) == {(4, 4)}
-    assert len(times) == 1
+        list(threads.map(work, range(8)))
+    assert len(opener.opened) == 1
 
 
-def test_its_own_pixel_size_is_kept(data: Path) -> None:
-    path = data / "slides" / "small.svs"
-    entry = Shelf([path]).entries()[0]
-    slide = opened(entry)
-    assert slide.slide.mpp == NOMINAL_MPP
-    with open_slide(path) as plain:
-        assert slide.mpp == plain.mpp == pytest.approx(0.499)
-    slide.slide.close()
+def test_many_threads_read_more_slides_than_the_pool_holds(tmp_path: Path) -> None:
+    """None of them meets a closed slide, and none of the tissue is taken for damage."""
+    pixels = np.minimum(coordinates(256, 256), 200)
+    paths = [write_pyramid(tmp_path / f"{n}.tif", pixels, compression="deflate") for n in range(8)]
+    pool, opened = SlidePool[Slide](2), []
 
+    def opener(path: Path) -> Slide:
+        opened.append(open_slide(path))
+        return opened[-1]
 
-def test_what_cannot_be_opened_names_no_folder(tmp_path: Path) -> None:
-    broken = tmp_path / "secret folder" / "broken.svs"
-    broken.parent.mkdir()
-    broken.write_bytes(b"no slide")
-    with pytest.raises(SlideError, match=r"broken\.svs") as error:
-        opened(Shelf([broken]).entries()[0])
-    assert "secret folder" not in str(error.value)
+    def work(number: int) -> None:
+        path = paths[number % len(paths)]
+        with pool.reading(path, lambda: opener(path)) as slide:
+            made, damaged = read_around_damage(View(slide, None), Window(0, 0, 256, 256))
+        np.testing.assert_array_equal(made, pixels)
+        assert not damaged
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(96)))
+    assert sum(map(is_open, opened)) <= 2
+    assert len(opened) > len(paths), "slides were closed and opened anew meanwhile"
+    pool.close()

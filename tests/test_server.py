@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -13,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
+from chromogen.app.view import region_numbers
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
@@ -209,22 +211,101 @@ def test_files_without_regions_are_refused_in_our_words(client: TestClient, cont
     assert why in answer.json()["detail"]
 
 
+def numbers(client: TestClient, on: str, slides: list[str], *regions: object) -> list[dict[str, object]]:
+    asked = {"on": on, "slides": dict.fromkeys(slides, "h-dab"), "regions": list(regions)}
+    answer = client.post("/api/numbers", content=json.dumps(asked), headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    return list(answer.json())
+
+
 def test_numbers_of_a_region_in_every_slide(client: TestClient) -> None:
     found = ids(client)
-    asked = {
-        "on": found["ihc.png"],
-        "slides": {found["ihc.png"]: "h-dab", found["wide.png"]: "h-dab", found["broken.svs"]: "h-dab"},
-        "regions": [{"name": "a", "geometry": SQUARE}],
-    }
-    assert client.post("/api/numbers", json=asked).status_code == 422, "a slide that is broken"
-    del asked["slides"][found["broken.svs"]]  # type: ignore[attr-defined]
-    first, second = client.post("/api/numbers", json=asked).json()
+    first, second = numbers(
+        client, found["ihc.png"], [found["ihc.png"], found["wide.png"]], {"name": "a", "geometry": SQUARE}
+    )
     assert first["positive_percent"] == pytest.approx(second["positive_percent"], abs=0.2)
     assert (first["slide"], second["slide"], first["name"]) == (found["ihc.png"], found["wide.png"], "a")
-    asked["regions"] = [{"geometry": {"type": "Point", "coordinates": [0, 0]}}]
-    assert "polygon" in client.post("/api/numbers", json=asked).json()["detail"]
-    asked["regions"] = [{"geometry": SQUARE}] * 201
-    assert client.post("/api/numbers", json=asked).status_code == 422
+    asked = {"on": found["ihc.png"], "slides": {found["ihc.png"]: "h-dab"}}
+    too_many = {**asked, "regions": [{"geometry": SQUARE}] * 201}
+    assert client.post("/api/numbers", json=too_many).status_code == 422
+
+
+NO_REGIONS = [
+    ({}, "polygon"),
+    ({"geometry": None}, "polygon"),
+    ({"geometry": "POLYGON ((0 0, 1 1, 1 0))"}, "polygon"),
+    ({"geometry": [1, 2, 3]}, "polygon"),
+    ({"geometry": {"type": "Polygon"}}, "GeoJSON polygon"),
+    ({"geometry": {"type": "Polygon", "coordinates": [[[0, 0], ["a", 1], [2, 2], [0, 0]]]}}, "GeoJSON polygon"),
+    ({"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1e400, 1], [2, 2], [0, 0]]]}}, ""),
+    ({"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1e300, 9e307], [2e307, 2], [0, 0]]]}}, ""),
+    ({"geometry": {"type": "Point", "coordinates": [0, 0]}}, "polygon with an area"),
+    (
+        {"geometry": {"type": "Polygon", "coordinates": [[[9e4, 9e4], [9e5, 9e4], [9e5, 9e5], [9e4, 9e4]]]}},
+        "outside",
+    ),
+    ({"geometry": {"type": "Polygon", "coordinates": []}}, "polygon"),
+]
+
+
+@pytest.mark.parametrize(("bad", "why"), NO_REGIONS)
+def test_a_region_without_numbers_does_not_stop_the_others(
+    client: TestClient, bad: dict[str, object], why: str
+) -> None:
+    slide = ids(client)["ihc.png"]
+    good = {"name": "good", "geometry": SQUARE}
+    first, found, last = numbers(client, slide, [slide], good, bad, good)
+    assert first.keys() == last.keys()
+    assert first["positive_percent"] == last["positive_percent"]
+    assert first["positive_percent"] is not None
+    if "error" not in found:  # it lies on the slide in part
+        assert found["tissue_percent"] is not None
+        return
+    assert found.keys() == {"region", "name", "slide", "error"}
+    assert (found["region"], found["slide"]) == (1, slide)
+    assert why in str(found["error"])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, None, 7, ""])
+def test_any_name_of_a_region_will_do(client: TestClient, name: object) -> None:
+    slide = ids(client)["ihc.png"]
+    (found,) = numbers(client, slide, [slide], {"name": name, "geometry": SQUARE})
+    assert "error" not in found
+    assert found["name"] == (str(name) if isinstance(name, int) else name)
+
+
+def test_a_slide_without_numbers_does_not_stop_the_others(client: TestClient, tmp_path: Path) -> None:
+    found = ids(client)
+    (tmp_path / "slides" / "wide.png").unlink()
+    slides = [found["broken.svs"], found["wide.png"], "0" * 16, found["ihc.png"]]
+    broken, gone, unknown, good = numbers(client, found["ihc.png"], slides, {"geometry": SQUARE})
+    assert "in no format that can be read" in str(broken["error"])
+    assert str(tmp_path) not in str(broken["error"])
+    assert "no such slide" in str(gone["error"])
+    assert "no such slide" in str(unknown["error"])
+    assert good["positive_percent"]
+
+
+def test_too_little_memory_for_a_region_does_not_stop_the_others(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = region_numbers.numbers_of
+    ends = iter([MemoryError(), None, OSError(5, "Input/output error"), RuntimeError("odd")])
+
+    def failing(*given: Any) -> Any:
+        if error := next(ends):
+            raise error
+        return measure(*given)
+
+    monkeypatch.setattr(region_numbers, "numbers_of", failing)
+    slide = ids(client)["ihc.png"]
+    found = numbers(client, slide, [slide], *[{"geometry": SQUARE}] * 4)
+    assert [str(line.get("error", "fine")) for line in found] == [
+        "There is too little memory for this.",
+        "fine",
+        "Input/output error",
+        "odd",
+    ]
 
 
 def test_labels_are_hidden_unless_asked_for(data: Path, tmp_path: Path) -> None:

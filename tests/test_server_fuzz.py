@@ -13,6 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
+from chromogen.app.view.guard import cookie_name
 from test_shelf import picture
 
 HERE = "http://127.0.0.1"
@@ -98,7 +99,7 @@ def test_without_the_token_nothing_is_told(folder: Path) -> None:
         for method, address, body in requests_of(schema, "0" * 16, rng):
             headers = {
                 "content-type": "application/json",
-                "cookie": f"chromogen_token={rng.choice(('', 'x', 'secre'))}",
+                "cookie": f"{cookie_name(HERE.partition('//')[2])}={rng.choice(('', 'x', 'secre'))}",
             }
             answer = client.request(method, address, content=body, headers=headers)
             login = address.startswith("/api/login")

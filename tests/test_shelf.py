@@ -11,9 +11,9 @@ from chromogen.image import write_image
 from test_dicom_series import OTHER, OURS, dicom
 
 
-def picture(path: Path) -> Path:
+def picture(path: Path, size: tuple[int, int] = (4, 4)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, np.zeros((4, 4, 3), np.uint8))
+    write_image(path, np.zeros((*size[::-1], 3), np.uint8))
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -40,14 +41,51 @@ class Loads(HTMLParser):
         self.formulas += tag == "math"
 
 
+def build(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """As `make docs` does it."""
+    (command,) = re.findall(r"mkdocs (build .*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    environment = {**os.environ, "PYTHONPATH": "scripts", "NO_MKDOCS_2_WARNING": "1"}
+    words = [sys.executable, "-m", "mkdocs", *command.split(), "--site-dir", str(site)]
+    return subprocess.run(words, cwd=root, env=environment, check=False, capture_output=True, text=True)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `make docs` builds it."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": "scripts", "NO_MKDOCS_2_WARNING": "1"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    built = build(ROOT, folder)
+    assert built.returncode == 0, built.stderr
+    assert len(built.stderr.splitlines()) < 5, "what is in order is not talked about"
     return folder
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """The fast half of the next test."""
+    nav = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    listed = set(re.findall(r": ([\w-]+\.md)$", nav, re.MULTILINE))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= listed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "text", "complaint"),
+    [
+        ("nowhere.md", "# A page that the navigation lacks", "not included in the"),
+        ("faq.md", "[a page](that-is-not-there.md)", "is not found among documentation files"),
+        ("faq.md", "[a heading](slides.md#that-is-not-there)", "does not contain an anchor"),
+        ("faq.md", "[outside](../pyproject.toml)", "is not found among documentation files"),
+    ],
+)
+def test_what_is_out_of_order_fails(page: str, text: str, complaint: str, tmp_path: Path) -> None:
+    for name in ("docs", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for path in (ROOT / "mkdocs.yml", *ROOT.glob("*.md")):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    with (tmp_path / "docs" / page).open("a", encoding="utf-8") as file:
+        file.write(f"\n\n{text}\n")
+    built = build(tmp_path, tmp_path / "site")
+    assert built.returncode != 0
+    assert complaint in built.stderr
 
 
 @pytest.mark.slow

@@ -16,14 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from skimage.data import immunohistochemistry
 
 from chromogen.grid import whole
 from chromogen.image import Image
 from chromogen.slides import store as store_module
+from chromogen.slides import writer as writer_module
+from chromogen.slides.compression import COMPRESSIONS
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import SlideError, open_slide
+from chromogen.slides.source import out_of_reach
 from chromogen.stainer import STAINERS, Stainer, load_stainer
 from chromogen.whole_slide import blocks as blocks_module
+from chromogen.whole_slide import output as output_module
 from chromogen.whole_slide import stain as stain_module
 from chromogen.whole_slide import survey as survey_module
 from chromogen.whole_slide import view as view_module
@@ -310,6 +315,80 @@ def test_a_disk_that_is_nearly_full_is_seen_before(tmp_path: Path, monkeypatch: 
         stain_slide(job(), lossless(tmp_path))
 
 
+def noisy(kind: str, width: int, height: int) -> Image:
+    """Tissue as a camera sees it, or the worst there can be."""
+    rng = np.random.default_rng(0)
+    if kind == "noise":
+        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    tissue = np.asarray(immunohistochemistry())[:, :, :3]
+    tiled = np.tile(tissue, (-(-height // 512), -(-width // 512), 1))[:height, :width]
+    return (tiled + rng.normal(0, 8, tiled.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "compression", "quality"),
+    [
+        ("tissue", "out.ome.tif", "jpeg", None),
+        ("tissue", "out.ome.tif", "jpeg", 95),
+        ("tissue", "out.ome.tif", "jpeg", 100),
+        ("tissue", "out.ome.tif", "jpeg2000", None),
+        ("tissue", "out.ome.tif", "jpeg2000", 60),
+        ("tissue", "out.ome.tif", "deflate", None),
+        ("tissue", "out.ome.zarr", "jpeg", None),
+        ("noise", "out.ome.tif", "deflate", None),
+        ("noise", "out.ome.zarr", "jpeg", None),
+    ],
+)
+def test_what_is_asked_of_the_disk_is_what_is_written(
+    kind: str, name: str, compression: str, quality: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Store, spool and output at their peak, of tissue as scanners see it, and of the worst there can be."""
+    monkeypatch.setattr(stain_module, "BLOCK_PX", 512)
+    slide = write_pyramid(tmp_path / "slide.tif", noisy(kind, 512, 600))
+    asked, peak = [], [0]
+    most_bytes, write_tiff, verify = stain_module._most_bytes, writer_module._write_tiff, output_module.verify
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def note(more: int = 0) -> None:
+        peak[0] = max(peak[0], more + sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
+
+    def write_and_note(path: Path, spool: Any, *more: Any) -> None:
+        write_tiff(path, spool, *more)
+        note(spool.size_bytes)
+
+    monkeypatch.setattr(stain_module, "_most_bytes", lambda making: asked.append(most_bytes(making)) or 0)
+    monkeypatch.setattr(writer_module, "_write_tiff", write_and_note)
+    monkeypatch.setattr(output_module, "verify", lambda *given: (note(), verify(*given)))
+    job = SlideJob(SlideFile(slide), load_stainer("identity"), mask_tissue=False)
+    stain_slide(job, Output(folder / name, compression, quality))
+    assert peak[0] <= asked[0] < 2.5 * peak[0]
+
+
+def test_what_is_asked_of_the_disk_counts_glass_and_what_is_there(
+    tissue: SyntheticSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    most_bytes = stain_module._most_bytes
+    monkeypatch.setattr(stain_module, "_most_bytes", lambda making: asked.append(most_bytes(making)) or 0)
+    tissue.size = (1000, 750)
+    for mask in (False, True):
+        stain_slide(job(mask_tissue=mask), lossless(tmp_path, f"{mask}.ome.tif"))
+    with pytest.raises(OSError, match="full"):
+        stain_slide(job(), lossless(tmp_path, "again.ome.tif"), run=stopping_after(30, OSError("full")))
+    stain_slide(job(), lossless(tmp_path, "again.ome.tif"))
+    whole, masked, again, resumed = asked
+    assert masked == again < whole
+    assert resumed < masked - 15 * 3 * BLOCK_PX**2
+
+
+def test_glass_takes_no_more_than_is_counted() -> None:
+    glass = np.full((512, 512, 3), (243, 240, 246), np.uint8)
+    for how in COMPRESSIONS.values():
+        for quality in {how.quality, *how.qualities[-1:]}:
+            assert 4 / 3 * len(how.encode(glass, quality)) <= output_module.GLASS_BYTES * 512**2
+
+
 @pytest.mark.usefixtures("tissue")
 def test_a_disk_that_fills_up_while_the_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever block of the output it is that does not fit: blocks are kept, and nothing half-written is left."""
@@ -388,16 +467,22 @@ def test_a_slide_of_which_nothing_can_be_read_is_no_white_slide(tissue: Syntheti
     assert not (tmp_path / "out.ome.tif").exists()
 
 
-def test_a_slide_that_vanishes_stops_the_job_and_goes_on_later(tmp_path: Path) -> None:
+def test_a_slide_that_vanishes_stops_the_job_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slide = write_pyramid(tmp_path / "slide.tif", coordinates(*SIZE))
     away, output = tmp_path / "away.tif", lossless(tmp_path)
     vanishing = SlideJob(SlideFile(slide), load_stainer("identity"), mask_tissue=False)
+
+    def gone(*_asked: object) -> Image:
+        raise out_of_reach(slide, "No such file or directory")
 
     def run(function: Callable[[Block], Done], blocks: Iterable[Block]) -> Iterator[Done]:
         for number, block in enumerate(blocks):
             if number == 5:
                 slide.rename(away)
-                view_module.shared_slide(SlideFile(slide)).close()
+                with view_module.shared_slide(SlideFile(slide)) as opened:
+                    monkeypatch.setattr(opened._source, "read", gone)
             yield function(block)
 
     with pytest.raises(OSError, match=r"slide\.tif"):

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
@@ -19,7 +21,13 @@ from chromogen.app.view.stains import (
 )
 from chromogen.app.view.work_queue import new_id, wait_for
 from chromogen.slides.slide import open_slide
+from chromogen.stainer import load_stainer
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.stain import stain_slide
+from chromogen.whole_slide.view import SlideFile
 from test_densities import IHC
+from test_work_queue import until
 
 
 def write_slide(path: Path, times: int = 1) -> None:
@@ -68,6 +76,48 @@ def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", ended.work.python_lines], cwd=tmp_path, check=True, capture_output=True)
     with open_slide(tmp_path / ended.work.output) as again:
         assert (again.read_region((0, 0), again.size) == pixels).all()
+
+
+def test_a_slide_is_finished_when_it_is_there_and_whole(tmp_path: Path) -> None:
+    write_slide(tmp_path / "a.tif")
+    stain = Stain(new_id(), "0" * 16, "a.tif", str(tmp_path / "a.tif"), "identity", "identity")
+    out = tmp_path / stain.slide_out
+    assert not stain.is_finished(tmp_path)
+    shutil.copy(tmp_path / "a.tif", out)
+    assert not stain.is_finished(tmp_path), "another file of the name"
+    stain_slide(SlideJob(SlideFile(Path(stain.source)), load_stainer("identity")), Output(out, "deflate"))
+    assert stain.is_finished(tmp_path)
+    assert set(stain.leftovers) < set(stain.files)
+    os.truncate(out, out.stat().st_size // 2)
+    assert not stain.is_finished(tmp_path)
+
+
+SERVER = """
+import os, sys, time
+from pathlib import Path
+from chromogen.app.view.stains import Stain, stain_queue, start_slide
+stains = stain_queue(Path(sys.argv[1]))
+stain = Stain("20260101-000000-abcdef", "0" * 16, "a.tif", sys.argv[2], "identity", "identity")
+start_slide(stains, stain)
+while stains.find(stain.id).state != "running":
+    time.sleep(0.01)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals of this kind")
+def test_a_slide_that_was_finished_after_its_server_was_killed_is_done(tmp_path: Path) -> None:
+    write_slide(tmp_path / "a.tif", times=2)
+    ended = subprocess.run([sys.executable, "-c", SERVER, tmp_path / "stains", tmp_path / "a.tif"], check=False)
+    assert ended.returncode == -9
+    folder = tmp_path / "stains" / "20260101-000000-abcdef"
+    record = json.loads((folder / "stain.json").read_text())
+    assert record["state"] == "running"
+    until(lambda: not psutil.pid_exists(record["pid"]) or psutil.Process(record["pid"]).status() == "zombie")
+    stains = stain_queue(tmp_path / "stains")
+    assert stains.find(folder.name).state == "done"
+    assert json.loads((folder / "stain.json").read_text())["state"] == "done"
 
 
 def test_time_left_is_by_the_blocks_of_this_run(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import IFDRational
 from chromogen.image import Image, read_image, read_image_and_facts
 from chromogen.pixel_size import plausible_mpp
 from chromogen.slides.slide import open_slide
+from chromogen.slides.source import DamagedRegionError
 from synthetic import tissue_like
 
 TRUTH = tissue_like(96, 120, seed=3)
@@ -312,3 +313,20 @@ def test_pages_after_a_broken_one_do_not_matter(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(read_image(tmp_path / "b.tif"), TRUTH)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+def test_bits_of_a_slide_whose_last_tile_is_damaged(name: str, tmp_path: Path) -> None:
+    if name == "a.tif":
+        tiff(of_bits(TRUTH, 12), tile=(64, 64), compression="zlib")(tmp_path / name)
+        with tifffile.TiffFile(tmp_path / name) as file:
+            offset = file.pages[0].dataoffsets[-1]
+        file_with_tile = tmp_path / name
+    else:
+        zarr_of(of_bits(PLANES, 12), [{"label": c} for c in "RGB"])(tmp_path / name)
+        file_with_tile, offset = next(p for p in sorted((tmp_path / name).rglob("c/0/*/*")) if p.is_file()), 0
+    data = bytearray(file_with_tile.read_bytes())
+    data[offset : offset + 20] = b"\0" * 20
+    file_with_tile.write_bytes(data)
+    with open_slide(tmp_path / name) as slide, pytest.raises(DamagedRegionError):
+        slide.read_region((0, 0), slide.size)

@@ -20,6 +20,7 @@ from chromogen.app.view.trials import (
 )
 from chromogen.app.view.work_queue import Queued, WorkQueue, wait_for
 from chromogen.image import read_image, write_image
+from chromogen.provenance import sha256_of
 from test_densities import IHC
 
 SIZE = (64, 64)
@@ -92,3 +93,22 @@ def test_both_ways_told_make_the_same_picture(tmp_path: Path) -> None:
         subprocess.run(program, cwd=folder, check=True, capture_output=True)
         assert (read_image(folder / "result.png") == made).all(), name
     trials.close()
+
+
+def test_a_trial_is_finished_when_its_result_is_of_its_region_and_exemplar(trials: WorkQueue[Trial]) -> None:
+    trial = wait_for(trials, start(trials).id, 120).work
+    folder = trials.folder_of(trial.id)
+    assert not trial.is_finished(folder), "a picture that does not say what it is of"
+    region, exemplar = (sha256_of(folder / name) for name in ("region.png", "exemplar.png"))
+    for facts, is_finished in (
+        ({"content_sha256": region, "style_sha256": [exemplar]}, True),
+        ({"content_sha256": exemplar, "style_sha256": [exemplar]}, False),
+        ({"content_sha256": region, "style_sha256": [region]}, False),
+    ):
+        write_image(folder / "result.png", IHC, facts)
+        assert trial.is_finished(folder) is is_finished
+    (folder / "result.png").write_bytes((folder / "result.png").read_bytes()[:100])
+    assert not trial.is_finished(folder)
+    (folder / "result.png").unlink()
+    assert not trial.is_finished(folder)
+    assert set(trial.leftovers) < set(trial.files)

@@ -17,6 +17,7 @@ from chromogen.app.view.work_queue import Queued, UnknownWorkError, WorkQueue, n
 
 NOTHING = ""
 FOREVER = "import time; time.sleep(600)"
+FINISH = "open('result', 'w').close(); open('begun', 'w').close()"
 ONCE_STOPPED = "import os, time; os.path.exists('begun') or (open('begun', 'w').close(), time.sleep(600))"
 
 
@@ -35,6 +36,13 @@ class Errand:
     @property
     def files(self) -> tuple[str, ...]:
         return ("begun", "store", "../elsewhere")
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        return ("store",)
+
+    def is_finished(self, folder: Path) -> bool:
+        return (folder / "result").is_file()
 
 
 def queue_in(folder: Path) -> WorkQueue[Errand]:
@@ -182,7 +190,7 @@ def test_after_a_killed_server_its_process_is_ended(tmp_path: Path) -> None:
         (tmp_path / errand.id).mkdir()
         (tmp_path / errand.id / "errand.json").write_text(json.dumps(record))
         assert queue_in(tmp_path).find(errand.id).state == "interrupted"
-        assert orphan.wait(120) != 0
+        assert not psutil.pid_exists(orphan.pid)
     finally:
         orphan.kill()
 
@@ -198,12 +206,177 @@ def test_a_second_server_leaves_the_first_alone(works: WorkQueue[Errand], monkey
     assert second.find(errand.id).state == "cancelled", "what the first has written since"
 
 
+# --- who dies when: the record, the process, the server ---
+
+
+def left_behind(folder: Path, *files: str, code: str = NOTHING, **state: object) -> Errand:
+    """What a server that is gone has left of a piece of work."""
+    errand = Errand(new_id(), code)
+    (folder / errand.id / "store").mkdir(parents=True)
+    for file in files:
+        (folder / errand.id / file).touch()
+    gone = {"server": 2**22 + 1, "server_began": 1.0}
+    (folder / errand.id / "errand.json").write_text(json.dumps({**vars(errand), **gone, **state}))
+    return errand
+
+
+@pytest.mark.parametrize(
+    ("state", "files", "complaint", "found", "error"),
+    [
+        ("running", ["result"], "", "done", ""),
+        ("running", ["result"], "Error: a crash while it ended", "done", ""),
+        ("running", [], "", "interrupted", ""),
+        ("running", [], "Warning: coarse pixels", "interrupted", ""),
+        ("running", [], "Warning: coarse pixels\nError: The disk is full.", "failed", "The disk is full."),
+        ("waiting", [], "", "interrupted", ""),
+        ("waiting", [], "Error: of an earlier run", "interrupted", ""),
+        ("waiting", ["result"], "", "done", ""),
+        ("cancelled", ["result"], "", "cancelled", ""),
+        ("failed", [], "", "failed", ""),
+    ],
+)
+def test_what_a_folder_says_is_what_happened(
+    tmp_path: Path, state: str, files: list[str], complaint: str, found: str, error: str
+) -> None:
+    """Server and process are gone: whichever went first, and whatever it could still write."""
+    errand = left_behind(tmp_path, *files, state=state, pid=2**22 + 2, pid_began=1.0)
+    (tmp_path / errand.id / ".complained.txt").write_text(complaint)
+    for _ in range(2):  # and it stays so
+        taken_up = queue_in(tmp_path).find(errand.id)
+        assert (taken_up.state, taken_up.error) == (found, error)
+    assert (tmp_path / errand.id / "store").exists() == (found != "done"), "of no use once the result is there"
+
+
+def test_a_process_that_outlives_its_server_with_its_result_is_done(tmp_path: Path) -> None:
+    """It hangs while it ends, as processes with many threads may."""
+    folder = tmp_path / "orphan"
+    folder.mkdir()
+    orphan = subprocess.Popen([sys.executable, "-c", f"{FINISH}; {FOREVER}"], cwd=folder)
+    try:
+        until(lambda: (folder / "begun").exists())
+        errand = left_behind(tmp_path, "result", state="running", pid=orphan.pid, pid_began=time.time())
+        began = psutil.Process(orphan.pid).create_time() + 0.5  # the clock was set meanwhile
+        record = tmp_path / errand.id / "errand.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), "pid_began": began}))
+        assert queue_in(tmp_path).find(errand.id).state == "done"
+        assert not psutil.pid_exists(orphan.pid)
+    finally:
+        orphan.kill()
+
+
+def test_a_process_whose_number_was_never_written_is_ended(tmp_path: Path) -> None:
+    """The server died between the two; what others do in that folder is theirs."""
+    errand = left_behind(tmp_path, state="waiting", code=FOREVER)
+    command, folder = errand.command, tmp_path / errand.id
+    lost, other = (subprocess.Popen(words, cwd=folder) for words in (command, [*command, "other"]))
+    elsewhere = subprocess.Popen(command, cwd=tmp_path)
+    try:
+        until(lambda: all(psutil.Process(p.pid).cmdline()[1:2] == ["-c"] for p in (lost, other, elsewhere)))
+        assert queue_in(tmp_path).find(errand.id).state == "interrupted"
+        assert not psutil.pid_exists(lost.pid)
+        assert other.poll() is elsewhere.poll() is None
+    finally:
+        for process in (lost, other, elsewhere):
+            process.kill()
+            process.wait()
+
+
+def test_a_process_that_was_to_be_cancelled_when_the_server_died_is_ended(tmp_path: Path) -> None:
+    orphan = subprocess.Popen([sys.executable, "-c", FOREVER])
+    try:
+        began = psutil.Process(orphan.pid).create_time()
+        errand = left_behind(tmp_path, state="cancelled", pid=orphan.pid, pid_began=began)
+        assert queue_in(tmp_path).find(errand.id).state == "cancelled"
+        assert not psutil.pid_exists(orphan.pid)
+    finally:
+        orphan.kill()
+
+
+@pytest.mark.parametrize(
+    "end", ["import os; os.kill(os.getpid(), 9)", "import sys; sys.exit('Error: as it ended')"]
+)
+def test_a_process_that_dies_after_its_result_is_done(works: WorkQueue[Errand], end: str) -> None:
+    ended = wait_for(works, start(works, f"{FINISH}; {end}").id, 300)
+    assert (ended.state, ended.error) == ("done", "")
+
+
+def test_a_process_that_is_killed_before_its_result_has_failed(works: WorkQueue[Errand]) -> None:
+    ended = wait_for(works, start(works, "import os; os.kill(os.getpid(), 9)").id, 300)
+    assert (ended.state, ended.error) == ("failed", "it ended with status -9")
+
+
+def test_a_server_closed_between_the_result_and_the_end_of_the_process(tmp_path: Path) -> None:
+    works = queue_in(tmp_path)
+    errand, waiting = start(works, f"{FINISH}; {FOREVER}"), start(works, NOTHING)
+    begun(works, errand)
+    works.close()
+    assert [works.find(work.id).state for work in (errand, waiting)] == ["done", "interrupted"]
+    after = queue_in(tmp_path)
+    assert [after.find(work.id).state for work in (errand, waiting)] == ["done", "interrupted"]
+
+
+@pytest.mark.parametrize(("files", "state"), [([], "interrupted"), (["result"], "done")])
+def test_a_second_server_sees_that_the_first_has_died(tmp_path: Path, files: list[str], state: str) -> None:
+    first = subprocess.Popen([sys.executable, "-c", FOREVER])
+    try:
+        server = {"server": first.pid, "server_began": psutil.Process(first.pid).create_time()}
+        errands = [left_behind(tmp_path, *files, state=was, **server) for was in ("running", "waiting")]
+        second = queue_in(tmp_path)
+        assert {second.find(errand.id).state for errand in errands} == {"running", "waiting"}
+        first.kill()
+        first.wait()
+        assert {queued.state for queued in second.all()} == {state}
+        assert {second.find(errand.id).state for errand in errands} == {state}
+    finally:
+        first.kill()
+
+
+def test_what_another_server_cancels_is_cancelled_and_not_failed(works: WorkQueue[Errand]) -> None:
+    errand = start(works, FOREVER)
+    until(lambda: works.find(errand.id).state == "running")
+    second = queue_in(works.folder)
+    second.cancel(errand.id)
+    assert wait_for(works, errand.id, 300).state == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no groups of this kind")
+def test_ctrl_c_in_the_servers_terminal_is_for_the_server_alone(works: WorkQueue[Errand]) -> None:
+    errand = start(works, FOREVER)
+    until(lambda: works.find(errand.id).state == "running")
+    assert os.getpgid(works.find(errand.id).pid or 0) != os.getpgid(0)
+
+
 def test_a_process_that_only_has_the_number_is_left_alone(tmp_path: Path) -> None:
     errand = Errand(new_id(), NOTHING)
     (tmp_path / errand.id).mkdir()
     record = {**vars(errand), "state": "running", "pid": os.getpid(), "pid_began": 1.0}
     (tmp_path / errand.id / "errand.json").write_text(json.dumps(record))
     assert queue_in(tmp_path).find(errand.id).state == "interrupted"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"pid": "7"},
+        {"pid": -1},
+        {"pid": 1e9},
+        {"pid": 10**30},
+        {"pid_began": "x"},
+        {"server": [1]},
+        {"server": {}},
+    ],
+)
+def test_odd_numbers_in_a_record_stop_no_server(tmp_path: Path, state: dict[str, object]) -> None:
+    numbers = {"pid": 2**22 + 2, "pid_began": 1.0, "server": 2**22 + 3, "server_began": 1.0}
+    errand = left_behind(tmp_path, **{"state": "running", **numbers, **state})
+    assert queue_in(tmp_path).find(errand.id).state == "interrupted"
+
+
+@pytest.mark.parametrize("state", [{"state": "odd"}, {"state": None}, {"error": 7}, {"code": 7}])
+def test_records_with_odd_values_are_left_alone(tmp_path: Path, state: dict[str, object]) -> None:
+    errand = left_behind(tmp_path, **{"state": "running", **state})
+    good = left_behind(tmp_path, "result", state="running")
+    assert [queued.id for queued in queue_in(tmp_path).all()] == [good.id] != [errand.id]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": "../../x", "code": ""}'])

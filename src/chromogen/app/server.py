@@ -16,10 +16,10 @@ from starlette.routing import Match, Mount
 
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.apart import Apart
-from chromogen.app.view.guard import COOKIE, LOGIN, METHODS, SAFE_METHODS, App, Guard
-from chromogen.app.view.pool import SlidePool
+from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
+from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
-from chromogen.app.view.slide_routes import Renderer, slide_routes
+from chromogen.app.view.slide_routes import Renderer, slide_routes, words_of
 from chromogen.app.view.stain_routes import stain_routes
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
 from chromogen.app.view.stains import stain_queue
@@ -70,7 +70,7 @@ def create_app(
     It answers only to the names `hosts`, and with a `token` only who knows it. Raises: FileNotFoundError for a
     root that is not there.
     """
-    shelf, pool, renderer = Shelf(roots), SlidePool(), Renderer()
+    shelf, pool, renderer = Shelf(roots), ShelfPool(), Renderer()
     models, apart = Shelf(roots, MODEL_SUFFIXES), Apart()
     trials, stains = trial_queue(results), stain_queue(results)
     shelf.add(results)
@@ -118,12 +118,13 @@ def _add_app_routes(app: FastAPI, token: str | None) -> None:
         }
 
     @app.post(LOGIN, tags=["app"], status_code=204)
-    async def login(given: Login) -> Response:
+    async def login(given: Login, request: Request) -> Response:
         """Give the token once; a cookie that no script can read keeps it."""
         if token is None or not hmac.compare_digest(given.token.encode(), token.encode()):
             return JSONResponse({"detail": "The token is wrong."}, 401)
         answer = Response(status_code=204)
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
+        name = cookie_name(request.headers.get("host", ""))
+        answer.set_cookie(name, token, httponly=True, samesite="strict", path="/")
         return answer
 
 
@@ -143,9 +144,7 @@ def _add_error_answers(app: FastAPI) -> None:
 
 def _answer_with(status: int) -> Any:
     async def answer(_request: Request, error: Exception) -> Response:
-        # Words of the operating system may tell of folders; ours do not.
-        said = (error.strerror or "it failed") if isinstance(error, OSError) else str(error)
-        return JSONResponse({"detail": said or "There is too little memory for this."}, status)
+        return JSONResponse({"detail": words_of(error)}, status)
 
     return answer
 

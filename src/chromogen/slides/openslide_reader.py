@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ import PIL.Image
 from PIL import ImageCms
 
 from chromogen.image import Image
-from chromogen.slides.source import About, check_segment, sampled_hash, unreadable
+from chromogen.slides.source import About, check_segment, damaged, out_of_reach, sampled_hash, unreadable
 
 GENERIC = "generic-tiff"  # what OpenSlide calls a tiled TIFF by no maker it knows
 FORMATS = {
@@ -30,6 +32,9 @@ FORMATS = {
     "zeiss": "Zeiss CZI",
     GENERIC: "tiled TIFF",
 }
+_NO_DAMAGE = ("EACCES", "EIO", "EMFILE", "ENFILE", "ENOENT", "ENOMEM", "ENOTCONN", "ESTALE", "ETIMEDOUT")
+# OpenSlide says in words alone why it could not read, and of some errors nothing but the first of these.
+_TROUBLES = ("I/O error", *(os.strerror(getattr(errno, name)) for name in _NO_DAMAGE if hasattr(errno, name)))
 
 
 def detected_vendor(path: Path) -> str | None:
@@ -101,18 +106,26 @@ class OpenSlideSource:
 
         The failed one is not closed, since other threads may be reading by it; it closes when they let it go.
         """
+        slide = self._reopened()
         try:
-            slide = _opened(self._path)
             region = slide.read_region(where, level, size)
         except openslide.OpenSlideError as error:
-            with self._lock:
-                if self._slide is failed:
-                    self._slide = _opened(self._path)
-            raise unreadable(self._path, error) from error
+            self._replace(failed, self._reopened())
+            raise _of_region(self._path, error) from error
+        self._replace(failed, slide)
+        return region
+
+    def _reopened(self) -> openslide.OpenSlide:
+        """A new handle. Raises: OSError where there is none to be had, since the slide was opened before."""
+        try:
+            return openslide.OpenSlide(self._path)
+        except openslide.OpenSlideError as error:
+            raise out_of_reach(self._path, error) from error
+
+    def _replace(self, failed: openslide.OpenSlide, slide: openslide.OpenSlide) -> None:
         with self._lock:
             if self._slide is failed:
                 self._slide = slide
-        return region
 
 
 def _opened(path: Path) -> openslide.OpenSlide:
@@ -120,6 +133,13 @@ def _opened(path: Path) -> openslide.OpenSlide:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
         raise unreadable(path, error) from error
+
+
+def _of_region(path: Path, error: openslide.OpenSlideError) -> Exception:
+    """What OpenSlide's error at a region is: damage, unless it names a trouble of the operating system's."""
+    if any(trouble in str(error) for trouble in _TROUBLES):
+        return out_of_reach(path, error)
+    return damaged(path, error)
 
 
 def _properties(slide: openslide.OpenSlide) -> dict[str, str]:

@@ -39,6 +39,7 @@ __all__ = [
 # Aperio, Hamamatsu, Leica, MIRAX, Philips, Sakura, Ventana, Zeiss, DICOM: what OpenSlide knows by its name.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
 BLOCK_PX = 1024  # side of what is resampled at a time, which takes up to 60 bytes a pixel
+LAZY_BYTES = 64_000_000  # what readers that read tile by tile keep at most
 
 
 class Slide:
@@ -49,6 +50,7 @@ class Slide:
     cannot be (outside `MPP_RANGE`, or more than 2 % apart in x and y); else "assumed", what the caller assumes;
     else None. `stated_mpp` is what the file states, (x, y), believed or not.
     `about` has what else the file says: format, vendor, objective, names of associated images, ICC profile.
+    `memory_bytes` is about what it takes while it is open.
     Regions may be read in several threads at once. Raises: SlideError for an mpp that cannot be.
     """
 
@@ -69,6 +71,7 @@ class Slide:
         self.level_sizes = tuple(source.sizes)
         self.about: About = source.about
         self.stated_mpp = source.mpp
+        self.memory_bytes = 3 * self.size[0] * self.size[1] if isinstance(source, ImageSource) else LAZY_BYTES
         sizes = {"option": mpp, "file": plausible_mpp(source.mpp), "assumed": assumed_mpp}
         self.mpp_from = next((whence for whence, size in sizes.items() if size is not None), None)
         self.mpp = sizes[self.mpp_from] if self.mpp_from else None

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
 
 from chromogen.errors import sentence, short
 from chromogen.file_facts import FileFacts
 from chromogen.image import Image
+
+Place: TypeAlias = tuple[int, int]  # (x, y)
+Size: TypeAlias = tuple[int, int]  # (w, h)
 
 SAMPLES, SAMPLE_BYTES = 16, 65_536  # what of a large file is hashed
 MOST_WINDOWS, WINDOW_PX = 4, 512  # along each side: what of an image tells how bright its samples are
@@ -19,6 +25,10 @@ MAX_SEGMENT_BYTES = 1 << 29  # of a tile, strip or chunk, which can only be deco
 
 class SlideError(ValueError):
     """A slide that cannot be opened or read, or a region that it does not have."""
+
+
+class DamagedRegionError(SlideError):
+    """A region that the file holds damaged, whoever reads it and when; what lies beside it can be read."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,8 @@ class Source(Protocol):
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """A rectangle of a level, opaque; here `location` and `size` are in pixels of that level.
 
-        Raises: SlideError if the file is damaged there; what is not damaged can be read all the same.
+        Raises: DamagedRegionError if the file is damaged there; what is not damaged can be read all the same.
+        OSError for what is no damage: a file that is gone, a network that is down, no file handles left.
         """
 
     def quickhash(self) -> str:
@@ -73,8 +84,22 @@ def error(argument: str, expectation: str, got: object, advice: str) -> SlideErr
 
 def unreadable(path: Path, problem: object) -> SlideError:
     """For a file that is no slide, or a broken one."""
+    return SlideError(_unreadable(path, problem))
+
+
+def damaged(path: Path, problem: object) -> DamagedRegionError:
+    """For a region that a file holds damaged."""
+    return DamagedRegionError(_unreadable(path, problem))
+
+
+def out_of_reach(path: Path, problem: object) -> OSError:
+    """For a file that cannot be read now, though nothing says that it is damaged."""
+    return OSError(f"The slide {str(path)!r} is out of reach ({short(problem)}); try again once it can be read.")
+
+
+def _unreadable(path: Path, problem: object) -> str:
     got = f"{str(path)!r} ({short(problem)})"
-    return error("path", "a whole slide or image", got, "copy or export it again")
+    return sentence("path", "a whole slide or image", got, "copy or export it again")
 
 
 def check_segment(path: Path, pixels: int, bytes_per_pixel: int) -> None:
@@ -84,7 +109,16 @@ def check_segment(path: Path, pixels: int, bytes_per_pixel: int) -> None:
         raise error("path", "a slide in tiles", got, "export it as a tiled pyramid")
 
 
-def sampled_windows(size: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def brightest_sample(samples: Callable[[Place, Size], NDArray[Any]], size: Size) -> int:
+    """The largest of `samples(location, size)` spread over an image of a size; 0 where all are damaged."""
+    found = 0
+    for location, sides in sampled_windows(size):
+        with suppress(DamagedRegionError):
+            found = max(found, int(samples(location, sides).max()))
+    return found
+
+
+def sampled_windows(size: Size) -> list[tuple[Place, Size]]:
     """Location (x, y) and size (w, h) of rectangles spread over an image, small enough to read at once."""
     counts = [min(MOST_WINDOWS, -(-side // WINDOW_PX)) for side in size]
     sides = [min(WINDOW_PX, side) for side in size]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,10 +33,12 @@ from chromogen.slides.source import (
     About,
     SlideError,
     Source,
+    brightest_sample,
     check_segment,
+    damaged,
     error,
+    out_of_reach,
     sampled_hash,
-    sampled_windows,
     unreadable,
 )
 from chromogen.tiff_pages import TiffImage, are_alike, associated_name, channel_planes, readable_pages, tiff_image
@@ -106,8 +108,7 @@ class TiffSource:
         """How many bits of 16 are used, by what the file says and the brightest samples of its coarsest level."""
         if self._bits == 16:
             level = len(self.sizes) - 1
-            windows = sampled_windows(self.sizes[level])
-            brightest = max(int(self._samples(level, *window, missing=0).max()) for window in windows)
+            brightest = brightest_sample(partial(self._samples, level, missing=0), self.sizes[level])
             self._bits = bits_used(self._path, self._bits, self._stated_bits, brightest)
 
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
@@ -161,9 +162,18 @@ class TiffSource:
             with self._lock:
                 self._tiff.filehandle.seek(offset)
                 data = self._tiff.filehandle.read(count)
+        except MemoryError:
+            raise
+        except Exception as problem:  # a handle that is closed breaks in every way there is
+            raise out_of_reach(self._path, problem) from problem
+        if len(data) < count:
+            raise damaged(self._path, f"{len(data)} of {count} bytes at {offset}")
+        try:
             return segments.decode(data, index)
+        except MemoryError:
+            raise
         except Exception as problem:  # decoders throw everything there is at broken tiles
-            raise unreadable(self._path, problem) from problem
+            raise damaged(self._path, problem) from problem
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,7 @@ class _Segments:
     counts: Sequence[int]
     banded: bool
     jpeg: dict[str, Any]
+    decoder: Callable[..., Any]  # made once: it reads tags, which is not for threads
 
     @classmethod
     def of(cls, path: Path, plane: Any) -> _Segments:
@@ -208,6 +219,7 @@ class _Segments:
             jpeg={"jpegtables": plane.jpegtables, "jpegheader": page.jpegheader}
             if page.compression in JPEGS
             else {},
+            decoder=page.decode,
         )
 
     def meeting(
@@ -226,7 +238,7 @@ class _Segments:
             dtype = np.dtype(self.page.dtype).newbyteorder(self.page.parent.byteorder)
             samples: NDArray[Any] = np.frombuffer(data, dtype)
             return samples.reshape(-1, self.size[0], self.samples)
-        segment: NDArray[Any] = np.asarray(self.page.decode(data, index, **self.jpeg)[0])[0]
+        segment: NDArray[Any] = np.asarray(self.decoder(data, index, **self.jpeg)[0])[0]
         return segment
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,9 +24,11 @@ from chromogen.pixel_size import um_per_unit
 from chromogen.slides.source import (
     About,
     SlideError,
+    brightest_sample,
     check_segment,
+    damaged,
     error,
-    sampled_windows,
+    out_of_reach,
     unreadable,
 )
 
@@ -83,8 +86,14 @@ class ZarrSource:
             pixels: NDArray[Any] = np.asarray(
                 self._arrays[level][tuple(wanted.get(axis, 0) for axis in self._axes)]
             )
+        except MemoryError:
+            raise
+        except OSError as problem:
+            raise out_of_reach(self._path, problem) from problem
         except Exception as problem:  # codecs throw everything there is at broken chunks
-            raise unreadable(self._path, problem) from problem
+            raise damaged(self._path, problem) from problem
+        if not is_zarr(self._path):  # zarr takes every chunk that is not there for an empty one
+            raise out_of_reach(self._path, "its folder is gone")
         kept = [axis for axis in self._axes if axis in wanted]
         return np.transpose(pixels, [kept.index(axis) for axis in "yxc" if axis in kept]).reshape(h, w, -1)
 
@@ -94,7 +103,7 @@ class ZarrSource:
         if bits == 8:
             return bits
         level = len(self._arrays) - 1
-        brightest = max(int(self._samples(level, *window).max()) for window in sampled_windows(self.sizes[level]))
+        brightest = brightest_sample(partial(self._samples, level), self.sizes[level])
         return bits_used(self._path, bits, stated, brightest)
 
     def quickhash(self) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +94,7 @@ def stain_block(work: Work, block: Block) -> Done:
     Raises: DamageError where the slide is gone, or part of it cannot be read and the work is strict; OSError where
     the disk is full.
     """
-    pixels, damaged = painted(lambda: shared_view(work), work.stainer, work.white, block)
+    pixels, damaged = painted(shared_view(work), work.stainer, work.white, block)
     if damaged and work.strict:
         at = damaged[0]
         raise DamageError(f"{str(work.file.path)!r} cannot be read at x {at.left}, y {at.top} of the output.")
@@ -102,19 +102,25 @@ def stain_block(work: Work, block: Block) -> Done:
     return Done(block.index, not block.blank, tuple(damaged), peak_rss_mb())
 
 
-def shared_view(work: Work) -> View:
+@contextmanager
+def shared_view(work: Work) -> Iterator[View]:
     """The slide as this process reads it. Raises: DamageError where it is another by now."""
-    return View(shared_slide(work.file, work.quickhash), work.mpp)
+    with shared_slide(work.file, work.quickhash) as slide:
+        yield View(slide, work.mpp)
 
 
 def painted(
-    view: Callable[[], View], stainer: Stainer, white: tuple[int, int, int], block: Block
+    view: AbstractContextManager[View], stainer: Stainer, white: tuple[int, int, int], block: Block
 ) -> tuple[Image, list[Window]]:
-    """A block's pixels, uint8 (H, W, 3), and what of it could not be read and is left `white`, as glass is."""
+    """A block's pixels, uint8 (H, W, 3), and what of it could not be read and is left `white`, as glass is.
+
+    The view is entered where the block is read at all.
+    """
     if block.blank:
         return np.full((*block.core.size[::-1], 3), white, np.uint8), []
     _keep_to_one_thread()
-    pixels, damaged = read_around_damage(view(), block.outer)
+    with view as seen:
+        pixels, damaged = read_around_damage(seen, block.outer)
     stained = stainer.part(pixels, block.core.seen_from(block.outer))
     if block.share is not None and block.share.values.min() < 255:
         stained = _faded(stained, block.share.at(block.core), white)

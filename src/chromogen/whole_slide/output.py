@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,15 @@ from chromogen.errors import choose, expected
 from chromogen.files import named_beside
 from chromogen.grid import Window
 from chromogen.image import Image
-from chromogen.slides.compression import COMPRESSIONS
+from chromogen.slides.compression import COMPRESSIONS, LOSSLESS_BYTES, compression_named
 from chromogen.slides.facts import Facts
+from chromogen.slides.pyramid import level_sizes
 from chromogen.slides.store import BlockStore, Index
 from chromogen.slides.verification import verify
-from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
+from chromogen.slides.writer import TILE_PX, write_ome_tiff, write_ome_zarr
 
 SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr")
+GLASS_BYTES = 0.04  # a pixel of glass, by JPEG, which takes more for one colour than the others
 
 
 class Arriving:
@@ -94,6 +97,19 @@ class Output:
     def store(self) -> Path:
         """The folder beside it that holds finished blocks until it is there."""
         return named_beside(self.path, ".chromogen")
+
+    def most_bytes(self, size: tuple[int, int], tissue_px: int) -> float:
+        """Of the disk, at most, to write a picture of `size` (w, h) with so many pixels of tissue.
+
+        A TIFF takes it twice for a moment. Its tiles at the border, and its coarsest levels, are filled up.
+        """
+        width, height = size
+        if self.is_zarr:
+            return LOSSLESS_BYTES * tissue_px + GLASS_BYTES * (width * height - tissue_px)
+        filled = math.prod(-(-side // TILE_PX) * TILE_PX for side in size) - width * height
+        filled += TILE_PX**2 * len(level_sizes(size, TILE_PX))
+        tissue = compression_named(self.compression).most_bytes_at(self.quality) * (tissue_px + filled)
+        return 2 * (tissue + GLASS_BYTES * (width * height - tissue_px))
 
     def write(self, pixels: Arriving, facts: Facts) -> None:
         """Write beside, in the store, check what was written, and put it in its place.

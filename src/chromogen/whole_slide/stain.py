@@ -27,7 +27,7 @@ from chromogen.whole_slide.survey import Survey, survey
 from chromogen.whole_slide.view import DamageError, View, held_slide, view_at, warn_of_coarse_pixels
 
 BLOCK_PX = pyramid.BLOCK_PX  # so that a block is read back in one piece
-STORED_BYTES, WRITTEN_BYTES, GLASS_BYTES = 3, 1, 8192  # a stained pixel in store and output; a block of glass
+STORED_BYTES, BLOCK_BYTES = 3, 8192  # a pixel of tissue in the store; a block of any kind beside that
 
 OnBlock: TypeAlias = Callable[[int, int], None]  # blocks finished, of how many
 
@@ -196,16 +196,19 @@ def _make(making: _Making, run: Run, on_block: OnBlock | None) -> None:
 
 def _check_space(making: _Making) -> None:
     """OSError where what is still to be made will hardly fit on the disk."""
-    need = 0
-    for block in making.blocks:
-        pixels = 0 if block.blank else block.area_px
-        stored = 0 if block.index in making.there else STORED_BYTES * pixels + GLASS_BYTES
-        need += stored + WRITTEN_BYTES * pixels
+    need = _most_bytes(making)
     free = shutil.disk_usage(making.output.store).free
     if free < need:
         here = f"on a disk with about {need / 1e9:.1f} GB free while it is made"
         advice = "free some, or write elsewhere"
         raise OSError(sentence("out", here, f"{free / 1e9:.1f} GB", advice))
+
+
+def _most_bytes(making: _Making) -> float:
+    """Of the disk, at most: what the store still lacks, and the output, which is written before the store goes."""
+    tissue_px = sum(block.area_px for block in making.stained)
+    stored = sum(BLOCK_BYTES + STORED_BYTES * (0 if block.blank else block.area_px) for block in making.todo)
+    return stored + making.output.most_bytes(making.region.size, tissue_px)
 
 
 def _check_readable(making: _Making) -> None:

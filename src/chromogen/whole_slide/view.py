@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +14,13 @@ import numpy as np
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.pixel_size import is_same_mpp
-from chromogen.slides.slide import Slide, SlideError, open_slide
+from chromogen.slides.pool import SlidePool
+from chromogen.slides.slide import Slide, open_slide
+from chromogen.slides.source import DamagedRegionError
 from chromogen.stainer import Stainer
 
 MOST_ENLARGED = 2.0  # beyond it, what a stainer knows tissue by is not in the pixels
-MOST_OPEN = 4  # slides of other processes' jobs
+MOST_OPEN = 4  # slides of a process, beside those being read
 SMALLEST_DAMAGE_PX = 128  # what cannot be read is narrowed down to about this
 
 
@@ -83,12 +83,13 @@ def read_around_damage(
 ) -> tuple[Image, list[Window]]:
     """A window as uint8 (H, W, 3), and the windows in it that cannot be read, of about `smallest_px`, left white.
 
-    Raises: DamageError where the file itself is gone, or is no slide any more.
+    Only what the file holds damaged is left white. Raises: DamageError where the file is gone, out of reach, or
+    another by now; SlideError where the slide is closed; OSError where the system cannot read it.
     """
     try:
         return view.read(window), []
-    except SlideError:
-        _check_still_there(view.slide.path)
+    except DamagedRegionError:
+        _check_still_there(view.slide)
     width, height = window.size
     if max(width, height) <= smallest_px:
         return np.full((height, width, 3), 255, np.uint8), [window]
@@ -98,12 +99,20 @@ def read_around_damage(
     return pixels, [damaged for _, found in parts for damaged in found]
 
 
-def _check_still_there(path: Path) -> None:
+def _check_still_there(slide: Slide) -> None:
+    """DamageError where the file cannot be opened, or is not the one that is being read."""
     try:
-        open_slide(path).close()
+        with open_slide(slide.path) as now:
+            is_same = now.quickhash == slide.quickhash
     except (OSError, ValueError) as error:
-        message = f"The slide {str(path)!r} is gone ({error}); once it is back, the same command goes on."
+        message = f"The slide {str(slide.path)!r} is gone ({error}); once it is back, the same command goes on."
         raise DamageError(message) from error
+    if not is_same:
+        raise _changed(slide.path)
+
+
+def _changed(path: Path) -> DamageError:
+    return DamageError(f"The slide {str(path)!r} has changed while it was being stained.")
 
 
 def _halves(window: Window) -> tuple[Window, Window]:
@@ -116,56 +125,31 @@ def _halves(window: Window) -> tuple[Window, Window]:
     return Window(left, top, right, middle), Window(left, middle, right, bottom)
 
 
-class _OpenSlides:
-    """Slides that this process reads, open for all its threads: those of its own jobs, and a few of others'."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._slides: dict[SlideFile, Slide] = {}
-        self._jobs: Counter[SlideFile] = Counter()
-
-    def get(self, file: SlideFile, quickhash: str | None = None) -> Slide:
-        with self._lock:
-            if file in self._slides and quickhash not in {None, self._slides[file].quickhash}:
-                self._slides.pop(file).close()
-            if file not in self._slides:
-                self._slides[file] = file.open()
-                self._close_all_but(MOST_OPEN)
-            slide = self._slides[file]
-        if quickhash not in {None, slide.quickhash}:
-            raise DamageError(f"The slide {str(file.path)!r} has changed while it was being stained.")
-        return slide
-
-    @contextmanager
-    def held(self, file: SlideFile) -> Iterator[Slide]:
-        with self._lock:
-            self._jobs[file] += 1
-        try:
-            yield self.get(file)
-        finally:
-            with self._lock:
-                self._jobs[file] -= 1
-                if not self._jobs[file] and file in self._slides:
-                    self._slides.pop(file).close()
-
-    def _close_all_but(self, count: int) -> None:
-        """The oldest of those that no job here holds."""
-        idle = [file for file in self._slides if not self._jobs[file]]
-        for file in idle[: max(0, len(idle) - count)]:
-            self._slides.pop(file).close()
+_SLIDES = SlidePool[Slide](MOST_OPEN)
 
 
-_SLIDES = _OpenSlides()
-
-
-def shared_slide(file: SlideFile, quickhash: str | None = None) -> Slide:
+@contextmanager
+def shared_slide(file: SlideFile, quickhash: str | None = None) -> Iterator[Slide]:
     """The slide, opened once for all threads of this process, anew where it is not the one of the hash.
 
-    Raises: DamageError if it is not that one even then.
+    It stays open for whoever reads it next, as long as few others are read. Raises: DamageError if it is not the
+    one of the hash even then; SlideError or OSError where it cannot be opened.
     """
-    return _SLIDES.get(file, quickhash)
+
+    def fits(slide: Slide) -> bool:
+        return quickhash in {None, slide.quickhash}
+
+    with _SLIDES.reading(file, file.open, fits) as slide:
+        if not fits(slide):
+            raise _changed(file.path)
+        yield slide
 
 
-def held_slide(file: SlideFile) -> AbstractContextManager[Slide]:
-    """The slide, as `shared_slide`, open as long as any job of this process holds it."""
-    return _SLIDES.held(file)
+@contextmanager
+def held_slide(file: SlideFile) -> Iterator[Slide]:
+    """The slide, as `shared_slide`, for a job of this process: closed as soon as nobody reads it any more."""
+    try:
+        with shared_slide(file) as slide:
+            yield slide
+    finally:
+        _SLIDES.forget(file)

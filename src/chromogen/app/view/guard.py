@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -114,19 +113,33 @@ class Guard:
         path: str = scope["path"]
         if self._token is None or not path.startswith("/api/") or path == LOGIN:
             return None  # the page itself holds no secret, and asks for the token
-        given = cookie_token(headers.get("cookie", ""))
-        if not hmac.compare_digest(given.encode(), self._token.encode()):
+        given = tokens_in(
+            (value for name, value in scope["headers"] if name.lower() == b"cookie"), headers["host"]
+        )
+        if not any(hmac.compare_digest(token, self._token.encode()) for token in given):
             return 401, "the token is missing or wrong; open the address that was printed when the server started"
         return None
 
 
-def cookie_token(cookies: str) -> str:
-    """The token in a Cookie header; empty where there is none."""
-    try:
-        found = SimpleCookie(cookies).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+def cookie_name(host: str) -> str:
+    """The cookie of a server, by its Host header: browsers send one host's cookies to all of its ports.
+
+    >>> cookie_name("localhost:8765"), cookie_name("[::1]:80"), cookie_name("box")
+    ('chromogen_token_8765', 'chromogen_token_80', 'chromogen_token_80')
+    """
+    port = host.rpartition("]")[2].partition(":")[2]
+    return f"{COOKIE}_{port if port.isascii() and port.isdecimal() else 80}"
+
+
+def tokens_in(cookies: Iterable[bytes], host: str) -> list[bytes]:
+    """All tokens for a host in Cookie headers, whatever cookies of other programs stand beside them.
+
+    A strict parser drops all of them for one odd name or value. Here each pair between semicolons counts alone, as
+    in browsers (RFC 6265, 5.4); of several cookies of our name any may be the right one.
+    """
+    wanted = cookie_name(host).encode()
+    pairs = (pair.partition(b"=") for header in cookies for pair in header.split(b";"))
+    return [value.strip().strip(b'"') for name, _, value in pairs if name.strip() == wanted]
 
 
 def _name_of(host: str) -> str:

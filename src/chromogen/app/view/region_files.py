@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict
 from shapely.geometry import mapping
 
 from chromogen.app.geojson import Drawn, GeoJsonError, read_features, without_area
@@ -15,10 +15,15 @@ MOST_GEOJSON_BYTES = 20_000_000
 
 
 class Region(BaseModel):
-    """A region by name, GeoJSON geometry in level-0 pixels of the slide it was drawn on."""
+    """A region by name, GeoJSON geometry in level-0 pixels of the slide it was drawn on.
 
-    name: str = Field("", max_length=LONGEST_NAME)
-    geometry: dict[str, Any]
+    A geometry that is none has no numbers; it does not stop those of others.
+    """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    name: str | None = ""
+    geometry: Any = None
 
 
 class ImportedRegion(Region):

@@ -50,7 +50,7 @@ class Numbers:
     why: str = ""
 
 
-def parse_region(geometry: Mapping[str, Any]) -> MultiPolygon:
+def parse_region(geometry: object) -> MultiPolygon:
     """The polygons of a GeoJSON geometry, (x, y) in level-0 pixels; ValueError where there are none."""
     try:
         polygons, _ = polygons_of(geometry)
@@ -58,7 +58,8 @@ def parse_region(geometry: Mapping[str, Any]) -> MultiPolygon:
         raise expected("geometry", "a GeoJSON polygon", f"one that is not ({error})") from error
     points = sum(len(ring.coords) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors))
     if not polygons:
-        raise expected("geometry", "a polygon with an area", geometry.get("type"), "points and lines have none")
+        kind = geometry.get("type") if isinstance(geometry, Mapping) else "none"
+        raise expected("geometry", "a polygon with an area", kind, "points and lines have none")
     if points > MOST_POINTS:
         raise expected("geometry", f"at most {MOST_POINTS:,} points", f"{points:,}", "simplify it")
     return MultiPolygon(polygons)

@@ -17,9 +17,10 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from chromogen.app.view import densities, region_numbers, tiles
-from chromogen.app.view.pool import Opened, SlidePool
+from chromogen.app.view.pool import Opened, ShelfPool
 from chromogen.app.view.region_files import MOST_REGIONS, Imported, Region, import_regions
 from chromogen.app.view.shelf import Entry, Shelf
+from chromogen.errors import FAILURES
 from chromogen.image import is_image, read_provenance, shrunk
 from chromogen.provenance import NOTICE
 from chromogen.recent import Recent
@@ -105,7 +106,7 @@ class Asked(BaseModel):
     threshold_od10: float = Field(0.2, ge=0, le=2.55)
 
 
-def slide_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, *, labels: bool) -> APIRouter:
+def slide_routes(shelf: Shelf, pool: ShelfPool, renderer: Renderer, *, labels: bool) -> APIRouter:
     """The routes below /api/slides, and /api/numbers."""
     routes = APIRouter(prefix="/api", tags=["slides"])
     _list_routes(routes, shelf, pool, renderer, labels=labels)
@@ -120,20 +121,20 @@ def slide_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, *, labels: b
 
     @routes.post("/numbers")
     async def numbers(asked: Asked) -> list[dict[str, Any]]:
-        """Area, percent positive, mean density, mIOD, pixel H-score and nuclei, of every region in every slide."""
-        entries = {slide_id: shelf.find(slide_id) for slide_id in (asked.on, *asked.slides)}
+        """Area, percent positive, mean density, mIOD, pixel H-score and nuclei, of every region in every slide.
+
+        In the order of regions and slides. Where there are no numbers, `error` says why.
+        """
         found = []
         for (index, region), (slide_id, stains) in product(enumerate(asked.regions), asked.slides.items()):
-            work = partial(
-                _numbers, pool, entries[asked.on], entries[slide_id], region, stains, asked.threshold_od10
-            )
+            work = partial(_numbers, shelf, pool, (asked.on, slide_id), region, stains, asked.threshold_od10)
             found.append({"region": index, "name": region.name, "slide": slide_id, **await renderer.run(work)})
         return found
 
     return routes
 
 
-def _list_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer, *, labels: bool) -> None:
+def _list_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer, *, labels: bool) -> None:
     @routes.get("/slides")
     async def slides() -> list[SlideLine]:
         """All slides and images under the paths that were named."""
@@ -164,7 +165,7 @@ def _list_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
         return await renderer.answer(request, key, "image/jpeg", lambda: _associated(entry, name))
 
 
-def _tile_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer) -> None:
+def _tile_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer) -> None:
     @routes.get("/slides/{slide_id}/tiles/{level}/{x}/{y}.jpg", response_class=Response, responses=JPEG)
     async def tile(request: Request, slide_id: SlideId, level: Level, x: Place, y: Place) -> Response:
         """A tile; level 0 holds the whole slide in one."""
@@ -189,7 +190,7 @@ def _tile_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Ren
         )
 
 
-def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, renderer: Renderer) -> None:
+def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer) -> None:
     @routes.get(
         "/slides/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response, responses=PNG
     )
@@ -226,12 +227,12 @@ def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, rendere
         return await renderer.run(compare)  # type: ignore[no-any-return]
 
 
-def _read(pool: SlidePool, entry: Entry, work: Callable[[Opened], bytes]) -> bytes:
+def _read(pool: ShelfPool, entry: Entry, work: Callable[[Opened], bytes]) -> bytes:
     with pool.reading(entry) as opened:
         return work(opened)
 
 
-def _facts(pool: SlidePool, entry: Entry, *, labels: bool) -> SlideFacts:
+def _facts(pool: ShelfPool, entry: Entry, *, labels: bool) -> SlideFacts:
     with pool.reading(entry) as opened:
         width, height = opened.size
         return SlideFacts(
@@ -259,18 +260,24 @@ def _made_by(path: FilePath) -> str | None:
 
 
 def _numbers(
-    pool: SlidePool, on: Entry, entry: Entry, region: Region, stains: str, threshold: float
+    shelf: Shelf, pool: ShelfPool, slides: tuple[str, str], region: Region, stains: str, threshold: float
 ) -> dict[str, Any]:
-    drawn = region_numbers.parse_region(region.geometry)
-    with pool.reading(on) as first, pool.reading(entry) as opened:
-        scale = densities.scale_between(first, opened)[0] if on.id != entry.id else 1.0
-        try:
+    """Of a region drawn on the first slide, in the second; or why there are none."""
+    try:
+        drawn = region_numbers.parse_region(region.geometry)
+        on, entry = map(shelf.find, slides)
+        with pool.reading(on) as first, pool.reading(entry) as opened:
+            scale = densities.scale_between(first, opened)[0] if on.id != entry.id else 1.0
             there = region_numbers.scaled_region(drawn, scale)
             return asdict(region_numbers.numbers_of(opened, there, stains, threshold))
-        except ValueError as error:
-            if on.id == entry.id:
-                raise
-            return {"why": str(error)}
+    except (*FAILURES, LookupError) as error:
+        return {"error": words_of(error)}
+
+
+def words_of(error: Exception) -> str:
+    """Why there is no answer. Words of the operating system may tell of folders; ours do not."""
+    said = (error.strerror or "it failed") if isinstance(error, OSError) else str(error)
+    return said or "There is too little memory for this."
 
 
 def _associated_names(entry: Entry) -> list[str]:

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from chromogen.app.view.apart import Apart
-from chromogen.app.view.pool import SlidePool
+from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.stained_views import stain_view, stainer_mpp
@@ -55,7 +55,7 @@ class NewViewStain(NewStain):
 
 
 def stain_routes(
-    shelf: Shelf, pool: SlidePool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain], apart: Apart
+    shelf: Shelf, pool: ShelfPool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain], apart: Apart
 ) -> APIRouter:
     """The routes of stains, stained views and stainers; `models` has files of stainers, which `apart` reads."""
     routes = APIRouter(prefix="/api", tags=["stains"])
@@ -68,7 +68,7 @@ def stain_routes(
 def _start_routes(
     routes: APIRouter,
     shelf: Shelf,
-    pool: SlidePool,
+    pool: ShelfPool,
     renderer: Renderer,
     models: Shelf,
     stains: WorkQueue[Stain],
@@ -130,7 +130,7 @@ def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
         return FileResponse(file, filename=name)
 
 
-def _asked(asked: NewStain, shelf: Shelf, pool: SlidePool, models: Shelf) -> tuple[Stain, float | None]:
+def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tuple[Stain, float | None]:
     """What is to be stained, with the slide's own pixel size; ValueError where there is no such stainer."""
     entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
     with pool.reading(entry) as opened:

@@ -12,6 +12,8 @@ from chromogen.app.view.shelf import STORE
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
+from chromogen.slides.facts import read_facts
+from chromogen.slides.slide import open_slide
 
 RECORD = "stain.json"
 LONGEST_PART = 60
@@ -63,6 +65,19 @@ class Stain:
     def files(self) -> tuple[str, ...]:
         """What it leaves in its folder."""
         return (REGION, RESULT, TRACE, self.slide_out, f"{self.slide_out}{STORE}")
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """Its finished blocks."""
+        return (f"{self.slide_out}{STORE}",)
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether the slide is there, whole: it was compared with its blocks before it was given its name."""
+        try:
+            with open_slide(folder / self.slide_out):
+                return read_facts(folder / self.slide_out) is not None
+        except (OSError, ValueError):
+            return False
 
     @property
     def command(self) -> list[str]:

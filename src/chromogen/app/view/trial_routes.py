@@ -13,7 +13,7 @@ from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.adjusted import adjusted
 from chromogen.app.view.guard import IMAGE_TYPES
 from chromogen.app.view.intake import take_in
-from chromogen.app.view.pool import SlidePool
+from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.trials import (
@@ -59,7 +59,7 @@ class Uploaded(BaseModel):
     exemplar: str
 
 
-def trial_routes(shelf: Shelf, pool: SlidePool, renderer: Renderer, trials: WorkQueue[Trial]) -> APIRouter:
+def trial_routes(shelf: Shelf, pool: ShelfPool, renderer: Renderer, trials: WorkQueue[Trial]) -> APIRouter:
     """The routes below /api/trials, and /api/exemplars."""
     routes = APIRouter(prefix="/api", tags=["trials"])
     _exemplar_routes(routes, renderer, trials)
@@ -127,7 +127,7 @@ def _picture_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Tri
         return Response(data, media_type="image/png", headers=FRESH)
 
 
-def _start(asked: NewTrial, shelf: Shelf, pool: SlidePool, trials: WorkQueue[Trial]) -> Queued[Trial]:
+def _start(asked: NewTrial, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Queued[Trial]:
     with pool.reading(shelf.find(asked.slide)) as opened:
         given = {"steps": asked.steps, "dab_amount": asked.dab_amount, "seed": asked.seed}
         options = options_of(asked.preset, opened.mpp, given)
@@ -136,7 +136,7 @@ def _start(asked: NewTrial, shelf: Shelf, pool: SlidePool, trials: WorkQueue[Tri
     return start_trial(trials, trial, region, _exemplar(asked.exemplar, shelf, pool, trials))
 
 
-def _exemplar(name: str, shelf: Shelf, pool: SlidePool, trials: WorkQueue[Trial]) -> Image:
+def _exemplar(name: str, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Image:
     if name == BUILT_IN:
         return builtin_ihc()
     if name.startswith("upload-"):

@@ -11,7 +11,8 @@ from typing import Any
 
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, check_region, keep_region, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue, new_id
-from chromogen.image import Image, write_image
+from chromogen.image import Image, read_provenance, write_image
+from chromogen.provenance import sha256_of
 
 PREVIEW_EVERY = 5
 EXEMPLAR, PREVIEWS, RECORD = "exemplar.png", ".previews", "trial.json"
@@ -35,6 +36,20 @@ class Trial:
     def files(self) -> tuple[str, ...]:
         """What lies in its folder."""
         return (REGION, EXEMPLAR, RESULT, f"{RESULT}.checkpoint", TRACE, PREVIEWS)
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """What the command had kept to go on from."""
+        return (f"{RESULT}.checkpoint",)
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether the result is there, and says that it was made of this region and exemplar."""
+        try:
+            said = read_provenance(folder / RESULT) or {}
+            region, exemplar = (sha256_of(folder / name) for name in (REGION, EXEMPLAR))
+        except (OSError, ValueError):
+            return False
+        return said.get("content_sha256") == region and said.get("style_sha256") == [exemplar]
 
     @property
     def arguments(self) -> list[str]:

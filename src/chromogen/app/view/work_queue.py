@@ -1,7 +1,7 @@
 """A queue of commands, each run by a process of its own in a folder of its own, that anyone can look at or stop.
 
 A folder holds what goes in, a record with what was asked and what became of it, and what the command writes. So
-work outlives the server: what was under way when that stopped can be resumed.
+work outlives the server: what was under way when that stopped is done if its result is there, else to be resumed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,23 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import psutil
 
+from chromogen.app.view.processes import (
+    GRACE_S,
+    began,
+    begin,
+    complaint,
+    end,
+    end_if_running,
+    end_lost,
+    is_running,
+    silent,
+)
 from chromogen.errors import expected
 from chromogen.files import write_whole
 
 MOST_WAITING = 8
-GRACE_S = 5.0
-LEAST_FREE_BYTES = 100_000
 UNDER_WAY = ("waiting", "running")
+STATES = (*UNDER_WAY, "done", "failed", "cancelled", "interrupted")
 SAID, COMPLAINED = ".said.txt", ".complained.txt"
 
 
@@ -54,16 +64,23 @@ class Work(Protocol):
     def files(self) -> tuple[str, ...]:
         """The names of what goes in and comes out, files and folders, finished or not."""
 
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """The names of those that are of no use once the result is there."""
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether the result of this very work lies in its folder, whole."""
+
 
 W = TypeVar("W", bound=Work)
 
 
 @dataclass(frozen=True)
 class Queued(Generic[W]):
-    """A piece of work, and its state: one of `UNDER_WAY`, or done, failed, cancelled or interrupted.
+    """A piece of work, and its state, one of `STATES`.
 
     `error` says why it failed. While it runs, `pid` is its process, which began at `pid_began` (numbers of
-    processes are used again), and `server` the process that watches it.
+    processes are used again). `server` is the process that is to run it, or watches it, which began too.
     """
 
     work: W
@@ -72,6 +89,7 @@ class Queued(Generic[W]):
     pid: int | None = None
     pid_began: float | None = None
     server: int | None = None
+    server_began: float | None = None
 
     @property
     def id(self) -> str:
@@ -113,8 +131,12 @@ class WorkQueue(Generic[W]):
         with self._lock:
             self._closed = True
             child = self._child
+            waiting = [work_id for work_id, queued in self._works.items() if _is_ours(queued, "waiting")]
+        for work_id in waiting:
+            if not child or work_id != child[0]:
+                self._became(work_id, state="interrupted", server=None)
         if child:
-            _end(child[1])
+            end(child[1])
         if self._worker:
             self._waiting.put(None)
             self._worker.join(2 * GRACE_S)
@@ -122,17 +144,15 @@ class WorkQueue(Generic[W]):
     def all(self) -> list[Queued[W]]:
         """All of it, the newest first."""
         with self._lock:
-            return sorted(self._works.values(), key=lambda queued: queued.id, reverse=True)
+            works = [self._refreshed(work_id) for work_id in self._works]
+        return sorted(works, key=lambda queued: queued.id, reverse=True)
 
     def find(self, work_id: str) -> Queued[W]:
         """What has an id; UnknownWorkError."""
         with self._lock:
             if work_id not in self._works:
                 raise UnknownWorkError("There is no such work (any more).")
-            found = self._works[work_id]
-            if found.state == "running" and found.server != os.getpid():
-                found = self._works[work_id] = self._read(self.folder / work_id / self._record) or found
-            return found
+            return self._refreshed(work_id)
 
     def folder_of(self, work_id: str) -> Path:
         """The folder of work that there is."""
@@ -161,9 +181,10 @@ class WorkQueue(Generic[W]):
             with self._lock:
                 child = self._child if self._child and self._child[0] == work_id else None
             if child:
-                _end(child[1])
-            elif found.pid and _began(found.pid) == found.pid_began:
-                psutil.Process(found.pid).terminate()  # another server's
+                end(child[1])
+            elif found.pid and is_running(found.pid, found.pid_began):  # another server's
+                with suppress(psutil.Error):
+                    psutil.Process(found.pid).terminate()
         return found
 
     def resume(self, work_id: str) -> Queued[W]:
@@ -183,7 +204,7 @@ class WorkQueue(Generic[W]):
         with self._lock:
             found = self._works[work_id]
             ending = self._child is not None and self._child[0] == work_id
-            if ending or found.state in UNDER_WAY or (found.pid and _began(found.pid) == found.pid_began):
+            if ending or found.state in UNDER_WAY or is_running(found.pid, found.pid_began):
                 raise expected("work", "one that has ended", "one under way", "cancel it, or wait a moment")
             del self._works[work_id]
         folder = self.folder / found.id
@@ -197,7 +218,9 @@ class WorkQueue(Generic[W]):
             folder.rmdir()
 
     def _enqueue(self, queued: Queued[W]) -> Queued[W]:
-        queued = self._taken_down(replace(queued, state="waiting", error=""))
+        server = os.getpid()
+        queued = replace(queued, state="waiting", error="", pid=None, server=server, server_began=began(server))
+        self._taken_down(queued)
         self._waiting.put(queued.id)
         with self._lock:
             if self._worker is None:
@@ -219,32 +242,46 @@ class WorkQueue(Generic[W]):
         folder = self.folder / work_id
         command = self.find(work_id).work.command
         with (folder / SAID).open("wb") as out, (folder / COMPLAINED).open("wb") as err:
-            child = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment()
-            )
+            child = begin(command, folder, out, err)
             with self._lock:
                 self._child = work_id, child
             if self.find(work_id).state == "waiting" and not self._closed:
-                began = _began(child.pid)
-                self._became(work_id, state="running", pid=child.pid, pid_began=began, server=os.getpid())
+                self._became(work_id, state="running", pid=child.pid, pid_began=began(child.pid))
             else:
-                _end(child)
+                end(child)
             status = child.wait()
         with self._lock:
             self._child = None
-        self._ended(work_id, status, folder / COMPLAINED)
+        self._ended(work_id, status)
 
-    def _ended(self, work_id: str, status: int, complained: Path) -> None:
-        if self.find(work_id).state != "running":
+    def _ended(self, work_id: str, status: int) -> None:
+        found = self._as_cancelled_elsewhere(work_id)
+        if found.state != "running" and not (found.state == "waiting" and self._closed):
             return  # cancelled, perhaps waiting again
-        if self._closed and status:
-            self._became(work_id, state="interrupted", pid=None)
-        elif status == 0:
+        if status == 0:
             self._became(work_id, state="done", pid=None, server=None)
+        elif self._closed or found.work.is_finished(self.folder / work_id):
+            self._became(work_id, **self._outcome(found))
         else:
-            said = complained.read_text(errors="replace").strip().splitlines()
-            why = said[-1].removeprefix("Error: ") if said else _silent(status, self.folder)
-            self._became(work_id, state="failed", error=why, pid=None)
+            why = complaint(self.folder / work_id / COMPLAINED) or silent(status, self.folder)
+            self._became(work_id, state="failed", error=why, pid=None, server=None)
+
+    def _outcome(self, queued: Queued[W]) -> dict[str, Any]:
+        """How work ended whose process was stopped, or that nobody watched, by what it left in its folder."""
+        folder, over = self.folder / queued.id, {"pid": None, "server": None}
+        if queued.work.is_finished(folder):
+            for name in queued.work.leftovers:
+                _remove(folder / name)
+            return {"state": "done", "error": "", **over}
+        why = complaint(folder / COMPLAINED, "Error: ") if queued.state == "running" else ""
+        return {"state": "failed" if why else "interrupted", "error": why, **over}
+
+    def _as_cancelled_elsewhere(self, work_id: str) -> Queued[W]:
+        """The work, cancelled if another server wrote so into its record."""
+        recorded = self._read(self.folder / work_id / self._record)
+        if recorded and recorded.state == "cancelled":
+            return self._became(work_id, state="cancelled")
+        return self.find(work_id)
 
     def _became(self, work_id: str, **changes: Any) -> Queued[W]:
         """Where that cannot be written, a server after this one takes up what was."""
@@ -265,17 +302,33 @@ class WorkQueue(Generic[W]):
         record = json.dumps(queued.as_record(), indent=1)
         write_whole(self.folder / queued.id / self._record, record.encode())
 
+    def _refreshed(self, work_id: str) -> Queued[W]:
+        """Work as it is now, if another server watches it, or did so until it was gone. Under the lock."""
+        found = self._works[work_id]
+        if found.state in UNDER_WAY and not _is_ours(found, found.state):
+            recorded = self._read(self.folder / work_id / self._record)
+            found = self._works[work_id] = self._taken_up(recorded or found)
+        return found
+
     def _taken_up(self, queued: Queued[W]) -> Queued[W]:
-        """Work as another server left it: where that is gone, it is interrupted, and its process ended."""
+        """Work as another server left it: where that is gone, its process is ended, and its folder says the rest.
+
+        Server and process may have died in any order, and at any moment: before the number of the process was
+        written, after the result was there and before that was.
+        """
+        if is_running(queued.server, queued.server_began):
+            return queued
+        folder = self.folder / queued.id
+        if queued.pid:
+            end_if_running(queued.pid, queued.pid_began)
+        elif queued.state in UNDER_WAY:
+            end_lost(folder, queued.work.command)
         if queued.state not in UNDER_WAY:
             return queued
-        if queued.pid and _began(queued.pid) == queued.pid_began:
-            with suppress(psutil.Error):  # it may end meanwhile
-                process, server = psutil.Process(queued.pid), queued.server
-                if server and process.ppid() == server and psutil.pid_exists(server):
-                    return queued
-                process.kill()
-        return replace(queued, state="interrupted", pid=None)
+        queued = replace(queued, **self._outcome(queued))
+        with suppress(OSError):
+            self._write(queued)
+        return queued
 
     def _read_all(self) -> Iterator[Queued[W]]:
         """What earlier servers left; what cannot be read is left alone."""
@@ -286,17 +339,15 @@ class WorkQueue(Generic[W]):
             record = _with_tuples(json.loads(file.read_text()))
             state = {name: record.pop(name) for name in _STATE if name in record}
             found = Queued(self._kind(**record), **state)
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            words = [*found.work.command, *found.work.files]  # which odd values break
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
-        return found if found.id == file.parent.name else None
+        is_sound = found.state in STATES and all(isinstance(word, str) for word in (found.error, *words))
+        return found if is_sound and found.id == file.parent.name else None
 
 
 def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def _remove(path: Path) -> None:
@@ -307,26 +358,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end; make it, if it does not soon."""
-    child.terminate()
-    try:
-        child.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-
-
-def _silent(status: int, folder: Path) -> str:
-    """Why a process ended that could not say it, perhaps because there was no room for that."""
-    is_full = shutil.disk_usage(folder).free < LEAST_FREE_BYTES
-    return f"it ended with status {status}" + ("; the disk is full" if is_full else "")
-
-
-def _began(pid: int) -> float | None:
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
+def _is_ours(queued: Queued[Any], state: str) -> bool:
+    return queued.state == state and queued.server == os.getpid()
 
 
 def wait_for(works: WorkQueue[W], work_id: str, timeout_s: float) -> Queued[W]:
