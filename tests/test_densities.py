@@ -13,9 +13,9 @@ from chromogen.app.view.densities import (
     difference_tile,
     local_correlation,
     read_tile,
-    scale_between,
     stains_in,
 )
+from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, opened
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.tiles import Address, window_of
@@ -83,7 +83,7 @@ def test_a_difference_is_the_second_less_the_first(tmp_path: Path) -> None:
 
 def test_a_stained_slide_at_another_size_lies_on_its_he(tmp_path: Path) -> None:
     one, half = shelved(tmp_path, "a.png", IHC), shelved(tmp_path, "b.png", resize(IHC, (256, 256)))
-    assert scale_between(one, half) == (0.5, "as both have one shape")
+    assert placement_between(one, half).scale == 0.5
     levels = pixels(difference_tile(one, half, Address(0, 0, 0), ("h-dab", "h-dab"))).astype(int)
     assert np.abs(levels[..., 1] - 128).mean() < 6
     assert np.median(levels[..., 2][levels[..., 2] > 0]) > 230, "structure is kept"
@@ -91,8 +91,7 @@ def test_a_stained_slide_at_another_size_lies_on_its_he(tmp_path: Path) -> None:
 
 def test_where_the_other_slide_ends_there_is_glass(tmp_path: Path) -> None:
     one, small = shelved(tmp_path, "a.png", IHC), shelved(tmp_path, "b.png", IHC[:100, :300])
-    scale, how = scale_between(one, small)
-    assert (scale, how.partition(",")[0]) == (1, "pixel on pixel")
+    assert placement_between(one, small).scale == 1
     levels = pixels(difference_tile(one, small, Address(0, 0, 0), ("h-dab", "h-dab")))
     assert (levels[:100, :300, :2] == 128).all()
     np.testing.assert_array_equal(

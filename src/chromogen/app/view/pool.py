@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import openslide
 
 from chromogen.app.view.shelf import Entry
+from chromogen.app.view.virtual import virtual_facts
 from chromogen.slides.slide import MPP_RANGE, Slide, SlideError, open_slide, plausible_mpp
 
 MOST_OPEN = 24
@@ -24,6 +26,8 @@ NOMINAL_MPP = MPP_RANGE[0]
 class Opened:
     """An open slide, its pixel size in um where it says one, and who is reading it.
 
+    `virtual` is what the file of a virtual stain says of how it was made, None for other slides.
+
     Tiles are asked for by how much coarser than level 0 they are, also of slides without a pixel size: the slide
     is set to count a pixel as `NOMINAL_MPP`.
     """
@@ -31,6 +35,7 @@ class Opened:
     slide: Slide
     mpp: float | None
     bytes: int
+    virtual: Mapping[str, Any] | None = None
     readers: int = 0
     dropped: bool = False
 
@@ -115,4 +120,5 @@ def opened(entry: Entry) -> Opened:
     except MemoryError as error:
         raise SlideError(f"{entry.path.name} is too large for the memory that is free.") from error
     width, height = slide.size
-    return Opened(slide, plausible_mpp(slide.stated_mpp), PYRAMID_BYTES if has_pyramid else 3 * width * height)
+    held = PYRAMID_BYTES if has_pyramid else 3 * width * height
+    return Opened(slide, plausible_mpp(slide.stated_mpp), held, virtual_facts(entry.path, entry.version))
