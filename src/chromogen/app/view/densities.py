@@ -82,11 +82,9 @@ def difference_tile(one: Opened, other: Opened, address: Address, stains: tuple[
 def _there(other: Opened, window: Window, placed: Placement, size: tuple[int, int]) -> Image:
     """What another slide shows in a window of the first, at `size` (w, h); white where it has nothing."""
     there = np.full((size[1], size[0], 3), 255, np.uint8)
-    sides = zip((window.left, window.top), (window.right, window.bottom), placed.offset, other.size, size, strict=True)
-    x, y = (
-        _covered(round(placed.scale * begin + shift), round(placed.scale * end + shift), most, count)
-        for begin, end, shift, most, count in sides
-    )
+    left, top, right, bottom = (round(side) for side in placed.window(window))
+    x = _covered(left, right, other.size[0], size[0])
+    y = _covered(top, bottom, other.size[1], size[1])
     if x and y:
         part, (width, height) = Window(x.begin, y.begin, x.end, y.end), (x.last - x.first, y.last - y.first)
         step = max(1.0, min(part.size[0] / width, part.size[1] / height))
@@ -106,7 +104,7 @@ class _Covered:
 
 
 def _covered(begin: int, end: int, most: int, count: int) -> _Covered | None:
-    """What pixels `begin` to `end` of a slide of `most` pixels are in a picture of `count`; None where nothing is."""
+    """Pixels `begin` to `end` of a slide of `most`, in a picture of `count`; None where the slide has none."""
     inner_begin, inner_end = max(begin, 0), min(end, most)
     if inner_end <= inner_begin:
         return None

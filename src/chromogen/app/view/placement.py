@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chromogen.app.view.pool import Opened
+from chromogen.grid import Window
 
 SAME_SHAPE = 0.02
 
@@ -22,6 +23,11 @@ class Placement:
     by: str
     is_guess: bool = False
     offset: tuple[float, float] = (0.0, 0.0)
+
+    def window(self, first: Window) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of a window of the first slide, in the second."""
+        (x, y), scale = self.offset, self.scale
+        return scale * first.left + x, scale * first.top + y, scale * first.right + x, scale * first.bottom + y
 
 
 def placement_between(one: Opened, other: Opened) -> Placement:

@@ -75,8 +75,8 @@ class SlideLine(BaseModel):
 class SlideFacts(SlideLine):
     """What a slide is; `mpp` is um per level-0 pixel, None where the file does not say.
 
-    `stains` are the vectors to begin with, `stains_doubt` why they may be the wrong ones. `input_doubt` says why it
-    may be no H&E to stain, `exemplar_doubt` why it may be no IHC to stain after.
+    `stains` are the vectors to begin with, `stains_doubt` why they may be the wrong ones. `input_doubt` says why
+    it may be no H&E to stain, `exemplar_doubt` why it may be no IHC to stain after.
     """
 
     width: int

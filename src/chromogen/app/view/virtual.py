@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import PIL.Image
@@ -18,7 +18,7 @@ from chromogen.slides.facts import read_facts
 LABEL = ("VIRTUAL STAIN", "not for diagnosis")
 MARK = "virtual stain"  # begins the notice of every version of Chromogen
 INK, PAPER = (255, 255, 255), (150, 20, 20)
-LEAST_LETTER_PX, MOST_LETTER_PX = 8, 48
+LEAST_LETTER_PX, GOOD_LETTER_PX, MOST_LETTER_PX = 8, 11, 48
 MARGIN = 0.25  # of a letter's height
 
 
@@ -67,11 +67,9 @@ def _fitting(lines: list[str], width: int, height: int) -> PIL.ImageFont.FreeTyp
     """The largest letters in which lines fit a picture; at least `LEAST_LETTER_PX`, though they may not fit."""
     trial = _font(100)
     widest = max(trial.getlength(line) for line in lines) / 100
-    letter_px = min(0.9 * width / widest, height / 12, MOST_LETTER_PX)
+    letter_px = min(0.9 * width / widest, max(height / 12, GOOD_LETTER_PX), MOST_LETTER_PX)
     return _font(max(letter_px, LEAST_LETTER_PX))
 
 
 def _font(size_px: float) -> PIL.ImageFont.FreeTypeFont:
-    font = PIL.ImageFont.load_default(size_px)
-    assert isinstance(font, PIL.ImageFont.FreeTypeFont)
-    return font
+    return cast(PIL.ImageFont.FreeTypeFont, PIL.ImageFont.load_default(size_px))
