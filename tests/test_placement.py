@@ -91,7 +91,8 @@ def stained(he: Path, name: str, region: tuple[int, int, int, int] | None, *, an
 
 
 def difference(one: Opened, other: Opened) -> NDArray[np.int_]:
-    data = difference_tile(one, other, Address(0, 0, 0), ("h-dab", "h-dab"))
+    placed = placement_between(one, other)
+    data = difference_tile(one, other, Address(0, 0, 0), ("h-dab", "h-dab"), placed)
     return np.asarray(PIL.Image.open(io.BytesIO(data))).astype(int) - 128
 
 

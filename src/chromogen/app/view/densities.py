@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.app.view.placement import Placement, placement_between
+from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
 from chromogen.app.view.tiles import Address, as_png, read_window, window_of
 from chromogen.evaluation.tile import Tile, blur
@@ -57,18 +57,21 @@ def read_tile(opened: Opened, window: Window, step: int, halo_um: float = 3 * TI
     return Tile(image, mpp=mpp, location=(window.left, window.top), halo=halo)
 
 
-def difference_tile(one: Opened, other: Opened, address: Address, stains: tuple[str, str]) -> bytes:
+def difference_tile(
+    one: Opened, other: Opened, address: Address, stains: tuple[str, str], placed: Placement
+) -> bytes:
     """A PNG: red is how much more haematoxylin the other slide has, green how much more of its second stain.
 
-    Levels are hundredths of base-10 densities above or below 128. Blue is 128 + 127 r, r the correlation of both
-    haematoxylins around the place, -1 to 1: whether structure was kept; 0 where the first has no tissue.
+    `placed` says how the other slide lies on the first. Levels are hundredths of base-10 densities above or below
+    128. Blue is 128 + 127 r, r the correlation of both haematoxylins around the place, -1 to 1: whether structure
+    was kept; 0 where the first has no tissue.
     """
     window, step = window_of(one.size, address)
     tile = read_tile(one, window, step, halo_um=3 * KEPT_UM)
     height, width = tile.prediction.shape[:2]
     left, top = window.left - tile.halo[0] * step, window.top - tile.halo[1] * step
     outer = Window(left, top, min(left + width * step, one.size[0]), min(top + height * step, one.size[1]))
-    there = _there(other, outer, placement_between(one, other), (width, height))
+    there = _there(other, outer, placed, (width, height))
     first, second = (
         separate_stains_od10(image, VECTORS[name])
         for image, name in zip((tile.prediction, there), stains, strict=True)

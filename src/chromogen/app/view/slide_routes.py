@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from typing import Annotated, Any, Literal
@@ -36,6 +36,7 @@ SLIDE_ID = "^[0-9a-f]{16}$"
 SlideId = Annotated[str, Path(pattern=SLIDE_ID)]
 Level = Annotated[int, Path(ge=0, le=32)]
 Place = Annotated[int, Path(ge=0, le=10**6)]
+Shift = Annotated[float, Field(ge=-(10**8), le=10**8)]
 
 
 class Renderer:
@@ -205,15 +206,22 @@ def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: SlidePool, rendere
         x: Place,
         y: Place,
         stains: Annotated[list[Stains] | None, Query(max_length=2, min_length=2)] = None,
+        offset: Annotated[list[Shift] | None, Query(max_length=2, min_length=2)] = None,
     ) -> Response:
-        """How another slide differs here, and whether structure was kept (see `difference_tile`)."""
+        """How another slide differs here, and whether structure was kept (see `difference_tile`).
+
+        `offset` (x, y) says where a slide that was moved by hand has the first one's corner, in level-0 pixels.
+        """
         one, other, address = shelf.find(slide_id), shelf.find(other_id), tiles.Address(level, x, y)
         first, second = stains or ("h-e", "h-dab")
-        key = ("difference", one.id, one.version, other.id, other.version, address, first, second)
+        key = ("difference", one.id, one.version, other.id, other.version, address, first, second, *(offset or ()))
 
         def make() -> bytes:
             with pool.reading(one) as a, pool.reading(other) as b:
-                return densities.difference_tile(a, b, address, (first, second))
+                placed = placement_between(a, b)
+                if offset:
+                    placed = replace(placed, offset=(offset[0], offset[1]))
+                return densities.difference_tile(a, b, address, (first, second), placed)
 
         return await renderer.answer(request, key, "image/png", make)
 
