@@ -90,7 +90,10 @@ const titleOf = (open: Slide[]): string =>
 
 function moved(): void {
   const pane = panes.first;
-  if (!pane && !slides.failed) remember();
+  if (!pane) {
+    for (const id of ['zoom', 'where', 'scale-text']) byId(id).textContent = '';
+    if (!slides.failed) remember();
+  }
   if (!pane?.image) return;
   const [zoom, mpp] = [pane.imageZoom, pane.slide.mpp];
   byId('zoom').replaceChildren(
