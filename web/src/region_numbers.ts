@@ -102,47 +102,21 @@ function whyOf(line: Numbers): string {
   return [line.why, doubt].filter(Boolean).join('; ');
 }
 
-interface Feature {
-  type?: string;
-  geometry?: Region['geometry'] | null;
-  coordinates?: unknown;
-  properties?: Record<string, unknown> | null;
-}
-
-/** The polygons of a GeoJSON text, as QuPath and others write it, and why other features are left out. */
-export function regionsFrom(text: string): { regions: Region[]; refused: string[] } {
-  const found = JSON.parse(text.replace(/^\uFEFF/, ''));
-  const features: Feature[] = Array.isArray(found) ? found : (found.features ?? [found]);
-  const regions: Region[] = [];
-  const refused: string[] = [];
-  features.forEach((feature, index) => {
-    const geometry = feature?.geometry ?? (feature?.coordinates ? (feature as Region['geometry']) : null);
-    const name = nameOf(feature?.properties ?? {}) ?? `Region ${index + 1}`;
-    const wrong = !geometry ? 'has no geometry' : !/Polygon$/.test(geometry.type) ? `is a ${geometry.type}` : !isPlaced(geometry) ? 'has coordinates that are no numbers' : '';
-    if (wrong) refused.push(`${name} ${wrong}`);
-    else
-      regions.push({
-        name: name.slice(0, 200),
-        geometry: { type: geometry!.type, coordinates: geometry!.coordinates },
-        properties: feature.properties ?? undefined,
-      });
-  });
-  return { regions, refused };
-}
-
-/** A feature's name, else its class, in any form in which QuPath has written one. */
-function nameOf({ name, classification }: Record<string, unknown>): string | undefined {
-  const of = (classification ?? {}) as { name?: unknown; names?: unknown[] };
-  const said = [name, of.name, of.names?.join(': '), classification].find((one) => typeof one === 'string' && one);
-  return said as string | undefined;
-}
-
-/** Whether rings, or polygons of rings, hold places alone. */
-function isPlaced({ type, coordinates }: Region['geometry']): boolean {
-  const isPlace = (at: unknown): boolean => Array.isArray(at) && at.length > 1 && at.every((side) => Number.isFinite(side));
-  const isListOf = (is: (one: unknown) => boolean) => (list: unknown): boolean => Array.isArray(list) && list.length > 0 && list.every(is);
-  const isPolygon = isListOf(isListOf(isPlace));
-  return type === 'MultiPolygon' ? isListOf(isPolygon)(coordinates) : isPolygon(coordinates);
+/** The polygons of a GeoJSON text, as QuPath and others write it; throws where there is none. */
+export function regionsFrom(text: string): Region[] {
+  const found = JSON.parse(text);
+  const features = (Array.isArray(found) ? found : (found.features ?? [found])) as {
+    geometry?: Region['geometry'];
+    properties?: { name?: string; classification?: { name?: string } };
+  }[];
+  const regions = features
+    .filter((feature) => feature.geometry && /Polygon$/.test(feature.geometry.type))
+    .map((feature, index) => ({
+      name: String(feature.properties?.name ?? feature.properties?.classification?.name ?? `Region ${index + 1}`).slice(0, 200),
+      geometry: feature.geometry!,
+    }));
+  if (!regions.length) throw new Error('there is no polygon in it');
+  return regions;
 }
 
 /** Regions as annotations with their numbers as measurements, and how these came about. */

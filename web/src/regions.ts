@@ -260,14 +260,9 @@ export class Regions {
 
   private async importFile(file: File): Promise<void> {
     try {
-      const { regions, refused } = regionsFrom(await file.text());
-      const more = this.list.length + regions.length - MOST_REGIONS;
-      const lost = [...refused, ...(more > 0 ? [`${more} more than ${MOST_REGIONS} regions`] : [])];
-      if (regions.length) this.replace([...this.list, ...regions]);
-      const what = regions.length ? `Not taken from ${file.name}` : `${file.name} has no polygon`;
-      byId('import-message').textContent = lost.length || !regions.length ? `${what}${lost.length ? `: ${lost.join('; ')}` : ''}.` : '';
+      this.replace([...this.list, ...regionsFrom(await file.text())]);
     } catch (error) {
-      byId('import-message').textContent = `${file.name} is not GeoJSON: ${(error as Error).message}.`;
+      this.say(`${file.name} is not GeoJSON with polygons: ${(error as Error).message}.`);
     }
   }
 
