@@ -71,16 +71,19 @@ function changed(): void {
   moved();
 }
 
+let address = ''; // after the #, as it was when it and what is shown were last the same
+
 /** Keep in the address what is shown. Other slides are another step of the browser's history, so that “Back” leads back. */
 const remember = settled(() => {
   const ids = panes.list.map((pane) => pane.slide.id);
-  if (!panes.list.every((pane) => pane.image)) return;
+  if (location.hash !== address || !panes.list.every((pane) => pane.image)) return; // what is shown will follow
   const { kind, threshold } = panes.overlay;
   const isVirtual = panes.list.some((pane) => pane.slide.virtual !== null);
   const view = panes.first?.view() ?? null;
   const hash = ids.length ? writeHash({ slides: ids, mode: panes.mode, view, overlay: kind, threshold, isVirtual }) : '';
   const isAnother = readHash(location.hash).slides.join() !== ids.join();
   history[isAnother ? 'pushState' : 'replaceState'](null, '', `${location.pathname}${hash}`);
+  address = location.hash;
 }, 250);
 
 const titleOf = (open: Slide[]): string =>
@@ -118,12 +121,14 @@ function scaleBar(zoom: number, mpp: number | null): void {
 }
 
 async function restore(): Promise<void> {
-  const shared = readHash(location.hash);
+  const { hash } = location;
+  const shared = readHash(hash);
   panes.overlay = { ...panes.overlay, kind: shared.overlay, threshold: shared.threshold };
   byId<HTMLSelectElement>('overlay').value = shared.overlay;
   byId<HTMLInputElement>('threshold').value = String(shared.threshold);
   panes.mode = shared.mode;
   if (shared.slides.length || panes.list.length) await slides.open(shared.slides, shared.view);
+  address = hash;
 }
 
 // Overlay
