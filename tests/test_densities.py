@@ -13,9 +13,9 @@ from chromogen.app.view.densities import (
     difference_tile,
     local_correlation,
     read_tile,
-    scale_between,
     stains_in,
 )
+from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, opened
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.tiles import Address, window_of
@@ -67,7 +67,9 @@ def test_halos_stay_inside_the_slide(tmp_path: Path) -> None:
 
 def test_equal_slides_do_not_differ(tmp_path: Path) -> None:
     slide = shelved(tmp_path, "a.png", IHC)
-    levels = pixels(difference_tile(slide, slide, Address(0, 0, 0), ("h-dab", "h-dab")))
+    levels = pixels(
+        difference_tile(slide, slide, Address(0, 0, 0), ("h-dab", "h-dab"), placement_between(slide, slide))
+    )
     assert (levels[..., :2] == 128).all()
     tissue = Tile(IHC, mpp=0.5).tissue
     assert (levels[..., 2][tissue] >= 254).mean() > 0.99
@@ -76,24 +78,29 @@ def test_equal_slides_do_not_differ(tmp_path: Path) -> None:
 
 def test_a_difference_is_the_second_less_the_first(tmp_path: Path) -> None:
     one, other = shelved(tmp_path, "a.png", IHC), shelved(tmp_path, "b.png", IHC[::-1].copy())
-    levels = pixels(difference_tile(one, other, Address(0, 0, 0), ("h-dab", "h-dab")))
+    levels = pixels(
+        difference_tile(one, other, Address(0, 0, 0), ("h-dab", "h-dab"), placement_between(one, other))
+    )
     first, second = (separate_stains_od10(image, H_DAB)[..., 1] for image in (IHC, IHC[::-1]))
     np.testing.assert_array_equal(levels[..., 1], np.rint(128 + 100 * (second - first)).clip(0, 255))
 
 
 def test_a_stained_slide_at_another_size_lies_on_its_he(tmp_path: Path) -> None:
     one, half = shelved(tmp_path, "a.png", IHC), shelved(tmp_path, "b.png", resize(IHC, (256, 256)))
-    assert scale_between(one, half) == (0.5, "as both have one shape")
-    levels = pixels(difference_tile(one, half, Address(0, 0, 0), ("h-dab", "h-dab"))).astype(int)
+    assert placement_between(one, half).scale == 0.5
+    levels = pixels(
+        difference_tile(one, half, Address(0, 0, 0), ("h-dab", "h-dab"), placement_between(one, half))
+    ).astype(int)
     assert np.abs(levels[..., 1] - 128).mean() < 6
     assert np.median(levels[..., 2][levels[..., 2] > 0]) > 230, "structure is kept"
 
 
 def test_where_the_other_slide_ends_there_is_glass(tmp_path: Path) -> None:
     one, small = shelved(tmp_path, "a.png", IHC), shelved(tmp_path, "b.png", IHC[:100, :300])
-    scale, how = scale_between(one, small)
-    assert (scale, how.partition(",")[0]) == (1, "pixel on pixel")
-    levels = pixels(difference_tile(one, small, Address(0, 0, 0), ("h-dab", "h-dab")))
+    assert placement_between(one, small).scale == 1
+    levels = pixels(
+        difference_tile(one, small, Address(0, 0, 0), ("h-dab", "h-dab"), placement_between(one, small))
+    )
     assert (levels[:100, :300, :2] == 128).all()
     np.testing.assert_array_equal(
         levels[100:, :, 1], np.rint(128 - 100 * separate_stains_od10(IHC, H_DAB)[100:, :, 1]).clip(0, 255)

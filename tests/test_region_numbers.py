@@ -8,7 +8,8 @@ import pytest
 from skimage.draw import polygon2mask
 
 from chromogen.app.view import region_numbers as module
-from chromogen.app.view.region_numbers import numbers_of, parse_region, scaled_region
+from chromogen.app.view.placement import Placement
+from chromogen.app.view.region_numbers import numbers_of, parse_region, placed_region
 from chromogen.evaluation.tile import Tile
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.stains.nuclei import count_nuclei, nuclei_mask
@@ -86,8 +87,10 @@ def test_glass_has_no_numbers(tmp_path: Path) -> None:
 
 
 def test_regions_follow_to_a_slide_of_another_scale() -> None:
-    half = scaled_region(parse_region(polygon([(0, 0), (100, 0), (100, 40)])), 0.5)
-    assert half.bounds == (0, 0, 50, 20)
+    half = placed_region(
+        parse_region(polygon([(0, 0), (100, 0), (100, 40)])), Placement(0.5, "", offset=(-10.0, 3.0))
+    )
+    assert half.bounds == (-10, 3, 40, 23)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from chromogen.app.view import region_numbers
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
+from chromogen.app.view.virtual import PAPER
 from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.stainer import STAINERS
@@ -57,6 +58,30 @@ def test_slides_and_their_facts(client: TestClient) -> None:
     assert (facts["width"], facts["height"], facts["levels"], facts["stains"]) == (1024, 512, 2, "h-dab")
     assert facts["mpp"] is None
     assert facts["associated"] == []
+
+
+def test_virtual_stains_are_named_in_the_list(client: TestClient, tmp_path: Path) -> None:
+    write_image(tmp_path / "slides" / "a.png", IHC, {"notice": NOTICE})
+    write_image(tmp_path / "slides" / "b.jpg", IHC, {"notice": NOTICE, "stainer": "color-transfer"})
+    lines = {line["name"]: line for line in client.get("/api/slides").json()}
+    assert {name: line["virtual"] for name, line in lines.items()} == {
+        "a.png": "style transfer",
+        "b.jpg": "color-transfer",
+        "broken.svs": None,
+        "ihc.png": None,
+        "wide.png": None,
+    }
+    assert client.get(f"/api/slides/{lines['b.jpg']['id']}").json()["virtual"] == "color-transfer"
+
+
+def test_a_slide_says_what_is_doubtful_of_it(client: TestClient, tmp_path: Path, data: Path) -> None:
+    (tmp_path / "slides" / "he.png").write_bytes((data / "pairs" / "mist" / "ER_he.png").read_bytes())
+    facts = {name: client.get(f"/api/slides/{slide}").json() for name, slide in ids(client).items()}
+    assert facts["ihc.png"]["stains_doubt"] is None
+    assert "looks like an IHC" in facts["ihc.png"]["input_doubt"]
+    assert facts["ihc.png"]["exemplar_doubt"] is None
+    assert facts["he.png"]["input_doubt"] is None
+    assert "looks like an H&E" in facts["he.png"]["exemplar_doubt"]
 
 
 def test_tiles_are_pictures_that_may_be_kept(client: TestClient) -> None:
@@ -147,11 +172,18 @@ def test_the_openapi_says_what_is_refused_and_what_is_sent(client: TestClient) -
 def test_differences_and_how_slides_lie(client: TestClient) -> None:
     found = ids(client)
     beside = client.get(f"/api/slides/{found['ihc.png']}/beside/{found['wide.png']}").json()
-    assert beside["scale"] == 1
+    assert (beside["scale"], beside["offset"], beside["is_guess"]) == (1, [0, 0], True)
+    assert "neither file states a pixel size" in beside["by"]
     path = f"/api/slides/{found['ihc.png']}/differences/{found['wide.png']}/0/0/0.png"
     answer = client.get(path, params={"stains": ["h-dab", "h-dab"]})
     assert (np.asarray(PIL.Image.open(io.BytesIO(answer.content)))[..., 1] == 128).all()
     assert client.get(path, params={"stains": ["nonsense", "h-dab"]}).status_code == 422
+    moved = client.get(path, params={"stains": ["h-dab", "h-dab"], "offset": [512, 0]})
+    assert (np.asarray(PIL.Image.open(io.BytesIO(moved.content)))[..., 1] == 128).all(), "its other half is alike"
+    moved = client.get(path, params={"stains": ["h-dab", "h-dab"], "offset": [100, 0]})
+    assert (np.asarray(PIL.Image.open(io.BytesIO(moved.content)))[..., 1] != 128).mean() > 0.5
+    for wrong in ([1], ["nan", 0], [1e12, 0], [1, 2, 3]):
+        assert client.get(path, params={"offset": wrong}).status_code == 422
 
 
 SQUARE = {"type": "Polygon", "coordinates": [[[10, 10], [200, 10], [200, 200], [10, 10]]]}
@@ -354,6 +386,13 @@ def test_a_finished_trial_is_adjusted_and_says_so(client: TestClient, tmp_path: 
     (tmp_path / "adjusted.png").write_bytes(answer.content)
     said = read_provenance(tmp_path / "adjusted.png") or {}
     assert said["adjusted"] == {"strength": 0.5, "dab_amount": 2}
+    kept = client.get(f"{path}/labelled.png", params={"strength": 0.5, "dab_amount": 2})
+    assert "virtual" in kept.headers["content-disposition"]
+    picture, label = (np.asarray(PIL.Image.open(io.BytesIO(one.content))) for one in (answer, kept))
+    assert (picture == label).all(axis=2).mean() > 0.5
+    assert (np.abs(label[-2:].astype(int) - PAPER).max(axis=2) < 5).all()
+    (tmp_path / "kept.png").write_bytes(kept.content)
+    assert read_provenance(tmp_path / "kept.png") == {**said, "labelled": True}
     assert client.get(f"{path}/adjusted.png", params={"strength": 2}).status_code == 422
 
 
@@ -387,6 +426,7 @@ def test_own_exemplars(client: TestClient) -> None:
     PIL.Image.fromarray(IHC[:200, :220]).save(data, "PNG")
     uploaded = client.post("/api/exemplars", content=data.getvalue(), headers=octets)
     assert uploaded.status_code == 200
+    assert uploaded.json()["exemplar_doubt"] is None
     trial = new_trial(client, exemplar=uploaded.json()["exemplar"])
     given = client.get(f"/api/trials/{trial['id']}/exemplar.png").content
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(given))), IHC[:200, :220])
@@ -426,6 +466,7 @@ def test_stainers_are_listed(client: TestClient) -> None:
     lines = client.get("/api/stainers").json()
     names = [line["name"] for line in lines]
     assert all(line["claim"] for line in lines)
+    assert [line["mpp"] for line in lines] == [0.5] * 5
     assert names == ["dab-cytoplasm", "dab-nuclear", "identity", "color-transfer", "normalize"]
 
 
@@ -440,6 +481,10 @@ def test_a_view_is_stained_at_once(client: TestClient) -> None:
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(seen))), wanted)
     assert (picture == wanted).all(axis=2).mean() > 0.9, "all but glass, which is as in the whole slide"
     assert "attachment" in answer.headers["content-disposition"]
+    kept = client.get(f"/api/stains/{made['id']}/labelled.png").content
+    label = np.asarray(PIL.Image.open(io.BytesIO(kept)))
+    assert label.shape == picture.shape
+    assert (np.abs(label[-2:].astype(int) - PAPER).max(axis=2) < 5).all()
     assert any(name == f"{made['id']}/result.png" for name in ids(client)), "results are slides too"
     assert [one["id"] for one in client.get("/api/stains").json()] == [made["id"]]
     fine = stain(client, "view", slide=slide, stainer="identity", location=[0, 0], size=[200, 400], mpp=0.25)
@@ -492,10 +537,13 @@ def test_a_slide_is_stained_in_the_background(
     assert str(tmp_path) not in client.get("/api/stains").text
     assert client.get(f"{path}/result").status_code == 404
     assert client.get(f"{path}/region.png").status_code == 404
+    assert client.get(f"{path}/labelled.png").status_code == 404
     monkeypatch.setattr(Stain, "command", worker("open('wide_identity.ome.tif', 'w').write('made')"))
     client.post(f"{path}/resume", json={})
     until(lambda: client.get(path).json()["state"] == "done")
-    assert client.get(f"{path}/result").content == b"made"
+    answer = client.get(f"{path}/result")
+    assert answer.content == b"made"
+    assert 'filename="virtual-wide_identity.ome.tif"' in answer.headers["content-disposition"]
     assert client.delete(path).json()["state"] == "done"
     assert client.get("/api/stains/20260101-000000-abcdef").status_code == 404
 
@@ -533,9 +581,9 @@ def test_a_generator_is_told_what_its_file_does_not_say(client: TestClient, tmp_
     generators.saved(tmp_path / "slides" / "cut.onnx", generators.normed(64))
     generators.saved(tmp_path / "slides" / "mix.onnx", generators.conv(), {"mpp": "0.25"})
     cut, mix = client.get("/api/stainers").json()[len(STAINERS) :]
-    assert [(one["name"], one["asks_mpp"], one["value_range"]) for one in (cut, mix)] == [
-        ("cut.onnx", True, "-1..1"),
-        ("mix.onnx", False, ""),
+    assert [(one["name"], one["asks_mpp"], one["value_range"], one["mpp"]) for one in (cut, mix)] == [
+        ("cut.onnx", True, "-1..1", None),
+        ("mix.onnx", False, "", 0.25),
     ]
     asked = {"slide": ids(client)["wide.png"], "location": [0, 0], "size": [96, 80], "stainer": cut["id"]}
     assert "mpp" in str(stain(client, "view", **asked)["detail"])

@@ -3,10 +3,12 @@
 /** By whose vectors a slide is taken apart. */
 export type StainVectors = 'h-dab' | 'h-e' | 'h-dab-ruifrok' | 'h-e-ruifrok';
 
+/** `virtual` names what made it, where its file says that it is a virtual stain. */
 export interface SlideLine {
   id: string;
   name: string;
   version: string;
+  virtual: string | null;
 }
 
 export interface Slide extends SlideLine {
@@ -16,14 +18,26 @@ export interface Slide extends SlideLine {
   levels: number;
   tile_px: number;
   stains: StainVectors;
-  virtual: string | null;
+  stains_doubt: string | null;
+  input_doubt: string | null;
+  exemplar_doubt: string | null;
   associated: string[];
 }
 
+/** How a slide lies on the first: at `scale` times a place there, plus `offset`; `by` says how that is known. */
+export interface Placement {
+  scale: number;
+  offset: [number, number];
+  by: string;
+  is_guess: boolean;
+}
+
+/** The numbers of a region in a slide, or why there are none. */
 export interface Numbers {
   region: number;
   name: string;
   slide: string;
+  error?: string;
   area_um2?: number | null;
   tissue_percent?: number;
   measured_mpp?: number;
@@ -34,7 +48,7 @@ export interface Numbers {
   pixel_h_score?: number | null;
   nuclei?: number | null;
   stained_nuclei?: number | null;
-  why: string;
+  why?: string;
 }
 
 /** Regions of a GeoJSON file, and what of it was left out. */
@@ -73,6 +87,7 @@ export interface Stainer {
   generator: boolean;
   asks_mpp: boolean;
   value_range: string;
+  mpp: number | null;
   problem: string;
 }
 
@@ -155,9 +170,11 @@ export const differenceUrl = (
   slide: Slide,
   other: Slide,
   stains: [StainVectors, StainVectors],
+  moved: { x: number; y: number } | null,
   level: number,
   x: number,
   y: number,
 ): string =>
   `/api/slides/${slide.id}/differences/${other.id}/${level}/${x}/${y}.png` +
-  `?stains=${stains[0]}&stains=${stains[1]}&v=${slide.version}-${other.version}`;
+  `?stains=${stains[0]}&stains=${stains[1]}&v=${slide.version}-${other.version}` +
+  (moved ? `&offset=${moved.x.toFixed(1)}&offset=${moved.y.toFixed(1)}` : '');

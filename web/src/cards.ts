@@ -3,8 +3,9 @@
 import OpenSeadragon from 'openseadragon';
 import { ask, post, type WorkState } from './api';
 import { copy, make } from './dom';
-import type { Box } from './pane';
+import type { Box, Pane } from './pane';
 import type { Panes } from './panes';
+import { LABEL } from './virtual';
 
 export const UNDER_WAY: WorkState[] = ['waiting', 'running'];
 
@@ -123,9 +124,10 @@ export function origin(where: string, command: string, python: string): HTMLDeta
   );
 }
 
-/** A picture laid over the place of a slide that it shows. */
+/** A picture of a virtual stain laid over the place of a slide that it shows, in a frame that says what it is. */
 export class Inlay {
-  private placed: { item: OpenSeadragon.TiledImage; viewer: OpenSeadragon.Viewer } | null = null;
+  private placed: { item: OpenSeadragon.TiledImage; pane: Pane } | null = null;
+  private readonly frame = make('div', { class: 'inlay' }, make('span', { class: 'picture-label' }, LABEL));
 
   constructor(
     private readonly panes: Panes,
@@ -134,21 +136,30 @@ export class Inlay {
 
   /** Lay it there, or take it away if it is there; false where its slide is not open. */
   toggle(address: string): boolean {
-    if (!this.placed) return this.lay(address, true);
-    this.placed.viewer.world?.removeItem(this.placed.item);
+    if (!this.isThere()) return this.lay(address, true);
+    const { item, pane } = this.placed!;
+    pane.viewer.world.removeItem(item);
+    pane.viewer.removeOverlay(this.frame);
+    pane.countInlays(-1);
     this.placed = null;
+    this.panes.onChange();
     return true;
   }
 
   /** Another picture, if one is there. */
   renew(address: string): void {
-    if (this.placed) this.lay(address, false);
+    if (this.isThere()) this.lay(address, false);
+  }
+
+  /** Whether it lies on a slide that is still open. */
+  private isThere(): boolean {
+    if (this.placed && !this.panes.list.includes(this.placed.pane)) this.placed = null;
+    return this.placed !== null;
   }
 
   private lay(address: string, go: boolean): boolean {
     const pane = this.panes.find(this.place.slide);
     if (!pane) return false;
-    const old = this.placed;
     const [x, y] = this.place.location;
     const [w, h] = this.place.size;
     const width = pane.slide.width;
@@ -158,8 +169,14 @@ export class Inlay {
       y: y / width,
       width: w / width,
       success: (event: unknown) => {
-        if (old) old.viewer.world?.removeItem(old.item);
-        this.placed = { item: (event as { item: OpenSeadragon.TiledImage }).item, viewer: pane.viewer };
+        if (this.isThere()) this.placed!.pane.viewer.world.removeItem(this.placed!.item);
+        else {
+          pane.viewer.addOverlay({ element: this.frame, location: new OpenSeadragon.Rect(x / width, y / width, w / width, h / width) });
+          pane.countInlays(1);
+        }
+        const isNew = this.placed === null;
+        this.placed = { item: (event as { item: OpenSeadragon.TiledImage }).item, pane };
+        if (isNew) this.panes.onChange();
       },
     } as never);
     if (go) {

@@ -1,7 +1,7 @@
 // The page: what is chosen, what is shown, what the keys do.
 
 import OpenSeadragon from 'openseadragon';
-import { ask, post, Refused, type About } from './api';
+import { ask, post, Refused, type About, type Slide } from './api';
 import type { Desk } from './cards';
 import { HINTS, lacking, MOST_THRESHOLD_OD10, type OverlayKind } from './density';
 import { byId, copy, make, settled, short } from './dom';
@@ -11,6 +11,7 @@ import { SlideList } from './slide_list';
 import { readHash, takeToken, writeHash } from './state';
 import { Stains } from './stains';
 import { Trials } from './trials';
+import { VIRTUAL } from './virtual';
 
 const panes = new Panes();
 const regions = new Regions(panes);
@@ -55,10 +56,11 @@ function askForToken(): void {
 
 function changed(): void {
   byId('empty').hidden = panes.list.length > 0;
+  document.title = titleOf(panes.list.map((pane) => pane.slide));
   const many = panes.list.length > 1;
   byId('curtain').hidden = !(many && panes.mode === 'curtain');
   byId('blink-field').hidden = panes.mode !== 'blink';
-  byId('linked-by').textContent = panes.list.slice(1).map((pane) => pane.by && `${short(pane.slide.name)} lies on the first, ${pane.by}`).filter(Boolean).join('; ');
+  byId('linked-by').textContent = panes.list.slice(1).map((pane) => `${short(pane.slide.name)} lies on the first ${pane.by}.`).join(' ');
   for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=mode]')) radio.checked = radio.value === panes.mode;
   restartBlink();
   hintOverlay();
@@ -69,15 +71,32 @@ function changed(): void {
   moved();
 }
 
+let address = ''; // after the #, as it was when it and what is shown were last the same
+
+/** Keep in the address what is shown. Other slides are another step of the browser's history, so that “Back” leads back. */
 const remember = settled(() => {
   const ids = panes.list.map((pane) => pane.slide.id);
-  if (!ids.length || !panes.first!.image) return;
+  if (location.hash !== address || !panes.list.every((pane) => pane.image)) return; // what is shown will follow
   const { kind, threshold } = panes.overlay;
-  history.replaceState(null, '', writeHash({ slides: ids, mode: panes.mode, view: panes.first!.view(), overlay: kind, threshold }));
+  const isVirtual = panes.list.some((pane) => pane.slide.virtual !== null);
+  const view = panes.first?.view() ?? null;
+  const hash = ids.length ? writeHash({ slides: ids, mode: panes.mode, view, overlay: kind, threshold, isVirtual }) : '';
+  const isAnother = readHash(location.hash).slides.join() !== ids.join();
+  history[isAnother ? 'pushState' : 'replaceState'](null, '', `${location.pathname}${hash}`);
+  address = location.hash;
 }, 250);
+
+const titleOf = (open: Slide[]): string =>
+  [open.some(({ virtual }) => virtual !== null) ? VIRTUAL : '', open.map(({ name }) => short(name)).join(', ') || 'slides', 'Chromogen']
+    .filter(Boolean)
+    .join(' - ');
 
 function moved(): void {
   const pane = panes.first;
+  if (!pane) {
+    for (const id of ['zoom', 'where', 'scale-text']) byId(id).textContent = '';
+    if (!slides.failed) remember();
+  }
   if (!pane?.image) return;
   const [zoom, mpp] = [pane.imageZoom, pane.slide.mpp];
   byId('zoom').replaceChildren(
@@ -102,12 +121,14 @@ function scaleBar(zoom: number, mpp: number | null): void {
 }
 
 async function restore(): Promise<void> {
-  const shared = readHash(location.hash);
+  const { hash } = location;
+  const shared = readHash(hash);
   panes.overlay = { ...panes.overlay, kind: shared.overlay, threshold: shared.threshold };
   byId<HTMLSelectElement>('overlay').value = shared.overlay;
   byId<HTMLInputElement>('threshold').value = String(shared.threshold);
   panes.mode = shared.mode;
-  if (shared.slides.length) await slides.open(shared.slides, shared.view);
+  if (shared.slides.length || panes.list.length) await slides.open(shared.slides, shared.view);
+  address = hash;
 }
 
 // Overlay
@@ -129,14 +150,28 @@ function setThreshold(value: number): void {
   panes.overlay = { ...panes.overlay, threshold };
   layAgain();
   hintOverlay();
-  if (regions.list.length) measureAgain();
+  if (regions.list.length) {
+    regions.forgetNumbers();
+    measureAgain();
+  }
   remember();
+}
+
+/** Numbers under other stains are other numbers. */
+function stainsChanged(): void {
+  hintOverlay();
+  void regions.measure();
 }
 
 function hintOverlay(): void {
   const { kind, threshold } = panes.overlay;
   byId('threshold-text').textContent = threshold.toFixed(2) + (kind === 'kept' ? '' : ' OD');
-  byId('overlay-hint').textContent = lacking(kind, panes.list.map((pane) => pane.stains)) || HINTS[kind];
+  const turned = (panes.list[1]?.turn ?? 0) !== 0;
+  byId('overlay-hint').textContent = lacking(kind, panes.list.map((pane) => pane.stains), turned) || HINTS[kind];
+  const doubted = panes.list.filter((pane) => pane.slide.stains_doubt && !pane.stainsChosen);
+  byId('stains-doubt').replaceChildren(
+    ...doubted.map(({ slide }) => make('p', { class: 'note' }, `${short(slide.name)}: not sure of its stains: ${slide.stains_doubt}. Choose H&E or H-DAB in its bar.`)),
+  );
   byId('ramp').hidden = !['dab', 'eosin', 'hematoxylin'].includes(kind);
 }
 
@@ -207,11 +242,37 @@ const KEYS: Record<string, () => void> = {
   '?': () => byId<HTMLDialogElement>('help').showModal(),
 };
 
-const TYPED_INTO = 'select, textarea, dialog, input:not([type=range], [type=radio], [type=checkbox])';
+const TYPED_INTO = 'textarea, dialog, input:not([type=range], [type=radio], [type=checkbox])';
+
+/** A drop-down keeps the keys while one works in it by keys; after a choice by mouse or finger they are the page's again. */
+function keepsKeys(target: HTMLElement): boolean {
+  return target.closest(TYPED_INTO) !== null || (target.matches('select') && (target !== chosenByPointer || isUnfolded(target)));
+}
+
+function isUnfolded(select: HTMLElement): boolean {
+  try {
+    return select.matches(':open');
+  } catch {
+    return true; // an older browser does not say
+  }
+}
+
+let chosenByPointer: HTMLElement | null = null;
+
+function listenToChoices(): void {
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Tab') chosenByPointer = null;
+  });
+  document.addEventListener('pointerdown', (event) => (chosenByPointer = (event.target as HTMLElement).closest('select')));
+  document.addEventListener('change', (event) => {
+    const target = event.target as HTMLElement;
+    if (target.matches('select') && target === chosenByPointer) target.blur();
+  });
+}
 
 function pressed(event: KeyboardEvent): void {
   const target = event.target as HTMLElement;
-  if (event.ctrlKey || event.metaKey || event.altKey || target.closest(TYPED_INTO)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || keepsKeys(target)) return;
   if (target.matches('input') && event.key.startsWith('Arrow')) return; // sliders and radio buttons have their own
   if (event.key === 'Enter' && !regions.isDrawing) return;
   const work = KEYS[event.key];
@@ -224,6 +285,8 @@ function listen(): void {
   const on = (id: string, work: () => void): void => byId(id).addEventListener('click', work);
   panes.onMove = moved;
   panes.onChange = changed;
+  panes.onStains = stainsChanged;
+  listenToChoices();
   regions.onBox = (box) => trials.choose(box);
   slides.onList = (lines) => trials.offer(lines);
   trials.onChosen = (box) => regions.mark(box);

@@ -1,9 +1,10 @@
 // One open slide: its viewer, where it looks, and what is laid over it.
 
 import OpenSeadragon from 'openseadragon';
-import { densityUrl, differenceUrl, tileUrl, type Slide, type StainVectors } from './api';
+import { densityUrl, differenceUrl, tileUrl, type Placement, type Slide, type StainVectors } from './api';
 import { isDifference, paint, rawTile, suits, type OverlayKind } from './density';
 import { byId, make, short } from './dom';
+import { NOT_FOR_DIAGNOSIS, paintBand, VIRTUAL } from './virtual';
 
 /** A rectangle of a slide, in its level-0 pixels. */
 export interface Box {
@@ -31,11 +32,18 @@ export interface OverlayChoice {
 export class Pane {
   readonly element: HTMLElement;
   readonly viewer: OpenSeadragon.Viewer;
-  scale = 1; // level-0 pixels of this slide along one of the first's
-  offset = new OpenSeadragon.Point(0, 0); // of this slide's pixels, where it was moved alone
+  // A place of the first slide, turned by `turn` degrees and times `scale`, plus `offset`, is the place of this one.
+  scale = 1;
+  turn = 0;
+  offset = new OpenSeadragon.Point(0, 0);
   by = '';
+  isGuess = false;
+  movedByHand = false;
   stains: StainVectors;
+  stainsChosen = false; // by the user, not recognised
   ready: Promise<void>;
+  private inlays = 0;
+  private differsFrom: Slide | null = null;
   private overlayImage: OpenSeadragon.TiledImage | null = null;
   private overlayTicket = 0;
 
@@ -54,6 +62,8 @@ export class Pane {
     choose.value = this.stains.startsWith('h-e') ? 'h-e' : 'h-dab';
     choose.addEventListener('change', () => {
       this.stains = choose.value as StainVectors;
+      this.stainsChosen = true;
+      this.element.querySelector('.doubt')?.remove();
       onStains();
     });
     const canvas = make('div', { class: 'canvas' });
@@ -65,8 +75,10 @@ export class Pane {
         'div',
         { class: 'pane-bar' },
         make('span', { class: 'pane-name', title: slide.name }, short(slide.name)),
-        slide.virtual && make('span', { class: 'virtual', title: `Virtual stain, by ${slide.virtual}: research use only` }, 'virtual'),
+        make('span', { class: 'virtual', hidden: true }),
         choose,
+        slide.stains_doubt && make('span', { class: 'doubt', title: slide.stains_doubt }, 'not sure'),
+        make('span', { class: 'guess', hidden: true }, 'placed by a guess'),
         ...slide.associated.map((name) =>
           make('a', { href: `/api/slides/${slide.id}/associated/${encodeURIComponent(name)}.jpg`, target: '_blank' }, name),
         ),
@@ -99,6 +111,8 @@ export class Pane {
     });
     this.viewer.addHandler('tile-load-failed', (event) => this.say(failedWords(event.message)));
     this.viewer.addHandler('tile-loaded', () => this.say(''));
+    this.viewer.addHandler('update-viewport', () => this.paintLabel());
+    this.showLabel();
     this.viewer.open(this.source());
   }
 
@@ -117,12 +131,68 @@ export class Pane {
 
   /** Where this slide shows a place of the first one, both in level-0 pixels. */
   fromFirst(x: number, y: number): OpenSeadragon.Point {
-    return new OpenSeadragon.Point(x * this.scale + this.offset.x, y * this.scale + this.offset.y);
+    return new OpenSeadragon.Point(x, y).rotate(this.turn).times(this.scale).plus(this.offset);
   }
 
   /** Which place of the first slide a place of this one is. */
   toFirst(place: OpenSeadragon.Point): [number, number] {
-    return [(place.x - this.offset.x) / this.scale, (place.y - this.offset.y) / this.scale];
+    const { x, y } = place.minus(this.offset).divide(this.scale).rotate(-this.turn);
+    return [x, y];
+  }
+
+  /** Lie on the first slide as the server says. */
+  lie({ scale, offset, by, is_guess }: Placement): void {
+    [this.scale, this.turn, this.offset] = [scale, 0, new OpenSeadragon.Point(...offset)];
+    [this.by, this.movedByHand] = [by, false];
+    this.showGuess(is_guess);
+  }
+
+  /** Lie on the first slide, which looks at `view`, as one sees it now; where it does so already, nothing changes. */
+  lieAsSeen(view: View): void {
+    const turn = upright(view.rotation - this.viewer.viewport.getRotation());
+    const centre = this.centre(false);
+    const offset = centre.minus(new OpenSeadragon.Point(view.x, view.y).rotate(turn).times(this.scale));
+    if (Math.abs(upright(turn - this.turn)) < 0.01 && offset.distanceTo(this.offset) * this.imageZoom < 1) return;
+    [this.turn, this.offset, this.by, this.movedByHand] = [turn, offset, 'where you moved it', true];
+    this.showGuess(false);
+  }
+
+  private showGuess(isGuess: boolean): void {
+    this.isGuess = isGuess;
+    const sign = this.element.querySelector<HTMLElement>('.guess')!;
+    [sign.hidden, sign.title] = [!isGuess, `Lies on the first slide ${this.by}`];
+  }
+
+  /** What is virtual in this pane, in words; empty where nothing is. */
+  get label(): string {
+    if (this.slide.virtual !== null) return `${VIRTUAL} - ${NOT_FOR_DIAGNOSIS}`;
+    if (this.inlays) return `${VIRTUAL} laid over the slide - ${NOT_FOR_DIAGNOSIS}`;
+    return this.differsFrom ? `Difference from a ${VIRTUAL} - ${NOT_FOR_DIAGNOSIS}` : '';
+  }
+
+  get isLaidOver(): boolean {
+    return this.inlays > 0;
+  }
+
+  /** How many pictures of virtual stains more, or less, lie over the slide. */
+  countInlays(more: number): void {
+    this.inlays += more;
+    this.showLabel();
+  }
+
+  /** In the bar for all who read, and in the picture itself, however it is taken. */
+  private showLabel(): void {
+    const badge = this.element.querySelector<HTMLElement>('.virtual')!;
+    badge.hidden = !this.label;
+    badge.textContent = this.slide.virtual !== null ? 'virtual' : this.inlays ? 'virtual laid over' : 'from virtual';
+    badge.title = this.slide.virtual !== null ? `${this.label}; made by ${this.slide.virtual}` : this.label;
+    this.element.classList.toggle('is-virtual', this.label !== '');
+    this.viewer.forceRedraw();
+  }
+
+  private paintLabel(): void {
+    const { context } = this.viewer.drawer as unknown as { context: CanvasRenderingContext2D };
+    if (this.label) paintBand(context, this.label, OpenSeadragon.pixelDensityRatio);
   }
 
   /** What of the slide is in view, in its level-0 pixels: left, top, right, bottom. */
@@ -154,7 +224,7 @@ export class Pane {
     const viewport = this.viewer.viewport;
     const [x, y] = this.toFirst(this.centre(current));
     const zoom = this.image!.viewportToImageZoom(viewport.getZoom(current)) * this.scale;
-    return { x, y, zoom, rotation: viewport.getRotation(current) };
+    return { x, y, zoom, rotation: viewport.getRotation(current) + this.turn };
   }
 
   look(view: View, immediately = true): void {
@@ -164,7 +234,7 @@ export class Pane {
     const { x, y } = this.fromFirst(view.x, view.y);
     viewport.zoomTo(image.imageToViewportZoom(view.zoom / this.scale), undefined, immediately);
     viewport.panTo(image.imageToViewportCoordinates(x, y), immediately);
-    viewport.setRotation(view.rotation, immediately);
+    viewport.setRotation(view.rotation - this.turn, immediately);
   }
 
   /** Lay an overlay over the slide, of this pane alone or of what `other` differs in; the old one goes. */
@@ -180,8 +250,11 @@ export class Pane {
       this.overlayImage = item;
       this.tellComputing(item);
     };
-    const lacking = isDifference(overlay.kind) && (!other || !suits(overlay.kind, other.stains));
-    if (overlay.kind === 'none' || !suits(overlay.kind, this.stains) || lacking) return done(null);
+    const lacking = isDifference(overlay.kind) && (!other || other.turn !== 0 || !suits(overlay.kind, other.stains));
+    const shown = overlay.kind !== 'none' && suits(overlay.kind, this.stains) && !lacking;
+    this.differsFrom = shown && other?.slide.virtual ? other.slide : null;
+    this.showLabel();
+    if (!shown) return done(null);
     this.viewer.addTiledImage({
       tileSource: this.densitySource(overlay, other) as never,
       x: 0,
@@ -227,7 +300,7 @@ export class Pane {
     const { slide, stains } = this;
     const url = (level: number, x: number, y: number): string =>
       isDifference(overlay.kind) && other
-        ? differenceUrl(slide, other.slide, [stains, other.stains], level, x, y)
+        ? differenceUrl(slide, other.slide, [stains, other.stains], other.movedByHand ? other.offset : null, level, x, y)
         : densityUrl(slide, stains, level, x, y);
     const painted = `${overlay.kind}:${overlay.threshold}`;
     return {
@@ -252,6 +325,9 @@ export class Pane {
     };
   }
 }
+
+/** Degrees as the least turn that does the same, -180 to 180. */
+const upright = (degrees: number): number => degrees - 360 * Math.round(degrees / 360);
 
 const failedWords = (message: string | undefined): string =>
   message?.includes('abort') ? '' : 'Some tiles cannot be read; the slide may be damaged, or the server has ended.';

@@ -1,7 +1,7 @@
 // The open slides, moved together, side by side or on top of one another.
 
 import OpenSeadragon from 'openseadragon';
-import { ask, type Slide } from './api';
+import { ask, type Placement, type Slide } from './api';
 import { FIRST_THRESHOLD_OD10, isDifference } from './density';
 import { byId } from './dom';
 import { Pane, type OverlayChoice, type View } from './pane';
@@ -9,6 +9,7 @@ import { Pane, type OverlayChoice, type View } from './pane';
 export const MODES = ['side', 'curtain', 'blink'] as const;
 export type Mode = (typeof MODES)[number];
 export const MOST_PANES = 4;
+const ON_ITSELF: Placement = { scale: 1, offset: [0, 0], by: '', is_guess: false };
 
 /** The panes, and how they move. */
 export class Panes {
@@ -18,6 +19,7 @@ export class Panes {
   overlay: OverlayChoice = { kind: 'none', threshold: FIRST_THRESHOLD_OD10, opacity: 0.75 };
   onMove: () => void = () => {};
   onChange: () => void = () => {};
+  onStains: () => void = () => {};
   private leading: Pane | null = null;
   private shown = 0; // in blink mode
 
@@ -29,19 +31,17 @@ export class Panes {
     return this.list.find((pane) => pane.slide.id === slideId);
   }
 
-  /** Open a slide in a pane of its own, where the others look. */
-  async add(slide: Slide, view: View | null = null): Promise<Pane> {
-    const where = view ?? (this.first ? this.first.view() : null);
-    const pane = new Pane(slide, (closed) => this.remove(closed), () => this.layOverlay());
-    if (this.first) {
-      const { scale, by } = await ask<{ scale: number; by: string }>(
-        `slides/${this.first.slide.id}/beside/${slide.id}`,
-      ).catch(() => ({ scale: 1, by: '' }));
-      [pane.scale, pane.by] = [scale, by];
-    }
+  /** Open a slide in a pane of its own, where the others look; null where that is no longer wanted meanwhile. */
+  async add(slide: Slide, view: View | null, isWanted: () => boolean): Promise<Pane | null> {
+    const where = view ?? (this.first?.image ? this.first.view() : null);
+    const placement = this.first && (await ask<Placement>(`slides/${this.first.slide.id}/beside/${slide.id}`));
+    if (!isWanted()) return null;
+    const pane = new Pane(slide, (closed) => this.remove(closed), () => this.stainsChanged());
+    if (placement) pane.lie(placement);
     this.list.push(pane);
     this.arrange();
     await pane.ready;
+    if (!this.list.includes(pane)) return null;
     if (where) pane.look(where);
     else pane.viewer.viewport.goHome(true);
     pane.viewer.addHandler('canvas-press', () => (this.leading = pane));
@@ -58,7 +58,7 @@ export class Panes {
     this.list.splice(this.list.indexOf(pane), 1);
     pane.destroy();
     if (this.leading === pane) this.leading = null;
-    if (wasFirst && this.first) this.rebase(this.first);
+    if (wasFirst && this.first) void this.rebase(this.first);
     this.arrange();
     this.layOverlay();
     this.onChange();
@@ -78,14 +78,13 @@ export class Panes {
 
   /** Link the panes again, each where it has been moved to. */
   setLinked(linked: boolean): void {
-    if (linked && !this.linked && this.first) {
-      const view = this.first.view();
-      for (const pane of this.list.slice(1)) {
-        const centre = pane.centre(false);
-        pane.offset = new OpenSeadragon.Point(centre.x - view.x * pane.scale, centre.y - view.y * pane.scale);
-      }
-    }
+    const relinked = linked && !this.linked;
     this.linked = linked;
+    if (!relinked || !this.first) return;
+    const view = this.first.view();
+    for (const pane of this.list.slice(1)) pane.lieAsSeen(view);
+    this.layOverlay();
+    this.onChange();
   }
 
   lead(work: (pane: Pane) => void): void {
@@ -139,13 +138,31 @@ export class Panes {
     });
   }
 
-  /** Let another pane be the first, in whose pixels places are told. */
-  private rebase(first: Pane): void {
-    const [scale, offset] = [first.scale, first.offset];
-    for (const pane of this.list) {
-      pane.offset = pane.offset.minus(offset.times(pane.scale / scale));
+  /** Let another pane be the first: others lie on it as they did where one was moved by hand, else as the server says. */
+  private async rebase(first: Pane): Promise<void> {
+    const { scale, turn, offset, movedByHand } = first;
+    first.lie(ON_ITSELF);
+    for (const pane of this.list.slice(1)) {
+      pane.turn -= turn;
       pane.scale /= scale;
+      pane.offset = pane.offset.minus(offset.rotate(pane.turn).times(pane.scale));
+      pane.movedByHand ||= movedByHand;
     }
+    const others = this.list.slice(1).filter((pane) => !pane.movedByHand);
+    const found = await Promise.all(others.map((pane) => this.placementOf(pane, first).catch(() => null)));
+    if (first !== this.first) return;
+    others.forEach((pane, index) => found[index] && pane.lie(found[index]));
+    this.layOverlay();
+    this.onChange();
+  }
+
+  private placementOf(pane: Pane, first: Pane): Promise<Placement> {
+    return ask<Placement>(`slides/${first.slide.id}/beside/${pane.slide.id}`);
+  }
+
+  private stainsChanged(): void {
+    this.layOverlay();
+    this.onStains();
   }
 
   private arrange(): void {

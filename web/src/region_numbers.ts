@@ -1,7 +1,8 @@
 // Regions and their numbers as a table on the page, and as files: GeoJSON and CSV.
 
-import type { Numbers } from './api';
+import type { Numbers, StainVectors } from './api';
 import { make, short } from './dom';
+import { LABEL, VIRTUAL } from './virtual';
 
 export interface Region {
   name: string;
@@ -9,31 +10,61 @@ export interface Region {
   properties?: Record<string, unknown>; // of an imported one, to be given back
 }
 
-/** What a table says of a slide: its name, and the stain that the threshold is for. */
+/** A slide as it was measured: with which vectors, who chose them, and how it lay on the first. */
 export interface MeasuredSlide {
+  id: string;
   name: string;
-  stain: 'eosin' | 'DAB';
+  virtual: string | null;
+  stains: StainVectors;
+  stainsChosen: boolean;
+  stainsDoubt: string | null;
+  mpp: number | null;
+  by: string;
+  isGuess: boolean;
+  laidOver: boolean;
 }
+
+/** Numbers, and what they depend on, as it was when they were asked for. */
+export interface Measurement {
+  threshold: number;
+  slides: MeasuredSlide[];
+  numbers: Numbers[];
+}
+
+const SUPPOSED_MPP = 0.5; // the server's, where a file states none
 
 const COLUMNS: [keyof Numbers, string, number][] = [
   ['above_threshold_percent', '% above', 1],
   ['positive_percent', '% positive (0.20)', 1],
   ['miod_od10', 'mIOD', 3],
   ['pixel_h_score', 'pixel H-score', 1],
-  ['nuclei', 'nuclei', 0],
-  ['stained_nuclei', 'nuclei, brown too', 0],
+  ['nuclei', 'nuclei by haematoxylin', 0],
+  ['stained_nuclei', 'nuclei by haematoxylin + DAB', 0],
   ['tissue_percent', '% tissue', 1],
   ['area_um2', 'area, µm²', 0],
 ];
+
+const isHe = (slide: MeasuredSlide): boolean => slide.stains.startsWith('h-e');
+
+/** Who says which stains a slide has. */
+export const stainsBy = ({ stainsChosen, stainsDoubt }: MeasuredSlide): string =>
+  stainsChosen ? 'chosen by the user' : stainsDoubt ? 'recognised, not sure' : 'recognised';
+
 /** The numbers of a region, a column for each slide. */
-export function numbersTable(caption: string, lines: Numbers[], threshold: number, of: (slideId: string) => MeasuredSlide): HTMLElement {
-  const head = lines.map((line) => make('th', { scope: 'col', title: of(line.slide).name }, short(of(line.slide).name)));
+export function numbersTable(caption: string, lines: Numbers[], { threshold, slides }: Measurement): HTMLElement {
+  const columns = lines.map((line) => ({ line, slide: slides.find(({ id }) => id === line.slide)! }));
+  const row = (name: string, ...cells: HTMLElement[]): HTMLElement => make('tr', {}, make('th', { scope: 'row' }, name), ...cells);
+  const head = columns.map(({ slide }) =>
+    make('th', { scope: 'col', title: slide.name }, short(slide.name), slide.virtual === null ? null : make('span', { class: 'virtual' }, 'virtual')),
+  );
+  const stains = columns.map(({ slide }) => make('td', {}, isHe(slide) ? 'H&E' : 'H-DAB', make('small', {}, ` ${stainsBy(slide)}`)));
   const rows = COLUMNS.map(([key, words, digits]) => {
     const above = key === 'above_threshold_percent';
-    const cells = lines.map((line) => make('td', {}, shown(line[key], digits), above ? make('small', {}, ` ${of(line.slide).stain}`) : null));
-    return make('tr', {}, make('th', { scope: 'row' }, above ? `${words} ${threshold.toFixed(2)}` : words), ...cells);
+    const stain = (slide: MeasuredSlide): HTMLElement | null => (above ? make('small', {}, isHe(slide) ? ' eosin' : ' DAB') : null);
+    const cells = columns.map(({ line, slide }) => make('td', {}, shown(line[key], digits), stain(slide)));
+    return row(above ? `${words} ${threshold.toFixed(2)}` : words, ...cells);
   });
-  const why = lines.filter((line) => line.why).map((line) => `${short(of(line.slide).name)}: ${line.why}`);
+  const why = columns.map(({ line, slide }) => whyOf(line) && `${short(slide.name)}: ${whyOf(line)}`).filter(Boolean);
   return make(
     'div',
     { class: 'measured' },
@@ -43,33 +74,85 @@ export function numbersTable(caption: string, lines: Numbers[], threshold: numbe
       make('caption', {}, caption),
       make('colgroup', {}, make('col', { class: 'names' }), ...lines.map(() => make('col', {}))),
       make('thead', {}, make('tr', {}, make('td', {}), ...head)),
-      make('tbody', {}, ...rows),
+      make('tbody', {}, make('tr', { class: 'stains' }, make('th', { scope: 'row' }, 'stains'), ...stains), ...rows),
     ),
-    why.length ? make('p', { class: 'hint' }, `${why.join('; ')}.`) : null,
+    why.length ? make('p', { class: 'hint' }, `${why.map((words) => words.replace(/\.$/, '')).join('; ')}.`) : null,
   );
 }
 
-/** Regions as annotations with their numbers as measurements. */
-export function geojson(regions: Region[], numbers: Numbers[], nameOf: (slideId: string) => string): string {
+/** What a reader has to know of the slides before the numbers. */
+export function notes({ slides }: Measurement): string[] {
+  return slides.flatMap((slide) => {
+    const found = {
+      [`${LABEL}. Its numbers measure what the stainer painted.`]: slide.virtual !== null,
+      [`not sure of its stains: ${slide.stainsDoubt}. Choose them in its bar.`]: slide.stainsDoubt && !slide.stainsChosen,
+      [`lies on the first slide ${slide.by}.`]: slide.isGuess,
+      [`its file states no pixel size; ${SUPPOSED_MPP} µm is assumed.`]: slide.mpp === null,
+      [`the numbers are those of the slide, not of the ${VIRTUAL.toLowerCase()} that is laid over it.`]: slide.laidOver,
+    };
+    return Object.entries(found).filter(([, holds]) => holds).map(([words]) => `${short(slide.name)}: ${words}`);
+  });
+}
+
+/** Why numbers are missing, or not to be relied on. */
+function whyOf(line: Numbers): string {
+  if (line.error) return line.error;
+  const fewer = (line.stained_nuclei ?? Infinity) < (line.nuclei ?? 0);
+  const doubt = fewer ? 'counted with DAB there are fewer nuclei: brown beside nuclei hides them, do not rely on that count' : '';
+  return [line.why, doubt].filter(Boolean).join('; ');
+}
+
+/** Regions as annotations with their numbers as measurements, and how these came about. */
+export function geojson(regions: Region[], measured: Measurement | null): string {
   const features = regions.map((region, index) => {
-    const measurements: Record<string, number> = {};
-    for (const line of numbers.filter((found) => found.region === index))
-      for (const [key, value] of Object.entries(line))
-        if (typeof value === 'number' && key !== 'region') measurements[`${nameOf(line.slide)}: ${key}`] = value;
+    const lines = measured?.numbers.filter((line) => line.region === index) ?? [];
     return {
       type: 'Feature',
       geometry: region.geometry,
-      properties: { objectType: 'annotation', ...region.properties, name: region.name, measurements },
+      properties: { objectType: 'annotation', ...region.properties, name: region.name, ...annotated(lines, measured) },
     };
   });
-  return JSON.stringify({ type: 'FeatureCollection', features }, null, 1);
+  const chromogen = measured && { threshold_od10: measured.threshold, slides: measured.slides.map(described) };
+  return JSON.stringify({ type: 'FeatureCollection', features, ...(chromogen ? { chromogen } : {}) }, null, 1);
+}
+
+/** Measurements, and as metadata, which QuPath shows, what they are of. */
+function annotated(lines: Numbers[], measured: Measurement | null): object {
+  const measurements: Record<string, number> = {};
+  const metadata: Record<string, string> = {};
+  for (const line of lines) {
+    const slide = measured!.slides.find(({ id }) => id === line.slide)!;
+    const name = slide.virtual === null ? slide.name : `${slide.name} (${VIRTUAL})`;
+    for (const [key, value] of Object.entries(line))
+      if (typeof value === 'number' && key !== 'region') measurements[`${name}: ${key}`] = value;
+    for (const [key, value] of Object.entries({ ...described(slide), why: whyOf(line) }))
+      if (key !== 'slide' && value !== '') metadata[`${name}: ${key}`] = value;
+  }
+  return { measurements, metadata };
+}
+
+/** What any export says of a slide. */
+function described(slide: MeasuredSlide): Record<string, string> {
+  return {
+    slide: slide.name,
+    virtual_stain: slide.virtual ?? '',
+    notice: slide.virtual === null ? '' : LABEL,
+    stains: slide.stains,
+    stains_by: stainsBy(slide),
+    stains_doubt: slide.stainsDoubt ?? '',
+    pixel_size: slide.mpp ? 'of the file' : `not in the file, ${SUPPOSED_MPP} um assumed`,
+    placed: slide.by,
+  };
 }
 
 /** A line for each region and slide. */
-export function csv(numbers: Numbers[], threshold: number, nameOf: (slideId: string) => string): string {
+export function csv({ threshold, slides, numbers }: Measurement): string {
   const keys = ['measured_mpp', 'mean_od10', ...COLUMNS.map(([key]) => key)] as (keyof Numbers)[];
-  const header = ['region', 'slide', 'threshold_od10', ...keys, 'why'];
-  const rows = numbers.map((line) => [line.name, nameOf(line.slide), threshold, ...keys.map((key) => line[key] ?? ''), line.why]);
+  const header = ['region', ...Object.keys(described(slides[0])), 'threshold_od10', ...keys, 'why'];
+  const rows = numbers.map((line) => {
+    const slide = slides.find(({ id }) => id === line.slide)!;
+    return [line.name, ...Object.values(described(slide)), threshold, ...keys.map((key) => line[key] ?? ''), whyOf(line)];
+  });
   return [header, ...rows].map((row) => row.map(cell).join(',')).join('\r\n') + '\r\n';
 }
 

@@ -1,20 +1,21 @@
 // Regions on the first slide: drawn or imported, shown on every slide, measured by the server, exported.
 
 import OpenSeadragon from 'openseadragon';
-import { ask, post, type Imported, type Numbers } from './api';
-import { byId, download, svg } from './dom';
+import { ask, post, Refused, type Imported, type Numbers } from './api';
+import { byId, download, make, svg } from './dom';
 import type { Box, Pane } from './pane';
 import type { Panes } from './panes';
-import { csv, geojson, numbersTable, type MeasuredSlide, type Region } from './region_numbers';
+import { csv, geojson, notes, numbersTable, type MeasuredSlide, type Measurement, type Region } from './region_numbers';
 
 type Ring = [number, number][];
 export type Drawing = 'rectangle' | 'polygon' | 'try';
 
 const MOST_REGIONS = 200;
+const MEASURING = 'Measuring…';
 
 export class Regions {
   list: Region[] = [];
-  numbers: Numbers[] = [];
+  private measured: Measurement | null = null; // null while anything that it depends on is newer
   onBox: (box: Box) => void = () => {};
   private chosen: Box | null = null; // for a trial
   private drawing: Drawing | null = null;
@@ -109,33 +110,62 @@ export class Regions {
     if (right > left && bottom > top) this.add(rectangle(left, top, right, bottom));
   }
 
+  /** Take numbers away that no longer hold, from the page and from what is exported. */
+  forgetNumbers(): void {
+    this.asked += 1;
+    this.measured = null;
+    byId('numbers').replaceChildren();
+    this.say(this.list.length && this.panes.first ? MEASURING : 'Draw a region to get its numbers for every open slide.');
+    this.offer();
+  }
+
   /** The numbers of every region in every open slide. */
   async measure(): Promise<void> {
+    this.forgetNumbers();
+    const ticket = this.asked;
     const first = this.panes.first;
-    const ticket = ++this.asked;
-    this.numbers = [];
-    for (const id of ['export-geojson', 'export-csv', 'clear-regions'])
-      byId<HTMLButtonElement>(id).disabled = !this.list.length;
-    if (!first || !this.list.length) {
-      byId('numbers').replaceChildren();
-      this.say('Draw a region to get its numbers for every open slide.');
-      return;
-    }
-    this.say('Measuring…');
+    if (!first || !this.list.length) return;
+    const threshold = this.panes.overlay.threshold;
+    const slides = this.panes.list.map(measuredSlide);
     try {
-      const found = await post<Numbers[]>('numbers', {
-        on: first.slide.id,
-        slides: Object.fromEntries(this.panes.list.map((pane) => [pane.slide.id, pane.stains])),
-        regions: this.list,
-        threshold_od10: this.panes.overlay.threshold,
-      });
+      const found = await Promise.all(this.panes.list.map((pane) => this.numbersIn(pane, first, threshold).catch(this.refusedIn(pane))));
       if (ticket !== this.asked) return;
-      this.numbers = found;
+      const numbers = this.list.flatMap((_, index) => found.map((lines) => lines[index]));
+      this.measured = { threshold, slides, numbers };
       this.say('');
       this.table();
     } catch (error) {
       if (ticket === this.asked) this.say((error as Error).message);
     }
+    this.offer();
+  }
+
+  /** The numbers of every region in a slide; where it was moved by hand, of where regions are seen on it. */
+  private async numbersIn(pane: Pane, first: Pane, threshold: number): Promise<Numbers[]> {
+    const geometryOf = ({ geometry }: Region): Region['geometry'] => (pane.movedByHand ? seenOn(pane, geometry) : geometry);
+    const found = await post<Numbers[]>('numbers', {
+      on: (pane.movedByHand ? pane : first).slide.id,
+      slides: { [pane.slide.id]: pane.stains },
+      regions: this.list.map((region) => ({ name: region.name, geometry: geometryOf(region) })),
+      threshold_od10: threshold,
+    });
+    return found.map((line, index) => ({ ...line, region: index, name: this.list[index].name, slide: pane.slide.id }));
+  }
+
+  /** One slide that cannot be measured does not take the numbers of others away. */
+  private refusedIn(pane: Pane): (error: Error) => Numbers[] {
+    return (error) => {
+      if (!(error instanceof Refused && error.status === 422)) throw error;
+      return this.list.map(({ name }, region) => ({ region, name, slide: pane.slide.id, error: error.message }));
+    };
+  }
+
+  /** Allow what can be done with the regions and numbers that there are now. */
+  private offer(): void {
+    const waiting = this.measured === null && byId('regions-message').textContent === MEASURING;
+    byId<HTMLButtonElement>('clear-regions').disabled = !this.list.length;
+    byId<HTMLButtonElement>('export-geojson').disabled = !this.list.length || waiting;
+    byId<HTMLButtonElement>('export-csv').disabled = this.measured === null;
   }
 
   private add(ring: Ring): void {
@@ -220,11 +250,12 @@ export class Regions {
   }
 
   private table(): void {
+    const measured = this.measured!;
     const tables = this.list.map((region, index) => {
-      const lines = this.numbers.filter((line) => line.region === index);
-      return numbersTable(region.name, lines, this.panes.overlay.threshold, (id) => this.slideOf(id));
+      const lines = measured.numbers.filter((line) => line.region === index);
+      return numbersTable(region.name, lines, measured);
     });
-    byId('numbers').replaceChildren(...tables);
+    byId('numbers').replaceChildren(...notes(measured).map((words) => make('p', { class: 'note' }, words)), ...tables);
   }
 
   /** The server reads the file, so that page and command line take the same. */
@@ -241,21 +272,46 @@ export class Regions {
   }
 
   private exportGeojson(): void {
-    download('regions.geojson', 'application/geo+json', geojson(this.list, this.numbers, (id) => this.slideOf(id).name));
+    download(this.fileName('geojson'), 'application/geo+json', geojson(this.list, this.measured));
   }
 
   private exportCsv(): void {
-    download('regions.csv', 'text/csv', csv(this.numbers, this.panes.overlay.threshold, (id) => this.slideOf(id).name));
+    if (this.measured) download(this.fileName('csv'), 'text/csv', csv(this.measured));
   }
 
-  private slideOf(id: string): MeasuredSlide {
-    const pane = this.panes.find(id);
-    return { name: pane?.slide.name ?? id, stain: pane?.stains.startsWith('h-e') ? 'eosin' : 'DAB' };
+  /** A name that says whether a virtual stain was measured. */
+  private fileName(suffix: string): string {
+    const virtual = this.measured?.slides.some((slide) => slide.virtual !== null);
+    return `regions${virtual ? '-virtual-stain' : ''}.${suffix}`;
   }
 
   private say(words: string): void {
     byId('regions-message').textContent = words;
   }
+}
+
+const measuredSlide = (pane: Pane): MeasuredSlide => ({
+  id: pane.slide.id,
+  name: pane.slide.name,
+  virtual: pane.slide.virtual,
+  stains: pane.stains,
+  stainsChosen: pane.stainsChosen,
+  stainsDoubt: pane.slide.stains_doubt,
+  mpp: pane.slide.mpp,
+  by: pane.by,
+  isGuess: pane.isGuess,
+  laidOver: pane.isLaidOver,
+});
+
+/** A geometry of the first slide where one sees it on another, in level-0 pixels of that. */
+function seenOn(pane: Pane, { type, coordinates }: Region['geometry']): Region['geometry'] {
+  const placed = (at: unknown): unknown => {
+    if (!Array.isArray(at)) return at;
+    if (Array.isArray(at[0])) return at.map(placed);
+    const { x, y } = pane.fromFirst(Number(at[0]), Number(at[1]));
+    return [x, y];
+  };
+  return { type, coordinates: placed(coordinates) };
 }
 
 const rectangle = (left: number, top: number, right: number, bottom: number): Ring => [

@@ -2,6 +2,7 @@
 
 import { ask, type Slide, type SlideLine } from './api';
 import { byId, make } from './dom';
+import { VIRTUAL } from './virtual';
 import type { View } from './pane';
 import { MOST_PANES, type Panes } from './panes';
 import type { Regions } from './regions';
@@ -11,6 +12,8 @@ const TRIALS_EXEMPLAR = /^\d{8}-\d{6}-[0-9a-f]{6}\/exemplar\.png$/; // a copy of
 export class SlideList {
   onList: (lines: SlideLine[]) => void = () => {};
   private lines: SlideLine[] = [];
+  failed = ''; // why what was asked for last is not open, and nothing else is
+  private turn = 0; // counts what was asked to be opened
 
   constructor(
     private readonly panes: Panes,
@@ -21,7 +24,7 @@ export class SlideList {
   async list(): Promise<void> {
     this.lines = (await ask<SlideLine[]>('slides')).filter((line) => !TRIALS_EXEMPLAR.test(line.name));
     byId('slides-message').textContent = this.lines.length ? '' : 'No slides.';
-    byId('empty').replaceChildren(byId<HTMLTemplateElement>(this.lines.length ? 'choose' : 'nothing').content.cloneNode(true));
+    this.invite();
     this.show();
     this.onList(this.lines);
   }
@@ -47,6 +50,7 @@ export class SlideList {
         'button',
         { type: 'button', class: 'open', title: line.name, onclick: () => void this.open([line.id]) },
         image,
+        line.virtual === null ? null : make('span', { class: 'virtual' }, VIRTUAL),
         make('span', { class: 'name' }, folder ? make('small', {}, folder) : null, name),
       ),
       make(
@@ -59,6 +63,7 @@ export class SlideList {
 
   /** Show which are open. */
   markOpen(): void {
+    if (!this.failed) this.invite();
     for (const item of document.querySelectorAll<HTMLElement>('#slide-list li')) {
       const open = this.panes.find(item.dataset.id!) !== undefined;
       item.classList.toggle('is-open', open);
@@ -68,22 +73,30 @@ export class SlideList {
     }
   }
 
-  /** Open these, and no others. */
+  /** Open these, and no others; what was asked before, and is not open yet, is left. */
   async open(ids: string[], view: View | null = null): Promise<void> {
+    const turn = ++this.turn;
+    this.failed = '';
     this.panes.clear();
-    this.announce('Opening…', ids.map((id) => this.lines.find((line) => line.id === id)?.name ?? '').join(', '));
-    for (const id of ids) await this.add(id, view);
-    this.panes.onChange();
+    this.invite();
+    if (ids.length) this.announce('Opening…', ids.map((id) => this.lines.find((line) => line.id === id)?.name ?? '').join(', '));
+    for (const id of ids) await this.add(id, view, turn);
+    if (turn === this.turn) this.panes.onChange();
   }
 
-  private async add(id: string, view: View | null = null): Promise<void> {
+  private async add(id: string, view: View | null, turn: number): Promise<void> {
+    const isWanted = (): boolean => turn === this.turn;
     try {
       const slide = await ask<Slide>(`slides/${id}`);
-      const pane = await this.panes.add(slide, view);
+      if (!isWanted()) return;
+      const pane = await this.panes.add(slide, view, isWanted);
+      if (!pane) return;
       this.regions.attach(pane);
       this.say('');
     } catch (error) {
+      if (!isWanted()) return;
       this.say((error as Error).message);
+      if (!this.panes.list.length) this.announce('This does not open', (this.failed = (error as Error).message));
     }
   }
 
@@ -91,7 +104,7 @@ export class SlideList {
     const pane = this.panes.find(id);
     if (pane) return this.panes.remove(pane);
     if (this.panes.list.length === MOST_PANES) return this.say(`At most ${MOST_PANES} slides at a time; close one first.`);
-    await this.add(id);
+    await this.add(id, null, this.turn);
   }
 
   /** Open slides by the names, or the ends of names, that they have in the list. */
@@ -110,8 +123,13 @@ export class SlideList {
   }
 
   private say(words: string): void {
-    if (words) this.announce('This does not open', words);
     byId('slides-message').textContent = words;
+  }
+
+  /** Say, where slides would be, how to open one. */
+  private invite(): void {
+    byId('empty').replaceChildren(byId<HTMLTemplateElement>(this.lines.length ? 'choose' : 'nothing').content.cloneNode(true));
+    byId('empty').hidden = this.panes.list.length > 0;
   }
 
   /** What stands where slides would be. */

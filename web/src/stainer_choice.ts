@@ -53,6 +53,11 @@ export class StainerChoice {
     return '';
   }
 
+  /** The pixel size that it stains at, in um; null where nobody has said. */
+  get mpp(): number | null {
+    return this.chosen?.mpp ?? (Number(byId<HTMLInputElement>('trained-mpp').value) || null);
+  }
+
   private get chosen(): Stainer | undefined {
     return this.stainers.find(({ id }) => id === byId<HTMLSelectElement>('stainer').value);
   }

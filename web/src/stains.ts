@@ -3,8 +3,12 @@
 import { ask, post, type Slide, type Stain, type StainProgress, type WorkState } from './api';
 import { button, duration, Inlay, origin, UNDER_WAY, Work, type Desk } from './cards';
 import { byId, make } from './dom';
+import type { Box } from './pane';
 import type { Panes } from './panes';
 import { StainerChoice } from './stainer_choice';
+import { LABEL, labelledPicture } from './virtual';
+
+const [LEAST_PX, MOST_PX] = [66, 2046]; // of a view at the stainer's pixel size; the server's limits, but for rounding
 
 export class Stains {
   private readonly choice = new StainerChoice();
@@ -43,6 +47,8 @@ export class Stains {
     byId<HTMLButtonElement>('stain-view').disabled = !slide || !this.choice.known;
     byId<HTMLButtonElement>('stain-slide').disabled = !slide || !this.choice.known;
     byId('stain-of').textContent = slide ? `To ${slide.name}.` : 'Open a slide first: choose one on the left.';
+    const doubt = slide?.virtual != null ? 'is a virtual stain; an H&E is expected' : slide?.input_doubt;
+    for (const id of ['stain-doubt', 'try-doubt']) byId(id).textContent = slide && doubt ? `${slide.name} ${doubt}.` : '';
     byId('stain-mpp-field').hidden = !slide || slide.mpp !== null;
   }
 
@@ -50,8 +56,26 @@ export class Stains {
     const pane = this.panes.first;
     if (!pane) return;
     await pane.ready;
-    const asked = { slide: pane.slide.id, ...this.choice.given(), ...given(pane.slide), ...pane.seen() };
-    await this.start('stained-views', asked, 'Staining what you see…');
+    const seen = pane.seen();
+    const part = this.stainable(pane.slide, seen);
+    const [cut, added] = [seen.size.some((side, i) => side > part.size[i]), seen.size.some((side, i) => side < part.size[i])];
+    const where = cut ? `the middle of what you see, ${part.size.join(' × ')} px` : added ? 'what you see and a little around it' : 'what you see';
+    const asked = { slide: pane.slide.id, ...this.choice.given(), ...given(pane.slide), ...part };
+    const note = cut ? `Stained is ${where}: more does not fit into a view. Zoom in, or stain the whole slide.` : '';
+    await this.start('stained-views', asked, `Staining ${where}…`, note);
+  }
+
+  /** The part of what is seen that a view can be, around its middle, at the pixel sizes of slide and stainer. */
+  private stainable(slide: Slide, { location, size }: Box): Box {
+    const wanted = this.choice.mpp;
+    const own = slide.mpp ?? given(slide).mpp ?? wanted;
+    if (!wanted || !own) return { location, size }; // the server says what lacks
+    const sides = [slide.width, slide.height].map((whole, i) => {
+      const side = Math.round(Math.min(Math.max(size[i], (LEAST_PX * wanted) / own), (MOST_PX * wanted) / own, whole));
+      const start = Math.round(location[i] + (size[i] - side) / 2);
+      return [Math.min(Math.max(start, 0), whole - side), side];
+    });
+    return { location: [sides[0][0], sides[1][0]], size: [sides[0][1], sides[1][1]] };
   }
 
   private async stainSlide(): Promise<void> {
@@ -59,13 +83,13 @@ export class Stains {
     if (slide) await this.start('stains', { slide: slide.id, ...this.choice.given(), ...given(slide) }, '');
   }
 
-  private async start(path: string, asked: object, words: string): Promise<void> {
+  private async start(path: string, asked: object, words: string, note = ''): Promise<void> {
     const lacking = this.choice.lacking;
     byId('stain-message').textContent = lacking || words;
     if (lacking) return;
     try {
       this.follow(await post<Stain>(path, asked)).scrollIntoView({ block: 'nearest' });
-      byId('stain-message').textContent = '';
+      byId('stain-message').textContent = note;
     } catch (error) {
       byId('stain-message').textContent = (error as Error).message;
     }
@@ -108,9 +132,9 @@ class Card {
   }
 
   private pictures(): HTMLElement {
-    const picture = (alt: string, file: string): HTMLElement =>
+    const picture = (alt: string, file: string): HTMLImageElement =>
       make('img', { alt, class: 'trial-picture', src: `/api/${this.work.path}/${file}` });
-    return make('div', { class: 'trial-pictures' }, picture('What was seen', 'region.png'), picture('Virtual stain', 'result'));
+    return make('div', { class: 'trial-pictures' }, picture('What was seen', 'region.png'), labelledPicture(picture(LABEL, 'result')));
   }
 
   private show(now: StainProgress): void {
@@ -139,6 +163,7 @@ class Card {
     if (now.location && now.size) {
       const inlay = new Inlay(this.panes, { slide: now.slide, location: now.location, size: now.size });
       uses.unshift(button('On the slide', () => this.work.lay(inlay, address)));
+      uses.push(make('a', { class: 'button', href: `/api/${this.work.path}/labelled.png`, download: '' }, 'Picture with label'));
     }
     return uses;
   }

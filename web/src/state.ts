@@ -2,6 +2,7 @@
 
 import { FIRST_THRESHOLD_OD10, MOST_THRESHOLD_OD10, OVERLAY_KINDS, type OverlayKind } from './density';
 import type { View } from './pane';
+import { LABEL } from './virtual';
 import { MODES, MOST_PANES, type Mode } from './panes';
 
 export interface Shared {
@@ -10,6 +11,7 @@ export interface Shared {
   view: View | null;
   overlay: OverlayKind;
   threshold: number;
+  isVirtual: boolean; // whether a virtual stain is among the slides; whoever opens the link sees it by itself
 }
 
 export function readHash(hash: string): Shared {
@@ -24,6 +26,7 @@ export function readHash(hash: string): Shared {
     view: whole ? view : null,
     overlay: OVERLAY_KINDS.find((kind) => kind === said.get('o')) ?? 'none',
     threshold: threshold >= 0 && threshold <= MOST_THRESHOLD_OD10 ? threshold : FIRST_THRESHOLD_OD10,
+    isVirtual: said.has('note'),
   };
 }
 
@@ -39,6 +42,7 @@ export function writeHash(shared: Shared): string {
     said.set('o', shared.overlay);
     said.set('t', shared.threshold.toFixed(2));
   }
+  if (shared.isVirtual) said.set('note', LABEL.toLowerCase().replace(/\W+/g, '-'));
   return `#${said.toString().replaceAll('%2C', ',')}`;
 }
 

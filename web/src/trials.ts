@@ -1,10 +1,11 @@
 // Trying a stain: a region, an exemplar and a preset go to the server's queue; the page watches them.
 
-import { ask, post, type About, type SlideLine, type Trial, type TrialProgress, type WorkState } from './api';
+import { ask, post, type About, type Slide, type SlideLine, type Trial, type TrialProgress, type WorkState } from './api';
 import { button, duration, Inlay, origin, UNDER_WAY, Work, type Desk } from './cards';
 import { byId, make, settled, svg } from './dom';
 import type { Box } from './pane';
 import type { Panes } from './panes';
+import { LABEL, labelledPicture, VIRTUAL } from './virtual';
 
 const SIDE_PX = 512;
 
@@ -13,6 +14,7 @@ export class Trials {
   private box: Box | null = null;
   private of = ''; // the slide that the box is on
   private cards = new Map<string, Card>();
+  private doubts = new Map<string, string>(); // of uploaded exemplars
 
   constructor(
     private readonly panes: Panes,
@@ -20,6 +22,7 @@ export class Trials {
   ) {
     byId('try-middle').addEventListener('click', () => this.chooseMiddle());
     byId('try-start').addEventListener('click', () => void this.start());
+    byId('exemplar').addEventListener('change', () => void this.doubtExemplar());
     byId<HTMLInputElement>('upload').addEventListener('change', (event) => {
       const file = (event.target as HTMLInputElement).files?.[0];
       if (file) void this.upload(file);
@@ -40,8 +43,19 @@ export class Trials {
     const select = byId<HTMLSelectElement>('exemplar');
     const chosen = select.value;
     const kept = [...select.options].filter((option) => /^(built-in|upload-)/.test(option.value));
-    select.replaceChildren(...kept, ...slides.map((slide) => make('option', { value: slide.id }, slide.name)));
+    const words = (slide: SlideLine): string => (slide.virtual === null ? slide.name : `${slide.name} (${VIRTUAL.toLowerCase()})`);
+    select.replaceChildren(...kept, ...slides.map((slide) => make('option', { value: slide.id }, words(slide))));
     select.value = chosen;
+  }
+
+  /** Warn of an exemplar that does not look like an IHC, or is none of tissue. */
+  private async doubtExemplar(): Promise<void> {
+    const { value } = byId<HTMLSelectElement>('exemplar');
+    const known = this.doubts.get(value);
+    const slide = known === undefined && /^[0-9a-f]{16}$/.test(value) ? await ask<Slide>(`slides/${value}`).catch(() => null) : null;
+    const doubt = slide?.virtual != null ? 'is a virtual stain; a real IHC is expected' : (known ?? slide?.exemplar_doubt);
+    if (value === byId<HTMLSelectElement>('exemplar').value)
+      byId('exemplar-doubt').textContent = doubt ? `This exemplar ${doubt}.` : '';
   }
 
   choose(box: Box): void {
@@ -81,7 +95,7 @@ export class Trials {
   private async upload(file: File): Promise<void> {
     this.say(`Taking in ${file.name}…`);
     try {
-      const { exemplar } = await ask<{ exemplar: string }>('exemplars', {
+      const { exemplar, exemplar_doubt } = await ask<{ exemplar: string; exemplar_doubt: string | null }>('exemplars', {
         method: 'POST',
         headers: { 'content-type': 'application/octet-stream' },
         body: file,
@@ -89,6 +103,8 @@ export class Trials {
       const select = byId<HTMLSelectElement>('exemplar');
       select.append(make('option', { value: exemplar }, `own: ${file.name}`));
       select.value = exemplar;
+      this.doubts.set(exemplar, exemplar_doubt ?? '');
+      void this.doubtExemplar();
       this.say('');
     } catch (error) {
       byId<HTMLInputElement>('upload').value = ''; // its name would pass for the exemplar
@@ -135,7 +151,7 @@ class Card {
   private readonly work: Work<TrialProgress>;
   private readonly bar = make('progress', { max: 1, value: 0, 'aria-label': 'Steps done' });
   private readonly before = make('img', { alt: 'H&E that went in', class: 'trial-picture' });
-  private readonly picture = make('img', { alt: 'Virtual stain as it is now', class: 'trial-picture' });
+  private readonly picture = make('img', { alt: `${LABEL}, as it is now`, class: 'trial-picture' });
   private readonly curve = svg('svg', {
     viewBox: '0 0 200 60',
     class: 'curve',
@@ -145,6 +161,7 @@ class Card {
   });
   private readonly sliders = make('div', {});
   private readonly download = make('a', { class: 'button' }, 'Download');
+  private readonly labelled = make('a', { class: 'button', download: '' }, 'Picture with label');
   private readonly inlay: Inlay;
   private origin: HTMLDetailsElement;
   private preview = -1;
@@ -161,7 +178,7 @@ class Card {
     this.element.append(
       this.work.line,
       this.bar,
-      make('div', { class: 'trial-pictures' }, this.before, this.picture),
+      make('div', { class: 'trial-pictures' }, this.before, labelledPicture(this.picture)),
       this.curve,
       this.sliders,
       this.work.buttons,
@@ -223,8 +240,9 @@ class Card {
     if (now.state !== 'done') return uses;
     this.download.href = `/api/${this.work.path}/result.png`;
     this.download.download = `virtual-ihc-${now.id}.png`;
+    this.labelled.href = `/api/${this.work.path}/labelled.png`;
     this.offerSliders();
-    return [...uses, button('Side by side', () => void this.desk.open([`${now.id}/region.png`, `${now.id}/result.png`])), this.download];
+    return [...uses, button('Side by side', () => void this.desk.open([`${now.id}/region.png`, `${now.id}/result.png`])), this.download, this.labelled];
   }
 
   private offerSliders(): void {
@@ -234,6 +252,7 @@ class Card {
       const query = `strength=${strength.value}&dab_amount=${dab.value}`;
       this.setPicture(`/api/${this.work.path}/adjusted.png?${query}`);
       this.download.href = `/api/${this.work.path}/adjusted.png?${query}`;
+      this.labelled.href = `/api/${this.work.path}/labelled.png?${query}`;
       this.tellAdjusting(Number(strength.value), Number(dab.value));
     }, 60);
     for (const slider of [strength, dab]) slider.addEventListener('input', apply);

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
 from chromogen.app.view.tiles import Address, as_png, read_window, window_of
 from chromogen.evaluation.tile import Tile, blur
@@ -21,7 +23,6 @@ ZERO_DIFFERENCE = 128
 KEPT_UM = 6.0  # around a place, in which structure is compared
 LEAST_BLUR_PX = 3.0
 MOST_HALO_PX = 64
-SAME_SHAPE = 0.02
 
 
 def stains_in(overview: Image) -> str:
@@ -56,32 +57,21 @@ def read_tile(opened: Opened, window: Window, step: int, halo_um: float = 3 * TI
     return Tile(image, mpp=mpp, location=(window.left, window.top), halo=halo)
 
 
-def scale_between(one: Opened, other: Opened) -> tuple[float, str]:
-    """How many level-0 pixels of the other slide lie along one of the first, and how that is known.
-
-    Slides of one shape show the same field, as a stained slide does its H&E; others are laid by pixel size, top
-    left corner on top left corner.
-    """
-    across, down = (b / a for a, b in zip(one.size, other.size, strict=True))
-    if abs(across / down - 1) < SAME_SHAPE:
-        return across, "as both have one shape"
-    if one.mpp and other.mpp:
-        return one.mpp / other.mpp, "by their pixel sizes"
-    return 1.0, "pixel on pixel, as a file does not say how large its pixels are"
-
-
-def difference_tile(one: Opened, other: Opened, address: Address, stains: tuple[str, str]) -> bytes:
+def difference_tile(
+    one: Opened, other: Opened, address: Address, stains: tuple[str, str], placed: Placement
+) -> bytes:
     """A PNG: red is how much more haematoxylin the other slide has, green how much more of its second stain.
 
-    Levels are hundredths of base-10 densities above or below 128. Blue is 128 + 127 r, r the correlation of both
-    haematoxylins around the place, -1 to 1: whether structure was kept; 0 where the first has no tissue.
+    `placed` says how the other slide lies on the first. Levels are hundredths of base-10 densities above or below
+    128. Blue is 128 + 127 r, r the correlation of both haematoxylins around the place, -1 to 1: whether structure
+    was kept; 0 where the first has no tissue.
     """
     window, step = window_of(one.size, address)
     tile = read_tile(one, window, step, halo_um=3 * KEPT_UM)
     height, width = tile.prediction.shape[:2]
     left, top = window.left - tile.halo[0] * step, window.top - tile.halo[1] * step
     outer = Window(left, top, min(left + width * step, one.size[0]), min(top + height * step, one.size[1]))
-    there = _there(other, outer, scale_between(one, other)[0], (width, height))
+    there = _there(other, outer, placed, (width, height))
     first, second = (
         separate_stains_od10(image, VECTORS[name])
         for image, name in zip((tile.prediction, there), stains, strict=True)
@@ -92,22 +82,38 @@ def difference_tile(one: Opened, other: Opened, address: Address, stains: tuple[
     return as_png(tile.core(np.concatenate([more, kept[..., None]], axis=2)).astype(np.uint8))
 
 
-def _there(other: Opened, window: Window, scale: float, size: tuple[int, int]) -> Image:
+def _there(other: Opened, window: Window, placed: Placement, size: tuple[int, int]) -> Image:
     """What another slide shows in a window of the first, at `size` (w, h); white where it has nothing."""
-    width, height = other.size
-    left, top, right, bottom = (
-        round(scale * side) for side in (window.left, window.top, window.right, window.bottom)
-    )
-    part = Window(min(left, width), min(top, height), min(right, width), min(bottom, height))
     there = np.full((size[1], size[0], 3), 255, np.uint8)
-    covered = [
-        max(1, round(side * (end - begin) / max(whole - begin, 1)))
-        for side, begin, end, whole in ((size[0], left, part.right, right), (size[1], top, part.bottom, bottom))
-    ]
-    if part.right > part.left and part.bottom > part.top:
-        step = max(1.0, min(part.size[0] / covered[0], part.size[1] / covered[1]))
-        there[: covered[1], : covered[0]] = resize(read_window(other, part, step), (covered[0], covered[1]))
+    left, top, right, bottom = (round(side) for side in placed.window(window))
+    x = _covered(left, right, other.size[0], size[0])
+    y = _covered(top, bottom, other.size[1], size[1])
+    if x and y:
+        part, (width, height) = Window(x.begin, y.begin, x.end, y.end), (x.last - x.first, y.last - y.first)
+        step = max(1.0, min(part.size[0] / width, part.size[1] / height))
+        seen = resize(read_window(other, part, step), (width, height))
+        there[y.first : y.last, x.first : x.last] = seen
     return there
+
+
+@dataclass(frozen=True)
+class _Covered:
+    """What of a slide is seen along one axis, level-0 pixels `begin` to `end`, in pixels `first` to `last`."""
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+
+def _covered(begin: int, end: int, most: int, count: int) -> _Covered | None:
+    """Pixels `begin` to `end` of a slide of `most`, in a picture of `count`; None where the slide has none."""
+    inner_begin, inner_end = max(begin, 0), min(end, most)
+    if inner_end <= inner_begin:
+        return None
+    first, last = (round(count * (place - begin) / (end - begin)) for place in (inner_begin, inner_end))
+    first = min(first, count - 1)
+    return _Covered(inner_begin, inner_end, first, max(last, first + 1))
 
 
 def local_correlation(a: NDArray[np.floating], b: NDArray[np.floating], sigma_px: float) -> Array:

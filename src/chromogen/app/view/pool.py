@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from chromogen.app.view.shelf import Entry
+from chromogen.app.view.virtual import virtual_facts
 from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import MPP_RANGE, Slide, SlideError, open_slide, plausible_mpp
 
@@ -19,12 +21,15 @@ NOMINAL_MPP = MPP_RANGE[0]
 class Opened:
     """An open slide, and its pixel size in um where it says one; one for all who look at it.
 
+    `virtual` is what the file of a virtual stain says of how it was made, None for other slides.
+
     Tiles are asked for by how much coarser than level 0 they are, also of slides without a pixel size: the slide
     is set to count a pixel as `NOMINAL_MPP`.
     """
 
     slide: Slide
     mpp: float | None
+    virtual: Mapping[str, Any] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,7 +77,7 @@ def opened(entry: Entry) -> Opened:
         raise _without_folder(error, entry) from error
     except MemoryError as error:
         raise SlideError(f"{entry.path.name} is too large for the memory that is free.") from error
-    return Opened(slide, plausible_mpp(slide.stated_mpp))
+    return Opened(slide, plausible_mpp(slide.stated_mpp), virtual_facts(entry.path, entry.version))
 
 
 def _without_folder(error: Exception, entry: Entry) -> SlideError:

@@ -13,6 +13,7 @@ from shapely.geometry import MultiPolygon, box
 from chromogen.app.geojson import polygons_of
 from chromogen.app.polygons import centres_inside
 from chromogen.app.view.densities import read_tile
+from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
 from chromogen.errors import expected
 from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_score, positive_percent
@@ -65,9 +66,9 @@ def parse_region(geometry: object) -> MultiPolygon:
     return MultiPolygon(polygons)
 
 
-def scaled_region(region: MultiPolygon, scale: float) -> MultiPolygon:
-    """The region in a slide that has `scale` pixels along one of the first's."""
-    return affine_transform(region, [scale, 0, 0, scale, 0, 0])
+def placed_region(region: MultiPolygon, placed: Placement) -> MultiPolygon:
+    """The region of a first slide in another that lies on it so."""
+    return affine_transform(region, [placed.scale, 0, 0, placed.scale, *placed.offset])
 
 
 def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10: float) -> Numbers:

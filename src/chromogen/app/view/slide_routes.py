@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
-from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -17,15 +16,16 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from chromogen.app.view import densities, region_numbers, tiles
+from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
 from chromogen.app.view.region_files import MOST_REGIONS, Imported, Region, import_regions
 from chromogen.app.view.shelf import Entry, Shelf
+from chromogen.app.view.virtual import stainer_of, virtual_facts
 from chromogen.errors import FAILURES
-from chromogen.image import is_image, read_provenance, shrunk
-from chromogen.provenance import NOTICE
+from chromogen.image import shrunk
 from chromogen.recent import Recent
-from chromogen.slides.facts import read_facts
 from chromogen.slides.threads import processors
+from chromogen.stains.appearance import doubts
 
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
 CLIENT_GONE = 499
@@ -39,6 +39,7 @@ SLIDE_ID = "^[0-9a-f]{16}$"
 SlideId = Annotated[str, Path(pattern=SLIDE_ID)]
 Level = Annotated[int, Path(ge=0, le=32)]
 Place = Annotated[int, Path(ge=0, le=10**6)]
+Shift = Annotated[float, Field(ge=-(10**8), le=10**8)]
 
 
 class Renderer:
@@ -67,17 +68,19 @@ class Renderer:
 
 
 class SlideLine(BaseModel):
-    """A slide in the list."""
+    """A slide in the list; `virtual` names what made it, where its file says that it is a virtual stain."""
 
     id: str
     name: str
     version: str
+    virtual: str | None
 
 
 class SlideFacts(SlideLine):
     """What a slide is; `mpp` is um per level-0 pixel, None where the file does not say.
 
-    `virtual` names what made it, where it is a virtual stain that says so.
+    `stains` are the vectors to begin with, `stains_doubt` why they may be the wrong ones. `input_doubt` says why
+    it may be no H&E to stain, `exemplar_doubt` why it may be no IHC to stain after.
     """
 
     width: int
@@ -86,15 +89,19 @@ class SlideFacts(SlideLine):
     levels: int
     tile_px: int
     stains: Stains
-    virtual: str | None
+    stains_doubt: str | None
+    input_doubt: str | None
+    exemplar_doubt: str | None
     associated: list[str]
 
 
 class Beside(BaseModel):
-    """How two slides lie on one another."""
+    """How a slide lies on the first: see `Placement`."""
 
     scale: float
+    offset: tuple[float, float]
     by: str
+    is_guess: bool
 
 
 class Asked(BaseModel):
@@ -138,8 +145,7 @@ def _list_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Ren
     @routes.get("/slides")
     async def slides() -> list[SlideLine]:
         """All slides and images under the paths that were named."""
-        entries = await renderer.run(shelf.entries)
-        return [SlideLine(id=entry.id, name=entry.name, version=entry.version) for entry in entries]
+        return await renderer.run(lambda: [_line(entry) for entry in shelf.entries()])  # type: ignore[no-any-return]
 
     @routes.get("/slides/{slide_id}")
     async def slide(slide_id: SlideId) -> SlideFacts:
@@ -148,7 +154,7 @@ def _list_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Ren
 
     @routes.get("/slides/{slide_id}/thumbnail.jpg", response_class=Response, responses=JPEG)
     async def thumbnail(request: Request, slide_id: SlideId) -> Response:
-        """The whole slide, small."""
+        """The whole slide, small; a virtual stain with a label that says so."""
         entry = shelf.find(slide_id)
         key = ("thumbnail", entry.id, entry.version)
         return await renderer.answer(request, key, "image/jpeg", lambda: _read(pool, entry, tiles.thumbnail))
@@ -202,27 +208,33 @@ def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, rendere
         x: Place,
         y: Place,
         stains: Annotated[list[Stains] | None, Query(max_length=2, min_length=2)] = None,
+        offset: Annotated[list[Shift] | None, Query(max_length=2, min_length=2)] = None,
     ) -> Response:
-        """How another slide differs here, and whether structure was kept (see `difference_tile`)."""
+        """How another slide differs here, and whether structure was kept (see `difference_tile`).
+
+        `offset` (x, y) says where a slide that was moved by hand has the first one's corner, in level-0 pixels.
+        """
         one, other, address = shelf.find(slide_id), shelf.find(other_id), tiles.Address(level, x, y)
         first, second = stains or ("h-e", "h-dab")
-        key = ("difference", one.id, one.version, other.id, other.version, address, first, second)
+        key = ("difference", one.id, one.version, other.id, other.version, address, first, second, *(offset or ()))
 
         def make() -> bytes:
             with pool.reading(one) as a, pool.reading(other) as b:
-                return densities.difference_tile(a, b, address, (first, second))
+                placed = placement_between(a, b)
+                if offset:
+                    placed = replace(placed, offset=(offset[0], offset[1]))
+                return densities.difference_tile(a, b, address, (first, second), placed)
 
         return await renderer.answer(request, key, "image/png", make)
 
     @routes.get("/slides/{slide_id}/beside/{other_id}")
     async def beside(slide_id: SlideId, other_id: SlideId) -> Beside:
-        """How many level-0 pixels of the other slide lie along one of the first."""
+        """Where the other slide shows what the first shows, and how that is known (see `placement_between`)."""
         one, other = shelf.find(slide_id), shelf.find(other_id)
 
         def compare() -> Beside:
             with pool.reading(one) as a, pool.reading(other) as b:
-                scale, by = densities.scale_between(a, b)
-                return Beside(scale=scale, by=by)
+                return Beside(**asdict(placement_between(a, b)))
 
         return await renderer.run(compare)  # type: ignore[no-any-return]
 
@@ -235,28 +247,25 @@ def _read(pool: ShelfPool, entry: Entry, work: Callable[[Opened], bytes]) -> byt
 def _facts(pool: ShelfPool, entry: Entry, *, labels: bool) -> SlideFacts:
     with pool.reading(entry) as opened:
         width, height = opened.size
+        overview = opened.slide.overview(OVERVIEW_PX)[0]
         return SlideFacts(
-            id=entry.id,
-            name=entry.name,
-            version=entry.version,
+            **_line(entry).model_dump(),
             width=width,
             height=height,
             mpp=opened.mpp,
             levels=tiles.levels_of(opened.size),
             tile_px=tiles.TILE_PX,
-            stains=densities.stains_in(opened.slide.overview(OVERVIEW_PX)[0]),  # type: ignore[arg-type]
-            virtual=_made_by(entry.path),
+            stains=densities.stains_in(overview),  # type: ignore[arg-type]
+            stains_doubt=None,
+            input_doubt=doubts(overview, "content"),
+            exemplar_doubt=doubts(overview, "style"),
             associated=_associated_names(entry) if labels else [],
         )
 
 
-def _made_by(path: FilePath) -> str | None:
-    """The stainer of a virtual stain, or how else it was made; None for what does not say that it is one."""
-    facts = read_facts(path)
-    if facts is not None:
-        return facts.stainer
-    said = (read_provenance(path) if is_image(path) else None) or {}
-    return str(said.get("stainer", "style transfer")) if said.get("notice") == NOTICE else None
+def _line(entry: Entry) -> SlideLine:
+    virtual = stainer_of(virtual_facts(entry.path, entry.version))
+    return SlideLine(id=entry.id, name=entry.name, version=entry.version, virtual=virtual)
 
 
 def _numbers(
@@ -267,8 +276,7 @@ def _numbers(
         drawn = region_numbers.parse_region(region.geometry)
         on, entry = map(shelf.find, slides)
         with pool.reading(on) as first, pool.reading(entry) as opened:
-            scale = densities.scale_between(first, opened)[0] if on.id != entry.id else 1.0
-            there = region_numbers.scaled_region(drawn, scale)
+            there = region_numbers.placed_region(drawn, placement_between(first, opened))
             return asdict(region_numbers.numbers_of(opened, there, stains, threshold))
     except (*FAILURES, LookupError) as error:
         return {"error": words_of(error)}

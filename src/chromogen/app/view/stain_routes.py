@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
@@ -22,8 +22,9 @@ from chromogen.app.view.stainer_list import StainerLine, stainer_lines
 from chromogen.app.view.stains import Stain, progress_in, start_slide
 from chromogen.app.view.work_folder import REGION, new_folder
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
-from chromogen.app.view.work_routes import WorkId, add_work_routes, shown
+from chromogen.app.view.work_routes import WorkId, add_work_routes, labelled_png, shown
 from chromogen.errors import choose, expected
+from chromogen.image import read_image, read_provenance
 from chromogen.slides.slide import MPP_RANGE
 from chromogen.stainer import STAINERS
 
@@ -61,7 +62,7 @@ def stain_routes(
     routes = APIRouter(prefix="/api", tags=["stains"])
     _start_routes(routes, shelf, pool, renderer, models, stains, apart)
     add_work_routes(routes, "stains", renderer, stains, _shown, progress_in)
-    _result_routes(routes, stains)
+    _result_routes(routes, renderer, stains)
     return routes
 
 
@@ -111,7 +112,7 @@ async def _view(stain: Stain, stains: WorkQueue[Stain], apart: Apart) -> Queued[
         return stains.keep(stain)
 
 
-def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
+def _result_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stain]) -> None:
     @routes.get("/stains/{work_id}/region.png", response_class=FileResponse, responses=PNG)
     async def region(work_id: WorkId) -> FileResponse:
         """What a view showed."""
@@ -122,12 +123,27 @@ def _result_routes(routes: APIRouter, stains: WorkQueue[Stain]) -> None:
     @routes.get("/stains/{work_id}/result", response_class=FileResponse, responses=PNG_OR_TIFF)
     async def result(work_id: WorkId) -> FileResponse:
         """The result with its provenance, to be kept: an image or a slide."""
-        found, stain = stains.find(work_id), stains.find(work_id).work
-        file = stains.folder_of(work_id) / stain.output
-        if found.state in UNDER_WAY or not file.is_file():
-            raise HTTPException(404, "The stain has no result yet.")
-        name = stain.output if stain.location is None else f"virtual-stain-{work_id}.png"
-        return FileResponse(file, filename=name)
+        stain = stains.find(work_id).work
+        name = f"virtual-{stain.output}" if stain.location is None else f"virtual-stain-{work_id}.png"
+        return FileResponse(_result(stains, work_id), filename=name)
+
+    @routes.get("/stains/{work_id}/labelled.png", response_class=Response, responses=PNG)
+    async def label(work_id: WorkId) -> Response:
+        """The result of a view, with a label in the picture that it is a virtual stain."""
+        if stains.find(work_id).work.location is None:
+            raise HTTPException(404, "A whole slide was stained.")
+        file = _result(stains, work_id)
+        picture, facts = await renderer.run(lambda: (read_image(file), read_provenance(file) or {}))
+        return labelled_png(picture, facts, f"virtual-stain-{work_id}-labelled.png")
+
+
+def _result(stains: WorkQueue[Stain], work_id: str) -> FilePath:
+    """The file of a result; 404 where there is none yet."""
+    found = stains.find(work_id)
+    file = stains.folder_of(work_id) / found.work.output
+    if found.state in UNDER_WAY or not file.is_file():
+        raise HTTPException(404, "The stain has no result yet.")
+    return file
 
 
 def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tuple[Stain, float | None]:

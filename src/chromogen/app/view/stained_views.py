@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from chromogen.app.staining import any_stainer, tile_facts
@@ -47,4 +48,5 @@ def stain_view(stain: Stain, folder: Path) -> None:
         mpp = view.mpp or slide.need_mpp()
         made = stain_part(job, view, seen, fitted)
         keep_region(folder, read_around_damage(view, region)[0], mpp, stain.location or (0, 0))
-        write_image(folder / RESULT, made, tile_facts(slide, mpp, fitted).as_json())
+        facts = replace(tile_facts(slide, mpp, fitted), settings=job.plan(view))
+        write_image(folder / RESULT, made, facts.as_json())

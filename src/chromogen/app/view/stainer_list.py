@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ FOREIGN = "a generator trained elsewhere: Chromogen knows nothing of what it was
 class StainerLine:
     """A stainer in the list, by what to ask for, and what has to be given along.
 
+    `mpp` is the pixel size it stains at, in um, None of a generator whose file does not tell.
     `claim` is what it may claim. Of a generator trained elsewhere `asks_mpp` says that its file has no pixel size,
     `value_range` which numbers it takes, "" where its file does not tell. `problem` says why a file is of no use.
     """
@@ -36,6 +38,7 @@ class StainerLine:
     asks_mpp: bool = False
     value_range: str = ""
     problem: str = ""
+    mpp: float | None = None
 
 
 CLAIMS = {
@@ -58,7 +61,8 @@ def _built_in(name: str) -> StainerLine:
 
     if name in LEARNED:
         return replace(_of_model(located(name)), id=name, name=name)
-    return StainerLine(name, name, STAINERS[name]().target_stain, CLAIMS[name])
+    stainer = STAINERS[name]()
+    return StainerLine(name, name, stainer.target_stain, CLAIMS[name], mpp=stainer.mpp)
 
 
 @lru_cache(maxsize=256)
@@ -74,13 +78,22 @@ def _of_model(path: Path) -> StainerLine:
     from chromogen.stainer_file import claim_of, read_model
 
     model = read_model(path)
-    return StainerLine("", "", model.target_stain, claim_of(model.training), model.markers)
+    return StainerLine("", "", model.target_stain, claim_of(model.training), model.markers, mpp=model.mpp)
 
 
 def _of_generator(path: Path) -> StainerLine:
     found = read_onnx(path)
     said = found.metadata
     if CARD in said:  # one of ours knows all of itself
-        return StainerLine("", "", said.get("target_stain", TARGET))
-    asks_mpp = "mpp" not in said
-    return StainerLine("", "", TARGET, FOREIGN, (), True, asks_mpp, found.range or "")
+        return StainerLine("", "", said.get("target_stain", TARGET), mpp=_number(said.get("mpp")))
+    asks_mpp, mpp = "mpp" not in said, _number(said.get("mpp"))
+    return StainerLine("", "", TARGET, FOREIGN, (), True, asks_mpp, found.range or "", mpp=mpp)
+
+
+def _number(text: str | None) -> float | None:
+    """What a file states as a positive number; None for anything else."""
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None

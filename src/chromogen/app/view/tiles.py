@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import PIL.Image
 
 from chromogen.app.view.pool import NOMINAL_MPP, Opened
+from chromogen.app.view.virtual import labelled
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.slides.slide import MPP_RANGE
@@ -69,8 +70,9 @@ def tile(opened: Opened, address: Address) -> bytes:
 
 
 def thumbnail(opened: Opened) -> bytes:
-    """The whole slide, its longer side at most `THUMBNAIL_PX`, as JPEG."""
-    return as_jpeg(opened.slide.overview(THUMBNAIL_PX)[0])
+    """The whole slide, its longer side at most `THUMBNAIL_PX`, as JPEG; a virtual stain with its label."""
+    small = opened.slide.overview(THUMBNAIL_PX)[0]
+    return as_jpeg(labelled(small) if opened.virtual else small)
 
 
 def as_jpeg(image: Image) -> bytes:

@@ -27,17 +27,20 @@ from chromogen.app.view.trials import (
 )
 from chromogen.app.view.work_folder import REGION, RESULT
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue
-from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, picture_at, shown
+from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, labelled_png, picture_at, shown
 from chromogen.errors import expected
 from chromogen.files import scratch_folder
 from chromogen.image import Image, encode_image, read_image, read_provenance
 from chromogen.slides.slide import Slide
 from chromogen.stainer import builtin_ihc
+from chromogen.stains.appearance import doubts
 from chromogen.style.recipes import PRESETS, preset
 
 BUILT_IN = "built-in"
 EXEMPLAR_PX = 2048  # of the longer side, at most
 EXEMPLARS = ".exemplars"
+Strength = Annotated[float, Query(ge=0, le=1)]
+DabAmount = Annotated[float, Query(ge=0, le=5)]
 
 
 class NewTrial(BaseModel):
@@ -54,9 +57,10 @@ class NewTrial(BaseModel):
 
 
 class Uploaded(BaseModel):
-    """The name under which an uploaded exemplar can be asked for."""
+    """The name under which an uploaded exemplar can be asked for, and why it may be no IHC."""
 
     exemplar: str
+    exemplar_doubt: str | None
 
 
 def trial_routes(shelf: Shelf, pool: ShelfPool, renderer: Renderer, trials: WorkQueue[Trial]) -> APIRouter:
@@ -84,8 +88,10 @@ def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Tr
         """Take an image, as the body, for a style exemplar; it is decoded in a process with bounded memory."""
         body = await request.body()
         name = f"upload-{secrets.token_hex(8)}"
-        await renderer.run(lambda: _take_in(body, trials.folder / EXEMPLARS / f"{name}.png"))
-        return Uploaded(exemplar=name)
+        decoded = trials.folder / EXEMPLARS / f"{name}.png"
+        await renderer.run(lambda: _take_in(body, decoded))
+        doubt = await renderer.run(lambda: doubts(read_image(decoded), "style"))
+        return Uploaded(exemplar=name, exemplar_doubt=doubt)
 
     @routes.get("/exemplars/built-in.png", response_class=Response, responses=PNG)
     async def built_in() -> Response:
@@ -116,15 +122,17 @@ def _picture_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Tri
         answer.headers["content-disposition"] = f'attachment; filename="virtual-ihc-{work_id}.png"'
         return answer
 
+    @routes.get("/trials/{work_id}/labelled.png", response_class=Response, responses=PNG)
+    async def label(work_id: WorkId, strength: Strength = 1, dab_amount: DabAmount = 1) -> Response:
+        """The same as `adjusted.png`, with a label in the picture that it is a virtual stain."""
+        picture, facts = await renderer.run(lambda: _adjusted(trials, work_id, strength, dab_amount))
+        return labelled_png(picture, facts, f"virtual-ihc-{work_id}-labelled.png")
+
     @routes.get("/trials/{work_id}/adjusted.png", response_class=Response, responses=PNG)
-    async def adjust(
-        work_id: WorkId,
-        strength: Annotated[float, Query(ge=0, le=1)] = 1,
-        dab_amount: Annotated[float, Query(ge=0, le=5)] = 1,
-    ) -> Response:
+    async def adjust(work_id: WorkId, strength: Strength = 1, dab_amount: DabAmount = 1) -> Response:
         """The result with less of the style, or more or less DAB, without a new run."""
-        data = await renderer.run(lambda: _adjusted(trials, work_id, strength, dab_amount))
-        return Response(data, media_type="image/png", headers=FRESH)
+        picture, facts = await renderer.run(lambda: _adjusted(trials, work_id, strength, dab_amount))
+        return Response(encode_image(picture, ".png", facts), media_type="image/png", headers=FRESH)
 
 
 def _start(asked: NewTrial, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Queued[Trial]:
@@ -163,13 +171,16 @@ def _take_in(body: bytes, decoded: FilePath) -> None:
         take_in(uploaded, decoded)
 
 
-def _adjusted(trials: WorkQueue[Trial], work_id: str, strength: float, dab_amount: float) -> bytes:
+def _adjusted(
+    trials: WorkQueue[Trial], work_id: str, strength: float, dab_amount: float
+) -> tuple[Image, dict[str, Any]]:
+    """The result so changed, uint8 (H, W, 3), and its provenance; 404 where there is none yet."""
     result = trials.folder_of(work_id) / RESULT
     if trials.find(work_id).state in UNDER_WAY or not result.is_file():
         raise HTTPException(404, "The trial has no result yet.")
     facts = {**(read_provenance(result) or {}), "adjusted": {"strength": strength, "dab_amount": dab_amount}}
-    picture = adjusted(read_image(trials.folder_of(work_id) / REGION), read_image(result), strength, dab_amount)
-    return encode_image(picture, ".png", facts)
+    he = read_image(trials.folder_of(work_id) / REGION)
+    return adjusted(he, read_image(result), strength, dab_amount), facts
 
 
 PRESET_NAMES = tuple(PRESETS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Protocol, TypeVar
@@ -10,7 +10,9 @@ from typing import Annotated, Any, Protocol, TypeVar
 from fastapi import APIRouter, HTTPException, Path, Response
 
 from chromogen.app.view.slide_routes import Renderer
+from chromogen.app.view.virtual import labelled
 from chromogen.app.view.work_queue import Queued, Work, WorkQueue
+from chromogen.image import Image, encode_image
 
 WorkId = Annotated[str, Path(pattern="^[0-9]{8}-[0-9]{6}-[0-9a-f]{6}$")]
 FRESH = {"cache-control": "no-store"}
@@ -81,3 +83,10 @@ async def picture_at(renderer: Renderer, path: Callable[[], FilePath]) -> Respon
     except FileNotFoundError as error:
         raise HTTPException(404, "There is no such picture yet.") from error
     return Response(data, media_type="image/png", headers=FRESH)
+
+
+def labelled_png(picture: Image, facts: Mapping[str, object], name: str) -> Response:
+    """A virtual stain, uint8 (H, W, 3), as a PNG to be kept, with its label and provenance."""
+    data = encode_image(labelled(picture), ".png", {**facts, "labelled": True})
+    disposition = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type="image/png", headers=FRESH | disposition)

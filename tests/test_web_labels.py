@@ -1,0 +1,317 @@
+"""In a real browser: a virtual stain is labelled wherever it is seen, and in all that leaves the page."""
+
+import base64
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from chromogen.app.view.virtual import PAPER
+from chromogen.image import Image, read_image, read_provenance, write_image
+from chromogen.provenance import NOTICE
+from chromogen.stainer import load_stainer
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.stain import stain_slide
+from chromogen.whole_slide.view import SlideFile
+from synthetic_slides import write_pyramid
+from test_densities import IHC
+from test_web import Server, browser, keep, page, pytestmark, settle, show
+
+__all__ = ["browser", "page", "pytestmark"]  # fixtures, and the marks that skip
+LABEL = "VIRTUAL STAIN - not for diagnosis"
+BAND = np.array([150, 20, 20])
+DOUBT = "pink and brown are about as frequent"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On an H&E, a stain of it at another pixel size under another name, and a stylized picture."""
+    server = Server(tmp_path_factory.mktemp("view"))
+    slides = server.folder / "slides"
+    he = write_pyramid(slides / "he.tif", IHC, mpp=(0.253, 0.253))
+    stain_slide(SlideJob(SlideFile(he), load_stainer("color-transfer")), Output(slides / "v.ome.tif"))
+    (slides / "v.ome.tif").rename(slides / "patient.tif")
+    write_image(slides / "made.png", IHC, {"notice": NOTICE})
+    yield server
+    server.stop()
+
+
+def canvas(page: Any, pane: int = 0) -> Image:
+    """What a browser saves of a pane's picture."""
+    data = page.locator(".pane .canvas canvas").nth(pane).evaluate("canvas => canvas.toDataURL()")
+    return np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))).convert("RGB"))
+
+
+def is_labelled(picture: Image) -> bool:
+    """A band along the upper edge in a colour of its own, with words on it in every part of 300 px."""
+    band = picture[2:20].astype(int)
+    ground = np.abs(band - BAND).max(axis=2) < 12
+    words = (band > 200).all(axis=2).any(axis=0)
+    parts = [words[left : left + 300].any() for left in range(0, max(picture.shape[1] - 300, 1), 300)]
+    return bool(ground.mean() > 0.5 and all(parts))
+
+
+def badge(page: Any, pane: int = 0) -> str:
+    sign = page.locator(".pane").nth(pane).locator(".pane-bar .virtual")
+    return str(sign.inner_text()) if sign.is_visible() else ""
+
+
+@pytest.mark.slow
+def test_a_virtual_slide_is_labelled_in_every_layout(page: Any) -> None:
+    show(page, "he.tif", "patient.tif")
+    assert (badge(page, 0), badge(page, 1)) == ("", "virtual")
+    assert (is_labelled(canvas(page, 0)), is_labelled(canvas(page, 1))) == (False, True)
+    for key in ("c", "b", "s", "+", "r"):
+        page.keyboard.press(key)
+        settle(page)
+        assert is_labelled(canvas(page, 1)), key
+        keep(page, f"label_{key}")
+    assert page.title().startswith("VIRTUAL STAIN")
+    page.wait_for_function("() => location.hash.includes('virtual-stain-not-for-diagnosis')")
+    page.reload()
+    page.locator(".pane .canvas canvas").nth(1).wait_for()
+    settle(page)
+    assert is_labelled(canvas(page, 1)), "by the link"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("percent", [4, 50, 96])
+def test_the_label_is_seen_beside_any_curtain(page: Any, percent: int) -> None:
+    show(page, "patient.tif", "he.tif")
+    page.keyboard.press("c")
+    page.fill("#curtain", str(percent))
+    settle(page)
+    box = page.locator(".pane .canvas").first.bounding_box()
+    shot = keep(page, f"label_curtain_{percent}").astype(int)
+    left, top, width = round(box["x"]), round(box["y"]), round(box["width"] * percent / 100)
+    seen = shot[top + 2 : top + 20, left : left + max(width - 2, 1)]
+    assert (np.abs(seen - BAND).max(axis=2) < 12).mean() > 0.4
+    beside = shot[top + 2 : top + 20, left + width + 4 : left + width + 40]
+    assert (np.abs(beside - BAND).max(axis=2) < 12).mean() < 0.1, "the H&E behind it is no virtual stain"
+
+
+@pytest.mark.slow
+def test_a_difference_from_a_virtual_stain_is_labelled(page: Any) -> None:
+    show(page, "he.tif", "patient.tif")
+    page.select_option("#overlay", "kept")
+    settle(page)
+    assert badge(page) == "from virtual"
+    assert is_labelled(canvas(page))
+    page.select_option("#overlay", "hematoxylin")
+    settle(page)
+    assert badge(page) == ""
+    assert not is_labelled(canvas(page)), "an overlay of the slide alone"
+    page.locator(".pane .pane-bar button").nth(1).click()
+    page.select_option("#overlay", "kept")
+    assert badge(page) == ""
+
+
+@pytest.mark.slow
+def test_lists_and_thumbnails_are_labelled(page: Any, server: Server) -> None:
+    for name, labelled in (("patient.tif", True), ("made.png", True), ("he.tif", False), ("ihc.png", False)):
+        row = page.locator(f"#slide-list li:has-text('{name}')")
+        assert row.locator(".virtual").count() == labelled
+        address = row.locator("img").get_attribute("src")
+        data = page.request.get(f"{server.address}{address.lstrip('/')}").body()
+        lowest = np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))[-4:].astype(int)
+        assert (np.abs(lowest - PAPER).max(axis=2) < 40).any() == labelled
+        words = page.locator(f"#exemplar option:has-text('{name}')").text_content()
+        assert ("virtual stain" in words) == labelled
+
+
+@pytest.mark.slow
+def test_a_stained_view_laid_over_its_slide_is_labelled(page: Any, tmp_path: Path) -> None:
+    show(page, "he.tif")
+    page.click("#apply summary")
+    page.select_option("#stainer", "color-transfer")
+    page.click("#stain-view")
+    page.wait_for_selector("#stains .trial[data-state='done']")
+    card = page.locator("#stains .trial").first
+    assert card.locator(".labelled .picture-label").inner_text() == LABEL
+    assert LABEL in (card.locator(".labelled img").get_attribute("alt") or "")
+    page.keyboard.press("v")
+    page.wait_for_selector("#numbers td")
+    assert not is_labelled(canvas(page))
+    card.locator("button:has-text('On the slide')").click()
+    page.wait_for_selector(".inlay")
+    settle(page)
+    page.wait_for_selector("#numbers .note:has-text('not of the virtual stain')")
+    keep(page, "label_inlay")
+    assert badge(page) == "virtual laid over"
+    assert is_labelled(canvas(page))
+    assert page.inner_text(".inlay .picture-label") == LABEL
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    settle(page)
+    assert is_labelled(canvas(page)), "also where its frame is out of sight"
+    with page.expect_download() as download:
+        card.locator("text=Picture with label").click()
+    assert "virtual" in download.value.suggested_filename
+    download.value.save_as(tmp_path / "kept.png")
+    kept = read_image(tmp_path / "kept.png")
+    assert (np.abs(kept[-3:].astype(int) - PAPER).max(axis=2) < 5).mean() > 0.9
+    assert (read_provenance(tmp_path / "kept.png") or {})["notice"] == NOTICE
+    card.locator("button:has-text('On the slide')").click()
+    page.wait_for_selector(".inlay", state="detached")
+    settle(page)
+    assert badge(page) == ""
+    assert not is_labelled(canvas(page))
+    card.locator("button:has-text('On the slide')").click()
+    page.wait_for_selector(".inlay")
+    show(page, "ihc.png")
+    show(page, "he.tif")
+    assert badge(page) == ""
+    card.locator("button:has-text('On the slide')").click()
+    page.wait_for_selector(".inlay")
+    settle(page)
+    assert is_labelled(canvas(page)), "laid anew at the first press"
+
+
+def exported(page: Any, kind: str) -> tuple[str, str]:
+    """The name and text of what a button gives."""
+    page.locator(f"#export-{kind}:enabled").wait_for()
+    with page.expect_download() as download:
+        page.click(f"#export-{kind}")
+    return download.value.suggested_filename, Path(download.value.path()).read_text()
+
+
+def rows(page: Any) -> list[dict[str, str]]:
+    return list(csv.DictReader(exported(page, "csv")[1].splitlines()))
+
+
+def doubted(page: Any, name: str) -> None:
+    """As if the server were not sure of the stains of a slide."""
+
+    def answer(route: Any) -> None:
+        given = route.fetch()
+        facts = given.json()
+        route.fulfill(response=given, json={**facts, "stains_doubt": DOUBT} if facts["name"] == name else facts)
+
+    page.route(re.compile("/api/slides/[0-9a-f]{16}$"), answer)
+
+
+@pytest.mark.slow
+def test_numbers_say_what_they_are_of(page: Any) -> None:
+    doubted(page, "ihc.png")
+    show(page, "he.tif", "patient.tif", "ihc.png")
+    page.keyboard.press("v")
+    page.wait_for_selector("#numbers td")
+    keep(page, "label_numbers")
+    assert page.locator("#numbers th .virtual").count() == 1
+    notes = page.locator("#numbers .note").all_inner_texts()
+    assert f"patient.tif: {LABEL}. Its numbers measure what the stainer painted." in notes
+    assert f"ihc.png: not sure of its stains: {DOUBT}. Choose them in its bar." in notes
+    assert any(note.startswith("ihc.png: lies on the first slide by a guess") for note in notes)
+    assert exported(page, "csv")[0] == "regions-virtual-stain.csv"
+    he, virtual, ihc = rows(page)
+    assert [row["virtual_stain"] for row in (he, virtual, ihc)] == ["", "color-transfer", ""]
+    assert [row["notice"] for row in (he, virtual, ihc)] == ["", LABEL, ""]
+    assert virtual["placed"] == "where its file says that it was made"
+    assert "guess" in ihc["placed"]
+    assert ["assumed" in row["pixel_size"] for row in (he, virtual, ihc)] == [False, False, True]
+    assert (ihc["stains"], ihc["stains_by"], ihc["stains_doubt"]) == ("h-dab", "recognised, not sure", DOUBT)
+    name, text = exported(page, "geojson")
+    assert name == "regions-virtual-stain.geojson"
+    found = json.loads(text)
+    (feature,) = found["features"]
+    assert any(key.startswith("patient.tif (VIRTUAL STAIN): ") for key in feature["properties"]["measurements"])
+    assert not any(key.startswith("patient.tif: ") for key in feature["properties"]["measurements"])
+    assert feature["properties"]["metadata"]["patient.tif (VIRTUAL STAIN): notice"] == LABEL
+    assert feature["properties"]["metadata"]["ihc.png: stains_doubt"] == DOUBT
+    assert [slide["virtual_stain"] for slide in found["chromogen"]["slides"]] == ["", "color-transfer", ""]
+
+
+@pytest.mark.slow
+def test_another_choice_of_stains_is_measured_anew(page: Any) -> None:
+    doubted(page, "ihc.png")
+    show(page, "ihc.png")
+    choice = page.locator(".pane-bar select")
+    assert page.inner_text(".pane-bar .doubt") == "not sure"
+    assert DOUBT in page.inner_text("#stains-doubt")
+    keep(page, "stains_doubt")
+    page.keyboard.press("v")
+    page.wait_for_selector("#numbers td")
+    before = rows(page)[0]
+    held: list[Any] = []
+    page.route("**/api/numbers", lambda route: held.append(route))
+    choice.select_option("h-e")
+    page.wait_for_timeout(300)
+    assert page.locator("#numbers td").count() == 0, "no number under another choice"
+    assert page.is_disabled("#export-csv")
+    assert page.is_disabled("#export-geojson")
+    page.unroute("**/api/numbers")
+    for route in held:
+        route.continue_()
+    page.wait_for_selector("#numbers td")
+    after = rows(page)[0]
+    assert (after["stains"], after["stains_by"]) == ("h-e", "chosen by the user")
+    assert (before["stains"], before["stains_by"]) == ("h-dab", "recognised, not sure")
+    assert before["mean_od10"] != after["mean_od10"]
+    assert (after["positive_percent"], page.locator(".pane-bar .doubt").count()) == ("", 0)
+    assert page.inner_text("#stains-doubt") == ""
+    page.fill("#threshold", "0.5")
+    assert page.locator("#numbers td").count() == 0, "no number under another threshold"
+    page.wait_for_selector("#numbers th:has-text('% above 0.50')")
+    assert rows(page)[0]["threshold_od10"] == "0.5"
+
+
+@pytest.mark.slow
+def test_one_region_that_cannot_be_measured_takes_no_others_away(page: Any, tmp_path: Path) -> None:
+    """As the server answers: in the order asked, an error in the place of the numbers that it cannot give."""
+
+    def answer(route: Any) -> None:
+        asked = route.request.post_data_json
+        (slide,) = asked["slides"]
+        lines = [{"why": "", "positive_percent": 12.5}, {"error": "the region lies outside the slide"}]
+        names = [region["name"] for region in asked["regions"]]
+        route.fulfill(
+            json=[{"region": i, "name": names[i], "slide": slide, **line} for i, line in enumerate(lines)]
+        )
+
+    page.route("**/api/numbers", answer)
+    show(page, "ihc.png")
+    square = [[[0, 0], [50, 0], [50, 50], [0, 0]]]
+    places = {"good": square, "far": [[[x + 9000, y] for x, y in square[0]]]}
+    features = [
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": at}, "properties": {"name": name}}
+        for name, at in places.items()
+    ]
+    (tmp_path / "two.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    page.set_input_files("#import", tmp_path / "two.geojson")
+    page.locator("#numbers table").nth(1).wait_for()
+    keep(page, "one_bad_region")
+    good, far = page.locator("#numbers .measured").all_inner_texts()
+    assert "12.5" in good
+    assert "outside the slide" in far
+    assert "12.5" not in far
+    first, second = rows(page)
+    assert (first["positive_percent"], first["why"]) == ("12.5", "")
+    assert (second["positive_percent"], second["why"]) == ("", "the region lies outside the slide")
+    metadata = [f["properties"]["metadata"] for f in json.loads(exported(page, "geojson")[1])["features"]]
+    assert [one.get("ihc.png: why", "") for one in metadata] == ["", "the region lies outside the slide"]
+
+
+@pytest.mark.slow
+def test_one_slide_that_cannot_be_measured_takes_no_others_away(page: Any) -> None:
+    def answer(route: Any) -> None:
+        (vectors,) = route.request.post_data_json["slides"].values()
+        if vectors == "h-e":
+            return route.fulfill(status=422, json={"detail": "The file has gone."})
+        return route.continue_()
+
+    show(page, "ihc.png", "he.tif")
+    page.locator(".pane-bar select").nth(1).select_option("h-e")
+    page.route("**/api/numbers", answer)
+    page.keyboard.press("v")
+    page.wait_for_selector("#numbers td")
+    ihc, he = rows(page)
+    assert float(ihc["positive_percent"]) > 0
+    assert he["why"] == "The file has gone."
