@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chromogen.app.view.intake import take_in
-from chromogen.image import read_image, read_provenance, write_image
+from chromogen.image import read_image, read_image_and_facts, read_provenance, write_image
 from test_densities import IHC
 
 
@@ -27,11 +27,12 @@ def png_bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
-def test_a_picture_comes_in_without_its_metadata(tmp_path: Path) -> None:
-    write_image(tmp_path / "in.png", IHC, {"patient": "a name"})
+def test_a_picture_comes_in_with_its_pixel_size_alone(tmp_path: Path) -> None:
+    write_image(tmp_path / "in.png", IHC, {"patient": "a name"}, 0.25)
     take_in(tmp_path / "in.png", tmp_path / "out.png")
     np.testing.assert_array_equal(read_image(tmp_path / "out.png"), IHC)
     assert read_provenance(tmp_path / "out.png") is None
+    assert read_image_and_facts(tmp_path / "out.png")[1].mpp == pytest.approx((0.25, 0.25))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     """Whatever a decoder does: the other process may take only so much, and says so, or ends."""
     program = (
         "import sys; from pathlib import Path; from chromogen.app.view import intake; "
-        "intake.read_image = lambda path: bytearray(8_000_000_000); "
+        "intake.read_image_and_facts = lambda path: bytearray(8_000_000_000); "
         "intake.decode(Path('in'), Path('out.png'))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False)

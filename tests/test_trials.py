@@ -21,6 +21,7 @@ from chromogen.app.view.trials import (
 from chromogen.app.view.work_queue import Queued, WorkQueue, wait_for
 from chromogen.image import read_image, write_image
 from chromogen.provenance import sha256_of
+from chromogen.slides.picture import Picture, read_picture
 from test_densities import IHC
 
 SIZE = (64, 64)
@@ -51,7 +52,19 @@ def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkQueu
 
 def start(trials: WorkQueue[Trial]) -> Queued[Trial]:
     trial = new_trial("0" * 16, (3, 4), SIZE, 0.5, options_of("fast", 0.5, {"steps": 3, "seed": None}))
-    return start_trial(trials, trial, IHC[:64, :64].copy(), IHC)
+    return start_trial(trials, trial, IHC[:64, :64].copy(), Picture(IHC, None))
+
+
+@pytest.mark.parametrize(("own", "shape", "mpp"), [(0.25, (32, 32, 3), 0.5), (None, (64, 64, 3), None)])
+def test_an_exemplar_comes_at_the_regions_pixel_size(
+    trials: WorkQueue[Trial], own: float | None, shape: tuple[int, int, int], mpp: float | None
+) -> None:
+    region = IHC[:64, :64].copy()
+    trial = new_trial("0" * 16, (3, 4), SIZE, 0.5, options_of("fast", 0.5, {}))
+    folder = trials.folder_of(start_trial(trials, trial, region, Picture(region, own)).id)
+    kept = read_picture(folder / "exemplar.png")
+    assert (kept.pixels.shape, kept.mpp) == (shape, mpp and pytest.approx(mpp))
+    assert read_picture(folder / "region.png").mpp == pytest.approx(0.5)
 
 
 def test_a_trial_runs_to_its_end(trials: WorkQueue[Trial]) -> None:
@@ -78,7 +91,7 @@ def test_both_ways_told_make_the_same_picture(tmp_path: Path) -> None:
     trials = trial_queue(tmp_path / "trials")
     options = options_of("fast", 0.5, {"steps": 3, "seed": 7})
     trial = new_trial("0" * 16, (0, 0), (96, 96), 0.5, options)
-    start_trial(trials, trial, IHC[:96, :96].copy(), IHC[:200, :200].copy())
+    start_trial(trials, trial, IHC[:96, :96].copy(), Picture(IHC[:200, :200].copy(), None))
     ended = wait_for(trials, trial.id, 300)
     assert ended.state == "done", ended.error
     made = read_image(trials.folder_of(trial.id) / "result.png")

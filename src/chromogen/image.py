@@ -18,7 +18,7 @@ import PIL.PngImagePlugin
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import IFDRational
 
-from chromogen.decoders import READ_FORMATS, decode, in_bands, open_file, quiet
+from chromogen.decoders import MAX_PIXELS, READ_FORMATS, decode, in_bands, open_file, quiet
 from chromogen.errors import ImageError as ImageError
 from chromogen.errors import missing, sentence, short
 from chromogen.file_facts import FileFacts
@@ -218,6 +218,18 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
     if size == image.shape[1::-1]:
         return image.copy()
     return np.array(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.LANCZOS))
+
+
+def scaled(image: Image, factor: float) -> Image:
+    """The image, uint8 (H, W, 3), enlarged by `factor`, at least 1 px wide and high.
+
+    Raises: ImageError above the size that any image may have.
+    """
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    if height * width > MAX_PIXELS:
+        most, got = f"at most {MAX_PIXELS:,} px in all", f"{width:,} x {height:,} px"
+        raise ImageError(sentence("size", most, got, "choose a smaller one"))
+    return resize(image, (width, height))
 
 
 def shrunk(image: Image, longest_px: int) -> Image:

@@ -17,14 +17,13 @@ from chromogen.app.listeners import together
 from chromogen.app.paths import image_files
 from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
-from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected
 from chromogen.files import named_beside
 from chromogen.grid import outer_px
 from chromogen.image import (
     Image,
     read_provenance,
-    resize,
+    scaled,
     write_image,
 )
 from chromogen.pixel_size import SUPPOSED_MPP, check_mpp
@@ -55,19 +54,6 @@ def read_sized(path: Path, longest_px: int | None, mpp: float | None = None) -> 
         return picture
     factor = longest_px / max(picture.pixels.shape[:2])
     return Picture(scaled(picture.pixels, factor), picture.mpp and picture.mpp / factor)
-
-
-def scaled(image: Image, factor: float) -> Image:
-    """The image, uint8 (H, W, 3), enlarged by `factor`, at least 1 px wide and high.
-
-    Raises: ValueError above the size that any image may have.
-    """
-    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    if height * width > MAX_PIXELS:
-        raise expected(
-            "size", f"at most {MAX_PIXELS:,} px in all", f"{width:,} x {height:,} px", "choose a smaller one"
-        )
-    return resize(image, (width, height))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from chromogen import decoders
 from chromogen.errors import expected
-from chromogen.image import read_image, write_image
+from chromogen.image import read_image_and_facts, write_image
+from chromogen.pixel_size import plausible_mpp
 
 MOST_PIXELS = 40_000_000
 MOST_MEMORY_BYTES = 2_500_000_000
@@ -40,8 +41,8 @@ def decode(uploaded: Path, decoded: Path) -> None:
     _limit()
     decoders.MAX_PIXELS = MOST_PIXELS  # in this process; sizes are checked before pixels are decoded
     with decoders.quiet():
-        image = read_image(uploaded)
-    write_image(decoded, image)
+        image, facts = read_image_and_facts(uploaded)
+    write_image(decoded, image, mpp=plausible_mpp(facts.mpp))
 
 
 def _limit() -> None:

@@ -31,6 +31,7 @@ from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, label
 from chromogen.errors import expected
 from chromogen.files import scratch_folder
 from chromogen.image import Image, encode_image, read_image, read_provenance
+from chromogen.slides.picture import Picture, read_picture
 from chromogen.slides.slide import Slide
 from chromogen.stainer import builtin_ihc
 from chromogen.stains.appearance import doubts
@@ -144,16 +145,16 @@ def _start(asked: NewTrial, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Tri
     return start_trial(trials, trial, region, _exemplar(asked.exemplar, shelf, pool, trials))
 
 
-def _exemplar(name: str, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Image:
+def _exemplar(name: str, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Picture:
     if name == BUILT_IN:
-        return builtin_ihc()
+        return Picture(builtin_ihc(), None)
     if name.startswith("upload-"):
         uploaded = trials.folder / EXEMPLARS / f"{name}.png"
         if not uploaded.is_file():
             raise expected("exemplar", "one that was uploaded", name, "upload it again")
-        return read_image(uploaded)
+        return read_picture(uploaded)
     with pool.reading(shelf.find(name)) as opened:
-        return _middle(opened.slide)
+        return Picture(_middle(opened.slide), opened.mpp)
 
 
 def _middle(slide: Slide) -> Image:

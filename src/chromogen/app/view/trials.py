@@ -11,8 +11,9 @@ from typing import Any
 
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, check_region, keep_region, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue, new_id
-from chromogen.image import Image, read_provenance, write_image
+from chromogen.image import Image, read_provenance, scaled, write_image
 from chromogen.provenance import sha256_of
+from chromogen.slides.picture import Picture
 
 PREVIEW_EVERY = 5
 EXEMPLAR, PREVIEWS, RECORD = "exemplar.png", ".previews", "trial.json"
@@ -113,17 +114,25 @@ def trial_queue(folder: Path) -> WorkQueue[Trial]:
     return WorkQueue(folder, Trial, RECORD)
 
 
-def start_trial(trials: WorkQueue[Trial], trial: Trial, region: Image, exemplar: Image) -> Queued[Trial]:
-    """Put a trial of a region and an exemplar, uint8 (H, W, 3), into the queue.
+def start_trial(trials: WorkQueue[Trial], trial: Trial, region: Image, exemplar: Picture) -> Queued[Trial]:
+    """Put a trial of a region, uint8 (H, W, 3), and an exemplar into the queue.
 
+    The exemplar is resampled to the region's pixel size, where both are known.
     Raises: ValueError where too many wait, OSError where it cannot be written.
     """
     trials.check_room()
     with new_folder(trials.folder / trial.id) as folder:
         (folder / PREVIEWS).mkdir()
         keep_region(folder, region, trial.mpp, trial.location)
-        write_image(folder / EXEMPLAR, exemplar)
+        write_image(folder / EXEMPLAR, *_at(exemplar, trial.mpp))
         return trials.start(trial)
+
+
+def _at(exemplar: Picture, mpp: float | None) -> tuple[Image, None, float | None]:
+    """Pixels of the region's size in um, where both are known, without provenance, and what they measure."""
+    if exemplar.mpp is None or mpp is None:
+        return exemplar.pixels, None, exemplar.mpp
+    return scaled(exemplar.pixels, exemplar.mpp / mpp), None, mpp
 
 
 def progress_in(folder: Path) -> Progress:

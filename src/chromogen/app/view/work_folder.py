@@ -36,7 +36,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def keep_region(folder: Path, region: Image, mpp: float | None, location: tuple[int, int]) -> None:
     """Write the region, uint8 (H, W, 3), with its mpp and where it lay, (x, y) in level-0 pixels."""
-    write_image(folder / REGION, region, {"mpp": mpp, "region_of_slide": list(location)})
+    write_image(folder / REGION, region, {"mpp": mpp, "region_of_slide": list(location)}, mpp)
 
 
 def lines_of(trace: Path, count: str) -> Sequence[dict[str, Any]]:
