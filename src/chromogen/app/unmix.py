@@ -20,7 +20,8 @@ from chromogen.evaluation.tile import Tile
 from chromogen.files import write_text, write_whole
 from chromogen.image import read_image, shrunk, write_image
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
-from chromogen.stains.estimation import estimate_stains, white_level
+from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.glass import white_level
 
 SHOWN_PX = 360
 PARTS = ("first", "second", "residual")

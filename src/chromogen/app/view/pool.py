@@ -8,13 +8,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import openslide
 
 from chromogen.app.view.shelf import Entry
+from chromogen.image import SUPPOSED_MPP
 from chromogen.slides.slide import MPP_RANGE, Slide, SlideError, open_slide, plausible_mpp
+from chromogen.stains.tissue import Background, background
 
 MOST_OPEN = 24
+OVERVIEW_PX = 1024
 MOST_BYTES = 1_500_000_000  # images without a pyramid are held in memory
 PYRAMID_BYTES = 20_000_000  # what an open slide with one takes, about
 NOMINAL_MPP = MPP_RANGE[0]
@@ -33,6 +37,12 @@ class Opened:
     bytes: int
     readers: int = 0
     dropped: bool = False
+
+    @cached_property
+    def background(self) -> Background:
+        """What the slide shows besides tissue, from afar."""
+        overview, step = self.slide.overview(OVERVIEW_PX)
+        return background(overview, (self.mpp or SUPPOSED_MPP) * step)
 
     @property
     def size(self) -> tuple[int, int]:
