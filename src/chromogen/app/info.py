@@ -77,7 +77,7 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             tissue_mm2=round(share * math.prod(slide.size) * slide.mpp**2 / 1e6, 4) if slide.mpp else None,
             quickhash=slide.quickhash,
             stain=_estimate(slide, share, stain_mpp) if slide.mpp else None,
-            doubt=doubts(overview, "content"),
+            doubt=doubts(overview, "content", (slide.mpp or SUPPOSED_MPP) * step),
         )
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +19,15 @@ from chromogen import page
 from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_text, write_whole
-from chromogen.image import read_image, shrunk, write_image
+from chromogen.image import SUPPOSED_MPP, read_image, shrunk, write_image
+from chromogen.stains.appearance import appearance
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
 
 SHOWN_PX = 360
+# By what a picture looks like, the vectors that are not its own.
+OTHERS = {"H&E": ("h-dab", "h-dab-ruifrok"), "H-DAB": ("h-e", "h-e-ruifrok")}
 PARTS = ("first", "second", "residual")
 WORDS = {"first": "the first stain alone", "second": "the second stain alone", "residual": "what is neither"}
 
@@ -86,7 +90,10 @@ def unmix_file(
     With `estimate` the vectors are the image's own, `matrix` where it cannot tell. Raises: ValueError or OSError.
     """
     image = read_image(file)
-    white = white_level(image) if find_white else np.full(3, 255.0)
+    look = appearance(image, mpp or SUPPOSED_MPP)
+    if any(np.array_equal(matrix, VECTORS[name]) for name in OTHERS.get(look.kind, ())):
+        warnings.warn(f"{file.name} looks like {look.kind}; give --stains {look.stains}.", stacklevel=2)
+    white = white_level(image, mpp or SUPPOSED_MPP) if find_white else np.full(3, 255.0)
     own = estimate_stains(image, matrix, white) if estimate else None
     used = own.matrix if own else matrix
     concentrations = separate_stains(image, used, white)

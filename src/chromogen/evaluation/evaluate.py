@@ -18,8 +18,9 @@ from chromogen.evaluation.intervals import RESAMPLES, mean_of
 from chromogen.evaluation.metrics import Measure, Value
 from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
 from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation.tile import CALLED, Tile
 from chromogen.image import SUPPOSED_MPP, Image, PathLike, read_image
+from chromogen.stains.appearance import doubts
 from chromogen.stains.color_transfer import color_moments, match_colors
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ SIDES = ("prediction", "he", "color_transfer", "real")
 
 @dataclass(frozen=True)
 class Row:
-    """One case: scores by side, the best shift (x, y) of the real IHC in px, and patch features by side.
+    """One case: scores by side, best shift (x, y) of the real IHC in px, patch features by side, and doubts.
 
     Sides are the prediction, the baselines `he` (the H&E itself) and `color_transfer` (in the real IHC's colours),
     and `real`, the floor: another real IHC, or where there is one only, one half of it against the other.
@@ -49,6 +50,7 @@ class Row:
     sides: Mapping[str, Scores]
     shift_px: tuple[int, int] | None
     features: Mapping[str, Tensor]
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def evaluate(
     for done, case in enumerate(cases, 1):
         try:
             rows.append(_row(case, _other_reals(cases, case), measures, mpp, shift_um))
+            warnings += rows[-1].doubts
         except FAILURES as error:
             warnings.append(f"{case.name} is left out: {error or 'out of memory'}")
         if on_case:
@@ -134,6 +137,7 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     prediction = read_image(case.prediction)
     he, real = (None if path is None else read_image(path) for path in (case.he, case.real))
     Tile(prediction, he)  # says what is wrong with their sizes
+    doubted = tuple(_doubts(case, prediction, he, real, mpp))
     pictures = {"prediction": prediction}
     if he is not None:
         pictures["he"] = he
@@ -142,15 +146,30 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     sides = {side: _scores_of(measures, picture, he, real, mpp) for side, picture in pictures.items()}
     features = {side: patch_features(measures.encoder, picture) for side, picture in pictures.items()}
     if real is None:
-        return Row(case, sides, None, features)
+        return Row(case, sides, None, features, doubted)
     features["real"] = patch_features(measures.encoder, real)
     sides["real"] = _floor(measures, real, other_reals, mpp)
     if real.shape != prediction.shape:
-        return Row(case, sides, None, features)
+        return Row(case, sides, None, features, doubted)
     shift = best_shift(prediction, real, round(Tile(real, mpp=mpp).px(shift_um)))
     for side, picture in pictures.items():
         sides[side] |= _shifted(measures.real, picture, real, shift, mpp)
-    return Row(case, sides, shift, features)
+    return Row(case, sides, shift, features, doubted)
+
+
+def _doubts(
+    case: Case, prediction: Image, he: Image | None, real: Image | None, mpp: float | None
+) -> Iterator[str]:
+    """Why a picture may not be what it is measured as."""
+    pictures = (
+        (prediction, "prediction", "style"),
+        (he, CALLED["he"], "content"),
+        (real, CALLED["real"], "style"),
+    )
+    for image, name, role in pictures:
+        doubt = None if image is None else doubts(image, role, mpp or SUPPOSED_MPP)
+        if doubt:
+            yield f"The {name} of {case.name} {doubt}."
 
 
 def _scores_of(

@@ -24,7 +24,7 @@ LEAST_GLASS = 1e-3  # of the view
 WIDTH = 5  # levels over which glass of one colour may vary
 LEAST_PEAK = 0.1  # of what may be glass: the brightest colour of so many pixels is
 # A slide may be padded with white that is brighter than its glass, which is then at least so much of both.
-PADDING, LEAST_BESIDE_PADDING = 254, 0.25
+PADDING, PADDED, LEAST_BESIDE_PADDING = 254, 200, 0.25
 
 LEVELS_OD10 = -np.log10((np.arange(256) + 1.0) / 256).astype(np.float32)
 
@@ -38,7 +38,7 @@ def white_level(view: Image, mpp: float = SUPPOSED_MPP) -> NDArray[np.float64]:
 
 
 def smoothed(view: Image, mpp: float) -> Image:
-    """The view as if its light had been gathered over `SMOOTHING_UM`, the same for fine and coarse pixels."""
+    """The view, uint8 (H, W, 3), as if its light had been gathered over `SMOOTHING_UM`, at any um per pixel."""
     if view.dtype != np.uint8 or view.ndim != 3 or view.shape[2] != 3 or not view.size:
         raise expected("overview", "uint8 (H, W, 3)", f"{view.dtype} {view.shape}", "convert it first")
     picture = PIL.Image.fromarray(np.ascontiguousarray(view))
@@ -51,7 +51,7 @@ def smoothing_px(mpp: float) -> float:
 
 
 def white_in(light: Image, mpp: float) -> NDArray[np.float64]:
-    """As `white_level`, of a view that is smoothed."""
+    """As `white_level`, of a view, uint8 (H, W, 3), that is smoothed."""
     red, green, blue = np.moveaxis(light, 2, 0)
     darkest = np.minimum(np.minimum(red, green), blue)
     brightest = np.maximum(np.maximum(red, green), blue)
@@ -71,19 +71,20 @@ def _even(level: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
 
 
 def highest(values: NDArray[Any], reach_px: int) -> NDArray[Any]:
-    """The highest of values (H, W) in the square that reaches so far from every pixel, inside the picture."""
+    """The highest of values (H, W) in the square that reaches so far from every pixel."""
     across = ndimage.maximum_filter1d(values, 2 * reach_px + 1, axis=1, mode="nearest")
     return np.asarray(ndimage.maximum_filter1d(across, 2 * reach_px + 1, axis=0, mode="nearest"))
 
 
 def lowest(values: NDArray[Any], reach_px: int) -> NDArray[Any]:
-    """The lowest."""
+    """The lowest of values (H, W) in the square that reaches so far from every pixel."""
     across = ndimage.minimum_filter1d(values, 2 * reach_px + 1, axis=1, mode="nearest")
     return np.asarray(ndimage.minimum_filter1d(across, 2 * reach_px + 1, axis=0, mode="nearest"))
 
 
 def _without_padding(counts: NDArray[np.int_]) -> NDArray[np.int_]:
-    beside = np.where(np.arange(256) < PADDING, counts, 0)
+    levels = np.arange(256)
+    beside = np.where((levels >= PADDED) & (levels < PADDING), counts, 0)
     return beside if beside.sum() >= LEAST_BESIDE_PADDING * counts.sum() else counts
 
 

@@ -13,6 +13,7 @@ from scipy import ndimage
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.slides.slide import MPP_RANGE
+from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import background, spread_over
 from chromogen.whole_slide.view import View, read_around_damage
 
@@ -67,7 +68,7 @@ class TissueShare:
 
 @dataclass(frozen=True)
 class Survey:
-    """A slide's tissue, the colour of its glass (r, g, b), and a sample at the view's mpp.
+    """A slide's tissue, the colour of its glass (r, g, b), a sample at the view's mpp, and why it may be no H&E.
 
     `share` is None where everything counts as tissue. What cannot be read from afar does: nearer, more of it may.
     """
@@ -76,6 +77,7 @@ class Survey:
     tissue_fraction: float
     white: tuple[int, int, int]
     sample: Image
+    doubt: str | None = None
 
 
 def survey(view: View, *, mask_tissue: bool = True) -> Survey:
@@ -84,14 +86,14 @@ def survey(view: View, *, mask_tissue: bool = True) -> Survey:
     seen = background(overview, mpp)
     mask = seen.tissue(overview, mpp)
     red, green, blue = (round(float(level)) for level in seen.white)
-    fraction = float(mask.mean())
+    fraction, doubt = float(mask.mean()), doubts(overview, "content", mpp)
     for window in damaged:
         mask[window.at] = True
     sample = _sample(view, mask)
     if not mask_tissue:
-        return Survey(None, fraction, (red, green, blue), sample)
+        return Survey(None, fraction, (red, green, blue), sample, doubt)
     share = TissueShare(_softened(mask), view.size, (mask.shape[1], mask.shape[0]))
-    return Survey(share, fraction, (red, green, blue), sample)
+    return Survey(share, fraction, (red, green, blue), sample, doubt)
 
 
 def _overview(view: View) -> tuple[Image, float, list[Window]]:

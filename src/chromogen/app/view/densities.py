@@ -12,7 +12,6 @@ from chromogen.app.view.tiles import Address, as_png, read_window, window_of
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.grid import Window
 from chromogen.image import SUPPOSED_MPP, Image, resize
-from chromogen.stains.appearance import doubts
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 from chromogen.stains.tissue import tissue_reach_px
 
@@ -22,11 +21,6 @@ KEPT_UM = 6.0  # around a place, in which structure is compared
 LEAST_BLUR_PX = 3.0
 MOST_HALO_PX = 320
 SAME_SHAPE = 0.02
-
-
-def stains_in(overview: Image) -> str:
-    """The vectors to begin with, by a low-power view, uint8 (H, W, 3): "h-e" where it is pink, else "h-dab"."""
-    return "h-e" if "H&E" in (doubts(overview, "style") or "") else "h-dab"
 
 
 def density_tile(opened: Opened, address: Address, stains: str) -> bytes:

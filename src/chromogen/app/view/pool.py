@@ -13,8 +13,9 @@ from functools import cached_property
 import openslide
 
 from chromogen.app.view.shelf import Entry
-from chromogen.image import SUPPOSED_MPP
+from chromogen.image import SUPPOSED_MPP, Image
 from chromogen.slides.slide import MPP_RANGE, Slide, SlideError, open_slide, plausible_mpp
+from chromogen.stains.appearance import Appearance, appearance
 from chromogen.stains.tissue import Background, background
 
 MOST_OPEN = 24
@@ -41,8 +42,16 @@ class Opened:
     @cached_property
     def background(self) -> Background:
         """What the slide shows besides tissue, from afar."""
+        return background(*self._from_afar())
+
+    @cached_property
+    def look(self) -> Appearance:
+        """What the slide looks like, from afar."""
+        return appearance(*self._from_afar())
+
+    def _from_afar(self) -> tuple[Image, float]:
         overview, step = self.slide.overview(OVERVIEW_PX)
-        return background(overview, (self.mpp or SUPPOSED_MPP) * step)
+        return overview, (self.mpp or SUPPOSED_MPP) * step
 
     @property
     def size(self) -> tuple[int, int]:

@@ -28,7 +28,6 @@ from chromogen.slides.threads import processors
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
 CLIENT_GONE = 499
 MOST_CACHED_BYTES = 96_000_000
-OVERVIEW_PX = 512
 Stains = Literal["h-dab", "h-e", "h-dab-ruifrok", "h-e-ruifrok"]
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
@@ -74,6 +73,8 @@ class SlideLine(BaseModel):
 class SlideFacts(SlideLine):
     """What a slide is; `mpp` is um per level-0 pixel, None where the file does not say.
 
+    `stains_doubt` says in a sentence why other stains may be right, where that is not sure.
+
     `virtual` names what made it, where it is a virtual stain that says so.
     """
 
@@ -83,6 +84,7 @@ class SlideFacts(SlideLine):
     levels: int
     tile_px: int
     stains: Stains
+    stains_doubt: str | None
     virtual: str | None
     associated: list[str]
 
@@ -242,7 +244,8 @@ def _facts(pool: SlidePool, entry: Entry, *, labels: bool) -> SlideFacts:
             mpp=opened.mpp,
             levels=tiles.levels_of(opened.size),
             tile_px=tiles.TILE_PX,
-            stains=densities.stains_in(opened.slide.overview(OVERVIEW_PX)[0]),  # type: ignore[arg-type]
+            stains=opened.look.stains,
+            stains_doubt=opened.look.stains_doubt,
             virtual=_made_by(entry.path),
             associated=_associated_names(entry) if labels else [],
         )
