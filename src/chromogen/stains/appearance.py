@@ -18,7 +18,7 @@ GREY_LEVELS = 4  # between the channels of a picture in black and white
 STAINED_OD10 = 0.08
 LEAST_STAINED = 0.002
 MOST_PIXELS = 250_000
-BRIGHTEST = 99.5  # percentile of each channel: white enough, where no glass is in view
+BRIGHTEST, TINTED = 99.5, 0.8  # percentile of each channel; lamps are no more tinted than that
 # How much more of one light is taken than of the next. Eosin takes green light above all, DAB takes blue light.
 PINK, BROWN = 1.4, 1.1
 LEAST_PINK, LEAST_BROWN = 0.03, 0.01  # of what is stained: IHC shows no pink, and H&E hardly any brown
@@ -92,12 +92,14 @@ def appearance(image: Image, mpp: float = SUPPOSED_MPP) -> Appearance:
 def _stained(pixels: NDArray[np.uint8], white: NDArray[np.float64]) -> NDArray[np.float64]:
     """Densities of what takes light, of pixels (N, 3): (M, 3).
 
-    Where no glass is in view we take the brightest for it, unless all is about as bright.
+    Where no glass is in view we take the brightest for it, unless that is itself stained, or all is as bright.
     """
-    if (white < 255).any():
-        return _denser(pixels, white)
-    stained = _denser(pixels, np.percentile(pixels, BRIGHTEST, axis=0))
-    return stained if len(stained) >= LEAST_STAINED * len(pixels) else _denser(pixels, white)
+    brightest = np.percentile(pixels, BRIGHTEST, axis=0)
+    if (white == 255).all() and brightest.min() >= TINTED * brightest.max():
+        stained = _denser(pixels, brightest)
+        if len(stained) >= LEAST_STAINED * len(pixels):
+            return stained
+    return _denser(pixels, white)
 
 
 def _denser(pixels: NDArray[np.uint8], white: NDArray[np.float64]) -> NDArray[np.float64]:
