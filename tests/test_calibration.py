@@ -26,11 +26,11 @@ from test_train import drawn
 
 
 def brown(gain: float, offset: float, seed: int = 0) -> Image:
-    """Tissue whose DAB is a gain times the seed's, plus an offset."""
+    """Tissue, and glass above, whose DAB is a gain times the seed's, plus an offset."""
     rng = np.random.default_rng(seed)
-    amounts = np.zeros((120, 120, 3))
-    amounts[20:, :, 0] = 0.4
-    amounts[20:, :, 1] = gain * np.repeat(rng.uniform(0.2, 1.0, (100, 1)), 120, 1) + offset
+    amounts = np.zeros((160, 120, 3))
+    amounts[60:, :, 0] = 0.4
+    amounts[60:, :, 1] = gain * np.repeat(rng.uniform(0.2, 1.0, (100, 1)), 120, 1) + offset
     return combine_stains(amounts, H_DAB)
 
 

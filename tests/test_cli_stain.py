@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.data import immunohistochemistry
 
 from chromogen.app.staining import plan_stains
 from chromogen.image import read_image, read_provenance, write_image
@@ -16,6 +17,9 @@ from chromogen.stainer import load_stainer
 from synthetic import tissue_like
 from synthetic_slides import SyntheticSource, coordinates, write_ome_zarr, write_pyramid
 from test_cli import refused, run
+
+# Real slides of all kinds are stained here, and what is no H&E is doubted.
+pytestmark = pytest.mark.filterwarnings("always:.* (looks like|shows hardly|is black):UserWarning")
 
 TISSUE = SyntheticSource((600, 400)).read(0, (0, 0), (600, 400))
 KEYS = {
@@ -250,3 +254,54 @@ def test_blocks_are_noted_for_others(capsys: pytest.CaptureFixture[str], slide: 
     assert noted["seconds"] > 0
     refused(capsys, "stain", slide, "-o", slide.with_name("out.ome.tif"), "--trace", slide)
     assert slide.stat().st_size > 1000, "the slide is no place for a trace"
+
+
+BROWN = np.ascontiguousarray(immunohistochemistry()[:200, :300])
+DOUBTED = {
+    "brown": (BROWN, "looks like an IHC"),
+    "black": (np.zeros_like(BROWN), "looks like fluorescence"),
+    "glass": (np.full_like(BROWN, 240), "shows hardly any tissue"),
+    "grey": (np.repeat(BROWN[..., 1:2], 3, 2), "is black and white"),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTED)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_what_is_no_he_is_doubted_and_stained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, suffix: str
+) -> None:
+    """One line that names the file; a tile and a slide alike."""
+    image, words = DOUBTED[name]
+    file = tmp_path / f"{name}{suffix}"
+    if suffix == ".tif":
+        write_pyramid(file, image, (2,))
+    else:
+        write_image(file, image)
+    status, said, err = run(
+        capsys,
+        "stain",
+        file,
+        "-o",
+        tmp_path / f"out{suffix if suffix == '.png' else '.ome.tif'}",
+        "--stainer",
+        "color-transfer",
+        "--json",
+    )
+    assert status == 0, err
+    assert [line for line in err.splitlines() if words in line] == [
+        line for line in err.splitlines() if name in line
+    ]
+    assert f"{name}{suffix} {words}" in err
+    assert words in json.loads(said)["doubt"]
+
+
+def test_an_he_is_not_doubted_nor_what_is_only_copied(
+    capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "brown.png", BROWN)
+    for file, stainer in ((tile, "color-transfer"), (tmp_path / "brown.png", "identity")):
+        _, said, err = run(
+            capsys, "stain", file, "-o", tmp_path / f"{stainer}.png", "--stainer", stainer, "--json"
+        )
+        assert "looks like" not in err
+    assert json.loads(said)["doubt"]

@@ -10,9 +10,10 @@ import tifffile
 from skimage.color import separate_stains
 from skimage.data import immunohistochemistry
 
-from chromogen.app.unmix import parse_vectors
+from chromogen.app.unmix import parse_vectors, unmix_file
 from chromogen.image import read_image, read_provenance, write_image
 from chromogen.stains.deconvolution import H_DAB, VECTORS, combine_stains
+from synthetic import tissue_like
 from test_cli import refused, run
 
 IHC = np.asarray(immunohistochemistry())[:128, 300:460]
@@ -49,14 +50,14 @@ def test_the_map_is_scikit_images(capsys: pytest.CaptureFixture[str], ihc: Path,
 
 
 def test_percent_positive_is_counted_over_tissue(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    parts = np.full((100, 100, 3), [0.4, 0.0, 0.0])
-    parts[:, 50:75, 1] = np.log(10) * 0.5
-    parts[:, 75:] = 0
+    parts = np.full((100, 200, 3), [0.4, 0.0, 0.0])
+    parts[:, 100:150, 1] = np.log(10) * 0.5
+    parts[:, 150:] = 0
     write_image(tmp_path / "a.png", combine_stains(parts))
     status, said, _ = run(capsys, "unmix", tmp_path / "a.png", "-o", tmp_path / "out", "--json")
     assert status == 0
     (found,) = json.loads(said)["results"]
-    assert found["tissue_percent"] == pytest.approx(75, abs=5)
+    assert found["tissue_percent"] == pytest.approx(75, abs=2)
     assert found["positive_percent"]["0.2"] == pytest.approx(100 / 3, abs=2)
     assert found["positive_percent"]["0.6"] == 0
 
@@ -107,3 +108,12 @@ def test_wrong_requests(capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path:
 def test_vectors_by_name_and_by_number() -> None:
     assert (parse_vectors("h-dab") == H_DAB).all()
     assert parse_vectors("1,0,0;0,2,0")[1].tolist() == [0, 1, 0]
+
+
+def test_another_stain_than_the_vectors_is_doubted(ihc: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "he.png", tissue_like(128, 160, seed=1))
+    for file, own, other in ((ihc, "h-dab", "h-e"), (tmp_path / "he.png", "h-e", "h-dab")):
+        given = {"estimate": False, "find_white": False, "mpp": 0.5}
+        unmix_file(file, tmp_path, VECTORS[own], [0.2], **given)
+        with pytest.warns(UserWarning, match=f"{file.name} looks like .*; give --stains {own}"):
+            unmix_file(file, tmp_path, VECTORS[other], [0.2], **given)

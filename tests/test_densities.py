@@ -13,14 +13,13 @@ from chromogen.app.view.densities import (
     difference_tile,
     local_correlation,
     read_tile,
-    stains_in,
 )
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, opened
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.tiles import Address, window_of
 from chromogen.evaluation.tile import Tile
-from chromogen.image import Image, read_image, resize, write_image
+from chromogen.image import Image, resize, write_image
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 
 IHC = np.asarray(immunohistochemistry(), np.uint8)
@@ -114,9 +113,3 @@ def test_local_correlation_is_pearsons_within_a_window() -> None:
     assert local_correlation(a, -a, 4).max() < -0.999
     assert abs(local_correlation(a, noise, 12)[40, 40]) < 0.3
     assert (local_correlation(a, np.ones_like(a), 4) == 0).all()
-
-
-def test_stains_are_guessed_from_the_look(data: Path) -> None:
-    pairs = data / "pairs" / "mist"
-    guesses = {name: stains_in(read_image(pairs / f"ER_{name}.png")) for name in ("he", "ihc")}
-    assert guesses == {"he": "h-e", "ihc": "h-dab"}

@@ -185,3 +185,11 @@ def test_a_line_of_pixels_has_no_distances(encoder: Encoder, tmp_path: Path) -> 
 def test_pixels_of_no_microscope(mpp: float, folders: dict[str, Path], encoder: Encoder) -> None:
     with pytest.raises(ValueError, match=r"`mpp` to be from 0.05 to 20"):
         evaluate(**folders, encoder=encoder, mpp=mpp)
+
+
+def test_pictures_of_another_stain_are_doubted(encoder: Encoder, tmp_path: Path) -> None:
+    write_image(tmp_path / "he.png", tissue_like(96, 96, seed=1))
+    found = evaluate(tmp_path / "he.png", he=tmp_path / "he.png", encoder=encoder)
+    assert [w for w in found.warnings if "looks like" in w] == [
+        "The prediction of he looks like an H&E, pink without brown; an IHC is expected."
+    ]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from scipy import ndimage
 
 from chromogen.evaluation.style_distance import nuclear_texture_od10
 from chromogen.evaluation.tile import Tile
-from chromogen.image import to_tensor, to_uint8
+from chromogen.image import read_image, to_tensor, to_uint8
 from chromogen.stains import light
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, optical_density, separate_stains
 from chromogen.stains.light import (
@@ -22,6 +24,7 @@ from chromogen.stains.light import (
     texture_octiles,
     tissue_share,
 )
+from chromogen.stains.tissue import tissue_mask
 from synthetic import tissue_like
 
 IMAGE = tissue_like(20, 28, seed=5)
@@ -80,16 +83,44 @@ def test_blurring_is_scipys(sigma_px: float) -> None:
 
 
 def test_tissue_is_what_is_not_white() -> None:
-    image = np.full((40, 60, 3), 245, np.uint8)
-    image[:, :30] = (200, 120, 190)
+    image = np.full((40, 120, 3), 245, np.uint8)
+    image[:, :60] = (200, 120, 190)
     share = tissue_share(to_tensor(image))
-    assert share.shape == (1, 1, 40, 60)
-    assert (share[..., :24] == 1).all()
-    assert (share[..., 42:] == 0).all()
+    assert share.shape == (1, 1, 40, 120)
+    assert (share[..., :60] == 1).all()
+    assert (share[..., 70:] == 0).all()
+
+
+PICTURES = (
+    "he/hgsc_nest.jpg",
+    "he/torchstain_source.png",
+    "pairs/mist/ER_he.png",
+    "pairs/mist/HER2_ihc.png",
+    "nuclei_ihc/22_2.png",
+    "pairs/lung-lesion/he.jpg",
+)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("mpp", [0.25, 1.0])
+def test_losses_and_masks_share_one_tissue(data: Path, name: str, mpp: float) -> None:
+    image = read_image(data / name)[:400, :400]
+    share, mask = tissue_share(to_tensor(image), mpp)[0, 0].numpy(), tissue_mask(image, mpp)
+    assert ((share > 0.5) == mask).mean() > 0.98
+    assert share.mean() == pytest.approx(mask.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("white", [255, 236, 210])
+def test_losses_and_masks_share_one_tissue_beside_glass(white: int) -> None:
+    image = np.full((160, 200, 3), white, np.uint8)
+    image[:, :120] = tissue_like(160, 120, seed=5).astype(float) * white / 255
+    share, mask = tissue_share(to_tensor(image))[0, 0].numpy(), tissue_mask(image)
+    assert share.mean() == pytest.approx(mask.mean(), abs=0.01)
+    assert mask.mean() == pytest.approx(0.6, abs=0.02)
 
 
 def test_octiles_are_equal_parts_of_the_tissue_by_the_evaluations_texture() -> None:
-    image = tissue_like(96, 96, seed=6)
+    image = tissue_like(96, 128, seed=6)
     image[:, 64:] = 250
     masks = texture_octiles(to_tensor(image))[0].numpy() > 0
     tile = Tile(image, mpp=0.5)

@@ -25,6 +25,9 @@ from test_densities import IHC
 from test_kinds import model
 from test_stains import write_slide
 
+# The slide here is an IHC.
+pytestmark = pytest.mark.filterwarnings("ignore:.* looks like an IHC:UserWarning")
+
 PLACE = (40, 60), (220, 180)
 
 

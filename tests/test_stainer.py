@@ -22,6 +22,7 @@ from chromogen.stainer import (
 )
 from chromogen.stains.deconvolution import H_E, combine_stains, optical_density
 from chromogen.stains.estimation import normalize_stains, stain_look
+from chromogen.stains.glass import white_level
 from chromogen.stains.tissue import tissue_mask
 from synthetic import tissue_like
 
@@ -67,7 +68,7 @@ def test_color_transfer_has_the_exemplars_densities_and_keeps_glass() -> None:
     """Second moments of densities, up to what 8 bits cut off."""
     image = combine_stains(np.random.default_rng(0).uniform(0.3, 1.2, (64, 64, 3)) * [1, 1, 0], H_E)
     made, ihc = color_transfer().fit(image)(image), builtin_ihc()
-    wanted = optical_density(ihc[tissue_mask(ihc)])
+    wanted = optical_density(ihc[tissue_mask(ihc)], white_level(ihc))
     got = optical_density(made).reshape(-1, 3)
     np.testing.assert_allclose(got.T @ got / len(got), wanted.T @ wanted / len(wanted), rtol=0.15)
     glass = np.full((8, 8, 3), 255, np.uint8)

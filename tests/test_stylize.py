@@ -367,7 +367,7 @@ STAIN = Recipe(
 
 @pytest.mark.parametrize("changes", [{}, {"variable": "pixels"}, {"variable": "pixels", "optimizer": "lbfgs"}])
 def test_stain_space_brings_the_style_and_keeps_the_hematoxylin(changes: dict[str, str], encoder: Encoder) -> None:
-    he, ihc = stained_pair()
+    he, ihc = stained_pair(96)
     result = stylize(he, ihc, replace(STAIN, **changes), encoder=encoder)
     assert result.final.terms["style"] < 0.7 * result.initial.terms["style"]
     before, after = (separate_stains(i, m)[..., 0] for i, m in ((he, H_E), (result.image, ihc_vectors(ihc))))
@@ -375,13 +375,13 @@ def test_stain_space_brings_the_style_and_keeps_the_hematoxylin(changes: dict[st
     assert result.image[:, 56:].min() > 235, "glass stays glass"
 
 
-def stained_pair() -> tuple[Image, Image]:
+def stained_pair(width: int = 64) -> tuple[Image, Image]:
     """An H&E with glass at its right, and an IHC: nuclei of hematoxylin in eosin, or in DAB."""
     rng = np.random.default_rng(0)
-    parts = np.zeros((64, 64, 3))
-    parts[..., 0] = 0.2 + (ndimage.gaussian_filter(rng.normal(size=(64, 64)), 2) > 0.1)
+    parts = np.zeros((64, width, 3))
+    parts[..., 0] = 0.2 + (ndimage.gaussian_filter(rng.normal(size=(64, width)), 2) > 0.1)
     parts[..., 1] = 0.5
-    ihc = combine_stains(parts + rng.random((64, 64, 1)) * [0.1, 0.6, 0], H_DAB)
+    ihc = combine_stains(parts + rng.random((64, width, 1)) * [0.1, 0.6, 0], H_DAB)
     parts[:, 48:] = 0
     return combine_stains(parts, H_E), ihc
 

@@ -45,7 +45,7 @@ def drawn(side: int, seed: int, second: float = 0.6, matrix: np.ndarray = H_E) -
     y, x = np.mgrid[:side, :side]
     for row, column in rng.uniform(0, side, (side * side // 500, 2)):
         amounts[(y - row) ** 2 + (x - column) ** 2 < 36] = (1.4, 0.3 * second, 0)
-    amounts[: side // 8] = 0
+    amounts[: side // 3] = 0
     return combine_stains(amounts, matrix)
 
 

@@ -19,7 +19,8 @@ from chromogen.lattice import Each, Lattice
 from chromogen.models import LEARNED, MODEL_SUFFIX
 from chromogen.stains.color_transfer import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, optical_density
-from chromogen.stains.estimation import StainLook, stain_look, white_level
+from chromogen.stains.estimation import StainLook, stain_look
+from chromogen.stains.glass import white_level
 from chromogen.stains.tissue import tissue_mask
 
 Statistics: TypeAlias = Any  # what `measure` finds and `paint` is given: small, picklable

@@ -16,7 +16,7 @@ import platformdirs
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.image import Image
+from chromogen.image import SUPPOSED_MPP, Image
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Slide
 from chromogen.stains.tissue import densest_window, tissue_mask
@@ -64,7 +64,7 @@ def demo_field(slide: Slide, side_px: int = 512) -> tuple[tuple[int, int], tuple
     side_px = min(side_px, *slide.size)
     view, downsample = slide.overview(OVERVIEW_PX)
     window = min(max(1, round(side_px / downsample)), *view.shape[:2])
-    corner = densest_window(_interest(view), (window, window))
+    corner = densest_window(_interest(view, (slide.mpp or SUPPOSED_MPP) * downsample), (window, window))
     x, y = (min(round(at * downsample), whole - side_px) for at, whole in zip(corner, slide.size, strict=True))
     return (x, y), (side_px, side_px)
 
@@ -114,10 +114,10 @@ def _slide_in(wheel: Path) -> bytes:
         return b""
 
 
-def _interest(view: Image) -> NDArray[np.float64]:
+def _interest(view: Image, mpp: float) -> NDArray[np.float64]:
     """How much a pixel is worth in a field: its nuclear density, less what glass, folds, keratin and ink cost."""
     red, green = np.moveaxis(-np.log10((view[..., :2] + 1.0) / 256), -1, 0)
     fine, coarse = (ndimage.gaussian_filter(red, sigma) for sigma in NUCLEI_PX)
     nuclei = np.clip(fine - coarse, 0, NUCLEUS_OD10)
     flaws = (ndimage.gaussian_filter(red, FOLD_PX) > FOLD_OD10) | (red > green + INK_OD10)
-    return np.asarray(np.where(tissue_mask(view), nuclei, -GLASS_COST) - FLAW_COST * flaws)
+    return np.asarray(np.where(tissue_mask(view, mpp), nuclei, -GLASS_COST) - FLAW_COST * flaws)

@@ -126,7 +126,7 @@ class Stylist:
         self.limits = limits
         self._styles = [read_sized(path, styles.longest_px, styles.mpp) for path in styles.files]
         for path, style in zip(styles.files, self._styles, strict=True):
-            self._doubt(style.pixels, "style", path)
+            self._doubt(style, "style", path)
         self.style_sha256 = [sha256_of(path) for path in styles.files]
         self.content_regions: Guides = NO_GUIDES
         self._style_regions: Guides = NO_GUIDES
@@ -173,12 +173,12 @@ class Stylist:
             )
         return self._measured[mpp, *factors]
 
-    def read(self, content: Path) -> tuple[Image, float | None]:
+    def read(self, content: Path) -> Picture:
         """A content at the size it is stylized in, and the size of its pixels in um, if known."""
-        image, mpp = read_sized(content, self.longest_px, self.content_mpp)
-        self._doubt(image, "content", content)
-        self._doubt_scale(content, mpp)
-        return image, mpp
+        picture = read_sized(content, self.longest_px, self.content_mpp)
+        self._doubt(picture, "content", content)
+        self._doubt_scale(content, picture.mpp)
+        return picture
 
     def measured(self, image: Image, mpp: float | None) -> tuple[Style, Need]:
         """The style, and the tiles that an image takes; freed memory is given back where these are several."""
@@ -235,9 +235,10 @@ class Stylist:
             return None
         return {"output": str(output), "already_done": True, **known}
 
-    def _doubt(self, image: Image, role: str, path: Path) -> None:
+    def _doubt(self, picture: Picture, role: str, path: Path) -> None:
         """Warn of what does not look like what it is given as, where colours have a meaning."""
-        why = doubts(image, role) if self.recipe.space == "stain" else None
+        stained = self.recipe.space == "stain"
+        why = doubts(picture.pixels, role, picture.mpp or SUPPOSED_MPP) if stained else None
         if why:
             warnings.warn(f"The {role} {path.name} {why}.", stacklevel=3)
 

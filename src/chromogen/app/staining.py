@@ -22,11 +22,12 @@ from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.slides.threads import processors
 from chromogen.stainer import Stainer, load_stainer, stain_image
+from chromogen.stains.appearance import doubts
 from chromogen.whole_slide.output import SUFFIXES
 from chromogen.whole_slide.runners import MOST_THREADS
 from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.stain import OnBlock
-from chromogen.whole_slide.view import view_at, warn_of_coarse_pixels
+from chromogen.whole_slide.view import view_at, warn_of_coarse_pixels, warn_of_doubt
 
 TIFF = (".tif", ".tiff")
 LARGEST_TILE_PX = 25_000_000
@@ -148,6 +149,8 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         view = view_at(slide, stainer.mpp)
         image = view.read(whole(view.size))
         known = slide.mpp_from != "assumed"
+        doubt = doubts(image, "content", view.mpp or slide.need_mpp())
+        warn_of_doubt(slide, stainer, doubt)
         facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
     with ThreadPoolExecutor(min(MOST_THREADS, processors())) as pool:
         stained = stain_image(stainer, image, each=pool.map)
@@ -165,6 +168,7 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         "mpx_per_s": view.size[0] * view.size[1] / 1e6 / seconds,
         "tiles": 1,
         "tissue_fraction": None,
+        "doubt": doubt,
         "seam_score": _seams(stainer, stained),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }

@@ -198,13 +198,13 @@ def files_of(paths: Sequence[Path], role: str) -> list[Path]:
 def _content(file: Path, mpp: float, slide_mpp: float | None, role: str) -> tuple[Content, bool]:
     """Fields at an mpp, and whether that is what Chromogen assumes of an image that states no pixel size."""
     with open_slide(file, mpp=slide_mpp, assumed_mpp=mpp) as slide:
-        view, _ = slide.overview(OVERVIEW_PX)
-        if doubt := doubts(view, role):
+        view, step = slide.overview(OVERVIEW_PX)
+        if doubt := doubts(view, role, slide.need_mpp() * step):
             warnings.warn(f"{file.name} {doubt}.", stacklevel=2)
-        return Content(file.name, tuple(_fields(slide, view, mpp))), slide.mpp_from == "assumed"
+        return Content(file.name, tuple(_fields(slide, view, step, mpp))), slide.mpp_from == "assumed"
 
 
-def _fields(slide: Slide, view: Image, mpp: float) -> list[Image]:
+def _fields(slide: Slide, view: Image, step: float, mpp: float) -> list[Image]:
     """The whole where it is small; else squares spread over the tissue."""
     width, height = slide.size_at(mpp)
     if width * height <= WHOLE_PX**2:
@@ -212,7 +212,7 @@ def _fields(slide: Slide, view: Image, mpp: float) -> list[Image]:
     side = min(FIELD_PX, width, height)
     corners = {
         (_corner(column, view.shape[1], width, side), _corner(row, view.shape[0], height, side))
-        for row, column in spread_over(tissue_mask(view), FIELDS)
+        for row, column in spread_over(tissue_mask(view, slide.need_mpp() * step), FIELDS)
     }
     return [slide.read_at(corner, (side, side), mpp) for corner in sorted(corners)]
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +23,14 @@ from chromogen.image import read_image, shrunk, write_image
 from chromogen.pixel_size import SUPPOSED_MPP
 from chromogen.slides.picture import read_picture
 from chromogen.slides.slide import open_slide
+from chromogen.stains.appearance import appearance
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
-from chromogen.stains.estimation import estimate_stains, white_level
+from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.glass import white_level
 
 SHOWN_PX = 360
+# By what a picture looks like, the vectors that are not its own.
+OTHERS = {"H&E": ("h-dab", "h-dab-ruifrok"), "H-DAB": ("h-e", "h-e-ruifrok")}
 PARTS = ("first", "second", "residual")
 WORDS = {"first": "the first stain alone", "second": "the second stain alone", "residual": "what is neither"}
 
@@ -90,7 +95,10 @@ def unmix_file(
     With `estimate` the vectors are the image's own, `matrix` where it cannot tell. Raises: ValueError or OSError.
     """
     image, own_mpp = read_picture(file, mpp)
-    white = white_level(image) if find_white else np.full(3, 255.0)
+    look = appearance(image, own_mpp or SUPPOSED_MPP)
+    if any(np.array_equal(matrix, VECTORS[name]) for name in OTHERS.get(look.kind, ())):
+        warnings.warn(f"{file.name} looks like {look.kind}; give --stains {look.stains}.", stacklevel=2)
+    white = white_level(image, own_mpp or SUPPOSED_MPP) if find_white else np.full(3, 255.0)
     own = estimate_stains(image, matrix, white) if estimate else None
     used = own.matrix if own else matrix
     concentrations = separate_stains(image, used, white)

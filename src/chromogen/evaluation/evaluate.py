@@ -18,10 +18,11 @@ from chromogen.evaluation.intervals import RESAMPLES, mean_of
 from chromogen.evaluation.metrics import Measure, Value
 from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
 from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation.tile import CALLED, Tile
 from chromogen.image import Image, PathLike, resize
 from chromogen.pixel_size import SUPPOSED_MPP, check_mpp, is_same_mpp
 from chromogen.slides.picture import Picture, read_picture
+from chromogen.stains.appearance import doubts
 from chromogen.stains.color_transfer import color_moments, match_colors
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ SIDES = ("prediction", "he", "color_transfer", "real")
 
 @dataclass(frozen=True)
 class Row:
-    """One case: scores by side, the best shift (x, y) of the real IHC in px, and patch features by side.
+    """One case: scores by side, best shift (x, y) of the real IHC in px, patch features by side, and doubts.
 
     `mpp` is the size of a pixel in um, None where no file states it. Sides are the prediction, the baselines `he`
     (the H&E itself) and `color_transfer` (in the real IHC's colours), and `real`, the floor: another real IHC, or
@@ -53,6 +54,7 @@ class Row:
     shift_px: tuple[int, int] | None
     features: Mapping[str, Tensor]
     mpp: float | None
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def evaluate(
     for done, case in enumerate(cases, 1):
         try:
             rows.append(_row(case, _other_reals(cases, case), measures, mpp, shift_um))
+            warnings += rows[-1].doubts
         except FAILURES as error:
             warnings.append(f"{case.name} is left out: {error or 'out of memory'}")
         if on_case:
@@ -140,6 +143,7 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     """Read, compare, and forget the pictures."""
     prediction, he, real, mpp = _read(case, mpp)
     Tile(prediction, he)  # says what is wrong with their sizes
+    doubted = tuple(_doubts(case, prediction, he, real, mpp))
     pictures = {"prediction": prediction}
     if he is not None:
         pictures["he"] = he
@@ -148,15 +152,30 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     sides = {side: _scores_of(measures, picture, he, real, mpp) for side, picture in pictures.items()}
     features = {side: patch_features(measures.encoder, picture) for side, picture in pictures.items()}
     if real is None:
-        return Row(case, sides, None, features, mpp)
+        return Row(case, sides, None, features, mpp, doubted)
     features["real"] = patch_features(measures.encoder, real)
     sides["real"] = _floor(measures, real, other_reals, mpp)
     if real.shape != prediction.shape:
-        return Row(case, sides, None, features, mpp)
+        return Row(case, sides, None, features, mpp, doubted)
     shift = best_shift(prediction, real, round(Tile(real, mpp=mpp).px(shift_um)))
     for side, picture in pictures.items():
         sides[side] |= _shifted(measures.real, picture, real, shift, mpp)
-    return Row(case, sides, shift, features, mpp)
+    return Row(case, sides, shift, features, mpp, doubted)
+
+
+def _doubts(
+    case: Case, prediction: Image, he: Image | None, real: Image | None, mpp: float | None
+) -> Iterator[str]:
+    """Why a picture may not be what it is measured as."""
+    pictures = (
+        (prediction, "prediction", "style"),
+        (he, CALLED["he"], "content"),
+        (real, CALLED["real"], "style"),
+    )
+    for image, name, role in pictures:
+        doubt = None if image is None else doubts(image, role, mpp or SUPPOSED_MPP)
+        if doubt:
+            yield f"The {name} of {case.name} {doubt}."
 
 
 def _read(case: Case, mpp: float | None) -> tuple[Image, Image | None, Image | None, float | None]:

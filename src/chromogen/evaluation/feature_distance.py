@@ -6,8 +6,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import GLASS_LEVEL
 from chromogen.image import Image, to_tensor
+from chromogen.stains.tissue import tissue_mask
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LAYER = "relu4_1"
 DIMENSION = 512
 PATCH_PX = 128
-LEAST_TISSUE = 0.2  # a pale stain leaves most of its stroma white
+LEAST_TISSUE = 0.2
 UNIT = 600.0  # the root mean square of these features of IHCs, so that the kernel sees numbers around one
 SUBSETS = 50
 SUBSET_SIZE = 100
@@ -33,8 +33,9 @@ def patch_features(encoder: Encoder, image: Image) -> Tensor:
     corners = [
         (y, x) for y in range(0, height - PATCH_PX + 1, PATCH_PX) for x in range(0, width - PATCH_PX + 1, PATCH_PX)
     ]
-    patches = [image[y : y + PATCH_PX, x : x + PATCH_PX] for y, x in corners]
-    seen = [_features(encoder, p) for p in patches if (p.min(axis=2) < GLASS_LEVEL).mean() >= LEAST_TISSUE]
+    patches = [(slice(y, y + PATCH_PX), slice(x, x + PATCH_PX)) for y, x in corners]
+    tissue = tissue_mask(image)
+    seen = [_features(encoder, image[patch]) for patch in patches if tissue[patch].mean() >= LEAST_TISSUE]
     return torch.cat(seen) if seen else torch.empty(0, DIMENSION)
 
 

@@ -164,7 +164,8 @@ def crops_of(
     size_px = min(size_px, *sides)
     same = he.shape == ihc.shape
     if same:
-        places = sorted(_squares(he, size_px), key=lambda s: -min(_tissue(he[s], mpp), _tissue(ihc[s], mpp)))
+        tissue = [Tile(image, mpp=mpp).tissue for image in (he, ihc)]
+        places = sorted(_squares(he, size_px), key=lambda s: -min(float(mask[s].mean()) for mask in tissue))
         windows = [(place, place) for place in places]
     else:
         windows = list(zip(_richest(he, size_px, mpp), _richest(ihc, size_px, mpp), strict=False))
@@ -199,9 +200,5 @@ def _begins(side_px: int, size_px: int) -> list[int]:
 
 
 def _richest(image: Image, size_px: int, mpp: float | None) -> list[Square]:
-    return sorted(_squares(image, size_px), key=lambda square: -_tissue(image[square], mpp))
-
-
-def _tissue(image: Image, mpp: float | None) -> float:
-    """The share of tissue."""
-    return float(Tile(image, mpp=mpp).tissue.mean())
+    tissue = Tile(image, mpp=mpp).tissue
+    return sorted(_squares(image, size_px), key=lambda square: -float(tissue[square].mean()))

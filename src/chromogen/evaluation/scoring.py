@@ -18,14 +18,15 @@ from chromogen.evaluation.metrics import (
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import Tile
 from chromogen.grid import ALIGNED_PX, TileGrid
-from chromogen.image import Image
+from chromogen.image import SUPPOSED_MPP, Image, shrunk
+from chromogen.stains.tissue import Background, background
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
 
 Scores: TypeAlias = dict[str, float | str]  # a text says why there is no number
 
-CORE_PX = 1024
+CORE_PX, OVERVIEW_PX = 1024, 1024
 HALO_UM = 96.0
 SHIFTED = "_shifted"  # ends the names of values that are measured after the best shift
 
@@ -61,10 +62,20 @@ def scores(
 
 def tiles(prediction: Image, he: Image | None, real: Image | None, mpp: float | None) -> Iterator[Tile]:
     """The images, uint8 (H, W, 3), in even tiles of at most `CORE_PX`, each with a halo of `HALO_UM`."""
+    if not prediction.size:
+        return
     halo_px = -(-round(Tile(prediction, mpp=mpp).px(HALO_UM)) // ALIGNED_PX) * ALIGNED_PX
     height, width = prediction.shape[:2]
+    pictures = {"prediction": prediction, "he": he, "real": real}
+    seen = {name: _background(image, mpp) for name, image in pictures.items() if image is not None}
     for tile in TileGrid((width, height), CORE_PX, halo_px):
         core, outer = tile.core, tile.outer
         he_there, real_there = (None if image is None else image[outer.at] for image in (he, real))
         halo = (core.left - outer.left, core.top - outer.top, outer.right - core.right, outer.bottom - core.bottom)
-        yield Tile(prediction[outer.at], he_there, real_there, mpp, (core.left, core.top), halo)
+        part = outer.left / width, outer.top / height, outer.right / width, outer.bottom / height
+        yield Tile(prediction[outer.at], he_there, real_there, mpp, (core.left, core.top), halo, seen, part)
+
+
+def _background(image: Image, mpp: float | None) -> Background:
+    overview = shrunk(image, OVERVIEW_PX)
+    return background(overview, (mpp or SUPPOSED_MPP) * max(image.shape) / max(overview.shape))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
@@ -14,13 +15,12 @@ from chromogen.errors import expected
 from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.image import SUPPOSED_MPP, Image
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
-from chromogen.stains.light import TISSUE_SMOOTHING_UM
 from chromogen.stains.nuclei import nuclei_mask
+from chromogen.stains.tissue import WHOLE, Background, Part, background
 
 Mask: TypeAlias = NDArray[np.bool_]
 
 CALLED = {"he": "H&E", "real": "real IHC"}
-GLASS_LEVEL = 225  # of the darkest channel, smoothed: tissue is below
 blur = partial(ndimage.gaussian_filter, truncate=3.0)
 
 
@@ -30,7 +30,9 @@ class Tile:
 
     `mpp` is the size of a pixel in um; where it is not known, lengths are taken at `SUPPOSED_MPP`. `location` is
     the place (x, y) of the first pixel that counts, in its image, and `halo` (left, top, right, bottom) what was
-    read around for context and does not count, in px. Raises: ValueError for pictures of different sizes.
+    read around for context and does not count, in px. `backgrounds` are those of the whole images, by the name of
+    the picture, and the tile is a `part` of these; without backgrounds a tile is whole. Raises: ValueError for
+    pictures of different sizes.
     """
 
     prediction: Image
@@ -39,6 +41,8 @@ class Tile:
     mpp: float | None = None
     location: tuple[int, int] = (0, 0)
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)
+    backgrounds: Mapping[str, Background] = field(default_factory=dict)
+    part: Part = WHOLE
 
     def __post_init__(self) -> None:
         for name, other in (("he", self.he), ("real", self.real)):
@@ -58,9 +62,10 @@ class Tile:
         return pixels[top : height - bottom, left : width - right]
 
     def tissue_of(self, image: Image) -> Mask:
-        """Where an image of this tile shows no bare glass."""
-        darkest = image.min(axis=2).astype(np.float32)
-        return np.asarray(blur(darkest, self.px(TISSUE_SMOOTHING_UM)) < GLASS_LEVEL)
+        """Where an image of this tile shows tissue, bool (H, W)."""
+        mpp = self.mpp or SUPPOSED_MPP
+        known = (self.backgrounds[name] for name in self.backgrounds if getattr(self, name) is image)
+        return (next(known, None) or background(image, mpp)).tissue(image, mpp, self.part)
 
     @cached_property
     def tissue(self) -> Mask:

@@ -1,38 +1,130 @@
-"""What a picture looks like it is: H&E, an IHC with DAB, fluorescence, or nothing. For warnings alone."""
+"""What a picture looks like: H&E, an IHC with DAB, haematoxylin alone, fluorescence, or nothing. For doubts."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from chromogen.image import Image
-from chromogen.stains.deconvolution import optical_density_od10
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.image import SUPPOSED_MPP, Image
+from chromogen.stains.glass import smoothed, white_in
+
+Kind: TypeAlias = Literal["H&E", "H-DAB", "haematoxylin alone", "unclear", "black and white", "dark", "nothing"]
 
 DARK = 60  # the level below which most of a fluorescence image lies, and no picture of stained tissue
-STAINED_OD10 = 0.15
-LEAST_STAINED = 0.01
-BROWN, PINK = 1.1, 1.4  # how much more of one light is taken than of the next
-LEAST_BROWN, LEAST_PINK = 0.02, 0.25
+GREY_LEVELS = 4  # between the channels of a picture in black and white
+STAINED_OD10 = 0.08
+LEAST_STAINED = 0.002
 MOST_PIXELS = 250_000
+BRIGHTEST, TINTED = 99.5, 0.8  # percentile of each channel; lamps are no more tinted than that
+# How much more of one light is taken than of the next. Eosin takes green light above all, DAB takes blue light.
+PINK, BROWN = 1.4, 1.1
+LEAST_PINK, LEAST_BROWN = 0.03, 0.01  # of what is stained: IHC shows no pink, and H&E hardly any brown
+CLEARLY = 4.0  # times the other colour
 
 
-def doubts(image: Image, role: str) -> str | None:
-    """Why an image, uint8 (H, W, 3), may not be the "content" (an H&E) or "style" (an IHC) it is given as, if so.
+# By the role a picture is given in: what it may not look like.
+DOUBTS: dict[str, dict[Kind, str]] = {
+    "content": {"H-DAB": "looks like an IHC, brown rather than pink; an H&E is expected"},
+    "style": {"H&E": "looks like an H&E, pink without brown; an IHC is expected"},
+}
+ALWAYS_DOUBTED: dict[Kind, str] = {
+    "dark": "looks like fluorescence, dark where there is nothing; stains take light away",
+    "black and white": "is black and white; stains are known by their colours",
+    "nothing": "shows hardly any tissue",
+}
 
-    Brown takes more blue than green light; eosin takes green light above all. A picture of haematoxylin alone
-    passes as both: an IHC may be negative.
+
+@dataclass(frozen=True)
+class Appearance:
+    """What a picture looks like, in which known vectors to separate it, and the evidence in a few words.
+
+    `pink` and `brown` are shares of what is stained.
     """
-    pixels = image.reshape(-1, 3)
-    density = optical_density_od10(pixels[:: 1 + len(pixels) // MOST_PIXELS])
+
+    kind: Kind
+    stains: Literal["h-e", "h-dab"]
+    why: str
+    pink: float = 0.0
+    brown: float = 0.0
+
+    @property
+    def stains_doubt(self) -> str | None:
+        """The evidence, where it is not sure that these are the right stains to measure."""
+        return None if self.kind == self.called else self.why
+
+    def doubt_as(self, role: str) -> str | None:
+        """Why it may not be the "content" (an H&E) or "style" (an IHC) it is given as, if so.
+
+        Haematoxylin alone passes as both: an IHC may be negative.
+        """
+        return (DOUBTS[role] | ALWAYS_DOUBTED).get(self.kind)
+
+    @property
+    def called(self) -> str:
+        """The stains, as people write them."""
+        return "H&E" if self.stains == "h-e" else "H-DAB"
+
+
+def appearance(image: Image, mpp: float = SUPPOSED_MPP) -> Appearance:
+    """What an image, uint8 (H, W, 3) at `mpp` um/px, looks like, by the colours of what takes light in it.
+
+    Haematoxylin takes about as much red as green light and less blue. Eosin turns that to pink, and DAB to brown.
+    Neither shows in a negative IHC, nor in an H&E whose eosin has faded: we cannot know which it is. Raises:
+    ValueError for what is no image.
+    """
+    light = smoothed(image, mpp)
     if np.median(image.max(axis=2)) < DARK:
-        return "looks like fluorescence, dark where there is nothing; stains take light away"
-    stained = density[density.max(axis=1) > STAINED_OD10]
-    if len(stained) < LEAST_STAINED * len(density):
-        return "shows hardly any tissue"
+        return Appearance("dark", "h-dab", "it is dark where nothing is, as fluorescence is")
+    pixels = light.reshape(-1, 3)[:: 1 + light.size // 3 // MOST_PIXELS]
+    stained = _stained(pixels, white_in(light, mpp))
+    if len(stained) < LEAST_STAINED * len(pixels):
+        return Appearance("nothing", "h-dab", "it shows hardly any tissue")
+    if np.percentile(np.ptp(pixels, axis=1), BRIGHTEST) <= GREY_LEVELS:
+        return Appearance("black and white", "h-dab", "it is black and white")
+    return _by_color(*_shares(stained))
+
+
+def _stained(pixels: NDArray[np.uint8], white: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Densities of what takes light, of pixels (N, 3): (M, 3).
+
+    Where no glass is in view we take the brightest for it, unless that is itself stained, or all is as bright.
+    """
+    brightest = np.percentile(pixels, BRIGHTEST, axis=0)
+    if (white == 255).all() and brightest.min() >= TINTED * brightest.max():
+        stained = _denser(pixels, brightest)
+        if len(stained) >= LEAST_STAINED * len(pixels):
+            return stained
+    return _denser(pixels, white)
+
+
+def _denser(pixels: NDArray[np.uint8], white: NDArray[np.float64]) -> NDArray[np.float64]:
+    density = (-np.log10((pixels + 1.0) / (white + 1))).clip(0)
+    return np.asarray(density[density.max(axis=1) > STAINED_OD10])
+
+
+def _shares(stained: NDArray[np.float64]) -> tuple[float, float]:
+    """How much of what is stained is pink, and brown."""
     red, green, blue = stained.T
-    brown = np.mean((blue > BROWN * green) & (green > red))
-    pink = np.mean((green > PINK * red) & (green > PINK * blue))
-    if role == "content" and brown > max(pink, LEAST_BROWN):
-        return "looks like an IHC, brown rather than pink; an H&E is expected"
-    if role == "style" and pink > LEAST_PINK and brown < LEAST_BROWN:
-        return "looks like an H&E, pink without brown; an IHC is expected"
-    return None
+    pink = (green > PINK * red) & (green > PINK * blue)
+    brown = (blue > BROWN * green) & (green > red)
+    return float(pink.mean()), float(brown.mean())
+
+
+def _by_color(pink: float, brown: float) -> Appearance:
+    said = f"{100 * pink:.0f} % of what is stained is pink and {100 * brown:.0f} % brown"
+    if pink >= LEAST_PINK and pink > CLEARLY * brown:
+        return Appearance("H&E", "h-e", said, pink, brown)
+    if brown >= LEAST_BROWN and brown > CLEARLY * pink:
+        return Appearance("H-DAB", "h-dab", said, pink, brown)
+    stains: Literal["h-e", "h-dab"] = "h-e" if pink > max(brown, LEAST_BROWN) else "h-dab"
+    if max(pink / LEAST_PINK, brown / LEAST_BROWN) < 1:
+        return Appearance("haematoxylin alone", stains, "it shows neither eosin nor DAB", pink, brown)
+    return Appearance("unclear", stains, said, pink, brown)
+
+
+def doubts(image: Image, role: str, mpp: float = SUPPOSED_MPP) -> str | None:
+    """Why an image, uint8 (H, W, 3) at `mpp` um/px, may not be what it is given as: see `Appearance.doubt_as`."""
+    return appearance(image, mpp).doubt_as(role)

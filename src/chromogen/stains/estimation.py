@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.stains.deconvolution import (
@@ -17,7 +16,7 @@ from chromogen.stains.deconvolution import (
     separate_stains,
     stain_matrix,
 )
-from chromogen.stains.tissue import tissue_mask
+from chromogen.stains.glass import white_level
 
 STAINED_OD10 = 0.15  # Macenko's beta: paler pixels tell nothing of a stain's colour
 LEAST_PIXELS = 100
@@ -26,9 +25,6 @@ EXTREMES = (1.0, 99.0)  # percentiles of the angle: the outermost pixels are noi
 LEAST_ANGLE_DEG = 10.0  # between two stains
 MOST_OPPOSITE = 0.05  # a unit vector may have so much of the wrong sign by noise
 STRONGEST = 99.0  # percentile of a concentration that stands for a stain's strength
-LEAST_GLASS = 0.005  # of the picture
-DARKEST_GLASS = 180
-MOST_UNEVEN = 6.0  # standard deviation of a channel over glass
 
 
 @dataclass(frozen=True)
@@ -76,22 +72,6 @@ def _outermost(density: Array) -> tuple[Array, Array]:
     middle, across = (v * (1 if v.sum() >= 0 else -1) for v in (vectors[:, 2], vectors[:, 1]))
     low, high = np.percentile(np.arctan2(density @ across, density @ middle), EXTREMES)
     return np.cos(low) * middle + np.sin(low) * across, np.cos(high) * middle + np.sin(high) * across
-
-
-def white_level(overview: Image) -> Array:
-    """The colour of bare glass (3,) in a low-power view, uint8 (H, W, 3): its median, 255 where there is none.
-
-    Glass is bright and even; pale stroma that passes for it is not.
-    """
-    return glass_level(overview, tissue_mask(overview))
-
-
-def glass_level(overview: Image, tissue: NDArray[np.bool_]) -> Array:
-    """As `white_level`, where it is known already what is tissue, bool (H, W)."""
-    glass = overview[~tissue & (overview.min(axis=2) >= DARKEST_GLASS)]
-    if len(glass) < LEAST_GLASS * overview.size / 3 or glass.std(axis=0).max() > MOST_UNEVEN:
-        return np.full(3, 255.0)
-    return np.asarray(np.median(glass, axis=0), np.float64)
 
 
 @dataclass(frozen=True)

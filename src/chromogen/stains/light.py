@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.image import SUPPOSED_MPP, to_uint8
+from chromogen.stains.glass import smoothing_px, white_level
+from chromogen.stains.tissue import STAINED_OD10, gap_reaches_px
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,23 +63,35 @@ def blurred(x: Tensor, sigma_px: float) -> Tensor:
     return planes.view(x.shape)
 
 
-GLASS = (218 / 255, 227 / 255)  # of the darkest channel, smoothed: tissue below, glass above
-TISSUE_SMOOTHING_UM = 2.0
+SOFT_OD10 = (0.8 * STAINED_OD10, 1.2 * STAINED_OD10)  # from glass to tissue, for gradients
 OVERVIEW_PX = 2048  # of a side: enough to know a large picture's glass by
 
 
 def tissue_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
-    """How far pixels of a picture (1, 3, H, W) in [0, 1] are tissue and not bare glass: (1, 1, H, W), 0 to 1.
+    """How far pixels of a picture (1, 3, H, W) in [0, 1] are tissue: (1, 1, H, W), 0 to 1.
 
-    Glass is what is as bright as the picture's own glass, where it shows any.
+    As `stains.tissue.tissue_mask` has it, but that ink counts; above a half where the mask is True.
     """
-    from chromogen.stains.estimation import white_level
+    from torch.nn.functional import max_pool2d
 
+    share = stained_share(picture, mpp)
+    for sign, reach in zip((1, -1), gap_reaches_px(mpp), strict=True):
+        down = max_pool2d(sign * share, (2 * reach + 1, 1), 1, (reach, 0))
+        share = sign * max_pool2d(down, (1, 2 * reach + 1), 1, (0, reach))
+    return share
+
+
+def stained_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
+    """How far pixels of a picture (1, 3, H, W) in [0, 1] take more light than its glass: (1, 1, H, W), 0 to 1.
+
+    Tissue without its gaps.
+    """
     step = 1 + (max(picture.shape[2:]) - 1) // OVERVIEW_PX
-    overview = to_uint8(picture[..., ::step, ::step])
-    white = _tensor(white_level(overview) / 255, picture).view(1, 3, 1, 1)
-    darkest = blurred((picture / white).amin(1, keepdim=True), TISSUE_SMOOTHING_UM / mpp)
-    return ((GLASS[1] - darkest) / (GLASS[1] - GLASS[0])).clamp(0, 1)
+    white = white_level(to_uint8(picture[..., ::step, ::step]), mpp * step)
+    glass = _tensor(-np.log10((white + 1) / 256), picture).view(1, 3, 1, 1)
+    density = (density_of(blurred(picture, smoothing_px(mpp))) / math.log(10) - glass).clamp_min(0)
+    spread = density.amax(1, keepdim=True) - density.amin(1, keepdim=True)
+    return ramp(density.mean(1, keepdim=True) + spread, *SOFT_OD10)
 
 
 RED_CELLS = (1.2, -0.12)  # eosin above, and haematoxylin of it below: what eosin alone never looks like

@@ -1,52 +1,102 @@
-"""Where the tissue is, from a low-power view, and which window of it is richest."""
+"""Where the tissue is: one definition for slides, metrics, the page and losses; and where there is most of it.
+
+Tissue is what takes more light than bare glass, with the gaps between its cells. Lengths are physical, so that a
+picture at any um per pixel has the same share of tissue.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from chromogen.errors import expected
-from chromogen.image import Image
-from chromogen.stains.parts import large_parts
+from chromogen.image import SUPPOSED_MPP, Image
+from chromogen.stains.glass import LEVELS_OD10, SMOOTHING_UM, highest, lowest, smoothed, smoothing_px, white_in
 
-SMOOTHING_PX = 1.5
-# Base-10 densities. What stains less than the first is never tissue, what stains more than the second always is.
-THRESHOLD_OD10 = (0.05, 0.08)
-COLORLESS_OD10 = 0.03
-SMALLEST_PART = 1e-3  # of the view: smaller specks and holes are no tissue architecture
+STAINED_OD10 = 0.025  # over glass: the mean over the channels, plus how far they are apart
+GAP_UM = 26.0  # the widest gap that counts as tissue: of pale IHC only nuclei take light
+SMOOTHING_REACH = 3  # sigmas, and pixels besides
 
-# Ink takes more red than green light, in shares of its mean density, and more so than the slide's own stains, of
-# which bluish haematoxylin may reach 0.3. Or it is black, as no fold is: stains keep their colour where dense.
-INK_HUE, MORE_THAN_STAIN = (0.2, 0.45), 0.35
-INK_OD10 = 0.1
+# Marks are no tissue. Ink takes more red than green light, in shares of its mean density, and more so than the
+# slide's own stains. Haematoxylin does too under some scanners, but is never so dense over a stroke's width.
+INK_OD10, INK_HUE, INK_MORE_THAN_STAIN = 0.1, 0.2, 0.35
+DENSE_INK_OD10, DENSE_INK_HUE = 0.35, 0.45
 BLACK_OD10, GREY = 0.6, 0.15  # least density; most spread over the channels, in shares of it
-INK_RIM_PX = 2
-LEAST_GLASS = 0.01
+STROKE_UM = 50.0  # how wide the thinnest stroke is
+MARKS_MPP = 3.0  # fine enough for marks
+RIM_PX = 2  # of a stroke or bubble, paler than the rest
 
 
-def tissue_mask(overview: Image) -> NDArray[np.bool_]:
-    """Where a low-power view, uint8 (H, W, 3), shows tissue: bool (H, W), without small specks and holes.
+Part: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, as shares of a view's sides
+WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
 
-    Otsu's threshold (1979) of the stain: mean optical density above that of the glass, white or grey, plus the
-    spread of density over the channels. We hold the threshold within `THRESHOLD_OD10`, so that a view of nothing
-    but glass is all False and one of nothing but tissue all True, and dark folds hide no pale tissue. Ink of pens,
-    green, blue or black, is no tissue, nor is what is grey and stands alone, as rims of air bubbles do. Red ink
-    passes for eosin. Where the whole view is in black and white, all that is dark is tissue.
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """What a whole view shows besides tissue: the colour of glass (3,), 0 to 255, and marks, bool (h, w).
+
+    Marks are ink of pens, rims of air bubbles and of the cover slip, and black padding.
     """
-    if overview.dtype != np.uint8 or overview.ndim != 3 or overview.shape[2] != 3 or not overview.size:
-        raise expected("overview", "uint8 (H, W, 3)", f"{overview.dtype} {overview.shape}", "convert it first")
-    density = _density_od10(overview)
-    stain = _stain_od10(density)
-    mask = np.asarray(stain > np.clip(threshold_otsu(stain), *THRESHOLD_OD10))
-    smallest_px = SMALLEST_PART * mask.size
-    if np.any(overview != overview[..., :1]):
-        density -= _glass_od10(density, mask)
-        mask = _without_grey_parts(mask & ~_ink(density, mask, smallest_px), density)
-    return ~large_parts(~large_parts(mask, smallest_px), smallest_px)
+
+    white: NDArray[np.float64]
+    marks: NDArray[np.bool_]
+
+    def tissue(self, image: Image, mpp: float, part: Part = WHOLE) -> NDArray[np.bool_]:
+        """Where an image, uint8 (H, W, 3) at `mpp` um/px, shows tissue: bool (H, W).
+
+        The image is a `part` of the view. A pixel depends on what lies within `tissue_reach_px` of it alone.
+        """
+        stained = _stain_od10(_density_od10(smoothed(image, mpp), self.white)) > STAINED_OD10
+        if self.marks.any():
+            stained &= ~self._marks_at(part, stained.shape)
+        grown_px, shrunk_px = gap_reaches_px(mpp)
+        return lowest(highest(stained, grown_px), shrunk_px) if shrunk_px else stained
+
+    def _marks_at(self, part: Part, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        left, top, right, bottom = part
+        rows, columns = (
+            ((low + (high - low) * (np.arange(count) + 0.5) / count) * marks).astype(int).clip(0, marks - 1)
+            for low, high, count, marks in zip((top, left), (bottom, right), shape, self.marks.shape, strict=True)
+        )
+        return np.asarray(self.marks[rows[:, None], columns])
+
+
+def tissue_mask(view: Image, mpp: float = SUPPOSED_MPP) -> NDArray[np.bool_]:
+    """Where a whole slide or picture, uint8 (H, W, 3) at `mpp` um/px, shows tissue: bool (H, W).
+
+    Tissue takes more light than the view's own glass, white, grey or slightly coloured, over 2 um; gaps of up to
+    26 um, and round holes of up to 37 um, belong to it. A view that shows no glass is tissue where it is darker
+    than white. Ink of pens, green, blue or black, is no tissue, nor is what is grey and stands alone, as rims of
+    air bubbles do. Red ink passes for eosin. Where the whole view is in black and white, all that is dark is
+    tissue. Raises: ValueError for what is no view.
+    """
+    return background(view, mpp).tissue(view, mpp)
+
+
+def background(view: Image, mpp: float = SUPPOSED_MPP) -> Background:
+    """What a whole slide or picture, uint8 (H, W, 3) at `mpp` um/px, shows besides tissue."""
+    light = smoothed(view, mpp)
+    white = white_in(light, mpp)
+    if np.array_equal(view[..., 0], view[..., 1]) and np.array_equal(view[..., 1], view[..., 2]):
+        return Background(white, np.zeros(view.shape[:2], np.bool_))
+    step = max(1, int(MARKS_MPP / mpp))
+    return Background(white, _marks(_density_od10(light[::step, ::step], white), mpp * step))
+
+
+def gap_reaches_px(mpp: float) -> tuple[int, int]:
+    """How far tissue grows to fill its gaps, and shrinks again: also by what smoothing has added."""
+    grown_px = round(GAP_UM / 2 / mpp)
+    return grown_px, grown_px + round(SMOOTHING_UM / mpp)
+
+
+def tissue_reach_px(mpp: float) -> int:
+    """How far around a pixel lies what decides whether it is tissue, over a known background."""
+    return sum(gap_reaches_px(mpp)) + math.ceil(SMOOTHING_REACH * smoothing_px(mpp)) + SMOOTHING_REACH
 
 
 def densest_window(weight: NDArray[Any], size: tuple[int, int]) -> tuple[int, int]:
@@ -64,24 +114,6 @@ def densest_window(weight: NDArray[Any], size: tuple[int, int]) -> tuple[int, in
     return int(x), int(y)
 
 
-def _density_od10(overview: Image) -> NDArray[np.float64]:
-    levels = -np.log10((np.arange(256) + 1.0) / 256)
-    channels = [ndimage.gaussian_filter(levels[overview[..., c]], SMOOTHING_PX) for c in range(3)]
-    return np.stack(channels, 2)
-
-
-def _mean(density: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the channels, four times as fast as numpy's own over a last axis of three."""
-    red, green, blue = np.moveaxis(density, 2, 0)
-    return np.asarray((red + green + blue) / 3)
-
-
-def _spread(density: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From the least to the most dense channel, ten times as fast as `numpy.ptp`."""
-    red, green, blue = np.moveaxis(density, 2, 0)
-    return np.asarray(np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue))
-
-
 def spread_over(mask: NDArray[np.bool_], count: int) -> list[tuple[int, int]]:
     """So many pixels (row, column) of a mask (H, W), evenly apart in reading order; none where it is empty.
 
@@ -95,35 +127,52 @@ def spread_over(mask: NDArray[np.bool_], count: int) -> list[tuple[int, int]]:
     return [(int(rows[i]), int(columns[i])) for i in chosen]
 
 
-def _stain_od10(density: NDArray[np.float64]) -> NDArray[np.float64]:
-    mean, chroma = _mean(density), _spread(density)
-    colorless = mean[chroma < COLORLESS_OD10]
-    glass = np.percentile(colorless, 1) if colorless.size else 0.0
-    return np.asarray(chroma + np.maximum(mean - glass, 0))
+def _density_od10(light: Image, white: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Densities over glass, not below 0: (3, H, W)."""
+    glass = -np.log10((white + 1) / 256)
+    tables = [(LEVELS_OD10 - level).clip(0) for level in glass.astype(np.float32)]
+    return np.stack([table[light[..., channel]] for channel, table in enumerate(tables)])
 
 
-def _glass_od10(density: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The density (3,) of bare glass, zero where hardly any is in view."""
-    glass = density[~mask]
-    return np.asarray(np.median(glass, axis=0)) if len(glass) > LEAST_GLASS * mask.size else np.zeros(3)
+def _mean(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((density[0] + density[1] + density[2]) / 3)
 
 
-def _ink(density: NDArray[np.float64], mask: NDArray[np.bool_], smallest_px: float) -> NDArray[np.bool_]:
-    """Where pens have been, with a rim; single pixels are no stroke."""
-    mean = _mean(density)
-    dense = mask & (mean > INK_OD10)
-    hue = np.divide(density[..., 0] - density[..., 1], mean, out=np.zeros_like(mean), where=dense)
-    stains = hue[dense & (hue < INK_HUE[0])]
-    usual = np.median(stains) if stains.size else 0.0
-    colored = dense & (hue > np.clip(usual + MORE_THAN_STAIN, *INK_HUE))
-    black = (mean > BLACK_OD10) & (_spread(density) < GREY * mean)
-    strokes = large_parts(ndimage.binary_opening(colored | (mask & black)), smallest_px)
-    return np.asarray(ndimage.binary_dilation(strokes, iterations=INK_RIM_PX))
+def _spread(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    """From the least to the most dense channel."""
+    red, green, blue = density
+    return np.asarray(np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue))
 
 
-def _without_grey_parts(mask: NDArray[np.bool_], density: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The mask without connected parts that are grey for the most part."""
-    labels, count = ndimage.label(mask)
+def _stain_od10(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(_mean(density) + _spread(density))
+
+
+def _marks(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
+    stained = _stain_od10(density) > STAINED_OD10
+    ink = _ink(density, mpp)
+    return np.asarray(ink | highest(_grey_parts(stained & ~ink, density, mpp), RIM_PX))
+
+
+def _ink(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
+    """Where pens have been, with a rim; what is thinner than a stroke is none."""
+    mean, spread = _mean(density), _spread(density)
+    dense = mean > INK_OD10
+    hue = np.divide(density[0] - density[1], mean, out=np.zeros_like(mean), where=dense)
+    usual = np.median(hue[dense]) if dense.any() else 0.0
+    ink = dense & (hue > max(INK_HUE, usual + INK_MORE_THAN_STAIN))
+    ink |= (mean > DENSE_INK_OD10) & (hue > DENSE_INK_HUE)
+    ink |= (mean > BLACK_OD10) & (spread < GREY * mean)
+    reach_px = max(1, round(STROKE_UM / 2 / mpp))
+    return highest(lowest(ink, reach_px), reach_px + RIM_PX)
+
+
+def _grey_parts(stained: NDArray[np.bool_], density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
+    """Connected parts that are grey for the most part, and no specks."""
+    labels, count = ndimage.label(stained)
     grey = _spread(density) < GREY * _mean(density)
-    shares = ndimage.mean(grey, labels, np.arange(1, count + 1)) if count else []
-    return np.asarray(mask & np.concatenate([[False], np.asarray(shares) <= 0.5])[labels])
+    pixels = np.bincount(labels.ravel(), minlength=count + 1)
+    of_them = np.bincount(labels[grey], minlength=count + 1)
+    marked = (of_them > 0.5 * pixels) & (pixels * mpp**2 >= STROKE_UM**2)
+    marked[0] = False
+    return np.asarray(marked[labels])

@@ -22,7 +22,7 @@ from chromogen.stains.light import (
     foreign_share,
     red_cell_share,
     rendered,
-    tissue_share,
+    stained_share,
 )
 from chromogen.stains.sites import site_share
 from chromogen.style.networks import FEATURES, LocalStain
@@ -152,7 +152,7 @@ class StainPlan:
 def stain_plan(he: Tensor, stains: Stains, mpp: float = SUPPOSED_MPP, site: str = "any") -> StainPlan:
     """From an H&E (1, 3, H, W) in [0, 1], for a marker that sits where `site` says."""
     with torch.no_grad():
-        tissue, all_three = tissue_share(he, mpp), concentrations_of(he, H_E)
+        tissue, all_three = stained_share(he, mpp), concentrations_of(he, H_E)
         foreign, red = foreign_share(all_three, tissue), red_cell_share(all_three)
         amount = all_three[:, :2].clamp_min(0).sum(1, keepdim=True)
         takes = tissue * (1 - foreign) * (1 - red) * (1 - (-DENSITY_FOR_DAB * amount).exp())

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from chromogen.errors import expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
-from chromogen.stains.estimation import white_level
+from chromogen.stains.glass import white_level
 from chromogen.stains.light import picture_from
 from chromogen.style.slide_densities import Target, density_from, image_from, padded
 

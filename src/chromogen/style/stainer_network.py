@@ -20,8 +20,9 @@ from chromogen.errors import choose, expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_E, optical_density
-from chromogen.stains.estimation import glass_level, stain_strength
-from chromogen.stains.light import GLASS, LEAST_DENSITY, foreign_beyond, ramp, red_cell_share
+from chromogen.stains.estimation import stain_strength
+from chromogen.stains.glass import white_level
+from chromogen.stains.light import LEAST_DENSITY, foreign_beyond, ramp, red_cell_share
 from chromogen.stains.sites import ELSEWHERE
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.canvas import DENSITY_FOR_DAB, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
@@ -31,6 +32,7 @@ from chromogen.style.tissue_pyramid import FAR, FEATURES, doubled, halved, smoot
 HALO_PX = 64
 OUTPUTS = 3  # DAB, how far the haematoxylin's detail counts for it, gain of haematoxylin
 TRAINED_SITES = ("any", "nuclear", "cytoplasm")  # of all sites those that haematoxylin and its surroundings tell
+GLASS = (218 / 255, 227 / 255)  # of the darkest channel: stained below, left as it is above; models are trained so
 UNMIXING = np.linalg.inv(H_E)
 GAINS = (0.6, 1.6)  # of haematoxylin, as a slide on the whole: models were trained with these
 PALEST = {"any": GAINS[0], "nuclear": GAINS[0], "cytoplasm": 0.85}  # blue nuclei show their chromatin
@@ -59,7 +61,7 @@ class SlideLook:
 def slide_look(sample: Image) -> SlideLook:
     """The look of a slide, from uint8 (H, W, 3) of its tissue."""
     tissue = tissue_mask(sample)
-    white = glass_level(sample, tissue)
+    white = white_level(sample)
     strength = stain_strength(sample, H_E, white)
     found = np.where(strength > 0, strength, USUAL_STRENGTH)
     return SlideLook(tuple(map(float, white)), tuple(map(float, found)), _usual_residue(sample[tissue], white))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E
-from chromogen.stains.estimation import white_level
+from chromogen.stains.glass import white_level
 from chromogen.stains.light import blurred, concentrations_of, picture_from
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import MASKED_BY

@@ -15,7 +15,7 @@ import numpy as np
 from chromogen.errors import expected
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, Array, separate_stains
-from chromogen.stains.estimation import white_level
+from chromogen.stains.glass import white_level
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.slide_densities import Target
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from chromogen.errors import expected
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_E
-from chromogen.stains.estimation import white_level
+from chromogen.stains.glass import white_level
 from chromogen.stains.light import picture_from
 from chromogen.style.guides import MASKED_BY
 from chromogen.style.objective import PAIRED, Masks

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from chromogen.image import Image
-from chromogen.stains.estimation import stain_strength, white_level
+from chromogen.stains.estimation import stain_strength
+from chromogen.stains.glass import white_level
 from chromogen.stains.light import picture_from, tissue_share
 from chromogen.style.canvas import DAB_HEADROOM, LEAST_STRONGEST_DAB, ihc_vectors
 from chromogen.style.encoder import Encoder

@@ -24,7 +24,7 @@ from chromogen.whole_slide.output import Arriving, Output
 from chromogen.whole_slide.runners import Run, in_threads
 from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.survey import Survey, survey
-from chromogen.whole_slide.view import DamageError, View, held_slide, view_at, warn_of_coarse_pixels
+from chromogen.whole_slide.view import DamageError, View, held_slide, view_at, warn_of_coarse_pixels, warn_of_doubt
 
 BLOCK_PX = pyramid.BLOCK_PX  # so that a block is read back in one piece
 STORED_BYTES, BLOCK_BYTES = 3, 8192  # a pixel of tissue in the store; a block of any kind beside that
@@ -131,6 +131,7 @@ class _Making:
             "tiles_stained": len(self.stained),
             "tiles_found": len(self.there),
             "tissue_fraction": self.seen.tissue_fraction,
+            "doubt": self.seen.doubt,
             "unreadable": self.unreadable,
             "seam_score": _seams(self),
             "worker_peak_rss_mb": max(self.workers_mb, default=0.0),
@@ -156,6 +157,7 @@ def _known(output: Output) -> dict[str, Any]:
 def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict: bool) -> _Making:
     """Survey the slide, and see what an earlier run has left."""
     seen = survey(view, mask_tissue=job.mask_tissue)
+    warn_of_doubt(view.slide, job.stainer, seen.doubt)
     store = BlockStore(output.store, region.size, (BLOCK_PX, BLOCK_PX))
     store.create()
     stainer = job.stainer.fit(seen.sample)

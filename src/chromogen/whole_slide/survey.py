@@ -13,8 +13,8 @@ from scipy import ndimage
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.slides.slide import MPP_RANGE
-from chromogen.stains.estimation import glass_level
-from chromogen.stains.tissue import spread_over, tissue_mask
+from chromogen.stains.appearance import doubts
+from chromogen.stains.tissue import background, spread_over
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
@@ -68,7 +68,7 @@ class TissueShare:
 
 @dataclass(frozen=True)
 class Survey:
-    """A slide's tissue, the colour of its glass (r, g, b), and a sample at the view's mpp.
+    """A slide's tissue, the colour of its glass (r, g, b), a sample at the view's mpp, and why it may be no H&E.
 
     `share` is None where everything counts as tissue. What cannot be read from afar does: nearer, more of it may.
     """
@@ -77,29 +77,35 @@ class Survey:
     tissue_fraction: float
     white: tuple[int, int, int]
     sample: Image
+    doubt: str | None = None
 
 
 def survey(view: View, *, mask_tissue: bool = True) -> Survey:
     """Look at a slide from afar, and at fields of its tissue from near."""
-    overview, damaged = _overview(view)
-    mask = tissue_mask(overview)
-    red, green, blue = (round(float(level)) for level in glass_level(overview[::2, ::2], mask[::2, ::2]))
-    fraction = float(mask.mean())
+    overview, mpp, damaged = _overview(view)
+    seen = background(overview, mpp)
+    mask = seen.tissue(overview, mpp)
+    red, green, blue = (round(float(level)) for level in seen.white)
+    fraction, doubt = float(mask.mean()), doubts(overview, "content", mpp)
     for window in damaged:
         mask[window.at] = True
     sample = _sample(view, mask)
     if not mask_tissue:
-        return Survey(None, fraction, (red, green, blue), sample)
+        return Survey(None, fraction, (red, green, blue), sample, doubt)
     share = TissueShare(_softened(mask), view.size, (mask.shape[1], mask.shape[0]))
-    return Survey(share, fraction, (red, green, blue), sample)
+    return Survey(share, fraction, (red, green, blue), sample, doubt)
 
 
-def _overview(view: View) -> tuple[Image, list[Window]]:
-    """The slide, its longer side at most `OVERVIEW_PX` where that is no coarser than slides can be read."""
+def _overview(view: View) -> tuple[Image, float, list[Window]]:
+    """The slide from afar, its mpp then, and what of it is damaged.
+
+    The longer side is at most `OVERVIEW_PX` where that is no coarser than slides can be read.
+    """
     own = view.slide.need_mpp()
     mpp = min(MPP_RANGE[1], own * max(view.slide.size) / OVERVIEW_PX)
     afar = View(view.slide, mpp if mpp > own else None)
-    return read_around_damage(afar, whole(afar.size), SMALLEST_DAMAGE_PX)
+    image, damaged = read_around_damage(afar, whole(afar.size), SMALLEST_DAMAGE_PX)
+    return image, max(mpp, own), damaged
 
 
 def _softened(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from chromogen.slides.slide import Slide, open_slide
 from chromogen.slides.source import DamagedRegionError
 from chromogen.stainer import Stainer
 
+IDENTITY = "identity"  # the stainer that leaves a slide as it is
 MOST_ENLARGED = 2.0  # beyond it, what a stainer knows tissue by is not in the pixels
 MOST_OPEN = 4  # slides of a process, beside those being read
 SMALLEST_DAMAGE_PX = 128  # what cannot be read is narrowed down to about this
@@ -76,6 +77,12 @@ def warn_of_coarse_pixels(slide: Slide, stainer: Stainer) -> None:
         said = f"{slide.path.name} has {own:.3g} um/px, and {stainer.name} knows tissue at {stainer.mpp:g} um/px"
         advice = "expect a poor stain, or give a finer scan, or its true size of pixels with --slide-mpp"
         warnings.warn(f"{said}; {advice}.", stacklevel=3)
+
+
+def warn_of_doubt(slide: Slide, stainer: Stainer, doubt: str | None) -> None:
+    """Where a slide may not be the H&E that stainers expect, and says why."""
+    if doubt and stainer.name != IDENTITY:
+        warnings.warn(f"{slide.path.name} {doubt}.", stacklevel=3)
 
 
 def read_around_damage(

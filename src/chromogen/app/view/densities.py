@@ -14,20 +14,14 @@ from chromogen.app.view.tiles import Address, as_png, read_window, window_of
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.grid import Window
 from chromogen.image import SUPPOSED_MPP, Image, resize
-from chromogen.stains.appearance import doubts
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
-from chromogen.stains.light import TISSUE_SMOOTHING_UM
+from chromogen.stains.tissue import tissue_reach_px
 
 PER_OD10 = 100  # grey levels for a density of 1: thresholds are set in hundredths, and 2.55 is the most
 ZERO_DIFFERENCE = 128
 KEPT_UM = 6.0  # around a place, in which structure is compared
 LEAST_BLUR_PX = 3.0
-MOST_HALO_PX = 64
-
-
-def stains_in(overview: Image) -> str:
-    """The vectors to begin with, by a low-power view, uint8 (H, W, 3): "h-e" where it is pink, else "h-dab"."""
-    return "h-e" if "H&E" in (doubts(overview, "style") or "") else "h-dab"
+MOST_HALO_PX = 320
 
 
 def density_tile(opened: Opened, address: Address, stains: str) -> bytes:
@@ -43,10 +37,10 @@ def density_tile(opened: Opened, address: Address, stains: str) -> bytes:
     return as_png(np.concatenate([levels, tissue], axis=2).astype(np.uint8))
 
 
-def read_tile(opened: Opened, window: Window, step: int, halo_um: float = 3 * TISSUE_SMOOTHING_UM) -> Tile:
+def read_tile(opened: Opened, window: Window, step: int, halo_um: float = 0.0) -> Tile:
     """A window of a slide with so much of its surroundings that tissue is found as in one piece."""
     mpp = (opened.mpp or SUPPOSED_MPP) * step
-    halo_px = min(math.ceil(halo_um / mpp), MOST_HALO_PX) * step
+    halo_px = min(max(math.ceil(halo_um / mpp), tissue_reach_px(mpp)), MOST_HALO_PX) * step
     outer = window.grown(halo_px, opened.size)
     image = read_window(opened, outer, step)
     inner = window.seen_from(outer)
@@ -54,7 +48,10 @@ def read_tile(opened: Opened, window: Window, step: int, halo_um: float = 3 * TI
     left, top = inner.left // step, inner.top // step
     right, bottom = round((w - inner.right) / step), round((h - inner.bottom) / step)
     halo = left, top, min(right, width - left - 1), min(bottom, height - top - 1)
-    return Tile(image, mpp=mpp, location=(window.left, window.top), halo=halo)
+    width, height = opened.size
+    part = outer.left / width, outer.top / height, outer.right / width, outer.bottom / height
+    seen = {"prediction": opened.background}
+    return Tile(image, mpp=mpp, location=(window.left, window.top), halo=halo, backgrounds=seen, part=part)
 
 
 def difference_tile(

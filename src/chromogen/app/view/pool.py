@@ -6,14 +6,20 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from chromogen.app.view.shelf import Entry
 from chromogen.app.view.virtual import virtual_facts
+from chromogen.image import Image
+from chromogen.pixel_size import SUPPOSED_MPP
 from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import MPP_RANGE, Slide, SlideError, open_slide, plausible_mpp
+from chromogen.stains.appearance import Appearance, appearance
+from chromogen.stains.tissue import Background, background
 
 MOST_OPEN = 24
+OVERVIEW_PX = 1024
 NOMINAL_MPP = MPP_RANGE[0]
 
 
@@ -30,6 +36,20 @@ class Opened:
     slide: Slide
     mpp: float | None
     virtual: Mapping[str, Any] | None = None
+
+    @cached_property
+    def background(self) -> Background:
+        """What the slide shows besides tissue, from afar."""
+        return background(*self._from_afar())
+
+    @cached_property
+    def look(self) -> Appearance:
+        """What the slide looks like, from afar."""
+        return appearance(*self._from_afar())
+
+    def _from_afar(self) -> tuple[Image, float]:
+        overview, step = self.slide.overview(OVERVIEW_PX)
+        return overview, (self.mpp or SUPPOSED_MPP) * step
 
     @property
     def size(self) -> tuple[int, int]:

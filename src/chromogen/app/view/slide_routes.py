@@ -25,12 +25,10 @@ from chromogen.errors import FAILURES
 from chromogen.image import shrunk
 from chromogen.recent import Recent
 from chromogen.slides.threads import processors
-from chromogen.stains.appearance import doubts
 
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
 CLIENT_GONE = 499
 MOST_CACHED_BYTES = 96_000_000
-OVERVIEW_PX = 512
 _A_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 Stains = Literal["h-dab", "h-e", "h-dab-ruifrok", "h-e-ruifrok"]
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
@@ -247,7 +245,6 @@ def _read(pool: ShelfPool, entry: Entry, work: Callable[[Opened], bytes]) -> byt
 def _facts(pool: ShelfPool, entry: Entry, *, labels: bool) -> SlideFacts:
     with pool.reading(entry) as opened:
         width, height = opened.size
-        overview = opened.slide.overview(OVERVIEW_PX)[0]
         return SlideFacts(
             **_line(entry).model_dump(),
             width=width,
@@ -255,10 +252,10 @@ def _facts(pool: ShelfPool, entry: Entry, *, labels: bool) -> SlideFacts:
             mpp=opened.mpp,
             levels=tiles.levels_of(opened.size),
             tile_px=tiles.TILE_PX,
-            stains=densities.stains_in(overview),  # type: ignore[arg-type]
-            stains_doubt=None,
-            input_doubt=doubts(overview, "content"),
-            exemplar_doubt=doubts(overview, "style"),
+            stains=opened.look.stains,
+            stains_doubt=opened.look.stains_doubt,
+            input_doubt=opened.look.doubt_as("content"),
+            exemplar_doubt=opened.look.doubt_as("style"),
             associated=_associated_names(entry) if labels else [],
         )
 

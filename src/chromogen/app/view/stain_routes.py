@@ -150,7 +150,7 @@ def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tup
     """What is to be stained, with the slide's own pixel size; ValueError where there is no such stainer."""
     entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
     with pool.reading(entry) as opened:
-        own = opened.mpp
+        own, doubt = opened.mpp, opened.look.doubt_as("content")
     return Stain(
         id=new_id(),
         slide=entry.id,
@@ -162,6 +162,7 @@ def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tup
         marker=asked.marker,
         trained_mpp=asked.trained_mpp,
         value_range=asked.value_range,
+        doubt=doubt,
     ), own
 
 

@@ -27,7 +27,8 @@ class Stain:
     `source` is the file of the slide of id `slide`, `name` what people call it; `location` and `size` say where
     a view of it is, in level-0 pixels, None for the whole. `mpp` is the slide's where its file says none.
     `stainer` is a name, `model` what is loaded: that name, or a file; of several markers `marker` is one or a
-    blend. A generator trained elsewhere may have to be told its `trained_mpp` and `value_range`.
+    blend. A generator trained elsewhere may have to be told its `trained_mpp` and `value_range`. `doubt` says why
+    the slide may not be an H&E.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Stain:
     marker: str | None = None
     trained_mpp: float | None = None
     value_range: str | None = None
+    doubt: str | None = None
 
     @property
     def region(self) -> tuple[int, int, int, int] | None:

@@ -31,6 +31,7 @@ from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, label
 from chromogen.errors import expected
 from chromogen.files import scratch_folder
 from chromogen.image import Image, encode_image, read_image, read_provenance
+from chromogen.pixel_size import SUPPOSED_MPP
 from chromogen.slides.picture import Picture, read_picture
 from chromogen.slides.slide import Slide
 from chromogen.stainer import builtin_ihc
@@ -91,7 +92,7 @@ def _exemplar_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Tr
         name = f"upload-{secrets.token_hex(8)}"
         decoded = trials.folder / EXEMPLARS / f"{name}.png"
         await renderer.run(lambda: _take_in(body, decoded))
-        doubt = await renderer.run(lambda: doubts(read_image(decoded), "style"))
+        doubt = await renderer.run(lambda: _exemplar_doubt(decoded))
         return Uploaded(exemplar=name, exemplar_doubt=doubt)
 
     @routes.get("/exemplars/built-in.png", response_class=Response, responses=PNG)
@@ -155,6 +156,12 @@ def _exemplar(name: str, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]
         return read_picture(uploaded)
     with pool.reading(shelf.find(name)) as opened:
         return Picture(_middle(opened.slide), opened.mpp)
+
+
+def _exemplar_doubt(file: FilePath) -> str | None:
+    """Why an image may not be the IHC it is given as."""
+    picture = read_picture(file)
+    return doubts(picture.pixels, "style", picture.mpp or SUPPOSED_MPP)
 
 
 def _middle(slide: Slide) -> Image:

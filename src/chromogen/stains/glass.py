@@ -1,0 +1,97 @@
+"""The colour of a slide's bare glass, from any view of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFilter
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from chromogen.errors import expected
+from chromogen.image import SUPPOSED_MPP, Image
+
+SMOOTHING_UM = 2.0
+LEAST_SMOOTHING_PX = 0.7  # noise of single pixels, where pixels are large
+
+# Glass is even, near grey and bright; what lies within `EVEN_UM` of a border is not even.
+EVEN_UM, EVEN_LEVELS = 3.0, 5
+MOST_COLOR_OD10 = 0.05  # from the least to the most dense channel: a white balance that is a little off
+DARKEST = 100
+LEAST_GLASS = 1e-3  # of the view
+WIDTH = 5  # levels over which glass of one colour may vary
+LEAST_PEAK = 0.1  # of what may be glass: the brightest colour of so many pixels is
+# A slide may be padded with white that is brighter than its glass, which is then at least so much of both.
+PADDING, PADDED, LEAST_BESIDE_PADDING = 254, 200, 0.25
+
+LEVELS_OD10 = -np.log10((np.arange(256) + 1.0) / 256).astype(np.float32)
+
+
+def white_level(view: Image, mpp: float = SUPPOSED_MPP) -> NDArray[np.float64]:
+    """The colour of bare glass (3,), 0 to 255, in a view, uint8 (H, W, 3), at `mpp` um/px.
+
+    It is 255 where the view shows no glass. Raises: ValueError for what is no view.
+    """
+    return white_in(smoothed(view, mpp), mpp)
+
+
+def smoothed(view: Image, mpp: float) -> Image:
+    """The view, uint8 (H, W, 3), as if its light had been gathered over `SMOOTHING_UM`, at any um per pixel."""
+    if view.dtype != np.uint8 or view.ndim != 3 or view.shape[2] != 3 or not view.size:
+        raise expected("overview", "uint8 (H, W, 3)", f"{view.dtype} {view.shape}", "convert it first")
+    picture = PIL.Image.fromarray(np.ascontiguousarray(view))
+    return np.asarray(picture.filter(PIL.ImageFilter.GaussianBlur(smoothing_px(mpp))))
+
+
+def smoothing_px(mpp: float) -> float:
+    """The sigma that light is gathered with, in px."""
+    return max(SMOOTHING_UM / mpp, LEAST_SMOOTHING_PX)
+
+
+def white_in(light: Image, mpp: float) -> NDArray[np.float64]:
+    """As `white_level`, of a view, uint8 (H, W, 3), that is smoothed."""
+    red, green, blue = np.moveaxis(light, 2, 0)
+    darkest = np.minimum(np.minimum(red, green), blue)
+    brightest = np.maximum(np.maximum(red, green), blue)
+    glass = _even(darkest, mpp) & (darkest >= DARKEST)
+    glass &= LEVELS_OD10[darkest] - LEVELS_OD10[brightest] <= MOST_COLOR_OD10
+    if np.count_nonzero(glass) < LEAST_GLASS * glass.size:
+        return np.full(3, 255.0)
+    colors, levels = light[glass], darkest[glass]
+    level = _brightest_peak(_without_padding(np.bincount(levels, minlength=256)))
+    return np.asarray(np.median(colors[abs(levels.astype(int) - level) <= WIDTH // 2], axis=0), np.float64)
+
+
+def _even(level: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
+    """Where a level varies little around."""
+    reach_px = max(1, round(EVEN_UM / mpp))
+    return np.asarray(highest(level, reach_px) - lowest(level, reach_px) <= EVEN_LEVELS)
+
+
+def highest(values: NDArray[Any], reach_px: int) -> NDArray[Any]:
+    """The highest of values (H, W) in the square that reaches so far from every pixel."""
+    across = ndimage.maximum_filter1d(values, 2 * reach_px + 1, axis=1, mode="nearest")
+    return np.asarray(ndimage.maximum_filter1d(across, 2 * reach_px + 1, axis=0, mode="nearest"))
+
+
+def lowest(values: NDArray[Any], reach_px: int) -> NDArray[Any]:
+    """The lowest of values (H, W) in the square that reaches so far from every pixel."""
+    across = ndimage.minimum_filter1d(values, 2 * reach_px + 1, axis=1, mode="nearest")
+    return np.asarray(ndimage.minimum_filter1d(across, 2 * reach_px + 1, axis=0, mode="nearest"))
+
+
+def _without_padding(counts: NDArray[np.int_]) -> NDArray[np.int_]:
+    levels = np.arange(256)
+    beside = np.where((levels >= PADDED) & (levels < PADDING), counts, 0)
+    return beside if beside.sum() >= LEAST_BESIDE_PADDING * counts.sum() else counts
+
+
+def _brightest_peak(counts: NDArray[np.int_]) -> int:
+    """Of a histogram of levels the brightest peak that is a good part of them."""
+    together = ndimage.convolve1d(counts, np.ones(WIDTH, int), mode="constant")
+    level = int(np.flatnonzero(together >= LEAST_PEAK * counts.sum())[-1])
+    while level and together[level - 1] > together[level]:
+        level -= 1
+    return level
