@@ -8,14 +8,15 @@ from shapely.geometry import box
 
 from chromogen.app.info import describe
 from chromogen.app.unmix import unmix_file
-from chromogen.app.view.pool import SlidePool
+from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.region_numbers import numbers_of, parse_region
 from chromogen.app.view.shelf import Shelf
 from chromogen.evaluation.scoring import tiles
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, read_image, to_tensor, write_image
 from chromogen.slides.slide import open_slide
-from chromogen.stains.deconvolution import H_DAB
+from chromogen.stains.appearance import appearance
+from chromogen.stains.deconvolution import VECTORS
 from chromogen.stains.light import tissue_share
 from chromogen.whole_slide.survey import survey
 from chromogen.whole_slide.view import View
@@ -26,10 +27,10 @@ def said_percent(file: Path, folder: Path, mpp: float) -> dict[str, float]:
     """The share of tissue by every way to it."""
     image = read_image(file)
     height, width = image.shape[:2]
-    unmixed = unmix_file(file, folder, H_DAB, [0.2], estimate=False, find_white=False, mpp=mpp)
-    pool = SlidePool()
+    stains = VECTORS[appearance(image, mpp).stains]
+    unmixed = unmix_file(file, folder, stains, [0.2], estimate=False, find_white=False, mpp=mpp)
+    pool = ShelfPool()
     with pool.reading(Shelf([file]).entries()[0]) as opened:
-        opened.mpp = mpp
         region = parse_region(box(0, 0, width, height).__geo_interface__)
         page = numbers_of(opened, region, "h-dab", 0.2).tissue_percent
     pool.close()
@@ -56,13 +57,13 @@ def glassy(white: tuple[int, int, int]) -> Image:
 
 @pytest.mark.parametrize("white", [(255, 255, 255), (232, 229, 236), (208, 208, 208)])
 def test_of_a_slide_with_forty_percent_glass_all_say_sixty(tmp_path: Path, white: tuple[int, int, int]) -> None:
-    write_image(tmp_path / "slide.png", glassy(white))
+    write_image(tmp_path / "slide.png", glassy(white), mpp=0.5)
     said = said_percent(tmp_path / "slide.png", tmp_path, 0.5)
     assert said == pytest.approx(dict.fromkeys(said, 60), abs=1.5)
 
 
 @pytest.mark.parametrize(("name", "mpp"), [("he/hgsc_nest.jpg", 0.5), ("nuclei_ihc/22_2.png", 0.25)])
 def test_of_real_pictures_all_say_the_same(data: Path, tmp_path: Path, name: str, mpp: float) -> None:
-    write_image(tmp_path / "real.png", read_image(data / name)[:900, :700])
+    write_image(tmp_path / "real.png", read_image(data / name)[:900, :700], mpp=mpp)
     said = said_percent(tmp_path / "real.png", tmp_path, mpp)
     assert max(said.values()) - min(said.values()) < 2

@@ -23,6 +23,7 @@ from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.stainer import STAINERS
 from chromogen.stainer_file import write_model
+from chromogen.stains.deconvolution import H_DAB, combine_stains
 from test_densities import IHC
 from test_guard import HERE
 from test_intake import png_bomb
@@ -58,6 +59,15 @@ def test_slides_and_their_facts(client: TestClient) -> None:
     assert (facts["width"], facts["height"], facts["levels"], facts["stains"]) == (1024, 512, 2, "h-dab")
     assert facts["mpp"] is None
     assert facts["associated"] == []
+    assert facts["stains_doubt"] is None
+
+
+def test_stains_that_are_not_sure_are_said_to_be_so(client: TestClient, tmp_path: Path) -> None:
+    blue = combine_stains(np.random.default_rng(0).uniform(0, 1.5, (60, 60, 3)) * (1, 0, 0), H_DAB)
+    write_image(tmp_path / "slides" / "blue.png", blue)
+    facts = client.get(f"/api/slides/{ids(client)['blue.png']}").json()
+    assert facts["stains"] == "h-dab"
+    assert facts["stains_doubt"].startswith("Not sure that this is H-DAB: it shows neither eosin nor DAB;")
 
 
 def test_virtual_stains_are_named_in_the_list(client: TestClient, tmp_path: Path) -> None:
