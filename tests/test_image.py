@@ -32,11 +32,11 @@ from PIL import ImageCms
 
 from chromogen import decoders
 from chromogen.decoders import MAX_PIXELS, Raster, finish, in_bands
+from chromogen.errors import ImageError
 from chromogen.image import (
     IMAGE_SUFFIXES,
     MAX_PROVENANCE,
     WRITE_SUFFIXES,
-    ImageError,
     encode_image,
     is_image,
     list_images,

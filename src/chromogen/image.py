@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import IFDRational
 
 from chromogen.decoders import MAX_PIXELS, READ_FORMATS, decode, in_bands, open_file, quiet
-from chromogen.errors import ImageError as ImageError
-from chromogen.errors import missing, sentence, short
+from chromogen.errors import ImageError, missing, sentence, short
 from chromogen.file_facts import FileFacts
 from chromogen.files import write_whole
 from chromogen.pixel_size import INCH_UM
-from chromogen.pixel_size import SUPPOSED_MPP as SUPPOSED_MPP
 
 if TYPE_CHECKING:
     import torch

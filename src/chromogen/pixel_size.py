@@ -10,7 +10,7 @@ from chromogen.errors import expected
 MPP_RANGE = (0.05, 20.0)  # um/px; files that state other values mean something else, or nothing
 MAX_ANISOTROPY = 0.02
 SAME_MPP = 0.02  # sizes that differ by less are one size: resampling would blur more than it would bring
-SUPPOSED_MPP = 0.5  # where nothing states it
+ASSUMED_MPP = 0.5  # where nothing states it
 # Cameras, printers and web pages write dpi as well: 3 um/px are 8,467 dpi, beyond what they mean by it.
 MAX_DPI_MPP = 3.0
 

@@ -16,7 +16,8 @@ import platformdirs
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.image import SUPPOSED_MPP, Image
+from chromogen.image import Image
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Slide
 from chromogen.stains.tissue import densest_window, tissue_mask
@@ -64,7 +65,7 @@ def demo_field(slide: Slide, side_px: int = 512) -> tuple[tuple[int, int], tuple
     side_px = min(side_px, *slide.size)
     view, downsample = slide.overview(OVERVIEW_PX)
     window = min(max(1, round(side_px / downsample)), *view.shape[:2])
-    corner = densest_window(_interest(view, (slide.mpp or SUPPOSED_MPP) * downsample), (window, window))
+    corner = densest_window(_interest(view, (slide.mpp or ASSUMED_MPP) * downsample), (window, window))
     x, y = (min(round(at * downsample), whole - side_px) for at, whole in zip(corner, slide.size, strict=True))
     return (x, y), (side_px, side_px)
 

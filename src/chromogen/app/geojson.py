@@ -257,12 +257,12 @@ def _polygons(geometry: object) -> Iterator[Polygon]:
 
 
 def _listed(value: object, called: str) -> list[Any]:
-    """A list; null is an empty one, as RFC 7946, 3.1, lets empty coordinates be null."""
+    """A list, or what Python has for one; null is empty, as RFC 7946, 3.1, lets empty coordinates be null."""
     if value is None:
         return []
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         raise GeoJsonError(f"its {called} have {_shown(value)} where a list belongs")
-    return value
+    return list(value)
 
 
 def _polygon(rings: Sequence[object]) -> Iterator[Polygon]:

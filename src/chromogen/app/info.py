@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chromogen.image import SUPPOSED_MPP, profile_name
+from chromogen.image import profile_name
 from chromogen.models import LEARNED, MODEL_SUFFIX
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
@@ -58,7 +59,7 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
     """The facts of one slide or image, in about the time that an overview takes. Raises: as `open_slide`."""
     with open_slide(path, mpp=mpp, icc=True) as slide:
         overview, step = slide.overview(OVERVIEW_PX)
-        share = float(tissue_mask(overview, (slide.mpp or SUPPOSED_MPP) * step).mean())
+        share = float(tissue_mask(overview, (slide.mpp or ASSUMED_MPP) * step).mean())
         profile = slide.about.icc_profile
         return SlideInfo(
             path=str(path),
@@ -77,7 +78,7 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             tissue_mm2=round(share * math.prod(slide.size) * slide.mpp**2 / 1e6, 4) if slide.mpp else None,
             quickhash=slide.quickhash,
             stain=_estimate(slide, share, stain_mpp) if slide.mpp else None,
-            doubt=doubts(overview, "content", (slide.mpp or SUPPOSED_MPP) * step),
+            doubt=doubts(overview, "content", (slide.mpp or ASSUMED_MPP) * step),
         )
 
 

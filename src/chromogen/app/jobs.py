@@ -26,7 +26,7 @@ from chromogen.image import (
     scaled,
     write_image,
 )
-from chromogen.pixel_size import SUPPOSED_MPP, check_mpp
+from chromogen.pixel_size import ASSUMED_MPP, check_mpp
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
 from chromogen.slides.picture import Picture, read_picture
 from chromogen.stains.appearance import doubts
@@ -153,8 +153,8 @@ class Stylist:
         return [None if self.styles.longest_px else style.mpp for style in self._styles]
 
     def assumed_mpp(self) -> float:
-        """The pixel size in um of a content that states none: the styles', else `SUPPOSED_MPP`."""
-        return next(filter(None, self.style_mpps), SUPPOSED_MPP)
+        """The pixel size in um of a content that states none: the styles', else `ASSUMED_MPP`."""
+        return next(filter(None, self.style_mpps), ASSUMED_MPP)
 
     def style(self, content_mpp: float | None) -> Style:
         """The styles as measured for contents of this pixel size in um, resampled to it where theirs is known."""
@@ -238,7 +238,7 @@ class Stylist:
     def _doubt(self, picture: Picture, role: str, path: Path) -> None:
         """Warn of what does not look like what it is given as, where colours have a meaning."""
         stained = self.recipe.space == "stain"
-        why = doubts(picture.pixels, role, picture.mpp or SUPPOSED_MPP) if stained else None
+        why = doubts(picture.pixels, role, picture.mpp or ASSUMED_MPP) if stained else None
         if why:
             warnings.warn(f"The {role} {path.name} {why}.", stacklevel=3)
 

@@ -97,7 +97,7 @@ def study(
     from chromogen.evaluation.scoring import Measures
     from chromogen.evaluation.study import cautions, judge
     from chromogen.evaluation.study_report import Study, write_study
-    from chromogen.pixel_size import SUPPOSED_MPP
+    from chromogen.pixel_size import ASSUMED_MPP
     from chromogen.provenance import facts_since
     from chromogen.style.encoder import Encoder
 
@@ -107,7 +107,7 @@ def study(
         raise expected("seeds", "1 where nothing starts from noise", seeds, "leave it out")
     began = time.perf_counter()
     chosen = with_seeds(_crops(pairs, size, crops, mpp), seeds)
-    note_assumed([None if crop.mpp else SUPPOSED_MPP for crop in chosen], "--mpp", "crop")
+    note_assumed([None if crop.mpp else ASSUMED_MPP for crop in chosen], "--mpp", "crop")
     ready_folder(out)
     encoder = Encoder(precision=precision, device=device)
     cells, result = _run(chosen, experiments, pictures, out, encoder)

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from chromogen.files import write_whole
-from chromogen.image import SUPPOSED_MPP, Image
+from chromogen.image import Image
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.measured_style import OnMeasured, Style, measure_style, shares
@@ -41,7 +42,7 @@ def measure_style_once(
     encoder: Encoder,
     mix: Sequence[float] | None = None,
     on_measured: OnMeasured | None = None,
-    mpp: float = SUPPOSED_MPP,
+    mpp: float = ASSUMED_MPP,
     guides: Guides = NO_GUIDES,
 ) -> Style:
     """`measure_style`, or what it gave the last time for the same pixels, regions, mix, style terms and network.

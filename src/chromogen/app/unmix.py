@@ -20,7 +20,7 @@ from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
 from chromogen.files import stem_of, write_text, write_whole
 from chromogen.image import read_image, shrunk, write_image
-from chromogen.pixel_size import SUPPOSED_MPP
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.picture import read_picture
 from chromogen.slides.slide import open_slide
 from chromogen.stains.appearance import appearance
@@ -95,10 +95,10 @@ def unmix_file(
     With `estimate` the vectors are the image's own, `matrix` where it cannot tell. Raises: ValueError or OSError.
     """
     image, own_mpp = read_picture(file, mpp)
-    look = appearance(image, own_mpp or SUPPOSED_MPP)
+    look = appearance(image, own_mpp or ASSUMED_MPP)
     if any(np.array_equal(matrix, VECTORS[name]) for name in OTHERS.get(look.kind, ())):
         warnings.warn(f"{file.name} looks like {look.kind}; give --stains {look.stains}.", stacklevel=2)
-    white = white_level(image, own_mpp or SUPPOSED_MPP) if find_white else np.full(3, 255.0)
+    white = white_level(image, own_mpp or ASSUMED_MPP) if find_white else np.full(3, 255.0)
     own = estimate_stains(image, matrix, white) if estimate else None
     used = own.matrix if own else matrix
     concentrations = separate_stains(image, used, white)
@@ -165,7 +165,7 @@ def _row(result: Unmixed) -> dict[str, Any]:
         **vectors,
         "white": " ".join(f"{level:g}" for level in result.white),
         "why": result.why,
-        "mpp": result.mpp or f"not known, taken as {SUPPOSED_MPP:g}",
+        "mpp": result.mpp or f"not known, taken as {ASSUMED_MPP:g}",
     }
 
 

@@ -55,7 +55,7 @@ def unmix(
     from chromogen.app.paths import image_files, in_folder, ready_folder
     from chromogen.app.unmix import parse_vectors, unmix_file, write_unmixed
     from chromogen.errors import choose
-    from chromogen.pixel_size import SUPPOSED_MPP
+    from chromogen.pixel_size import ASSUMED_MPP
     from chromogen.provenance import facts_since
 
     find_white = choose("white", white, ("255", "auto")) == "auto"
@@ -74,7 +74,7 @@ def unmix(
 
         done, errors = one_by_one(files, work)
     results = [asdict(result) for _, result in done]
-    note_assumed([None if found.mpp else SUPPOSED_MPP for _, found in done], "--mpp")
+    note_assumed([None if found.mpp else ASSUMED_MPP for _, found in done], "--mpp")
     facts = {"output": str(out), "results": results, "errors": errors, **facts_since(began)}
     write_unmixed(out, done, facts)
     if as_json:

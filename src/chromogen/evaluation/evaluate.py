@@ -20,7 +20,7 @@ from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import CALLED, Tile
 from chromogen.image import Image, PathLike, resize
-from chromogen.pixel_size import SUPPOSED_MPP, check_mpp, is_same_mpp
+from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
 from chromogen.slides.picture import Picture, read_picture
 from chromogen.stains.appearance import doubts
 from chromogen.stains.color_transfer import color_moments, match_colors
@@ -120,7 +120,7 @@ def _exact_encoder() -> Encoder:
 
 def _settings(rows: Sequence[Row], shift_um: float, group: str | None) -> dict[str, Any]:
     known = [row.mpp for row in rows if row.mpp]
-    unknown = f"px, taken as {SUPPOSED_MPP} um each"
+    unknown = f"px, taken as {ASSUMED_MPP} um each"
     return {
         "images": len(rows),
         "mpp": known[0] if known and all(is_same_mpp(mpp, known[0]) for mpp in known) else None,
@@ -173,7 +173,7 @@ def _doubts(
         (real, CALLED["real"], "style"),
     )
     for image, name, role in pictures:
-        doubt = None if image is None else doubts(image, role, mpp or SUPPOSED_MPP)
+        doubt = None if image is None else doubts(image, role, mpp or ASSUMED_MPP)
         if doubt:
             yield f"The {name} of {case.name} {doubt}."
 
@@ -286,7 +286,7 @@ def _cautions(rows: Sequence[Row], shift_um: float, group: str | None) -> Iterat
         yield few
     if unknown := sum(row.mpp is None for row in rows):
         images = "1 image" if unknown == 1 else f"{unknown} images"
-        yield f"pixel size: {images} without; Chromogen took {SUPPOSED_MPP} um/px (set it with --mpp)"
+        yield f"pixel size: {images} without; Chromogen took {ASSUMED_MPP} um/px (set it with --mpp)"
     for row in rows:
         yield from _row_cautions(row, shift_um)
 
@@ -296,7 +296,7 @@ def _row_cautions(row: Row, shift_um: float) -> Iterator[str]:
     if "real" in row.sides and row.shift_px is None:
         yield f"{name}: {OTHER_SIZE}, so that only its style is compared"
     if row.shift_px is not None:
-        away_um = float(np.hypot(*row.shift_px)) * (row.mpp or SUPPOSED_MPP)
+        away_um = float(np.hypot(*row.shift_px)) * (row.mpp or ASSUMED_MPP)
         if away_um > 0.9 * shift_um > 0:
             yield f"{name}: the real IHC is {away_um:.0f} um off or more; compare amounts of DAB, not places"
         elif away_um > MISREGISTERED_UM:

@@ -18,7 +18,8 @@ from chromogen.evaluation.metrics import (
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import Tile
 from chromogen.grid import ALIGNED_PX, TileGrid
-from chromogen.image import SUPPOSED_MPP, Image, shrunk
+from chromogen.image import Image, shrunk
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.tissue import Background, background
 
 if TYPE_CHECKING:
@@ -78,4 +79,4 @@ def tiles(prediction: Image, he: Image | None, real: Image | None, mpp: float | 
 
 def _background(image: Image, mpp: float | None) -> Background:
     overview = shrunk(image, OVERVIEW_PX)
-    return background(overview, (mpp or SUPPOSED_MPP) * max(image.shape) / max(overview.shape))
+    return background(overview, (mpp or ASSUMED_MPP) * max(image.shape) / max(overview.shape))

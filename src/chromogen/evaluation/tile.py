@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from chromogen.errors import expected
 from chromogen.evaluation.sums import Array, UndefinedError
-from chromogen.image import SUPPOSED_MPP, Image
+from chromogen.image import Image
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
 from chromogen.stains.nuclei import nuclei_mask
 from chromogen.stains.tissue import WHOLE, Background, Part, background
@@ -28,7 +29,7 @@ blur = partial(ndimage.gaussian_filter, truncate=3.0)
 class Tile:
     """A prediction, and as far as there are any the H&E it came from and a real IHC, uint8 (H, W, 3), of one size.
 
-    `mpp` is the size of a pixel in um; where it is not known, lengths are taken at `SUPPOSED_MPP`. `location` is
+    `mpp` is the size of a pixel in um; where it is not known, lengths are taken at `ASSUMED_MPP`. `location` is
     the place (x, y) of the first pixel that counts, in its image, and `halo` (left, top, right, bottom) what was
     read around for context and does not count, in px. `backgrounds` are those of the whole images, by the name of
     the picture, and the tile is a `part` of these; without backgrounds a tile is whole. Raises: ValueError for
@@ -53,7 +54,7 @@ class Tile:
 
     def px(self, length_um: float) -> float:
         """A length in pixels."""
-        return length_um / (self.mpp or SUPPOSED_MPP)
+        return length_um / (self.mpp or ASSUMED_MPP)
 
     def core(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Of an array (H, W, ...) the part that counts."""
@@ -63,7 +64,7 @@ class Tile:
 
     def tissue_of(self, image: Image) -> Mask:
         """Where an image of this tile shows tissue, bool (H, W)."""
-        mpp = self.mpp or SUPPOSED_MPP
+        mpp = self.mpp or ASSUMED_MPP
         known = (self.backgrounds[name] for name in self.backgrounds if getattr(self, name) is image)
         return (next(known, None) or background(image, mpp)).tissue(image, mpp, self.part)
 
@@ -95,17 +96,17 @@ class Tile:
     @cached_property
     def he_nuclei(self) -> Mask:
         """Nuclei in the H&E, by its haematoxylin."""
-        return nuclei_mask(self.he_od10[..., 0], self.mpp or SUPPOSED_MPP)
+        return nuclei_mask(self.he_od10[..., 0], self.mpp or ASSUMED_MPP)
 
     @cached_property
     def prediction_nuclei(self) -> Mask:
         """Nuclei in the prediction, by its haematoxylin alone."""
-        return nuclei_mask(self.prediction_od10[..., 0], self.mpp or SUPPOSED_MPP)
+        return nuclei_mask(self.prediction_od10[..., 0], self.mpp or ASSUMED_MPP)
 
     @cached_property
     def prediction_stained_nuclei(self) -> Mask:
         """Nuclei in the prediction by haematoxylin and DAB together: for nuclear markers."""
-        return nuclei_mask(self.prediction_od10[..., :2].sum(axis=2), self.mpp or SUPPOSED_MPP)
+        return nuclei_mask(self.prediction_od10[..., :2].sum(axis=2), self.mpp or ASSUMED_MPP)
 
 
 def needed(tile: Tile, name: str) -> Image:

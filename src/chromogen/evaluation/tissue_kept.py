@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from chromogen.evaluation.sums import Array, UndefinedError, add_overlap, add_pairs, add_values
 from chromogen.evaluation.tile import Tile, blur
-from chromogen.image import SUPPOSED_MPP
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import optical_density_od10
 from chromogen.stains.nuclei import count_nuclei
 
@@ -56,7 +56,7 @@ def add_stained_nuclei_overlap(sums: Array, tile: Tile) -> Array:
 
 def add_nuclei_counts(sums: Array, tile: Tile) -> Array:
     """How many nuclei the prediction and the H&E have; one cut by a tile's border counts in both tiles."""
-    mpp = tile.mpp or SUPPOSED_MPP
+    mpp = tile.mpp or ASSUMED_MPP
     masks = (tile.prediction_nuclei, tile.he_nuclei)
     return np.asarray(np.add(sums, [count_nuclei(tile.core(mask), mpp) for mask in masks]))
 

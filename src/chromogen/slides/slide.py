@@ -16,7 +16,7 @@ import PIL.Image
 from chromogen.decoders import TIFF_SIGNATURES, open_file
 from chromogen.errors import missing
 from chromogen.image import Image, PathLike, is_image, natural_order, srgb_transform
-from chromogen.pixel_size import MPP_RANGE, check_mpp, plausible_mpp
+from chromogen.pixel_size import check_mpp, plausible_mpp
 from chromogen.slides.dicom_series import one_file_each
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor
@@ -26,13 +26,11 @@ from chromogen.slides.tiff_reader import open_tiff
 from chromogen.slides.zarr_reader import ZarrSource, is_zarr
 
 __all__ = [
-    "MPP_RANGE",
     "SLIDE_SUFFIXES",
     "Slide",
     "SlideError",
     "list_slides",
     "open_slide",
-    "plausible_mpp",
     "slide_files",
 ]
 

@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.image import SUPPOSED_MPP, Image
+from chromogen.image import Image
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.glass import smoothed, white_in
 
 Kind: TypeAlias = Literal["H&E", "H-DAB", "haematoxylin alone", "unclear", "black and white", "dark", "nothing"]
@@ -68,7 +69,7 @@ class Appearance:
         return "H&E" if self.stains == "h-e" else "H-DAB"
 
 
-def appearance(image: Image, mpp: float = SUPPOSED_MPP) -> Appearance:
+def appearance(image: Image, mpp: float = ASSUMED_MPP) -> Appearance:
     """What an image, uint8 (H, W, 3) at `mpp` um/px, looks like, by the colours of what takes light in it.
 
     Haematoxylin takes about as much red as green light and less blue. Eosin turns that to pink, and DAB to brown.
@@ -125,6 +126,6 @@ def _by_color(pink: float, brown: float) -> Appearance:
     return Appearance("unclear", stains, said, pink, brown)
 
 
-def doubts(image: Image, role: str, mpp: float = SUPPOSED_MPP) -> str | None:
+def doubts(image: Image, role: str, mpp: float = ASSUMED_MPP) -> str | None:
     """Why an image, uint8 (H, W, 3) at `mpp` um/px, may not be what it is given as: see `Appearance.doubt_as`."""
     return appearance(image, mpp).doubt_as(role)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.errors import expected
-from chromogen.image import SUPPOSED_MPP, Image
+from chromogen.image import Image
+from chromogen.pixel_size import ASSUMED_MPP
 
 SMOOTHING_UM = 2.0
 LEAST_SMOOTHING_PX = 0.7  # noise of single pixels, where pixels are large
@@ -29,7 +30,7 @@ PADDING, PADDED, LEAST_BESIDE_PADDING = 254, 200, 0.25
 LEVELS_OD10 = -np.log10((np.arange(256) + 1.0) / 256).astype(np.float32)
 
 
-def white_level(view: Image, mpp: float = SUPPOSED_MPP) -> NDArray[np.float64]:
+def white_level(view: Image, mpp: float = ASSUMED_MPP) -> NDArray[np.float64]:
     """The colour of bare glass (3,), 0 to 255, in a view, uint8 (H, W, 3), at `mpp` um/px.
 
     It is 255 where the view shows no glass. Raises: ValueError for what is no view.

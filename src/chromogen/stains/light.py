@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.image import SUPPOSED_MPP, to_uint8
+from chromogen.image import to_uint8
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.glass import smoothing_px, white_level
 from chromogen.stains.tissue import STAINED_OD10, gap_reaches_px
 
@@ -67,7 +68,7 @@ SOFT_OD10 = (0.8 * STAINED_OD10, 1.2 * STAINED_OD10)  # from glass to tissue, fo
 OVERVIEW_PX = 2048  # of a side: enough to know a large picture's glass by
 
 
-def tissue_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
+def tissue_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
     """How far pixels of a picture (1, 3, H, W) in [0, 1] are tissue: (1, 1, H, W), 0 to 1.
 
     As `stains.tissue.tissue_mask` has it, but that ink counts; above a half where the mask is True.
@@ -81,7 +82,7 @@ def tissue_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
     return share
 
 
-def stained_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
+def stained_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
     """How far pixels of a picture (1, 3, H, W) in [0, 1] take more light than its glass: (1, 1, H, W), 0 to 1.
 
     Tissue without its gaps.
@@ -143,7 +144,7 @@ MOST_SAMPLED = 1_000_000  # values that a threshold or quantile is found of
 SOFTNESS = 0.15  # of the spread of densities, on either side of the border
 
 
-def cellular_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
+def cellular_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
     """How far pixels of a picture (1, 3, H, W) in [0, 1] lie in tissue dense with cells: (1, 1, H, W), 0 to 1.
 
     Epithelium, tumour and lymphocytes in contrast to stroma: where red light, which haematoxylin takes and eosin
@@ -166,7 +167,7 @@ def _sampled(values: Tensor) -> Tensor:
     return values[:: 1 + len(values) // MOST_SAMPLED]
 
 
-def stroma_share(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
+def stroma_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
     """The rest of the tissue: (B, 1, H, W), 0 to 1."""
     return tissue_share(picture, mpp) - cellular_share(picture, mpp)
 
@@ -175,7 +176,7 @@ OCTILES = 8
 TEXTURE_UM = (0.5, 3.0, 6.0)
 
 
-def texture_octiles(picture: Tensor, mpp: float = SUPPOSED_MPP) -> Tensor:
+def texture_octiles(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
     """Eighths of the tissue by how densely nuclei lie, of a picture (1, 3, H, W): (1, 8, H, W) bool.
 
     Nuclear texture is what stands out of red density between 0.5 and 3 um, averaged over 6 um; unlike unmixed

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.errors import expected
-from chromogen.image import SUPPOSED_MPP, Image
+from chromogen.image import Image
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.glass import LEVELS_OD10, SMOOTHING_UM, highest, lowest, smoothed, smoothing_px, white_in
 
 STAINED_OD10 = 0.025  # over glass: the mean over the channels, plus how far they are apart
@@ -66,7 +67,7 @@ class Background:
         return np.asarray(self.marks[rows[:, None], columns])
 
 
-def tissue_mask(view: Image, mpp: float = SUPPOSED_MPP) -> NDArray[np.bool_]:
+def tissue_mask(view: Image, mpp: float = ASSUMED_MPP) -> NDArray[np.bool_]:
     """Where a whole slide or picture, uint8 (H, W, 3) at `mpp` um/px, shows tissue: bool (H, W).
 
     Tissue takes more light than the view's own glass, white, grey or slightly coloured, over 2 um; gaps of up to
@@ -78,7 +79,7 @@ def tissue_mask(view: Image, mpp: float = SUPPOSED_MPP) -> NDArray[np.bool_]:
     return background(view, mpp).tissue(view, mpp)
 
 
-def background(view: Image, mpp: float = SUPPOSED_MPP) -> Background:
+def background(view: Image, mpp: float = ASSUMED_MPP) -> Background:
     """What a whole slide or picture, uint8 (H, W, 3) at `mpp` um/px, shows besides tissue."""
     light = smoothed(view, mpp)
     white = white_in(light, mpp)

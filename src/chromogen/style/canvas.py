@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from chromogen.grid import Window
-from chromogen.image import SUPPOSED_MPP, Image, to_uint8
+from chromogen.image import Image, to_uint8
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
 from chromogen.stains.estimation import estimate_stains, stain_strength
 from chromogen.stains.light import (
@@ -149,7 +150,7 @@ class StainPlan:
     matrix: Array
 
 
-def stain_plan(he: Tensor, stains: Stains, mpp: float = SUPPOSED_MPP, site: str = "any") -> StainPlan:
+def stain_plan(he: Tensor, stains: Stains, mpp: float = ASSUMED_MPP, site: str = "any") -> StainPlan:
     """From an H&E (1, 3, H, W) in [0, 1], for a marker that sits where `site` says."""
     with torch.no_grad():
         tissue, all_three = stained_share(he, mpp), concentrations_of(he, H_E)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.grid import TileGrid
-from chromogen.image import SUPPOSED_MPP, Image, resize, to_tensor
+from chromogen.image import Image, resize, to_tensor
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.layers import smallest_side_px
@@ -39,7 +40,7 @@ class Style:
     images: tuple[Image, ...]
     mix: tuple[float, ...]
     references: dict[float, References]
-    mpp: float = SUPPOSED_MPP
+    mpp: float = ASSUMED_MPP
     floors: Mapping[float, float] = field(default_factory=dict)
 
 
@@ -49,7 +50,7 @@ def measure_style(
     encoder: Encoder,
     mix: Sequence[float] | None = None,
     on_measured: OnMeasured | None = None,
-    mpp: float = SUPPOSED_MPP,
+    mpp: float = ASSUMED_MPP,
     guides: Guides = NO_GUIDES,
     tile_px: int | None = None,
 ) -> Style:

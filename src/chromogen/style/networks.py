@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chromogen.grid import TileGrid, Window, whole
-from chromogen.image import SUPPOSED_MPP, Image, to_tensor
+from chromogen.image import Image, to_tensor
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.spill import Spill
 from chromogen.stains.light import blurred, concentrations_of, density_of
 
@@ -24,7 +25,7 @@ FEATURES = 3 * (1 + len(SIGMAS_UM)) + 2 * len(TEXTURES_UM)
 REACH_UM = 3 * max(*SIGMAS_UM, *(coarse + wide for _, coarse, wide in TEXTURES_UM))  # blurs end at three sigmas
 
 
-def tissue_features(picture: Tensor, matrix: NDArray[Any], mpp: float = SUPPOSED_MPP) -> Tensor:
+def tissue_features(picture: Tensor, matrix: NDArray[Any], mpp: float = ASSUMED_MPP) -> Tensor:
     """What the tissue is like around every pixel of an H&E (1, 3, H, W) in [0, 1]: (1, N, H, W), z-scored.
 
     Concentrations of both stains by `matrix` and their mean density, at five scales, and how much nuclear texture

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from chromogen.grid import Window, whole
 from chromogen.image import Image
-from chromogen.slides.slide import MPP_RANGE
+from chromogen.pixel_size import MPP_RANGE
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import background, spread_over
 from chromogen.whole_slide.view import View, read_around_damage

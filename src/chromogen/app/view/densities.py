@@ -13,7 +13,8 @@ from chromogen.app.view.pool import Opened
 from chromogen.app.view.tiles import Address, as_png, read_window, window_of
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.grid import Window
-from chromogen.image import SUPPOSED_MPP, Image, resize
+from chromogen.image import Image, resize
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 from chromogen.stains.tissue import tissue_reach_px
 
@@ -39,7 +40,7 @@ def density_tile(opened: Opened, address: Address, stains: str) -> bytes:
 
 def read_tile(opened: Opened, window: Window, step: int, halo_um: float = 0.0) -> Tile:
     """A window of a slide with so much of its surroundings that tissue is found as in one piece."""
-    mpp = (opened.mpp or SUPPOSED_MPP) * step
+    mpp = (opened.mpp or ASSUMED_MPP) * step
     halo_px = min(max(math.ceil(halo_um / mpp), tissue_reach_px(mpp)), MOST_HALO_PX) * step
     outer = window.grown(halo_px, opened.size)
     image = read_window(opened, outer, step)

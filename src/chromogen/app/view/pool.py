@@ -12,9 +12,9 @@ from typing import Any
 from chromogen.app.view.shelf import Entry
 from chromogen.app.view.virtual import virtual_facts
 from chromogen.image import Image
-from chromogen.pixel_size import SUPPOSED_MPP
+from chromogen.pixel_size import ASSUMED_MPP, MPP_RANGE, plausible_mpp
 from chromogen.slides.pool import SlidePool
-from chromogen.slides.slide import MPP_RANGE, Slide, SlideError, open_slide, plausible_mpp
+from chromogen.slides.slide import Slide, SlideError, open_slide
 from chromogen.stains.appearance import Appearance, appearance
 from chromogen.stains.tissue import Background, background
 
@@ -49,7 +49,7 @@ class Opened:
 
     def _from_afar(self) -> tuple[Image, float]:
         overview, step = self.slide.overview(OVERVIEW_PX)
-        return overview, (self.mpp or SUPPOSED_MPP) * step
+        return overview, (self.mpp or ASSUMED_MPP) * step
 
     @property
     def size(self) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_sco
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import Tile
 from chromogen.grid import TileGrid, Window
-from chromogen.image import SUPPOSED_MPP
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 from chromogen.stains.nuclei import nuclei_mask, nucleus_centres
 
@@ -81,7 +81,7 @@ def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10
     step = 1
     while window.size[0] * window.size[1] > MOST_PIXELS * step**2:
         step *= 2
-    mpp = (opened.mpp or SUPPOSED_MPP) * step
+    mpp = (opened.mpp or ASSUMED_MPP) * step
     parts = [_part(opened, region, part, step, stains, threshold_od10) for part in _parts(window, step)]
     sums = np.sum([part.sums for part in parts], axis=0)
     inside, tissue, above = (int(n) for n in np.sum([part.areas for part in parts], axis=0))
@@ -156,7 +156,7 @@ def _part(
 
 def _count(tile: Tile, density_od10: Array, inside: Any) -> int:
     """How many nuclei have their centre inside the core's part of the region."""
-    mpp = tile.mpp or SUPPOSED_MPP
+    mpp = tile.mpp or ASSUMED_MPP
     if mpp > COARSEST_FOR_NUCLEI_MPP:
         return 0
     left, top = tile.halo[:2]

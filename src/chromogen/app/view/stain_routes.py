@@ -25,7 +25,7 @@ from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
 from chromogen.app.view.work_routes import WorkId, add_work_routes, labelled_png, shown
 from chromogen.errors import choose, expected
 from chromogen.image import read_image, read_provenance
-from chromogen.slides.slide import MPP_RANGE
+from chromogen.pixel_size import MPP_RANGE
 from chromogen.stainer import STAINERS
 
 PNG_OR_TIFF: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/tiff": {}}}}

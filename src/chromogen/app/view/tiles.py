@@ -11,7 +11,7 @@ from chromogen.app.view.pool import NOMINAL_MPP, Opened
 from chromogen.app.view.virtual import labelled
 from chromogen.grid import Window
 from chromogen.image import Image
-from chromogen.slides.slide import MPP_RANGE
+from chromogen.pixel_size import MPP_RANGE
 
 TILE_PX = 512
 THUMBNAIL_PX = 256

@@ -31,7 +31,7 @@ from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, label
 from chromogen.errors import expected
 from chromogen.files import scratch_folder
 from chromogen.image import Image, encode_image, read_image, read_provenance
-from chromogen.pixel_size import SUPPOSED_MPP
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.picture import Picture, read_picture
 from chromogen.slides.slide import Slide
 from chromogen.stainer import builtin_ihc
@@ -161,7 +161,7 @@ def _exemplar(name: str, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]
 def _exemplar_doubt(file: FilePath) -> str | None:
     """Why an image may not be the IHC it is given as."""
     picture = read_picture(file)
-    return doubts(picture.pixels, "style", picture.mpp or SUPPOSED_MPP)
+    return doubts(picture.pixels, "style", picture.mpp or ASSUMED_MPP)
 
 
 def _middle(slide: Slide) -> Image:
