@@ -150,6 +150,7 @@ def test_a_region_is_cut_out_of_the_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(tmp_path / "part.ome.tif"), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.* looks like an IHC:UserWarning")  # coordinates as colours
 def test_the_output_has_the_stainers_mpp_and_says_how_it_was_made(tissue: SyntheticSource, tmp_path: Path) -> None:
     tissue.paint = paint_coordinates
     coarse = Stainer("half", "as it is", lambda image, _: image, "half 1", mpp=1.0)

@@ -19,7 +19,7 @@ from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
 SMALLEST_DAMAGE_PX = 32  # of the overview
-MARGIN_PX, SOFT_PX = 5, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
+MARGIN_PX, SOFT_PX = 7, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
 FIELDS, FIELD_PX = 16, 256  # of the sample
 FINE = 256  # parts of an overview's pixel: places in it are whole numbers of them
 
