@@ -106,8 +106,7 @@ PICTURES = (
 def test_losses_and_masks_share_one_tissue(data: Path, name: str, mpp: float) -> None:
     image = read_image(data / name)[:400, :400]
     share, mask = tissue_share(to_tensor(image), mpp)[0, 0].numpy(), tissue_mask(image, mpp)
-    assert ((share > 0.5) == mask).mean() > 0.98
-    assert share.mean() == pytest.approx(mask.mean(), abs=0.01)
+    assert (share == mask).mean() > 0.995, "they differ by marks alone"
 
 
 @pytest.mark.parametrize("white", [255, 236, 210])

@@ -116,7 +116,8 @@ def test_tissue_is_stained_and_glass_is_glass(tissue: SyntheticSource, tmp_path:
     np.testing.assert_array_equal(made[inside], fitted(seen(tissue))[inside])
     assert (made[:3] == GLASS).all()
     assert facts["seam_score"] == pytest.approx(1, abs=0.1)
-    assert facts["tissue_fraction"] == pytest.approx(0.81 * np.pi / 4, abs=0.03)
+    # Strips of glass of up to 16 um between the ellipse and the slide's border count as gaps.
+    assert facts["tissue_fraction"] == pytest.approx(0.81 * np.pi / 4, abs=0.045)
     assert not (tmp_path / "out.ome.tif.chromogen").exists()
 
 

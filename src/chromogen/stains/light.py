@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from chromogen.image import to_uint8
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.glass import smoothing_px, white_level
-from chromogen.stains.tissue import STAINED_OD10, gap_reaches_px
+from chromogen.stains.tissue import STAINED_OD10, Background
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,17 +69,14 @@ OVERVIEW_PX = 2048  # of a side: enough to know a large picture's glass by
 
 
 def tissue_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
-    """How far pixels of a picture (1, 3, H, W) in [0, 1] are tissue: (1, 1, H, W), 0 to 1.
+    """Which pixels of a picture (1, 3, H, W) in [0, 1] are tissue: (1, 1, H, W), 0 or 1.
 
-    As `stains.tissue.tissue_mask` has it, but that ink counts; above a half where the mask is True.
+    As `stains.tissue.tissue_mask` has it, but that ink counts.
     """
-    from torch.nn.functional import max_pool2d
+    import torch
 
-    share = stained_share(picture, mpp)
-    for sign, reach in zip((1, -1), gap_reaches_px(mpp), strict=True):
-        down = max_pool2d(sign * share, (2 * reach + 1, 1), 1, (reach, 0))
-        share = sign * max_pool2d(down, (1, 2 * reach + 1), 1, (0, reach))
-    return share
+    unmarked = Background(_white_of(picture, mpp), np.zeros((1, 1), np.bool_))
+    return torch.from_numpy(unmarked.tissue(to_uint8(picture), mpp)).to(picture)[None, None]
 
 
 def stained_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
@@ -87,12 +84,15 @@ def stained_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
 
     Tissue without its gaps.
     """
-    step = 1 + (max(picture.shape[2:]) - 1) // OVERVIEW_PX
-    white = white_level(to_uint8(picture[..., ::step, ::step]), mpp * step)
-    glass = _tensor(-np.log10((white + 1) / 256), picture).view(1, 3, 1, 1)
+    glass = _tensor(-np.log10((_white_of(picture, mpp) + 1) / 256), picture).view(1, 3, 1, 1)
     density = (density_of(blurred(picture, smoothing_px(mpp))) / math.log(10) - glass).clamp_min(0)
     spread = density.amax(1, keepdim=True) - density.amin(1, keepdim=True)
     return ramp(density.mean(1, keepdim=True) + spread, *SOFT_OD10)
+
+
+def _white_of(picture: Tensor, mpp: float) -> NDArray[np.float64]:
+    step = 1 + (max(picture.shape[2:]) - 1) // OVERVIEW_PX
+    return white_level(to_uint8(picture[..., ::step, ::step]), mpp * step)
 
 
 RED_CELLS = (1.2, -0.12)  # eosin above, and haematoxylin of it below: what eosin alone never looks like

@@ -20,7 +20,8 @@ from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.glass import LEVELS_OD10, SMOOTHING_UM, highest, lowest, smoothed, smoothing_px, white_in
 
 STAINED_OD10 = 0.025  # over glass: the mean over the channels, plus how far they are apart
-GAP_UM = 26.0  # the widest gap that counts as tissue: of pale IHC only nuclei take light
+GAP_UM = 32.0  # the widest gap that counts as tissue: of pale IHC only nuclei take light
+OCTAGON = 0.414  # of its reach, half a side: so far a square reaches, and the rest a diamond
 SMOOTHING_REACH = 3  # sigmas, and pixels besides
 
 # Marks are no tissue. Ink takes more red than green light, in shares of its mean density, and more so than the
@@ -55,8 +56,7 @@ class Background:
         stained = _stain_od10(_density_od10(smoothed(image, mpp), self.white)) > STAINED_OD10
         if self.marks.any():
             stained &= ~self._marks_at(part, stained.shape)
-        grown_px, shrunk_px = gap_reaches_px(mpp)
-        return lowest(highest(stained, grown_px), shrunk_px) if shrunk_px else stained
+        return filled(stained, mpp)
 
     def _marks_at(self, part: Part, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         left, top, right, bottom = part
@@ -71,10 +71,10 @@ def tissue_mask(view: Image, mpp: float = ASSUMED_MPP) -> NDArray[np.bool_]:
     """Where a whole slide or picture, uint8 (H, W, 3) at `mpp` um/px, shows tissue: bool (H, W).
 
     Tissue takes more light than the view's own glass, white, grey or slightly coloured, over 2 um; gaps of up to
-    26 um, and round holes of up to 37 um, belong to it. A view that shows no glass is tissue where it is darker
-    than white. Ink of pens, green, blue or black, is no tissue, nor is what is grey and stands alone, as rims of
-    air bubbles do. Red ink passes for eosin. Where the whole view is in black and white, all that is dark is
-    tissue. Raises: ValueError for what is no view.
+    32 um belong to it. A view that shows no glass is tissue where it is darker than white. Ink of pens, green,
+    blue or black, is no tissue, nor is what is grey and stands alone, as rims of air bubbles do. Red ink passes
+    for eosin. Where the whole view is in black and white, all that is dark is tissue.
+    Raises: ValueError for what is no view.
     """
     return background(view, mpp).tissue(view, mpp)
 
@@ -89,15 +89,32 @@ def background(view: Image, mpp: float = ASSUMED_MPP) -> Background:
     return Background(white, _marks(_density_od10(light[::step, ::step], white), mpp * step))
 
 
-def gap_reaches_px(mpp: float) -> tuple[int, int]:
-    """How far tissue grows to fill its gaps, and shrinks again: also by what smoothing has added."""
+def filled(stained: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
+    """What takes light, bool (H, W), with the gaps between: grown to fill them, and shrunk again.
+
+    It shrinks also by what smoothing has added.
+    """
+    grown_px, shrunk_px = _gap_reaches_px(mpp)
+    return ~_grown(~_grown(stained, grown_px), shrunk_px)
+
+
+def _gap_reaches_px(mpp: float) -> tuple[int, int]:
     grown_px = round(GAP_UM / 2 / mpp)
     return grown_px, grown_px + round(SMOOTHING_UM / mpp)
 
 
+def _grown(mask: NDArray[np.bool_], reach_px: int) -> NDArray[np.bool_]:
+    """A mask grown by an octagon, which is nearly round: by a square, then by a diamond."""
+    square_px = round(OCTAGON * reach_px)
+    grown = highest(mask, square_px)
+    if reach_px == square_px or grown.all() or not grown.any():
+        return grown
+    return np.asarray(ndimage.distance_transform_cdt(~grown, "taxicab") <= reach_px - square_px)
+
+
 def tissue_reach_px(mpp: float) -> int:
     """How far around a pixel lies what decides whether it is tissue, over a known background."""
-    return sum(gap_reaches_px(mpp)) + math.ceil(SMOOTHING_REACH * smoothing_px(mpp)) + SMOOTHING_REACH
+    return sum(_gap_reaches_px(mpp)) + math.ceil(SMOOTHING_REACH * smoothing_px(mpp)) + SMOOTHING_REACH
 
 
 def densest_window(weight: NDArray[Any], size: tuple[int, int]) -> tuple[int, int]:
