@@ -18,7 +18,7 @@ SMOOTHING_UM = 2.0
 LEAST_SMOOTHING_PX = 0.7  # noise of single pixels, where pixels are large
 
 # Glass is even, near grey and bright; what lies within `EVEN_UM` of a border is not even.
-EVEN_UM, EVEN_LEVELS = 3.0, 5
+EVEN_UM, EVEN_LEVELS = 2.0, 5
 MOST_COLOR_OD10 = 0.05  # from the least to the most dense channel: a white balance that is a little off
 DARKEST = 100
 LEAST_GLASS = 1e-3  # of the view

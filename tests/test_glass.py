@@ -1,0 +1,49 @@
+"""The colour of glass in views of any light, size and scanner."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from chromogen.image import Image, read_image
+from chromogen.stains.glass import white_level
+from synthetic import tissue_like
+
+
+@pytest.mark.parametrize("white", [(255, 255, 255), (240, 243, 235), (208, 205, 211)])
+@pytest.mark.parametrize("lumen_px", [40, 200])
+def test_glass_between_tissue(white: tuple[int, int, int], lumen_px: int) -> None:
+    view = (tissue_like(400, 400, seed=4) * (np.array(white) / 255)).astype(np.uint8)
+    y, x = np.mgrid[:400, :400]
+    view[(x - 200) ** 2 + (y - 200) ** 2 < (lumen_px / 2) ** 2] = white
+    view[(x - 60) ** 2 + (y - 90) ** 2 < (lumen_px / 2) ** 2] = white
+    assert np.abs(white_level(view, 0.5) - white).max() <= 2
+
+
+def brightest_patch(image: Image, side_px: int = 15) -> Image:
+    """The square in which the darkest channel is brightest on average."""
+    level = ndimage.uniform_filter(image.min(axis=2).astype(float), side_px, mode="constant")
+    y, x = np.unravel_index(level.argmax(), level.shape)
+    return image[y - side_px // 2 : y + side_px // 2 + 1, x - side_px // 2 : x + side_px // 2 + 1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pairs/mist/ER_he.png", "pairs/mist/PR_he.png", "pairs/mist/ER_ihc.png", "pairs/mist/PR_ihc.png"],
+)
+def test_glass_of_real_pictures_is_their_brightest_patch(data: Path, name: str) -> None:
+    image = read_image(data / name)
+    expected = np.median(brightest_patch(image).reshape(-1, 3), axis=0)
+    assert np.abs(white_level(image, 0.5) - expected).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["pairs/mist/Ki67_he.png", "he/torchstain_source.png"])
+def test_pictures_without_glass(data: Path, name: str) -> None:
+    assert white_level(read_image(data / name), 0.5).tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("color", [(120, 40, 130), (60, 60, 60), (230, 190, 215)])
+def test_what_is_no_glass(color: tuple[int, int, int]) -> None:
+    view: Image = np.full((50, 50, 3), color, np.uint8)
+    assert white_level(view).tolist() == [255] * 3
