@@ -67,8 +67,8 @@ def _pillow(path: Path, mode: str = "RGB", **options: Any) -> None:
 
 
 def _tiff(path: Path, *, dtype: str = "uint8", **options: Any) -> None:
-    pixels = small().astype(dtype) / 255 if dtype[0] == "f" else small().astype(dtype)
-    tifffile.imwrite(path, pixels.astype(dtype), **{"photometric": "rgb", **options})
+    white = {"uint8": 255, "uint16": 65535}.get(dtype, 1)
+    tifffile.imwrite(path, (small() * (white / 255)).astype(dtype), **{"photometric": "rgb", **options})
 
 
 def _planes(path: Path) -> None:

@@ -185,7 +185,7 @@ def test_images_and_folders(capsys: pytest.CaptureFixture[str], cut: Path, tmp_p
         capsys, "stain", tmp_path / "in", "-o", out, "--stainer", cut, "--mpp", "0.5", "--json"
     )
     assert status == 0, err
-    assert "taken at 0.5 um/px; see --slide-mpp" in err
+    assert "Note: 2 images state no pixel size; Chromogen took 0.5 um/px (set it with --slide-mpp)." in err
     assert [result["seam_score"] is None for result in json.loads(said)["results"]] == [False, True]
     for number in (0, 1):
         wanted = load_generator(cut, 0.5)(read_image(tmp_path / "in" / f"{number}.png"))

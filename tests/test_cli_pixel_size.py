@@ -136,7 +136,8 @@ def test_train_resamples_what_states_another_size(files: tuple[Path, Path], tmp_
 def test_stain_writes_it_into_tiles(
     name: str, capsys: pytest.CaptureFixture[str], files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    command = ["stain", files[1], "--stainer", "normalize", "-o", tmp_path / name]
+    write_image(tmp_path / "fine.tif", resize(HE, (128, 128)), mpp=0.25)
+    command = ["stain", tmp_path / "fine.tif", "--stainer", "normalize", "-o", tmp_path / name]
     status, _, err = run(capsys, *command)
     assert (status, err) == (0, "")
     with open_slide(tmp_path / name) as slide:

@@ -162,7 +162,7 @@ def test_what_lies_beside_a_name_of_250_letters(tmp_path: Path) -> None:
             assert path.name.endswith(".checkpoint")
 
 
-@pytest.mark.filterwarnings("ignore:The style")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("ending", [".png", ".ome.tif"])
 def test_commands_with_a_name_of_250_letters(tmp_path: Path, ending: str) -> None:
     out, picture = tmp_path / ("z" * (250 - len(ending)) + ending), tmp_path / "he.png"

@@ -34,6 +34,7 @@ def test_pictures_are_recognised_whatever_they_are_called(tmp_path: Path, suffix
     assert made_by((tmp_path / f"a{suffix}").rename(tmp_path / renamed)) == "style transfer"
 
 
+@pytest.mark.filterwarnings("ignore:he.tif looks like an IHC")
 @pytest.mark.parametrize("out", ["out.ome.tif", "out.ome.zarr", "out.png", "out.jpg"])
 @pytest.mark.parametrize("anonymous", [False, True])
 def test_whatever_stain_writes_is_recognised(tmp_path: Path, out: str, anonymous: bool) -> None:
