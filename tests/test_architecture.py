@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "training": BASE | {"image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
-    | {"pixel_size"}
+    | {"pixel_size", "tiff_pages"}
     | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
 }

@@ -147,11 +147,6 @@ def test_a_label_of_one_pixel_is_a_label(tmp_path: Path) -> None:
     assert read_mask(save(tmp_path, "l.png", pixels))[3].sum() == 1
 
 
-def test_the_first_picture_of_a_stack_of_imagej(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "l.tif", np.stack([labels(1, 2), mask()]), imagej=True)
-    assert set(read_mask(tmp_path / "l.tif")) == {1, 2}
-
-
 COLORS = [255, 255, 255, 200, 0, 0, 0, 200, 0, 9, 9, 9]
 
 
@@ -283,3 +278,20 @@ def test_the_orientation_counts(tmp_path: Path) -> None:
     PIL.Image.fromarray(labels(1, 2)).save(tmp_path / "l.png", exif=exif)
     assert read_mask(tmp_path / "l.png")[1].shape == SIZE[::-1]
     np.testing.assert_array_equal(read_mask(tmp_path / "l.png")[1], np.rot90(labels(1), -1))
+
+
+@pytest.mark.parametrize("white", [255, 65535])
+def test_labels_that_were_divided_by_white(white: int, tmp_path: Path) -> None:
+    """As CellProfiler saves labels as floats."""
+    labels = np.zeros((20, 30), np.float32)
+    labels[2:9, 2:9], labels[11:18, 12:25] = 1, 2
+    tifffile.imwrite(tmp_path / "a.tif", labels / white)
+    found = read_mask(tmp_path / "a.tif")
+    assert found.keys() == {1, 2}
+    np.testing.assert_array_equal(found[2], labels == 2)
+
+
+def test_a_page_for_each_region_is_refused_in_words(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.full((2, 20, 30), 255, np.uint8))
+    with pytest.raises(ValueError, match="of 2 pages; save one image, with a label for each region"):
+        read_mask(tmp_path / "a.tif")

@@ -46,9 +46,11 @@ def test_units_that_are_no_length(unit: str) -> None:
     assert slide_in(XML.replace('"nm"', f'"{unit}"')).mpp is None
 
 
-@pytest.mark.parametrize("change", [("PhysicalSizeY=", "Other="), ('"0.25"', '"0,25"')])
-def test_no_size(change: tuple[str, str]) -> None:
-    assert slide_in(XML.replace(*change)).mpp is None
+def test_sizes_that_are_no_numbers_or_not_there() -> None:
+    assert slide_in(XML.replace('"0.25"', '"0,25"')).mpp is None
+    assert slide_in(XML.replace("PhysicalSizeX=", "Other=")).mpp is None
+    assert slide_in(XML.replace("PhysicalSizeY=", "Other=")).mpp == (0.25, 0.25)
+    assert slide_in(XML.replace('PhysicalSizeXUnit="nm"', 'PhysicalSizeXUnit=""')).mpp == (250, 0.25)
 
 
 def test_what_is_broken_does_not_hide_the_rest() -> None:

@@ -1,4 +1,6 @@
 import hashlib
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -40,3 +42,12 @@ def test_peak_memory_grows_with_what_is_held() -> None:
 def test_the_notice_says_what_every_output_must() -> None:
     assert "research use only" in NOTICE
     assert "not for diagnosis" in NOTICE
+
+
+def test_memory_of_the_process_that_started_it_does_not_count() -> None:
+    code = "from chromogen.provenance import peak_rss_mb; print(peak_rss_mb())"
+    held = bytearray(400_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 300
+    assert len(held) == 400_000_000

@@ -37,7 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("view"))
     slides = server.folder / "slides"
     he = write_pyramid(slides / "he.tif", IHC, mpp=(0.253, 0.253))
-    stain_slide(SlideJob(SlideFile(he), load_stainer("color-transfer")), Output(slides / "v.ome.tif"))
+    with pytest.warns(UserWarning, match="looks like an IHC"):
+        stain_slide(SlideJob(SlideFile(he), load_stainer("color-transfer")), Output(slides / "v.ome.tif"))
     (slides / "v.ome.tif").rename(slides / "patient.tif")
     write_image(slides / "made.png", IHC, {"notice": NOTICE})
     yield server

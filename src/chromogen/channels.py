@@ -16,26 +16,26 @@ _WORDS = {"r": "red", "red": "red", "g": "green", "green": "green", "b": "blue",
 _PURE = {"FF0000": "red", "00FF00": "green", "0000FF": "blue"}
 _WHITE = {"", "FFFFFF", "000000", "808080"}
 _NEUTRAL = {
+    *("", "c", "ch", "chan", "channel", "rgb", "rgba", "srgb", "color", "colour", "image", "img", "camera", "cam"),
+    *("tl", "bf", "t", "pmt", "tpmt", "esid", "trans", "dic", "ph", "phase", "dia", "contrast", "band", "layer"),
     *(
-        "",
-        "c",
-        "ch",
-        "chan",
-        "channel",
-        "rgb",
-        "rgba",
-        "color",
-        "colour",
-        "image",
-        "camera",
-        "cam",
-        "tl",
-        "bf",
-        "t",
+        "brightfield",
+        "bright",
+        "field",
+        "transmitted",
+        "transmission",
+        "light",
+        "white",
+        "whitelight",
+        "component",
     ),
-    *("brightfield", "bright", "field", "transmitted", "transmission", "light", "white", "whitelight"),
-    *("gray", "grey", "grayscale", "greyscale", "mono", "luminance", "intensity", "default", "dia", "unknown"),
+    *("gray", "grey", "grayscale", "greyscale", "mono", "luminance", "luminosity", "intensity", "default"),
+    *("unknown", "he", "h", "e", "tif", "tiff", "ome", "png", "jpg", "jpeg", "svs", "ndpi"),
 }
+_FLUOROPHORES = re.compile(
+    r"dapi|hoechst|fitc|tritc|alexa|\bcy ?[2357]\b|\baf ?\d{3}|[gryc]fp\b|cherry|tomato|te?xa?s? ?red|opal|fluor",
+    re.IGNORECASE,
+)
 
 
 class Channel(NamedTuple):
@@ -44,6 +44,7 @@ class Channel(NamedTuple):
     name: str = ""
     color: str = ""
     is_fluorescence: bool = False
+    is_transmitted: bool = False
 
 
 def color_order(path: Path, channels: Sequence[Channel], dtype: object) -> tuple[int, ...]:
@@ -52,14 +53,48 @@ def color_order(path: Path, channels: Sequence[Channel], dtype: object) -> tuple
     Channels that say nothing are in this order already, if they are of 8 bits.
     Raises: ImageError, with the names, for channels that are not red, green and blue.
     """
-    for said in ([_colors_in(channel.name) for channel in channels], [_PURE.get(c.color) for c in channels]):
-        if sorted(filter(None, said)) == ["blue", "green", "red"]:
-            return tuple(said.index(color) for color in ("red", "green", "blue"))
-    if any(not _is_neutral(channel) or channel.color not in _WHITE for channel in channels):
+    if named := named_order(channels):
+        return named
+    if not _say_nothing(channels):
+        raise not_brightfield(path, f"with the channels {_shown(channels)} (fluorescence or multiplex)")
+    if colored := _order_of([_PURE.get(channel.color) for channel in channels]):
+        return colored
+    if any(channel.color not in _WHITE for channel in channels):
         raise not_brightfield(path, f"with the channels {_shown(channels)} (fluorescence or multiplex)")
     if dtype != np.uint8:
         raise not_brightfield(path, f"with {dtype} channels that nothing calls RGB (fluorescence or multiplex)")
     return RGB
+
+
+def named_order(channels: Sequence[Channel]) -> tuple[int, ...] | None:
+    """Where red, green and blue are by the names of channels; None where these do not name all three."""
+    return _order_of(_named_colors([channel.name for channel in channels]))
+
+
+def _order_of(colors: Sequence[str | None]) -> tuple[int, ...] | None:
+    if sorted(filter(None, colors)) != ["blue", "green", "red"]:
+        return None
+    return tuple(colors.index(color) for color in ("red", "green", "blue"))
+
+
+def _named_colors(names: Sequence[str]) -> list[str | None]:
+    """The colour in each name, where the names are the same but for it: "H&E-R", "H&E-G", "H&E-B"."""
+    words = [_words(name) for name in names]
+    rests = {tuple(word for word in these if word not in _WORDS) for these in words}
+    colors = [{_WORDS[word] for word in these if word in _WORDS} for these in words]
+    return [found.pop() if len(found) == 1 and len(rests) == 1 else None for found in colors]
+
+
+def _say_nothing(channels: Sequence[Channel]) -> bool:
+    """Whether names are neutral, or the same but for their number: files' names, as ImageJ labels planes with."""
+    if any(channel.is_fluorescence for channel in channels):
+        return False
+    names = [_PLACE.sub("", channel.name) for channel in channels]
+    alike = len(set(names)) == 1 and len(names) > 1 and not _FLUOROPHORES.search(names[0])
+    return alike or all(_is_neutral(channel) for channel in channels)
+
+
+_PLACE = re.compile(r"^\s*(?:[czt]:\d+/\d+[;,\s-]*)+", re.IGNORECASE)  # "c:1/3 - HE.svs", by Bio-Formats
 
 
 def check_grey(path: Path, channel: Channel) -> None:
@@ -68,12 +103,18 @@ def check_grey(path: Path, channel: Channel) -> None:
     Raises: ImageError, with its name.
     """
     if not _is_neutral(channel) or channel.color not in _WHITE:
-        what = (
-            "a single colour"
-            if _colors_in(channel.name) or channel.color in _PURE
-            else "fluorescence or multiplex"
-        )
+        single = channel.color in _PURE or any(word in _WORDS for word in _words(channel.name))
+        what = "a single colour" if single else "fluorescence or multiplex"
         raise not_brightfield(path, f"with the one channel {_shown([channel])} ({what})")
+
+
+def names_fluorescence(name: str) -> bool:
+    """Whether a name has that of a dye in it.
+
+    >>> [names_fluorescence(name) for name in ("DAPI", "Alexa 488", "he_20x.tif")]
+    [True, True, False]
+    """
+    return _FLUOROPHORES.search(name) is not None
 
 
 def check_all_read(path: Path, read: int, stated: int, elsewhere: Sequence[str] = ()) -> None:
@@ -94,14 +135,9 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", name.casefold())
 
 
-def _colors_in(name: str) -> str | None:
-    """The one colour that a name names."""
-    named = {_WORDS[word] for word in _words(name) if word in _WORDS}
-    return named.pop() if len(named) == 1 and set(_words(name)) <= {*_WORDS, *_NEUTRAL} else None
-
-
 def _is_neutral(channel: Channel) -> bool:
-    return not channel.is_fluorescence and set(_words(channel.name)) <= _NEUTRAL
+    known = channel.is_transmitted or set(_words(channel.name)) <= _NEUTRAL
+    return known and not channel.is_fluorescence
 
 
 def _shown(channels: Sequence[Channel]) -> str:

@@ -12,6 +12,7 @@ from chromogen.channels import Channel
 from chromogen.pixel_size import stated_mpp
 
 _FLUORESCENCE = {"ContrastMethod": "Fluorescence", "IlluminationType": "Epifluorescence"}
+_TRANSMITTED = {"ContrastMethod": "Brightfield", "IlluminationType": "Transmitted"}
 _EMITS = ("Fluor", "EmissionWavelength")
 
 
@@ -63,7 +64,7 @@ def _own_uuid(root: Any, file_name: str) -> str | None:
         (uuid.text or "").strip(): uuid.get("FileName", "") for uuid in root.iterfind(".//{*}TiffData/{*}UUID")
     }
     named = [text for text, name in files.items() if name.casefold() == file_name.casefold()]
-    return next(iter(named), None) if len(files) > 1 else None
+    return next(iter(named), "none of them") if len(files) > 1 else None
 
 
 def _image(own: str | None, image: Any, pixels: Any) -> OmeImage:
@@ -82,16 +83,20 @@ def _image(own: str | None, image: Any, pixels: Any) -> OmeImage:
 
 
 def _mpp(pixels: Any) -> tuple[float, float] | None:
-    sides = [
-        stated_mpp(pixels.get(f"PhysicalSize{axis}"), 1, pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        for axis in "XY"
-    ]
-    return None if sides[0] is None or sides[1] is None else (sides[0][0], sides[1][0])
+    """Where only the width is stated, pixels are square."""
+    x, y = (pixels.get(f"PhysicalSize{axis}") for axis in "XY")
+    x_unit, y_unit = (pixels.get(f"PhysicalSize{axis}Unit") or "µm" for axis in "XY")
+    wide = stated_mpp(x, x, x_unit)
+    high = wide if y is None else stated_mpp(y, y, y_unit)
+    return None if wide is None or high is None else (wide[0], high[1])
 
 
 def _channel(channel: Any) -> Channel:
-    light = any(channel.get(name) == value for name, value in _FLUORESCENCE.items())
-    return Channel(channel.get("Name", ""), _color(channel.get("Color")), light or any(map(channel.get, _EMITS)))
+    emits, passes = (
+        any(channel.get(name) == value for name, value in said.items()) for said in (_FLUORESCENCE, _TRANSMITTED)
+    )
+    emits |= not passes and any(map(channel.get, _EMITS))
+    return Channel(channel.get("Name", ""), _color(channel.get("Color")), emits, passes)
 
 
 def _color(rgba: str | None) -> str:
@@ -179,11 +184,10 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else None
 
 
-ASSOCIATED = re.compile(
-    r"(?:^|[\s\[(/:#_-])(?:slide\s+)?(?:label|macro|thumbnail|thumb|overview|barcode|navigation|preview)"
-    r"(?:\s*(?:image|picture|mask))*[\s\])#0-9]*$",
-    re.IGNORECASE,
-)
+_WORD = r"(?:slide[\s_-]*)?(?:label|macro|thumbnail|thumb|overview|barcode|navigation|preview)"
+_MORE = r"(?:[\s_-]*(?:image|picture|mask))*(?:\.\w{2,4})?[\s\[\](){}#0-9]*$"
+ASSOCIATED = re.compile(rf"(?:^|[\s\[(/:#_-]){_WORD}{_MORE}", re.IGNORECASE)
+_NOTHING_ELSE = re.compile(rf"^{_WORD}{_MORE}", re.IGNORECASE)
 
 
 def is_associated(name: str) -> bool:
@@ -192,10 +196,24 @@ def is_associated(name: str) -> bool:
     >>> [is_associated(name) for name in ("macro", "label image", "a.scn [Macro image]", "tissue", "label-free")]
     [True, True, True, False, False]
     """
-    return ASSOCIATED.search(name.strip()) is not None
+    return ASSOCIATED.search(_spaced(name)) is not None
+
+
+def is_associated_alone(name: str) -> bool:
+    """The same of the only image of a file, which people give names of their own: the word must be all of it.
+
+    >>> [is_associated_alone(name) for name in ("Macro image", "he overview")]
+    [True, False]
+    """
+    return _NOTHING_ELSE.search(_spaced(name)) is not None
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.strip())
 
 
 def main_of(images: Sequence[OmeImage]) -> OmeImage | None:
     """The slide among the images of a file: the largest that is not a label or macro, the first of equals."""
-    slides = [image for image in images if not is_associated(image.name)]
+    says_so = is_associated if len(images) > 1 else is_associated_alone
+    slides = [image for image in images if not says_so(image.name)]
     return max(slides, key=lambda image: image.size[0] * image.size[1], default=None)

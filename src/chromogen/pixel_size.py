@@ -22,7 +22,8 @@ _PREFIXES = {
 }  # fmt: skip
 _SYMBOLS = {f"{prefix.partition(' ')[2]}m": 10.0 ** (power + 6) for prefix, power in _PREFIXES.items()}
 _NAMES = {f"{prefix.partition(' ')[0]}meter": 10.0 ** (power + 6) for prefix, power in _PREFIXES.items()} | {
-    "um": 1.0, "mc": 1.0, "micron": 1.0, "å": 1e-4, "angstrom": 1e-4, "ångström": 1e-4, "ångstrom": 1e-4,
+    "um": 1.0, "mc": 1.0, "âµm": 1.0, "?m": 1.0, "micron": 1.0,
+    "å": 1e-4, "angstrom": 1e-4, "ångström": 1e-4, "ångstrom": 1e-4,
     "thou": INCH_UM / 1000, "li": INCH_UM / 12, "line": INCH_UM / 12, "pt": INCH_UM / 72, "point": INCH_UM / 72,
     "in": INCH_UM, "inch": INCH_UM, "inche": INCH_UM, '"': INCH_UM, "ft": 12 * INCH_UM, "foot": 12 * INCH_UM,
     "feet": 12 * INCH_UM, "yd": 36 * INCH_UM, "yard": 36 * INCH_UM, "mi": 63_360 * INCH_UM,
@@ -77,13 +78,18 @@ def _fraction(value: object) -> tuple[float, float]:
 
 
 def mpp_in_words(text: str) -> tuple[float, float] | None:
-    """What a description says as scanners do: "MPP = 0.25".
+    """What a description says as scanners do: "MPP = 0.25", `"mpp": 0.25`, or Akoya's PixelSizeMicrons.
 
-    >>> mpp_in_words("Aperio Image Library v11|AppMag = 40|MPP = 0.2520")
-    (0.252, 0.252)
+    >>> mpp_in_words("Aperio Image Library v11|AppMag = 40|MPP = 0.2520"), mpp_in_words("mpp: 5e-1")
+    ((0.252, 0.252), (0.5, 0.5))
     """
-    found = re.search(r"\bMPP\s*[=:]\s*([0-9]*\.?[0-9]+)", text)
-    return (float(found[1]), float(found[1])) if found else None
+    found = _IN_WORDS.search(text)
+    return (float(found[1].replace(",", ".")),) * 2 if found else None
+
+
+_IN_WORDS = re.compile(
+    r"\b(?:mpp(?:-x)?|PixelSizeMicrons)[\"']?\s*[=:>]\s*([0-9]*[.,]?[0-9]+(?:e[+-]?[0-9]+)?)", re.IGNORECASE
+)
 
 
 def plausible_mpp(mpp: tuple[float, float] | None, largest: float = MPP_RANGE[1]) -> float | None:

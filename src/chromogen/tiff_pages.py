@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chromogen.channels import RGB, Channel, check_all_read, check_grey, color_order
+from chromogen.channels import (
+    RGB,
+    Channel,
+    check_all_read,
+    check_grey,
+    color_order,
+    named_order,
+    names_fluorescence,
+    not_brightfield,
+)
 from chromogen.errors import ImageError, sentence
 from chromogen.file_facts import FileFacts
-from chromogen.ome_metadata import OmeFacts, OmeImage, is_associated, main_of, ome_facts
+from chromogen.ome_metadata import OmeFacts, OmeImage, is_associated, is_associated_alone, main_of, ome_facts
 from chromogen.pixel_size import (
     INCH_UM,
     first_plausible,
@@ -34,6 +43,7 @@ _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _UM_PER_UNIT = {2: INCH_UM, 3: 10_000.0, 4: 1_000.0, 5: 1.0}
 TURNED = (5, 6, 7, 8)  # orientations that exchange x and y
 _SERIES = ("is_imagej", "is_shaped", "is_qpi", "is_lsm", "is_mmstack", "is_micromanager")
+_UNSPECIFIED = {"Q", "I"}  # axes of series: unknown, and sequence
 _TOLD = (
     *("Make", "Model", "Software", "DateTime", "ImageDescription"),
     *("XResolution", "YResolution", "ResolutionUnit"),
@@ -69,8 +79,10 @@ def tiff_image(path: Path, tiff: TiffFile) -> TiffImage:
     if ome and ome.images:
         return _ome_image(path, tiff, ome, main)
     page, others = _main_page(path, tiff)
-    series = _series_of(tiff, page) if "S" not in page.axes else None
-    planes = channel_planes(series) if series else [page]
+    series = _series_of(tiff, page) if page.samplesperpixel == 1 else None
+    planes = _channel_planes(path, tiff, series) if series else [page]
+    if not series and page.samplesperpixel == 1 and _are_three_alike(tiff):
+        raise _unclear(path)
     if (
         ome and page.samplesperpixel * len(planes) < 3
     ):  # the XML lies in another file, and says that this is a part
@@ -84,7 +96,7 @@ def tiff_image(path: Path, tiff: TiffFile) -> TiffImage:
         associated=tuple(others),
         properties=_properties(page),
     )
-    return TiffImage(planes, order, facts, series if len(planes) > 1 else None)
+    return TiffImage(planes, order, facts, series if series and "C" in series.axes else None)
 
 
 def _ome_image(path: Path, tiff: TiffFile, ome: OmeFacts, main: OmeImage | None) -> TiffImage:
@@ -118,12 +130,11 @@ def _order(path: Path, page: TiffPage, planes: int, channels: Sequence[Channel])
         check_grey(path, channels[0])
     if samples != 3:
         return RGB
-    if page.photometric == _GREY:
+    if planes > 1:
         return color_order(path, channels, page.dtype)
-    try:
-        return color_order(path, [Channel(channel.name) for channel in channels], np.uint8)
-    except ImageError:
-        return RGB
+    if any(channel.is_fluorescence or names_fluorescence(channel.name) for channel in channels):
+        raise not_brightfield(path, "rendered from fluorescence")
+    return named_order(channels) or RGB  # samples that lie together are colours, whatever the page calls them
 
 
 def are_alike(planes: Sequence[Any]) -> bool:
@@ -133,6 +144,31 @@ def are_alike(planes: Sequence[Any]) -> bool:
         (page.shape, page.dtype, page.bitspersample) == (first.shape, first.dtype, first.bitspersample)
         for page in others
     )
+
+
+def _channel_planes(path: Path, tiff: TiffFile, series: TiffPageSeries) -> list[Any]:
+    """The planes of channels; ImageJ's slices count as such where their labels are colours.
+
+    Raises: ImageError for three grey planes of which nothing says whether they are colours or depths.
+    """
+    planes, pages = channel_planes(series), list(series.pages)
+    if len(planes) > 1 or len(pages) != 3:
+        return planes
+    if tiff.is_imagej and named_order(_imagej_channels(tiff, 3)):
+        return pages
+    if _UNSPECIFIED & set(series.axes):
+        raise _unclear(path)
+    return planes
+
+
+def _are_three_alike(tiff: TiffFile) -> bool:
+    pages = list(readable_pages(tiff))
+    return len(pages) == len(tiff.pages) == 3 and are_alike(pages)
+
+
+def _unclear(path: Path) -> ImageError:
+    got = f"{str(path)!r} with three grey planes, of which nothing says whether they are colours"
+    return ImageError(sentence("path", "a brightfield image", got, "export it as RGB"))
 
 
 def channel_planes(series: TiffPageSeries) -> list[Any]:
@@ -155,7 +191,7 @@ def _series_of(tiff: TiffFile, page: TiffPage) -> TiffPageSeries | None:
 def _main_page(path: Path, tiff: TiffFile) -> tuple[TiffPage, list[str]]:
     """The largest page that is not said to be a label, macro, mask or smaller version; and the names of others."""
     pages = list(readable_pages(tiff))
-    named = [(page, associated_name(page)) for page in pages]
+    named = [(page, associated_name(page, is_alone=len(pages) == 1)) for page in pages]
     slides = [page for page, name in named if name is None]
     if not slides:
         raise _only_associated(path, ", ".join(str(name) for _, name in named))
@@ -174,12 +210,21 @@ def readable_pages(tiff: TiffFile) -> Iterator[TiffPage]:
             return
 
 
-def associated_name(page: TiffPage) -> str | None:
+def associated_name(page: TiffPage, *, is_alone: bool = False) -> str | None:
     """What a page calls itself, if that is a label, macro or thumbnail, as Aperio's and others' do."""
-    name, words = str(page.tags.valueof(_PAGE_NAME) or ""), str(page.description or "")
+    name, words = str(page.tags.valueof(_PAGE_NAME) or ""), str(page.description or "")[:10_000]
+    if kind := _KIND.search(words):
+        return kind[1]
     lines = [name, *(words.splitlines() if len(words) < 1000 else [])]
-    said = (re.sub(r"\s+\d+\s*x\s*\d+.*$", "", line.strip()) for line in lines)
-    return next((line for line in said if len(line) < 80 and is_associated(line)), None)
+    said = (re.sub(r"\s+\d+\s*x\s*\d+.*$|:.*$", "", line.strip()) for line in lines)
+    says_so = is_associated_alone if is_alone else is_associated
+    return next((line for line in said if len(line) < 80 and says_so(line)), None)
+
+
+_KIND = re.compile(
+    r"\b(?:image\s*type|type|name)\b[\"']?\s*[=:>]\s*[\"']?(label|macro|thumbnail|overview|barcode)\b",
+    re.IGNORECASE,
+)
 
 
 def _only_associated(path: Path, names: str) -> ImageError:
@@ -218,10 +263,13 @@ def _imagej_mpp(tiff: TiffFile, page: TiffPage) -> tuple[float, float] | None:
 
 def _imagej_channels(tiff: TiffFile, count: int) -> list[Channel]:
     """Names and colours of an ImageJ stack: labels of slices, and the brightest colour of each look-up table."""
-    if count < 2 or not tiff.is_imagej:
+    if not tiff.is_imagej:
         return []
     known = tiff.imagej_metadata or {}
-    names = [*map(str, known.get("Labels") or []), *[""] * count]
+    labels = known.get("Labels") or []
+    names = [*map(str, [labels] if isinstance(labels, str) else labels), *[""] * count]
+    if count == 1:
+        return [Channel(name) for name in names[:1] if names_fluorescence(name)]
     tables = (known.get("LUTs") or []) if known.get("mode") != "grayscale" else []
     colors = [*("".join(f"{level:02X}" for level in np.asarray(table)[:, -1]) for table in tables), *[""] * count]
     return [Channel(name, color) for name, color in zip(names[:count], colors[:count], strict=True)]

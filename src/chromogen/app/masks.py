@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -23,6 +23,10 @@ from chromogen.decoders import (
     upright,
 )
 from chromogen.errors import ImageError, expected, short
+from chromogen.tiff_pages import readable_pages
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 Mask: TypeAlias = NDArray[np.float32]  # (H, W), 0 to 1
 
@@ -120,6 +124,7 @@ def _values(path: Path, stored: Stored) -> NDArray[Any]:
     samples, channels = stored.samples, stored.samples.shape[2]
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
         raise _misfit(path, "with NaN or infinite values", "replace them by 0")
+    samples = _unscaled(samples)
     color, alpha = samples[..., : channels - (channels % 2 == 0)], samples[..., -1]
     values = color[..., 0]
     if color.shape[2] == 3:
@@ -135,6 +140,18 @@ def _values(path: Path, stored: Stored) -> NDArray[Any]:
     if np.isin(alpha, (0, opaque)).all():
         return np.where(alpha == 0, 0, values)
     return np.asarray(values * (alpha / np.float32(opaque)), np.float32)
+
+
+def _unscaled(samples: NDArray[Any]) -> NDArray[Any]:
+    """Labels that were divided by 65535 or 255, as CellProfiler saves floats, as they were; others as they are."""
+    if samples.dtype.kind != "f":
+        return samples
+    highest = float(samples.max(initial=0))
+    for white in (65535, 255):
+        labels = np.rint(samples * white)
+        if 0 < highest * white < MOST_LABELS + 0.5 and np.allclose(samples * white, labels, atol=1e-3):
+            return np.asarray(labels, samples.dtype)
+    return samples
 
 
 def _decoded(path: Path) -> Stored:
@@ -202,6 +219,8 @@ def _of_tiff(path: Path, file: BinaryIO) -> Stored:
 
     with tifffile.TiffFile(file, _multifile=False) as tiff:
         page = tiff.pages.first
+        if (alike := _pages_alike(tiff)) > 1:
+            raise _misfit(path, f"of {alike} pages", "save one image, with a label for each region")
         check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
         if page.compression in FAX or (page.photometric == _YCBCR and page.compression not in JPEGS):
             file.seek(0)
@@ -223,6 +242,12 @@ def _of_tiff(path: Path, file: BinaryIO) -> Stored:
             raise _misfit(path, f"with {channels} channels", "save one channel")
     white = _white_of(samples, page.bitspersample)
     return Stored(upright(samples, orientation), white, page.compression in _LOSSY_TIFF)
+
+
+def _pages_alike(tiff: TiffFile) -> int:
+    """How many pages are as large as the first: a stack, of which each may be a region."""
+    first = tiff.pages.first
+    return sum(page.shape == first.shape for page in readable_pages(tiff))
 
 
 def _white_of(samples: NDArray[Any], bits: int) -> int | None:

@@ -108,7 +108,7 @@ class TiffSource:
         """How many bits of 16 are used, by what the file says and the brightest samples of its coarsest level."""
         if self._bits == 16:
             level = len(self.sizes) - 1
-            brightest = brightest_sample(partial(self._samples, level, missing=0), self.sizes[level])
+            brightest = brightest_sample(partial(self._colors, level), self.sizes[level])
             self._bits = bits_used(self._path, self._bits, self._stated_bits, brightest)
 
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
@@ -137,6 +137,10 @@ class TiffSource:
     def close(self) -> None:
         """See `Source`."""
         self._tiff.close()
+
+    def _colors(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> NDArray[Any]:
+        """Samples without alpha, 0 where the file has none."""
+        return self._samples(level, location, size, missing=0)[..., : len(self._mode)]
 
     def _read_plane(
         self, segments: _Segments, plane: int, location: tuple[int, int], size: tuple[int, int], missing: int
@@ -287,13 +291,21 @@ def _levels(tiff: TiffFile, image: TiffImage) -> list[list[Any]]:
         levels = [image.planes, *map(list, zip(*(plane.pages or () for plane in image.planes), strict=False))]
     else:
         (page,) = (plane.aspage() for plane in image.planes)
-        others = (*(page.pages or ()), *(other for other in readable_pages(tiff) if other.index != page.index))
+        others = (*(page.pages or ()), *_other_pages(tiff, image, page))
         levels = [[page], *([other.aspage()] for other in others if _is_level(other.aspage(), page))]
     finest, *rest = levels
     by_size = {_size(level[0].keyframe): level for level in reversed(rest)}
     whole = _size(finest[0].keyframe)
     coarser = {size: level for size, level in by_size.items() if _is_smaller(size, whole) and are_alike(level)}
     return [finest, *(coarser[size] for size in sorted(coarser, reverse=True))]
+
+
+def _other_pages(tiff: TiffFile, image: TiffImage, page: TiffPage) -> Iterator[TiffPage]:
+    """Pages that may be levels: of an OME-TIFF those that say so, as others are other images or planes."""
+    for other in readable_pages(tiff):
+        kind = other.tags.valueof(_SUBFILE_TYPE, 0)
+        if other.index != page.index and (not image.is_ome or kind == _REDUCED):
+            yield other
 
 
 def _is_level(page: TiffPage, finest: TiffPage) -> bool:

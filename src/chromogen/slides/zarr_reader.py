@@ -19,7 +19,7 @@ from chromogen.decoders import Raster, finish
 from chromogen.errors import ImageError
 from chromogen.file_facts import FileFacts, bits_used
 from chromogen.image import Image
-from chromogen.ome_metadata import is_associated, ome_facts
+from chromogen.ome_metadata import OmeImage, is_associated, is_associated_alone, ome_facts
 from chromogen.pixel_size import um_per_unit
 from chromogen.slides.source import (
     About,
@@ -54,8 +54,8 @@ class ZarrSource:
             self._axes = found.axes
             self._arrays, scales = _levels(found.group, found.metadata["datasets"])
             self._check()
-            self.mpp = _mpp(found.metadata, self._axes, scales[0])
-            channels = _ome(found.group).get("omero", {}).get("channels", [])
+            self.mpp = _mpp(found.metadata, self._axes, scales[0]) or found.mpp
+            channels = (_ome(found.group).get("omero") or {}).get("channels") or []
             self._order = self._color_order([_channel(channel) for channel in channels])
             stated_bits = _stated_bits(channels)
         except SlideError:
@@ -83,9 +83,8 @@ class ZarrSource:
         (x, y), (w, h) = location, size
         wanted: dict[str, slice | int] = {"x": slice(x, x + w), "y": slice(y, y + h), "c": slice(0, 3)}
         try:
-            pixels: NDArray[Any] = np.asarray(
-                self._arrays[level][tuple(wanted.get(axis, 0) for axis in self._axes)]
-            )
+            there = self._arrays[level][tuple(wanted.get(axis, 0) for axis in self._axes)]
+            pixels: NDArray[Any] = np.asarray(there, self._arrays[level].dtype.newbyteorder("="))
         except MemoryError:
             raise
         except OSError as problem:
@@ -129,7 +128,7 @@ class ZarrSource:
         finest = self._arrays[0]
         if len(finest.shape) != len(self._axes) or not {"x", "y"} <= set(self._axes):
             raise unreadable(self._path, f"axes {''.join(self._axes)} for an array of shape {finest.shape}")
-        if finest.dtype not in (np.uint8, np.uint16):
+        if finest.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
             got = f"{str(self._path)!r} of {finest.dtype}"
             raise error("path", "a slide of unsigned 8 or 16 bit samples", got, "export it as uint8")
         for array in self._arrays:
@@ -154,6 +153,7 @@ class _Multiscale(NamedTuple):
     name: str
     group: zarr.Group
     metadata: Mapping[str, Any]
+    mpp: tuple[float, float] | None = None  # by OME-XML beside it
 
     @property
     def axes(self) -> list[str]:
@@ -170,7 +170,8 @@ class _Multiscale(NamedTuple):
 def _slide_in(path: Path) -> tuple[_Multiscale, list[_Multiscale]]:
     """The largest image that is not a label or macro, and the others."""
     images = list(_multiscales(path))
-    slides = [image for image in images if not is_associated(image.name)]
+    says_so = is_associated if len(images) > 1 else is_associated_alone
+    slides = [image for image in images if not says_so(image.name)]
     if not slides:
         names = ", ".join(image.name for image in images)
         got = f"{str(path)!r} with {names} alone" if images else f"{str(path)!r} without `multiscales`"
@@ -187,24 +188,26 @@ def _multiscales(path: Path) -> Iterator[_Multiscale]:
     if images := _ome(root).get("multiscales"):
         yield from (_Multiscale(str(image.get("name", "")), root, image) for image in images)
         return
-    names = _names_in_xml(path)
+    beside = _images_in_xml(path)
     for number in itertools.count():
         group = root.get(str(number))
         if not isinstance(group, zarr.Group):
             return
         for image in _ome(group).get("multiscales") or ():
-            known = names[number] if number < len(names) else str(image.get("name", ""))
-            yield _Multiscale(known, group, image)
+            if number < len(beside):
+                yield _Multiscale(beside[number].name, group, image, beside[number].mpp)
+            else:
+                yield _Multiscale(str(image.get("name", "")), group, image)
 
 
-def _names_in_xml(path: Path) -> list[str]:
-    """Names of images, in the order of their groups, by the OME-XML that Bio-Formats writes beside them."""
+def _images_in_xml(path: Path) -> Sequence[OmeImage]:
+    """The images, in the order of their groups, by the OME-XML that Bio-Formats writes beside them."""
     try:
         xml = (path / "OME" / "METADATA.ome.xml").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return []
     facts = ome_facts(xml)
-    return [image.name for image in facts.images] if facts else []
+    return facts.images if facts else []
 
 
 def _channel(channel: Mapping[str, Any]) -> Channel:
@@ -213,7 +216,7 @@ def _channel(channel: Mapping[str, Any]) -> Channel:
 
 def _stated_bits(channels: Sequence[Mapping[str, Any]]) -> int | None:
     """How many bits samples use, where the largest value that all channels state is that of a number of bits."""
-    tops = {channel.get("window", {}).get("max") for channel in channels}
+    tops = {(channel.get("window") or {}).get("max") for channel in channels}
     top = tops.pop() if len(tops) == 1 else None
     if not isinstance(top, int | float) or top < 255 or not float(top).is_integer():
         return None
