@@ -123,6 +123,9 @@ SLIDE_AMONG_OTHERS: dict[str, Write] = {
         ome=True,
     ),
     "label_free.ome.tif": tiff(TRUTH, **named("label-free stain 3")),
+    "overview_by_name.ome.tif": tiff(TRUTH, **named("he overview")),
+    "camel_case.ome.tif": pages((LARGER_LABEL, named("SlidePreview")), (TRUTH, TILED | named("a")), ome=True),
+    "akoya.tif": pages((LARGER_LABEL, {"description": "<ImageType>Overview</ImageType>"}), (TRUTH, TILED)),
     "by_size.zarr": zarr_series([("0", MACRO), ("1", TRUTH)]),
     "by_name.zarr": zarr_series([("label", LARGER_LABEL), ("tissue", TRUTH), ("macro", LARGER_LABEL)]),
     "by_xml.zarr": zarr_series([("0", LARGER_LABEL), ("1", TRUTH)], XML_NAMES + "</OME>"),
@@ -148,6 +151,11 @@ COLORS: dict[str, Write] = {
     "tables.tif": tiff(PLANES[[1, 0, 2]], **imagej(LUTs=[ramp(c) for c in ([0, 1, 0], [1, 0, 0], [0, 0, 1])])),
     "labels.tif": tiff(PLANES[::-1].copy(), **imagej(Labels=["Blue", "Green", "Red"])),
     "colours.zarr": zarr_of(PLANES[[2, 0, 1]], [{"color": c} for c in ("0000FF", "FF0000", "00FF00")]),
+    "named_alike.ome.tif": tiff(PLANES[::-1].copy(), **channels_named("H&E-B", "H&E-G", "H&E-R")),
+    "slices.tif": tiff(PLANES, **GREY, imagej=True, metadata={"axes": "ZYX", "Labels": ["Red", "Green", "Blue"]}),
+    "file_names.tif": tiff(PLANES, **imagej(Labels=[f"c:{n}/3 - HE_20x.svs #1" for n in (1, 2, 3)])),
+    "bands.ome.tif": tiff(PLANES, **channels_named("Band 1", "Band 2", "Band 3")),
+    "nulls.zarr": zarr_of(PLANES, [{"label": None, "color": None, "window": None}] * 3),
     "labels.zarr": zarr_of(PLANES[::-1].copy(), [{"label": c} for c in ("Blue", "Green", "Red")]),
 }
 
@@ -156,11 +164,26 @@ def of_bits(image: Image, bits: int) -> NDArray[np.uint16]:
     return np.rint(image / 255 * (2**bits - 1)).astype(np.uint16)
 
 
+def called_grey(path: Path) -> None:
+    """Samples of 16 bits that lie together, as a channel, in a page that says it is grey."""
+    tiff(of_bits(TRUTH, 16), metadata={"axes": "YXS"})(path)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(1)
+
+
 STATED_BITS: dict[str, Write] = {
     **{
         f"{bits}.ome.tif": tiff(of_bits(TRUTH, bits), **TILED, metadata={"axes": "YXS", "SignificantBits": bits})
         for bits in (10, 12, 14, 16)
     },
+    "together.ome.tif": called_grey,
+    "opaque.ome.tif": tiff(
+        np.dstack([of_bits(TRUTH, 12), np.full(TRUTH.shape[:2], 65535, np.uint16)]),
+        extrasamples=["unassalpha"],
+        metadata={"axes": "YXS", "SignificantBits": 12},
+        **TILED,
+    ),
+    "big_endian.zarr": zarr_of(of_bits(PLANES, 16).astype(">u2"), [{"label": c} for c in "RGB"]),
     "strips.ome.tif": tiff(of_bits(TRUTH, 12), metadata={"axes": "YXS", "SignificantBits": 12}),
     "window.zarr": zarr_of(of_bits(PLANES, 12), [{"label": c, "window": {"max": 4095}} for c in "RGB"]),
 }
@@ -208,6 +231,31 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "emission.ome.tif": (one_plane(EmissionWavelength=461.0), "the one channel unnamed"),
     "red.ome.tif": (one_plane(Name="Red"), r"Red \(a single colour\)"),
     "stains.tif": (tiff(PLANES, **imagej(Labels=["DAPI", "FITC", "Cy5"])), "the channels DAPI, FITC, Cy5"),
+    "shown_in_rgb.ome.tif": (
+        tiff(
+            PLANES,
+            **GREY,
+            metadata={
+                "axes": "CYX",
+                "Channel": {"Name": ["Cy5", "FITC", "DAPI"], "Color": OME_BLUE_GREEN_RED[::-1]},
+            },
+        ),
+        "the channels Cy5, FITC, DAPI",
+    ),
+    "shown_in_rgb.zarr": (
+        zarr_of(
+            PLANES,
+            [{"label": n, "color": c} for n, c in (("TRITC", "FF0000"), ("GFP", "00FF00"), ("Hoechst", "0000FF"))],
+        ),
+        "the channels TRITC, GFP, Hoechst",
+    ),
+    "rendered.ome.tif": (
+        tiff(TRUTH, **named("a", Channel={"IlluminationType": "Epifluorescence"})),
+        "fluorescence",
+    ),
+    "one_label.tif": (tiff(PLANES[0], **GREY, imagej=True, metadata={"Labels": ["DAPI"]}), "the one channel DAPI"),
+    "planes.tif": (tiff(PLANES, **GREY), "three grey planes, of which nothing says"),
+    "planes_without_words.tif": (tiff(PLANES, **GREY, metadata=None), "three grey planes"),
     "dapi.zarr": (zarr_of(PLANES[:1], [{"label": "DAPI"}]), "the one channel DAPI"),
     "stains.zarr": (
         zarr_of(PLANES, [{"label": n} for n in ("DAPI", "CD3", "CD8")]),
@@ -301,6 +349,33 @@ def test_strips_that_are_missing(tmp_path: Path) -> None:
     for read in readers_of(tmp_path / "a.tif"):
         with pytest.raises(ValueError, match="cut short|without all its tiles or strips"):
             read(tmp_path / "a.tif")
+
+
+def test_other_images_of_a_file_are_no_levels(tmp_path: Path) -> None:
+    other = np.full((48, 60, 3), (0, 200, 0), np.uint8)
+    pages((TRUTH, TILED | named("roi 1")), (other, TILED | named("roi 2")), ome=True)(tmp_path / "a.ome.tif")
+    with open_slide(tmp_path / "a.ome.tif") as slide:
+        assert slide.level_sizes == ((120, 96),)
+        assert slide.about.associated == ("roi 2",)
+
+
+def test_pixel_size_by_the_xml_beside_an_ngff(tmp_path: Path) -> None:
+    sizes = 'SizeX="120" SizeY="96" SizeC="3" PhysicalSizeX="0.5" PhysicalSizeY="0.5"'
+    xml = f'<OME><Image Name="a"><Pixels {sizes}/></Image></OME>'
+    zarr_series([("0", TRUTH)], xml)(tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", path="0", mode="r+")
+    said = group.attrs.asdict()
+    said["multiscales"][0]["axes"] = [{"name": name} for name in "cyx"]
+    group.attrs.update(said)
+    with open_slide(tmp_path / "a.zarr") as slide:
+        assert slide.mpp == 0.5
+
+
+@pytest.mark.parametrize("words", ["MPP = 0.5", "mpp: 5e-1", '{"mpp": 0.5}', "MPP = 0,5", "openslide.mpp-x = 0.5",
+                                   "<PixelSizeMicrons>0.5</PixelSizeMicrons>"])  # fmt: skip
+def test_pixel_size_in_words(words: str, tmp_path: Path) -> None:
+    tiff(TRUTH, description=words, metadata=None)(tmp_path / "a.tif")
+    assert read_image_and_facts(tmp_path / "a.tif")[1].mpp == (0.5, 0.5)
 
 
 def test_pages_after_a_broken_one_do_not_matter(tmp_path: Path) -> None:
