@@ -16,10 +16,16 @@ from chromogen.pixel_size import ASSUMED_MPP
 
 SMOOTHING_UM = 2.0
 LEAST_SMOOTHING_PX = 0.7  # noise of single pixels, where pixels are large
+SMOOTHING_REACH = 3  # sigmas
 
 # Glass is even, near grey and bright; what lies within `EVEN_UM` of a border is not even.
 EVEN_UM, EVEN_LEVELS = 2.0, 5
-MOST_COLOR_OD10 = 0.05  # from the least to the most dense channel: a white balance that is a little off
+# From the least to the most dense channel: a white balance that is a little off, a tinted lamp, a strongly tinted
+# one. Pale stain is tinted too. So the least tint is tried first; more is a lamp's only if green is not the
+# darkest channel, as it is under eosin; and the most only beside tissue, since pale DAB alone looks the same.
+WHITE_OD10, LAMP_OD10, STRONG_LAMP_OD10 = 0.05, 0.09, 0.16
+LEAST_TISSUE, TISSUE_LEVELS = 0.02, 40  # so large a share of the view is so much darker than glass
+MOST_BRIGHTER, BRIGHTER_LEVELS = 0.02, 10  # nothing is brighter than glass, but for so small a share of the view
 DARKEST = 100
 LEAST_GLASS = 1e-3  # of the view
 WIDTH = 5  # levels over which glass of one colour may vary
@@ -56,11 +62,37 @@ def white_in(light: Image, mpp: float) -> NDArray[np.float64]:
     red, green, blue = np.moveaxis(light, 2, 0)
     darkest = np.minimum(np.minimum(red, green), blue)
     brightest = np.maximum(np.maximum(red, green), blue)
-    glass = _even(darkest, mpp) & (darkest >= DARKEST)
-    glass &= LEVELS_OD10[darkest] - LEVELS_OD10[brightest] <= MOST_COLOR_OD10
-    if np.count_nonzero(glass) < LEAST_GLASS * glass.size:
-        return np.full(3, 255.0)
-    colors, levels = light[glass], darkest[glass]
+    even = _even(darkest, mpp) & (darkest >= DARKEST)
+    tint_od10 = LEVELS_OD10[darkest] - LEVELS_OD10[brightest]
+    lamplike = (green > darkest) | (tint_od10 <= WHITE_OD10)
+    for most_od10 in (WHITE_OD10, LAMP_OD10, STRONG_LAMP_OD10):
+        glass = even & lamplike & (tint_od10 <= most_od10)
+        if np.count_nonzero(glass) >= LEAST_GLASS * glass.size:
+            white = _brightest_color(light[glass])
+            if _is_glass(white, light, mpp, beside_tissue=most_od10 == STRONG_LAMP_OD10):
+                return white
+    return np.full(3, 255.0)
+
+
+def _is_glass(white: NDArray[np.float64], light: Image, mpp: float, *, beside_tissue: bool) -> bool:
+    """Whether hardly anything in a smoothed view is clearly brighter, and, `beside_tissue`, much is darker.
+
+    White padding may be brighter; light from it reaches as far as smoothing does.
+    """
+    red, green, blue = np.moveaxis(light, 2, 0)
+    mean = (red.astype(np.uint16) + green + blue) / np.float32(3)
+    if beside_tissue and (mean < white.mean() - TISSUE_LEVELS).mean() < LEAST_TISSUE:
+        return False
+    brighter = mean > white.mean() + BRIGHTER_LEVELS
+    if brighter.mean() > MOST_BRIGHTER:
+        padding = (red >= PADDING) & (green >= PADDING) & (blue >= PADDING)
+        brighter &= ~highest(padding, round(SMOOTHING_REACH * smoothing_px(mpp)))
+    return bool(brighter.mean() <= MOST_BRIGHTER)
+
+
+def _brightest_color(colors: Image) -> NDArray[np.float64]:
+    """Of what may be glass, uint8 (N, 3), the colour (3,) of the brightest good part."""
+    levels = colors.min(axis=1)
     level = _brightest_peak(_without_padding(np.bincount(levels, minlength=256)))
     return np.asarray(np.median(colors[abs(levels.astype(int) - level) <= WIDTH // 2], axis=0), np.float64)
 

@@ -17,12 +17,21 @@ from scipy import ndimage
 from chromogen.errors import expected
 from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.stains.glass import LEVELS_OD10, SMOOTHING_UM, highest, lowest, smoothed, smoothing_px, white_in
+from chromogen.stains.glass import (
+    LEVELS_OD10,
+    SMOOTHING_REACH,
+    SMOOTHING_UM,
+    highest,
+    lowest,
+    smoothed,
+    smoothing_px,
+    white_in,
+)
 
 STAINED_OD10 = 0.025  # over glass: the mean over the channels, plus how far they are apart
 GAP_UM = 32.0  # the widest gap that counts as tissue: of pale IHC only nuclei take light
 OCTAGON = 0.414  # of its reach, half a side: so far a square reaches, and the rest a diamond
-SMOOTHING_REACH = 3  # sigmas, and pixels besides
+ROUNDING_PX = 3
 
 # Marks are no tissue. Ink takes more red than green light, in shares of its mean density, and more so than the
 # slide's own stains. Haematoxylin does too under some scanners, but is never so dense over a stroke's width.
@@ -114,7 +123,7 @@ def _grown(mask: NDArray[np.bool_], reach_px: int) -> NDArray[np.bool_]:
 
 def tissue_reach_px(mpp: float) -> int:
     """How far around a pixel lies what decides whether it is tissue, over a known background."""
-    return sum(_gap_reaches_px(mpp)) + math.ceil(SMOOTHING_REACH * smoothing_px(mpp)) + SMOOTHING_REACH
+    return sum(_gap_reaches_px(mpp)) + math.ceil(SMOOTHING_REACH * smoothing_px(mpp)) + ROUNDING_PX
 
 
 def densest_window(weight: NDArray[Any], size: tuple[int, int]) -> tuple[int, int]:
