@@ -25,7 +25,7 @@ from chromogen.stains.glass import (
     lowest,
     smoothed,
     smoothing_px,
-    white_in,
+    white_and_padding,
 )
 
 STAINED_OD10 = 0.025  # over glass: the mean over the channels, plus how far they are apart
@@ -38,6 +38,7 @@ ROUNDING_PX = 3
 INK_OD10, INK_HUE, INK_MORE_THAN_STAIN = 0.1, 0.2, 0.35
 DENSE_INK_OD10, DENSE_INK_HUE = 0.35, 0.45
 BLACK_OD10, GREY = 0.6, 0.15  # least density; most spread over the channels, in shares of it
+GREY_OD10 = 0.012  # spread of what is pale: a level or two of the camera's noise and white balance
 STROKE_UM = 50.0  # how wide the thinnest stroke is
 MARKS_MPP = 3.0  # fine enough for marks
 RIM_PX = 2  # of a stroke or bubble, paler than the rest
@@ -51,7 +52,7 @@ WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
 class Background:
     """What a whole view shows besides tissue: the colour of glass (3,), 0 to 255, and marks, bool (h, w).
 
-    Marks are ink of pens, rims of air bubbles and of the cover slip, and black padding.
+    Marks are ink of pens, rims of air bubbles and of the cover slip, and padding of another colour.
     """
 
     white: NDArray[np.float64]
@@ -91,11 +92,12 @@ def tissue_mask(view: Image, mpp: float = ASSUMED_MPP) -> NDArray[np.bool_]:
 def background(view: Image, mpp: float = ASSUMED_MPP) -> Background:
     """What a whole slide or picture, uint8 (H, W, 3) at `mpp` um/px, shows besides tissue."""
     light = smoothed(view, mpp)
-    white = white_in(light, mpp)
-    if np.array_equal(view[..., 0], view[..., 1]) and np.array_equal(view[..., 1], view[..., 2]):
-        return Background(white, np.zeros(view.shape[:2], np.bool_))
+    white, padding = white_and_padding(view, light, mpp)
     step = max(1, int(MARKS_MPP / mpp))
-    return Background(white, _marks(_density_od10(light[::step, ::step], white), mpp * step))
+    marks = padding[::step, ::step].copy()
+    if not (np.array_equal(view[..., 0], view[..., 1]) and np.array_equal(view[..., 1], view[..., 2])):
+        marks |= _marks(_density_od10(light[::step, ::step], white), mpp * step)
+    return Background(white, marks)
 
 
 def filled(stained: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
@@ -190,16 +192,23 @@ def _ink(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
     ink = dense & (hue > max(INK_HUE, usual + INK_MORE_THAN_STAIN))
     ink |= (mean > DENSE_INK_OD10) & (hue > DENSE_INK_HUE)
     ink |= (mean > BLACK_OD10) & (spread < GREY * mean)
-    reach_px = max(1, round(STROKE_UM / 2 / mpp))
-    return highest(lowest(ink, reach_px), reach_px + RIM_PX)
+    return highest(_opened(ink, mpp), RIM_PX)
 
 
 def _grey_parts(stained: NDArray[np.bool_], density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
-    """Connected parts that are grey for the most part, and no specks."""
+    """What is grey over a stroke's width, and connected parts that are grey for the most part, and no specks."""
     labels, count = ndimage.label(stained)
-    grey = _spread(density) < GREY * _mean(density)
+    spread = _spread(density)
+    grey = spread < GREY * _mean(density)
+    wide = _opened(stained & (grey | (spread < GREY_OD10)), mpp)
     pixels = np.bincount(labels.ravel(), minlength=count + 1)
     of_them = np.bincount(labels[grey], minlength=count + 1)
     marked = (of_them > 0.5 * pixels) & (pixels * mpp**2 >= STROKE_UM**2)
     marked[0] = False
-    return np.asarray(marked[labels])
+    return np.asarray(wide | marked[labels])
+
+
+def _opened(mask: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
+    """What of a mask is as wide as a stroke."""
+    reach_px = max(1, round(STROKE_UM / 2 / mpp))
+    return highest(lowest(mask, reach_px), reach_px)
