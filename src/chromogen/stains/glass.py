@@ -77,7 +77,7 @@ def _shows_glass(light: Image, beside: NDArray[np.bool_], mpp: float) -> bool:
     even, tint_od10 = _even_light(light, mpp)
     glass = even & (tint_od10 <= STRONG_LAMP_OD10)
     bright = np.count_nonzero(glass & beside & (light[..., 1] >= PADDED))
-    return bright >= max(LEAST_BESIDE_PADDING * np.count_nonzero(glass), LEAST_GLASS * glass.size)
+    return bool(bright >= max(LEAST_BESIDE_PADDING * np.count_nonzero(glass), LEAST_GLASS * glass.size))
 
 
 def smoothed(view: Image, mpp: float) -> Image:
