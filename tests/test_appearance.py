@@ -89,3 +89,17 @@ def test_what_is_not_sure_says_so() -> None:
 def test_what_does_not_look_like_its_role_is_doubted(image: Image, role: str, words: str | None) -> None:
     found = doubts(image, role)
     assert found is None if words is None else found is not None and words in found
+
+
+@pytest.mark.parametrize("black_px", [120, 300])
+def test_black_padding_does_not_make_a_picture_dark(black_px: int) -> None:
+    on_glass = np.pad(tissue_like(100, 100, seed=1), ((50, 50), (50, 50), (0, 0)), "constant", constant_values=230)
+    padded = np.pad(on_glass, ((black_px, 0), (0, black_px), (0, 0)))
+    assert appearance(padded).kind == appearance(on_glass).kind != "dark"
+
+
+@pytest.mark.parametrize("color", [(0, 0, 1), (1, 1, 1), (0.6, 1, 0.3)])
+def test_fluorescence_is_dark(color: tuple[float, float, float]) -> None:
+    y, x = np.indices((300, 300))
+    cells = np.maximum(np.sin(x / 9) * np.sin(y / 9), 0) ** 2
+    assert appearance((255 * cells[..., None] * color).astype(np.uint8)).kind == "dark"

@@ -1,13 +1,17 @@
 """The colour of glass in views of any light, size and scanner."""
 
+import io
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from scipy import ndimage
 
 from chromogen.image import Image, read_image
+from chromogen.stains.appearance import appearance
 from chromogen.stains.glass import white_level
+from chromogen.stains.tissue import tissue_mask
 from synthetic import tissue_like
 
 
@@ -47,3 +51,40 @@ def test_pictures_without_glass(data: Path, name: str) -> None:
 def test_what_is_no_glass(color: tuple[int, int, int]) -> None:
     view: Image = np.full((50, 50, 3), color, np.uint8)
     assert white_level(view).tolist() == [255] * 3
+
+
+WARM, COOL = (1.0, 0.9, 0.8), (0.85, 0.95, 1.0)
+
+
+def under_a_lamp(image: Image, lamp: tuple[float, float, float]) -> Image:
+    return (image * np.array(lamp)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("lamp", [WARM, COOL])
+@pytest.mark.parametrize(("name", "mpp"), [("pairs/lung-lesion/he.jpg", 3.48), ("nuclei_ihc/22_2.png", 0.25)])
+def test_a_tinted_lamp_leaves_the_tissue_as_it_is(
+    data: Path, name: str, mpp: float, lamp: tuple[float, float, float]
+) -> None:
+    image = read_image(data / name)
+    share = tissue_mask(under_a_lamp(image, lamp), mpp).mean()
+    assert share == pytest.approx(tissue_mask(image, mpp).mean(), abs=0.02)
+
+
+def test_an_he_under_a_warm_lamp_is_one(data: Path) -> None:
+    assert appearance(under_a_lamp(read_image(data / "pairs/lung-lesion/he.jpg"), WARM), 3.48).kind == "H&E"
+
+
+def test_empty_glass_under_a_warm_lamp_is_empty() -> None:
+    noise = np.random.default_rng(1).normal(0, 2, (300, 300, 3))
+    stored = io.BytesIO()
+    PIL.Image.fromarray((np.array((245, 235, 215)) + noise).astype(np.uint8)).save(stored, "JPEG", quality=50)
+    view = np.array(PIL.Image.open(stored))
+    assert not tissue_mask(view, 0.5).any()
+    assert appearance(view, 0.5).kind == "nothing"
+
+
+def test_grey_that_is_darker_than_the_rest_is_no_glass() -> None:
+    """A pale section in which grey dust lies, and no glass."""
+    view: Image = np.full((200, 200, 3), (250, 205, 225), np.uint8)
+    view[80:120, 80:120] = 150
+    assert white_level(view, 0.5).tolist() == [255] * 3

@@ -125,6 +125,16 @@ def test_an_air_bubble_on_glass_is_no_tissue(inside: int) -> None:
     assert np.mean(mask != tissue) < 0.02
 
 
+@pytest.mark.parametrize("inside", [150, 215])
+def test_a_grey_bubble_that_touches_tissue_is_no_tissue(inside: int) -> None:
+    picture, tissue = glass(240, noise=1), disc(70)
+    picture[tissue] = PINK
+    bubble = np.zeros_like(tissue)
+    bubble[60:140, 5:100] = True
+    picture[bubble & ~tissue] = inside
+    assert np.mean(tissue_mask(painted(picture), AFAR_MPP) != tissue) < 0.02
+
+
 def test_a_bubble_over_tissue_leaves_it_tissue() -> None:
     picture, tissue = glass(240), disc(90)
     picture[tissue] = PINK
@@ -204,6 +214,34 @@ def test_glass_of_any_white_may_be_padded_with_another(cast: tuple[int, int, int
     picture[tissue] *= np.array((0.75, 0.6, 0.85))
     picture[:, 300 - padding :] = 255
     assert np.mean(tissue_mask(painted(picture), AFAR_MPP) != tissue) < 0.02
+
+
+@pytest.mark.parametrize(
+    "color", [(242, 242, 242), (235, 235, 235), (192, 192, 192), (255, 255, 255), (90, 120, 90)]
+)
+@pytest.mark.parametrize("mpp", [0.5, AFAR_MPP])
+def test_flat_padding_of_any_colour_is_no_tissue_and_no_glass(color: tuple[int, int, int], mpp: float) -> None:
+    picture, tissue = glass(0) + np.array((228, 223, 229)), disc(60)
+    picture[tissue] *= np.array((0.75, 0.6, 0.85))
+    unpadded = tissue_mask(painted(picture), mpp)
+    padded = np.full((320, 480, 3), color, np.uint8)
+    padded[60:260, 90:390] = painted(picture)
+    assert np.mean(tissue_mask(padded, mpp)[60:260, 90:390] != unpadded) < 0.01
+    assert tissue_mask(padded, mpp).sum() == pytest.approx(unpadded.sum(), rel=0.02)
+
+
+def test_a_real_picture_that_was_turned_and_padded(data: Path) -> None:
+    turned, own = (read_image(data / f"pairs/lung-lesion/CD31{name}") for name in ("_aligned.png", ".jpg"))
+    assert background(turned, 3.48).white == pytest.approx(background(own, 3.48).white, abs=2)
+    assert tissue_mask(turned, 3.48).mean() == pytest.approx(0.63, abs=0.02)
+
+
+def test_flat_glass_without_other_glass_in_view_is_glass() -> None:
+    picture = glass(245, noise=0)
+    picture[disc(70)] = np.random.default_rng(0).uniform(0.6, 1.0, (int(disc(70).sum()), 1)) * PINK
+    seen = background(painted(picture), 2.0)
+    assert seen.white.tolist() == [245] * 3
+    assert not seen.marks.any()
 
 
 @pytest.mark.parametrize("mpp", [0.3, 1.0, 8.0])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.stains.glass import smoothed, white_in
+from chromogen.stains.glass import smoothed, white_and_padding
 
 Kind: TypeAlias = Literal["H&E", "H-DAB", "haematoxylin alone", "unclear", "black and white", "dark", "nothing"]
 
@@ -77,10 +77,11 @@ def appearance(image: Image, mpp: float = ASSUMED_MPP) -> Appearance:
     ValueError for what is no image.
     """
     light = smoothed(image, mpp)
-    if np.median(image.max(axis=2)) < DARK:
+    white, padding = white_and_padding(image, light, mpp)
+    if np.median(image.max(axis=2)) < DARK and (white == 255).all():
         return Appearance("dark", "h-dab", "it is dark where nothing is, as fluorescence is")
-    pixels = light.reshape(-1, 3)[:: 1 + light.size // 3 // MOST_PIXELS]
-    stained = _stained(pixels, white_in(light, mpp))
+    pixels = light[~padding][:: 1 + light.size // 3 // MOST_PIXELS]
+    stained = _stained(pixels, white)
     if len(stained) < LEAST_STAINED * len(pixels):
         return Appearance("nothing", "h-dab", "it shows hardly any tissue")
     if np.percentile(np.ptp(pixels, axis=1), BRIGHTEST) <= GREY_LEVELS:

@@ -16,16 +16,23 @@ from chromogen.pixel_size import ASSUMED_MPP
 
 SMOOTHING_UM = 2.0
 LEAST_SMOOTHING_PX = 0.7  # noise of single pixels, where pixels are large
+SMOOTHING_REACH = 3  # sigmas
 
 # Glass is even, near grey and bright; what lies within `EVEN_UM` of a border is not even.
 EVEN_UM, EVEN_LEVELS = 2.0, 5
-MOST_COLOR_OD10 = 0.05  # from the least to the most dense channel: a white balance that is a little off
+# From the least to the most dense channel: a white balance that is a little off, a tinted lamp, a strongly tinted
+# one. Pale stain is tinted too. So the least tint is tried first; more is a lamp's only if green is not the
+# darkest channel, as it is under eosin; and the most only beside tissue, since pale DAB alone looks the same.
+WHITE_OD10, LAMP_OD10, STRONG_LAMP_OD10 = 0.05, 0.09, 0.16
+LEAST_TISSUE, TISSUE_LEVELS = 0.02, 40  # so large a share of the view is so much darker than glass
+MOST_BRIGHTER, BRIGHTER_LEVELS = 0.02, 10  # nothing is brighter than glass, but for so small a share of the view
 DARKEST = 100
 LEAST_GLASS = 1e-3  # of the view
 WIDTH = 5  # levels over which glass of one colour may vary
 LEAST_PEAK = 0.1  # of what may be glass: the brightest colour of so many pixels is
 # A slide may be padded with white that is brighter than its glass, which is then at least so much of both.
 PADDING, PADDED, LEAST_BESIDE_PADDING = 254, 200, 0.25
+LEAST_PADDING = 0.005  # of the view: padding of any colour is exactly flat, and reaches the border
 
 LEVELS_OD10 = -np.log10((np.arange(256) + 1.0) / 256).astype(np.float32)
 
@@ -35,7 +42,42 @@ def white_level(view: Image, mpp: float = ASSUMED_MPP) -> NDArray[np.float64]:
 
     It is 255 where the view shows no glass. Raises: ValueError for what is no view.
     """
-    return white_in(smoothed(view, mpp), mpp)
+    return white_and_padding(view, smoothed(view, mpp), mpp)[0]
+
+
+def white_and_padding(view: Image, light: Image, mpp: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """As `white_level`, of a view and its smoothed light; and what padding of another colour reaches, (H, W).
+
+    What is flat is glass itself, where a fair share of other glass is not in view.
+    """
+    padding = _flat_at_border(view)
+    if padding.any():
+        beside = ~highest(padding, smoothing_reach_px(mpp))
+        if _shows_glass(light, beside, mpp):
+            white = white_in(light, mpp, beside)
+            other = padding & (abs(view - white) > WIDTH // 2).any(axis=2)
+            return white, highest(other, smoothing_reach_px(mpp))
+    return white_in(light, mpp), np.zeros_like(padding)
+
+
+def _flat_at_border(view: Image) -> NDArray[np.bool_]:
+    """Where a view has parts of one colour, without any noise, that are large and touch its border."""
+    red, green, blue = np.moveaxis(view.astype(np.uint32), 2, 0)
+    color = red << 16 | green << 8 | blue
+    labels, count = ndimage.label(highest(color, 1) == lowest(color, 1))
+    large = np.bincount(labels.ravel(), minlength=count + 1) >= LEAST_PADDING * labels.size
+    border = np.zeros(count + 1, np.bool_)
+    border[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    border[0] = False
+    return np.asarray((large & border)[labels])
+
+
+def _shows_glass(light: Image, beside: NDArray[np.bool_], mpp: float) -> bool:
+    """Whether a smoothed view shows bright glass beside its padding, and no less than a fair share of all."""
+    even, tint_od10 = _even_light(light, mpp)
+    glass = even & (tint_od10 <= STRONG_LAMP_OD10)
+    bright = np.count_nonzero(glass & beside & (light[..., 1] >= PADDED))
+    return bool(bright >= max(LEAST_BESIDE_PADDING * np.count_nonzero(glass), LEAST_GLASS * glass.size))
 
 
 def smoothed(view: Image, mpp: float) -> Image:
@@ -51,16 +93,55 @@ def smoothing_px(mpp: float) -> float:
     return max(SMOOTHING_UM / mpp, LEAST_SMOOTHING_PX)
 
 
-def white_in(light: Image, mpp: float) -> NDArray[np.float64]:
-    """As `white_level`, of a view, uint8 (H, W, 3), that is smoothed."""
+def smoothing_reach_px(mpp: float) -> int:
+    """How far light is smoothed."""
+    return round(SMOOTHING_REACH * smoothing_px(mpp))
+
+
+def white_in(light: Image, mpp: float, seen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """As `white_level`, of a view, uint8 (H, W, 3), that is smoothed, or of what is `seen` of it, (H, W)."""
+    seen = np.ones(light.shape[:2], np.bool_) if seen is None else seen
+    even, tint_od10 = _even_light(light, mpp)
+    for most_od10 in (WHITE_OD10, LAMP_OD10, STRONG_LAMP_OD10):
+        glass = even & seen & (tint_od10 <= most_od10)
+        if np.count_nonzero(glass) >= LEAST_GLASS * glass.size:
+            white = _brightest_color(light[glass])
+            if _is_glass(white, light, seen, mpp, beside_tissue=most_od10 == STRONG_LAMP_OD10):
+                return white
+    return np.full(3, 255.0)
+
+
+def _even_light(light: Image, mpp: float) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Where a smoothed view is even, bright, and tinted no more than by a lamp; and its tint."""
     red, green, blue = np.moveaxis(light, 2, 0)
     darkest = np.minimum(np.minimum(red, green), blue)
     brightest = np.maximum(np.maximum(red, green), blue)
-    glass = _even(darkest, mpp) & (darkest >= DARKEST)
-    glass &= LEVELS_OD10[darkest] - LEVELS_OD10[brightest] <= MOST_COLOR_OD10
-    if np.count_nonzero(glass) < LEAST_GLASS * glass.size:
-        return np.full(3, 255.0)
-    colors, levels = light[glass], darkest[glass]
+    tint_od10 = LEVELS_OD10[darkest] - LEVELS_OD10[brightest]
+    lamplike = (green > darkest) | (tint_od10 <= WHITE_OD10)
+    return _even(darkest, mpp) & (darkest >= DARKEST) & lamplike, tint_od10
+
+
+def _is_glass(
+    white: NDArray[np.float64], light: Image, seen: NDArray[np.bool_], mpp: float, *, beside_tissue: bool
+) -> bool:
+    """Whether hardly anything in a smoothed view is clearly brighter, and, `beside_tissue`, much is darker.
+
+    White padding may be brighter; light from it reaches as far as smoothing does.
+    """
+    red, green, blue = np.moveaxis(light, 2, 0)
+    mean = (red.astype(np.uint16) + green + blue) / np.float32(3)
+    if beside_tissue and (seen & (mean < white.mean() - TISSUE_LEVELS)).mean() < LEAST_TISSUE:
+        return False
+    brighter = seen & (mean > white.mean() + BRIGHTER_LEVELS)
+    if brighter.mean() > MOST_BRIGHTER:
+        padding = (red >= PADDING) & (green >= PADDING) & (blue >= PADDING)
+        brighter &= ~highest(padding, smoothing_reach_px(mpp))
+    return bool(brighter.mean() <= MOST_BRIGHTER)
+
+
+def _brightest_color(colors: Image) -> NDArray[np.float64]:
+    """Of what may be glass, uint8 (N, 3), the colour (3,) of the brightest good part."""
+    levels = colors.min(axis=1)
     level = _brightest_peak(_without_padding(np.bincount(levels, minlength=256)))
     return np.asarray(np.median(colors[abs(levels.astype(int) - level) <= WIDTH // 2], axis=0), np.float64)
 

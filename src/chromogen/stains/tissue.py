@@ -17,18 +17,28 @@ from scipy import ndimage
 from chromogen.errors import expected
 from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.stains.glass import LEVELS_OD10, SMOOTHING_UM, highest, lowest, smoothed, smoothing_px, white_in
+from chromogen.stains.glass import (
+    LEVELS_OD10,
+    SMOOTHING_REACH,
+    SMOOTHING_UM,
+    highest,
+    lowest,
+    smoothed,
+    smoothing_px,
+    white_and_padding,
+)
 
 STAINED_OD10 = 0.025  # over glass: the mean over the channels, plus how far they are apart
 GAP_UM = 32.0  # the widest gap that counts as tissue: of pale IHC only nuclei take light
 OCTAGON = 0.414  # of its reach, half a side: so far a square reaches, and the rest a diamond
-SMOOTHING_REACH = 3  # sigmas, and pixels besides
+ROUNDING_PX = 3
 
 # Marks are no tissue. Ink takes more red than green light, in shares of its mean density, and more so than the
 # slide's own stains. Haematoxylin does too under some scanners, but is never so dense over a stroke's width.
 INK_OD10, INK_HUE, INK_MORE_THAN_STAIN = 0.1, 0.2, 0.35
 DENSE_INK_OD10, DENSE_INK_HUE = 0.35, 0.45
 BLACK_OD10, GREY = 0.6, 0.15  # least density; most spread over the channels, in shares of it
+GREY_OD10 = 0.012  # spread of what is pale: a level or two of the camera's noise and white balance
 STROKE_UM = 50.0  # how wide the thinnest stroke is
 MARKS_MPP = 3.0  # fine enough for marks
 RIM_PX = 2  # of a stroke or bubble, paler than the rest
@@ -42,7 +52,7 @@ WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
 class Background:
     """What a whole view shows besides tissue: the colour of glass (3,), 0 to 255, and marks, bool (h, w).
 
-    Marks are ink of pens, rims of air bubbles and of the cover slip, and black padding.
+    Marks are ink of pens, rims of air bubbles and of the cover slip, and padding of another colour.
     """
 
     white: NDArray[np.float64]
@@ -82,11 +92,12 @@ def tissue_mask(view: Image, mpp: float = ASSUMED_MPP) -> NDArray[np.bool_]:
 def background(view: Image, mpp: float = ASSUMED_MPP) -> Background:
     """What a whole slide or picture, uint8 (H, W, 3) at `mpp` um/px, shows besides tissue."""
     light = smoothed(view, mpp)
-    white = white_in(light, mpp)
-    if np.array_equal(view[..., 0], view[..., 1]) and np.array_equal(view[..., 1], view[..., 2]):
-        return Background(white, np.zeros(view.shape[:2], np.bool_))
+    white, padding = white_and_padding(view, light, mpp)
     step = max(1, int(MARKS_MPP / mpp))
-    return Background(white, _marks(_density_od10(light[::step, ::step], white), mpp * step))
+    marks = padding[::step, ::step].copy()
+    if not (np.array_equal(view[..., 0], view[..., 1]) and np.array_equal(view[..., 1], view[..., 2])):
+        marks |= _marks(_density_od10(light[::step, ::step], white), mpp * step)
+    return Background(white, marks)
 
 
 def filled(stained: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
@@ -114,7 +125,7 @@ def _grown(mask: NDArray[np.bool_], reach_px: int) -> NDArray[np.bool_]:
 
 def tissue_reach_px(mpp: float) -> int:
     """How far around a pixel lies what decides whether it is tissue, over a known background."""
-    return sum(_gap_reaches_px(mpp)) + math.ceil(SMOOTHING_REACH * smoothing_px(mpp)) + SMOOTHING_REACH
+    return sum(_gap_reaches_px(mpp)) + math.ceil(SMOOTHING_REACH * smoothing_px(mpp)) + ROUNDING_PX
 
 
 def densest_window(weight: NDArray[Any], size: tuple[int, int]) -> tuple[int, int]:
@@ -181,16 +192,23 @@ def _ink(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
     ink = dense & (hue > max(INK_HUE, usual + INK_MORE_THAN_STAIN))
     ink |= (mean > DENSE_INK_OD10) & (hue > DENSE_INK_HUE)
     ink |= (mean > BLACK_OD10) & (spread < GREY * mean)
-    reach_px = max(1, round(STROKE_UM / 2 / mpp))
-    return highest(lowest(ink, reach_px), reach_px + RIM_PX)
+    return highest(_opened(ink, mpp), RIM_PX)
 
 
 def _grey_parts(stained: NDArray[np.bool_], density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
-    """Connected parts that are grey for the most part, and no specks."""
+    """What is grey over a stroke's width, and connected parts that are grey for the most part, and no specks."""
     labels, count = ndimage.label(stained)
-    grey = _spread(density) < GREY * _mean(density)
+    spread = _spread(density)
+    grey = spread < GREY * _mean(density)
+    wide = _opened(stained & (grey | (spread < GREY_OD10)), mpp)
     pixels = np.bincount(labels.ravel(), minlength=count + 1)
     of_them = np.bincount(labels[grey], minlength=count + 1)
     marked = (of_them > 0.5 * pixels) & (pixels * mpp**2 >= STROKE_UM**2)
     marked[0] = False
-    return np.asarray(marked[labels])
+    return np.asarray(wide | marked[labels])
+
+
+def _opened(mask: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
+    """What of a mask is as wide as a stroke."""
+    reach_px = max(1, round(STROKE_UM / 2 / mpp))
+    return highest(lowest(mask, reach_px), reach_px)
