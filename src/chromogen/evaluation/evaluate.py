@@ -150,10 +150,11 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     if he is not None and real is not None:
         pictures["color_transfer"] = match_colors(he, color_moments(real))
     sides = {side: _scores_of(measures, picture, he, real, mpp) for side, picture in pictures.items()}
-    features = {side: patch_features(measures.encoder, picture) for side, picture in pictures.items()}
+    size_mpp = mpp or ASSUMED_MPP
+    features = {side: patch_features(measures.encoder, picture, size_mpp) for side, picture in pictures.items()}
     if real is None:
         return Row(case, sides, None, features, mpp, doubted)
-    features["real"] = patch_features(measures.encoder, real)
+    features["real"] = patch_features(measures.encoder, real, size_mpp)
     sides["real"] = _floor(measures, real, other_reals, mpp)
     if real.shape != prediction.shape:
         return Row(case, sides, None, features, mpp, doubted)
