@@ -37,6 +37,35 @@ def test_channels_of_a_camera(names: list[str]) -> None:
         color_order(PATH, channels, UINT16)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["H&E-B", "H&E-R", "H&E-G"],
+        ["sRGB b", "sRGB r", "sRGB g"],
+        ["he_blue", "he_red", "he_green"],
+    ],
+)
+def test_names_that_are_alike_but_for_their_colour(names: list[str]) -> None:
+    assert color_order(PATH, [Channel(name) for name in names], UINT16) == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["Band 1", "Band 2", "Band 3"], ["c:1/3 - Müller.svs #1", "c:2/3 - Müller.svs #1", "c:3/3 - Müller.svs #1"]],
+)
+def test_names_that_say_no_more_than_a_place(names: list[str]) -> None:
+    channels = [Channel(name, color) for name, color in zip(names, COLORS.values(), strict=True)]
+    assert color_order(PATH, channels, UINT16) == (0, 1, 2)
+
+
+def test_dyes_that_are_shown_in_red_green_and_blue() -> None:
+    dyes = [Channel(name, color) for name, color in zip(("Cy5", "FITC", "DAPI"), COLORS.values(), strict=True)]
+    flagged = [Channel("", color, is_fluorescence=True) for color in COLORS.values()]
+    for channels in (dyes, flagged):
+        with pytest.raises(ImageError, match="fluorescence or multiplex"):
+            color_order(PATH, channels, UINT8)
+
+
 @pytest.mark.parametrize("names", [["DAPI"], ["Red", "Green", "Cy5"], ["Ch 405", "Alexa 488", "Ch 594"]])
 def test_channels_of_stains(names: list[str]) -> None:
     shown = f"brightfield image, got 'slide.tif' with the channels {', '.join(names)}"
@@ -49,9 +78,13 @@ def test_colours_of_a_multiplex() -> None:
         color_order(PATH, [Channel(color=color) for color in ("FF00FF", "00FFFF", "FFFF00")], UINT8)
 
 
-@pytest.mark.parametrize("name", ["", "Channel 0", "brightfield", "Grey", "TL"])
+@pytest.mark.parametrize("name", ["", "Channel 0", "brightfield", "Grey", "TL", "T-PMT", "ESID", "H&E", "he.tif"])
 def test_one_grey_channel(name: str) -> None:
     check_grey(PATH, Channel(name, "FFFFFF"))
+
+
+def test_one_channel_of_transmitted_light_may_have_any_name() -> None:
+    check_grey(PATH, Channel("Müller 7", is_transmitted=True))
 
 
 @pytest.mark.parametrize(

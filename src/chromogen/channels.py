@@ -15,23 +15,16 @@ RGB = (0, 1, 2)
 _WORDS = {"r": "red", "red": "red", "g": "green", "green": "green", "b": "blue", "blue": "blue"}
 _PURE = {"FF0000": "red", "00FF00": "green", "0000FF": "blue"}
 _WHITE = {"", "FFFFFF", "000000", "808080"}
+# What people and programs call channels of a camera, or parts of files' names.
 _NEUTRAL = {
-    *("", "c", "ch", "chan", "channel", "rgb", "rgba", "srgb", "color", "colour", "image", "img", "camera", "cam"),
-    *("tl", "bf", "t", "pmt", "tpmt", "esid", "trans", "dic", "ph", "phase", "dia", "contrast", "band", "layer"),
-    *(
-        "brightfield",
-        "bright",
-        "field",
-        "transmitted",
-        "transmission",
-        "light",
-        "white",
-        "whitelight",
-        "component",
-    ),
-    *("gray", "grey", "grayscale", "greyscale", "mono", "luminance", "luminosity", "intensity", "default"),
-    *("unknown", "he", "h", "e", "tif", "tiff", "ome", "png", "jpg", "jpeg", "svs", "ndpi"),
+    "",
+    *"c ch chan channel rgb rgba srgb color colour image img camera cam band layer component".split(),
+    *"brightfield bright field bf transmitted transmission trans tl t pmt tpmt esid dia dic".split(),
+    *"ph phase contrast default unknown".split(),
+    *"light white whitelight gray grey grayscale greyscale mono luminance luminosity intensity".split(),
+    *"he h e tif tiff ome png jpg jpeg svs ndpi".split(),
 }
+_PLACE = re.compile(r"^\s*(?:[czt]:\d+/\d+[;,\s-]*)+", re.IGNORECASE)  # "c:1/3 - HE.svs", by Bio-Formats
 _FLUOROPHORES = re.compile(
     r"dapi|hoechst|fitc|tritc|alexa|\bcy ?[2357]\b|\baf ?\d{3}|[gryc]fp\b|cherry|tomato|te?xa?s? ?red|opal|fluor",
     re.IGNORECASE,
@@ -92,9 +85,6 @@ def _say_nothing(channels: Sequence[Channel]) -> bool:
     names = [_PLACE.sub("", channel.name) for channel in channels]
     alike = len(set(names)) == 1 and len(names) > 1 and not _FLUOROPHORES.search(names[0])
     return alike or all(_is_neutral(channel) for channel in channels)
-
-
-_PLACE = re.compile(r"^\s*(?:[czt]:\d+/\d+[;,\s-]*)+", re.IGNORECASE)  # "c:1/3 - HE.svs", by Bio-Formats
 
 
 def check_grey(path: Path, channel: Channel) -> None:

@@ -81,12 +81,11 @@ def tiff_image(path: Path, tiff: TiffFile) -> TiffImage:
     page, others = _main_page(path, tiff)
     series = _series_of(tiff, page) if page.samplesperpixel == 1 else None
     planes = _channel_planes(path, tiff, series) if series else [page]
-    if not series and page.samplesperpixel == 1 and _are_three_alike(tiff):
+    samples = page.samplesperpixel * len(planes)
+    if samples == 1 and not series and _are_three_alike(tiff):
         raise _unclear(path)
-    if (
-        ome and page.samplesperpixel * len(planes) < 3
-    ):  # the XML lies in another file, and says that this is a part
-        check_all_read(path, page.samplesperpixel * len(planes), 3, ["a companion file"])
+    if ome:  # without images: the XML lies in another file, and says that this is a part
+        check_all_read(path, samples, 3, ["a companion file"])
     channels = _imagej_channels(tiff, len(planes))
     order = _order(path, page, len(planes), channels)
     facts = FileFacts(
