@@ -22,7 +22,7 @@ from chromogen.decoders import (
     quiet,
     upright,
 )
-from chromogen.errors import ImageError, expected, short
+from chromogen.errors import ImageError, sentence, short
 from chromogen.tiff_pages import readable_pages
 
 if TYPE_CHECKING:
@@ -257,5 +257,6 @@ def _white_of(samples: NDArray[Any], bits: int) -> int | None:
     return 2**bits - 1 if samples.dtype.kind in "bu" and bits <= 16 else None
 
 
-def _misfit(path: Path, problem: str, advice: str) -> ValueError:
-    return expected("mask", "an image that is white inside, or of labels", f"{str(path)!r} {problem}", advice)
+def _misfit(path: Path, problem: str, advice: str) -> ImageError:
+    wanted = "an image that is white inside, or of labels"
+    return ImageError(sentence("mask", wanted, f"{str(path)!r} {problem}", advice))
