@@ -56,7 +56,9 @@ def _hang(_case: str) -> fuzz.Ended:
         time.sleep(0)
 
 
-@pytest.mark.parametrize(("bad", "how"), [(_crash, "status -9"), (_hang, "status -24")])
+@pytest.mark.parametrize(
+    ("bad", "how"), [(_crash, "status -9"), pytest.param(_hang, "status -24", marks=pytest.mark.slow)]
+)
 def test_what_kills_a_process_is_told_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, bad: object, how: str
 ) -> None:
