@@ -62,7 +62,7 @@ def keep_nothing(_state: Callable[[], State]) -> None:
 
 
 class NotFiniteInBf16Error(ArithmeticError):
-    """In bf16 the loss was not finite; fp32 goes on from `state`."""
+    """The loss was not finite in bf16; the descent continues in fp32 from `state`."""
 
     def __init__(self, state: State) -> None:
         super().__init__("The loss was not finite in bf16.")
@@ -82,7 +82,7 @@ def descend(
     """Optimize at one scale, and leave the canvas at its best picture.
 
     After every step `keep` may ask for the state, and `saved` is such a state to go on from. Raises:
-    NotFiniteInBf16Error with the state that fp32 goes on from, in which the steps so far count; ArithmeticError
+    NotFiniteInBf16Error with the state to continue from in fp32, in which the steps so far count; ArithmeticError
     where fp32 gives no finite loss either.
     """
     descent = Descent(canvas, recipe, steps)
@@ -167,7 +167,7 @@ class Descent:
         }
 
     def state_in_fp32(self, looked_at: list[Tensor]) -> State:
-        """What fp32 goes on from: the best picture, else the one looked at.
+        """The state to continue from in fp32: the best picture, else the current one.
 
         Its loss in bf16 is not kept, since fp32 rounds otherwise: the first step in fp32 judges it anew.
         """
