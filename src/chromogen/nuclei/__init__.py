@@ -1,0 +1,1 @@
+"""Nuclei of H&E and IHC: find, measure, judge and count them one by one."""
