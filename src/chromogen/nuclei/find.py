@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.image import Image
-from chromogen.nuclei.outlines import RAYS, Nuclei, no_nuclei
+from chromogen.errors import expected
+from chromogen.image import Image, resize
+from chromogen.nuclei.decode import decoded
+from chromogen.nuclei.outlines import Nuclei, joined
+from chromogen.pixel_size import check_mpp
+from chromogen.stains.deconvolution import optical_density_od10
+from chromogen.stains.glass import white_level
+
+Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 NETWORK_MPP = 0.5  # the pixel size that the network reads
-CORE_PX, HALO_PX = 1536, 128  # of a window, at NETWORK_MPP; the halo covers all that decides a nucleus in the core
+MAX_MPP = 2.0  # of a picture: of a nucleus of 6 um, three pixels are left
+STRIDE_PX = 2  # between the places where a network predicts
+MULTIPLE_PX = 16  # of which both sides of a network's input are
+CORE_PX, HALO_PX = 1536, 160  # of a window; the halo covers all that decides a nucleus in the core
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture whose nuclei are found at once; in pixels of NETWORK_MPP, (x, y) first.
+    """A part of a picture whose nuclei are found at once, in pixels of NETWORK_MPP, (x, y) first.
 
-    A nucleus belongs to the window that has its centre in the core. `seen` is the core and its halo, within the picture.
+    A nucleus belongs to the window that has its centre in the core. `seen` is the core and its halo, within the
+    picture.
     """
 
     core_location: tuple[int, int]
@@ -30,59 +43,78 @@ class Window:
 def windows_of(size_px: tuple[int, int]) -> list[Window]:
     """The windows of a picture of `size_px` (w, h) at NETWORK_MPP, row by row."""
     width, height = size_px
-    return [_window(x, y, size_px) for y in range(0, height, CORE_PX) for x in range(0, width, CORE_PX)]
+    rows = [_along(at, height) for at in range(0, height, CORE_PX)]
+    columns = [_along(at, width) for at in range(0, width, CORE_PX)]
+    return [Window(*zip(column, row, strict=True)) for row in rows for column in columns]
 
 
-def _window(x: int, y: int, size_px: tuple[int, int]) -> Window:
-    core = tuple(min(CORE_PX, size - at) for at, size in zip((x, y), size_px, strict=True))
-    start = tuple(max(0, at - HALO_PX) for at in (x, y))
-    end = tuple(min(size, at + c + HALO_PX) for at, c, size in zip((x, y), core, size_px, strict=True))
-    return Window((x, y), core, start, tuple(b - a for a, b in zip(start, end, strict=True)))  # type: ignore[arg-type]
+def _along(at: int, side: int) -> tuple[int, int, int, int]:
+    """Where core and halo of a window begin along one side, and how long they are."""
+    core = min(CORE_PX, side - at)
+    start, end = max(0, at - HALO_PX), min(side, at + core + HALO_PX)
+    return at, core, start, end - start
 
 
-def nuclei_in(window: Window, seen: Image, white: NDArray[np.float64]) -> Nuclei:
+def nuclei_in(window: Window, seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:
     """Nuclei whose centre lies in the window's core, in pixels of NETWORK_MPP of the whole picture.
 
     `seen` is uint8 (H, W, 3), what the window sees; `white` (3,) is the colour of bare glass of the whole picture.
     """
-    found = _temporary(seen, NETWORK_MPP).moved(window.seen_location)
+    found = nuclei_seen(seen, white, network).moved(window.seen_location)
     inside = found.centres_px - np.asarray(window.core_location)
     return found.take(((inside >= 0) & (inside < window.core_size)).all(axis=1))
 
 
-def find_nuclei(image: Image, mpp: float) -> Nuclei:
-    """TEMPORARY: will scale to NETWORK_MPP, find by windows, and move outlines back to the picture's own pixels."""
-    return _temporary(image, mpp)
+def nuclei_seen(seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:
+    """All nuclei of a picture, uint8 (H, W, 3), at NETWORK_MPP, in its own pixels."""
+    predicted = network(_padded(optical_density_od10(seen, white)))
+    height, width = seen.shape[:2]
+    rows, columns = -(-height // STRIDE_PX), -(-width // STRIDE_PX)
+    depth, radii = predicted[0, 0, :rows, :columns], predicted[0, 1:, :rows, :columns]
+    return decoded(1 / (1 + np.exp(-depth)), radii, STRIDE_PX, NETWORK_MPP)
 
 
-def _temporary(image: Image, mpp: float) -> Nuclei:
-    """TEMPORARY: a threshold; the network replaces it."""
-    from skimage.measure import find_contours, regionprops
-    from skimage.morphology import remove_small_objects
-    from skimage.segmentation import watershed
-    from scipy import ndimage as ndi
+def _padded(density: NDArray[Any]) -> NDArray[np.float32]:
+    """Densities (H, W, 3) as a network takes them, (1, 3, H', W'), glass added to the right and below."""
+    height, width = density.shape[:2]
+    below, right = -height % MULTIPLE_PX, -width % MULTIPLE_PX
+    padded = np.pad(density.astype(np.float32), ((0, below), (0, right), (0, 0)))
+    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
 
-    density = -np.log10((image + 1.0) / 256)
-    fine = ndi.gaussian_filter(density.max(axis=2), 0.75 / mpp)
-    excess = fine - ndi.gaussian_filter(fine, 16 / mpp)
-    mask = remove_small_objects(ndi.binary_opening(excess > 0.06), int(12 / mpp**2))
-    distance = ndi.gaussian_filter(ndi.distance_transform_edt(mask), 1 / mpp)
-    seeds = ndi.label((distance == ndi.maximum_filter(distance, round(5 / mpp))) & mask)[0]
-    labels = watershed(-distance, seeds, mask=mask)
-    out = []
-    angles = np.arange(RAYS) * 2 * np.pi / RAYS
-    for region in regionprops(labels):
-        y, x = region.centroid
-        radii = np.full(RAYS, np.sqrt(region.area / np.pi))
-        contours = find_contours(np.pad(region.image, 1).astype(float), 0.5)
-        points = max(contours, key=len)[:, ::-1] - 1 + np.array(region.bbox[1::-1]) - (x, y)
-        at = np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi)
-        order = np.argsort(at)
-        radii = np.interp(angles, at[order], np.hypot(*points.T)[order], period=2 * np.pi)
-        out.append(((x + 0.5, y + 0.5), radii))
-    if not out:
-        return no_nuclei(mpp)
-    centres = np.array([centre for centre, _ in out], np.float32)
-    radii_px = np.array([radii for _, radii in out], np.float32)
-    rays = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    return Nuclei(centres, centres[:, None] + radii_px[..., None] * rays, np.ones(len(out), np.float32), mpp)
+
+def find_nuclei(image: Image, mpp: float, network: Network | None = None) -> Nuclei:
+    """The nuclei of an H&E or IHC image, uint8 (H, W, 3), with pixels of `mpp` um; in pixels of the image.
+
+    Star-convex outlines (Schmidt et al. 2018) by a small network on optical densities, or by `network`: densities
+    of base 10, float32 (1, 3, H, W) at 0.5 um/px, to the logit of lying deep in a nucleus and RAYS distances in px
+    to its border, clockwise from +x, float32 (1, 1 + RAYS, H / 2, W / 2). Raises: ValueError for what is no
+    image, and for pixels too large to show nuclei.
+    """
+    check_visible(mpp)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise expected("image", "uint8 (H, W, 3)", f"{image.dtype} {image.shape}", "convert it first")
+    white = white_level(image, mpp)
+    height, width = image.shape[:2]
+    size = max(1, round(width * mpp / NETWORK_MPP)), max(1, round(height * mpp / NETWORK_MPP))
+    picture = resize(image, size)
+    found = joined((_found(picture, w, white, network or built_in()) for w in windows_of(size)), NETWORK_MPP)
+    return found.moved((0, 0), width / size[0]).with_mpp(mpp)
+
+
+def _found(picture: Image, window: Window, white: NDArray[np.float64], network: Network) -> Nuclei:
+    (x, y), (width, height) = window.seen_location, window.seen_size
+    return nuclei_in(window, picture[y : y + height, x : x + width], white, network)
+
+
+def check_visible(mpp: float) -> None:
+    """Raises: ValueError for pixels that no microscope has, and for those too large to show nuclei."""
+    check_mpp("mpp", mpp)
+    if mpp > MAX_MPP:
+        raise expected("mpp", f"at most {MAX_MPP:g} um/px, where nuclei show", f"{mpp:g}", "take a finer image")
+
+
+def built_in() -> Network:
+    """The network that comes with Chromogen."""
+    from chromogen.nuclei.network import built_in_network
+
+    return built_in_network()

@@ -50,12 +50,14 @@ class Nuclei:
             self.mpp / scale,
         )
 
+    def with_mpp(self, mpp: float) -> Nuclei:
+        """The same outlines, with the exact size of a pixel where scaling has rounded it."""
+        return Nuclei(self.centres_px, self.outlines_px, self.confidence, mpp)
+
 
 def no_nuclei(mpp: float) -> Nuclei:
     """Nuclei of a picture that has none."""
-    return Nuclei(
-        np.zeros((0, 2), np.float32), np.zeros((0, RAYS, 2), np.float32), np.zeros(0, np.float32), mpp
-    )
+    return Nuclei(np.zeros((0, 2), np.float32), np.zeros((0, RAYS, 2), np.float32), np.zeros(0, np.float32), mpp)
 
 
 def joined(parts: Iterable[Nuclei], mpp: float) -> Nuclei:

@@ -1,0 +1,85 @@
+"""The network that sees nuclei: a small U-Net from optical densities to star-convex outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+
+from chromogen.nuclei.find import STRIDE_PX, Network
+from chromogen.nuclei.outlines import RAYS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_RADIUS_PX = 40.0  # of an outline, at the network's pixel size: 20 um
+WEIGHTS = Path(__file__).with_name("nuclei.safetensors")
+
+
+def _layer(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class NucleusNetwork(nn.Module):
+    """A U-Net (Ronneberger et al. 2015) that predicts star-convex outlines (Schmidt et al. 2018).
+
+    In: optical densities of base 10, float32 (B, 3, H, W) in the order red, green, blue, at 0.5 um/px; height and
+    width are multiples of MULTIPLE_PX. Out: float32 (B, 1 + RAYS, H / 2, W / 2): the logit of lying deep in a
+    nucleus, and the distances in px of the input to its border along RAYS directions, clockwise from +x.
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = (32, 64, 96)) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        self.unshuffle = nn.PixelUnshuffle(STRIDE_PX)
+        self.down_fine = nn.Sequential(_layer(3 * STRIDE_PX**2, fine), _layer(fine, fine))
+        self.down_middle = nn.Sequential(_layer(fine, middle), _layer(middle, middle))
+        self.bottom = nn.Sequential(
+            _layer(middle, coarse), _layer(coarse, coarse, 2), _layer(coarse, coarse, 2), _layer(coarse, middle)
+        )
+        self.up_middle = nn.Sequential(_layer(2 * middle, middle), _layer(middle, fine))
+        self.up_fine = nn.Sequential(_layer(2 * fine, fine), _layer(fine, 2 * fine))
+        self.head = nn.Conv2d(2 * fine, 1 + RAYS, 1)
+
+    def forward(self, densities: Tensor) -> Tensor:
+        fine = self.down_fine(self.unshuffle(densities))
+        middle = self.down_middle(nn.functional.max_pool2d(fine, 2))
+        coarse = self.bottom(nn.functional.max_pool2d(middle, 2))
+        middle = self.up_middle(torch.cat([middle, _doubled(coarse)], dim=1))
+        out: Tensor = self.head(self.up_fine(torch.cat([fine, _doubled(middle)], dim=1)))
+        return torch.cat([out[:, :1], MAX_RADIUS_PX * torch.sigmoid(out[:, 1:] / 4 - 1.5)], dim=1)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+@lru_cache(maxsize=1)
+def built_in_network() -> Network:
+    """The network that comes with Chromogen, its weights read once."""
+    return network_from(load_file(WEIGHTS))
+
+
+def network_from(weights: Mapping[str, Tensor]) -> Network:
+    """A function from densities, float32 (1, 3, H, W), to predictions, (1, 1 + RAYS, H / 2, W / 2)."""
+    network = NucleusNetwork()
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
+    network.eval().to(memory_format=torch.channels_last)
+
+    def predict(densities: NDArray[Any]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            given = torch.from_numpy(densities).to(memory_format=torch.channels_last)
+            return np.ascontiguousarray(network(given).numpy())
+
+    return predict
