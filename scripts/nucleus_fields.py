@@ -15,7 +15,8 @@ from PIL import Image
 from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
-from chromogen.nuclei.network import MAX_RADIUS_PX, STRIDE_PX
+from chromogen.nuclei.find import STRIDE_PX
+from chromogen.nuclei.network import MAX_RADIUS_PX
 from chromogen.nuclei.outlines import RAYS
 
 Array = NDArray[np.float32]
@@ -110,7 +111,7 @@ def _in_pieces(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def outlines_at(labels: NDArray[np.int32]) -> tuple[Array, Array]:
-    """What the network learns, at every STRIDE_PX-th pixel: depth (h, w) in [0, 1], and radii (RAYS, h, w) in px."""
+    """What the network learns at every STRIDE_PX-th pixel: depth (h, w) in [0, 1], radii (RAYS, h, w) in px."""
     depth = np.zeros(labels.shape, np.float32)
     for value, box in enumerate(ndimage.find_objects(labels), 1):
         if box is not None:
@@ -180,7 +181,7 @@ class _Kind:
 def _kind(rng: np.random.Generator) -> _Kind:
     return _Kind(
         radius_px=float(np.exp(rng.uniform(np.log(4.5), np.log(13)))),
-        long=float(1 + rng.exponential(0.5)),
+        long=float(1 + rng.exponential(0.8)),
         level=float(rng.uniform(0.2, 1.0)),
         spread=float(rng.uniform(0.05, 0.35)),
         vesicular=float(rng.uniform(0, 0.75)),
@@ -270,4 +271,4 @@ def _red_cells(rng: np.random.Generator, labels: NDArray[np.int32]) -> Array:
         y, x, radius = rng.uniform(0, labels.shape[0]), rng.uniform(0, labels.shape[1]), rng.uniform(3.5, 8)
         disc = 1 / (1 + np.exp((np.hypot(yy - y, xx - x) - radius) * 2))
         made = np.maximum(made, disc * rng.uniform(0.8, 2.0))
-    return made * (labels == 0)
+    return np.asarray(made * (labels == 0), np.float32)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from chromogen.stains.deconvolution import DAB, EOSIN, HEMATOXYLIN
@@ -97,4 +100,30 @@ def _seen(rng: np.random.Generator, od: Array) -> Array:
         0, 0.03
     )
     light = (light * (1 + ramp)).clip(0, 1) ** rng.uniform(0.8, 1.25)
-    return np.asarray(-np.log10((255 * light + 1) / 256), np.float32)
+    levels = (255 * light).clip(0, 255)
+    if rng.random() < 0.4:
+        levels = _compressed(levels, int(rng.integers(35, 95)))
+    return np.asarray(-np.log10((levels + 1) / 256), np.float32)
+
+
+def _compressed(levels: Array, quality: int) -> Array:
+    """The picture (3, H, W), 0 to 255, after JPEG."""
+    file = io.BytesIO()
+    Image.fromarray(levels.transpose(1, 2, 0).round().astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file), np.float32).transpose(2, 0, 1)
+
+
+def under_foreign_matter(rng: np.random.Generator, od: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """The field (3, H, W) under a pen's line or specks of dust; and where those hide it, (H, W)."""
+    y, x = np.indices(od.shape[1:], np.float32)
+    if rng.random() < 0.5:
+        angle, wave = rng.uniform(0, np.pi), rng.uniform(0, 20) * np.sin(x / rng.uniform(15, 60))
+        across = (x - 80) * np.cos(angle) + (y - 80) * np.sin(angle) + wave + rng.uniform(-60, 60)
+        cover = 1 / (1 + np.exp((abs(across) - rng.uniform(4, 40)) / rng.uniform(0.5, 2)))
+        color = rng.uniform(0.05, 1.2, 3).astype(np.float32)[:, None, None]
+    else:
+        cover, color = np.zeros_like(y), np.full((3, 1, 1), rng.uniform(0.5, 1.5), np.float32)
+        for _ in range(rng.integers(1, 25)):
+            at, radius = rng.uniform(0, 160, 2), rng.uniform(0.5, 2.5)
+            cover = np.maximum(cover, 1 / (1 + np.exp((np.hypot(y - at[0], x - at[1]) - radius) * 3)))
+    return np.asarray(od * (1 - cover) + color * cover, np.float32), cover > 0.5

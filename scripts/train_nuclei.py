@@ -3,19 +3,18 @@
     python scripts/train_nuclei.py DRAWN_FIELDS EXEMPLAR... --out src/chromogen/nuclei/nuclei.safetensors
 
 DRAWN_FIELDS holds NNN_rgb.png and NNN_lab.npz (`lab`, uint16). EXEMPLARs are H&E and IHC of known pixel size,
-without drawn nuclei. First the network learns from drawn nuclei and drawn tissue; then it labels the exemplars, and
-learns from all of them.
+without drawn nuclei. First the network learns from drawn nuclei and painted tissue. Then it labels the exemplars,
+and learns from all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -23,17 +22,19 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from chromogen.allocator import keep_freed_memory
 from chromogen.nuclei.find import STRIDE_PX
-from chromogen.nuclei.network import NucleusNetwork, network_from
+from chromogen.nuclei.network import NucleusNetwork, channels_last, network_from
 from chromogen.nuclei.outlines import RAYS
 from nucleus_exemplars import Exemplar, exemplar
 from nucleus_fields import Drawn, background, crop_of, drawn_fields, outlines_at, painted_tissue, turned_exemplar
-from nucleus_stains import restained, stained
+from nucleus_stains import restained, stained, under_foreign_matter
 
 HELD_BACK = 5  # every fifth drawn field is for testing
 BATCH = 16
 RATE = 2e-3
 DRAWN_BY_PEOPLE = 0.5  # of the examples that are no exemplars
+FOREIGN = 0.1  # of the examples lie under a pen or dust
 EXEMPLARS = 0.3  # of the examples, in the second round
 
 Half: TypeAlias = NDArray[np.float16]
@@ -70,7 +71,7 @@ def example(seed: int, fields: list[Drawn], exemplars: list[Exemplar]) -> Exampl
 
 
 def _example(
-    stains: str, amounts: NDArray[np.float32], labels: NDArray[np.int32], known: NDArray[np.float64]
+    stains: str, amounts: NDArray[np.float32], labels: NDArray[np.int32], known: NDArray[np.floating[Any]]
 ) -> Example:
     depth, radii = outlines_at(labels)
     halves = [np.asarray(part, np.float16) for part in (amounts, depth, radii, known)]
@@ -87,17 +88,18 @@ def examples(seed: int, many: int, fields: list[Drawn], exemplars: list[Exemplar
 def batch(seed: int, pool: list[Example]) -> list[torch.Tensor]:
     """Densities (B, 3, H, W), depth, radii and weight of BATCH examples, stained anew."""
     rng = np.random.default_rng(seed)
-    chosen = [pool[i] for i in rng.integers(0, len(pool), BATCH)]
-    densities = np.stack([_densities(rng, one) for one in chosen])
-    depth, radii, weight = (
-        np.stack(part).astype(np.float32) for part in zip(*[one[3:] for one in chosen], strict=True)
-    )
-    return [torch.from_numpy(part) for part in (densities, depth[:, None], radii, weight[:, None])]
+    seen = [_seen(rng, pool[i]) for i in rng.integers(0, len(pool), BATCH)]
+    return [torch.from_numpy(np.stack(part).astype(np.float32)) for part in zip(*seen, strict=True)]
 
 
-def _densities(rng: np.random.Generator, one: Example) -> NDArray[np.float32]:
-    ways: dict[str, Callable[..., NDArray[np.float32]]] = {"any": stained}
-    return ways.get(one.stains, partial(restained, one.stains))(rng, one.amounts.astype(np.float32), one.labels)
+def _seen(rng: np.random.Generator, one: Example) -> tuple[NDArray[np.float32], NDArray[np.float32], Half, Half]:
+    """Densities, depth, radii and weight of an example in stains of its own."""
+    stain = stained if one.stains == "any" else partial(restained, one.stains)
+    densities, depth = stain(rng, one.amounts.astype(np.float32), one.labels), one.depth.astype(np.float32)
+    if rng.random() < FOREIGN:
+        densities, hidden = under_foreign_matter(rng, densities)
+        depth = depth * ~hidden[::STRIDE_PX, ::STRIDE_PX]
+    return densities, depth[None], one.radii, one.weight[None]
 
 
 def loss_of(out: torch.Tensor, depth: torch.Tensor, radii: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -137,8 +139,8 @@ def train(network: NucleusNetwork, pool: list[Example], steps: int, seed: int) -
 
 def write(network: NucleusNetwork, out: Path) -> None:
     """The weights in fp16: half the file, and no nucleus is lost by it."""
-    kept = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
-    save_file({name: tensor for name, tensor in kept.items() if "num_batches" not in name}, out)
+    kept = {name: t.half() if t.is_floating_point() else t for name, t in network.state_dict().items()}
+    save_file({name: tensor.contiguous() for name, tensor in kept.items()}, out)
 
 
 def main() -> None:
@@ -147,14 +149,15 @@ def main() -> None:
     parser.add_argument("drawn", type=Path, help="folder of drawn fields")
     parser.add_argument("exemplars", type=Path, nargs="+", help="H&E and IHC images with their pixel size")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, nargs=2, default=(3000, 6000), help="of the first and second round")
-    parser.add_argument("--examples", type=int, nargs=2, default=(3000, 8000))
+    parser.add_argument("--steps", type=int, nargs=2, default=(2500, 6000), help="of the first and second round")
+    parser.add_argument("--examples", type=int, nargs=2, default=(3000, 7000))
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     torch.manual_seed(given.seed)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     fields = [field for i, field in enumerate(drawn_fields(given.drawn)) if i % HELD_BACK != HELD_BACK - 1]
-    network = NucleusNetwork().to(memory_format=torch.channels_last)
+    network = channels_last(NucleusNetwork())
     labelled: list[Exemplar] = []
     for seed, (steps, many) in enumerate(zip(given.steps, given.examples, strict=True), 2 * given.seed):
         train(network, examples(seed, many, fields, labelled), steps, seed)

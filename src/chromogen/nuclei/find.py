@@ -70,8 +70,9 @@ def nuclei_seen(seen: Image, white: NDArray[np.float64], network: Network) -> Nu
     predicted = network(_padded(optical_density_od10(seen, white)))
     height, width = seen.shape[:2]
     rows, columns = -(-height // STRIDE_PX), -(-width // STRIDE_PX)
-    depth, radii = predicted[0, 0, :rows, :columns], predicted[0, 1:, :rows, :columns]
-    return decoded(1 / (1 + np.exp(-depth)), radii, STRIDE_PX, NETWORK_MPP)
+    logits, radii = predicted[0, 0, :rows, :columns], predicted[0, 1:, :rows, :columns]
+    depth = np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+    return decoded(depth, radii, STRIDE_PX, NETWORK_MPP)
 
 
 def _padded(density: NDArray[Any]) -> NDArray[np.float32]:
