@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.nuclei.decode import decoded
-from chromogen.nuclei.find import NETWORK_MPP, STRIDE_PX, Network
+from chromogen.nuclei.network import NETWORK_MPP, STRIDE_PX, Network
 from chromogen.nuclei.outlines import RAYS, labels_of
 from chromogen.slides.picture import read_picture
 from chromogen.stains.appearance import appearance

@@ -34,19 +34,32 @@ ROOMS: dict[str, set[str]] = {
     "page": BASE | {"image"},
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
     "stains": BASE | {"image", "pixel_size"},
-    "style": BASE | {"image", "pixel_size", "spill", "stains"},
+    "nuclei": BASE | {"image", "pixel_size", "stains"},
+    "style": BASE | {"image", "nuclei", "pixel_size", "spill", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
     "stainer": BASE | {"image", "lattice", "models", "stains", "stainer_file", "style"},
     "onnx_models": BASE | {"image", "lattice", "pixel_size", "recent", "stainer", "stainer_file", "style"},
-    "whole_slide": BASE | {"image", "pixel_size", "slides", "stains", "stainer"},
+    "whole_slide": BASE | {"image", "nuclei", "pixel_size", "slides", "stains", "stainer"},
     "training": BASE | {"image", "pixel_size", "stains", "style"},
-    "evaluation": BASE | {"image", "page", "pixel_size", "plots", "slides", "stains", "style"},
+    "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
     | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
-    | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
+    | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "nuclei", "style"}
+    | {"evaluation"},
 }
 FILES: dict[str, list[str]] = {
+    "nuclei": [
+        "outlines",
+        "agreement",
+        "decode",
+        "network",
+        "find",
+        "measure",
+        "positivity",
+        "scores",
+        "sites",
+    ],
     "slides": [
         "source",
         "resampling",
@@ -75,7 +88,6 @@ FILES: dict[str, list[str]] = {
         "appearance",
         "registration",
         "nuclei",
-        "sites",
         "estimation",
         "light",
     ],

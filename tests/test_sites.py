@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from chromogen.image import Image
+from chromogen.nuclei.sites import ELSEWHERE, SITES, site_share
 from chromogen.stains.deconvolution import H_E, combine_stains
-from chromogen.stains.sites import ELSEWHERE, SITES, site_share
 
 MPP = 0.5
 

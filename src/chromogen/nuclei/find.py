@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +11,13 @@ from numpy.typing import NDArray
 from chromogen.errors import expected
 from chromogen.image import Image, resize
 from chromogen.nuclei.decode import decoded
+from chromogen.nuclei.network import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Network, built_in_network
 from chromogen.nuclei.outlines import Nuclei, joined
 from chromogen.pixel_size import check_mpp
 from chromogen.stains.deconvolution import optical_density_od10
 from chromogen.stains.glass import white_level
 
-Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-NETWORK_MPP = 0.5  # the pixel size that the network reads
 MAX_MPP = 2.0  # of a picture: of a nucleus of 6 um, three pixels are left
-STRIDE_PX = 2  # between the places where a network predicts
-MULTIPLE_PX = 16  # of which both sides of a network's input are
 CORE_PX, HALO_PX = 1536, 160  # of a window; the halo covers all that decides a nucleus in the core
 
 
@@ -98,7 +93,9 @@ def find_nuclei(image: Image, mpp: float, network: Network | None = None) -> Nuc
     height, width = image.shape[:2]
     size = max(1, round(width * mpp / NETWORK_MPP)), max(1, round(height * mpp / NETWORK_MPP))
     picture = resize(image, size)
-    found = joined((_found(picture, w, white, network or built_in()) for w in windows_of(size)), NETWORK_MPP)
+    found = joined(
+        (_found(picture, w, white, network or built_in_network()) for w in windows_of(size)), NETWORK_MPP
+    )
     return found.moved((0, 0), width / size[0]).with_mpp(mpp)
 
 
@@ -112,10 +109,3 @@ def check_visible(mpp: float) -> None:
     check_mpp("mpp", mpp)
     if mpp > MAX_MPP:
         raise expected("mpp", f"at most {MAX_MPP:g} um/px, where nuclei show", f"{mpp:g}", "take a finer image")
-
-
-def built_in() -> Network:
-    """The network that comes with Chromogen."""
-    from chromogen.nuclei.network import built_in_network
-
-    return built_in_network()

@@ -56,7 +56,7 @@ def positive_threshold(measured: Measurements) -> Threshold:
     """The thresholds between blue and brown nuclei of one slide, from its own nuclei.
 
     Their DAB densities are taken as a mixture of two normal distributions. The threshold lies a third of the way
-    from the blue to the brown mean, which is the same place in a dark scan and in a pale one; it is never within the
+    from the blue to the brown mean, the same place in a dark scan and in a pale one; it is never within the
     noise of the blue. Where there are not two populations it is FIXED_OD10, with the reason as `doubt`.
     """
     densities = measured.dab_od10[np.isfinite(measured.dab_od10)].astype(np.float64)
@@ -67,7 +67,7 @@ def positive_threshold(measured: Measurements) -> Threshold:
     if brown - blue < LEAST_GAP_OD10 or two.gain < LEAST_GAIN:
         side = "blue" if np.median(densities) < FIXED_OD10 else "brown"
         return fixed(f"its nuclei are not of two kinds: nearly all are {side}")
-    first = max(ABOVE_BLUE * float(brown - blue), NOISE * float(two.deviations[0]))
+    first: float = max(ABOVE_BLUE * float(brown - blue), NOISE * float(two.deviations[0]))
     grades = tuple(round(float(blue + first * grade), 4) for grade in GRADES)
     return Threshold((grades[0], grades[1], grades[2]), "nuclei", cytoplasm_doubt(measured, grades[0]))
 

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from chromogen.grid import Window
 from chromogen.image import Image, to_uint8
+from chromogen.nuclei.sites import site_share
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
 from chromogen.stains.estimation import estimate_stains, stain_strength
@@ -25,7 +26,6 @@ from chromogen.stains.light import (
     rendered,
     stained_share,
 )
-from chromogen.stains.sites import site_share
 from chromogen.style.networks import FEATURES, LocalStain
 
 MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from chromogen.errors import choose, expected
-from chromogen.stains.sites import SITES
+from chromogen.nuclei.sites import SITES
 from chromogen.style.objective import GUIDE, LOSS_SCALES, PAIRED, Objective, Term, refers_to
 from chromogen.style.statistics import OF_LIGHT
 

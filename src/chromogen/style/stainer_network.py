@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from chromogen.errors import choose, expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
+from chromogen.nuclei.sites import ELSEWHERE
 from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import stain_strength
 from chromogen.stains.glass import white_level
 from chromogen.stains.light import LEAST_DENSITY, foreign_beyond, ramp, red_cell_share
-from chromogen.stains.sites import ELSEWHERE
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.canvas import DENSITY_FOR_DAB, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
 from chromogen.style.slide_densities import STRIDE_PX, Target, density_from, image_from, mixed, padded

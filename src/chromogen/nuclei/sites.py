@@ -27,26 +27,30 @@ def site_share(he: Image, site: str, mpp: float) -> NDArray[np.float32]:
 
     "nuclear" markers (ER, PR, Ki67) stain nuclei as haematoxylin shows them; "membrane" ones (HER2) the lines
     midway between neighbouring nuclei, at most 8 um away; "cytoplasm" ones (cytokeratins) all but nuclei; "any" is
-    all of it. Ours (2026), from nuclei alone: an H&E hardly shows membranes.
+    all of it, and so is every site where pixels are too large to show nuclei. Ours (2026), from nuclei alone: an
+    H&E hardly shows membranes.
     """
     choose("site", site, SITES)
-    if site == "any":
-        return np.ones(he.shape[:2], np.float32)
-    from chromogen.stains.nuclei import nuclei_mask
+    from chromogen.nuclei.find import MAX_MPP, find_nuclei
+    from chromogen.nuclei.outlines import labels_of
 
-    hematoxylin_od10 = separate_stains_od10(he, H_E)[..., 0]
-    nuclei = nuclei_mask(hematoxylin_od10, mpp)
-    inside = _inside(site, hematoxylin_od10, nuclei, mpp)
+    if site == "any" or mpp > MAX_MPP:
+        return np.ones(he.shape[:2], np.float32)
+    labels = labels_of(find_nuclei(he, mpp), (he.shape[0], he.shape[1]))
+    inside = _inside(site, he, labels, mpp)
     return np.asarray(ELSEWHERE[site] + (1 - ELSEWHERE[site]) * inside, np.float32)
 
 
-def _inside(site: str, hematoxylin_od10: NDArray[np.float64], nuclei: Mask, mpp: float) -> NDArray[np.float64]:
+def _inside(site: str, he: Image, labels: NDArray[np.int32], mpp: float) -> NDArray[np.float64]:
     from scipy import ndimage
 
     if site == "membrane":
-        return _between(nuclei, mpp)
+        return _between(labels, mpp)
+    nuclei = labels > 0
     soft = np.asarray(ndimage.gaussian_filter(nuclei.astype(np.float64), EDGE_UM / mpp))
-    return soft * _chromatin(hematoxylin_od10, nuclei) if site == "nuclear" else 1 - soft
+    if site == "cytoplasm":
+        return 1 - soft
+    return soft * _chromatin(separate_stains_od10(he, H_E)[..., 0], nuclei)
 
 
 def _chromatin(hematoxylin_od10: NDArray[np.float64], nuclei: Mask) -> NDArray[np.float64]:
@@ -55,25 +59,15 @@ def _chromatin(hematoxylin_od10: NDArray[np.float64], nuclei: Mask) -> NDArray[n
     return np.clip(hematoxylin_od10 / max(float(dense), LEAST_DENSE_OD10), 0, 1)
 
 
-def _between(nuclei: Mask, mpp: float) -> NDArray[np.float64]:
+def _between(labels: NDArray[np.int32], mpp: float) -> NDArray[np.float64]:
     """1 on the lines between neighbouring nuclei, falling off to both sides."""
     from scipy import ndimage
     from skimage.segmentation import watershed
 
-    if not nuclei.any():
-        return np.zeros(nuclei.shape)
-    away = np.asarray(ndimage.distance_transform_edt(~nuclei))
-    cells = watershed(away, _centres(nuclei, mpp), mask=away < CELL_UM / mpp, watershed_line=True)
-    lines = (cells == 0) & (away < CELL_UM / mpp) & ~nuclei
+    if not labels.any():
+        return np.zeros(labels.shape)
+    away = np.asarray(ndimage.distance_transform_edt(labels == 0))
+    near = away < CELL_UM / mpp
+    lines = (watershed(away, labels, mask=near, watershed_line=True) == 0) & near & (labels == 0)
     band = ndimage.gaussian_filter(lines.astype(np.float64), MEMBRANE_UM / mpp)
     return np.asarray(np.minimum(band / max(np.percentile(band[lines], 50), 1e-6) if lines.any() else band, 1))
-
-
-def _centres(nuclei: Mask, mpp: float) -> NDArray[np.int_]:
-    """Labels (H, W) from 1 on at the centre of every nucleus, 0 elsewhere."""
-    from chromogen.stains.nuclei import nucleus_centres
-
-    labels = np.zeros(nuclei.shape, int)
-    for number, (row, column) in enumerate(nucleus_centres(nuclei, mpp), 1):
-        labels[row, column] = number
-    return labels
