@@ -26,7 +26,7 @@ from chromogen.style.recipes import PRESETS
 
 SIZE_PX = 512
 MPP = 0.5
-SHOWN = ("style_error", "hematoxylin_r", "dab_determined", "dab_profile", "stained_nuclei_dice", "edge_r")
+SHOWN = ("style_error", "hematoxylin_r", "dab_determined", "dab_profile", "nuclei_kept", "edge_r")
 COLUMNS = (*SHOWN, "area / style's", "whiteness - H&E's", "foreign color - style's", "seconds")
 
 

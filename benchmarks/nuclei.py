@@ -23,8 +23,8 @@ from PIL import ImageDraw
 
 from chromogen.image import Image, read_image, write_image
 from chromogen.nuclei.agreement import Agreement, agreement
+from chromogen.nuclei.contract import NETWORK_MPP
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.network import NETWORK_MPP
 from chromogen.nuclei.outlines import Nuclei, labels_of
 from chromogen.slides.picture import read_picture
 from measuring import machine

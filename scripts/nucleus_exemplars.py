@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from chromogen.nuclei.contract import NETWORK_MPP, STRIDE_PX, Network
 from chromogen.nuclei.decode import decoded
-from chromogen.nuclei.network import NETWORK_MPP, STRIDE_PX, Network
 from chromogen.nuclei.outlines import RAYS, labels_of
 from chromogen.slides.picture import read_picture
 from chromogen.stains.appearance import appearance

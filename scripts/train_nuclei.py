@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from chromogen.allocator import keep_freed_memory
-from chromogen.nuclei.network import STRIDE_PX, NucleusNetwork, channels_last, network_from
+from chromogen.nuclei.contract import STRIDE_PX
+from chromogen.nuclei.network import NucleusNetwork, channels_last, network_from
 from chromogen.nuclei.outlines import RAYS
 from nucleus_exemplars import Exemplar, exemplar
 from nucleus_fields import Drawn, background, crop_of, drawn_fields, outlines_at, painted_tissue, turned_exemplar

@@ -52,6 +52,7 @@ FILES: dict[str, list[str]] = {
     "nuclei": [
         "outlines",
         "agreement",
+        "contract",
         "decode",
         "network",
         "find",
@@ -128,6 +129,7 @@ FILES: dict[str, list[str]] = {
         "sums",
         "tile",
         "tissue_kept",
+        "nuclei",
         "agreement",
         "style_distance",
         "feature_distance",

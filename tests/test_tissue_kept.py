@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage, stats
 
 from chromogen.evaluation import tissue_kept
-from chromogen.evaluation.sums import NO_OVERLAP, NO_PAIRS, NOTHING, UndefinedError, dice, mean, pearson
+from chromogen.evaluation.sums import NO_PAIRS, NOTHING, UndefinedError, mean, pearson
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
@@ -91,28 +91,6 @@ def test_dab_that_is_not_there_has_no_determination() -> None:
         determined(Tile(np.full((SIDE, SIDE, 3), 150, np.uint8), HE))
     with pytest.raises(UndefinedError, match="sampled pixels"):
         determined(Tile(HE[:30, :30], HE[:30, :30]))
-
-
-def nuclei(centres: list[tuple[int, int]]) -> np.ndarray:
-    y, x = np.indices((SIDE, SIDE))
-    discs = np.any([np.hypot(y - cy, x - cx) < 7 for cy, cx in centres], axis=0)
-    return 0.1 + 1.2 * ndimage.gaussian_filter(discs.astype(float), 1)
-
-
-CENTRES = [(30, 30), (60, 110), (110, 40), (120, 120)]
-NO_EOSIN = np.full((SIDE, SIDE), 0.1)
-
-
-def test_nuclei_that_stay_go_or_turn_brown() -> None:
-    he = rendered(nuclei(CENTRES), NO_EOSIN, H_E)
-    blue = Tile(rendered(nuclei(CENTRES), NO_EOSIN, H_DAB), he)
-    two = Tile(rendered(nuclei(CENTRES[:2]), NO_EOSIN, H_DAB), he)
-    brown = Tile(rendered(NO_EOSIN, nuclei(CENTRES), H_DAB), he)
-    overlap = [dice(tissue_kept.add_nuclei_overlap(NO_OVERLAP, tile)) for tile in (blue, two)]
-    assert overlap == pytest.approx([1, 2 * 2 / (4 + 2)], abs=0.05)
-    assert tissue_kept.add_nuclei_counts(NOTHING, two).tolist() == [2, 4]
-    assert not brown.prediction_nuclei.any()
-    assert dice(tissue_kept.add_stained_nuclei_overlap(NO_OVERLAP, brown)) > 0.95
 
 
 def test_glass_that_is_painted_is_seen() -> None:

@@ -207,7 +207,9 @@ def _scores_of(
     if real is None or real.shape == picture.shape:
         return scores(measures.prediction, picture, he, real, mpp)
     alone = scores(measures.prediction, picture, he, None, mpp)
-    refused = {value.name: OTHER_SIZE for measure in measures.real for value in measure.values}
+    refused = {
+        value.name: OTHER_SIZE for measure in (*measures.nuclei, *measures.real) for value in measure.values
+    }
     height, width = (min(sides) for sides in zip(picture.shape[:2], real.shape[:2], strict=True))
     ours, he_there, theirs = (None if i is None else i[:height, :width] for i in (picture, he, real))
     assert ours is not None  # noqa: S101 - a picture is there
@@ -228,7 +230,13 @@ def _floor(measures: Measures, real: Image, others: Sequence[Path], mpp: float |
     other = _first_readable(others, mpp)
     ours, theirs = (real[:half], real[half : 2 * half]) if other is None else (other, real)
     height, width = (min(sides) for sides in zip(ours.shape[:2], theirs.shape[:2], strict=True))
-    return scores((*measures.style, *measures.real), ours[:height, :width], None, theirs[:height, :width], mpp)
+    return scores(
+        (*measures.style, *measures.nuclei, *measures.real),
+        ours[:height, :width],
+        None,
+        theirs[:height, :width],
+        mpp,
+    )
 
 
 def _first_readable(paths: Sequence[Path], mpp: float | None) -> Image | None:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import chromogen.evaluation.agreement as agreement
+import chromogen.evaluation.nuclei as nuclei
 import chromogen.evaluation.style_distance as style_distance
 import chromogen.evaluation.tissue_kept as tissue_kept
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
@@ -31,11 +32,13 @@ from chromogen.evaluation.sums import (
     ratio,
 )
 from chromogen.evaluation.tile import CALLED, Tile
+from chromogen.nuclei.agreement import Agreement
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
 
 BLURS_UM = (0, 8, 32)
+NO_NUCLEI = Agreement(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,18 @@ def style_measures(encoder: Encoder) -> tuple[Measure, ...]:
     )
 
 
-def _nuclei_count_ratio(counts: Any) -> float:
-    return ratio(counts, "no nuclei in the H&E")
+def _nuclei_values(side: str) -> tuple[Value, ...]:
+    return (
+        Value(f"{side}_nuclei_per_mm2", "/mm2", "0-", "neither", "nuclei for each mm2 of tissue", nuclei.per_mm2),
+        Value(
+            f"{side}_positive_nuclei",
+            "%",
+            "0-100",
+            "neither",
+            "share of nuclei that are brown",
+            nuclei.positive_percent,
+        ),
+    )
 
 
 def _foreign_color(squares: Any) -> float:
@@ -146,21 +159,12 @@ TISSUE_MEASURES = (
     ),
     Measure(
         ("he",),
-        NO_OVERLAP,
-        tissue_kept.add_nuclei_overlap,
-        (Value("nuclei_dice", "", "0-1", "higher", "nuclei where the H&E has them", dice),),
-    ),
-    Measure(
-        ("he",),
-        NO_OVERLAP,
-        tissue_kept.add_stained_nuclei_overlap,
-        (Value("stained_nuclei_dice", "", "0-1", "higher", "the same, brown nuclei included", dice),),
-    ),
-    Measure(
-        ("he",),
-        NOTHING,
-        tissue_kept.add_nuclei_counts,
-        (Value("nuclei_count_ratio", "", "0-", "nearer 1", "nuclei for each of the H&E's", _nuclei_count_ratio),),
+        NO_NUCLEI,
+        nuclei.add_kept,
+        (
+            Value("nuclei_kept", "", "0-1", "higher", "share of the H&E's nuclei at their place", nuclei.kept),
+            Value("nuclei_f1", "", "0-1", "higher", "the same, invented nuclei counted", nuclei.f1),
+        ),
     ),
     Measure(
         ("he",),
@@ -177,6 +181,35 @@ TISSUE_MEASURES = (
 )
 
 PREDICTED_DAB = Measure((), agreement.NO_DAB, agreement.add_predicted_dab, _dab_values("predicted", 0))
+
+PREDICTED_NUCLEI = Measure((), nuclei.Seen(), nuclei.add_predicted, _nuclei_values("predicted"))
+
+NUCLEI_MEASURES = (
+    Measure(("real",), nuclei.Seen(), nuclei.add_real, _nuclei_values("real")),
+    Measure(
+        ("real",),
+        nuclei.Pair(),
+        nuclei.add_both,
+        (
+            Value(
+                "positive_nuclei_difference",
+                "points",
+                "-100-100",
+                "nearer 0",
+                "positive nuclei, more than in the real IHC",
+                nuclei.positive_difference,
+            ),
+            Value(
+                "nuclei_dab_distance_od10",
+                "OD",
+                "0-",
+                "lower",
+                "Wasserstein distance of the DAB of nuclei",
+                nuclei.dab_distance,
+            ),
+        ),
+    ),
+)
 
 REAL_MEASURES = (
     Measure(

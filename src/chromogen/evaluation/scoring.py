@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from chromogen.evaluation.metrics import (
+    NUCLEI_MEASURES,
     PREDICTED_DAB,
+    PREDICTED_NUCLEI,
     REAL_MEASURES,
     TISSUE_MEASURES,
     Measure,
@@ -37,7 +39,9 @@ class Measures:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.style, self.real = encoder, style_measures(encoder), REAL_MEASURES
-        self.prediction = (*self.style, *TISSUE_MEASURES, PREDICTED_DAB, *self.real)
+        self.nuclei = NUCLEI_MEASURES
+        alone = (*TISSUE_MEASURES, PREDICTED_DAB, PREDICTED_NUCLEI)
+        self.prediction = (*self.style, *alone, *self.nuclei, *self.real)
         values = [value for measure in self.prediction for value in measure.values]
         moved = [value for measure in self.real for value in measure.values if not value.name.startswith("real_")]
         shifted = [replace(v, name=v.name + SHIFTED, says=f"{v.says}, after the best shift") for v in moved]

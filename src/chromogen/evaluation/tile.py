@@ -14,9 +14,10 @@ from scipy import ndimage
 from chromogen.errors import expected
 from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.image import Image
+from chromogen.nuclei.find import MAX_MPP, find_nuclei
+from chromogen.nuclei.outlines import Nuclei
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
-from chromogen.stains.nuclei import nuclei_mask
 from chromogen.stains.tissue import WHOLE, Background, Part, background
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -94,19 +95,38 @@ class Tile:
         return optical_density_od10(needed(self, "he"))
 
     @cached_property
-    def he_nuclei(self) -> Mask:
-        """Nuclei in the H&E, by its haematoxylin."""
-        return nuclei_mask(self.he_od10[..., 0], self.mpp or ASSUMED_MPP)
+    def he_nuclei(self) -> Nuclei:
+        """The nuclei of the H&E, in pixels of this tile, those of the halo too."""
+        return self._nuclei_of(needed(self, "he"))
 
     @cached_property
-    def prediction_nuclei(self) -> Mask:
-        """Nuclei in the prediction, by its haematoxylin alone."""
-        return nuclei_mask(self.prediction_od10[..., 0], self.mpp or ASSUMED_MPP)
+    def prediction_nuclei(self) -> Nuclei:
+        """The nuclei of the prediction, blue and brown."""
+        return self._nuclei_of(self.prediction)
 
     @cached_property
-    def prediction_stained_nuclei(self) -> Mask:
-        """Nuclei in the prediction by haematoxylin and DAB together: for nuclear markers."""
-        return nuclei_mask(self.prediction_od10[..., :2].sum(axis=2), self.mpp or ASSUMED_MPP)
+    def real_nuclei(self) -> Nuclei:
+        """The nuclei of the real IHC, blue and brown."""
+        return self._nuclei_of(needed(self, "real"))
+
+    def white_of(self, image: Image) -> Array:
+        """The colour of bare glass (3,), 0 to 255, of the whole image that an image of this tile is a part of."""
+        known = (self.backgrounds[name] for name in self.backgrounds if getattr(self, name) is image)
+        return (next(known, None) or background(image, self.mpp or ASSUMED_MPP)).white
+
+    def _nuclei_of(self, image: Image) -> Nuclei:
+        mpp = self.mpp or ASSUMED_MPP
+        if mpp > MAX_MPP:
+            raise UndefinedError(f"pixels of {mpp:g} um do not show nuclei")
+        return find_nuclei(image, mpp, white=self.white_of(image))
+
+    def in_core(self, nuclei: Nuclei) -> NDArray[np.bool_]:
+        """Which nuclei (N,) of this tile have their centre in the part that counts."""
+        left, top, right, bottom = self.halo
+        height, width = self.prediction.shape[:2]
+        inside = nuclei.centres_px - np.array([left, top], np.float32)
+        size = np.array([width - left - right, height - top - bottom])
+        return np.asarray(((inside >= 0) & (inside < size)).all(axis=1))
 
 
 def needed(tile: Tile, name: str) -> Image:

@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.evaluation.sums import Array, UndefinedError, add_overlap, add_pairs, add_values
+from chromogen.evaluation.sums import Array, UndefinedError, add_pairs, add_values
 from chromogen.evaluation.tile import Tile, blur
-from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import optical_density_od10
-from chromogen.stains.nuclei import count_nuclei
 
 HEMATOXYLIN_SMOOTHING_UM = 0.75
 EDGE_SMOOTHING_UM = 1.0
@@ -42,23 +40,6 @@ def add_edges(sums: Array, tile: Tile) -> Array:
     before, after = (ndimage.gaussian_gradient_magnitude(d.mean(axis=2), sigma) for d in densities)
     tissue = tile.core(tile.tissue)
     return add_pairs(sums, tile.core(before)[tissue], tile.core(after)[tissue])
-
-
-def add_nuclei_overlap(sums: Array, tile: Tile) -> Array:
-    """Overlap of the nuclei of H&E and prediction, by haematoxylin."""
-    return add_overlap(sums, tile.core(tile.he_nuclei), tile.core(tile.prediction_nuclei))
-
-
-def add_stained_nuclei_overlap(sums: Array, tile: Tile) -> Array:
-    """The same where brown nuclei count: by haematoxylin and DAB together in the prediction."""
-    return add_overlap(sums, tile.core(tile.he_nuclei), tile.core(tile.prediction_stained_nuclei))
-
-
-def add_nuclei_counts(sums: Array, tile: Tile) -> Array:
-    """How many nuclei the prediction and the H&E have; one cut by a tile's border counts in both tiles."""
-    mpp = tile.mpp or ASSUMED_MPP
-    masks = (tile.prediction_nuclei, tile.he_nuclei)
-    return np.asarray(np.add(sums, [count_nuclei(tile.core(mask), mpp) for mask in masks]))
 
 
 def add_glass(sums: Array, tile: Tile) -> Array:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from chromogen.errors import expected
 from chromogen.image import Image, resize
+from chromogen.nuclei.contract import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Network
 from chromogen.nuclei.decode import decoded
-from chromogen.nuclei.network import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Network, built_in_network
 from chromogen.nuclei.outlines import Nuclei, joined
 from chromogen.pixel_size import check_mpp
 from chromogen.stains.deconvolution import optical_density_od10
@@ -78,24 +78,25 @@ def _padded(density: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
 
 
-def find_nuclei(image: Image, mpp: float, network: Network | None = None) -> Nuclei:
+def find_nuclei(
+    image: Image, mpp: float, network: Network | None = None, white: NDArray[np.float64] | None = None
+) -> Nuclei:
     """The nuclei of an H&E or IHC image, uint8 (H, W, 3), with pixels of `mpp` um; in pixels of the image.
 
     Star-convex outlines (Schmidt et al. 2018) by a small network on optical densities, or by `network`: densities
     of base 10, float32 (1, 3, H, W) at 0.5 um/px, to the logit of lying deep in a nucleus and RAYS distances in px
-    to its border, clockwise from +x, float32 (1, 1 + RAYS, H / 2, W / 2). Raises: ValueError for what is no
-    image, and for pixels too large to show nuclei.
+    to its border, clockwise from +x, float32 (1, 1 + RAYS, H / 2, W / 2). `white` (3,) is the colour of bare
+    glass, 0 to 255, where the image is part of a larger one. Raises: ValueError for what is no image, and for
+    pixels too large to show nuclei.
     """
     check_visible(mpp)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise expected("image", "uint8 (H, W, 3)", f"{image.dtype} {image.shape}", "convert it first")
-    white = white_level(image, mpp)
+    white = white_level(image, mpp) if white is None else white
     height, width = image.shape[:2]
     size = max(1, round(width * mpp / NETWORK_MPP)), max(1, round(height * mpp / NETWORK_MPP))
     picture = resize(image, size)
-    found = joined(
-        (_found(picture, w, white, network or built_in_network()) for w in windows_of(size)), NETWORK_MPP
-    )
+    found = joined((_found(picture, w, white, network or built_in()) for w in windows_of(size)), NETWORK_MPP)
     return found.moved((0, 0), width / size[0]).with_mpp(mpp)
 
 
@@ -109,3 +110,10 @@ def check_visible(mpp: float) -> None:
     check_mpp("mpp", mpp)
     if mpp > MAX_MPP:
         raise expected("mpp", f"at most {MAX_MPP:g} um/px, where nuclei show", f"{mpp:g}", "take a finer image")
+
+
+def built_in() -> Network:
+    """The network that comes with Chromogen."""
+    from chromogen.nuclei.network import built_in_network
+
+    return built_in_network()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,16 +14,12 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from chromogen.nuclei.contract import STRIDE_PX, Network
 from chromogen.nuclei.outlines import RAYS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-NETWORK_MPP = 0.5  # the pixel size that a network reads
-STRIDE_PX = 2  # between the places where it predicts
-MULTIPLE_PX = 16  # of which both sides of its input are
 MAX_RADIUS_PX = 40.0  # of an outline, at the network's pixel size: 20 um
 WEIGHTS = Path(__file__).with_name("nuclei.safetensors")
 

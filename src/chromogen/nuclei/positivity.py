@@ -63,12 +63,12 @@ def positive_threshold(measured: Measurements) -> Threshold:
     if len(densities) < LEAST_NUCLEI:
         return fixed(f"fewer than {LEAST_NUCLEI} nuclei do not give a threshold of their own")
     two = mixture_of(densities)
-    blue, brown = two.means
+    blue, brown = (float(mean) for mean in two.means)
     if brown - blue < LEAST_GAP_OD10 or two.gain < LEAST_GAIN:
         side = "blue" if np.median(densities) < FIXED_OD10 else "brown"
         return fixed(f"its nuclei are not of two kinds: nearly all are {side}")
-    first: float = max(ABOVE_BLUE * float(brown - blue), NOISE * float(two.deviations[0]))
-    grades = tuple(round(float(blue + first * grade), 4) for grade in GRADES)
+    first: float = max(ABOVE_BLUE * (brown - blue), NOISE * float(two.deviations[0]))
+    grades = tuple(round(blue + first * grade, 4) for grade in GRADES)
     return Threshold((grades[0], grades[1], grades[2]), "nuclei", cytoplasm_doubt(measured, grades[0]))
 
 
@@ -82,7 +82,7 @@ def cytoplasm_doubt(measured: Measurements, dab_od10: float) -> str:
     """Why the stain is rather one of cytoplasm or membranes, where that is so; else nothing."""
     brown = measured.dab_od10 > dab_od10
     around = brown & (measured.ring_dab_od10 >= measured.dab_od10)
-    if np.count_nonzero(around) > IN_CYTOPLASM * max(1, np.count_nonzero(brown)):
+    if np.count_nonzero(around) > IN_CYTOPLASM * max(1, int(brown.sum())):
         return "DAB lies round nuclei rather than in them, as a stain of cytoplasm or membranes does"
     return ""
 

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.optimize import linprog
+
+from chromogen.evaluation import nuclei
+from chromogen.evaluation.metrics import NO_NUCLEI, NUCLEI_MEASURES, PREDICTED_NUCLEI, score
+from chromogen.evaluation.scoring import tiles
+from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.tile import Tile
+from chromogen.image import Image
+from chromogen.nuclei.measure import Measurements
+from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
+
+SIDE = 224
+CENTRES = [(y, x) for y in range(24, SIDE, 32) for x in range(24, SIDE, 32)]
+LN10 = np.log(10)
+
+
+def picture(blue: list[tuple[int, int]], brown: list[tuple[int, int]], stains: np.ndarray = H_DAB) -> Image:
+    """Nuclei of 7 px at (y, x), blue or brown, over pale matter."""
+    y, x = np.indices((SIDE, SIDE))
+
+    def discs(centres: list[tuple[int, int]]) -> np.ndarray:
+        drawn = np.any([np.zeros((SIDE, SIDE), bool), *(np.hypot(y - a, x - b) < 7 for a, b in centres)], axis=0)
+        return ndimage.gaussian_filter(drawn.astype(float), 0.8)
+
+    grain = np.random.default_rng(0).normal(0, 0.01, (SIDE, SIDE, 3))
+    amounts = np.stack([0.05 + 0.35 * discs(blue) + 0.1 * discs(brown), 0.7 * discs(brown), 0 * y], axis=2)
+    return combine_stains((amounts + grain).clip(0) * LN10, stains)
+
+
+HE = picture(CENTRES, [], H_E)
+
+
+def test_nuclei_that_stay_or_turn_brown_are_kept_and_those_that_go_are_not() -> None:
+    for prediction in (picture(CENTRES, []), picture([], CENTRES), picture(CENTRES[::2], CENTRES[1::2])):
+        assert nuclei.kept(nuclei.add_kept(NO_NUCLEI, Tile(prediction, HE))) > 0.95
+    half = nuclei.add_kept(NO_NUCLEI, Tile(picture(CENTRES[::2], []), HE))
+    assert nuclei.kept(half) == pytest.approx(25 / 49, abs=0.03)
+    assert nuclei.f1(half) == pytest.approx(2 * 25 / (25 + 49), abs=0.03)
+
+
+def test_counts_and_shares_of_virtual_and_real() -> None:
+    prediction, real = picture(CENTRES[10:], CENTRES[:10]), picture(CENTRES[20:], CENTRES[:20])
+    found = score((PREDICTED_NUCLEI, *NUCLEI_MEASURES), [Tile(prediction, real=real, mpp=0.5)])
+    assert found["predicted_positive_nuclei"] == pytest.approx(100 * 10 / 49, abs=2.5)
+    assert found["real_positive_nuclei"] == pytest.approx(100 * 20 / 49, abs=2.5)
+    assert found["positive_nuclei_difference"] == pytest.approx(-100 * 10 / 49, abs=4)
+    seen = nuclei.add_predicted(nuclei.Seen(), Tile(prediction, mpp=0.5))
+    assert found["predicted_nuclei_per_mm2"] == pytest.approx(49 / seen.tissue_mm2, rel=0.05)
+
+
+def seen(dab: list[float]) -> nuclei.Seen:
+    values = np.array(dab, np.float32)
+    return nuclei.Seen((Measurements(values, values, values, values),))
+
+
+def transported(a: list[float], b: list[float]) -> float:
+    """The least work that moves one distribution to the other, as a linear program."""
+    cost = abs(np.subtract.outer(a, b)).ravel()
+    rows = [np.kron(np.eye(len(a))[i], np.ones(len(b))) for i in range(len(a))]
+    columns = [np.kron(np.ones(len(a)), np.eye(len(b))[j]) for j in range(len(b))]
+    wanted = [*[1 / len(a)] * len(a), *[1 / len(b)] * len(b)]
+    return float(linprog(cost, A_eq=np.array(rows + columns), b_eq=wanted).fun)
+
+
+def test_distance_of_dab_is_the_least_work() -> None:
+    a, b = [0.0, 0.1, 0.5, 0.9], [0.2, 0.3, 0.7]
+    assert nuclei.dab_distance(nuclei.Pair(seen(a), seen(b))) == pytest.approx(transported(a, b), abs=1e-6)
+
+
+def test_a_missing_density_is_left_out_and_no_nuclei_are_said() -> None:
+    assert nuclei.dab_distance(nuclei.Pair(seen([0.1, np.nan]), seen([0.3]))) == pytest.approx(0.2)
+    with pytest.raises(UndefinedError, match="no nuclei"):
+        nuclei.dab_distance(nuclei.Pair(seen([0.1]), nuclei.Seen()))
+    with pytest.raises(UndefinedError, match="no nuclei"):
+        nuclei.positive_percent(nuclei.Seen())
+    with pytest.raises(UndefinedError, match="no nuclei in the H&E"):
+        nuclei.kept(NO_NUCLEI)
+
+
+def test_a_nucleus_counts_in_one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    prediction = picture(CENTRES, [])
+    monkeypatch.setattr("chromogen.evaluation.scoring.CORE_PX", 112)
+    cut = list(tiles(prediction, None, None, 0.5))
+    assert len(cut) > 1
+    parts = nuclei.Seen()
+    for tile in cut:
+        parts = nuclei.add_predicted(parts, tile)
+    whole = nuclei.add_predicted(nuclei.Seen(), Tile(prediction, mpp=0.5))
+    assert len(parts.measured) == len(whole.measured) == 49
+    np.testing.assert_allclose(np.sort(parts.measured.dab_od10), np.sort(whole.measured.dab_od10), atol=1e-4)
+
+
+def test_pixels_too_large_for_nuclei_are_said() -> None:
+    found = score([PREDICTED_NUCLEI], [Tile(picture(CENTRES, []), mpp=4.0)])
+    assert found["predicted_nuclei_per_mm2"] == "pixels of 4 um do not show nuclei"
