@@ -25,12 +25,13 @@ from skimage.draw import ellipse
 from chromogen.allocator import keep_freed_memory
 from chromogen.app.demo_slide import demo_slide
 from chromogen.image import Image, to_tensor, to_uint8
+from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.outlines import labels_of
 from chromogen.slides.slide import open_slide
 from chromogen.stainer import builtin_ihc
 from chromogen.stainer_file import Model, trained_weights, write_model
-from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains, separate_stains_od10
+from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from chromogen.stains.light import rendered
-from chromogen.stains.nuclei import nuclei_mask
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.canvas import stain_plan, stains_of
 from chromogen.style.checkpoint import Checkpoint
@@ -137,9 +138,9 @@ def _nest(hematoxylin: Density, eosin: Density, rng: np.random.Generator) -> Non
 def nuclear_ihc(he: Image, seed: int = 0) -> Image:
     """An H&E as an IHC in which most nuclei are brown: by a rule, since pip carries no such IHC."""
     plan = stain_plan(to_tensor(he), stains_of(he, [builtin_ihc()], [1.0]), MPP, "nuclear")
-    nuclei = ndimage.binary_fill_holes(nuclei_mask(separate_stains_od10(he, H_E)[..., 0], MPP))
-    labels, count = ndimage.label(nuclei)
-    brown = np.append(0.0, (np.random.default_rng(seed).random(count) < POSITIVE) * 1.0)[labels]
+    nuclei = find_nuclei(he, MPP)
+    labels = labels_of(nuclei, (he.shape[0], he.shape[1]))
+    brown = np.append(0.0, (np.random.default_rng(seed).random(len(nuclei)) < POSITIVE) * 1.0)[labels]
     share = to_tensor(np.repeat((255 * ndimage.gaussian_filter(brown, 0.7)).astype(np.uint8)[..., None], 3, 2))[
         :, :1
     ]
