@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from scipy.signal import correlate
 
 from chromogen.style import encoder as module
-from chromogen.style.encoder import Encoder, Weights, can_bf16, choose_device, choose_precision, load_weights
+from chromogen.style.encoder import Encoder, Weights, can_bf16, choose_precision, load_weights
 from chromogen.style.layers import CONVOLUTIONS, LAYERS
 from chromogen.style.statistics import gram_matrix
 
@@ -200,26 +200,6 @@ def test_auto_precision_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_precision() -> None:
     with pytest.raises(ValueError, match="auto, fp32, bf16, got 'fp16'"):
         choose_precision("fp16", torch.device("cpu"))
-
-
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(ValueError, match=r"one this machine has \(cpu\), got cuda"):
-        choose_device("cuda")
-    with pytest.raises(ValueError, match="did you mean cpu"):
-        choose_device("cpuu")
-    with pytest.raises(ValueError, match="got cpu:x"):
-        choose_device("cpu:x")
-
-
-def test_a_gpu_number_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert choose_device("auto") == torch.device("cuda")
-    with pytest.raises(ValueError, match="below cuda:1, got cuda:3"):
-        choose_device("cuda:3")
 
 
 # --- weights the user names ---

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from chromogen.devices import choose_device
 from chromogen.errors import choose, expected
-from chromogen.style.encoder import choose_device
 
 T = TypeVar("T")
 STRATEGIES = ("ddp",)
