@@ -34,6 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "page": BASE | {"image"},
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
     "stains": BASE | {"image", "pixel_size"},
+    "nuclei": BASE | {"image", "models", "pixel_size", "slides", "stains"},
     "style": BASE | {"image", "pixel_size", "spill", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
     "stainer": BASE | {"image", "lattice", "models", "stains", "stainer_file", "style"},
@@ -44,7 +45,8 @@ ROOMS: dict[str, set[str]] = {
     "app": BASE
     | {"pixel_size", "tiff_pages"}
     | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
-    | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
+    | {"allocator", "decoders", "image", "recent", "plots", "page"}
+    | {"slides", "stains", "nuclei", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
     "slides": [
@@ -79,6 +81,7 @@ FILES: dict[str, list[str]] = {
         "estimation",
         "light",
     ],
+    "nuclei": ["outlines", "decode", "find", "network", "measure", "positivity", "scores"],
     "style": [
         "layers",
         "gram",
