@@ -97,12 +97,12 @@ def positive_percent(counts: NDArray[Any]) -> Array:
 
 
 def h_score(counts: NDArray[Any]) -> Array:
-    """Percent of 1+, plus twice that of 2+ and three times that of 3+ (McCarty et al. 1985), of counts as above."""
+    """Percent of 1+, plus twice that of 2+ and three times that of 3+ (McCarty et al. 1985), of such counts."""
     return np.asarray(100 * (counts @ np.arange(GRADES)) / counts.sum(axis=-1))
 
 
 def allred(counts: NDArray[Any]) -> Array:
-    """Score of the share of positive nuclei plus that of their mean grade (Allred et al. 1998), of counts as above.
+    """Score of the share of positive nuclei plus that of their mean grade (Allred et al. 1998), of such counts.
 
     A share scores 0 where it is 0, 1 below 1/100, 2 up to 1/10, 3 up to 1/3, 4 up to 2/3, and 5 above. A mean
     grade of two and a half scores 3.
