@@ -18,7 +18,7 @@ from chromogen.nuclei.positivity import (
     two_populations,
 )
 from chromogen.slides.picture import read_picture
-from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
+from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains, separate_stains_od10
 from chromogen.stains.glass import white_level
 
 
@@ -89,7 +89,8 @@ def test_a_scanner_that_shows_less_and_shifted_dab_changes_no_grade() -> None:
         (blue(500), 0, "the nuclei do not fall into two populations|there are no brown nuclei"),
         (brown(500) + 0.3, 100, "the nuclei do not fall into two populations|there are no blue nuclei"),
         (np.concatenate([brown(250, 0.4) + 0.3, brown(250, 2) + 0.5]), 100, "there are no blue nuclei"),
-        (np.concatenate([blue(400), blue(100, 0.15)]), 0, "there are no brown nuclei|two populations"),
+        (np.concatenate([blue(400), blue(100, 0.11)]), 0, "there are no brown nuclei|two populations"),
+        (np.concatenate([blue(400) / 9, brown(100, 0.1)]), 0, "there are no brown nuclei"),
         (np.full(50, 0.01), 0, "two populations"),
         (np.array([0.7]), 100, f"fewer than {LEAST_NUCLEI} nuclei were found"),
         (np.full(3, np.nan), 0, "no nucleus was found"),
@@ -117,6 +118,9 @@ def test_dab_around_the_nuclei_is_doubted() -> None:
     assert (
         "100 % of the positive nuclei have as much DAB around" in positive_threshold(measured(dab, ring=2.0)).doubt
     )
+    crowded = measured(dab, ring=2.0)
+    crowded.ring_second_od10[::2] = np.nan
+    assert "100 % of the positive nuclei" in positive_threshold(crowded).doubt
     few = positive_threshold(measured(brown(5) + 0.3, ring=2.0)).doubt
     assert few.startswith("fewer than 20 nuclei")
     assert "cytoplasm or membranes" in few
@@ -156,6 +160,16 @@ def test_the_share_of_drawn_nuclei_is_as_drawn(data: Path, name: str) -> None:
     found = measured(dab, hematoxylin)
     assert positive_threshold(found).source == "found"
     assert share(found) == pytest.approx(100 * drawn["positive"][labels].mean(), abs=1.5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.3])
+def test_pale_dab_changes_no_share(data: Path, scale: float) -> None:
+    image = read_image(data / "pairs" / "mist" / "ER_ihc.png")
+    nuclei, white = find_nuclei(image, 0.47), white_level(image, 0.47)
+    amounts = separate_stains(image, H_DAB, white) * (1, scale, 1)
+    pale = measure(nuclei, combine_stains(amounts, H_DAB, white), 0.47, white, H_DAB)
+    assert positive_threshold(pale).source == "found"
+    assert share(pale) == pytest.approx(40, abs=2)
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def test_intervals_over_fields_are_those_of_scipy() -> None:
     found = scores(spread(grades, fields), graded(grades), THRESHOLD)
     by_field = grades.reshape(-1, fields).T
     expected = stats.bootstrap(
-        (by_field.mean(axis=1) * 100,), np.mean, method="percentile", n_resamples=4000, rng=generator
+        (by_field.mean(axis=1) * 100,), np.mean, method="percentile", n_resamples=4000, random_state=3
     ).confidence_interval
     assert (found.resampled, found.fields, found.doubts) == ("fields", fields, ())
     assert found.h_score is not None

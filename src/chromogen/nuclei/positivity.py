@@ -15,6 +15,8 @@ from chromogen.stains.deconvolution import Array
 FIXED_OD10 = (0.2, 0.4, 0.6)  # QuPath's defaults for 1+, 2+ and 3+, for every scanner
 LEAST_NUCLEI = 20  # fewer do not show two populations
 LEAST_APART = 3.0  # of two populations, in standard deviations
+MOST_BLUE, LEAST_BROWN = 1.0, 0.5  # DAB for all haematoxylin in nuclei that are blue, and that are brown
+LEAST_MORE_OD10 = 0.1  # DAB of brown nuclei over that of blue ones: less does not look brown
 MOST_BESIDE = 0.4  # of positive nuclei may have as much DAB in their ring: with more, it is no nuclear stain
 FAINTEST = 1.0  # percentile of DAB that counts as zero: haematoxylin's own colour shifts it, by scanner
 STRONGEST = 95.0  # percentile of DAB of the positive nuclei that stands for the strongest
@@ -88,9 +90,10 @@ def positive_threshold(measured: Measurements, stains: Stains = "h-dab") -> Thre
         return _fallen_back(known, "the nuclei do not fall into two populations by their DAB")
     one = zero_od10 + mixture.border**2
     blue, brown = known.take(known.second_od10 <= one), known.take(known.second_od10 > one)
-    if _is_brown(blue):
+    if _dab_share(blue) > MOST_BLUE:
         return _fallen_back(known, "there are no blue nuclei beside the brown ones")
-    if not _is_brown(brown):
+    more_od10 = brown.second_od10.mean() - blue.second_od10.mean()
+    if _dab_share(brown) < LEAST_BROWN or more_od10 < LEAST_MORE_OD10:
         return _fallen_back(known, "there are no brown nuclei beside the blue ones")
     step = (float(np.percentile(brown.second_od10, STRONGEST)) - one) / 3
     return Threshold((one, one + step, one + 2 * step), "found", _beside(known, one))
@@ -125,19 +128,20 @@ def _fallen_back(known: Measurements, why: str) -> Threshold:
     return Threshold(FIXED_OD10, "fixed", f"{doubt}; {beside}" if beside else doubt)
 
 
-def _is_brown(nuclei: Measurements) -> bool:
-    """Whether nuclei have more DAB than haematoxylin, on the whole."""
-    return float(nuclei.second_od10.sum()) > float(nuclei.hematoxylin_od10.sum())
+def _dab_share(nuclei: Measurements) -> float:
+    """How much DAB nuclei have for all of their haematoxylin."""
+    hematoxylin = float(nuclei.hematoxylin_od10.clip(0).sum())
+    return float(nuclei.second_od10.sum()) / hematoxylin if hematoxylin else np.inf
 
 
 def _beside(known: Measurements, positive_od10: float) -> str:
     """A doubt where DAB lies beside positive nuclei as much as in them, else nothing."""
-    positive = known.take(known.second_od10 > positive_od10)
-    beside = np.count_nonzero(positive.ring_second_od10 >= positive.second_od10)
-    if beside <= MOST_BESIDE * len(positive):
+    ringed = known.take((known.second_od10 > positive_od10) & np.isfinite(known.ring_second_od10))
+    beside = np.count_nonzero(ringed.ring_second_od10 >= ringed.second_od10)
+    if beside <= MOST_BESIDE * len(ringed):
         return ""
     return (
-        f"{100 * beside / len(positive):.0f} % of the positive nuclei have as much DAB around them: it seems to "
+        f"{100 * beside / len(ringed):.0f} % of the positive nuclei have as much DAB around them: it seems to "
         "stain cytoplasm or membranes, and may only overlap the nuclei"
     )
 
