@@ -34,16 +34,18 @@ ROOMS: dict[str, set[str]] = {
     "page": BASE | {"image"},
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
     "stains": BASE | {"image", "pixel_size"},
+    "nuclei": BASE | {"image", "models", "pixel_size", "slides", "stains"},
     "style": BASE | {"image", "pixel_size", "spill", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
     "stainer": BASE | {"image", "lattice", "models", "stains", "stainer_file", "style"},
-    "onnx_models": BASE | {"image", "lattice", "pixel_size", "recent", "stainer", "stainer_file", "style"},
-    "whole_slide": BASE | {"image", "pixel_size", "slides", "stains", "stainer"},
+    "onnx_models": BASE
+    | {"image", "lattice", "nuclei", "pixel_size", "recent", "stainer", "stainer_file", "style"},
+    "whole_slide": BASE | {"image", "nuclei", "pixel_size", "slides", "stains", "stainer"},
     "training": BASE | {"image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
-    | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
+    | {"models", "nuclei", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
@@ -109,9 +111,10 @@ FILES: dict[str, list[str]] = {
         "adapt",
         "curves",
     ],
-    "onnx_models": ["extra", "onnx_file", "generator", "graphs", "export"],
+    "nuclei": ["outlines", "decode", "find", "network", "measure", "positivity", "scores"],
+    "onnx_models": ["extra", "onnx_file", "generator", "nuclei", "graphs", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
-    "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "part", "output", "stain"],
+    "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "part", "output", "stain", "nuclei"],
     "evaluation": [
         "sums",
         "tile",
@@ -146,6 +149,11 @@ FILES: dict[str, list[str]] = {
         "demo",
         "info",
         "unmix",
+        "nuclei_tables",
+        "nuclei_geojson",
+        "nuclei_pictures",
+        "nuclei_networks",
+        "nuclei",
         "staining",
         "pairs",
         "training",
@@ -158,6 +166,7 @@ FILES: dict[str, list[str]] = {
         "evaluate_command",
         "study_command",
         "unmix_command",
+        "nuclei_command",
         "stain_command",
         "train_command",
         "export_command",

@@ -82,9 +82,11 @@ class NucleiFound:
 
 
 def parse_grades(levels_od10: Sequence[float]) -> tuple[float, float, float]:
-    """The densities from which nuclei are 1+, 2+ and 3+. Raises: ValueError for what are not three rising ones."""
+    """The densities from which nuclei are 1+, 2+ and 3+. Raises: ValueError unless three densities rise."""
     if len(levels_od10) != 3 or not 0 < levels_od10[0] < levels_od10[1] < levels_od10[2] < MOST_OD10:
-        raise expected("grades", "three rising densities, as 0.2,0.4,0.6", ",".join(f"{od:g}" for od in levels_od10))
+        raise expected(
+            "grades", "three rising densities, as 0.2,0.4,0.6", ",".join(f"{od:g}" for od in levels_od10)
+        )
     return levels_od10[0], levels_od10[1], levels_od10[2]
 
 
@@ -140,7 +142,7 @@ class Verdict:
 
 
 def verdict_on(found: SlideNuclei, settings: Settings) -> Verdict:
-    """The threshold between blue and brown, as given or found from the slide's own nuclei, and the scores by it."""
+    """The threshold between blue and brown, given or found from the slide's own nuclei, and the scores by it."""
     if not found.stains.has_dab:
         return Verdict(None, None, "it is read as H&E, so no nucleus is positive or negative (--stains h-dab)")
     if settings.threshold_od10 is not None:
@@ -222,9 +224,7 @@ def _row(found: NucleiFound) -> dict[str, Any]:
     return {"image": found.name, **values, "mpp": mpp, "notes": "; ".join(found.notes)}
 
 
-def nuclei_page(
-    folder: Path, done: Sequence[tuple[Path, NucleiFound]], rows: Sequence[Mapping[str, Any]]
-) -> str:
+def nuclei_page(folder: Path, done: Sequence[tuple[Path, NucleiFound]], rows: Sequence[Mapping[str, Any]]) -> str:
     """Every input with its outlines, and the numbers."""
     header = [name for name in rows[0] if name != "notes"]
     table = page.table(header, [[_cell(row[name]) for name in header] for row in rows])

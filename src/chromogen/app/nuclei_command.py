@@ -35,11 +35,11 @@ chromogen nuclei er.svs -o nuclei/ --threshold 0.2 --grades 0.2,0.4,0.6
 
 chromogen nuclei he.svs -o nuclei/ --stains h-e --network my_nuclei.onnx
 
-For every input: NAME.geojson, the outlines, which QuPath imports as detections; NAME.csv, one row a nucleus, and the
-same as NAME.parquet where pyarrow is installed; NAME_nuclei.jpg, the picture with outlines, blue negative and
+For every input: NAME.geojson, the outlines, which QuPath imports as detections; NAME.csv, one row a nucleus, and
+the same as NAME.parquet where pyarrow is installed; NAME_nuclei.jpg, the picture with outlines, blue negative and
 brown-red positive, of a slide the field with the most nuclei; NAME_labels.tif of tiles. All in one: nuclei.csv,
-nuclei.json and index.html. Stopped at any moment, the same command goes on: what is found lies in NAME.nuclei until
-all of an input is written."""
+nuclei.json and index.html. Stopped at any moment, the same command goes on: what is found lies in NAME.nuclei
+until all of an input is written."""
 
 
 def nuclei(

@@ -34,6 +34,7 @@ MEASUREMENTS = {
     "Threshold: DAB OD": "threshold_od10",
 }
 DECIMALS = 2  # of a pixel of level 0
+SPECK = np.array([(0, 0), (0.01, 0), (0.01, 0.01), (0, 0.01)])
 
 
 def write_geojson(path: Path, parts: Iterable[Judged]) -> None:
@@ -78,6 +79,6 @@ def simple_polygons(nuclei: Nuclei) -> list[Polygon]:
 def _largest(shape: Any, centre: Any) -> Polygon:
     pieces = polygons_in(shape)
     if not pieces:
-        return Polygon(np.round(np.float64(centre), DECIMALS) + [(0, 0), (0.01, 0), (0.01, 0.01), (0, 0.01)])
+        return Polygon(np.round(np.asarray(centre, np.float64), DECIMALS) + SPECK)
     largest = max(pieces, key=lambda piece: float(piece.area))
     return Polygon(largest.exterior)

@@ -10,12 +10,15 @@ from chromogen.whole_slide.nuclei import NamedNetwork
 
 
 def named_network(file: Path | None) -> NamedNetwork:
-    """The network of an ONNX file, or Chromogen's. Raises: FileNotFoundError; ValueError for what is no such model."""
+    """The network of an ONNX file, or Chromogen's.
+
+    Raises: FileNotFoundError; ValueError for what is no such model.
+    """
     if file is None:
         from chromogen.nuclei.network import WEIGHTS
 
         return NamedNetwork(built_in(), "built-in", sha256_of(WEIGHTS))
-    from chromogen.onnx_models.nuclei import nucleus_network
+    from chromogen.onnx_models.nuclei import ARGUMENT, nucleus_network
+    from chromogen.onnx_models.onnx_file import whole_model
 
-    run = nucleus_network(file)
-    return NamedNetwork(run, file.name, sha256_of(file))
+    return NamedNetwork(nucleus_network(file), file.name, whole_model(file, ARGUMENT)[2])

@@ -93,7 +93,7 @@ def outlined(
             if inside.any():
                 block = made[top : top + BLOCK_PX, left : left + BLOCK_PX]
                 here = outlines_px[inside] - (left, top)
-                block[:] = _lined(block, here, [colors[i] for i in np.flatnonzero(inside)], line_px)
+                block[:] = _lined(block, here, [colors[i] for i in np.flatnonzero(inside).tolist()], line_px)
     return made
 
 
@@ -110,7 +110,10 @@ def _lined(
 
 
 def label_tiff(slide: Slide, parts: Iterable[Judged], mpp: float | None) -> bytes:
-    """An OME-TIFF, uint32 (H, W): pixels of a nucleus hold its label in the table, others 0. `mpp` None: not known."""
+    """An OME-TIFF, uint32 (H, W): pixels of a nucleus hold its label in the table, others 0.
+
+    `mpp` is um per pixel, None where it is not known.
+    """
     nuclei = joined((part.part.nuclei for part in parts), slide.need_mpp())
     labels = labels_of(nuclei, slide.size[::-1]).astype(np.uint32)
     data = io.BytesIO()

@@ -41,9 +41,7 @@ def joined_measurements(parts: Iterable[Measurements]) -> Measurements:
     return Measurements(*(np.concatenate([getattr(p, f.name) for p in whole]) for f in fields(Measurements)))
 
 
-def measure(
-    nuclei: Nuclei, image: Image, mpp: float, white: White, matrix: NDArray[Any]
-) -> Measurements:
+def measure(nuclei: Nuclei, image: Image, mpp: float, white: White, matrix: NDArray[Any]) -> Measurements:
     """Densities of an image, uint8 (H, W, 3), in nuclei and rings."""
     labels = labels_of(nuclei, image.shape[:2])
     rings = expand_labels(labels, RING_UM / mpp) * (labels == 0)

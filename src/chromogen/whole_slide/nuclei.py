@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chromogen.errors import choose
 from chromogen.files import written_beside
@@ -48,7 +47,7 @@ class NamedNetwork:
 
 @dataclass(frozen=True)
 class Stains:
-    """How a slide is stained: "h-dab" or "h-e" and the evidence, glass (3,), the stain matrix, why it is known's."""
+    """How a slide is stained: "h-dab" or "h-e", the evidence, glass (3,), stain matrix, why that is a known one."""
 
     name: str
     evidence: str
@@ -84,7 +83,7 @@ class SlideNuclei:
     skipped: int
 
     def parts(self) -> Iterator[Part]:
-        """The nuclei of one window after the other, always in the same order. Windows without nuclei are left out."""
+        """The nuclei window by window, always in the same order; windows without nuclei are left out."""
         first = 0
         for index in range(self.windows):
             nuclei, measured, _ = _kept(self._file(index))
@@ -114,9 +113,9 @@ def slide_nuclei(
     """All nuclei of a slide or picture, as long as the `with` statement lasts.
 
     `folder` keeps what is found and is removed at the end. It stays where anything stops the work; the same call
-    then goes on behind the last window, and gives the same nuclei. With other settings, or another slide, it starts
-    afresh. Raises: ValueError for pixels too large to show nuclei; SlideError, OSError where the slide cannot be
-    read.
+    then goes on behind the last window, and gives the same nuclei. With other settings, or another slide, it
+    starts afresh. Raises: ValueError for pixels too large to show nuclei; SlideError or OSError where the slide
+    cannot be read.
     """
     check_visible(slide.need_mpp())
     choose("stains", stains, STAINS)
@@ -144,7 +143,8 @@ def slide_nuclei(
 def stains_of(seen: Survey, wanted: str = "auto") -> Stains:
     """How a slide is stained, by a sample of its tissue, or as `wanted` has it.
 
-    The slide's own vectors (Macenko et al. 2009) count where they lie near those of the stains; else the known ones.
+    The slide's own vectors (Macenko et al. 2009) count where they lie near the known vectors of the stains; else
+    the known vectors do.
     """
     look = appearance(seen.sample, NETWORK_MPP)
     name = look.stains if wanted == "auto" else wanted
@@ -189,9 +189,7 @@ def _rectangle(window: Window) -> Rectangle:
     return Rectangle(x, y, x + width, y + height)
 
 
-def _in_window(
-    view: View, window: Window, stains: Stains, network: Network
-) -> tuple[Nuclei, Measurements, int]:
+def _in_window(view: View, window: Window, stains: Stains, network: Network) -> tuple[Nuclei, Measurements, int]:
     """The nuclei of a window in pixels of the view, what is measured of them, and how many pixels are damaged.
 
     All nuclei that the window sees are measured together, as rings keep out of neighbours beyond the core.
@@ -207,9 +205,10 @@ def _in_window(
 
 
 def _at_level_0(nuclei: Nuclei, slide: Slide, view_size: tuple[int, int]) -> Nuclei:
-    """From pixels of the view, whose sides were rounded each on its own."""
+    """From pixels of the view, whose sides were rounded each on its own; outlines end where the slide does."""
     scale = (np.asarray(slide.size) / np.asarray(view_size)).astype(np.float32)
-    return Nuclei(nuclei.centres_px * scale, nuclei.outlines_px * scale, nuclei.confidence, slide.need_mpp())
+    outlines = (nuclei.outlines_px * scale).clip(0, np.asarray(slide.size, np.float32))
+    return Nuclei(nuclei.centres_px * scale, outlines, nuclei.confidence, slide.need_mpp())
 
 
 def _file(folder: Path, index: int) -> Path:
