@@ -28,9 +28,9 @@ from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, slide_nuclei
 SHOWN_PX = 900
 WORK = ".nuclei"  # the ending of the folder that an unfinished input has beside its outputs
 # Median area of nuclei in sections of human tissue. Beyond it the pixel size is rather wrong by about 2.
-USUAL_UM2 = (16.0, 130.0)
+USUAL_UM2 = (24.0, 125.0)
 MOST_OD10 = 5.0
-LEAST_NUCLEI = 20  # whose median area says something
+LEAST_NUCLEI = 15  # whose median area says something
 
 OnWindow: TypeAlias = Callable[[int, int], None]
 
@@ -84,9 +84,8 @@ class NucleiFound:
 def parse_grades(levels_od10: Sequence[float]) -> tuple[float, float, float]:
     """The densities from which nuclei are 1+, 2+ and 3+. Raises: ValueError unless three densities rise."""
     if len(levels_od10) != 3 or not 0 < levels_od10[0] < levels_od10[1] < levels_od10[2] < MOST_OD10:
-        raise expected(
-            "grades", "three rising densities, as 0.2,0.4,0.6", ",".join(f"{od:g}" for od in levels_od10)
-        )
+        got = ",".join(f"{level:g}" for level in levels_od10)
+        raise expected("grades", "three rising densities", got, "0.2,0.4,0.6 are usual")
     return levels_od10[0], levels_od10[1], levels_od10[2]
 
 
@@ -157,7 +156,7 @@ def _facts(
     count = len(found.measured)
     positive = None
     if verdict.threshold_od10 is not None:
-        positive = int((found.measured.dab_od10 > verdict.threshold_od10).sum())
+        positive = int((found.measured.second_od10 > verdict.threshold_od10).sum())
     areas = np.concatenate([np.zeros(0), *(part.nuclei.areas_um2 for part in found.parts())])
     median = float(np.median(areas)) if count else None
     notes = [note for note in (verdict.note, *_doubts(count, median, slide, found)) if note]

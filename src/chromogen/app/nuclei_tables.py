@@ -60,8 +60,8 @@ def judged(part: Part, slide: str, threshold_od10: float | None) -> Judged:
         "ring_hematoxylin_od10": measured.ring_hematoxylin_od10,
     }
     if threshold_od10 is not None:
-        values["dab_od10"], values["ring_dab_od10"] = measured.dab_od10, measured.ring_dab_od10
-        values["positive"] = measured.dab_od10 > threshold_od10
+        values["dab_od10"], values["ring_dab_od10"] = measured.second_od10, measured.ring_second_od10
+        values["positive"] = measured.second_od10 > threshold_od10
         values["threshold_od10"] = np.full(len(nuclei), threshold_od10)
     columns: dict[str, list[Any]] = {
         "id": [str(nucleus_id(slide, x, y)) for x, y in centres],
@@ -94,11 +94,12 @@ def write_csv(path: Path, parts: Iterable[Judged]) -> None:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for part in parts:
-            writer.writerows(zip(*(map(_cell, part.columns[name]) for name in COLUMNS), strict=True))
+            writer.writerows(zip(*(map(as_cell, part.columns[name]) for name in COLUMNS), strict=True))
 
 
-def _cell(value: Any) -> Any:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else value
+def as_cell(value: Any) -> Any:
+    """A value as it stands in a CSV."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def has_parquet() -> bool:

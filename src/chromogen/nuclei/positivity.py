@@ -20,6 +20,6 @@ class Threshold:
 
 def positive_threshold(measured: Measurements) -> Threshold:
     """The density between blue and brown nuclei."""
-    if len(measured) < 2 or np.ptp(measured.dab_od10) == 0:
+    if len(measured) < 2 or np.ptp(measured.second_od10) == 0:
         return Threshold(0.2, "too few nuclei")
-    return Threshold(float(threshold_otsu(measured.dab_od10)))
+    return Threshold(float(threshold_otsu(measured.second_od10)))

@@ -244,7 +244,7 @@ def _kept(file: Path) -> tuple[Nuclei, Measurements, int]:
 
 
 def _read(file: Path) -> tuple[Nuclei, Measurements, int]:
-    with np.load(file, allow_pickle=False) as kept:
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
         nuclei = Nuclei(kept["centres"], kept["outlines"], kept["confidence"], NETWORK_MPP)
         measured = Measurements(**{field.name: kept[f"measured_{field.name}"] for field in fields(Measurements)})
         return nuclei, measured, int(kept["lost_px"])
