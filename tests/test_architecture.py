@@ -45,8 +45,9 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": BASE | {"image", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
-    | {"models", "nuclei", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
-    | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "style", "evaluation"},
+    | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
+    | {"allocator", "decoders", "image", "recent", "plots", "page"}
+    | {"slides", "stains", "nuclei", "style", "evaluation"},
 }
 FILES: dict[str, list[str]] = {
     "slides": [
@@ -81,6 +82,7 @@ FILES: dict[str, list[str]] = {
         "estimation",
         "light",
     ],
+    "nuclei": ["outlines", "decode", "find", "network", "measure", "positivity", "scores"],
     "style": [
         "layers",
         "gram",

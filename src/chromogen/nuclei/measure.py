@@ -1,4 +1,4 @@
-"""Measure nuclei: area, and mean density of both stains over every nucleus and over the ring of cytoplasm round it."""
+"""Measure nuclei: area, and mean density of both stains over each nucleus and the ring of cytoplasm round it."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def nothing_measured() -> Measurements:
 def measure(nuclei: Nuclei, image: Image, mpp: float, white: White, matrix: Array) -> Measurements:
     """Measure every one of `nuclei`, whose outlines are in pixels of the image, uint8 (H, W, 3) at `mpp` um.
 
-    `white` (3,) is the colour of bare glass; rows of `matrix` (3, 3) are haematoxylin, the second stain and neither.
+    `white` (3,) is the colour of bare glass. Rows of `matrix` (3, 3) are haematoxylin, the second stain, neither.
     A nucleus depends on what lies within its own reach plus twice RING_UM. Of a window, give all nuclei that it
-    shows, and take those in its core from the result: then windows agree. Raises: ValueError where nuclei and image
-    differ in mpp.
+    shows and take those in its core from the result: then windows agree. Raises: ValueError where the nuclei are
+    in pixels of another size.
     """
     if not is_same_mpp(nuclei.mpp, mpp):
-        raise expected("mpp", f"{nuclei.mpp:g}, as the nuclei have it", f"{mpp:g}", "move them to the image's pixels")
+        raise expected("mpp", f"{nuclei.mpp:g}, as the nuclei have it", f"{mpp:g}", "move them to its pixels")
     labels = labels_of(nuclei, image.shape[:2])
     rings = ring_labels(labels, RING_UM / mpp)
     inside, around = (_means(image, where, len(nuclei), white, matrix) for where in (labels, rings))
