@@ -1,0 +1,250 @@
+"""The nuclei of a slide or picture, found and measured window by window, and kept on disk until all are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+from zipfile import BadZipFile
+
+import numpy as np
+
+from chromogen.errors import choose
+from chromogen.files import written_beside
+from chromogen.grid import Window as Rectangle
+from chromogen.nuclei import decode, find
+from chromogen.nuclei.find import NETWORK_MPP, Network, Window, check_visible, nuclei_seen, windows_of
+from chromogen.nuclei.measure import Measurements, joined_measurements, measure
+from chromogen.nuclei.outlines import Nuclei, no_nuclei
+from chromogen.provenance import __version__
+from chromogen.slides.slide import Slide
+from chromogen.slides.store import BLOCKS, claimed, forget, planned
+from chromogen.stains.appearance import appearance
+from chromogen.stains.deconvolution import VECTORS, Array
+from chromogen.stains.estimation import estimate_stains
+from chromogen.whole_slide.survey import Survey, survey
+from chromogen.whole_slide.view import View, read_around_damage, view_at
+
+LAYOUT = 1  # of what is kept of a window: another number is another plan
+SMALLEST_DAMAGE_PX = 64
+LARGEST_ANGLE_DEG = 15.0  # between a slide's own vector of a stain and the known vector of that stain
+STAINS = ("auto", "h-dab", "h-e")
+
+OnWindow: TypeAlias = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network that sees nuclei, its name, and the hash of its weights."""
+
+    run: Network
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Stains:
+    """How a slide is stained: "h-dab" or "h-e", the evidence, glass (3,), stain matrix, why that is a known one."""
+
+    name: str
+    evidence: str
+    white: Array
+    matrix: Array
+    why: str = ""
+
+    @property
+    def has_dab(self) -> bool:
+        """Whether positive nuclei can be told from negative ones."""
+        return self.name == "h-dab"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The nuclei of a window in level-0 pixels, what was measured of each, and the number of the first."""
+
+    nuclei: Nuclei
+    measured: Measurements
+    first: int
+
+
+@dataclass(frozen=True)
+class SlideNuclei:
+    """What was found on a slide: kept in a folder, window by window, and read from there."""
+
+    folder: Path
+    slide: Slide
+    view_size: tuple[int, int]
+    stains: Stains
+    tissue_mm2: float
+    windows: int
+    skipped: int
+
+    def parts(self) -> Iterator[Part]:
+        """The nuclei window by window, always in the same order; windows without nuclei are left out."""
+        first = 0
+        for index in range(self.windows):
+            nuclei, measured, _ = _kept(self._file(index))
+            if len(nuclei):
+                yield Part(_at_level_0(nuclei, self.slide, self.view_size), measured, first)
+            first += len(nuclei)
+
+    @cached_property
+    def measured(self) -> Measurements:
+        """Of all nuclei, in the order of `parts`."""
+        return joined_measurements([part.measured for part in self.parts()])
+
+    @cached_property
+    def damaged_mm2(self) -> float:
+        """How much of the slide cannot be read."""
+        pixels = sum(_kept(self._file(index))[2] for index in range(self.windows))
+        return pixels * NETWORK_MPP**2 / 1e6
+
+    def _file(self, index: int) -> Path:
+        return _file(self.folder, index)
+
+
+@contextmanager
+def slide_nuclei(
+    slide: Slide, folder: Path, network: NamedNetwork, stains: str = "auto", on_window: OnWindow | None = None
+) -> Iterator[SlideNuclei]:
+    """All nuclei of a slide or picture, as long as the `with` statement lasts.
+
+    `folder` keeps what is found and is removed at the end. It stays where anything stops the work; the same call
+    then goes on behind the last window, and gives the same nuclei. With other settings, or another slide, it
+    starts afresh. Raises: ValueError for pixels too large to show nuclei; SlideError or OSError where the slide
+    cannot be read.
+    """
+    check_visible(slide.need_mpp())
+    choose("stains", stains, STAINS)
+    view = view_at(slide, NETWORK_MPP)
+    with claimed(folder):
+        _begin_or_go_on(folder, _plan(view, network, stains))
+        seen = survey(view)
+        found = stains_of(seen, stains)
+        windows = windows_of(view.size)
+        skipped = 0
+        for index, window in enumerate(windows):
+            if on_window:
+                on_window(index, len(windows))
+            file = _file(folder, index)
+            if not _has_tissue(seen, window):
+                skipped += 1
+            elif not _is_kept(file):
+                _keep(file, *_in_window(view, window, found, network.run))
+        width, height = view.size
+        mm2 = seen.tissue_fraction * width * height * NETWORK_MPP**2 / 1e6
+        yield SlideNuclei(folder, slide, view.size, found, mm2, len(windows), skipped)
+        forget(folder)
+
+
+def stains_of(seen: Survey, wanted: str = "auto") -> Stains:
+    """How a slide is stained, by a sample of its tissue, or as `wanted` has it.
+
+    The slide's own vectors (Macenko et al. 2009) count where they lie near the known vectors of the stains; else
+    the known vectors do.
+    """
+    look = appearance(seen.sample, NETWORK_MPP)
+    name = look.stains if wanted == "auto" else wanted
+    known, white = VECTORS[name], np.asarray(seen.white, np.float64)
+    own = estimate_stains(seen.sample, known, white)
+    degrees = np.degrees(np.arccos(np.clip((own.matrix[:2] * known[:2]).sum(axis=1), -1, 1)))
+    if own.why or degrees.max() > LARGEST_ANGLE_DEG:
+        why = own.why or f"its vectors lie {degrees.max():.0f} degrees from those of the stains"
+        return Stains(name, look.why, white, known, why)
+    return Stains(name, look.why, white, own.matrix)
+
+
+def _plan(view: View, network: NamedNetwork, stains: str) -> dict[str, Any]:
+    """All that decides what is found in a window, as plain data."""
+    return {
+        "layout": LAYOUT,
+        "chromogen": __version__,
+        "slide": view.slide.quickhash,
+        "slide_mpp": view.slide.mpp,
+        "network": network.sha256,
+        "stains": stains,
+        "least_confidence": decode.LEAST_CONFIDENCE,
+        "core_px": find.CORE_PX,
+        "halo_px": find.HALO_PX,
+    }
+
+
+def _begin_or_go_on(folder: Path, plan: dict[str, Any]) -> None:
+    try:
+        planned(folder, plan, restart=False)
+    except ValueError:  # what lies there is of other settings
+        planned(folder, plan, restart=True)
+    (folder / BLOCKS).mkdir(exist_ok=True)
+
+
+def _has_tissue(seen: Survey, window: Window) -> bool:
+    return seen.share is None or bool(seen.share.at(_rectangle(window)).any())
+
+
+def _rectangle(window: Window) -> Rectangle:
+    (x, y), (width, height) = window.seen_location, window.seen_size
+    return Rectangle(x, y, x + width, y + height)
+
+
+def _in_window(view: View, window: Window, stains: Stains, network: Network) -> tuple[Nuclei, Measurements, int]:
+    """The nuclei of a window in pixels of the view, what is measured of them, and how many pixels are damaged.
+
+    All nuclei that the window sees are measured together, as rings keep out of neighbours beyond the core.
+    """
+    seen, damaged = read_around_damage(view, _rectangle(window), SMALLEST_DAMAGE_PX)
+    found = nuclei_seen(seen, stains.white, network)
+    measured = measure(found, seen, NETWORK_MPP, stains.white, stains.matrix)
+    found = found.moved(window.seen_location)
+    inside = found.centres_px - np.asarray(window.core_location)
+    kept = ((inside >= 0) & (inside < window.core_size)).all(axis=1)
+    lost_px = sum(part.size[0] * part.size[1] for part in damaged)
+    return found.take(kept), measured.take(kept), lost_px
+
+
+def _at_level_0(nuclei: Nuclei, slide: Slide, view_size: tuple[int, int]) -> Nuclei:
+    """From pixels of the view, whose sides were rounded each on its own; outlines end where the slide does."""
+    scale = (np.asarray(slide.size) / np.asarray(view_size)).astype(np.float32)
+    outlines = (nuclei.outlines_px * scale).clip(0, np.asarray(slide.size, np.float32))
+    return Nuclei(nuclei.centres_px * scale, outlines, nuclei.confidence, slide.need_mpp())
+
+
+def _file(folder: Path, index: int) -> Path:
+    return folder / BLOCKS / f"{index}.npz"
+
+
+def _keep(file: Path, nuclei: Nuclei, measured: Measurements, lost_px: int) -> None:
+    """Whole or not at all."""
+    arrays = {f"measured_{name}": values for name, values in asdict(measured).items()}
+    with written_beside(file) as temporary, temporary.open("wb") as opened:
+        np.savez(
+            opened,
+            centres=nuclei.centres_px,
+            outlines=nuclei.outlines_px,
+            confidence=nuclei.confidence,
+            lost_px=lost_px,
+            **arrays,
+        )
+
+
+def _is_kept(file: Path) -> bool:
+    """Whether a window is finished; a file that a broken disk has left is not."""
+    try:
+        _read(file)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return False
+    return True
+
+
+def _kept(file: Path) -> tuple[Nuclei, Measurements, int]:
+    """What was kept of a window; nothing of a window without tissue."""
+    return _read(file) if file.exists() else (no_nuclei(NETWORK_MPP), joined_measurements([]), 0)
+
+
+def _read(file: Path) -> tuple[Nuclei, Measurements, int]:
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
+        nuclei = Nuclei(kept["centres"], kept["outlines"], kept["confidence"], NETWORK_MPP)
+        measured = Measurements(**{field.name: kept[f"measured_{field.name}"] for field in fields(Measurements)})
+        return nuclei, measured, int(kept["lost_px"])
