@@ -52,8 +52,8 @@ def test_counts_and_shares_of_virtual_and_real() -> None:
 
 
 def seen(dab: list[float]) -> nuclei.Seen:
-    values = np.array(dab, np.float32)
-    return nuclei.Seen((Measurements(values, values, values, values),))
+    values = np.array(dab)
+    return nuclei.Seen((Measurements(*[values] * 5),))
 
 
 def transported(a: list[float], b: list[float]) -> float:
@@ -90,7 +90,7 @@ def test_a_nucleus_counts_in_one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
         parts = nuclei.add_predicted(parts, tile)
     whole = nuclei.add_predicted(nuclei.Seen(), Tile(prediction, mpp=0.5))
     assert len(parts.measured) == len(whole.measured) == 49
-    np.testing.assert_allclose(np.sort(parts.measured.dab_od10), np.sort(whole.measured.dab_od10), atol=1e-4)
+    np.testing.assert_allclose(np.sort(parts.measured.second_od10), np.sort(whole.measured.second_od10), atol=1e-4)
 
 
 def test_pixels_too_large_for_nuclei_are_said() -> None:

@@ -16,7 +16,7 @@ from chromogen.app.nuclei_geojson import CLASSES
 from chromogen.app.nuclei_tables import Judged
 from chromogen.grid import Window
 from chromogen.image import Image
-from chromogen.nuclei.find import NETWORK_MPP
+from chromogen.nuclei.contract import NETWORK_MPP
 from chromogen.nuclei.outlines import joined, labels_of
 from chromogen.pixel_size import is_same_mpp
 from chromogen.slides.slide import Slide

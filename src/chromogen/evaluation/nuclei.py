@@ -16,7 +16,7 @@ from chromogen.image import Image
 from chromogen.nuclei.agreement import Agreement, agreement
 from chromogen.nuclei.measure import Measurements, joined_measurements, measure
 from chromogen.nuclei.outlines import Nuclei, labels_of
-from chromogen.nuclei.positivity import is_positive, positive_threshold
+from chromogen.nuclei.positivity import grades_of, positive_threshold
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB
 
@@ -103,7 +103,7 @@ def positive_percent(seen: Seen) -> float:
     measured = seen.measured
     if not len(measured):
         raise UndefinedError("no nuclei")
-    return float(100 * is_positive(measured, positive_threshold(measured).dab_od10).mean())
+    return float(100 * (grades_of(measured, positive_threshold(measured)) > 0).mean())
 
 
 def positive_difference(pair: Pair) -> float:
@@ -118,7 +118,7 @@ def dab_distance(pair: Pair) -> float:
     """
     from scipy.stats import wasserstein_distance
 
-    densities = [seen.measured.dab_od10 for seen in (pair.predicted, pair.real)]
+    densities = [seen.measured.second_od10 for seen in (pair.predicted, pair.real)]
     finite = [values[np.isfinite(values)].astype(np.float64) for values in densities]
     if not all(len(values) for values in finite):
         raise UndefinedError("no nuclei in one of the two pictures")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chromogen.errors import expected, short
 from chromogen.image import PathLike
-from chromogen.nuclei.find import MULTIPLE_PX, STRIDE_PX, Network
+from chromogen.nuclei.contract import MULTIPLE_PX, STRIDE_PX, Network
 from chromogen.nuclei.outlines import RAYS
 from chromogen.onnx_models.generator import session
 from chromogen.onnx_models.onnx_file import Port, port_of, whole_model

@@ -16,7 +16,8 @@ from chromogen.errors import choose
 from chromogen.files import written_beside
 from chromogen.grid import Window as Rectangle
 from chromogen.nuclei import decode, find
-from chromogen.nuclei.find import NETWORK_MPP, Network, Window, check_visible, nuclei_seen, windows_of
+from chromogen.nuclei.contract import NETWORK_MPP, Network
+from chromogen.nuclei.find import Window, check_visible, nuclei_seen, windows_of
 from chromogen.nuclei.measure import Measurements, joined_measurements, measure
 from chromogen.nuclei.outlines import Nuclei, no_nuclei
 from chromogen.provenance import __version__
