@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +21,8 @@ from chromogen.app.geojson import read_features
 from chromogen.app.nuclei_tables import COLUMNS
 from chromogen.image import Image, read_image_and_facts, read_provenance, write_image
 from chromogen.ome_metadata import ome_facts
-from chromogen.stains.deconvolution import H_DAB, combine_stains
+from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains_od10, stain_matrix
+from chromogen.stains.tissue import tissue_mask
 from synthetic_slides import write_svs
 from test_cli import refused, run
 
@@ -55,7 +57,9 @@ def test_an_ihc_becomes_tables_outlines_and_pictures(capsys: Capture, ihc: Path,
     status, said, err = run(capsys, "nuclei", ihc, "-o", out)
     assert status == 0, err
     assert f"Open {out / 'index.html'} in a browser." in said
-    assert "% positive (DAB above" in said
+    assert re.search(
+        r"nuclei, [\d,]+ per mm2 of tissue; [\d.]+ % \([\d.]+ to [\d.]+\) positive \(DAB above 0\.", said
+    )
     parquet = {"ihc.parquet"} if nuclei_tables.has_parquet() else set()
     own = {"ihc.geojson", "ihc.csv", "ihc_labels.tif", "ihc_nuclei.jpg"}
     assert {file.name for file in out.iterdir()} == own | parquet | {"nuclei.json", "nuclei.csv", "index.html"}
@@ -63,6 +67,7 @@ def test_an_ihc_becomes_tables_outlines_and_pictures(capsys: Capture, ihc: Path,
     assert list(rows[0]) == list(COLUMNS)
     assert len(rows) > 20
     assert {row["positive"] for row in rows} == {"true", "false"}
+    assert {row["grade"] for row in rows} <= {"0", "1", "2", "3"}
     for row in rows:
         assert (float(row["dab_od10"]) > float(row["threshold_od10"])) == (row["positive"] == "true")
         assert 0 <= float(row["x_um"]) <= 120
@@ -114,7 +119,8 @@ def test_without_pyarrow_there_is_a_note_and_no_failure(
 ) -> None:
     monkeypatch.setattr(nuclei_tables, "find_spec", lambda _: None)
     status, _, err = run(capsys, "nuclei", ihc, "-o", tmp_path / "out")
-    assert (status, err) == (0, f"Note: {nuclei_tables.NO_PARQUET}.\n")
+    assert status == 0
+    assert err.endswith(f"Note: {nuclei_tables.NO_PARQUET}.\n")
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
@@ -123,7 +129,7 @@ def test_a_threshold_of_your_own(capsys: Capture, ihc: Path, tmp_path: Path) -> 
     for threshold in (0.05, 0.3, 1.2):
         said = run(capsys, "nuclei", ihc, "-o", tmp_path, "--threshold", threshold, "--json")[1]
         (found,) = json.loads(said)["results"]
-        assert (found["threshold_od10"], found["threshold_from"]) == (threshold, "option")
+        assert (found["threshold_od10"], found["threshold_from"]) == (threshold, "fixed")
         counts.append(found["positive"])
     assert counts[0] > counts[1] > counts[2]
 
@@ -131,7 +137,7 @@ def test_a_threshold_of_your_own(capsys: Capture, ihc: Path, tmp_path: Path) -> 
 def test_an_he_has_no_positive_nuclei_and_says_so(capsys: Capture, ihc: Path, tmp_path: Path) -> None:
     status, said, err = run(capsys, "nuclei", ihc, "-o", tmp_path, "--stains", "h-e", "--json")
     assert status == 0
-    assert "it is read as H&E, so no nucleus is positive or negative" in err
+    assert "an H&E has no DAB, so no nucleus is positive or negative" in err
     (found,) = json.loads(said)["results"]
     assert [found[name] for name in ("positive", "positive_percent", "threshold_od10", "scores")] == [None] * 4
     rows = table_of(tmp_path / "ihc.csv")
@@ -139,6 +145,22 @@ def test_an_he_has_no_positive_nuclei_and_says_so(capsys: Capture, ihc: Path, tm
     features = json.loads((tmp_path / "ihc.geojson").read_text())["features"]
     assert {feature["properties"]["classification"]["name"] for feature in features} == {"Nucleus"}
     assert all("Nucleus: DAB OD mean" not in feature["properties"]["measurements"] for feature in features)
+
+
+def test_grades_of_your_own_make_the_scores(capsys: Capture, ihc: Path, tmp_path: Path) -> None:
+    """The H-score and the share of pixels, from the table and from the picture."""
+    said = run(capsys, "nuclei", ihc, "-o", tmp_path, "--grades", "0.1,0.2,0.5", "--json")[1]
+    (found,) = json.loads(said)["results"]
+    rows = table_of(tmp_path / "ihc.csv")
+    dab, grades = (np.array([float(row[name]) for row in rows]) for name in ("dab_od10", "grade"))
+    np.testing.assert_array_equal(grades, (dab[:, None] > (0.1, 0.2, 0.5)).sum(axis=1))
+    assert set(grades) == {0, 1, 2, 3}
+    assert found["scores"]["grades"] == [int((grades == grade).sum()) for grade in range(4)]
+    assert found["scores"]["h_score"]["value"] == pytest.approx(100 * grades.mean())
+    assert found["scores"]["positive_percent"]["value"] == found["positive_percent"]
+    second = separate_stains_od10(IHC, stain_matrix(*found["vectors"]), found["white"])[..., 1]
+    by_pixel = 100 * (second[tissue_mask(IHC, 0.5)] > 0.1).mean()
+    assert found["scores"]["pixel_percent"]["value"] == pytest.approx(by_pixel, abs=0.5)
 
 
 def test_the_picture_shows_outlines_and_says_how_it_was_made(capsys: Capture, ihc: Path, tmp_path: Path) -> None:
@@ -230,11 +252,13 @@ def test_a_folder_with_a_bad_file(capsys: Capture, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--grades", "0.4,0.2,0.6"], "Expected `grades` to be three rising densities, got 0.4,0.2,0.6"),
-        (["--grades", "0.4,0.6"], "Expected `grades` to be three rising densities, got 0.4,0.6"),
-        (["--grades", "nan,0.4,0.6"], "Expected `grades` to be three rising densities"),
-        (["--threshold", "-1"], "Expected `threshold` to be a density from 0 to 5, got -1"),
-        (["--threshold", "nan"], "Expected `threshold` to be a density from 0 to 5, got nan"),
+        (["--grades", "0.4,0.2,0.6"], "one density above 0, or three that rise, got (0.4, 0.2, 0.6)"),
+        (["--grades", "0.4,0.6"], "one density above 0, or three that rise, got (0.4, 0.6)"),
+        (["--grades", "nan,0.4,0.6"], "densities above 0 and below 5, got nan,0.4,0.6"),
+        (["--grades", "0.2,0.4,inf"], "densities above 0 and below 5, got 0.2,0.4,inf"),
+        (["--threshold", "-1"], "densities above 0 and below 5, got -1"),
+        (["--threshold", "nan"], "densities above 0 and below 5, got nan"),
+        (["--threshold", "0.2", "--grades", "0.2,0.4,0.6"], "to be left out beside grades"),
         (["--stains", "dab"], "did you mean h-dab?"),
         (["--mpp", "3"], "Expected `mpp` to be at most 2 um/px, where nuclei show, got 3"),
         (["--network", "no.onnx"], "Expected `network` to be an existing file"),
