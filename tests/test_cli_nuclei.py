@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +21,8 @@ from chromogen.app.geojson import read_features
 from chromogen.app.nuclei_tables import COLUMNS
 from chromogen.image import Image, read_image_and_facts, read_provenance, write_image
 from chromogen.ome_metadata import ome_facts
-from chromogen.stains.deconvolution import H_DAB, combine_stains
+from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains_od10, stain_matrix
+from chromogen.stains.tissue import tissue_mask
 from synthetic_slides import write_svs
 from test_cli import refused, run
 
@@ -39,9 +41,13 @@ def discs(dab: list[float], eosin: float = 0.0, side_px: int = 40) -> Image:
     return combine_stains((parts + noise).clip(0), H_DAB)
 
 
+# 40 nuclei: half of them blue, the others of three strengths of brown.
+KI67 = np.concatenate([discs([0.0, 0.6, 0.0, 1.2, 0.0, 2.0, 0.0, 1.2])] * 5)
+
+
 @pytest.fixture
 def ihc(tmp_path: Path) -> Path:
-    write_image(tmp_path / "ihc.png", IHC, mpp=0.5)
+    write_image(tmp_path / "ihc.png", KI67, mpp=0.5)
     return tmp_path / "ihc.png"
 
 
@@ -55,17 +61,18 @@ def test_an_ihc_becomes_tables_outlines_and_pictures(capsys: Capture, ihc: Path,
     status, said, err = run(capsys, "nuclei", ihc, "-o", out)
     assert status == 0, err
     assert f"Open {out / 'index.html'} in a browser." in said
-    assert "% positive (DAB above" in said
+    assert re.search(r"^ihc.png: 40 nuclei, [\d,]+ per mm2 of tissue; 50\.0 % \([\d.]+ to [\d.]+\) positive", said)
     parquet = {"ihc.parquet"} if nuclei_tables.has_parquet() else set()
     own = {"ihc.geojson", "ihc.csv", "ihc_labels.tif", "ihc_nuclei.jpg"}
     assert {file.name for file in out.iterdir()} == own | parquet | {"nuclei.json", "nuclei.csv", "index.html"}
     rows = table_of(out / "ihc.csv")
     assert list(rows[0]) == list(COLUMNS)
-    assert len(rows) > 20
+    assert len(rows) == 40
     assert {row["positive"] for row in rows} == {"true", "false"}
+    assert {row["grade"] for row in rows} <= {"0", "1", "2", "3"}
     for row in rows:
         assert (float(row["dab_od10"]) > float(row["threshold_od10"])) == (row["positive"] == "true")
-        assert 0 <= float(row["x_um"]) <= 120
+        assert 0 <= float(row["x_um"]) <= 160
         assert 0 <= float(row["y_um"]) <= 100
 
 
@@ -83,7 +90,7 @@ def test_all_files_hold_the_same_nuclei(capsys: Capture, ihc: Path, tmp_path: Pa
         labels, facts = file.asarray(), ome_facts(str(file.ome_metadata))
     assert facts
     assert facts.images[0].mpp == (0.5, 0.5)
-    assert labels.shape == IHC.shape[:2]
+    assert labels.shape == KI67.shape[:2]
     assert labels.max() <= len(rows)
     for row in rows[:: len(rows) // 10]:
         x, y = (int(float(row[name]) / 0.5) for name in ("x_um", "y_um"))
@@ -114,24 +121,25 @@ def test_without_pyarrow_there_is_a_note_and_no_failure(
 ) -> None:
     monkeypatch.setattr(nuclei_tables, "find_spec", lambda _: None)
     status, _, err = run(capsys, "nuclei", ihc, "-o", tmp_path / "out")
-    assert (status, err) == (0, f"Note: {nuclei_tables.NO_PARQUET}.\n")
+    assert status == 0
+    assert err.endswith(f"Note: {nuclei_tables.NO_PARQUET}.\n")
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
 def test_a_threshold_of_your_own(capsys: Capture, ihc: Path, tmp_path: Path) -> None:
     counts = []
-    for threshold in (0.05, 0.3, 1.2):
+    for threshold in (0.15, 0.4, 0.7):
         said = run(capsys, "nuclei", ihc, "-o", tmp_path, "--threshold", threshold, "--json")[1]
         (found,) = json.loads(said)["results"]
-        assert (found["threshold_od10"], found["threshold_from"]) == (threshold, "option")
+        assert (found["threshold_od10"], found["threshold_from"]) == (threshold, "fixed")
         counts.append(found["positive"])
-    assert counts[0] > counts[1] > counts[2]
+    assert counts == [20, 15, 5]
 
 
 def test_an_he_has_no_positive_nuclei_and_says_so(capsys: Capture, ihc: Path, tmp_path: Path) -> None:
     status, said, err = run(capsys, "nuclei", ihc, "-o", tmp_path, "--stains", "h-e", "--json")
     assert status == 0
-    assert "it is read as H&E, so no nucleus is positive or negative" in err
+    assert "an H&E has no DAB, so no nucleus is positive or negative" in err
     (found,) = json.loads(said)["results"]
     assert [found[name] for name in ("positive", "positive_percent", "threshold_od10", "scores")] == [None] * 4
     rows = table_of(tmp_path / "ihc.csv")
@@ -141,12 +149,28 @@ def test_an_he_has_no_positive_nuclei_and_says_so(capsys: Capture, ihc: Path, tm
     assert all("Nucleus: DAB OD mean" not in feature["properties"]["measurements"] for feature in features)
 
 
+def test_grades_of_your_own_make_the_scores(capsys: Capture, ihc: Path, tmp_path: Path) -> None:
+    """The H-score and the share of pixels, from the table and from the picture."""
+    said = run(capsys, "nuclei", ihc, "-o", tmp_path, "--grades", "0.15,0.4,0.7", "--json")[1]
+    (found,) = json.loads(said)["results"]
+    rows = table_of(tmp_path / "ihc.csv")
+    dab, grades = (np.array([float(row[name]) for row in rows]) for name in ("dab_od10", "grade"))
+    np.testing.assert_array_equal(grades, (dab[:, None] > (0.15, 0.4, 0.7)).sum(axis=1))
+    assert set(grades) == {0, 1, 2, 3}
+    assert found["scores"]["grades"] == [int((grades == grade).sum()) for grade in range(4)]
+    assert found["scores"]["h_score"]["value"] == pytest.approx(100 * grades.mean())
+    assert found["scores"]["positive_percent"]["value"] == found["positive_percent"]
+    second = separate_stains_od10(KI67, stain_matrix(*found["vectors"]), found["white"])[..., 1]
+    by_pixel = 100 * (second[tissue_mask(KI67, 0.5)] > 0.15).mean()
+    assert found["scores"]["pixel_percent"]["value"] == pytest.approx(by_pixel, abs=0.5)
+
+
 def test_the_picture_shows_outlines_and_says_how_it_was_made(capsys: Capture, ihc: Path, tmp_path: Path) -> None:
     run(capsys, "nuclei", ihc, "-o", tmp_path)
     image, facts = read_image_and_facts(tmp_path / "ihc_nuclei.jpg")
-    assert image.shape == IHC.shape
+    assert image.shape == KI67.shape
     assert facts.mpp == pytest.approx((0.5, 0.5), rel=1e-3)
-    changed = (abs(image.astype(int) - IHC) > 40).any(axis=2).mean()
+    changed = (abs(image.astype(int) - KI67) > 40).any(axis=2).mean()
     assert 0.03 < changed < 0.4
     known = read_provenance(tmp_path / "ihc_nuclei.jpg")
     assert known
@@ -230,11 +254,13 @@ def test_a_folder_with_a_bad_file(capsys: Capture, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--grades", "0.4,0.2,0.6"], "Expected `grades` to be three rising densities, got 0.4,0.2,0.6"),
-        (["--grades", "0.4,0.6"], "Expected `grades` to be three rising densities, got 0.4,0.6"),
-        (["--grades", "nan,0.4,0.6"], "Expected `grades` to be three rising densities"),
-        (["--threshold", "-1"], "Expected `threshold` to be a density from 0 to 5, got -1"),
-        (["--threshold", "nan"], "Expected `threshold` to be a density from 0 to 5, got nan"),
+        (["--grades", "0.4,0.2,0.6"], "one density above 0, or three that rise, got (0.4, 0.2, 0.6)"),
+        (["--grades", "0.4,0.6"], "one density above 0, or three that rise, got (0.4, 0.6)"),
+        (["--grades", "nan,0.4,0.6"], "densities above 0 and below 5, got nan,0.4,0.6"),
+        (["--grades", "0.2,0.4,inf"], "densities above 0 and below 5, got 0.2,0.4,inf"),
+        (["--threshold", "-1"], "densities above 0 and below 5, got -1"),
+        (["--threshold", "nan"], "densities above 0 and below 5, got nan"),
+        (["--threshold", "0.2", "--grades", "0.2,0.4,0.6"], "to be left out beside grades"),
         (["--stains", "dab"], "did you mean h-dab?"),
         (["--mpp", "3"], "Expected `mpp` to be at most 2 um/px, where nuclei show, got 3"),
         (["--network", "no.onnx"], "Expected `network` to be an existing file"),

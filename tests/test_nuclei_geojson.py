@@ -20,6 +20,7 @@ from chromogen.app.nuclei_geojson import features_of, write_geojson
 from chromogen.app.nuclei_tables import judged
 from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.outlines import RAYS, Nuclei
+from chromogen.nuclei.positivity import Threshold, fixed_threshold
 from chromogen.whole_slide.nuclei import Part
 
 # What QuPath 0.4 to 0.6 make objects of, by `objectType`; "unknown" becomes an annotation, with a warning.
@@ -102,7 +103,10 @@ PARTS = [
 ]
 
 
-def written(tmp_path: Path, parts: list[Part], threshold: float | None = 0.5) -> str:
+NO_DAB, HALF = Threshold(None, "none"), fixed_threshold(0.5)
+
+
+def written(tmp_path: Path, parts: list[Part], threshold: Threshold = HALF) -> str:
     write_geojson(tmp_path / "a.geojson", (judged(part, "slide", threshold) for part in parts))
     return (tmp_path / "a.geojson").read_text(encoding="utf-8")
 
@@ -113,7 +117,7 @@ def test_qupath_imports_detections_with_classes_and_measurements(tmp_path: Path)
     assert [found.path_class and found.path_class[0] for found in (first, second, third)] == [
         "Negative",
         "Positive",
-        "Negative",
+        "Nucleus",
     ]
     assert second.measurements["Nucleus: DAB OD mean"] == 0.9
     assert second.measurements["Threshold: DAB OD"] == 0.5
@@ -124,7 +128,7 @@ def test_qupath_imports_detections_with_classes_and_measurements(tmp_path: Path)
 
 
 def test_an_he_has_one_class(tmp_path: Path) -> None:
-    assert {found.path_class and found.path_class[0] for found in imported(written(tmp_path, PARTS, None))} == {
+    assert {found.path_class and found.path_class[0] for found in imported(written(tmp_path, PARTS, NO_DAB))} == {
         "Nucleus"
     }
 
@@ -137,8 +141,8 @@ def test_a_file_without_nuclei_is_whole(tmp_path: Path) -> None:
 def test_ids_are_those_of_slide_and_place(tmp_path: Path) -> None:
     ids = [found.uuid for found in imported(written(tmp_path, PARTS))]
     assert len(set(ids)) == 3
-    assert ids == [found.uuid for found in imported(written(tmp_path, PARTS, 0.2))]
-    (other,) = judged(PARTS[1], "another slide", 0.5).columns["id"]
+    assert ids == [found.uuid for found in imported(written(tmp_path, PARTS, fixed_threshold(0.2)))]
+    (other,) = judged(PARTS[1], "another slide", NO_DAB).columns["id"]
     assert UUID(other) not in ids
 
 
@@ -149,7 +153,7 @@ def test_whatever_the_network_draws_polygons_are_valid(seed: int, size: float) -
     part = part_of(rng.uniform(0, 100, (5, 2)), size * rng.random((5, RAYS)) ** 3, rng.random(5))
     clipped = part.nuclei.outlines_px.clip(0, 100)
     cut = Part(Nuclei(part.nuclei.centres_px, clipped, part.nuclei.confidence, 0.25), part.measured, 0)
-    found = [path_object(feature) for feature in features_of(judged(cut, "slide", 0.5))]
+    found = [path_object(feature) for feature in features_of(judged(cut, "slide", fixed_threshold(0.5)))]
     assert len(found) == 5
     for made, outline, area in zip(found, clipped, cut.nuclei.areas_um2, strict=True):
         if Polygon(outline.round(2)).is_valid:

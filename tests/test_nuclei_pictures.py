@@ -9,6 +9,7 @@ from chromogen.app import nuclei_pictures
 from chromogen.app.nuclei_geojson import BLUE, BROWN_RED
 from chromogen.app.nuclei_pictures import BLOCK_PX, drawn, outlined
 from chromogen.app.nuclei_tables import judged
+from chromogen.nuclei.positivity import fixed_threshold
 from synthetic_slides import synthetic_slide
 from test_nuclei_geojson import part_of
 
@@ -42,7 +43,7 @@ def test_of_a_slide_the_densest_field_is_drawn(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(nuclei_pictures, "FIELD_PX", 512)
     slide = synthetic_slide((6000, 4000), mpp=0.25)
     centres = np.array([[100, 100], *((4000 + 30 * i, 3100 + 20 * i) for i in range(10))])
-    part = judged(part_of(centres, np.full((11, 32), 20.0), np.ones(11)), "slide", 0.5)
+    part = judged(part_of(centres, np.full((11, 32), 20.0), np.ones(11)), "slide", fixed_threshold(0.5))
     image, mpp, (x, y, width, height) = drawn(slide, lambda: iter([part]))
     assert (image.shape, mpp) == ((512, 512, 3), 0.5)
     assert (width, height) == (1024, 1024)

@@ -36,6 +36,8 @@ def arrays_of(found: SlideNuclei) -> Arrays:
     """All that was found, in its order."""
     nuclei = joined((part.nuclei for part in found.parts()), found.slide.need_mpp())
     shapes = {"centres": nuclei.centres_px, "outlines": nuclei.outlines_px, "confidence": nuclei.confidence}
+    at = sorted(found.pixels)
+    shapes |= {"fields": np.array(at), "pixels": np.array([found.pixels[field] for field in at])}
     return shapes | {name: np.asarray(values) for name, values in vars(found.measured).items()}
 
 
@@ -47,7 +49,8 @@ def found_on(slide: Slide, folder: Path, network: NamedNetwork, **given: Any) ->
 def in_order(arrays: Arrays) -> Arrays:
     """Sorted by place, whatever the windows."""
     order = np.lexsort(arrays["centres"].round(1).T)
-    return {name: values[order] for name, values in arrays.items() if len(values) == len(order)}
+    of_fields = ("fields", "pixels")
+    return {name: values if name in of_fields else values[order] for name, values in arrays.items()}
 
 
 @pytest.fixture
@@ -74,6 +77,8 @@ def test_nuclei_are_the_same_whatever_the_windows(
     assert len(cut["centres"]) == len(whole["centres"])
     np.testing.assert_allclose(cut["centres"], whole["centres"], atol=1e-3)
     np.testing.assert_allclose(cut["outlines"], whole["outlines"], atol=0.02)
+    np.testing.assert_array_equal(cut["fields"], whole["fields"])
+    np.testing.assert_array_equal(cut["pixels"], whole["pixels"])
     np.testing.assert_allclose(cut["second_od10"], whole["second_od10"], atol=2e-3)
 
 

@@ -19,7 +19,8 @@ from chromogen.app.nuclei_tables import Judged, has_parquet, judged, write_csv, 
 from chromogen.errors import expected
 from chromogen.files import named_beside, stem_of, write_text, write_whole
 from chromogen.image import read_image, shrunk, write_image
-from chromogen.nuclei.positivity import positive_threshold
+from chromogen.nuclei.positivity import Threshold, fixed_threshold, positive_threshold
+from chromogen.nuclei.scores import Scores, scores
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import NOTICE, versions
 from chromogen.slides.slide import Slide, open_slide
@@ -37,12 +38,15 @@ OnWindow: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is wanted of each input. `threshold_od10` None: found from the slide's own nuclei."""
+    """What is wanted of each input.
+
+    `thresholds_od10` are one DAB density, from which nuclei are positive, or three, for 1+, 2+ and 3+; none: found
+    from the slide's own nuclei.
+    """
 
     network: NamedNetwork
     stains: str = "auto"
-    threshold_od10: float | None = None
-    grades_od10: tuple[float, float, float] = (0.2, 0.4, 0.6)
+    thresholds_od10: tuple[float, ...] = ()
     mpp: float | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -64,7 +68,7 @@ class NucleiFound:
     positive: int | None
     positive_percent: float | None
     threshold_od10: float | None
-    threshold_from: str | None
+    threshold_from: str
     nuclei_per_mm2: float | None
     tissue_mm2: float
     median_area_um2: float | None
@@ -81,12 +85,20 @@ class NucleiFound:
     notes: list[str] = field(default_factory=list)
 
 
-def parse_grades(levels_od10: Sequence[float]) -> tuple[float, float, float]:
-    """The densities from which nuclei are 1+, 2+ and 3+. Raises: ValueError unless three densities rise."""
-    if len(levels_od10) != 3 or not 0 < levels_od10[0] < levels_od10[1] < levels_od10[2] < MOST_OD10:
-        got = ",".join(f"{level:g}" for level in levels_od10)
-        raise expected("grades", "three rising densities", got, "0.2,0.4,0.6 are usual")
-    return levels_od10[0], levels_od10[1], levels_od10[2]
+def thresholds_of(threshold: float | None, grades: Sequence[float]) -> tuple[float, ...]:
+    """The fixed DAB densities that two options give: one, three, or none of them.
+
+    Raises: ValueError where both are given, or cannot be.
+    """
+    if threshold is not None and grades:
+        raise expected("threshold", "left out beside grades, whose first it is", f"{threshold:g}")
+    given = tuple(grades) if threshold is None else (threshold,)
+    if any(not 0 < level < MOST_OD10 for level in given):
+        wanted = f"densities above 0 and below {MOST_OD10:g}"
+        raise expected("threshold", wanted, ",".join(f"{level:g}" for level in given), "QuPath's are 0.2,0.4,0.6")
+    if given:
+        fixed_threshold(*given)
+    return given
 
 
 def nuclei_of_file(file: Path, folder: Path, settings: Settings, on_window: OnWindow | None = None) -> NucleiFound:
@@ -107,10 +119,11 @@ def nuclei_of_file(file: Path, folder: Path, settings: Settings, on_window: OnWi
 
 def _written(file: Path, beside: Path, slide: Slide, found: SlideNuclei, settings: Settings) -> NucleiFound:
     """Write the outputs, whose names begin as `beside`, part by part; the facts."""
-    verdict = verdict_on(found, settings)
+    threshold = threshold_for(found, settings.thresholds_od10)
+    scored = scores(found.places, found.measured, threshold, found.pixels)
 
     def parts() -> Iterator[Judged]:
-        return (judged(part, slide.quickhash, verdict.threshold_od10) for part in found.parts())
+        return (judged(part, slide.quickhash, threshold) for part in found.parts())
 
     outputs = [named_beside(beside, ".geojson"), named_beside(beside, ".csv")]
     write_geojson(outputs[0], parts())
@@ -124,54 +137,39 @@ def _written(file: Path, beside: Path, slide: Slide, found: SlideNuclei, setting
         outputs.append(named_beside(beside, "_labels.tif"))
         write_whole(outputs[-1], label_tiff(slide, parts(), known_mpp))
     outputs.append(named_beside(beside, "_nuclei.jpg"))
-    facts = _facts(file, slide, found, verdict, place, [output.name for output in outputs])
+    facts = _facts(file, slide, found, scored, place, [output.name for output in outputs])
     provenance = {**asdict(facts), "settings": settings.facts(), "versions": versions(), "notice": NOTICE}
     write_image(outputs[-1], image, provenance, drawn_mpp if known_mpp else None)
     return facts
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """From which DAB density on nuclei count as positive, whence, which of them do; None where there is no DAB."""
-
-    threshold_od10: float | None
-    threshold_from: str | None
-    note: str | None = None
-    scores: dict[str, Any] | None = None
-
-
-def verdict_on(found: SlideNuclei, settings: Settings) -> Verdict:
-    """The threshold between blue and brown, given or found from the slide's own nuclei, and the scores by it."""
-    if not found.stains.has_dab:
-        return Verdict(None, None, "it is read as H&E, so no nucleus is positive or negative (--stains h-dab)")
-    if settings.threshold_od10 is not None:
-        return Verdict(settings.threshold_od10, "option")
-    own = positive_threshold(found.measured)
-    return Verdict(own.threshold_od10, "slide", own.why or None)
+def threshold_for(found: SlideNuclei, thresholds_od10: Sequence[float] = ()) -> Threshold:
+    """The threshold between blue and brown: as given, or found from the slide's own nuclei; none of an H&E."""
+    if thresholds_od10 and found.stains.has_dab:
+        return fixed_threshold(*thresholds_od10)
+    return positive_threshold(found.measured, found.stains.name)
 
 
 def _facts(
-    file: Path, slide: Slide, found: SlideNuclei, verdict: Verdict, place: Sequence[int], outputs: list[str]
+    file: Path, slide: Slide, found: SlideNuclei, scored: Scores, place: Sequence[int], outputs: list[str]
 ) -> NucleiFound:
-    count = len(found.measured)
-    positive = None
-    if verdict.threshold_od10 is not None:
-        positive = int((found.measured.second_od10 > verdict.threshold_od10).sum())
-    areas = np.concatenate([np.zeros(0), *(part.nuclei.areas_um2 for part in found.parts())])
+    count, has_dab = len(found.measured), found.stains.has_dab
+    areas = found.measured.area_um2
     median = float(np.median(areas)) if count else None
-    notes = [note for note in (verdict.note, *_doubts(count, median, slide, found)) if note]
+    threshold = scored.threshold
+    share = scored.positive_percent
     return NucleiFound(
         name=file.name,
         stains=found.stains.name,
         nuclei=count,
-        positive=positive,
-        positive_percent=100 * positive / count if positive is not None and count else None,
-        threshold_od10=verdict.threshold_od10,
-        threshold_from=verdict.threshold_from,
+        positive=sum(scored.grades[1:]) if has_dab else None,
+        positive_percent=share.value if share else None,
+        threshold_od10=threshold.positive_od10,
+        threshold_from=threshold.source,
         nuclei_per_mm2=count / found.tissue_mm2 if found.tissue_mm2 else None,
         tissue_mm2=found.tissue_mm2,
         median_area_um2=median,
-        scores=verdict.scores,
+        scores=scored.as_dict() if has_dab else None,
         mpp=slide.need_mpp(),
         mpp_from=str(slide.mpp_from),
         white=found.stains.white.tolist(),
@@ -181,7 +179,7 @@ def _facts(
         damaged_mm2=found.damaged_mm2,
         shown_px=list(place),
         outputs=outputs,
-        notes=notes,
+        notes=[*scored.doubts, *_doubts(count, median, slide, found)],
     )
 
 
@@ -218,9 +216,19 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _row(found: NucleiFound) -> dict[str, Any]:
     columns = ("stains", "nuclei", "positive", "positive_percent", "threshold_od10", "threshold_from")
     more = ("nuclei_per_mm2", "tissue_mm2", "median_area_um2")
+    scored = found.scores or {}
+    names = ("positive_percent", "h_score", "allred", "pixel_percent")
+    of_scores = {f"{name}_{part}": value for name in names for part, value in _parts(scored.get(name)).items()}
     mpp = found.mpp if found.mpp_from != "assumed" else f"not known, taken as {found.mpp:g}"
     values = {name: getattr(found, name) for name in (*columns, *more)}
-    return {"image": found.name, **values, "mpp": mpp, "notes": "; ".join(found.notes)}
+    del of_scores["positive_percent_value"]
+    return {"image": found.name, **values, **of_scores, "mpp": mpp, "notes": "; ".join(found.notes)}
+
+
+def _parts(score: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """A score and the ends of its interval, None where there is none."""
+    low, high = (score or {}).get("interval") or (None, None)
+    return {"value": (score or {}).get("value"), "low": low, "high": high}
 
 
 def nuclei_page(folder: Path, done: Sequence[tuple[Path, NucleiFound]], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -251,9 +259,17 @@ def said_of(found: NucleiFound) -> str:
     counted = f"{found.nuclei:,} {'nucleus' if found.nuclei == 1 else 'nuclei'}{per_mm2}"
     if found.threshold_od10 is None or found.positive_percent is None:
         return counted
-    whence = "given" if found.threshold_from == "option" else "found from its nuclei"
-    share = f"{found.positive_percent:.1f} % positive (DAB above {found.threshold_od10:.2f}, {whence})"
-    return f"{counted}; {share}"
+    whence = {"fixed": "fixed", "found": "found from its nuclei"}[found.threshold_from]
+    share = f"{found.positive_percent:.1f} %{_interval(found, 'positive_percent')} positive"
+    scored = found.scores or {}
+    others = f"H-score {scored['h_score']['value']:.0f}, Allred {scored['allred']['value']:.0f}"
+    return f"{counted}; {share} (DAB above {found.threshold_od10:.2f}, {whence}), {others}"
+
+
+def _interval(found: NucleiFound, score: str) -> str:
+    """The interval of 95 % as people write it, nothing where there is none."""
+    interval = (found.scores or {})[score]["interval"]
+    return f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
 
 
 def _cell(value: object) -> str:

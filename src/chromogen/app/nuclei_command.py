@@ -31,7 +31,7 @@ chromogen nuclei ki67.png -o nuclei/
 
 chromogen nuclei slides/ -o nuclei/ --mpp 0.25
 
-chromogen nuclei er.svs -o nuclei/ --threshold 0.2 --grades 0.2,0.4,0.6
+chromogen nuclei er.svs -o nuclei/ --grades 0.2,0.4,0.6
 
 chromogen nuclei he.svs -o nuclei/ --stains h-e --network my_nuclei.onnx
 
@@ -55,8 +55,12 @@ def nuclei(
         ),
     ] = None,
     grades: Annotated[
-        str, typer.Option(metavar="OD,OD,OD", help="DAB densities from which a nucleus is 1+, 2+ and 3+.")
-    ] = "0.2,0.4,0.6",
+        str | None,
+        typer.Option(
+            metavar="OD,OD,OD",
+            help="DAB densities from which nuclei are 1+, 2+ and 3+. Default: found, or 1 to 3 times --threshold.",
+        ),
+    ] = None,
     network: Annotated[
         Path | None, typer.Option(metavar="FILE.onnx", help="Your own network in place of Chromogen's.")
     ] = None,
@@ -67,22 +71,20 @@ def nuclei(
     debug: DebugOption = False,
 ) -> None:
     """Find nuclei, H&E or IHC: outlines, a table, and which of them are positive."""
-    from chromogen.app.nuclei import Settings, nuclei_of_file, parse_grades, said_of, write_found
+    from chromogen.app.nuclei import Settings, nuclei_of_file, said_of, thresholds_of, write_found
     from chromogen.app.nuclei_networks import named_network
     from chromogen.app.nuclei_tables import NO_PARQUET, has_parquet
     from chromogen.app.paths import in_folder, ready_folder
-    from chromogen.errors import choose, expected
+    from chromogen.errors import choose
     from chromogen.provenance import facts_since
     from chromogen.slides.slide import slide_files
     from chromogen.whole_slide.nuclei import STAINS
 
     choose("stains", stains, STAINS)
-    if threshold is not None and not 0 < threshold < 5:
-        raise expected("threshold", "a density from 0 to 5", f"{threshold:g}", "0.2 is QuPath's")
-    levels = parse_grades(numbers("grades", grades, float))
+    levels = thresholds_of(threshold, numbers("grades", grades, float) if grades else ())
     files = slide_files(paths)
     in_folder(files, out)
-    settings = Settings(named_network(network), stains, threshold, levels, mpp)
+    settings = Settings(named_network(network), stains, levels, mpp)
     ready_folder(out)
     began = time.perf_counter()
     with progress_bars() as progress:

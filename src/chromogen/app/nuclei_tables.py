@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.files import written_beside
+from chromogen.nuclei.positivity import NOT_GRADED, Threshold, grades_of
 from chromogen.whole_slide.nuclei import Part
 
 NAMESPACE = UUID("6d1f0c44-5f0e-5b6c-9a39-5c2f3a6b7e11")
@@ -30,10 +31,10 @@ COLUMNS: dict[str, int | None] = {
     "dab_od10": 4,
     "ring_hematoxylin_od10": 4,
     "ring_dab_od10": 4,
+    "grade": None,
     "positive": None,
     "threshold_od10": 4,
 }
-OF_DAB = ("dab_od10", "ring_dab_od10", "positive", "threshold_od10")
 NO_PARQUET = "pyarrow is not installed, so Chromogen wrote no Parquet files (pip install 'chromogen[tables]')"
 
 Columns: TypeAlias = Mapping[str, list[Any]]
@@ -47,8 +48,8 @@ class Judged:
     columns: Columns
 
 
-def judged(part: Part, slide: str, threshold_od10: float | None) -> Judged:
-    """The part's rows. `slide` is the hash that ids begin from; no threshold: DAB says nothing here."""
+def judged(part: Part, slide: str, threshold: Threshold) -> Judged:
+    """The part's rows. `slide` is the hash that ids begin from. Without grades there is no DAB."""
     nuclei, measured = part.nuclei, part.measured
     centres = nuclei.centres_px.astype(np.float64)
     values: dict[str, NDArray[Any]] = {
@@ -59,13 +60,16 @@ def judged(part: Part, slide: str, threshold_od10: float | None) -> Judged:
         "hematoxylin_od10": measured.hematoxylin_od10,
         "ring_hematoxylin_od10": measured.ring_hematoxylin_od10,
     }
-    if threshold_od10 is not None:
+    grades: list[Any] = [None] * len(nuclei)
+    if threshold.positive_od10 is not None:
         values["dab_od10"], values["ring_dab_od10"] = measured.second_od10, measured.ring_second_od10
-        values["positive"] = measured.second_od10 > threshold_od10
-        values["threshold_od10"] = np.full(len(nuclei), threshold_od10)
+        values["threshold_od10"] = np.full(len(nuclei), threshold.positive_od10)
+        grades = [None if grade == NOT_GRADED else grade for grade in grades_of(measured, threshold).tolist()]
     columns: dict[str, list[Any]] = {
         "id": [str(nucleus_id(slide, x, y)) for x, y in centres],
         "label": list(range(part.first + 1, part.first + 1 + len(nuclei))),
+        "grade": grades,
+        "positive": [None if grade is None else grade > 0 for grade in grades],
     }
     for name, decimals in COLUMNS.items():
         if name not in columns:
@@ -82,9 +86,7 @@ def _plain(values: NDArray[Any] | None, decimals: int | None, count: int) -> lis
     """Numbers of Python, rounded; what is no number is empty."""
     if values is None:
         return [None] * count
-    if decimals is None:
-        return list(values.tolist())
-    rounded = np.round(values.astype(np.float64), decimals)
+    rounded = np.round(values.astype(np.float64), decimals or 0)
     return [value if np.isfinite(value) else None for value in rounded.tolist()]
 
 
@@ -121,7 +123,7 @@ def _parquet_writer(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    types = {"id": pa.string(), "label": pa.int64(), "positive": pa.bool_()}
+    types = {"id": pa.string(), "label": pa.int64(), "grade": pa.int8(), "positive": pa.bool_()}
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
     with parquet.ParquetWriter(str(path), schema, compression="zstd") as writer:
         yield writer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +20,8 @@ from chromogen.nuclei.contract import NETWORK_MPP, Network
 from chromogen.nuclei.find import Window, check_visible, nuclei_seen, windows_of
 from chromogen.nuclei.measure import Measurements, joined_measurements, measure
 from chromogen.nuclei.outlines import Nuclei, no_nuclei
+from chromogen.nuclei.positivity import Stains as StainNames
+from chromogen.nuclei.scores import Pixels, added, pixel_histograms
 from chromogen.provenance import __version__
 from chromogen.slides.slide import Slide
 from chromogen.slides.store import BLOCKS, claimed, forget, planned
@@ -48,9 +50,9 @@ class NamedNetwork:
 
 @dataclass(frozen=True)
 class Stains:
-    """How a slide is stained: "h-dab" or "h-e", the evidence, glass (3,), stain matrix, why that is a known one."""
+    """How a slide is stained: "h-dab" or "h-e", the evidence, glass (3,), stain matrix, why it is a known one."""
 
-    name: str
+    name: StainNames
     evidence: str
     white: Array
     matrix: Array
@@ -72,6 +74,19 @@ class Part:
 
 
 @dataclass(frozen=True)
+class InWindow:
+    """What is kept of a window: nuclei in pixels of the view, measurements, tissue by DAB, damaged pixels."""
+
+    nuclei: Nuclei
+    measured: Measurements
+    pixels: Pixels
+    lost_px: int
+
+
+NOTHING = InWindow(no_nuclei(NETWORK_MPP), joined_measurements([]), {}, 0)
+
+
+@dataclass(frozen=True)
 class SlideNuclei:
     """What was found on a slide: kept in a folder, window by window, and read from there."""
 
@@ -87,10 +102,10 @@ class SlideNuclei:
         """The nuclei window by window, always in the same order; windows without nuclei are left out."""
         first = 0
         for index in range(self.windows):
-            nuclei, measured, _ = _kept(self._file(index))
-            if len(nuclei):
-                yield Part(_at_level_0(nuclei, self.slide, self.view_size), measured, first)
-            first += len(nuclei)
+            kept = self._kept(index)
+            if len(kept.nuclei):
+                yield Part(_at_level_0(kept.nuclei, self.slide, self.view_size), kept.measured, first)
+            first += len(kept.nuclei)
 
     @cached_property
     def measured(self) -> Measurements:
@@ -98,13 +113,27 @@ class SlideNuclei:
         return joined_measurements([part.measured for part in self.parts()])
 
     @cached_property
+    def places(self) -> Nuclei:
+        """All nuclei in the same order by their centres alone, as outlines of a whole slide take much memory."""
+        parts = [part.nuclei for part in self.parts()]
+        centres = np.concatenate([np.zeros((0, 2), np.float32), *(part.centres_px for part in parts)])
+        confidence = np.concatenate([np.zeros(0, np.float32), *(part.confidence for part in parts)])
+        return Nuclei(centres, np.zeros((len(centres), 0, 2), np.float32), confidence, self.slide.need_mpp())
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """How many pixels of tissue have how much of the second stain, by field."""
+        return added(self._kept(index).pixels for index in range(self.windows))
+
+    @cached_property
     def damaged_mm2(self) -> float:
         """How much of the slide cannot be read."""
-        pixels = sum(_kept(self._file(index))[2] for index in range(self.windows))
-        return pixels * NETWORK_MPP**2 / 1e6
+        return sum(self._kept(index).lost_px for index in range(self.windows)) * NETWORK_MPP**2 / 1e6
 
-    def _file(self, index: int) -> Path:
-        return _file(self.folder, index)
+    def _kept(self, index: int) -> InWindow:
+        """What was kept of a window; nothing of a window without tissue."""
+        file = _file(self.folder, index)
+        return _read(file) if file.exists() else NOTHING
 
 
 @contextmanager
@@ -134,7 +163,7 @@ def slide_nuclei(
             if not _has_tissue(seen, window):
                 skipped += 1
             elif not _is_kept(file):
-                _keep(file, *_in_window(view, window, found, network.run))
+                _keep(file, _in_window(view, window, seen, found, network.run))
         width, height = view.size
         mm2 = seen.tissue_fraction * width * height * NETWORK_MPP**2 / 1e6
         yield SlideNuclei(folder, slide, view.size, found, mm2, len(windows), skipped)
@@ -148,7 +177,7 @@ def stains_of(seen: Survey, wanted: str = "auto") -> Stains:
     the known vectors do.
     """
     look = appearance(seen.sample, NETWORK_MPP)
-    name = look.stains if wanted == "auto" else wanted
+    name: StainNames = look.stains if wanted == "auto" else "h-e" if wanted == "h-e" else "h-dab"
     known, white = VECTORS[name], np.asarray(seen.white, np.float64)
     own = estimate_stains(seen.sample, known, white)
     degrees = np.degrees(np.arccos(np.clip((own.matrix[:2] * known[:2]).sum(axis=1), -1, 1)))
@@ -190,19 +219,40 @@ def _rectangle(window: Window) -> Rectangle:
     return Rectangle(x, y, x + width, y + height)
 
 
-def _in_window(view: View, window: Window, stains: Stains, network: Network) -> tuple[Nuclei, Measurements, int]:
-    """The nuclei of a window in pixels of the view, what is measured of them, and how many pixels are damaged.
+def _in_window(view: View, window: Window, seen: Survey, stains: Stains, network: Network) -> InWindow:
+    """What is found in a window's core.
 
     All nuclei that the window sees are measured together, as rings keep out of neighbours beyond the core.
     """
-    seen, damaged = read_around_damage(view, _rectangle(window), SMALLEST_DAMAGE_PX)
-    found = nuclei_seen(seen, stains.white, network)
-    measured = measure(found, seen, NETWORK_MPP, stains.white, stains.matrix)
+    rectangle = _rectangle(window)
+    image, damaged = read_around_damage(view, rectangle, SMALLEST_DAMAGE_PX)
+    found = nuclei_seen(image, stains.white, network)
+    measured = measure(found, image, NETWORK_MPP, stains.white, stains.matrix)
     found = found.moved(window.seen_location)
     inside = found.centres_px - np.asarray(window.core_location)
     kept = ((inside >= 0) & (inside < window.core_size)).all(axis=1)
-    lost_px = sum(part.size[0] * part.size[1] for part in damaged)
-    return found.take(kept), measured.take(kept), lost_px
+    (left, top), (width, height) = window.core_location, window.core_size
+    core = Rectangle(left, top, left + width, top + height)
+    lost_px = sum(_shared_px(core, part) for part in damaged)
+    pixels = {}
+    if stains.has_dab:
+        at = core.seen_from(rectangle).at
+        tissue = seen.background.tissue(image, NETWORK_MPP, _share_of_view(rectangle, view))[at]
+        pixels = pixel_histograms(image[at], tissue, NETWORK_MPP, stains.white, stains.matrix, (left, top))
+    return InWindow(found.take(kept), measured.take(kept), pixels, lost_px)
+
+
+def _shared_px(one: Rectangle, other: Rectangle) -> int:
+    """How many pixels two rectangles have in common."""
+    width = min(one.right, other.right) - max(one.left, other.left)
+    height = min(one.bottom, other.bottom) - max(one.top, other.top)
+    return max(0, width) * max(0, height)
+
+
+def _share_of_view(rectangle: Rectangle, view: View) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom as shares of the view."""
+    width, height = view.size
+    return rectangle.left / width, rectangle.top / height, rectangle.right / width, rectangle.bottom / height
 
 
 def _at_level_0(nuclei: Nuclei, slide: Slide, view_size: tuple[int, int]) -> Nuclei:
@@ -216,17 +266,21 @@ def _file(folder: Path, index: int) -> Path:
     return folder / BLOCKS / f"{index}.npz"
 
 
-def _keep(file: Path, nuclei: Nuclei, measured: Measurements, lost_px: int) -> None:
+def _keep(file: Path, found: InWindow) -> None:
     """Whole or not at all."""
-    arrays = {f"measured_{name}": values for name, values in asdict(measured).items()}
+    measured = {f"measured_{name}": values for name, values in vars(found.measured).items()}
+    fields_at = np.array(sorted(found.pixels), np.int64).reshape(-1, 2)
+    counts = [found.pixels[(int(column), int(row))] for column, row in fields_at]
     with written_beside(file) as temporary, temporary.open("wb") as opened:
         np.savez(
             opened,
-            centres=nuclei.centres_px,
-            outlines=nuclei.outlines_px,
-            confidence=nuclei.confidence,
-            lost_px=lost_px,
-            **arrays,
+            centres=found.nuclei.centres_px,
+            outlines=found.nuclei.outlines_px,
+            confidence=found.nuclei.confidence,
+            fields=fields_at,
+            counts=np.array(counts, np.int64),
+            lost_px=found.lost_px,
+            **measured,
         )
 
 
@@ -239,13 +293,10 @@ def _is_kept(file: Path) -> bool:
     return True
 
 
-def _kept(file: Path) -> tuple[Nuclei, Measurements, int]:
-    """What was kept of a window; nothing of a window without tissue."""
-    return _read(file) if file.exists() else (no_nuclei(NETWORK_MPP), joined_measurements([]), 0)
-
-
-def _read(file: Path) -> tuple[Nuclei, Measurements, int]:
+def _read(file: Path) -> InWindow:
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
         nuclei = Nuclei(kept["centres"], kept["outlines"], kept["confidence"], NETWORK_MPP)
         measured = Measurements(**{field.name: kept[f"measured_{field.name}"] for field in fields(Measurements)})
-        return nuclei, measured, int(kept["lost_px"])
+        places = [(int(column), int(row)) for column, row in kept["fields"]]
+        pixels = dict(zip(places, kept["counts"], strict=True))
+        return InWindow(nuclei, measured, pixels, int(kept["lost_px"]))
