@@ -88,7 +88,7 @@ class SlideNuclei:
         for index in range(self.windows):
             nuclei, measured, _ = _kept(self._file(index))
             if len(nuclei):
-                yield Part(_at_level_0(nuclei, self.slide, self.view_size), measured, first)
+                yield Part(at_level_0(nuclei, self.slide, self.view_size), measured, first)
             first += len(nuclei)
 
     @cached_property
@@ -130,10 +130,10 @@ def slide_nuclei(
             if on_window:
                 on_window(index, len(windows))
             file = _file(folder, index)
-            if not _has_tissue(seen, window):
+            if not has_tissue(seen, window):
                 skipped += 1
             elif not _is_kept(file):
-                _keep(file, *_in_window(view, window, found, network.run))
+                _keep(file, *in_window(view, window, found, network.run))
         width, height = view.size
         mm2 = seen.tissue_fraction * width * height * NETWORK_MPP**2 / 1e6
         yield SlideNuclei(folder, slide, view.size, found, mm2, len(windows), skipped)
@@ -180,7 +180,7 @@ def _begin_or_go_on(folder: Path, plan: dict[str, Any]) -> None:
     (folder / BLOCKS).mkdir(exist_ok=True)
 
 
-def _has_tissue(seen: Survey, window: Window) -> bool:
+def has_tissue(seen: Survey, window: Window) -> bool:
     return seen.share is None or bool(seen.share.at(_rectangle(window)).any())
 
 
@@ -189,7 +189,7 @@ def _rectangle(window: Window) -> Rectangle:
     return Rectangle(x, y, x + width, y + height)
 
 
-def _in_window(view: View, window: Window, stains: Stains, network: Network) -> tuple[Nuclei, Measurements, int]:
+def in_window(view: View, window: Window, stains: Stains, network: Network) -> tuple[Nuclei, Measurements, int]:
     """The nuclei of a window in pixels of the view, what is measured of them, and how many pixels are damaged.
 
     All nuclei that the window sees are measured together, as rings keep out of neighbours beyond the core.
@@ -204,7 +204,7 @@ def _in_window(view: View, window: Window, stains: Stains, network: Network) -> 
     return found.take(kept), measured.take(kept), lost_px
 
 
-def _at_level_0(nuclei: Nuclei, slide: Slide, view_size: tuple[int, int]) -> Nuclei:
+def at_level_0(nuclei: Nuclei, slide: Slide, view_size: tuple[int, int]) -> Nuclei:
     """From pixels of the view, whose sides were rounded each on its own; outlines end where the slide does."""
     scale = (np.asarray(slide.size) / np.asarray(view_size)).astype(np.float32)
     outlines = (nuclei.outlines_px * scale).clip(0, np.asarray(slide.size, np.float32))
