@@ -1,25 +1,194 @@
-"""From which DAB density on a nucleus is positive."""
+"""Which nuclei are positive, and how strongly: by thresholds that a slide's own nuclei give, or by fixed ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from skimage.filters import threshold_otsu
+from numpy.typing import NDArray
 
+from chromogen.errors import expected
 from chromogen.nuclei.measure import Measurements
+from chromogen.stains.deconvolution import Array
+
+FIXED_OD10 = (0.2, 0.4, 0.6)  # QuPath's defaults for 1+, 2+ and 3+, for every scanner
+LEAST_NUCLEI = 20  # fewer do not show two populations
+LEAST_APART = 3.0  # of two populations, in standard deviations
+MOST_BESIDE = 0.4  # of positive nuclei may have as much DAB in their ring: with more, it is no nuclear stain
+FAINTEST = 1.0  # percentile of DAB that counts as zero: haematoxylin's own colour shifts it, by scanner
+STRONGEST = 95.0  # percentile of DAB of the positive nuclei that stands for the strongest
+LEAST_MEMBERSHIP = 1e-9  # of a value in either population, so that neither is ever empty
+BINS, STARTS, MOST_STEPS = 1024, 8, 500
+
+NOT_GRADED = -1
+
+Grades: TypeAlias = NDArray[np.int8]
+Stains: TypeAlias = Literal["h-e", "h-dab"]
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A DAB density of base 10, and why it is no split of two kinds of nuclei, if so."""
+    """The mean DAB of a nucleus, of base 10, above which it is 1+ (which is positive), 2+ and 3+.
 
-    threshold_od10: float
-    why: str = ""
+    `grades_od10` is None where the stain is none that nuclei are positive for. `doubt` says why the threshold or
+    what it gives may be wrong; it is empty where nothing speaks against them.
+    """
+
+    grades_od10: tuple[float, float, float] | None
+    source: Literal["found", "fixed", "none"]
+    doubt: str = ""
+
+    @property
+    def positive_od10(self) -> float | None:
+        """The mean DAB above which a nucleus is positive."""
+        return self.grades_od10[0] if self.grades_od10 else None
 
 
-def positive_threshold(measured: Measurements) -> Threshold:
-    """The density between blue and brown nuclei."""
-    if len(measured) < 2 or np.ptp(measured.second_od10) == 0:
-        return Threshold(0.2, "too few nuclei")
-    return Threshold(float(threshold_otsu(measured.second_od10)))
+class Mixture(NamedTuple):
+    """Two normal distributions of one standard deviation: means, the share of the upper one, log-likelihood."""
+
+    low: float
+    high: float
+    deviation: float
+    high_share: float
+    likelihood: float
+
+    @property
+    def apart(self) -> float:
+        """How many standard deviations lie between the means."""
+        return (self.high - self.low) / self.deviation
+
+    @property
+    def border(self) -> float:
+        """Where a value between the means belongs to both alike."""
+        odds = np.log((1 - self.high_share) / self.high_share)
+        middle = (self.low + self.high) / 2 + self.deviation * odds / self.apart
+        return float(np.clip(middle, self.low, self.high))
+
+
+def positive_threshold(measured: Measurements, stains: Stains = "h-dab") -> Threshold:
+    """The threshold between blue and brown nuclei of a slide, found from all of its nuclei.
+
+    The more DAB there is, the more it varies. So we fit two normal distributions of one deviation to the root of
+    each nucleus' mean DAB; the threshold is where a nucleus belongs to both alike. 2+ and 3+ begin a third and two
+    thirds of the way from there to the strongest nuclei (STRONGEST). A scanner that shows all DAB paler changes
+    nothing. Nor does a paler stain: where strength itself counts, give fixed thresholds. Where nuclei show no two
+    populations, FIXED_OD10 serves, and `doubt` says why.
+    """
+    if stains == "h-e":
+        return Threshold(None, "none", "an H&E has no DAB, so no nucleus is positive or negative")
+    known = measured.take(np.isfinite(measured.second_od10))
+    if len(known) < LEAST_NUCLEI:
+        found = "no nucleus was" if not len(known) else f"fewer than {LEAST_NUCLEI} nuclei were"
+        return _fallen_back(known, f"{found} found")
+    rooted, zero_od10 = _rooted(known.second_od10)
+    mixture = two_populations(rooted)
+    if mixture.apart < LEAST_APART:
+        return _fallen_back(known, "the nuclei do not fall into two populations by their DAB")
+    one = zero_od10 + mixture.border**2
+    blue, brown = known.take(known.second_od10 <= one), known.take(known.second_od10 > one)
+    if _is_brown(blue):
+        return _fallen_back(known, "there are no blue nuclei beside the brown ones")
+    if not _is_brown(brown):
+        return _fallen_back(known, "there are no brown nuclei beside the blue ones")
+    step = (float(np.percentile(brown.second_od10, STRONGEST)) - one) / 3
+    return Threshold((one, one + step, one + 2 * step), "found", _beside(known, one))
+
+
+def fixed_threshold(*grades_od10: float) -> Threshold:
+    """A threshold for 1+, or three for 1+, 2+ and 3+; of one, the others are two and three times as much.
+
+    Raises: ValueError for any other number of values, and for values that do not rise from above 0.
+    """
+    if len(grades_od10) not in (1, 3) or not all(np.diff((0.0, *grades_od10)) > 0):
+        raise expected(
+            "threshold", "one density above 0, or three that rise", grades_od10, "give 0.2 or 0.2,0.4,0.6"
+        )
+    one, *more = grades_od10
+    two, three = more or (2 * one, 3 * one)
+    return Threshold((one, two, three), "fixed")
+
+
+def grades_of(measured: Measurements, threshold: Threshold) -> Grades:
+    """The grade of every nucleus, int8 (N,): 0, 1, 2 or 3, and NOT_GRADED where DAB or threshold is missing."""
+    grades = np.full(len(measured), NOT_GRADED, np.int8)
+    known = np.isfinite(measured.second_od10)
+    if threshold.grades_od10:
+        grades[known] = np.searchsorted(threshold.grades_od10, measured.second_od10[known])
+    return grades
+
+
+def _fallen_back(known: Measurements, why: str) -> Threshold:
+    beside = _beside(known, FIXED_OD10[0])
+    doubt = f"{why}, so the threshold is fixed at {FIXED_OD10[0]:g}"
+    return Threshold(FIXED_OD10, "fixed", f"{doubt}; {beside}" if beside else doubt)
+
+
+def _is_brown(nuclei: Measurements) -> bool:
+    """Whether nuclei have more DAB than haematoxylin, on the whole."""
+    return float(nuclei.second_od10.sum()) > float(nuclei.hematoxylin_od10.sum())
+
+
+def _beside(known: Measurements, positive_od10: float) -> str:
+    """A doubt where DAB lies beside positive nuclei as much as in them, else nothing."""
+    positive = known.take(known.second_od10 > positive_od10)
+    beside = np.count_nonzero(positive.ring_second_od10 >= positive.second_od10)
+    if beside <= MOST_BESIDE * len(positive):
+        return ""
+    return (
+        f"{100 * beside / len(positive):.0f} % of the positive nuclei have as much DAB around them: it seems to "
+        "stain cytoplasm or membranes, and may only overlap the nuclei"
+    )
+
+
+def _rooted(dab_od10: Array) -> tuple[Array, float]:
+    """The root of each density over the slide's zero, (N,), and that zero."""
+    zero_od10 = float(np.percentile(dab_od10, FAINTEST))
+    return np.sqrt((dab_od10 - zero_od10).clip(0)), zero_od10
+
+
+def two_populations(values: Array) -> Mixture:
+    """The likeliest mixture of two normal distributions of one deviation, of values (N,).
+
+    Expectation maximization (Dempster et al. 1977) on a histogram, from several starts.
+    """
+    counts, edges = np.histogram(values, BINS)
+    at = (edges[:-1] + edges[1:]) / 2
+    starts = np.linspace(values.min(), values.max(), STARTS + 2)[1:-1]
+    return max((_fitted(at, counts, start) for start in starts), key=lambda mixture: mixture.likelihood)
+
+
+def _fitted(at: Array, counts: NDArray[Any], start: float) -> Mixture:
+    """The mixture that one start leads to, of so many values at each place (BINS,)."""
+    upper = _member((at > start).astype(np.float64))
+    likelihood = -np.inf
+    for _ in range(MOST_STEPS):
+        mixture = _maximized(at, counts, upper)
+        upper, found = _expected(at, counts, mixture)
+        if found - likelihood < 1e-9 * abs(found):
+            break
+        likelihood = found
+    return mixture._replace(likelihood=found)
+
+
+def _maximized(at: Array, counts: NDArray[Any], upper: Array) -> Mixture:
+    """The likeliest mixture where so much of each bin belongs to the upper distribution."""
+    high_weights, low_weights = counts * upper, counts * (1 - upper)
+    high, low = high_weights @ at / high_weights.sum(), low_weights @ at / low_weights.sum()
+    squares = high_weights @ (at - high) ** 2 + low_weights @ (at - low) ** 2
+    width = at[1] - at[0]
+    deviation = np.sqrt(squares / counts.sum() + width**2)
+    return Mixture(float(low), float(high), float(deviation), float(high_weights.sum() / counts.sum()), -np.inf)
+
+
+def _expected(at: Array, counts: NDArray[Any], mixture: Mixture) -> tuple[Array, float]:
+    """How much of each bin belongs to the upper distribution, and the log-likelihood of all."""
+    low = np.log(1 - mixture.high_share) - ((at - mixture.low) / mixture.deviation) ** 2 / 2
+    high = np.log(mixture.high_share) - ((at - mixture.high) / mixture.deviation) ** 2 / 2
+    both = np.logaddexp(low, high)
+    return _member(np.exp(high - both)), float(counts @ (both - np.log(mixture.deviation)))
+
+
+def _member(share: Array) -> Array:
+    return share.clip(LEAST_MEMBERSHIP, 1 - LEAST_MEMBERSHIP)
