@@ -82,7 +82,6 @@ FILES: dict[str, list[str]] = {
         "estimation",
         "light",
     ],
-    "nuclei": ["outlines", "decode", "find", "network", "measure", "positivity", "scores"],
     "style": [
         "layers",
         "gram",

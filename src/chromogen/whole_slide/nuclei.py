@@ -181,6 +181,7 @@ def _begin_or_go_on(folder: Path, plan: dict[str, Any]) -> None:
 
 
 def has_tissue(seen: Survey, window: Window) -> bool:
+    """Whether a window shows tissue."""
     return seen.share is None or bool(seen.share.at(_rectangle(window)).any())
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from shapely.affinity import affine_transform
 from shapely.geometry import MultiPolygon, box
-from shapely.geometry.base import BaseGeometry
 
 from chromogen.app.geojson import polygons_of
 from chromogen.app.polygons import centres_inside
@@ -97,11 +96,6 @@ def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10
     )
 
 
-def on_slide(region: MultiPolygon, size: tuple[int, int]) -> BaseGeometry:
-    """What of a region lies on a slide of `size` (w, h) px."""
-    return region.intersection(box(0, 0, *size))
-
-
 @dataclass(frozen=True)
 class _Part:
     sums: Array
@@ -110,7 +104,7 @@ class _Part:
 
 def _bounds(region: MultiPolygon, size: tuple[int, int]) -> Window:
     """The window of whole pixels around what lies on the slide."""
-    seen = on_slide(region, size)
+    seen = region.intersection(box(0, 0, *size))
     if seen.is_empty or not seen.area:
         raise expected(
             "geometry", f"on the slide of {size[0]} x {size[1]} px", "one outside", "draw it on the slide"

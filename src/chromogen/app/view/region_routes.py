@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
-from shapely.geometry import box
-from shapely.geometry.base import BaseGeometry
+from shapely.geometry import MultiPolygon, box
 
 from chromogen.app.view import region_numbers
 from chromogen.app.view.placement import placement_between
@@ -116,24 +115,23 @@ async def _numbers(
 
 def _measured(
     shelf: Shelf, pool: ShelfPool, slides: Sequence[str], region: Region, stains: Stains, threshold: float
-) -> tuple[BaseGeometry, Source, Numbers]:
+) -> tuple[MultiPolygon, Source, Numbers]:
     """The region as it lies on the second slide, whose nuclei to count there, and what pixels say of it."""
     drawn = region_numbers.parse_region(region.geometry)
     on, entry = map(shelf.find, slides)
     with pool.reading(on) as first, pool.reading(entry) as opened:
         there = region_numbers.placed_region(drawn, placement_between(first, opened))
         numbers = region_numbers.numbers_of(opened, there, stains, threshold)
-        seen = region_numbers.on_slide(there, opened.size)
-    return seen, _source(pool, entry, stains), numbers
+    return there, _source(pool, entry, stains), numbers
 
 
 async def _nuclei(
-    finder: NucleusFinder, source: Source, region: BaseGeometry, numbers: Numbers
+    finder: NucleusFinder, source: Source, region: MultiPolygon, numbers: Numbers
 ) -> tuple[dict[str, Any], str]:
     """What nuclei say of a region, and why they say nothing; that takes no other number away."""
     try:
         found = (await finder.within(source, region)).numbers
     except FAILURES as error:
-        return {**asdict(NucleusNumbers()), "nuclei_per_mm2": None}, words_of(error)
-    count, tissue_um2 = found.nuclei, numbers.tissue_um2
-    return {**asdict(found), "nuclei_per_mm2": 1e6 * count / tissue_um2 if count and tissue_um2 else None}, ""
+        return {**asdict(NucleusNumbers(0)), "nuclei": None, "nuclei_per_mm2": None}, words_of(error)
+    per_mm2 = 1e6 * found.nuclei / numbers.tissue_um2 if numbers.tissue_um2 else None
+    return {**asdict(found), "nuclei_per_mm2": per_mm2}, ""

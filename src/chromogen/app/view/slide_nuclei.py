@@ -58,7 +58,7 @@ class Source:
 class NucleusNumbers:
     """How many nuclei there are, how many are positive, and by which threshold; None where that is not known."""
 
-    nuclei: int | None = None
+    nuclei: int
     positive_nuclei: int | None = None
     positive_nuclei_percent: float | None = None
     nuclei_threshold_od10: float | None = None
@@ -140,13 +140,14 @@ class NucleusFinder:
         NotWantedError once `is_wanted` says no.
         """
         check_visible(source.mpp)
-        _check_area(region, source.mpp)
         lattice: Lattice = await self._known(lattice_of, source, is_wanted)
+        seen = region.intersection(shapely.box(0, 0, *lattice.size))
+        _check_area(seen, source.mpp)
         sample = [] if source.stains == "h-e" else lattice.sample()
         # A threshold for the whole slide, so that no nucleus changes sides where the view moves.
         threshold = positive_threshold((await self._in(source, sample, is_wanted))[1], source.stains)
-        nuclei, measured = await self._in(source, lattice.over(region), is_wanted)
-        return Judged(nuclei, grades_of(measured, threshold), threshold).within(region)
+        nuclei, measured = await self._in(source, lattice.over(seen), is_wanted)
+        return Judged(nuclei, grades_of(measured, threshold), threshold).within(seen)
 
     async def _in(self, source: Source, windows: Sequence[int], is_wanted: IsWanted | None) -> Found:
         """The nuclei of some windows."""
@@ -201,8 +202,7 @@ def _core(window: Window, scale: NDArray[np.float64]) -> BaseGeometry:
 
 
 def _check_area(region: BaseGeometry, mpp: float) -> None:
-    left, top, right, bottom = region.bounds
-    mm2 = (right - left) * (bottom - top) * mpp**2 / 1e6
+    mm2 = shapely.envelope(region).area * mpp**2 / 1e6
     if mm2 > MAX_MM2:
         advice = "take a smaller one, or run `chromogen nuclei` on the slide"
         raise expected("region", f"at most {MAX_MM2:g} mm2 for nuclei", f"{mm2:.3g} mm2", advice)
