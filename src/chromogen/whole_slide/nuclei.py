@@ -27,13 +27,11 @@ from chromogen.slides.slide import Slide
 from chromogen.slides.store import BLOCKS, claimed, forget, planned
 from chromogen.stains.appearance import appearance
 from chromogen.stains.deconvolution import VECTORS, Array
-from chromogen.stains.estimation import estimate_stains
 from chromogen.whole_slide.survey import Survey, survey
 from chromogen.whole_slide.view import View, read_around_damage, view_at
 
 LAYOUT = 1  # of what is kept of a window: another number is another plan
 SMALLEST_DAMAGE_PX = 64
-LARGEST_ANGLE_DEG = 15.0  # between a slide's own vector of a stain and the known vector of that stain
 STAINS = ("auto", "h-dab", "h-e")
 
 OnWindow: TypeAlias = Callable[[int, int], None]
@@ -50,13 +48,12 @@ class NamedNetwork:
 
 @dataclass(frozen=True)
 class Stains:
-    """How a slide is stained: "h-dab" or "h-e", the evidence, glass (3,), stain matrix, why it is a known one."""
+    """How a slide is stained: "h-dab" or "h-e", the evidence, the colour of glass (3,), the stain matrix."""
 
     name: StainNames
     evidence: str
     white: Array
     matrix: Array
-    why: str = ""
 
     @property
     def has_dab(self) -> bool:
@@ -104,7 +101,7 @@ class SlideNuclei:
         for index in range(self.windows):
             kept = self._kept(index)
             if len(kept.nuclei):
-                yield Part(_at_level_0(kept.nuclei, self.slide, self.view_size), kept.measured, first)
+                yield Part(at_level_0(kept.nuclei, self.slide, self.view_size), kept.measured, first)
             first += len(kept.nuclei)
 
     @cached_property
@@ -160,10 +157,10 @@ def slide_nuclei(
             if on_window:
                 on_window(index, len(windows))
             file = _file(folder, index)
-            if not _has_tissue(seen, window):
+            if not has_tissue(seen, window):
                 skipped += 1
             elif not _is_kept(file):
-                _keep(file, _in_window(view, window, seen, found, network.run))
+                _keep(file, in_window(view, window, seen, found, network.run))
         width, height = view.size
         mm2 = seen.tissue_fraction * width * height * NETWORK_MPP**2 / 1e6
         yield SlideNuclei(folder, slide, view.size, found, mm2, len(windows), skipped)
@@ -173,18 +170,12 @@ def slide_nuclei(
 def stains_of(seen: Survey, wanted: str = "auto") -> Stains:
     """How a slide is stained, by a sample of its tissue, or as `wanted` has it.
 
-    The slide's own vectors (Macenko et al. 2009) count where they lie near the known vectors of the stains; else
-    the known vectors do.
+    The vectors are QuPath's. A slide's own (Macenko et al. 2009) would split haematoxylin in two where there is
+    hardly any DAB, and call a third of its nuclei brown.
     """
     look = appearance(seen.sample, NETWORK_MPP)
     name: StainNames = look.stains if wanted == "auto" else "h-e" if wanted == "h-e" else "h-dab"
-    known, white = VECTORS[name], np.asarray(seen.white, np.float64)
-    own = estimate_stains(seen.sample, known, white)
-    degrees = np.degrees(np.arccos(np.clip((own.matrix[:2] * known[:2]).sum(axis=1), -1, 1)))
-    if own.why or degrees.max() > LARGEST_ANGLE_DEG:
-        why = own.why or f"its vectors lie {degrees.max():.0f} degrees from those of the stains"
-        return Stains(name, look.why, white, known, why)
-    return Stains(name, look.why, white, own.matrix)
+    return Stains(name, look.why, np.asarray(seen.white, np.float64), VECTORS[name])
 
 
 def _plan(view: View, network: NamedNetwork, stains: str) -> dict[str, Any]:
@@ -210,7 +201,8 @@ def _begin_or_go_on(folder: Path, plan: dict[str, Any]) -> None:
     (folder / BLOCKS).mkdir(exist_ok=True)
 
 
-def _has_tissue(seen: Survey, window: Window) -> bool:
+def has_tissue(seen: Survey, window: Window) -> bool:
+    """Whether a window shows tissue."""
     return seen.share is None or bool(seen.share.at(_rectangle(window)).any())
 
 
@@ -219,7 +211,7 @@ def _rectangle(window: Window) -> Rectangle:
     return Rectangle(x, y, x + width, y + height)
 
 
-def _in_window(view: View, window: Window, seen: Survey, stains: Stains, network: Network) -> InWindow:
+def in_window(view: View, window: Window, seen: Survey, stains: Stains, network: Network) -> InWindow:
     """What is found in a window's core.
 
     All nuclei that the window sees are measured together, as rings keep out of neighbours beyond the core.
@@ -255,7 +247,7 @@ def _share_of_view(rectangle: Rectangle, view: View) -> tuple[float, float, floa
     return rectangle.left / width, rectangle.top / height, rectangle.right / width, rectangle.bottom / height
 
 
-def _at_level_0(nuclei: Nuclei, slide: Slide, view_size: tuple[int, int]) -> Nuclei:
+def at_level_0(nuclei: Nuclei, slide: Slide, view_size: tuple[int, int]) -> Nuclei:
     """From pixels of the view, whose sides were rounded each on its own; outlines end where the slide does."""
     scale = (np.asarray(slide.size) / np.asarray(view_size)).astype(np.float32)
     outlines = (nuclei.outlines_px * scale).clip(0, np.asarray(slide.size, np.float32))
