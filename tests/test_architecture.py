@@ -90,7 +90,6 @@ FILES: dict[str, list[str]] = {
         "tissue",
         "appearance",
         "registration",
-        "nuclei",
         "estimation",
         "light",
     ],
