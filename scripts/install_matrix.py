@@ -170,7 +170,18 @@ def check_onnx(place: Place) -> None:
     place.run("python", "-c", "import onnx, onnxruntime")
 
 
-OF_EXTRA: dict[str, Callable[[Place], None]] = {"view": check_view, "cluster": check_cluster, "onnx": check_onnx}
+def check_tables(place: Place) -> None:
+    """A table of nuclei as Parquet."""
+    place.run("chromogen", "nuclei", "he.png", "-o", "nuclei", "--mpp", "0.5")
+    place.run("python", "-c", "from pyarrow import parquet; parquet.read_table('nuclei/he.parquet')")
+
+
+OF_EXTRA: dict[str, Callable[[Place], None]] = {
+    "view": check_view,
+    "cluster": check_cluster,
+    "onnx": check_onnx,
+    "tables": check_tables,
+}
 
 
 def tried(case: Case, wheel: Path) -> str:

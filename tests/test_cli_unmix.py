@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from skimage.data import immunohistochemistry
 
 from chromogen.app.unmix import parse_vectors, unmix_file
 from chromogen.image import read_image, read_provenance, write_image
+from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.outlines import labels_of
+from chromogen.stains import deconvolution as ours
 from chromogen.stains.deconvolution import H_DAB, VECTORS, combine_stains
 from synthetic import tissue_like
 from test_cli import refused, run
@@ -117,3 +121,58 @@ def test_another_stain_than_the_vectors_is_doubted(ihc: Path, tmp_path: Path) ->
         unmix_file(file, tmp_path, VECTORS[own], [0.2], **given)
         with pytest.warns(UserWarning, match=f"{file.name} looks like .*; give --stains {own}"):
             unmix_file(file, tmp_path, VECTORS[other], [0.2], **given)
+
+
+def unmixed(capsys: pytest.CaptureFixture[str], *given: object) -> dict[str, Any]:
+    status, said, err = run(capsys, "unmix", *given, "--json")
+    assert status == 0, err
+    (found,) = json.loads(said)["results"]
+    return dict(found)
+
+
+def test_nuclei_are_counted_as_find_nuclei_counts_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    image = np.asarray(immunohistochemistry())[:256, :256]
+    write_image(tmp_path / "a.png", image, mpp=0.5)
+    found = unmixed(capsys, tmp_path / "a.png", "-o", tmp_path / "out")
+    nuclei = find_nuclei(image, 0.5)
+    assert found["nuclei"] == len(nuclei) > 20
+    mm2 = found["tissue_percent"] / 100 * 0.128**2
+    assert found["nuclei_per_mm2"] == pytest.approx(len(nuclei) / mm2)
+    labels, dab = labels_of(nuclei, image.shape[:2]), ours.separate_stains_od10(image, H_DAB)[..., 1]
+    means = np.array([dab[labels == index + 1].mean() for index in range(len(nuclei))])
+    for level, share in found["positive_nuclei_percent"].items():
+        assert share == pytest.approx(100 * (means > float(level)).mean())
+    own = found["nuclei_threshold_od10"]
+    assert found["own_positive_nuclei_percent"] == pytest.approx(100 * (means > own).mean())
+    (row,) = csv.DictReader((tmp_path / "out/unmix.csv").read_text().splitlines())
+    assert (int(row["nuclei"]), float(row["nuclei_threshold_od10"])) == (len(nuclei), own)
+    assert "positive_nuclei_percent_0.2" in (tmp_path / "out/index.html").read_text()
+    said = run(capsys, "unmix", tmp_path / "a.png", "-o", tmp_path / "out")[1]
+    assert f"; {len(nuclei)} nuclei (" in said
+    assert f"% positive (DAB above {own:.2f}, " in said
+
+
+def test_an_he_has_nuclei_and_none_is_positive(
+    capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="looks like H-DAB"):
+        found = unmixed(capsys, ihc, "-o", tmp_path / "out", "--stains", "h-e")
+    assert found["nuclei"] > 10
+    positive = ("positive_nuclei_percent", "nuclei_threshold_od10", "own_positive_nuclei_percent")
+    assert [found[name] for name in positive] == [None] * 3
+    assert found["nuclei_per_mm2"] is None, "the image states no pixel size"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (64, 64)])
+def test_glass_has_no_nuclei(capsys: pytest.CaptureFixture[str], size: tuple[int, int], tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.full((*size, 3), 245, np.uint8))
+    found = unmixed(capsys, tmp_path / "a.png", "-o", tmp_path / "out")
+    assert (found["nuclei"], found["nuclei_per_mm2"], found["own_positive_nuclei_percent"]) == (0, None, None)
+
+
+def test_large_pixels_show_no_nuclei(capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path: Path) -> None:
+    status, said, _ = run(capsys, "unmix", ihc, "-o", tmp_path / "out", "--mpp", "2.5")
+    assert status == 0
+    assert "; pixels of 2.5 um are too large to show nuclei" in said
+    (row,) = csv.DictReader((tmp_path / "out/unmix.csv").read_text().splitlines())
+    assert (row["nuclei"], row["nuclei_doubt"]) == ("", "pixels of 2.5 um are too large to show nuclei")

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from shapely.geometry import box, mapping
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
-from chromogen.app.view import region_numbers
+from chromogen.app.view import region_numbers, slide_nuclei
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
@@ -270,6 +271,54 @@ def test_numbers_of_a_region_in_every_slide(client: TestClient) -> None:
     asked = {"on": found["ihc.png"], "slides": {found["ihc.png"]: "h-dab"}}
     too_many = {**asked, "regions": [{"geometry": SQUARE}] * 201}
     assert client.post("/api/numbers", json=too_many).status_code == 422
+
+
+def test_nuclei_of_a_region_are_those_that_the_view_outlines(client: TestClient) -> None:
+    slide = ids(client)["wide.png"]
+    (found,) = numbers(client, slide, [slide], {"geometry": mapping(box(100, 50, 400, 300))})
+    view = {"left": 100, "top": 50, "width": 300, "height": 250}
+    answer = client.get(f"/api/slides/{slide}/nuclei", params=view)
+    assert answer.status_code == 200, answer.text
+    seen = answer.json()
+    assert {name: found[name] for name in seen if name in found} == {
+        name: value for name, value in seen.items() if name not in ("outlines", "positive")
+    }
+    assert len(seen["outlines"]) == len(seen["positive"]) == found["nuclei"] > 20
+    assert sum(seen["positive"]) == found["positive_nuclei"]
+    assert found["nuclei_per_mm2"] is None, "the picture states no pixel size"
+    for outline in seen["outlines"]:
+        x, y = np.reshape(outline, (-1, 2)).mean(axis=0)
+        assert 90 < x < 410
+        assert 40 < y < 310
+
+
+def test_per_mm2_counts_tissue(client: TestClient, tmp_path: Path) -> None:
+    write_image(tmp_path / "slides" / "sized.png", IHC, mpp=0.5)
+    slide = ids(client)["sized.png"]
+    (found,) = numbers(client, slide, [slide], {"geometry": mapping(box(0, 0, 512, 512))})
+    mm2 = found["tissue_percent"] / 100 * 0.256**2  # type: ignore[operator]
+    assert found["nuclei_per_mm2"] == pytest.approx(found["nuclei"] / mm2)  # type: ignore[operator]
+
+
+def test_a_region_too_large_for_nuclei_has_its_other_numbers(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slide_nuclei, "MAX_MM2", 0.01)
+    slide = ids(client)["ihc.png"]
+    (found,) = numbers(client, slide, [slide], {"geometry": mapping(box(0, 0, 500, 500))})
+    assert found["positive_percent"] is not None
+    assert found["nuclei"] is found["positive_nuclei"] is None
+    assert "at most 0.01 mm2 for nuclei" in str(found["why"])
+    answer = client.get(f"/api/slides/{slide}/nuclei?left=0&top=0&width=500&height=500")
+    assert answer.status_code == 422
+    assert "take a smaller one" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("asked", ["left=-1", "width=0", "height=nan", "left=x", "stains=brown", "top=1e12"])
+def test_boxes_that_are_none(client: TestClient, asked: str) -> None:
+    slide, name = ids(client)["ihc.png"], asked.partition("=")[0]
+    given = {"left": "0", "top": "0", "width": "9", "height": "9", name: asked.partition("=")[2]}
+    assert client.get(f"/api/slides/{slide}/nuclei", params=given).status_code == 422
 
 
 NO_REGIONS = [

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from chromogen.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
+    from chromogen.nuclei.find import find_nuclei
     from chromogen.onnx_models.generator import load_generator
     from chromogen.slides.slide import open_slide
     from chromogen.stainer import Stainer, load_stainer
@@ -33,6 +34,7 @@ _ROOMS = {
     "write_image": "image",
     "open_slide": "slides.slide",
     "evaluate": "evaluation.evaluate",
+    "find_nuclei": "nuclei.find",
     "Encoder": "style.encoder",
     "Objective": "style.objective",
     "Term": "style.objective",
@@ -66,6 +68,7 @@ __all__ = [
     "Training",
     "__version__",
     "evaluate",
+    "find_nuclei",
     "give_back_freed_memory",
     "keep_freed_memory",
     "load_generator",

@@ -47,8 +47,28 @@ export interface Numbers {
   miod_od10?: number | null;
   pixel_h_score?: number | null;
   nuclei?: number | null;
-  stained_nuclei?: number | null;
+  positive_nuclei?: number | null;
+  positive_nuclei_percent?: number | null;
+  nuclei_per_mm2?: number | null;
+  nuclei_threshold_od10?: number | null;
+  nuclei_threshold_source?: ThresholdSource;
+  nuclei_doubt?: string;
   why?: string;
+}
+
+/** Whence the DAB density comes above which a nucleus is positive; empty in an H&E. */
+export type ThresholdSource = 'found' | 'fixed' | '';
+
+/** The nuclei in a box of a slide: each outline as x and y by turns in level-0 pixels, and 1 where it is positive. */
+export interface NucleiInView {
+  nuclei: number;
+  positive_nuclei: number | null;
+  positive_nuclei_percent: number | null;
+  nuclei_threshold_od10: number | null;
+  nuclei_threshold_source: ThresholdSource;
+  nuclei_doubt: string;
+  outlines: number[][];
+  positive: (0 | 1)[];
 }
 
 /** Regions of a GeoJSON file, and what of it was left out. */
@@ -135,7 +155,8 @@ export async function ask<T>(path: string, options: RequestInit = {}): Promise<T
   let answer: Response;
   try {
     answer = await fetch(`/api/${path}`, options);
-  } catch {
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
     throw new Refused(0, 'The server does not answer. Is `chromogen view` still running?');
   }
   if (!answer.ok) throw new Refused(answer.status, await words(answer));
@@ -178,3 +199,6 @@ export const differenceUrl = (
   `/api/slides/${slide.id}/differences/${other.id}/${level}/${x}/${y}.png` +
   `?stains=${stains[0]}&stains=${stains[1]}&v=${slide.version}-${other.version}` +
   (moved ? `&offset=${moved.x.toFixed(1)}&offset=${moved.y.toFixed(1)}` : '');
+
+export const nucleiPath = (slide: Slide, stains: StainVectors, [left, top]: [number, number], [width, height]: [number, number]): string =>
+  `slides/${slide.id}/nuclei?stains=${stains}&left=${left}&top=${top}&width=${width}&height=${height}`;

@@ -5,6 +5,7 @@ import { ask, post, Refused, type About, type Slide } from './api';
 import type { Desk } from './cards';
 import { HINTS, lacking, MOST_THRESHOLD_OD10, type OverlayKind } from './density';
 import { byId, copy, make, settled, short } from './dom';
+import { Nuclei } from './nuclei';
 import { Panes, type Mode } from './panes';
 import { Regions } from './regions';
 import { SlideList } from './slide_list';
@@ -15,6 +16,7 @@ import { VIRTUAL } from './virtual';
 
 const panes = new Panes();
 const regions = new Regions(panes);
+const nuclei = new Nuclei(panes);
 const slides = new SlideList(panes, regions);
 const desk: Desk = { open: (names) => slides.openByName(names), forget: (id) => slides.forget(id) };
 const trials = new Trials(panes, desk);
@@ -66,6 +68,7 @@ function changed(): void {
   hintOverlay();
   slides.markOpen();
   regions.refresh();
+  nuclei.refresh();
   stains.update();
   trials.update();
   moved();
@@ -104,6 +107,7 @@ function moved(): void {
   );
   scaleBar(zoom, mpp);
   remember();
+  nuclei.look();
   sayOutside();
 }
 
@@ -160,6 +164,7 @@ function setThreshold(value: number): void {
 /** Numbers under other stains are other numbers. */
 function stainsChanged(): void {
   hintOverlay();
+  nuclei.look();
   void regions.measure();
 }
 
@@ -230,6 +235,7 @@ const KEYS: Record<string, () => void> = {
   c: () => setMode('curtain'),
   b: () => setMode('blink'),
   o: toggleOverlay,
+  n: () => nuclei.toggle(),
   ',': () => setCurtain(Math.max(0, Number(byId<HTMLInputElement>('curtain').value) - 5)),
   '.': () => setCurtain(Math.min(100, Number(byId<HTMLInputElement>('curtain').value) + 5)),
   '[': () => setThreshold(panes.overlay.threshold - 0.01),

@@ -195,6 +195,16 @@ export class Pane {
     if (this.label) paintBand(context, this.label, OpenSeadragon.pixelDensityRatio);
   }
 
+  /** Lay a group of SVG on the picture, by where each of its places is in this slide's level-0 pixels. */
+  layOn(group: SVGElement, placeOf = (x: number, y: number) => new OpenSeadragon.Point(x, y)): void {
+    const image = this.image;
+    if (!image) return;
+    const on = (x: number, y: number): OpenSeadragon.Point => image.imageToViewerElementCoordinates(placeOf(x, y));
+    const [o, x, y] = [on(0, 0), on(1000, 0), on(0, 1000)];
+    const m = [x.x - o.x, x.y - o.y, y.x - o.x, y.y - o.y].map((value) => value / 1000);
+    group.setAttribute('transform', `matrix(${m.join(' ')} ${o.x} ${o.y})`);
+  }
+
   /** What of the slide is in view, in its level-0 pixels: left, top, right, bottom. */
   bounds(): [number, number, number, number] {
     const { x, y, width, height } = this.image!.viewportToImageRectangle(this.viewer.viewport.getBoundsNoRotate());

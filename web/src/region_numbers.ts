@@ -38,8 +38,10 @@ const COLUMNS: [keyof Numbers, string, number][] = [
   ['positive_percent', '% positive (0.20)', 1],
   ['miod_od10', 'mIOD', 3],
   ['pixel_h_score', 'pixel H-score', 1],
-  ['nuclei', 'nuclei by haematoxylin', 0],
-  ['stained_nuclei', 'nuclei by haematoxylin + DAB', 0],
+  ['nuclei', 'nuclei', 0],
+  ['nuclei_per_mm2', 'nuclei per mm² of tissue', 0],
+  ['positive_nuclei_percent', '% of nuclei positive', 1],
+  ['nuclei_threshold_od10', '… with DAB above', 2],
   ['tissue_percent', '% tissue', 1],
   ['area_um2', 'area, µm²', 0],
 ];
@@ -96,10 +98,7 @@ export function notes({ slides }: Measurement): string[] {
 
 /** Why numbers are missing, or not to be relied on. */
 function whyOf(line: Numbers): string {
-  if (line.error) return line.error;
-  const fewer = (line.stained_nuclei ?? Infinity) < (line.nuclei ?? 0);
-  const doubt = fewer ? 'counted with DAB there are fewer nuclei: brown beside nuclei hides them, do not rely on that count' : '';
-  return [line.why, doubt].filter(Boolean).join('; ');
+  return line.error ?? [line.why, line.nuclei_doubt].filter(Boolean).join('; ');
 }
 
 /** Regions as annotations with their numbers as measurements, and how these came about. */
@@ -147,7 +146,8 @@ function described(slide: MeasuredSlide): Record<string, string> {
 
 /** A line for each region and slide. */
 export function csv({ threshold, slides, numbers }: Measurement): string {
-  const keys = ['measured_mpp', 'mean_od10', ...COLUMNS.map(([key]) => key)] as (keyof Numbers)[];
+  const more = ['measured_mpp', 'mean_od10', 'positive_nuclei', 'nuclei_threshold_source'];
+  const keys = [...more, ...COLUMNS.map(([key]) => key)] as (keyof Numbers)[];
   const header = ['region', ...Object.keys(described(slides[0])), 'threshold_od10', ...keys, 'why'];
   const rows = numbers.map((line) => {
     const slide = slides.find(({ id }) => id === line.slide)!;

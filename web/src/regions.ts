@@ -225,12 +225,7 @@ export class Regions {
 
   private place(pane: Pane): void {
     const group = this.layers.get(pane);
-    const image = pane.image;
-    if (!group || !image) return;
-    const on = (x: number, y: number): OpenSeadragon.Point => image.imageToViewerElementCoordinates(pane.fromFirst(x, y));
-    const [o, x, y] = [on(0, 0), on(1000, 0), on(0, 1000)];
-    const m = [x.x - o.x, x.y - o.y, y.x - o.x, y.y - o.y].map((value) => value / 1000);
-    group.setAttribute('transform', `matrix(${m.join(' ')} ${o.x} ${o.y})`);
+    if (group) pane.layOn(group, (x, y) => pane.fromFirst(x, y));
   }
 
   private show(): void {

@@ -19,6 +19,7 @@ from chromogen.app import (
     evaluate_command,
     export_command,
     info_command,
+    nuclei_command,
     stain_command,
     study_command,
     stylize_command,
@@ -131,6 +132,7 @@ for _command, _epilog, _panel in (
     (calibrate_command.calibrate, calibrate_command.EPILOG, MAKE),
     (export_command.export, export_command.EPILOG, MAKE),
     (evaluate_command.evaluate, evaluate_command.EPILOG, MEASURE),
+    (nuclei_command.nuclei, nuclei_command.EPILOG, MEASURE),
     (unmix_command.unmix, unmix_command.EPILOG, MEASURE),
     (study_command.study, study_command.EPILOG, MEASURE),
 ):

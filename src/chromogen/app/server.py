@@ -18,7 +18,9 @@ from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
 from chromogen.app.view.pool import ShelfPool
+from chromogen.app.view.region_routes import region_routes
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
+from chromogen.app.view.slide_nuclei import NucleusFinder
 from chromogen.app.view.slide_routes import Renderer, slide_routes, words_of
 from chromogen.app.view.stain_routes import stain_routes
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
@@ -94,6 +96,7 @@ def create_app(
         responses=REFUSALS,
     )
     app.include_router(slide_routes(shelf, pool, renderer, labels=labels))
+    app.include_router(region_routes(shelf, pool, renderer, NucleusFinder(apart)))
     app.include_router(trial_routes(shelf, pool, renderer, trials))
     app.include_router(stain_routes(shelf, pool, renderer, models, stains, apart))
     _add_app_routes(app, token)

@@ -1,4 +1,4 @@
-"""Stain separation of files: what each stain leaves alone, density maps, vectors, and how much is positive."""
+"""Stain separation of files: what each stain leaves alone, density maps, vectors, positive pixels and nuclei."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from chromogen import page
 from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
 from chromogen.files import stem_of, write_text, write_whole
-from chromogen.image import read_image, shrunk, write_image
+from chromogen.image import Image, read_image, shrunk, write_image
+from chromogen.nuclei.find import MAX_MPP, find_nuclei
+from chromogen.nuclei.measure import measure
+from chromogen.nuclei.positivity import grades_of, positive_threshold
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.picture import read_picture
 from chromogen.slides.slide import open_slide
@@ -42,6 +45,11 @@ class Unmixed:
     `positive_percent` is the share of tissue where the second stain's density is above a threshold (base 10); it
     and `mean_od10` are None where there is no tissue. `why` says why the known vectors had to do for an estimate.
     `mpp` is um per pixel, None where it is not known.
+
+    `nuclei` is None where pixels are too large to show nuclei. `positive_nuclei_percent` has the thresholds of
+    `positive_percent`; a nucleus counts by its mean density of DAB. `nuclei_threshold_od10` comes from the image's
+    own nuclei, `own_positive_nuclei_percent` is the share above it, and `nuclei_doubt` says why it may be wrong.
+    These are None where the second stain is no DAB. `nuclei_per_mm2` is of tissue, None without a pixel size.
     """
 
     name: str
@@ -52,6 +60,12 @@ class Unmixed:
     tissue_percent: float
     mean_od10: list[float] | None
     positive_percent: dict[str, float] | None
+    nuclei: int | None
+    nuclei_per_mm2: float | None
+    positive_nuclei_percent: dict[str, float] | None
+    nuclei_threshold_od10: float | None
+    own_positive_nuclei_percent: float | None
+    nuclei_doubt: str
 
 
 def parse_vectors(text: str) -> Array:
@@ -104,6 +118,8 @@ def unmix_file(
     concentrations = separate_stains(image, used, white)
     od10 = concentrations / np.log(10)
     stained = od10[Tile(image, mpp=own_mpp).tissue]
+    nuclei = nuclei_by(image, own_mpp, white, used, thresholds_od10)
+    tissue_mm2 = len(stained) * own_mpp**2 / 1e6 if own_mpp else None
     found = Unmixed(
         file.name,
         np.round(used[:2], 5).tolist(),
@@ -113,12 +129,61 @@ def unmix_file(
         100 * len(stained) / od10[..., 0].size,
         np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
         {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None,
+        nuclei.count,
+        nuclei.count / tissue_mm2 if nuclei.count is not None and tissue_mm2 else None,
+        nuclei.positive_percent,
+        nuclei.threshold_od10,
+        nuclei.own_positive_percent,
+        nuclei.doubt,
     )
     for index, part in enumerate(PARTS):
         alone = stain_alone(concentrations, index, used)
         write_image(folder / f"{stem_of(file)}_{part}.png", alone, asdict(found), own_mpp)
     write_whole(folder / f"{stem_of(file)}_od10.tif", density_tiff(od10, own_mpp))
     return found
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many nuclei an image shows, and which share of them is positive; fields as in `Unmixed`."""
+
+    count: int | None
+    positive_percent: dict[str, float] | None = None
+    threshold_od10: float | None = None
+    own_positive_percent: float | None = None
+    doubt: str = ""
+
+
+def nuclei_by(
+    image: Image, mpp: float | None, white: Array, matrix: Array, thresholds_od10: Sequence[float]
+) -> Counted:
+    """Count the nuclei of an image, uint8 (H, W, 3) at `mpp` um/px, and judge them by the densities of `matrix`.
+
+    Without an mpp, ASSUMED_MPP is taken.
+    """
+    mpp = mpp or ASSUMED_MPP
+    if mpp > MAX_MPP:
+        return Counted(None, doubt=f"pixels of {mpp:.3g} um are too large to show nuclei")
+    found = find_nuclei(image, mpp)
+    if not has_dab(matrix):
+        return Counted(len(found))
+    measured = measure(found, image, mpp, white, matrix)
+    own = positive_threshold(measured)
+    dab_od10 = measured.second_od10[np.isfinite(measured.second_od10)]
+    if not len(dab_od10):
+        return Counted(len(found), None, own.positive_od10, None, own.doubt)
+    shares = {f"{t:g}": 100 * float((dab_od10 > t).mean()) for t in thresholds_od10}
+    own_share = 100 * float((grades_of(measured, own) > 0).sum() / len(dab_od10))
+    return Counted(len(found), shares, own.positive_od10, own_share, own.doubt)
+
+
+def has_dab(matrix: Array) -> bool:
+    """Whether the second stain of a matrix has the colour of DAB rather than of eosin.
+
+    >>> has_dab(VECTORS["h-dab-ruifrok"]), has_dab(VECTORS["h-e-ruifrok"])
+    (True, False)
+    """
+    return bool(matrix[1] @ VECTORS["h-dab"][1] > matrix[1] @ VECTORS["h-e"][1])
 
 
 def density_tiff(od10: Array, mpp: float | None = None) -> bytes:
@@ -161,11 +226,29 @@ def _row(result: Unmixed) -> dict[str, Any]:
         "image": result.name,
         "tissue_percent": result.tissue_percent,
         **positive,
+        **_nuclei_row(result),
         **{f"mean_od10_{part}": mean for part, mean in means},
         **vectors,
         "white": " ".join(f"{level:g}" for level in result.white),
         "why": result.why,
         "mpp": result.mpp or f"not known, taken as {ASSUMED_MPP:g}",
+    }
+
+
+def _nuclei_row(result: Unmixed) -> dict[str, Any]:
+    """What nuclei say of an image; an empty cell where they say nothing."""
+    positive = {
+        f"positive_nuclei_percent_{t}": share for t, share in (result.positive_nuclei_percent or {}).items()
+    }
+    numbers = {
+        "nuclei": result.nuclei,
+        "nuclei_per_mm2": result.nuclei_per_mm2,
+        **positive,
+        "nuclei_threshold_od10": result.nuclei_threshold_od10,
+        "own_positive_nuclei_percent": result.own_positive_nuclei_percent,
+    }
+    return {name: "" if value is None else value for name, value in numbers.items()} | {
+        "nuclei_doubt": result.nuclei_doubt
     }
 
 

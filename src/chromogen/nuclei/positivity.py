@@ -114,12 +114,21 @@ def fixed_threshold(*grades_od10: float) -> Threshold:
 
 
 def grades_of(measured: Measurements, threshold: Threshold) -> Grades:
-    """The grade of every nucleus, int8 (N,): 0, 1, 2 or 3, and NOT_GRADED where DAB or threshold is missing."""
+    """The grade of every nucleus, int8 (N,): 0, 1, 2 or 3, and NOT_GRADED where DAB or threshold is missing.
+
+    A nucleus whose ring has as much DAB is 0: brown cytoplasm lies above and below a blue nucleus too.
+    """
     grades = np.full(len(measured), NOT_GRADED, np.int8)
     known = np.isfinite(measured.second_od10)
     if threshold.grades_od10:
         grades[known] = np.searchsorted(threshold.grades_od10, measured.second_od10[known])
+        grades[known & _is_browner_around(measured)] = 0
     return grades
+
+
+def _is_browner_around(measured: Measurements) -> NDArray[np.bool_]:
+    """Which nuclei (N,) have as much DAB around them as in them."""
+    return np.asarray(measured.ring_second_od10 >= measured.second_od10)
 
 
 def _fallen_back(known: Measurements, why: str) -> Threshold:

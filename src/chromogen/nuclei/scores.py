@@ -118,9 +118,9 @@ def allred(counts: NDArray[Any]) -> Array:
 def grades_by_field(nuclei: Nuclei, grades: Grades) -> Counts:
     """How many nuclei of each grade every field has that holds any: (fields, 4)."""
     graded = grades != NOT_GRADED
-    at = np.floor(nuclei.centres_px[graded].astype(np.float64) * nuclei.mpp / FIELD_UM)
-    places, field = np.unique(at, axis=0, return_inverse=True)
-    cells = np.bincount(field.ravel() * GRADES + grades[graded], minlength=GRADES * len(places))
+    column, row = _squares(nuclei.centres_px[graded].astype(np.float64), nuclei.mpp).T
+    fields, field = np.unique(column + (row << 32), return_inverse=True)
+    cells = np.bincount(field * GRADES + grades[graded], minlength=GRADES * len(fields))
     return np.asarray(cells.reshape(-1, GRADES), np.int64)
 
 
@@ -139,12 +139,18 @@ def pixel_histograms(
     """
     second_od10 = separate_stains_od10(image[tissue], matrix, white)[:, 1]
     bins = ((second_od10 - LEAST_OD10) / BIN_OD10).clip(0, BINS - 1).astype(np.int64)
-    rows, columns = np.nonzero(tissue)
-    x, y = columns + location_px[0] + 0.5, rows + location_px[1] + 0.5
-    at = np.floor(np.stack([x, y], axis=1) * mpp / FIELD_UM).astype(np.int64)
-    places, field = np.unique(at, axis=0, return_inverse=True)
-    counts = np.bincount(field.ravel() * BINS + bins, minlength=BINS * len(places)).reshape(-1, BINS)
-    return {(int(column), int(row)): of_field for (column, row), of_field in zip(places, counts, strict=True)}
+    height, width = tissue.shape
+    rows, row = np.unique(_squares(np.arange(height) + location_px[1] + 0.5, mpp), return_inverse=True)
+    columns, column = np.unique(_squares(np.arange(width) + location_px[0] + 0.5, mpp), return_inverse=True)
+    field = (row[:, None] * len(columns) + column)[tissue]
+    counts = np.bincount(field * BINS + bins, minlength=len(rows) * len(columns) * BINS).reshape(-1, BINS)
+    places = ((int(x), int(y)) for y in rows for x in columns)
+    return {place: of_field for place, of_field in zip(places, counts, strict=True) if of_field.any()}
+
+
+def _squares(at_px: NDArray[Any], mpp: float) -> NDArray[np.int64]:
+    """Which square of FIELD_UM coordinates lie in, along each axis."""
+    return np.floor(at_px * mpp / FIELD_UM).astype(np.int64)
 
 
 def added(parts: Iterable[Pixels]) -> dict[Field, Counts]:

@@ -159,23 +159,25 @@ def _loaded(generator: Generator) -> Running:
     if found.sha256 != generator.sha256:
         wanted, got = f"the one with hash {generator.sha256[:12]}", found.sha256[:12]
         raise expected("stainer", wanted, got, "do not change it under way")
-    return Running(session(found), found.source, found.made, *RANGES[generator.range])
+    running = session(found.path, found.content, "stainer")
+    return Running(running, found.source, found.made, *RANGES[generator.range])
 
 
-def session(found: OnnxFile) -> Any:
+def session(path: Path, content: bytes, argument: str) -> Any:
     """An onnxruntime session on the processor, of one thread: blocks, or windows, are what runs side by side.
 
-    Raises: ValueError where onnxruntime does not take the model.
+    `content` is all of a model's file, which was given by `argument`. Raises: ValueError where
+    onnxruntime does not take the model.
     """
     runtime = library("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = QUIET
     try:
-        return runtime.InferenceSession(found.content, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own have no other base
-        got = f"{str(found.path)!r} ({short(error)})"
-        raise expected("stainer", "a model that onnxruntime takes", got) from error
+        got = f"{str(path)!r} ({short(error)})"
+        raise expected(argument, "a model that onnxruntime takes", got) from error
 
 
 @dataclass(frozen=True)

@@ -109,13 +109,11 @@ def read_onnx(path: Path) -> OnnxFile:
     Raises: FileNotFoundError; ValueError for a file that is damaged, too large, no generator of RGB pictures, or
     has weights elsewhere than in files of its own folder, which are then not opened.
     """
-    if not path.is_file():
-        raise missing("stainer", "an existing file", path)
-    model, content, sha256 = _whole(path)
+    model, content, sha256 = whole_model(path, "stainer")
     valued = {tensor.name for tensor in model.graph.initializer}
-    inputs = [_port(value) for value in model.graph.input]
+    inputs = [port_of(value) for value in model.graph.input]
     needed = [port for port in inputs if port.name not in valued]
-    outputs = [_port(value) for value in model.graph.output]
+    outputs = [port_of(value) for value in model.graph.output]
     source, made = _picture_in(path, needed), _picture_out(path, outputs)
     return OnnxFile(
         path=path,
@@ -132,23 +130,28 @@ def read_onnx(path: Path) -> OnnxFile:
     )
 
 
-def _whole(path: Path) -> tuple[Any, bytes, str]:
-    """The model with all its weights in it, as bytes, and its hash: the file's own where it has them all in it."""
+def whole_model(path: Path, argument: str) -> tuple[Any, bytes, str]:
+    """The model with all its weights in it, as bytes, and its hash: the file's own where it has them all in it.
+
+    Errors name the `argument` that the file was given by. Raises: as `read_onnx`.
+    """
     onnx = library("onnx")
-    _check_size(path, path.stat().st_size)
+    if not path.is_file():
+        raise missing(argument, "an existing file", path)
+    _check_size(argument, path, path.stat().st_size)
     content = path.read_bytes()
     digest = hashlib.sha256(content)
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # whatever protobuf finds
-        raise expected("stainer", "an ONNX model", f"{str(path)!r}, which is none, or truncated") from error
+        raise expected(argument, "an ONNX model", f"{str(path)!r}, which is none, or truncated") from error
     if not model.graph.node or not model.graph.output:
-        raise expected("stainer", "an ONNX model", f"{str(path)!r}, which holds no graph, or is truncated")
+        raise expected(argument, "an ONNX model", f"{str(path)!r}, which holds no graph, or is truncated")
     elsewhere = [tensor for tensor in _tensors(model) if onnx.external_data_helper.uses_external_data(tensor)]
     if not elsewhere:
         return model, content, digest.hexdigest()
-    files = sorted({_beside(path, tensor) for tensor in elsewhere})
-    _check_size(path, len(content) + sum(file.stat().st_size for file in files))
+    files = sorted({_beside(argument, path, tensor) for tensor in elsewhere})
+    _check_size(argument, path, len(content) + sum(file.stat().st_size for file in files))
     for file in files:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -160,24 +163,24 @@ def _whole(path: Path) -> tuple[Any, bytes, str]:
         return model, model.SerializeToString(), digest.hexdigest()
     except Exception as error:
         got = f"{str(path)!r}, whose weights do not fit it ({short(error)})"
-        raise expected("stainer", "an ONNX model with its weights", got, "export it anew") from error
+        raise expected(argument, "an ONNX model with its weights", got, "export it anew") from error
 
 
-def _check_size(path: Path, size: int) -> None:
+def _check_size(argument: str, path: Path, size: int) -> None:
     if size > MOST_BYTES:
-        raise expected("stainer", f"at most {MOST_BYTES / 1e9:g} GB", f"{size / 1e9:.1f} GB of {str(path)!r}")
+        raise expected(argument, f"at most {MOST_BYTES / 1e9:g} GB", f"{size / 1e9:.1f} GB of {str(path)!r}")
 
 
-def _beside(path: Path, tensor: Any) -> Path:
+def _beside(argument: str, path: Path, tensor: Any) -> Path:
     """The file of a tensor's values. Raises: ValueError where it is not in the model's own folder."""
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     if not _is_inside(path.parent, location):
         advice = "export it with its weights inside"
         got = f"{str(path)!r}, which asks for {location[:MOST_LETTERS]!r}"
-        raise expected("stainer", "an ONNX model whose weights lie in its own folder", got, advice)
+        raise expected(argument, "an ONNX model whose weights lie in its own folder", got, advice)
     if not (path.parent / location).is_file():
         got = f"{str(path)!r} without {location[:MOST_LETTERS]!r} beside it"
-        raise expected("stainer", "an ONNX model with its weights", got, "copy both files")
+        raise expected(argument, "an ONNX model with its weights", got, "copy both files")
     return path.parent / location
 
 
@@ -204,7 +207,8 @@ def _tensors(message: Any) -> Iterator[Any]:
             yield from _tensors(part)
 
 
-def _port(value: Any) -> Port:
+def port_of(value: Any) -> Port:
+    """What a model says of an input or output."""
     tensor = value.type.tensor_type
     sides = tuple(side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim)
     try:

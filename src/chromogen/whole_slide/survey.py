@@ -14,7 +14,7 @@ from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.pixel_size import MPP_RANGE
 from chromogen.stains.appearance import doubts
-from chromogen.stains.tissue import background, spread_over
+from chromogen.stains.tissue import Background, background, spread_over
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
@@ -71,12 +71,14 @@ class Survey:
     """A slide's tissue, the colour of its glass (r, g, b), a sample at the view's mpp, and why it may be no H&E.
 
     `share` is None where everything counts as tissue. What cannot be read from afar does: nearer, more of it may.
+    `background` says of any part of the view, seen from near, which pixels are tissue.
     """
 
     share: TissueShare | None
     tissue_fraction: float
     white: tuple[int, int, int]
     sample: Image
+    background: Background
     doubt: str | None = None
 
 
@@ -91,9 +93,9 @@ def survey(view: View, *, mask_tissue: bool = True) -> Survey:
         mask[window.at] = True
     sample = _sample(view, mask)
     if not mask_tissue:
-        return Survey(None, fraction, (red, green, blue), sample, doubt)
+        return Survey(None, fraction, (red, green, blue), sample, seen, doubt)
     share = TissueShare(_softened(mask), view.size, (mask.shape[1], mask.shape[0]))
-    return Survey(share, fraction, (red, green, blue), sample, doubt)
+    return Survey(share, fraction, (red, green, blue), sample, seen, doubt)
 
 
 def _overview(view: View) -> tuple[Image, float, list[Window]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from chromogen.app.view.shelf import Entry
@@ -78,11 +79,9 @@ class ShelfPool:
 
         Raises: SlideError, which names no folder, where it cannot be opened or read.
         """
-        with self._pool.reading((entry.id, entry.version), lambda: opened(entry)) as found:
-            try:
-                yield found
-            except (SlideError, OSError) as error:
-                raise _without_folder(error, entry) from error
+        reading = self._pool.reading((entry.id, entry.version), lambda: opened(entry))
+        with reading as found, without_folders(entry.path):
+            yield found
 
     def close(self) -> None:
         """Close all; those being read, when that is over."""
@@ -92,14 +91,18 @@ class ShelfPool:
 def opened(entry: Entry) -> Opened:
     """Open a slide for display; SlideError, which names no folder, where it cannot be."""
     try:
-        slide = open_slide(entry.path, mpp=NOMINAL_MPP)
-    except (ValueError, OSError) as error:
-        raise _without_folder(error, entry) from error
+        with without_folders(entry.path):
+            slide = open_slide(entry.path, mpp=NOMINAL_MPP)
     except MemoryError as error:
         raise SlideError(f"{entry.path.name} is too large for the memory that is free.") from error
     return Opened(slide, plausible_mpp(slide.stated_mpp), virtual_facts(entry.path, entry.version))
 
 
-def _without_folder(error: Exception, entry: Entry) -> SlideError:
-    said = (isinstance(error, OSError) and error.strerror) or str(error)
-    return SlideError(said.replace(f"{entry.path.parent}{os.sep}", ""))
+@contextmanager
+def without_folders(path: Path) -> Iterator[None]:
+    """Raises: SlideError, which names no folder, for what goes wrong with the file at a path."""
+    try:
+        yield
+    except (SlideError, OSError) as error:
+        said = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise SlideError(said.replace(f"{path.parent}{os.sep}", "")) from error

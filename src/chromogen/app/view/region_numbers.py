@@ -1,4 +1,4 @@
-"""Numbers of regions that a user draws on slides: how much is positive, how strongly, how many nuclei."""
+"""Numbers of regions that a user draws on slides: how much is positive, and how strongly."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ from chromogen.app.view.pool import Opened
 from chromogen.errors import expected
 from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_score, positive_percent
 from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
 from chromogen.grid import TileGrid, Window
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
-from chromogen.stains.nuclei import nuclei_mask, nucleus_centres
 
-CORE_PX, HALO_UM = 1024, 32.0
+CORE_PX = 1024
 MOST_PIXELS = 16_000_000  # of a region; a larger one is measured coarser
 MOST_POINTS = 50_000
-COARSEST_FOR_NUCLEI_MPP = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,11 @@ class Numbers:
     """Of a region in one slide; what is None is not defined there, and `why` says why.
 
     Percents but the first are of the region's tissue; `mean_od10` and what is above the threshold are of the stain
-    beside haematoxylin, eosin in an H&E; the area is that of the region on the slide.
+    beside haematoxylin, eosin in an H&E; areas are those on the slide.
     """
 
     area_um2: float | None
+    tissue_um2: float | None
     tissue_percent: float
     measured_mpp: float
     positive_percent: float | None
@@ -46,8 +44,6 @@ class Numbers:
     mean_od10: float | None
     miod_od10: float | None
     pixel_h_score: float | None
-    nuclei: int | None
-    stained_nuclei: int | None
     why: str = ""
 
 
@@ -74,8 +70,7 @@ def placed_region(region: MultiPolygon, placed: Placement) -> MultiPolygon:
 def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10: float) -> Numbers:
     """What is measured in a region of a slide; ValueError where it lies outside.
 
-    Tile by tile at full resolution, or so much coarser that it has at most `MOST_PIXELS`. Nuclei of which the
-    centre lies inside count.
+    Tile by tile at full resolution, or so much coarser that it has at most `MOST_PIXELS`.
     """
     window = _bounds(region, opened.size)
     step = 1
@@ -85,15 +80,11 @@ def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10
     parts = [_part(opened, region, part, step, stains, threshold_od10) for part in _parts(window, step)]
     sums = np.sum([part.sums for part in parts], axis=0)
     inside, tissue, above = (int(n) for n in np.sum([part.areas for part in parts], axis=0))
-    nuclei = np.sum([part.nuclei for part in parts], axis=0) if mpp <= COARSEST_FOR_NUCLEI_MPP else None
     is_he = stains.startswith("h-e")
-    lacking = {
-        "no tissue in the region": not tissue,
-        f"too coarse for nuclei ({mpp:.2g} um/px)": nuclei is None,
-        "no DAB in an H&E": is_he,
-    }
+    lacking = {"no tissue in the region": not tissue, "no DAB in an H&E": is_he}
     return Numbers(
         area_um2=inside * mpp**2 if opened.mpp else None,
+        tissue_um2=tissue * mpp**2 if opened.mpp else None,
         tissue_percent=100 * tissue / max(inside, 1),
         measured_mpp=mpp,
         positive_percent=None if is_he else _defined(positive_percent, sums),
@@ -101,8 +92,6 @@ def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10
         mean_od10=_defined(dab_od10, sums),
         miod_od10=None if is_he else _defined(miod, sums),
         pixel_h_score=None if is_he else _defined(pixel_h_score, sums),
-        nuclei=None if nuclei is None else int(nuclei[0]),
-        stained_nuclei=None if nuclei is None or is_he else int(nuclei[1]),
         why="; ".join(why for why, holds in lacking.items() if holds),
     )
 
@@ -111,7 +100,6 @@ def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10
 class _Part:
     sums: Array
     areas: tuple[int, int, int]
-    nuclei: tuple[int, int]
 
 
 def _bounds(region: MultiPolygon, size: tuple[int, int]) -> Window:
@@ -142,7 +130,7 @@ def _parts(window: Window, step: int) -> Sequence[Window]:
 def _part(
     opened: Opened, region: MultiPolygon, window: Window, step: int, stains: str, threshold_od10: float
 ) -> _Part:
-    tile = read_tile(opened, window, step, HALO_UM)
+    tile = read_tile(opened, window, step)
     core = tile.core(tile.prediction)
     here = affine_transform(region, [1 / step, 0, 0, 1 / step, -window.left / step, -window.top / step])
     inside = centres_inside(here.geoms, core.shape[:2])
@@ -150,20 +138,7 @@ def _part(
     tissue = tile.core(tile.tissue) & inside
     second = tile.core(densities)[..., 1][tissue]
     areas = int(inside.sum()), int(tissue.sum()), int(np.count_nonzero(second > threshold_od10))
-    counts = [_count(tile, density, inside) for density in (densities[..., 0], densities[..., :2].sum(axis=2))]
-    return _Part(dab_sums(second), areas, (counts[0], counts[1]))
-
-
-def _count(tile: Tile, density_od10: Array, inside: Any) -> int:
-    """How many nuclei have their centre inside the core's part of the region."""
-    mpp = tile.mpp or ASSUMED_MPP
-    if mpp > COARSEST_FOR_NUCLEI_MPP:
-        return 0
-    left, top = tile.halo[:2]
-    centres = nucleus_centres(nuclei_mask(density_od10, mpp), mpp) - (top, left)
-    within = (centres >= 0).all(axis=1) & (centres < inside.shape).all(axis=1)
-    rows, columns = centres[within].T
-    return int(np.count_nonzero(inside[rows, columns]))
+    return _Part(dab_sums(second), areas)
 
 
 def _defined(measure: Any, sums: Array) -> float | None:

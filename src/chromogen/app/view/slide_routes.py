@@ -1,11 +1,9 @@
-"""The web app's answers about slides: which there are, tiles, densities, differences, numbers of regions."""
+"""The web app's answers about slides: which there are, tiles, densities, differences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
-from itertools import product
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -15,13 +13,11 @@ import openslide
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from chromogen.app.view import densities, region_numbers, tiles
+from chromogen.app.view import densities, tiles
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
-from chromogen.app.view.region_files import MOST_REGIONS, Imported, Region, import_regions
 from chromogen.app.view.shelf import Entry, Shelf
 from chromogen.app.view.virtual import stainer_of, virtual_facts
-from chromogen.errors import FAILURES
 from chromogen.image import shrunk
 from chromogen.recent import Recent
 from chromogen.slides.threads import processors
@@ -29,7 +25,6 @@ from chromogen.slides.threads import processors
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
 CLIENT_GONE = 499
 MOST_CACHED_BYTES = 96_000_000
-_A_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 Stains = Literal["h-dab", "h-e", "h-dab-ruifrok", "h-e-ruifrok"]
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
@@ -102,40 +97,12 @@ class Beside(BaseModel):
     is_guess: bool
 
 
-class Asked(BaseModel):
-    """Numbers of regions drawn on the slide `on`, in each of `slides`, with the vectors to take them apart."""
-
-    on: str = Field(pattern=SLIDE_ID)
-    slides: dict[str, Stains] = Field(max_length=4)
-    regions: list[Region] = Field(max_length=MOST_REGIONS)
-    threshold_od10: float = Field(0.2, ge=0, le=2.55)
-
-
 def slide_routes(shelf: Shelf, pool: ShelfPool, renderer: Renderer, *, labels: bool) -> APIRouter:
-    """The routes below /api/slides, and /api/numbers."""
+    """The routes below /api/slides."""
     routes = APIRouter(prefix="/api", tags=["slides"])
     _list_routes(routes, shelf, pool, renderer, labels=labels)
     _tile_routes(routes, shelf, pool, renderer)
     _comparison_routes(routes, shelf, pool, renderer)
-
-    @routes.post("/regions", openapi_extra=_A_FILE)
-    async def regions(request: Request) -> Imported:
-        """The polygons of a GeoJSON file, as the body, read as `chromogen stylize --content-mask` reads it."""
-        body = await request.body()
-        return await renderer.run(lambda: import_regions(body))  # type: ignore[no-any-return]
-
-    @routes.post("/numbers")
-    async def numbers(asked: Asked) -> list[dict[str, Any]]:
-        """Area, percent positive, mean density, mIOD, pixel H-score and nuclei, of every region in every slide.
-
-        In the order of regions and slides. Where there are no numbers, `error` says why.
-        """
-        found = []
-        for (index, region), (slide_id, stains) in product(enumerate(asked.regions), asked.slides.items()):
-            work = partial(_numbers, shelf, pool, (asked.on, slide_id), region, stains, asked.threshold_od10)
-            found.append({"region": index, "name": region.name, "slide": slide_id, **await renderer.run(work)})
-        return found
-
     return routes
 
 
@@ -263,20 +230,6 @@ def _facts(pool: ShelfPool, entry: Entry, *, labels: bool) -> SlideFacts:
 def _line(entry: Entry) -> SlideLine:
     virtual = stainer_of(virtual_facts(entry.path, entry.version))
     return SlideLine(id=entry.id, name=entry.name, version=entry.version, virtual=virtual)
-
-
-def _numbers(
-    shelf: Shelf, pool: ShelfPool, slides: tuple[str, str], region: Region, stains: str, threshold: float
-) -> dict[str, Any]:
-    """Of a region drawn on the first slide, in the second; or why there are none."""
-    try:
-        drawn = region_numbers.parse_region(region.geometry)
-        on, entry = map(shelf.find, slides)
-        with pool.reading(on) as first, pool.reading(entry) as opened:
-            there = region_numbers.placed_region(drawn, placement_between(first, opened))
-            return asdict(region_numbers.numbers_of(opened, there, stains, threshold))
-    except (*FAILURES, LookupError) as error:
-        return {"error": words_of(error)}
 
 
 def words_of(error: Exception) -> str:

@@ -14,7 +14,7 @@ from chromogen.stainer import Stainer
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.part import stain_part
 from chromogen.whole_slide.survey import Survey, survey
-from chromogen.whole_slide.view import SlideFile, held_slide, read_around_damage, view_at
+from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
 
 _SURVEYS: Recent[Survey] = Recent(100_000_000, lambda seen: seen.sample.nbytes)
 _FITTED: Recent[Stainer] = Recent(100, lambda _: 1)
@@ -42,11 +42,19 @@ def stain_view(stain: Stain, folder: Path) -> None:
         job = SlideJob(file, stainer, stain.region)
         region = job.window(view)
         check_region("view at the stainer's pixel size", region.size, "zoom in, or stain the whole slide")
-        of = (str(file.path), slide.quickhash, slide.mpp, view.mpp)
-        seen = _SURVEYS.get(of, lambda: survey(view))
-        fitted = _FITTED.get((*of, stainer.identity), lambda: stainer.fit(seen.sample))
+        seen = kept_survey(file, view)
+        fitted = _FITTED.get((*_identity(file, view), stainer.identity), lambda: stainer.fit(seen.sample))
         mpp = view.mpp or slide.need_mpp()
         made = stain_part(job, view, seen, fitted)
         keep_region(folder, read_around_damage(view, region)[0], mpp, stain.location or (0, 0))
         facts = replace(tile_facts(slide, mpp, fitted), settings=job.plan(view))
         write_image(folder / RESULT, made, facts.as_json())
+
+
+def kept_survey(file: SlideFile, view: View) -> Survey:
+    """What a slide shows from afar, surveyed once in this process."""
+    return _SURVEYS.get(_identity(file, view), lambda: survey(view))
+
+
+def _identity(file: SlideFile, view: View) -> tuple[object, ...]:
+    return str(file.path), view.slide.quickhash, view.slide.mpp, view.mpp

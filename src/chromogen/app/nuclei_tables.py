@@ -1,0 +1,129 @@
+"""Nuclei as a table: CSV, and Parquet where pyarrow is installed. Written part by part."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import UUID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.files import written_beside
+from chromogen.nuclei.positivity import NOT_GRADED, Threshold, grades_of
+from chromogen.whole_slide.nuclei import Part
+
+NAMESPACE = UUID("6d1f0c44-5f0e-5b6c-9a39-5c2f3a6b7e11")
+# Column, and how many decimals it has; None for what is no decimal number.
+COLUMNS: dict[str, int | None] = {
+    "id": None,
+    "label": None,
+    "x_um": 3,
+    "y_um": 3,
+    "area_um2": 3,
+    "confidence": 4,
+    "hematoxylin_od10": 4,
+    "dab_od10": 4,
+    "ring_hematoxylin_od10": 4,
+    "ring_dab_od10": 4,
+    "grade": None,
+    "positive": None,
+    "threshold_od10": 4,
+}
+NO_PARQUET = "pyarrow is not installed, so Chromogen wrote no Parquet files (pip install 'chromogen[tables]')"
+
+Columns: TypeAlias = Mapping[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The nuclei of a part with what the table says of each: equal names are equal lengths, None is empty."""
+
+    part: Part
+    columns: Columns
+
+
+def judged(part: Part, slide: str, threshold: Threshold) -> Judged:
+    """The part's rows. `slide` is the hash that ids begin from. Without grades there is no DAB."""
+    nuclei, measured = part.nuclei, part.measured
+    centres = nuclei.centres_px.astype(np.float64)
+    values: dict[str, NDArray[Any]] = {
+        "x_um": centres[:, 0] * nuclei.mpp,
+        "y_um": centres[:, 1] * nuclei.mpp,
+        "area_um2": nuclei.areas_um2,
+        "confidence": nuclei.confidence,
+        "hematoxylin_od10": measured.hematoxylin_od10,
+        "ring_hematoxylin_od10": measured.ring_hematoxylin_od10,
+    }
+    grades: list[Any] = [None] * len(nuclei)
+    if threshold.positive_od10 is not None:
+        values["dab_od10"], values["ring_dab_od10"] = measured.second_od10, measured.ring_second_od10
+        values["threshold_od10"] = np.full(len(nuclei), threshold.positive_od10)
+        grades = [None if grade == NOT_GRADED else grade for grade in grades_of(measured, threshold).tolist()]
+    columns: dict[str, list[Any]] = {
+        "id": [str(nucleus_id(slide, x, y)) for x, y in centres],
+        "label": list(range(part.first + 1, part.first + 1 + len(nuclei))),
+        "grade": grades,
+        "positive": [None if grade is None else grade > 0 for grade in grades],
+    }
+    for name, decimals in COLUMNS.items():
+        if name not in columns:
+            columns[name] = _plain(values.get(name), decimals, len(nuclei))
+    return Judged(part, {name: columns[name] for name in COLUMNS})
+
+
+def nucleus_id(slide: str, x_px: float, y_px: float) -> UUID:
+    """The id of a nucleus: the same slide and place give the same id, in every file and every run."""
+    return uuid5(NAMESPACE, f"{slide} {x_px:.2f} {y_px:.2f}")
+
+
+def _plain(values: NDArray[Any] | None, decimals: int | None, count: int) -> list[Any]:
+    """Numbers of Python, rounded; what is no number is empty."""
+    if values is None:
+        return [None] * count
+    rounded = np.round(values.astype(np.float64), decimals or 0)
+    return [value if np.isfinite(value) else None for value in rounded.tolist()]
+
+
+def write_csv(path: Path, parts: Iterable[Judged]) -> None:
+    """One row a nucleus, under the names of `COLUMNS`; an empty cell where there is no value."""
+    with written_beside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for part in parts:
+            writer.writerows(zip(*(map(as_cell, part.columns[name]) for name in COLUMNS), strict=True))
+
+
+def as_cell(value: Any) -> Any:
+    """A value as it stands in a CSV."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def has_parquet() -> bool:
+    """Whether pyarrow is installed."""
+    return find_spec("pyarrow") is not None
+
+
+def write_parquet(path: Path, parts: Iterable[Judged]) -> None:
+    """The same columns as Parquet, each of one type, null where there is no value. Needs the extra `tables`."""
+    import pyarrow as pa
+
+    with written_beside(path) as temporary, _parquet_writer(temporary) as writer:
+        for part in parts:
+            writer.write_table(pa.table(dict(part.columns), schema=writer.schema))
+
+
+@contextmanager
+def _parquet_writer(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    types = {"id": pa.string(), "label": pa.int64(), "grade": pa.int8(), "positive": pa.bool_()}
+    schema = pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
+    with parquet.ParquetWriter(str(path), schema, compression="zstd") as writer:
+        yield writer

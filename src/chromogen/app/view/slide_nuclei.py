@@ -1,0 +1,217 @@
+"""Nuclei of slides as the page shows them: found window by window in a process apart, and kept.
+
+The windows, the stains and the nuclei are those of `chromogen nuclei`, so moving the view changes no nucleus.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from chromogen.app.view.apart import Apart
+from chromogen.app.view.pool import without_folders
+from chromogen.app.view.stained_views import kept_survey
+from chromogen.errors import expected
+from chromogen.nuclei.contract import NETWORK_MPP
+from chromogen.nuclei.find import Window, built_in, check_visible, windows_of
+from chromogen.nuclei.measure import Measurements, joined_measurements
+from chromogen.nuclei.outlines import Nuclei, joined
+from chromogen.nuclei.positivity import NOT_GRADED, Grades, Threshold, grades_of, positive_threshold
+from chromogen.recent import Recent
+from chromogen.whole_slide.nuclei import Stains, at_level_0, has_tissue, in_window, stains_of
+from chromogen.whole_slide.survey import Survey
+from chromogen.whole_slide.view import SlideFile, View, held_slide, view_at
+
+MAX_MM2 = 4.0  # of a view or region; the network takes about a second for each quarter of a mm2
+SAMPLED_WINDOWS = 4  # of a slide, from whose nuclei its threshold is found
+MAX_KEPT_BYTES = 64_000_000
+OUTLINE_DIGITS = 1  # of a level-0 pixel
+
+IsWanted = Callable[[], Awaitable[bool]]
+Found = tuple[Nuclei, Measurements]
+
+
+class NotWantedError(RuntimeError):
+    """Nobody waits for these nuclei any more."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A slide whose nuclei are wanted: its file, the file's version, pixel size in um, and the stains chosen."""
+
+    path: Path
+    version: str
+    mpp: float
+    stains: Literal["h-e", "h-dab"]
+
+
+@dataclass(frozen=True)
+class NucleusNumbers:
+    """How many nuclei there are, how many are positive, and by which threshold; None where that is not known."""
+
+    nuclei: int
+    positive_nuclei: int | None = None
+    positive_nuclei_percent: float | None = None
+    nuclei_threshold_od10: float | None = None
+    nuclei_threshold_source: str = ""
+    nuclei_doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Nuclei in level-0 pixels, the grade of each, int8 (N,), and the threshold that grades them."""
+
+    nuclei: Nuclei
+    grades: Grades
+    threshold: Threshold
+
+    def within(self, region: BaseGeometry) -> Judged:
+        """Those whose centre lies in a region, in level-0 pixels."""
+        x, y = self.nuclei.centres_px.astype(np.float64).T
+        inside = shapely.contains_xy(region, x, y)
+        return Judged(self.nuclei.take(inside), self.grades[inside], self.threshold)
+
+    @property
+    def numbers(self) -> NucleusNumbers:
+        """The numbers of these nuclei; no nucleus of an H&E is positive or negative."""
+        if self.threshold.source == "none":
+            return NucleusNumbers(len(self.nuclei))
+        judged, positive = (int(np.count_nonzero(self.grades > least)) for least in (NOT_GRADED, 0))
+        return NucleusNumbers(
+            len(self.nuclei),
+            positive,
+            100 * positive / judged if judged else None,
+            self.threshold.positive_od10,
+            self.threshold.source,
+            self.threshold.doubt,
+        )
+
+    def as_json(self) -> bytes:
+        """The numbers, each outline as x and y by turns in level-0 pixels, and for each 1 if it is positive."""
+        rounded = self.nuclei.outlines_px.astype(np.float64).round(OUTLINE_DIGITS)
+        outlines = rounded.reshape(len(rounded), -1).tolist()
+        positive = (self.grades > 0).astype(int).tolist()
+        found = {**asdict(self.numbers), "outlines": outlines, "positive": positive}
+        return json.dumps(found, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The windows of a slide: its size (w, h) at level 0 and at NETWORK_MPP, and which windows show tissue."""
+
+    size: tuple[int, int]
+    size_at_network: tuple[int, int]
+    with_tissue: tuple[int, ...]
+
+    def over(self, region: BaseGeometry) -> list[int]:
+        """The windows with tissue whose core a region, in level-0 pixels, meets."""
+        scale = np.divide(self.size, self.size_at_network)
+        windows = windows_of(self.size_at_network)
+        return [index for index in self.with_tissue if region.intersects(_core(windows[index], scale))]
+
+    def sample(self) -> list[int]:
+        """At most SAMPLED_WINDOWS windows, spread over those with tissue."""
+        count = min(SAMPLED_WINDOWS, len(self.with_tissue))
+        places = (np.arange(count) + 0.5) * len(self.with_tissue) / max(count, 1)
+        return [self.with_tissue[int(place)] for place in places]
+
+
+class NucleusFinder:
+    """The nuclei of the shelf's slides: each window is searched once, one at a time, and kept."""
+
+    def __init__(self, apart: Apart) -> None:
+        self._apart = apart
+        self._one = anyio.Lock()
+        self._kept: Recent[Any] = Recent(MAX_KEPT_BYTES, _bytes_of)
+
+    async def within(self, source: Source, region: BaseGeometry, is_wanted: IsWanted | None = None) -> Judged:
+        """The nuclei whose centre lies in a region, in level-0 pixels.
+
+        Raises: ValueError for pixels too large to show nuclei, a region too large, or a file that fails;
+        NotWantedError once `is_wanted` says no.
+        """
+        check_visible(source.mpp)
+        lattice: Lattice = await self._known(lattice_of, source, is_wanted)
+        seen = region.intersection(shapely.box(0, 0, *lattice.size))
+        _check_area(seen, source.mpp)
+        sample = [] if source.stains == "h-e" else lattice.sample()
+        # A threshold for the whole slide, so that no nucleus changes sides where the view moves.
+        threshold = positive_threshold((await self._in(source, sample, is_wanted))[1], source.stains)
+        nuclei, measured = await self._in(source, lattice.over(seen), is_wanted)
+        return Judged(nuclei, grades_of(measured, threshold), threshold).within(seen)
+
+    async def _in(self, source: Source, windows: Sequence[int], is_wanted: IsWanted | None) -> Found:
+        """The nuclei of some windows."""
+        found = [await self._known(nuclei_of_window, source, is_wanted, index) for index in windows]
+        nuclei = joined((part for part, _ in found), source.mpp)
+        return nuclei, joined_measurements([measured for _, measured in found])
+
+    async def _known(
+        self, work: Callable[..., Any], source: Source, is_wanted: IsWanted | None, *more: int
+    ) -> Any:
+        """What `work` gives for a slide, from the process apart, or kept since it was asked for last."""
+        key = (work.__name__, source, *more)
+        async with self._one:
+            known = self._kept.peek(key)
+            if known is None:
+                if is_wanted and not await is_wanted():
+                    raise NotWantedError("Nobody waits for these nuclei any more.")
+                with without_folders(source.path):
+                    made = await self._apart.run(work, source, *more)
+                known = self._kept.get(key, lambda: made)
+        return known
+
+
+def lattice_of(source: Source) -> Lattice:
+    """The windows of a slide. Raises: SlideError or OSError where it cannot be read."""
+    with _surveyed(source) as (view, seen, _):
+        windows = windows_of(view.size)
+        with_tissue = tuple(index for index, window in enumerate(windows) if has_tissue(seen, window))
+        return Lattice(view.slide.size, view.size, with_tissue)
+
+
+def nuclei_of_window(source: Source, index: int) -> Found:
+    """The nuclei of a window in level-0 pixels, and what is measured of each. Raises: as `lattice_of`."""
+    with _surveyed(source) as (view, seen, stains):
+        found = in_window(view, windows_of(view.size)[index], seen, stains, built_in())
+        return at_level_0(found.nuclei, view.slide, view.size), found.measured
+
+
+@contextmanager
+def _surveyed(source: Source) -> Iterator[tuple[View, Survey, Stains]]:
+    file = SlideFile(source.path, source.mpp)
+    with held_slide(file) as slide:
+        view = view_at(slide, NETWORK_MPP)
+        seen = kept_survey(file, view)
+        yield view, seen, stains_of(seen, source.stains)
+
+
+def _core(window: Window, scale: NDArray[np.float64]) -> BaseGeometry:
+    """The core of a window in level-0 pixels."""
+    start, size = np.asarray(window.core_location), np.asarray(window.core_size)
+    return shapely.box(*(start * scale), *((start + size) * scale))
+
+
+def _check_area(region: BaseGeometry, mpp: float) -> None:
+    mm2 = shapely.envelope(region).area * mpp**2 / 1e6
+    if mm2 > MAX_MM2:
+        advice = "take a smaller one, or run `chromogen nuclei` on the slide"
+        raise expected("region", f"at most {MAX_MM2:g} mm2 for nuclei", f"{mm2:.3g} mm2", advice)
+
+
+def _bytes_of(kept: Lattice | Found) -> int:
+    if isinstance(kept, Lattice):
+        return 1000
+    nuclei, measured = kept
+    arrays = (nuclei.centres_px, nuclei.outlines_px, nuclei.confidence, *vars(measured).values())
+    return 1000 + int(sum(array.nbytes for array in arrays))

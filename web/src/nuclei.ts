@@ -1,0 +1,124 @@
+// Nuclei in view, outlined on every slide: blue where negative, brown where positive, one colour in an H&E.
+
+import { ask, nucleiPath, type NucleiInView } from './api';
+import { byId, make, settled, short, svg } from './dom';
+import type { Pane } from './pane';
+import type { Panes } from './panes';
+
+const MAX_MPP = 1; // of the screen: coarser, nuclei are specks
+const ASSUMED_MPP = 0.5; // the server's, where a file states none
+const SETTLED_MS = 400;
+const FOUND = 'found from the slide’s nuclei';
+
+interface Layer {
+  group: SVGElement;
+  asked: AbortController | null;
+  path: string; // what is shown, or asked for
+  words: string;
+}
+
+export class Nuclei {
+  private shown = false;
+  private readonly layers = new Map<Pane, Layer>();
+  private readonly findAgain = settled(() => this.findAll(), SETTLED_MS);
+
+  constructor(private readonly panes: Panes) {
+    byId('nuclei').addEventListener('change', (event) => this.show((event.target as HTMLInputElement).checked));
+  }
+
+  toggle(): void {
+    this.show(!this.shown);
+  }
+
+  /** Let panes show nuclei, forget panes that have gone, and look again: slides or stains may be others. */
+  refresh(): void {
+    for (const [pane, layer] of this.layers) if (!this.panes.list.includes(pane)) this.drop(pane, layer);
+    for (const pane of this.panes.list) if (!this.layers.has(pane)) this.attach(pane);
+    this.look();
+  }
+
+  /** Look for nuclei once the view has come to rest. */
+  look(): void {
+    if (this.shown) this.findAgain();
+  }
+
+  private show(shown: boolean): void {
+    this.shown = shown;
+    byId<HTMLInputElement>('nuclei').checked = shown;
+    if (shown) return this.findAll();
+    for (const layer of this.layers.values()) {
+      layer.asked?.abort();
+      layer.path = '';
+      this.say(layer, '', []);
+    }
+  }
+
+  private attach(pane: Pane): void {
+    const group = svg('g', {});
+    const layer = svg('svg', { class: 'nuclei', 'aria-hidden': 'true' });
+    layer.append(group);
+    pane.element.querySelector('.canvas')!.append(layer);
+    this.layers.set(pane, { group, asked: null, path: '', words: '' });
+    pane.viewer.addHandler('update-viewport', () => pane.layOn(group));
+  }
+
+  private drop(pane: Pane, layer: Layer): void {
+    layer.asked?.abort();
+    this.layers.delete(pane);
+  }
+
+  private findAll(): void {
+    if (!this.shown) return;
+    for (const [pane, layer] of this.layers) void this.find(pane, layer);
+  }
+
+  private async find(pane: Pane, layer: Layer): Promise<void> {
+    if (!pane.image) return;
+    const name = short(pane.slide.name);
+    const { location, size } = pane.seen();
+    const path = nucleiPath(pane.slide, pane.stains, location, size);
+    if (path === layer.path) return;
+    layer.asked?.abort();
+    layer.path = path;
+    if ((pane.slide.mpp ?? ASSUMED_MPP) / pane.imageZoom > MAX_MPP)
+      return this.say(layer, `${name}: zoom in to ${MAX_MPP} µm/px or closer to see nuclei.`, []);
+    if (size.some((side) => side <= 0)) return this.say(layer, '', []);
+    const asked = (layer.asked = new AbortController());
+    this.say(layer, `${name}: looking for nuclei…`);
+    try {
+      const found = await ask<NucleiInView>(path, { signal: asked.signal });
+      if (asked === layer.asked && !asked.signal.aborted && this.shown) {
+        this.say(layer, `${name}: ${inWords(found)}`, outlines(found));
+        pane.layOn(layer.group);
+      }
+    } catch (error) {
+      if (!asked.signal.aborted) this.say(layer, `${name}: ${(error as Error).message}`, []);
+    }
+  }
+
+  /** Say how far a slide is, and draw these outlines; without any, leave those that are drawn. */
+  private say(layer: Layer, words: string, drawn?: SVGElement[]): void {
+    if (drawn) layer.group.replaceChildren(...drawn);
+    layer.words = words;
+    const lines = [...this.layers.values()].map((one) => one.words).filter(Boolean);
+    byId('nuclei-message').replaceChildren(...lines.map((line) => make('p', { class: 'hint' }, line)));
+  }
+}
+
+/** One path for each colour. */
+function outlines({ outlines, positive, nuclei_threshold_source }: NucleiInView): SVGElement[] {
+  const parts: Record<string, string[]> = {};
+  outlines.forEach((outline, index) => {
+    const kind = !nuclei_threshold_source ? 'nucleus' : positive[index] ? 'nucleus positive' : 'nucleus negative';
+    (parts[kind] ??= []).push(`M${outline.join(' ')}Z`);
+  });
+  return Object.entries(parts).map(([kind, drawn]) => svg('path', { d: drawn.join(''), class: kind }));
+}
+
+function inWords(found: NucleiInView): string {
+  const { nuclei, positive_nuclei_percent: share, nuclei_threshold_od10: threshold, nuclei_doubt: doubt } = found;
+  const counted = `${nuclei.toLocaleString('en')} ${nuclei === 1 ? 'nucleus' : 'nuclei'} in view`;
+  if (share === null || threshold === null) return `${counted}.`;
+  const whence = found.nuclei_threshold_source === 'found' ? FOUND : 'fixed';
+  return `${counted}, ${share.toFixed(1)} % positive (DAB above ${threshold.toFixed(2)}, ${whence}).${doubt ? ` In doubt: ${doubt}.` : ''}`;
+}
