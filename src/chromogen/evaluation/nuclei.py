@@ -67,7 +67,7 @@ def add_both(pair: Pair, tile: Tile) -> Pair:
 
 def _added(seen: Seen, tile: Tile, image: Image, measured: Measurements) -> Seen:
     pixel_mm2 = (tile.mpp or ASSUMED_MPP) ** 2 / 1e6
-    area_mm2 = np.count_nonzero(tile.core(tile.tissue_of(image))) * pixel_mm2
+    area_mm2 = int(np.count_nonzero(tile.core(tile.tissue_of(image)))) * pixel_mm2
     return Seen((*seen.parts, measured), seen.tissue_mm2 + area_mm2)
 
 
