@@ -27,6 +27,7 @@ from chromogen.app.demo_slide import demo_slide
 from chromogen.image import Image, to_tensor, to_uint8
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.outlines import labels_of
+from chromogen.nuclei.sites import site_share
 from chromogen.slides.slide import open_slide
 from chromogen.stainer import builtin_ihc
 from chromogen.stainer_file import Model, trained_weights, write_model
@@ -137,7 +138,8 @@ def _nest(hematoxylin: Density, eosin: Density, rng: np.random.Generator) -> Non
 
 def nuclear_ihc(he: Image, seed: int = 0) -> Image:
     """An H&E as an IHC in which most nuclei are brown: by a rule, since pip carries no such IHC."""
-    plan = stain_plan(to_tensor(he), stains_of(he, [builtin_ihc()], [1.0]), MPP, "nuclear")
+    stains = stains_of(he, [builtin_ihc()], [1.0])
+    plan = stain_plan(to_tensor(he), stains, MPP, site_share(he, "nuclear", MPP))
     nuclei = find_nuclei(he, MPP)
     labels = labels_of(nuclei, (he.shape[0], he.shape[1]))
     brown = np.append(0.0, (np.random.default_rng(seed).random(len(nuclei)) < POSITIVE) * 1.0)[labels]
@@ -145,8 +147,8 @@ def nuclear_ihc(he: Image, seed: int = 0) -> Image:
         :, :1
     ]
 
-    stains = torch.cat([plan.hematoxylin * (1 - 0.6 * share), plan.most_dab * share], 1)
-    return to_uint8(rendered(stains, plan.matrix, plan.kept))
+    amounts = torch.cat([plan.hematoxylin * (1 - 0.6 * share), plan.most_dab * share], 1)
+    return to_uint8(rendered(amounts, plan.matrix, plan.kept))
 
 
 def cells_side_by_side() -> list[Content]:

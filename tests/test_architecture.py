@@ -83,7 +83,6 @@ FILES: dict[str, list[str]] = {
         "store",
     ],
     "stains": [
-        "parts",
         "color_transfer",
         "deconvolution",
         "glass",

@@ -128,6 +128,15 @@ def test_the_dab_is_multiplied() -> None:
     assert twice.mean() == pytest.approx(2 * once.mean(), rel=0.1)
 
 
+def test_sites_of_the_full_scale_limit_the_dab_of_a_coarser_one() -> None:
+    sites = np.random.default_rng(0).random((40, 48), np.float32)
+    here, without = (stain_plan(to_tensor(HE[::2, ::2].copy()), STAINS, 1.0, where) for where in (sites, None))
+    mean_of_four = sites.reshape(20, 2, 24, 2).mean(axis=(1, 3))
+    assert torch.allclose(here.most_dab, without.most_dab * torch.from_numpy(mean_of_four), atol=1e-5)
+    same = stain_plan(to_tensor(HE), STAINS, 0.5, sites)
+    assert torch.allclose(same.most_dab, PLAN.most_dab * torch.from_numpy(sites), atol=1e-5)
+
+
 def test_a_finer_scale_goes_on_where_the_coarse_one_was() -> None:
     coarse = StainMaps(stain_plan(to_tensor(HE[::2, ::2].copy()), STAINS, 1.0))
     with torch.no_grad():

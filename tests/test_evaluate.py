@@ -78,6 +78,8 @@ def test_json_is_strict_and_the_csv_has_a_line_a_side(found: Evaluation) -> None
     data = json.loads(to_text(as_json(found)))
     assert set(data["metrics"]["psnr"]) == {"mean", "ci95", "n"}
     assert data["settings"]["dab_thresholds_od10"] == [0.2, 0.4, 0.6]
+    assert set(data["definitions"]) == set(data["metrics"])
+    assert data["definitions"]["nuclei_kept"]["better"] == "higher"
     assert [row["name"] for row in data["rows"]] == list(NAMES)
     lines = list(csv.DictReader(io.StringIO(as_csv(found))))
     assert len(lines) == 3 * 4
@@ -91,6 +93,7 @@ def test_the_page_has_pictures_numbers_and_warnings(found: Evaluation, tmp_path:
     assert text.count("<img") >= 2 * 5
     assert "Worst by hematoxylin_r" in text
     assert "too few for an interval" in text
+    assert "% of nuclei that are positive" in text
     assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.w3.org", "").replace(
         "http://purl.org", ""
     ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")

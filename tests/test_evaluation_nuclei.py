@@ -4,12 +4,15 @@ from scipy import ndimage
 from scipy.optimize import linprog
 
 from chromogen.evaluation import nuclei
-from chromogen.evaluation.metrics import NO_NUCLEI, NUCLEI_MEASURES, PREDICTED_NUCLEI, score
+from chromogen.evaluation.metrics import NO_NUCLEI, NUCLEI_MEASURES, PREDICTED_NUCLEI, TISSUE_MEASURES, score
 from chromogen.evaluation.scoring import tiles
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image
+from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import Measurements
+from chromogen.nuclei.outlines import Nuclei
+from chromogen.nuclei.positivity import FIXED_OD10
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
 
 SIDE = 224
@@ -46,14 +49,14 @@ def test_counts_and_shares_of_virtual_and_real() -> None:
     found = score((PREDICTED_NUCLEI, *NUCLEI_MEASURES), [Tile(prediction, real=real, mpp=0.5)])
     assert found["predicted_positive_nuclei"] == pytest.approx(100 * 10 / 49, abs=2.5)
     assert found["real_positive_nuclei"] == pytest.approx(100 * 20 / 49, abs=2.5)
-    assert found["positive_nuclei_difference"] == pytest.approx(-100 * 10 / 49, abs=4)
+    assert found["positive_nuclei_difference"] == pytest.approx(100 * 10 / 49, abs=4)
     seen = nuclei.add_predicted(nuclei.Seen(), Tile(prediction, mpp=0.5))
     assert found["predicted_nuclei_per_mm2"] == pytest.approx(49 / seen.tissue_mm2, rel=0.05)
 
 
 def seen(dab: list[float]) -> nuclei.Seen:
     values = np.array(dab)
-    return nuclei.Seen((Measurements(*[values] * 5),))
+    return nuclei.Seen((Measurements(values, values, values, values, values),))
 
 
 def transported(a: list[float], b: list[float]) -> float:
@@ -90,9 +93,72 @@ def test_a_nucleus_counts_in_one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
         parts = nuclei.add_predicted(parts, tile)
     whole = nuclei.add_predicted(nuclei.Seen(), Tile(prediction, mpp=0.5))
     assert len(parts.measured) == len(whole.measured) == 49
-    np.testing.assert_allclose(np.sort(parts.measured.second_od10), np.sort(whole.measured.second_od10), atol=1e-4)
+    np.testing.assert_allclose(np.sort(parts.dab_od10), np.sort(whole.dab_od10), atol=1e-4)
 
 
 def test_pixels_too_large_for_nuclei_are_said() -> None:
     found = score([PREDICTED_NUCLEI], [Tile(picture(CENTRES, []), mpp=4.0)])
     assert found["predicted_nuclei_per_mm2"] == "pixels of 4 um do not show nuclei"
+
+
+def test_a_pair_on_both_sides_of_a_border_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prediction lies 2 px to the right, so that of some pairs the centres belong to two tiles."""
+    he, prediction = (
+        picture([(y, x - 9) for y, x in CENTRES], [], H_E),
+        picture([(y, x - 7) for y, x in CENTRES], []),
+    )
+    monkeypatch.setattr("chromogen.evaluation.scoring.CORE_PX", 112)
+    cut = list(tiles(prediction, he, None, 0.5))
+    assert len(cut) > 1
+    parts = NO_NUCLEI
+    for tile in cut:
+        parts = nuclei.add_kept(parts, tile)
+    assert parts == nuclei.add_kept(NO_NUCLEI, Tile(prediction, he, mpp=0.5))
+    assert nuclei.kept(parts) > 0.95
+
+
+def test_the_share_is_counted_above_the_threshold_that_is_reported() -> None:
+    prediction, real = picture(CENTRES[10:], CENTRES[:10]), picture(CENTRES[20:], CENTRES[:20])
+    pair = nuclei.add_both(nuclei.Pair(), Tile(prediction, real=real, mpp=0.5))
+    for side in (pair.predicted, pair.real):
+        above = [dab for dab in side.measured.second_od10 if dab > nuclei.threshold_od10(side)]
+        assert nuclei.positive_percent(side) == pytest.approx(100 * len(above) / len(side.measured))
+        assert side.threshold.source == "found"
+    assert (
+        nuclei.positive_difference(pair) == nuclei.positive_difference(nuclei.Pair(pair.real, pair.predicted)) > 0
+    )
+
+
+@pytest.mark.parametrize("centres", [[], [(100, 100)]])
+def test_no_nuclei_and_one_nucleus(centres: list[tuple[int, int]]) -> None:
+    alone = picture([], centres)
+    found = score((PREDICTED_NUCLEI, *NUCLEI_MEASURES), [Tile(alone, real=picture(CENTRES, []), mpp=0.5)])
+    if centres:
+        assert found["predicted_positive_nuclei"] == 100
+        assert found["predicted_nuclei_threshold_od10"] == FIXED_OD10[0], (
+            "a single nucleus shows no two populations"
+        )
+    else:
+        assert found["predicted_positive_nuclei"] == found["predicted_nuclei_threshold_od10"] == "no nuclei"
+        assert found["predicted_nuclei_per_mm2"] == "no tissue"
+        for name in ("positive_nuclei_difference", "nuclei_dab_distance_od10"):
+            assert found[name] == "no nuclei in the prediction"
+
+
+def test_pixels_of_unknown_size_are_taken_as_half_a_um() -> None:
+    prediction = picture(CENTRES[10:], CENTRES[:10])
+    known, unknown = (score([PREDICTED_NUCLEI], [Tile(prediction, mpp=mpp)]) for mpp in (0.5, None))
+    assert known == unknown
+
+
+def test_nuclei_of_a_tile_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(image: Image, mpp: float, white: np.ndarray) -> Nuclei:
+        asked.append(image)
+        return find_nuclei(image, mpp, white=white)
+
+    monkeypatch.setattr("chromogen.evaluation.tile.find_nuclei", counted)
+    kept = [measure for measure in TISSUE_MEASURES if measure.update is nuclei.add_kept]
+    score((*kept, PREDICTED_NUCLEI, *NUCLEI_MEASURES), [Tile(picture(CENTRES, []), HE, picture([], CENTRES))])
+    assert len(asked) == 3, "H&E, prediction and real IHC"

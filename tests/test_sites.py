@@ -52,3 +52,9 @@ def test_shares_are_shares_on_blank_lonely_and_tiny_pictures(site: str, image: I
 def test_an_unknown_site_is_named() -> None:
     with pytest.raises(ValueError, match="did you mean nuclear"):
         site_share(TWO, "nuclaer", MPP)
+
+
+@pytest.mark.parametrize("site", SITES[1:])
+def test_pixels_too_large_for_nuclei_are_refused(site: str) -> None:
+    with pytest.raises(ValueError, match="`mpp` to be at most 2 um/px"):
+        site_share(TWO, site, 2.5)

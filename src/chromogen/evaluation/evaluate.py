@@ -20,6 +20,7 @@ from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import CALLED, Tile
 from chromogen.image import Image, PathLike, resize
+from chromogen.nuclei.positivity import FIXED_OD10
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
 from chromogen.slides.picture import Picture, read_picture
 from chromogen.stains.appearance import doubts
@@ -296,8 +297,20 @@ def _cautions(rows: Sequence[Row], shift_um: float, group: str | None) -> Iterat
     if unknown := sum(row.mpp is None for row in rows):
         images = "1 image" if unknown == 1 else f"{unknown} images"
         yield f"pixel size: {images} without; Chromogen took {ASSUMED_MPP} um/px (set it with --mpp)"
+    yield from _fixed_thresholds(rows)
     for row in rows:
         yield from _row_cautions(row, shift_um)
+
+
+def _fixed_thresholds(rows: Sequence[Row]) -> Iterator[str]:
+    """Where the nuclei of a picture do not say themselves which are brown."""
+    for side, name in (("predicted", "predictions"), ("real", "real IHCs")):
+        borders = [row.sides["prediction"].get(f"{side}_nuclei_threshold_od10") for row in rows]
+        if fixed := borders.count(FIXED_OD10[0]):
+            yield (
+                f"nuclei: in {fixed} of {len(rows)} {name} they do not fall into blue and brown by their DAB, "
+                f"or are too few to show it; Chromogen counts those above {FIXED_OD10[0]} as positive"
+            )
 
 
 def _row_cautions(row: Row, shift_um: float) -> Iterator[str]:

@@ -118,17 +118,20 @@ def style_measures(encoder: Encoder) -> tuple[Measure, ...]:
     )
 
 
-def _nuclei_values(side: str) -> tuple[Value, ...]:
+def _nuclei_values(side: str, seen_of: Callable[[Any], nuclei.Seen]) -> tuple[Value, ...]:
+    def of(name: str, unit: str, extent: str, says: str, compute: Callable[[nuclei.Seen], float]) -> Value:
+        return Value(f"{side}_{name}", unit, extent, "neither", says, lambda state: compute(seen_of(state)))
+
     return (
-        Value(f"{side}_nuclei_per_mm2", "/mm2", "0-", "neither", "nuclei for each mm2 of tissue", nuclei.per_mm2),
-        Value(
-            f"{side}_positive_nuclei",
+        of("nuclei_per_mm2", "/mm2", "0-", "nuclei / area of tissue", nuclei.per_mm2),
+        of(
+            "positive_nuclei",
             "%",
             "0-100",
-            "neither",
-            "share of nuclei that are brown",
+            "nuclei with more DAB than the threshold / nuclei",
             nuclei.positive_percent,
         ),
+        of("nuclei_threshold_od10", "OD", "0-", "mean DAB that makes a nucleus positive", nuclei.threshold_od10),
     )
 
 
@@ -162,8 +165,22 @@ TISSUE_MEASURES = (
         NO_NUCLEI,
         nuclei.add_kept,
         (
-            Value("nuclei_kept", "", "0-1", "higher", "share of the H&E's nuclei at their place", nuclei.kept),
-            Value("nuclei_f1", "", "0-1", "higher", "the same, invented nuclei counted", nuclei.f1),
+            Value(
+                "nuclei_kept",
+                "",
+                "0-1",
+                "higher",
+                "nuclei of the H&E that match one of the prediction / nuclei of the H&E",
+                nuclei.kept,
+            ),
+            Value(
+                "nuclei_f1",
+                "",
+                "0-1",
+                "higher",
+                "2 matches / (nuclei of the H&E + nuclei of the prediction)",
+                nuclei.f1,
+            ),
         ),
     ),
     Measure(
@@ -182,21 +199,21 @@ TISSUE_MEASURES = (
 
 PREDICTED_DAB = Measure((), agreement.NO_DAB, agreement.add_predicted_dab, _dab_values("predicted", 0))
 
-PREDICTED_NUCLEI = Measure((), nuclei.Seen(), nuclei.add_predicted, _nuclei_values("predicted"))
+PREDICTED_NUCLEI = Measure((), nuclei.Seen(), nuclei.add_predicted, _nuclei_values("predicted", lambda seen: seen))
 
 NUCLEI_MEASURES = (
-    Measure(("real",), nuclei.Seen(), nuclei.add_real, _nuclei_values("real")),
     Measure(
         ("real",),
         nuclei.Pair(),
         nuclei.add_both,
         (
+            *_nuclei_values("real", lambda pair: pair.real),
             Value(
                 "positive_nuclei_difference",
                 "points",
-                "-100-100",
-                "nearer 0",
-                "positive nuclei, more than in the real IHC",
+                "0-100",
+                "lower",
+                "|predicted_positive_nuclei - real_positive_nuclei|",
                 nuclei.positive_difference,
             ),
             Value(
@@ -204,7 +221,7 @@ NUCLEI_MEASURES = (
                 "OD",
                 "0-",
                 "lower",
-                "Wasserstein distance of the DAB of nuclei",
+                "Wasserstein distance of the mean DAB of nuclei: integral of |F - G| of their distributions",
                 nuclei.dab_distance,
             ),
         ),

@@ -6,19 +6,18 @@ States are pure and grow by some numbers a nucleus. A nucleus belongs to the til
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.evaluation.tile import Tile, needed
 from chromogen.image import Image
-from chromogen.nuclei.agreement import Agreement, agreement
-from chromogen.nuclei.measure import Measurements, joined_measurements, measure
-from chromogen.nuclei.outlines import Nuclei, labels_of
-from chromogen.nuclei.positivity import grades_of, positive_threshold
+from chromogen.nuclei.agreement import Agreement, matches
+from chromogen.nuclei.measure import Measurements, joined_measurements
+from chromogen.nuclei.outlines import labels_of
+from chromogen.nuclei.positivity import Threshold, positive_threshold
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.stains.deconvolution import H_DAB
 
 Parts = tuple[Measurements, ...]
 
@@ -30,10 +29,21 @@ class Seen:
     parts: Parts = ()
     tissue_mm2: float = 0.0
 
-    @property
+    @cached_property
     def measured(self) -> Measurements:
         """All nuclei in one."""
         return joined_measurements(self.parts)
+
+    @cached_property
+    def dab_od10(self) -> Array:
+        """The mean DAB of every nucleus that has a pixel of its own, (N,)."""
+        second_od10 = self.measured.second_od10
+        return second_od10[np.isfinite(second_od10)]
+
+    @cached_property
+    def threshold(self) -> Threshold:
+        """Which DAB makes a nucleus positive, by the picture's own nuclei."""
+        return positive_threshold(self.measured)
 
 
 @dataclass(frozen=True)
@@ -46,35 +56,82 @@ class Pair:
 
 def add_predicted(seen: Seen, tile: Tile) -> Seen:
     """The prediction's nuclei added."""
-    return _added(seen, tile, tile.prediction, tile.prediction_nuclei)
-
-
-def add_real(seen: Seen, tile: Tile) -> Seen:
-    """The real IHC's nuclei added."""
-    return _added(seen, tile, needed(tile, "real"), tile.real_nuclei)
+    return _added(seen, tile, tile.prediction, tile.prediction_measured)
 
 
 def add_both(pair: Pair, tile: Tile) -> Pair:
-    """The nuclei of both added."""
-    return Pair(add_predicted(pair.predicted, tile), add_real(pair.real, tile))
+    """The nuclei of prediction and real IHC added."""
+    real = _added(pair.real, tile, needed(tile, "real"), tile.real_measured)
+    return Pair(add_predicted(pair.predicted, tile), real)
 
 
-def _added(seen: Seen, tile: Tile, image: Image, nuclei: Nuclei) -> Seen:
-    mpp = tile.mpp or ASSUMED_MPP
-    measured = measure(nuclei, image, mpp, tile.white_of(image), H_DAB).take(tile.in_core(nuclei))
-    area_mm2 = np.count_nonzero(tile.core(tile.tissue_of(image))) * mpp**2 / 1e6
+def _added(seen: Seen, tile: Tile, image: Image, measured: Measurements) -> Seen:
+    pixel_mm2 = (tile.mpp or ASSUMED_MPP) ** 2 / 1e6
+    area_mm2 = np.count_nonzero(tile.core(tile.tissue_of(image))) * pixel_mm2
     return Seen((*seen.parts, measured), seen.tissue_mm2 + area_mm2)
 
 
+def per_mm2(seen: Seen) -> float:
+    """Nuclei for each mm2 of the picture's own tissue."""
+    if not seen.tissue_mm2:
+        raise UndefinedError("no tissue")
+    return len(seen.measured) / seen.tissue_mm2
+
+
+def positive_percent(seen: Seen) -> float:
+    """Share of the nuclei whose mean DAB exceeds `threshold_od10`, 0 to 100: the index of Ki67, ER or PR."""
+    border_od10 = threshold_od10(seen)
+    return float(100 * (seen.dab_od10 > border_od10).mean())
+
+
+def threshold_od10(seen: Seen) -> float:
+    """The mean DAB of a nucleus above which it is positive, as `positive_threshold` finds it in this picture."""
+    border_od10 = seen.threshold.positive_od10
+    if not len(seen.dab_od10) or border_od10 is None:
+        raise UndefinedError("no nuclei")
+    return border_od10
+
+
+def positive_difference(pair: Pair) -> float:
+    """How far apart the positive shares of both are, in percentage points, 0 to 100.
+
+    Without its sign, so that errors of several images do not cancel in their mean.
+    """
+    _check_nuclei(pair)
+    return abs(positive_percent(pair.predicted) - positive_percent(pair.real))
+
+
+def dab_distance(pair: Pair) -> float:
+    """Wasserstein distance (Kantorovich 1942) of the nuclei's mean DAB in both pictures: integral of |F - G|.
+
+    How far, on average, a nucleus' DAB has to move until both pictures have the same distribution.
+    """
+    from scipy.stats import wasserstein_distance
+
+    _check_nuclei(pair)
+    return float(wasserstein_distance(pair.predicted.dab_od10, pair.real.dab_od10))
+
+
+def _check_nuclei(pair: Pair) -> None:
+    without = {"prediction": pair.predicted, "real IHC": pair.real}
+    lacking = [name for name, seen in without.items() if not len(seen.dab_od10)]
+    if lacking:
+        raise UndefinedError(f"no nuclei in the {' and the '.join(lacking)}")
+
+
 def add_kept(sums: Agreement, tile: Tile) -> Agreement:
-    """Matches between the nuclei of H&E and prediction added, at an intersection over union above 0.5."""
-    before, after = _core_labels(tile, tile.he_nuclei), _core_labels(tile, tile.prediction_nuclei)
-    return sums + agreement(after, before)
+    """Nuclei of the prediction ("found") and the H&E ("drawn") added, and those that match, one to one.
 
-
-def _core_labels(tile: Tile, nuclei: Nuclei) -> NDArray[np.int32]:
+    Two nuclei match where they share more than half of the area that both cover together. A pair counts in the
+    tile that has the H&E's nucleus in its core, wherever the other nucleus has its centre. By centres within a
+    nucleus' radius, dense tissue that is moved by 18 um keeps 12 to 18 % of its nuclei by chance; so, 2 to 3 %.
+    """
+    he, prediction = tile.he_nuclei, tile.prediction_nuclei
     height, width = tile.prediction.shape[:2]
-    return labels_of(nuclei.take(tile.in_core(nuclei)), (height, width))
+    pairs = matches(labels_of(prediction, (height, width)), labels_of(he, (height, width)))
+    he_counts = tile.in_core(he)
+    matched = int(he_counts[pairs[:, 1] - 1].sum())
+    return sums + Agreement(matched, int(tile.in_core(prediction).sum()), int(he_counts.sum()))
 
 
 def kept(sums: Agreement) -> float:
@@ -89,37 +146,3 @@ def f1(sums: Agreement) -> float:
     if not sums.found + sums.drawn:
         raise UndefinedError("no nuclei in either picture")
     return sums.f1
-
-
-def per_mm2(seen: Seen) -> float:
-    """Nuclei for each mm2 of the picture's own tissue."""
-    if not seen.tissue_mm2:
-        raise UndefinedError("no tissue")
-    return len(seen.measured) / seen.tissue_mm2
-
-
-def positive_percent(seen: Seen) -> float:
-    """Share of positive nuclei in percent, by the picture's own threshold between blue and brown."""
-    measured = seen.measured
-    if not len(measured):
-        raise UndefinedError("no nuclei")
-    return float(100 * (grades_of(measured, positive_threshold(measured)) > 0).mean())
-
-
-def positive_difference(pair: Pair) -> float:
-    """Positive share of the prediction less that of the real IHC, in percentage points."""
-    return positive_percent(pair.predicted) - positive_percent(pair.real)
-
-
-def dab_distance(pair: Pair) -> float:
-    """Wasserstein distance (Kantorovich 1942) between the DAB densities of the nuclei of both pictures, in OD.
-
-    How far, on average, a nucleus' DAB has to move until both pictures have the same distribution.
-    """
-    from scipy.stats import wasserstein_distance
-
-    densities = [seen.measured.second_od10 for seen in (pair.predicted, pair.real)]
-    finite = [values[np.isfinite(values)].astype(np.float64) for values in densities]
-    if not all(len(values) for values in finite):
-        raise UndefinedError("no nuclei in one of the two pictures")
-    return float(wasserstein_distance(*finite))

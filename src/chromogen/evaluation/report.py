@@ -56,9 +56,14 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "metrics": evaluation.summary["prediction"],
         "baselines": others,
         "rows": rows,
+        "definitions": {name: _definition(evaluation.values[name]) for name in evaluation.summary["prediction"]},
         "warnings": list(evaluation.warnings),
         "settings": dict(evaluation.settings),
     }
+
+
+def _definition(value: Value) -> dict[str, str]:
+    return {"says": value.says, "range": value.extent, "unit": value.unit, "better": value.better}
 
 
 def as_csv(evaluation: Evaluation) -> str:
@@ -87,8 +92,12 @@ def report_page(evaluation: Evaluation) -> str:
     if evaluation.warnings:
         sections.append(page.section("Be careful", page.bullets(evaluation.warnings)))
     sections += [page.section(heading, *map(_case_row, rows)) for heading, rows in _extremes(evaluation)]
-    if plot := _bland_altman(evaluation):
-        sections.append(page.section("How much is brown", page.row(plot)))
+    shares = {
+        f"positive_{THRESHOLDS_OD10[0]}": f"% of tissue with DAB above {THRESHOLDS_OD10[0]}",
+        "positive_nuclei": "% of nuclei that are positive",
+    }
+    if plots := [plot for name, label in shares.items() if (plot := _bland_altman(evaluation, name, label))]:
+        sections.append(page.section("How much is brown", page.row(*plots)))
     measured = [v for name, v in evaluation.values.items() if name in evaluation.summary["prediction"]]
     sections.append(page.section("What the metrics say", definitions(measured)))
     return page.page("Evaluation of virtual stains", *sections)
@@ -195,16 +204,15 @@ def dab_alone(image: Image) -> Image:
     return stain_alone(separate_stains(image, H_DAB), 1, H_DAB)
 
 
-def _bland_altman(evaluation: Evaluation) -> str:
-    threshold = THRESHOLDS_OD10[0]
-    names = [f"{side}_positive_{threshold}" for side in ("predicted", "real")]
+def _bland_altman(evaluation: Evaluation, share: str, label: str) -> str:
+    names = [f"{side}_{share}" for side in ("predicted", "real")]
     scores = [row.sides["prediction"] for row in evaluation.rows]
     pairs = [tuple(s.get(name) for name in names) for s in scores]
     numbers = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
     if not numbers:
         return ""
     predicted, real = zip(*numbers, strict=True)
-    figure = bland_altman_plot(predicted, real, f"% of tissue with DAB above {threshold}")
+    figure = bland_altman_plot(predicted, real, label)
     return page.plot(
         svg(figure), "Each point is an image; lines: mean difference and 95 % limits (Bland & Altman 1986)"
     )

@@ -15,6 +15,7 @@ from chromogen.errors import expected
 from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.image import Image
 from chromogen.nuclei.find import MAX_MPP, find_nuclei
+from chromogen.nuclei.measure import Measurements, measure
 from chromogen.nuclei.outlines import Nuclei
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
@@ -108,6 +109,20 @@ class Tile:
     def real_nuclei(self) -> Nuclei:
         """The nuclei of the real IHC, blue and brown."""
         return self._nuclei_of(needed(self, "real"))
+
+    @cached_property
+    def prediction_measured(self) -> Measurements:
+        """What was measured of the nuclei of the prediction that have their centre in the part that counts."""
+        return self._measured(self.prediction, self.prediction_nuclei)
+
+    @cached_property
+    def real_measured(self) -> Measurements:
+        """The same of the real IHC."""
+        return self._measured(needed(self, "real"), self.real_nuclei)
+
+    def _measured(self, image: Image, nuclei: Nuclei) -> Measurements:
+        mpp = self.mpp or ASSUMED_MPP
+        return measure(nuclei, image, mpp, self.white_of(image), H_DAB).take(self.in_core(nuclei))
 
     def white_of(self, image: Image) -> Array:
         """The colour of bare glass (3,), 0 to 255, of the whole image that an image of this tile is a part of."""

@@ -41,11 +41,16 @@ class Agreement:
 
 def agreement(found: NDArray[Any], drawn: NDArray[Any]) -> Agreement:
     """Match two label images (H, W), 0 where no nucleus is, at intersections over unions above LEAST_IOU."""
-    _, found_at = np.unique(found, return_inverse=True)
-    _, drawn_at = np.unique(drawn, return_inverse=True)
-    first, second = found_at.ravel() + (found.min() > 0), drawn_at.ravel() + (drawn.min() > 0)
-    counts = np.zeros((first.max() + 1, second.max() + 1), np.int64)
-    np.add.at(counts, (first, second), 1)
-    union = counts.sum(axis=1)[:, None] + counts.sum(axis=0) - counts
-    matched = (counts > LEAST_IOU * union)[1:, 1:]
-    return Agreement(int(matched.sum()), counts.shape[0] - 1, counts.shape[1] - 1)
+    numbers = [np.count_nonzero(np.unique(labels)) for labels in (found, drawn)]
+    return Agreement(len(matches(found, drawn)), *numbers)
+
+
+def matches(found: NDArray[Any], drawn: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels (K, 2) of the nuclei of two label images (H, W) that match, in order of the first."""
+    both = (found > 0) & (drawn > 0)
+    most = int(drawn.max(initial=0)) + 1
+    pairs, shared = np.unique(found[both].astype(np.int64) * most + drawn[both], return_counts=True)
+    first, second = np.divmod(pairs, most)
+    areas = [np.bincount(labels[labels > 0]) for labels in (found, drawn)]
+    union = areas[0][first] + areas[1][second] - shared
+    return np.stack([first, second], axis=1)[shared > LEAST_IOU * union]

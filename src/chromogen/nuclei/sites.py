@@ -27,15 +27,15 @@ def site_share(he: Image, site: str, mpp: float) -> NDArray[np.float32]:
 
     "nuclear" markers (ER, PR, Ki67) stain nuclei as haematoxylin shows them; "membrane" ones (HER2) the lines
     midway between neighbouring nuclei, at most 8 um away; "cytoplasm" ones (cytokeratins) all but nuclei; "any" is
-    all of it, and so is every site where pixels are too large to show nuclei. Ours (2026), from nuclei alone: an
-    H&E hardly shows membranes.
+    all of it. Ours (2026), from nuclei alone: an H&E hardly shows membranes. Raises: ValueError for another site,
+    and for pixels too large to show nuclei.
     """
     choose("site", site, SITES)
-    from chromogen.nuclei.find import MAX_MPP, find_nuclei
+    if site == "any":
+        return np.ones(he.shape[:2], np.float32)
+    from chromogen.nuclei.find import find_nuclei
     from chromogen.nuclei.outlines import labels_of
 
-    if site == "any" or mpp > MAX_MPP:
-        return np.ones(he.shape[:2], np.float32)
     labels = labels_of(find_nuclei(he, mpp), (he.shape[0], he.shape[1]))
     inside = _inside(site, he, labels, mpp)
     return np.asarray(ELSEWHERE[site] + (1 - ELSEWHERE[site]) * inside, np.float32)

@@ -9,12 +9,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from chromogen.grid import Window
-from chromogen.image import Image, to_uint8
-from chromogen.nuclei.sites import site_share
+from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
 from chromogen.stains.estimation import estimate_stains, stain_strength
@@ -150,8 +150,14 @@ class StainPlan:
     matrix: Array
 
 
-def stain_plan(he: Tensor, stains: Stains, mpp: float = ASSUMED_MPP, site: str = "any") -> StainPlan:
-    """From an H&E (1, 3, H, W) in [0, 1], for a marker that sits where `site` says."""
+def stain_plan(
+    he: Tensor, stains: Stains, mpp: float = ASSUMED_MPP, sites: NDArray[np.float32] | None = None
+) -> StainPlan:
+    """From an H&E (1, 3, H, W) in [0, 1].
+
+    `sites` is how much of the DAB each pixel may take, (H', W') as `site_share` gives it; it may be finer than
+    the H&E. Without it, tissue takes DAB everywhere.
+    """
     with torch.no_grad():
         tissue, all_three = stained_share(he, mpp), concentrations_of(he, H_E)
         foreign, red = foreign_share(all_three, tissue), red_cell_share(all_three)
@@ -159,9 +165,10 @@ def stain_plan(he: Tensor, stains: Stains, mpp: float = ASSUMED_MPP, site: str =
         takes = tissue * (1 - foreign) * (1 - red) * (1 - (-DENSITY_FOR_DAB * amount).exp())
         hematoxylin = all_three[:, :1].clamp_min(0) * stains.hematoxylin_gain * tissue * (1 - foreign)
         del all_three, amount  # of a large picture, each takes as much as what is returned
-        where = torch.from_numpy(site_share(to_uint8(he), site, mpp)).to(he)
-        most_dab = takes * where * stains.strongest_dab
-        del takes, where
+        most_dab = takes.mul_(stains.strongest_dab)
+        if sites is not None:
+            finest = torch.from_numpy(sites).to(he)[None, None]
+            most_dab *= F.adaptive_avg_pool2d(finest, (he.shape[2], he.shape[3]))
         density = density_of(he)
         glass = (1 - tissue) * density.amax(1, keepdim=True)
         kept = density.mul_(tissue * (foreign + (1 - foreign) * red * RED_CELLS_KEPT)).add_(glass)

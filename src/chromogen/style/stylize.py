@@ -21,6 +21,7 @@ from torch import Tensor
 
 from chromogen.grid import TileGrid, Window
 from chromogen.image import Image, resize, to_tensor, to_uint8
+from chromogen.nuclei.sites import site_share
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_E
 from chromogen.style.canvas import (
@@ -66,7 +67,8 @@ class Outset:
     """What a canvas begins from at one scale.
 
     `he` is the content, uint8 (H, W, 3), with pixels of `mpp` um, `start` the recipe's first picture (1, 3, H, W),
-    which stain space has none of, `coarser` that of the scale before and what became of it. Loss and gradient are
+    which stain space has none of, `sites` how much DAB each pixel of the full scale may take by the recipe's site,
+    None for any, `coarser` that of the scale before and what became of it. Loss and gradient are
     computed on `grid`'s tiles.
     """
 
@@ -75,6 +77,7 @@ class Outset:
     stains: Stains | None
     recipe: Recipe
     start: Tensor | None
+    sites: NDArray[np.float32] | None
     coarser: tuple[Tensor | None, Canvas] | None
     encoder: Encoder
     grid: TileGrid | None
@@ -90,7 +93,7 @@ def canvas_of_recipe(outset: Outset) -> Canvas:
         return Pixels(_carried_over(coarser, outset.start, recipe.init))
     picture = to_tensor(outset.he).to(outset.encoder.device)
     stains = cast("Stains", outset.stains)  # in stain space there are
-    plan = stain_plan(picture, stains, outset.mpp, recipe.site)
+    plan = stain_plan(picture, stains, outset.mpp, outset.sites)
     del picture
     coarse = coarser[1] if coarser else None
     if recipe.variable == "pixels":
@@ -133,6 +136,7 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     run = Run(recipe, on_step, checkpoint)
     stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
     stains = stains_of(content, style.images, style.mix) if stained else None
+    sites = None if recipe.site == "any" else site_share(content, recipe.site, style.mpp)
     coarser: tuple[Tensor | None, Canvas] | None = None
     for number, scale in enumerate(recipe.scales):
         if number < run.number:
@@ -140,7 +144,7 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
         small = resize(content, size_at(content, scale))
         grid = tiles_of(small, recipe.objective, tile_px)
         start = first_picture(content, style, recipe, scale).to(encoder.device) if recipe.space == "rgb" else None
-        outset = Outset(small, style.mpp / scale, stains, recipe, start, coarser, encoder, grid)
+        outset = Outset(small, style.mpp / scale, stains, recipe, start, sites, coarser, encoder, grid)
         canvas, aim, encoder = _descended(outset, number, style, guides, canvas_of, run)
         coarser = start, canvas
     canvas.develop(recipe.dab_amount)
