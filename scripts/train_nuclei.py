@@ -3,8 +3,8 @@
     python scripts/train_nuclei.py DRAWN_FIELDS EXEMPLAR... --out src/chromogen/nuclei/nuclei.safetensors
 
 DRAWN_FIELDS holds NNN_rgb.png and NNN_lab.npz (`lab`, uint16). EXEMPLARs are H&E and IHC of known pixel size,
-without drawn nuclei. First the network learns from drawn nuclei and painted tissue. Then it labels the exemplars, and
-learns from all of them, twice.
+without drawn nuclei. First the network learns from drawn nuclei and painted tissue. Then it labels the exemplars,
+and learns from all of them, twice.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Agreement:
 
 def agreement(found: NDArray[Any], drawn: NDArray[Any]) -> Agreement:
     """Match two label images (H, W), 0 where no nucleus is, at intersections over unions above LEAST_IOU."""
-    numbers = [np.count_nonzero(np.unique(labels)) for labels in (found, drawn)]
+    numbers = [int(np.count_nonzero(np.unique(labels))) for labels in (found, drawn)]
     return Agreement(len(matches(found, drawn)), *numbers)
 
 
