@@ -91,8 +91,8 @@ def _seen(rng: np.random.Generator, od: Array) -> Array:
     size = od.shape[1:]
     light = 10.0 ** -np.clip(od, 0, 3)
     light = gaussian_filter(light, (0, *(2 * [_log_uniform(rng, 0.3, 1.4)])))
-    if rng.random() < 0.3:
-        light = light + rng.uniform(0, 1.0) * (light - gaussian_filter(light, (0, 1.2, 1.2)))
+    if rng.random() < 0.4:
+        light = light + rng.uniform(0, 1.5) * (light - gaussian_filter(light, (0, 1.2, 1.2)))
     grain = gaussian_filter(rng.normal(size=od.shape), (0, *(2 * [rng.uniform(0.2, 0.8)])))
     light = light + rng.uniform(0, 0.02) * grain / max(grain.std(), 1e-6)
     light = light * 10.0 ** -rng.uniform(-0.02, 0.08, 3)[:, None, None]

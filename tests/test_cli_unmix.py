@@ -152,15 +152,16 @@ def test_nuclei_are_counted_as_find_nuclei_counts_them(capsys: pytest.CaptureFix
     assert f"% positive (DAB above {own:.2f}, " in said
 
 
-def test_an_he_has_nuclei_and_none_is_positive(
-    capsys: pytest.CaptureFixture[str], ihc: Path, tmp_path: Path
-) -> None:
+def test_an_he_has_nuclei_and_none_is_positive(ihc: Path, tmp_path: Path) -> None:
+    given = {"estimate": False, "find_white": False, "mpp": None}
     with pytest.warns(UserWarning, match="looks like H-DAB"):
-        found = unmixed(capsys, ihc, "-o", tmp_path / "out", "--stains", "h-e")
-    assert found["nuclei"] > 10
-    positive = ("positive_nuclei_percent", "nuclei_threshold_od10", "own_positive_nuclei_percent")
-    assert [found[name] for name in positive] == [None] * 3
-    assert found["nuclei_per_mm2"] is None, "the image states no pixel size"
+        found = unmix_file(ihc, tmp_path, VECTORS["h-e"], [0.2], **given)
+    assert found.nuclei is not None
+    assert found.nuclei > 10
+    assert (
+        found.positive_nuclei_percent is found.nuclei_threshold_od10 is found.own_positive_nuclei_percent is None
+    )
+    assert found.nuclei_per_mm2 is None, "the image states no pixel size"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (64, 64)])

@@ -119,7 +119,7 @@ def test_commands_do_what_they_say(block: Block) -> None:
 def test_python_runs(block: Block, workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that it asks is there."""
 
-    def client(base_url: str) -> TestClient:
+    def client(base_url: str, timeout: float) -> TestClient:
         return TestClient(create_app([workshop / "slides"], workshop / "results"), base_url=base_url)
 
     monkeypatch.setattr("httpx2.Client", client)

@@ -27,9 +27,8 @@ chromogen unmix ihc.png -o unmixed/ --stains "0.65,0.70,0.29;0.27,0.57,0.78" --t
 For every image: NAME_first.png and NAME_second.png, what each stain leaves on its own, NAME_residual.png, what is
 neither, and NAME_od10.tif, the densities (float32, base 10). All in one: unmix.csv, unmix.json and index.html.
 
-Chromogen counts nuclei where pixels are at most 2 um; that takes about a second for each quarter of a mm2. In
-H-DAB the share of positive nuclei stands beside that of positive pixels. For outlines and slides run chromogen
-nuclei."""
+Chromogen counts nuclei where pixels are at most 2 um; that takes about a second for each quarter of a mm2.
+In H-DAB you also get the share of positive nuclei. For outlines, and for whole slides, run chromogen nuclei."""
 
 
 def unmix(

@@ -41,8 +41,8 @@ class Agreement:
 
 def agreement(found: NDArray[Any], drawn: NDArray[Any]) -> Agreement:
     """Match two label images (H, W), 0 where no nucleus is, at intersections over unions above LEAST_IOU."""
-    many_found, many_drawn = (int(np.count_nonzero(np.unique(labels))) for labels in (found, drawn))
-    return Agreement(len(matches(found, drawn)), many_found, many_drawn)
+    numbers = [int(np.count_nonzero(np.unique(labels))) for labels in (found, drawn)]
+    return Agreement(len(matches(found, drawn)), *numbers)
 
 
 def matches(found: NDArray[Any], drawn: NDArray[Any]) -> NDArray[np.int64]:

@@ -90,7 +90,7 @@ def smoothed(view: Image, mpp: float) -> Image:
 
 def smoothing_px(mpp: float) -> float:
     """The sigma that light is gathered with, in px."""
-    return max(SMOOTHING_UM / mpp, LEAST_SMOOTHING_PX)
+    return float(max(SMOOTHING_UM / mpp, LEAST_SMOOTHING_PX))  # Pillow takes no numpy number
 
 
 def smoothing_reach_px(mpp: float) -> int:
