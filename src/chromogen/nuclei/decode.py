@@ -12,8 +12,8 @@ from chromogen.nuclei.outlines import RAYS, Nuclei, no_nuclei
 
 Array: TypeAlias = NDArray[np.float32]
 
-LEAST_CONFIDENCE = 0.55
-MAX_SHARED = 0.4  # of the smaller of two outlines: with more in common they are one nucleus
+LEAST_CONFIDENCE = 0.72
+MAX_SHARED = 0.25  # of the smaller of two outlines: with more in common they are one nucleus
 ANGLES = (2 * np.pi * np.arange(RAYS) / RAYS).astype(np.float32)
 DIRECTIONS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)  # (x, y), clockwise from +x
 

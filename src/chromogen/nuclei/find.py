@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.errors import expected
-from chromogen.image import Image, resize
+from chromogen.image import Image, resize, shrunk
 from chromogen.nuclei.contract import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Network
 from chromogen.nuclei.decode import decoded
 from chromogen.nuclei.outlines import Nuclei, joined
@@ -18,7 +18,8 @@ from chromogen.stains.deconvolution import optical_density_od10
 from chromogen.stains.glass import white_level
 
 MAX_MPP = 2.0  # of a picture: of a nucleus of 6 um, three pixels are left
-CORE_PX, HALO_PX = 1536, 160  # of a window; the halo covers all that decides a nucleus in the core
+OVERVIEW_PX = 1024  # the longer side of a view that shows glass
+CORE_PX, HALO_PX = 1024, 160  # of a window; the halo covers all that decides a nucleus in the core
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,18 @@ def find_nuclei(
     check_visible(mpp)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise expected("image", "uint8 (H, W, 3)", f"{image.dtype} {image.shape}", "convert it first")
-    white = white_level(image, mpp) if white is None else white
+    white = _white_of(image, mpp) if white is None else white
     height, width = image.shape[:2]
     size = max(1, round(width * mpp / NETWORK_MPP)), max(1, round(height * mpp / NETWORK_MPP))
     picture = resize(image, size)
     found = joined((_found(picture, w, white, network or built_in()) for w in windows_of(size)), NETWORK_MPP)
     return found.moved((0, 0), width / size[0]).with_mpp(mpp)
+
+
+def _white_of(image: Image, mpp: float) -> NDArray[np.float64]:
+    """The colour of bare glass (3,), seen from afar where the image is large."""
+    view = shrunk(image, OVERVIEW_PX)
+    return white_level(view, mpp * image.shape[1] / view.shape[1])
 
 
 def _found(picture: Image, window: Window, white: NDArray[np.float64], network: Network) -> Nuclei:
