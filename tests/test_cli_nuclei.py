@@ -16,6 +16,8 @@ from scipy import ndimage
 from shapely.geometry import shape
 from skimage.data import immunohistochemistry
 
+from chromogen import allocator
+from chromogen.app import nuclei as app_nuclei
 from chromogen.app import nuclei_networks, nuclei_tables
 from chromogen.app.geojson import read_features
 from chromogen.app.nuclei_tables import COLUMNS
@@ -268,6 +270,31 @@ def test_a_folder_with_a_bad_file(capsys: Capture, tmp_path: Path) -> None:
 )
 def test_wrong_options(given: list[str], said: str, capsys: Capture, ihc: Path, tmp_path: Path) -> None:
     assert said in refused(capsys, "nuclei", ihc, "-o", tmp_path / "out", *given)
+
+
+@pytest.mark.parametrize("names", [["nuclei.png"], ["a.png", "a_nuclei.jpg"], ["a.png", "a_labels.tif"]])
+def test_no_output_takes_the_place_of_another_file(names: list[str], capsys: Capture, tmp_path: Path) -> None:
+    """Of the overall table, or of an input: a folder that has outputs of the same command among its images."""
+    files = [tmp_path / name for name in names]
+    for file in files:
+        write_image(file, IHC, mpp=0.5)
+    before = [file.read_bytes() for file in files]
+    said = refused(capsys, "nuclei", *files, "-o", tmp_path)
+    assert "another file than the inputs and the other outputs" in said
+    assert [file.read_bytes() for file in files] == before
+    assert len(list(tmp_path.iterdir())) == len(files)
+
+
+def test_freed_memory_goes_back_before_windows_are_read(
+    capsys: Capture, ihc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line keeps freed memory, which grows with the windows of a slide."""
+    order: list[str] = []
+    monkeypatch.setattr(allocator, "give_back_freed_memory", lambda: order.append("given back"))
+    find = app_nuclei.nuclei_of_file
+    monkeypatch.setattr(app_nuclei, "nuclei_of_file", lambda *given: (order.append("found"), find(*given))[1])
+    assert run(capsys, "nuclei", ihc, "-o", tmp_path)[0] == 0
+    assert order == ["given back", "found"]
 
 
 def test_the_same_command_twice_writes_the_same_bytes(capsys: Capture, ihc: Path, tmp_path: Path) -> None:

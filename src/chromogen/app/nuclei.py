@@ -16,6 +16,7 @@ from chromogen import page
 from chromogen.app.nuclei_geojson import write_geojson
 from chromogen.app.nuclei_pictures import drawn, is_tile, label_tiff
 from chromogen.app.nuclei_tables import Judged, has_parquet, judged, write_csv, write_parquet
+from chromogen.app.paths import check_apart
 from chromogen.errors import expected
 from chromogen.files import named_beside, stem_of, write_text, write_whole
 from chromogen.image import read_image, shrunk, write_image
@@ -27,6 +28,8 @@ from chromogen.slides.slide import Slide, open_slide
 from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, slide_nuclei
 
 SHOWN_PX = 900
+OF_EACH = (".geojson", ".csv", ".parquet", "_labels.tif", "_nuclei.jpg")  # endings of an input's outputs
+OF_ALL = ("nuclei.json", "nuclei.csv", "index.html")
 WORK = ".nuclei"  # the ending of the folder that an unfinished input has beside its outputs
 # Median area of nuclei in sections of human tissue. Beyond it the pixel size is rather wrong by about 2.
 USUAL_UM2 = (24.0, 125.0)
@@ -99,6 +102,14 @@ def thresholds_of(threshold: float | None, grades: Sequence[float]) -> tuple[flo
     if given:
         fixed_threshold(*given)
     return given
+
+
+def check_outputs(files: Sequence[Path], folder: Path) -> None:
+    """Raises: ValueError where an output would overwrite an input or another output."""
+    of_all = [folder / name for name in OF_ALL]
+    of_each = [named_beside(folder / stem_of(file), ending) for file in files for ending in OF_EACH]
+    check_apart([*of_all, *of_each], files)
+    check_apart(of_each, of_all)
 
 
 def nuclei_of_file(file: Path, folder: Path, settings: Settings, on_window: OnWindow | None = None) -> NucleiFound:
