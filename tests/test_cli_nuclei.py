@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.ndimage import gaussian_filter
 from shapely.geometry import shape
 from skimage.data import immunohistochemistry
 
@@ -33,12 +34,14 @@ Capture = pytest.CaptureFixture[str]
 
 
 def discs(dab: list[float], eosin: float = 0.0, side_px: int = 40) -> Image:
-    """Nuclei of 8 um side by side at 0.5 um/px, with so much DAB each, on glass."""
+    """Nuclei of 8 um side by side at 0.5 um/px, with so much DAB each and some chromatin, on glass."""
     y, x = np.mgrid[:side_px, : side_px * len(dab)]
     parts = np.zeros((*x.shape, 3))
     for index, amount in enumerate(dab):
         inside = (x - (index + 0.5) * side_px) ** 2 + (y - side_px / 2) ** 2 < 64
         parts[inside] = (0.9 * (amount == 0) + 0.2, amount, 0)
+    chromatin = gaussian_filter(np.random.default_rng(1).normal(size=x.shape), 1.2)
+    parts *= (1 + 0.35 * chromatin / chromatin.std()).clip(0.2)[..., None]
     noise = np.random.default_rng(0).normal(0, 0.02, parts.shape)
     return combine_stains((parts + noise).clip(0), H_DAB)
 
