@@ -31,7 +31,8 @@ def picture(blue: list[tuple[int, int]], brown: list[tuple[int, int]], stains: n
     chromatin = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=y.shape), 1.2)
     texture = (1 + 0.2 * chromatin / chromatin.std()).clip(0.2)
     grain = np.random.default_rng(0).normal(0, 0.01, (SIDE, SIDE, 3))
-    amounts = np.stack([0.05 + 0.35 * discs(blue) + 0.1 * discs(brown), 0.7 * discs(brown), 0 * y], axis=2) * texture[..., None]
+    hematoxylin = 0.05 + 0.35 * discs(blue) + 0.25 * discs(brown)  # brown nuclei are counterstained too
+    amounts = np.stack([hematoxylin, 0.7 * discs(brown), 0 * y], axis=2) * texture[..., None]
     return combine_stains((amounts + grain).clip(0) * LN10, stains)
 
 
