@@ -31,6 +31,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OF_TORCH = {"torch", "torchmetrics", "lightning-fabric"}
 BROUGHT = {"anyio", "pydantic", "starlette"}  # by an extra, and imported by name
 COMMANDS = (
+    "nuclei",
     "stylize",
     "stain",
     "train",

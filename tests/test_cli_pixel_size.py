@@ -169,5 +169,5 @@ def test_sizes_that_no_command_takes(
 
 def test_every_command_with_pixels_has_such_an_option() -> None:
     assert {name for name, _ in MPP_OPTIONS} == {
-        *("info", "stain", "stylize", "train", "calibrate", "evaluate", "unmix", "study"),
+        *("info", "stain", "stylize", "train", "calibrate", "evaluate", "unmix", "study", "nuclei"),
     }

@@ -93,7 +93,7 @@ def test_the_page_has_pictures_numbers_and_warnings(found: Evaluation, tmp_path:
     assert text.count("<img") >= 2 * 5
     assert "Worst by hematoxylin_r" in text
     assert "too few for an interval" in text
-    assert "% of nuclei that are positive" in text
+    assert "predicted_positive_nuclei" in text
     assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.w3.org", "").replace(
         "http://purl.org", ""
     ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")

@@ -194,7 +194,8 @@ def test_without_the_extra(cut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_thread_a_session(cut: Path) -> None:
     """What runs side by side are blocks: so it keeps to the processors that the process may use."""
-    options = session(read_onnx(cut)).get_session_options()
+    found = read_onnx(cut)
+    options = session(found.path, found.content, "stainer").get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
 
 

@@ -22,7 +22,7 @@ from chromogen.files import stem_of, write_text, write_whole
 from chromogen.image import Image, read_image, shrunk, write_image
 from chromogen.nuclei.find import MAX_MPP, find_nuclei
 from chromogen.nuclei.measure import measure
-from chromogen.nuclei.positivity import grades_of, positive_threshold
+from chromogen.nuclei.positivity import Threshold, fixed_threshold, grades_of, positive_threshold
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.picture import read_picture
 from chromogen.slides.slide import open_slide
@@ -169,12 +169,15 @@ def nuclei_by(
         return Counted(len(found))
     measured = measure(found, image, mpp, white, matrix)
     own = positive_threshold(measured)
-    dab_od10 = measured.second_od10[np.isfinite(measured.second_od10)]
-    if not len(dab_od10):
+    judged = int(np.isfinite(measured.second_od10).sum())
+    if not judged:
         return Counted(len(found), None, own.positive_od10, None, own.doubt)
-    shares = {f"{t:g}": 100 * float((dab_od10 > t).mean()) for t in thresholds_od10}
-    own_share = 100 * float((grades_of(measured, own) > 0).sum() / len(dab_od10))
-    return Counted(len(found), shares, own.positive_od10, own_share, own.doubt)
+
+    def share(threshold: Threshold) -> float:
+        return 100 * float((grades_of(measured, threshold) > 0).sum() / judged)
+
+    shares = {f"{t:g}": share(fixed_threshold(t)) for t in thresholds_od10}
+    return Counted(len(found), shares, own.positive_od10, share(own), own.doubt)
 
 
 def has_dab(matrix: Array) -> bool:
