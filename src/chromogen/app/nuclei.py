@@ -115,8 +115,8 @@ def check_outputs(files: Sequence[Path], folder: Path) -> None:
 def nuclei_of_file(file: Path, folder: Path, settings: Settings, on_window: OnWindow | None = None) -> NucleiFound:
     """Find the nuclei of an image or slide, and write NAME.geojson, .csv, ... into the folder.
 
-    Until all is written, what was found lies in the folder NAME.nuclei; the same call goes on from there. Raises:
-    ValueError or OSError.
+    The folder NAME.nuclei keeps finished windows until all files are written; the same call resumes from it.
+    Raises: ValueError or OSError.
     """
     name = stem_of(file)
     with (

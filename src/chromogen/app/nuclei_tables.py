@@ -100,7 +100,7 @@ def write_csv(path: Path, parts: Iterable[Judged]) -> None:
 
 
 def as_cell(value: Any) -> Any:
-    """A value as it stands in a CSV."""
+    """A value as the CSV writes it."""
     return str(value).lower() if isinstance(value, bool) else value
 
 

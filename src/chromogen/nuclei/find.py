@@ -57,8 +57,13 @@ def nuclei_in(window: Window, seen: Image, white: NDArray[np.float64], network: 
     `seen` is uint8 (H, W, 3), what the window sees; `white` (3,) is the colour of bare glass of the whole picture.
     """
     found = nuclei_seen(seen, white, network).moved(window.seen_location)
-    inside = found.centres_px - np.asarray(window.core_location)
-    return found.take(((inside >= 0) & (inside < window.core_size)).all(axis=1))
+    return found.take(in_core(found, window))
+
+
+def in_core(nuclei: Nuclei, window: Window) -> NDArray[np.bool_]:
+    """Which nuclei (N,), in pixels of NETWORK_MPP of the whole picture, have their centre in a window's core."""
+    inside = nuclei.centres_px - np.asarray(window.core_location)
+    return np.asarray(((inside >= 0) & (inside < window.core_size)).all(axis=1))
 
 
 def nuclei_seen(seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:

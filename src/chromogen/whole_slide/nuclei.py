@@ -17,7 +17,7 @@ from chromogen.files import written_beside
 from chromogen.grid import Window as Rectangle
 from chromogen.nuclei import decode, find
 from chromogen.nuclei.contract import NETWORK_MPP, Network
-from chromogen.nuclei.find import Window, check_visible, nuclei_seen, windows_of
+from chromogen.nuclei.find import Window, check_visible, in_core, nuclei_seen, windows_of
 from chromogen.nuclei.measure import Measurements, joined_measurements, measure
 from chromogen.nuclei.outlines import Nuclei, no_nuclei
 from chromogen.nuclei.positivity import Stains as StainNames
@@ -221,8 +221,7 @@ def in_window(view: View, window: Window, seen: Survey, stains: Stains, network:
     found = nuclei_seen(image, stains.white, network)
     measured = measure(found, image, NETWORK_MPP, stains.white, stains.matrix)
     found = found.moved(window.seen_location)
-    inside = found.centres_px - np.asarray(window.core_location)
-    kept = ((inside >= 0) & (inside < window.core_size)).all(axis=1)
+    kept = in_core(found, window)
     (left, top), (width, height) = window.core_location, window.core_size
     core = Rectangle(left, top, left + width, top + height)
     lost_px = sum(_shared_px(core, part) for part in damaged)
