@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from chromogen.devices import can_bf16
 from chromogen.image import Image, write_image
-from chromogen.style.encoder import Encoder, Weights, can_bf16, load_weights
+from chromogen.style.encoder import Encoder, Weights, load_weights
 from synthetic import tissue_like
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from chromogen.devices import choose_device
+from chromogen.devices import choose_device, choose_precision
 from chromogen.nuclei.contract import STRIDE_PX, Network
 from chromogen.nuclei.outlines import RAYS
 
@@ -92,14 +92,18 @@ def built_in_network() -> Network:
 
 
 def network_from(weights: Mapping[str, Tensor], device: str = "cpu") -> Network:
-    """A function from densities, float32 (1, 3, H, W), to predictions, (1, 1 + RAYS, H / 2, W / 2)."""
+    """A function from densities, float32 (1, 3, H, W), to predictions, (1, 1 + RAYS, H / 2, W / 2).
+
+    It computes in bf16 where the hardware does.
+    """
     network, where = NucleusNetwork(), choose_device(device)
+    dtype = torch.bfloat16 if choose_precision("auto", where) == "bf16" else torch.float32
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    channels_last(_fused(network.eval())).to(where)
+    channels_last(_fused(network.eval()).to(where, dtype))
 
     def predict(densities: NDArray[Any]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            given = torch.from_numpy(densities).to(where).contiguous(memory_format=torch.channels_last)
-            return np.asarray(network(given).cpu().numpy())
+            given = torch.from_numpy(densities).to(where, dtype).contiguous(memory_format=torch.channels_last)
+            return np.asarray(network(given).float().cpu().numpy())
 
     return predict

