@@ -25,7 +25,7 @@ def network() -> nn.Module:
     return nn.Sequential(*layers).requires_grad_(False)
 
 
-def painted(image: Image, _statistics: object) -> Image:
+def painted(image: Image, _statistics: object, _location: object) -> Image:
     """The network's output, shifted into [0, 1]."""
     return to_uint8(network()(to_tensor(image)) / 2 + 0.5)
 

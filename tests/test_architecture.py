@@ -38,7 +38,8 @@ ROOMS: dict[str, set[str]] = {
     "nuclei": BASE | {"devices", "image", "pixel_size", "stains"},
     "style": BASE | {"devices", "image", "nuclei", "pixel_size", "spill", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
-    "stainer": BASE | {"image", "lattice", "models", "stains", "stainer_file", "style"},
+    "staining": BASE | {"image", "nuclei", "recent", "stains"},
+    "stainer": BASE | {"image", "lattice", "models", "nuclei", "stains", "stainer_file", "staining", "style"},
     "onnx_models": BASE
     | {"image", "lattice", "nuclei", "pixel_size", "recent", "stainer", "stainer_file", "style"},
     "whole_slide": BASE | {"image", "nuclei", "pixel_size", "slides", "stains", "stainer"},
@@ -46,7 +47,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
-    | {"models", "onnx_models", "stainer", "stainer_file", "training", "whole_slide"}
+    | {"models", "onnx_models", "stainer", "stainer_file", "staining", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "nuclei", "style"}
     | {"evaluation"},
 }
@@ -122,6 +123,7 @@ FILES: dict[str, list[str]] = {
         "adapt",
         "curves",
     ],
+    "staining": ["noise", "maps", "tissue", "epithelium", "exemplar", "how", "looks", "window"],
     "onnx_models": ["extra", "onnx_file", "generator", "nuclei", "graphs", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
     "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "part", "output", "stain", "nuclei"],

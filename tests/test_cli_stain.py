@@ -58,7 +58,7 @@ def test_a_slide_becomes_a_slide(capsys: pytest.CaptureFixture[str], slide: Path
     assert "is there already" in said
     facts = read_facts(out)
     assert facts is not None
-    assert facts.stainer == "dab-cytoplasm"
+    assert facts.stainer == "epithelial"
     assert facts.notice == NOTICE
 
 

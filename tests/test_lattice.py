@@ -17,7 +17,7 @@ from chromogen.stainer import Stainer, stain_image
 from synthetic import tissue_like
 
 
-def leveled(image: Image, _statistics: object = None) -> Image:
+def leveled(image: Image, _statistics: object = None, _location: object = None) -> Image:
     """As instance norm: every pixel depends on the whole window."""
     mean, spread = image.mean((0, 1)), image.std((0, 1)) + 1
     return np.asarray(np.rint((image - mean) / spread * 40 + 128).clip(0, 255), np.uint8)
@@ -95,7 +95,7 @@ def test_only_windows_that_show_are_painted() -> None:
     seen = []
     lattice = Lattice(32, 8)
     image = tissue_like(80, 81, seed=5)
-    lattice.blended(lambda window: seen.append(window.shape) or window, image, whole((81, 80)))  # type: ignore[func-returns-value]
+    lattice.blended(lambda window, _: seen.append(window.shape) or window, image, whole((81, 80)))  # type: ignore[func-returns-value]
     assert seen == [(32, 32, 3)] * 12  # begins at 0, 24, 48 down and 0, 24, 48, 72 across
     assert lattice.windows((80, 81), Window(40, 40, 50, 50)) == [
         Window(24, 24, 56, 56),
@@ -108,7 +108,7 @@ def test_only_windows_that_show_are_painted() -> None:
 def test_what_paints_nothing_new_changes_nothing() -> None:
     """Blending the picture with itself is the picture."""
     image = tissue_like(90, 110, seed=6)
-    np.testing.assert_array_equal(Lattice(32, 11).blended(lambda seen: seen, image, whole((110, 90))), image)
+    np.testing.assert_array_equal(Lattice(32, 11).blended(lambda seen, _: seen, image, whole((110, 90))), image)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 300), (33, 20)])
@@ -118,7 +118,7 @@ def test_small_pictures(shape: tuple[int, int]) -> None:
     for fixed in (True, False):
         lattice = Lattice(64, 16, fixed)
         sizes = set()
-        made = lattice.blended(lambda seen: sizes.add(seen.shape[:2]) or seen, image, whole(shape[::-1]))  # type: ignore[func-returns-value]  # noqa: B023
+        made = lattice.blended(lambda seen, _: sizes.add(seen.shape[:2]) or seen, image, whole(shape[::-1]))  # type: ignore[func-returns-value]  # noqa: B023
         np.testing.assert_array_equal(made, image)
         height = 64 if fixed else min(64, -(-shape[0] // 32) * 32)
         assert {size[0] for size in sizes} == {height}

@@ -525,8 +525,16 @@ def test_stainers_are_listed(client: TestClient) -> None:
     lines = client.get("/api/stainers").json()
     names = [line["name"] for line in lines]
     assert all(line["claim"] for line in lines)
-    assert [line["mpp"] for line in lines] == [0.5] * 5
-    assert names == ["dab-cytoplasm", "dab-nuclear", "identity", "color-transfer", "normalize"]
+    assert [line["mpp"] for line in lines] == [0.5] * 7
+    assert names == [
+        "epithelial",
+        "nuclear",
+        "dab-cytoplasm",
+        "dab-nuclear",
+        "identity",
+        "color-transfer",
+        "normalize",
+    ]
 
 
 def test_a_view_is_stained_at_once(client: TestClient) -> None:

@@ -154,7 +154,7 @@ def test_a_region_is_cut_out_of_the_whole(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.* looks like an IHC:UserWarning")  # coordinates as colours
 def test_the_output_has_the_stainers_mpp_and_says_how_it_was_made(tissue: SyntheticSource, tmp_path: Path) -> None:
     tissue.paint = paint_coordinates
-    coarse = Stainer("half", "as it is", lambda image, _: image, "half 1", mpp=1.0)
+    coarse = Stainer("half", "as it is", lambda image, *_: image, "half 1", mpp=1.0)
     facts = stain_slide(job(coarse, mask_tissue=False), lossless(tmp_path))
     with open_slide(tmp_path / "out.ome.tif") as slide, view_module.open_slide("synthetic") as source:
         assert slide.size == (350, 250)
@@ -182,7 +182,7 @@ def test_any_size(size: tuple[int, int], tissue: SyntheticSource, tmp_path: Path
 def test_torch_has_its_threads_back_and_one_in_a_block(tmp_path: Path) -> None:
     before, within = torch.get_num_threads(), set()
 
-    def paint(image: Image, _statistics: object) -> Image:
+    def paint(image: Image, _statistics: object, _location: object) -> Image:
         within.add(torch.get_num_threads())
         return image
 

@@ -235,7 +235,7 @@ def test_openslides_words_tell_damage_from_trouble(
 def test_a_slide_far_coarser_than_the_stainer_is_warned_of(own: float, warned: bool) -> None:
     """Where the stainer looks at the tissue; a finer slide is simply resampled."""
     slide = synthetic_slide((300, 200), paint_coordinates, mpp=own)
-    knows_tissue = Stainer("net", "DAB", lambda image, _: image, "0", mpp=0.5, halo_px=80)
+    knows_tissue = Stainer("net", "DAB", lambda image, *_: image, "0", mpp=0.5, halo_px=80)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warn_of_coarse_pixels(slide, knows_tissue)

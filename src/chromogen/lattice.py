@@ -43,8 +43,11 @@ class Lattice:
         """From one window's begin to the next's: images begin at multiples of it."""
         return self.window_px - self.blend_px
 
-    def blended(self, paint: Callable[[Image], Image], image: Image, core: Window, each: Each = map) -> Image:
-        """The core of an image, uint8 (H, W, 3), of which `paint` makes one window at a time, as large as it was.
+    def blended(
+        self, paint: Callable[[Image, Window], Image], image: Image, core: Window, each: Each = map
+    ) -> Image:
+        """The core of an image, uint8 (H, W, 3), of which `paint` makes one window at a time, as large as it was
+        and told where in the image.
 
         The image begins at a multiple of `step_px` and goes on for `window_px` beyond the core, or to the border
         of the picture. Sums are of whole numbers: windows may come in any order.
@@ -53,7 +56,7 @@ class Lattice:
         total, weight = np.zeros((height, width, 3), np.uint32), np.zeros((height, width, 1), np.uint32)
         windows = self.windows(image.shape[:2], core)
         for window, painted in zip(
-            windows, each(lambda seen: paint(_mirrored(image, seen)), windows), strict=True
+            windows, each(lambda seen: paint(_mirrored(image, seen), seen), windows), strict=True
         ):
             part = _common(window, core)
             own, there = part.seen_from(window).at, part.seen_from(core).at

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +16,24 @@ from chromogen.errors import choose, expected
 from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, PathLike
 from chromogen.lattice import Each, Lattice
-from chromogen.models import LEARNED, MODEL_SUFFIX
+from chromogen.models import LEARNED, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.stains.color_transfer import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import StainLook, stain_look
 from chromogen.stains.glass import white_level
 from chromogen.stains.tissue import tissue_mask
 
+if TYPE_CHECKING:
+    from chromogen.staining.looks import Look
+
 Statistics: TypeAlias = Any  # what `measure` finds and `paint` is given: small, picklable
-Paint: TypeAlias = Callable[[Image, Statistics], Image]
+Location: TypeAlias = tuple[int, int]  # (x, y) on the whole picture, in pixels of the stainer's mpp
+Paint: TypeAlias = Callable[[Image, Statistics, Location], Image]
 PaintPart: TypeAlias = Callable[[Image, Statistics, Window], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
 STRIP_PX = 32
+LOOK_WINDOW_PX, LOOK_BLEND_PX = 1280, 256  # of *where* times *how*: a window begins where a slide's block does
 MOST_SAMPLED_PX = (
     4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond
 )
@@ -38,14 +43,16 @@ MOST_SAMPLED_PX = (
 class Stainer:
     """How an image, sRGB uint8 (H, W, 3) at `mpp` um/px, becomes the same tissue in another stain.
 
-    `paint(image, statistics)` makes a picture of the same size; what is further than `halo_px` from a pixel does
-    not change it. `paint_part` makes a window of that picture with less work. `measure(sample)` finds what must be
+    `paint(image, statistics, location)` makes a picture of the same size of an image that lies at `location` on
+    the slide; what is further than `halo_px` from a pixel does not change it. `paint_part` makes a window of that
+    picture with less work. `measure(sample)` finds what must be
     the same over a whole slide. All are called from several threads at once and sent to other machines:
     module-level functions with small arguments, a file's name rather than its weights. Images begin at multiples
     of `stride_px`, seen from the whole. An image may be a thousand pixels wide: a network may cut it up and run
     parts as a batch. `identity` names all that decides the pixels (a hash of weights, or name and version),
     statistics apart.
-    Where there is a `lattice`, `paint` sees its windows, one at a time, and they are blended.
+    Where there is a `lattice`, `paint` sees its windows, one at a time, and they are blended. `white` (r, g, b) is
+    the colour of glass in what it paints, where that is not the slide's own.
     """
 
     name: str
@@ -59,22 +66,29 @@ class Stainer:
     statistics: Statistics = None
     paint_part: PaintPart | None = None
     lattice: Lattice | None = None
+    white: tuple[int, int, int] | None = None
 
     def __call__(self, image: Image) -> Image:
         """The image in the target stain; by its own statistics where `fit` has not fixed others."""
         return self.part(image, whole((image.shape[1], image.shape[0])))
 
-    def part(self, image: Image, part: Window, each: Each = map) -> Image:
+    def part(self, image: Image, part: Window, each: Each = map, location: Location = (0, 0)) -> Image:
         """A window of what becomes of the image; what is further than the halo from it need not be painted.
 
+        The image lies at `location` on the slide: chance depends on it.
         `each`, a pool's `map`, may work on windows of the lattice side by side.
         """
         statistics = (self if self.statistics is not None else self.fit(image)).statistics
         if self.lattice is not None:
-            return self.lattice.blended(lambda seen: self.paint(seen, statistics), image, part, each)
+            x, y = location
+
+            def paint(seen: Image, window: Window) -> Image:
+                return self.paint(seen, statistics, (x + window.left, y + window.top))
+
+            return self.lattice.blended(paint, image, part, each)
         if self.paint_part is not None:
             return self.paint_part(image, statistics, part)
-        return self.paint(image, statistics)[part.at]
+        return self.paint(image, statistics, location)[part.at]
 
     def fit(self, sample: Image) -> Stainer:
         """The stainer with a slide's statistics, measured on uint8 (H, W, 3) of its tissue, best at `mpp`."""
@@ -95,6 +109,10 @@ def load_stainer(name: PathLike, marker: str | None = None) -> Stainer:
         raise expected(
             "stainer", "a name or a model of Chromogen's", name, "for ONNX there is load_generator(FILE, MPP)"
         )
+    if is_look(name):
+        if marker is not None:
+            raise expected("marker", f"left out: {name} has one look", marker)
+        return _look(str(name))
     if Path(name).suffix == MODEL_SUFFIX or Path(name).is_file():
         return _learned(str(Path(name).absolute()), marker)
     made = STAINERS[choose("stainer", str(name), STAINERS)]()
@@ -127,6 +145,53 @@ def _learned(name: str, marker: str | None = None) -> Stainer:
     )
 
 
+def _look(name: str) -> Stainer:
+    return stainer_of_look(load_look(name))
+
+
+def is_look(name: PathLike) -> bool:
+    """Whether a name is that of a measured look: one that comes with Chromogen, or a file."""
+    return str(name) in LOOKS or Path(name).suffix.lower() == LOOK_SUFFIX
+
+
+def load_look(name: PathLike) -> Look:
+    """A measured look by its name or file. Raises: FileNotFoundError; ValueError for what is no look."""
+    from chromogen.models import FOLDER
+    from chromogen.staining.looks import read_look
+
+    return read_look(FOLDER / f"{name}{LOOK_SUFFIX}" if str(name) in LOOKS else Path(name))
+
+
+def stainer_of_look(look: Look, share: float | None = None, seed: int = 0) -> Stainer:
+    """The stainer that gives H&E the look of a measured exemplar, where its marker is likely: *where* times *how*.
+
+    `share` of the nuclei are positive, for a marker of nuclei: by default as many as in the exemplar. All chance
+    comes from `seed` and the place on the slide. Raises: ValueError for a share that is not between 0 and 1.
+    """
+    from chromogen.nuclei.network import WEIGHTS
+    from chromogen.provenance import sha256_of
+    from chromogen.staining.tissue import MPP
+    from chromogen.staining.window import Dials, look_of, painted
+
+    if share is not None and not 0 <= share <= 1:
+        raise expected("share", "0 to 1, the positive ones of all nuclei", share)
+    dials = Dials(look.exemplar.share if share is None else share, seed)
+    red, green, blue = look.exemplar.white
+    lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
+    return Stainer(
+        look.name,
+        look.target_stain,
+        partial(painted, look.exemplar, dials),
+        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}",
+        partial(look_of, dials),
+        MPP,
+        lattice.window_px,
+        lattice.step_px,
+        lattice=lattice,
+        white=(round(red), round(green), round(blue)),
+    )
+
+
 def identity() -> Stainer:
     """The image as it is: slide handling without a stainer."""
     return Stainer("identity", "as it is", _as_it_is, "identity 1")
@@ -147,6 +212,7 @@ def normalize() -> Stainer:
 
 
 STAINERS: dict[str, Callable[[], Stainer]] = {
+    **{name: partial(_look, name) for name in LOOKS},
     **{name: partial(_learned, name) for name in LEARNED},
     "identity": identity,
     "color-transfer": color_transfer,
@@ -164,7 +230,7 @@ def builtin_ihc() -> Image:
     return np.asarray(immunohistochemistry(), np.uint8)
 
 
-def _as_it_is(image: Image, _statistics: Statistics) -> Image:
+def _as_it_is(image: Image, _statistics: Statistics, _location: Location) -> Image:
     return image
 
 
@@ -196,11 +262,11 @@ def _second_moments(image: Image, white: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(density.T @ density / len(density))
 
 
-def _recolored(image: Image, statistics: ColorMap) -> Image:
+def _recolored(image: Image, statistics: ColorMap, _location: Location) -> Image:
     return _through_density(image, statistics.white, statistics.matrix, statistics.white)
 
 
-def _normalized(image: Image, look: StainLook) -> Image:
+def _normalized(image: Image, look: StainLook, _location: Location) -> Image:
     """As `normalize_stains`, by one matrix from density to density."""
     gain = np.ones(3)
     there = (look.strength > 0) & (REFERENCE.strength > 0)
@@ -237,5 +303,6 @@ def stain_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each 
     stained = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):
         outer = tile.outer.aligned(stainer.stride_px)
-        stained[tile.core.at] = fitted.part(image[outer.at], tile.core.seen_from(outer), each)
+        inside, location = tile.core.seen_from(outer), (outer.left, outer.top)
+        stained[tile.core.at] = fitted.part(image[outer.at], inside, each, location)
     return stained

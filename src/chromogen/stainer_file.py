@@ -215,7 +215,7 @@ def located(name: str) -> Path:
     return Path(name) if is_path else BUILTIN / f"{name}{MODEL_SUFFIX}"
 
 
-def paint(name: str, sha256: str, blend: Blend, image: Image, look: Look) -> Image:
+def paint(name: str, sha256: str, blend: Blend, image: Image, look: Look, _location: tuple[int, int]) -> Image:
     """The image, uint8 (H, W, 3), by a model, named as in `located`, which must still have this hash."""
     network = _network(name, sha256, blend)
     return kind_of(network.architecture).stain(network, image, look)

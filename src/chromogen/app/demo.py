@@ -40,7 +40,7 @@ RECIPES: dict[str, Recipe] = {
 FIELD_PX = 384
 SHOWN_PX = 900  # longer side of the whole slide
 DEMO_MPP = 0.499
-STAINER = "dab-cytoplasm"
+STAINER = "epithelial"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.image import profile_name
-from chromogen.models import LEARNED, MODEL_SUFFIX
+from chromogen.models import LEARNED, LOOK_CLAIM, MODEL_SUFFIX
 from chromogen.pixel_size import ASSUMED_MPP
+from chromogen.provenance import NOTICE
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
@@ -88,6 +89,32 @@ def describe_model(path: Path) -> dict[str, Any]:
 
     file = located(str(path))
     return {"path": str(path), "bytes": file.stat().st_size, **read_model(file).card()}
+
+
+def describe_look(path: Path) -> dict[str, Any]:
+    """The card of a measured look. Raises: as `read_look`."""
+    from chromogen.stainer import load_look
+    from chromogen.staining.looks import FORMAT as LOOK_FORMAT
+    from chromogen.staining.tissue import MPP
+
+    look = load_look(path)
+    exemplar = look.exemplar
+    return {
+        "format": LOOK_FORMAT,
+        "path": str(path),
+        "name": look.name,
+        "target_stain": look.target_stain,
+        "site": exemplar.site,
+        "share": exemplar.share,
+        "mpp": MPP,
+        "white": exemplar.white,
+        "stain_matrix": exemplar.matrix,
+        "source": look.source,
+        "licence": look.licence,
+        "sha256": look.sha256,
+        "claim": LOOK_CLAIM,
+        "notice": NOTICE,
+    }
 
 
 def describe_onnx(path: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ chromogen info scan.tif --mpp 0.25
 
 chromogen info my_stain.safetensors
 
-chromogen info dab-cytoplasm
+chromogen info epithelial
 
 chromogen info generator.onnx
 
@@ -63,8 +63,11 @@ def info(
 
 
 def _described(file: Path, mpp: float | None, stain_mpp: float) -> SlideInfo | dict[str, Any]:
-    from chromogen.app.info import describe, describe_model, describe_onnx, is_model, is_onnx
+    from chromogen.app.info import describe, describe_look, describe_model, describe_onnx, is_model, is_onnx
+    from chromogen.stainer import is_look
 
+    if is_look(file):
+        return describe_look(file)
     if is_onnx(file):
         return describe_onnx(file)
     return describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp)
@@ -87,7 +90,22 @@ def _json(
 def _text(found: SlideInfo | dict[str, Any]) -> str:
     if not isinstance(found, dict):
         return _slide_text(found)
+    if "site" in found:
+        return _look_text(found)
     return _onnx_text(found) if found["format"] == "ONNX" else _model_text(found)
+
+
+def _look_text(card: dict[str, Any]) -> str:
+    stained = "nuclei" if card["site"] == "nuclear" else "tissue"
+    lines = {
+        "name": card["name"],
+        "stain": f"{card['target_stain']}, at {card['mpp']:g} um/px",
+        "claim": card["claim"],
+        "exemplar": f"{card['share']:.0%} of its {stained} positive; {card['source']} ({card['licence']})",
+        "sha256": card["sha256"],
+        "note": card["notice"],
+    }
+    return "\n".join([f"{card['path']}: look", *(f"  {name:11}{text}" for name, text in lines.items())])
 
 
 def _onnx_text(card: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -37,11 +37,16 @@ if TYPE_CHECKING:
 
 OfSlide = partial(typer.Option, rich_help_panel="Slide")
 Running = partial(typer.Option, rich_help_panel="Running")
+OfLook = partial(typer.Option, rich_help_panel="Look (where times how)")
 OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
 EPILOG = """Examples:
 
 chromogen stain slide.svs -o stained.ome.tif
+
+chromogen stain slide.svs --stainer nuclear --share 0.3 -o ki67.ome.tif
+
+chromogen stain slide.svs --style my_ihc.png --style-mpp 0.5 -o as_my_ihc.ome.tif
 
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
@@ -49,13 +54,12 @@ chromogen stain slide.svs --stainer markers.safetensors --marker ER:0.7,Ki67:0.3
 
 chromogen stain slides/ --stainer normalize -o normalized/
 
-chromogen stain tile.png --stainer dab-nuclear -o tile_stained.png
-
 chromogen stain slide.tif --slide-mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
 
 chromogen stain slide.svs --stainer cut.onnx --mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
 
-STAINERS: dab-cytoplasm and dab-nuclear (networks; `chromogen info NAME` is their card), color-transfer (colours
+STAINERS: epithelial and nuclear (measured looks, for the tissue or the nuclei where a marker is likely),
+dab-cytoplasm and dab-nuclear (networks; `chromogen info NAME` is their card), color-transfer (colours
 of an IHC), normalize (H&E as a reference), identity (the image as it is), a file that `chromogen train` wrote,
 or a generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
 Ask `chromogen info slide.svs` first: how large, how long. Stopped at any moment, the same command goes
@@ -77,7 +81,24 @@ def stain(
         typer.Option(
             metavar="NAME|FILE", help="One that comes with Chromogen (below), a file by `train`, or an ONNX model."
         ),
-    ] = "dab-cytoplasm",
+    ] = "epithelial",
+    style: Annotated[
+        list[Path] | None,
+        OfLook(
+            metavar="IHC", help="A reference IHC whose look to give, instead of --stainer; several are averaged."
+        ),
+    ] = None,
+    style_mpp: Annotated[
+        float | None, OfLook(help="Pixel size of the IHC in um, where its file does not say it.")
+    ] = None,
+    site: Annotated[
+        str, OfLook(help="What the marker of the IHC stains: nuclear, cytoplasm, or auto, as the IHC shows.")
+    ] = "auto",
+    share: Annotated[
+        float | None,
+        OfLook(help="Of nuclei that become positive, 0 to 1; by default as many as in the IHC.", min=0, max=1),
+    ] = None,
+    seed: Annotated[int, OfLook(help="Another number: other nuclei are positive.", min=0)] = 0,
     marker: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Of a model of several markers: ER, or a blend, ER:0.7,Ki67:0.3."),
@@ -129,16 +150,23 @@ def stain(
     debug: DebugOption = False,
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
-    from chromogen.app.staining import any_stainer, begin_trace, noted, plan_stains, stain_tile
+    from chromogen.app.staining import any_stainer, begin_trace, look_stainer, noted, plan_stains, stain_tile
+    from chromogen.stainer import is_look
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output as OutputFile
     from chromogen.whole_slide.stain import stain_slide
     from chromogen.whole_slide.view import SlideFile
 
     began = time.perf_counter()
-    made_by = any_stainer(stainer, marker, mpp, value_range, blend)
-    if made_by.lattice is None:
+    of_look = bool(style) or is_look(stainer)
+    if of_look:
+        check_left_out({"marker": marker, "range": value_range, "blend": blend})
         slide_mpp = _one_of(slide_mpp, mpp)
+        made_by = look_stainer(style or [], stainer, site, share, seed, style_mpp)
+    else:
+        check_left_out({"share": share, "style-mpp": style_mpp}, "with a look")
+        made_by = any_stainer(stainer, marker, mpp, value_range, blend)
+        slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
     model_load_s = time.perf_counter() - began
     part = _region(region)
     tasks = plan_stains(paths, out)
@@ -153,7 +181,7 @@ def stain(
             return stain_tile(task, made_by, mpp=slide_mpp, icc=icc)
         follow = noted(follow, trace, task.file) if trace else follow
         file = SlideFile(task.file, slide_mpp, icc)
-        if made_by.lattice is not None:
+        if made_by.lattice is not None and not of_look:
             _check_mpp(file)
         job = SlideJob(file, made_by, part, tissue_mask)
         return stain_slide(job, outputs[task], run=run, strict=strict, restart=restart, on_block=follow)
@@ -177,6 +205,13 @@ def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
         yield lambda done, of: progress.update(bar, completed=done, total=of, rate="blocks")
     finally:
         progress.remove_task(bar)
+
+
+def check_left_out(given: Mapping[str, object], where: str = "with a network or generator") -> None:
+    """ValueError for an option that was given and does not go with this stainer."""
+    for option, value in given.items():
+        if value is not None:
+            raise expected(option, f"given {where}", value, "leave it out")
 
 
 def _check_mpp(file: SlideFile) -> None:

@@ -1,4 +1,12 @@
 """The models that come with Chromogen lie here; what they are called, and how a model's name ends."""
 
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+LOOKS = ("epithelial", "nuclear")
+LOOK_SUFFIX = ".json"
+LOOK_CLAIM = (
+    "appearance, on the H&E's own picture; where it is brown is a guess by the tissue's nuclei, and no H&E tells"
+)
 LEARNED = ("dab-cytoplasm", "dab-nuclear")
 MODEL_SUFFIX = ".safetensors"

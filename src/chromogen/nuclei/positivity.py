@@ -145,14 +145,19 @@ def _dab_share(nuclei: Measurements) -> float:
 
 def _beside(known: Measurements, positive_od10: float) -> str:
     """A doubt where DAB lies beside positive nuclei as much as in them, else nothing."""
-    ringed = known.take((known.second_od10 > positive_od10) & np.isfinite(known.ring_second_od10))
-    beside = np.count_nonzero(ringed.ring_second_od10 >= ringed.second_od10)
-    if beside <= MOST_BESIDE * len(ringed):
+    share = share_beside(known, positive_od10)
+    if share <= MOST_BESIDE:
         return ""
     return (
-        f"{100 * beside / len(ringed):.0f} % of the positive nuclei have as much DAB around them: it seems to "
+        f"{100 * share:.0f} % of the positive nuclei have as much DAB around them: it seems to "
         "stain cytoplasm or membranes, and may only overlap the nuclei"
     )
+
+
+def share_beside(measured: Measurements, positive_od10: float) -> float:
+    """The share of positive nuclei that have as much DAB in their ring; 0 where no nucleus is positive."""
+    ringed = measured.take((measured.second_od10 > positive_od10) & np.isfinite(measured.ring_second_od10))
+    return np.count_nonzero(_is_browner_around(ringed)) / max(len(ringed), 1)
 
 
 def _rooted(dab_od10: Array) -> tuple[Array, float]:

@@ -21,7 +21,7 @@ from chromogen.onnx_models.extra import library
 from chromogen.onnx_models.onnx_file import CARD, MOMENTS, MOMENTS_USED, RANGES, OnnxFile, Port, read_onnx
 from chromogen.pixel_size import check_mpp
 from chromogen.recent import Recent
-from chromogen.stainer import Stainer, Statistics
+from chromogen.stainer import Location, Stainer, Statistics
 
 BLENDED = 4  # windows overlap by this part of theirs, if nothing else is said
 TARGET = "as its generator was trained"
@@ -57,7 +57,7 @@ def load_generator(
     mpp = _mpp(found, mpp)
     generator = Generator(str(found.path), found.sha256, _range(found, value_range))
     lattice = Lattice(found.window_px, found.window_px // BLENDED if blend_px is None else blend_px, found.fixed)
-    paint(generator, _trial(found.window_px), None)
+    paint(generator, _trial(found.window_px), None, (0, 0))
     return Stainer(
         name=found.path.stem,
         target_stain=TARGET,
@@ -114,7 +114,7 @@ def _trial(side_px: int) -> Image:
     return np.stack([across, down, across[:, ::-1]], 2)
 
 
-def paint(generator: Generator, image: Image, _statistics: Statistics) -> Image:
+def paint(generator: Generator, image: Image, _statistics: Statistics, _location: Location) -> Image:
     """What a generator makes of a window, uint8 (H, W, 3).
 
     Raises: ValueError where its file is another by now, or the picture of another size; RuntimeError;
@@ -123,7 +123,7 @@ def paint(generator: Generator, image: Image, _statistics: Statistics) -> Image:
     return _painted_last(generator).get(_digest(image), partial(_loaded(generator).painted, image))
 
 
-def paint_by_look(generator: Generator, image: Image, look: Any) -> Image:
+def paint_by_look(generator: Generator, image: Image, look: Any, _location: Location) -> Image:
     """What a model of ours makes of an image, uint8 (H, W, 3), by a slide's look. Raises: as `paint`."""
     return _loaded(generator).painted(image, _as_inputs(look))
 

@@ -121,7 +121,8 @@ def painted(
     _keep_to_one_thread()
     with view as seen:
         pixels, damaged = read_around_damage(seen, block.outer)
-    stained = stainer.part(pixels, block.core.seen_from(block.outer))
+    inside, location = block.core.seen_from(block.outer), (block.outer.left, block.outer.top)
+    stained = stainer.part(pixels, inside, location=location)
     if block.share is not None and block.share.values.min() < 255:
         stained = _faded(stained, block.share.at(block.core), white)
     damaged = [part for part in damaged if _overlap(part, block.core)]

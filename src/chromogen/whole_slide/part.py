@@ -35,7 +35,7 @@ def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Imag
     made = np.empty((*region.size[::-1], 3), np.uint8)
 
     def make(block: Block) -> None:
-        made[cores[block.index[1]].at] = painted(nullcontext(view), fitted, seen.white, block)[0]
+        made[cores[block.index[1]].at] = painted(nullcontext(view), fitted, fitted.white or seen.white, block)[0]
 
     with threads_given_back():
         for _ in in_threads()(make, blocks):

@@ -110,7 +110,7 @@ class _Making:
             target_stain=stainer.target_stain,
             source_quickhash=slide.quickhash,
             source_mpp=slide.mpp,
-            white=self.seen.white,
+            white=self.work.white,
             settings={**self.job.plan(self.view), **self.output.settings},
             statistics={
                 "tissue_fraction": self.seen.tissue_fraction,
@@ -161,7 +161,7 @@ def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict:
     store = BlockStore(output.store, region.size, (BLOCK_PX, BLOCK_PX))
     store.create()
     stainer = job.stainer.fit(seen.sample)
-    work = Work(job.file, view.slide.quickhash, view.mpp, stainer, seen.white, store, strict)
+    work = Work(job.file, view.slide.quickhash, view.mpp, stainer, stainer.white or seen.white, store, strict)
     blocks = blocks_of(work, view.size, region, seen.share)
     with ThreadPoolExecutor() as pool:
         found = pool.map(store.check, [block.index for block in blocks])

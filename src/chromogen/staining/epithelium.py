@@ -1,0 +1,135 @@
+"""Which tissue is epithelium: told by the shape of its nuclei, then by how the slide itself stains round those."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.nuclei.outlines import Nuclei
+from chromogen.staining.maps import Array, coarser, finer, guided, mean_over, ramp, smooth
+from chromogen.staining.tissue import COARSE, MPP, Tissue
+
+LARGE_PERCENT = 80  # the percentile of a slide's nuclear areas that stands for large nuclei
+SMALL = 0.62  # of a large one's area: what is smaller is rather no epithelium
+LONG = 1.7  # ratio of axes: what is longer is rather stroma
+NEIGHBOURS, NEIGHBOURS_UM = 5, 18.0
+CROWDED = 0.3, 0.42  # of the tissue round a nucleus covered by nuclei: lymphocytes have hardly any cytoplasm
+ALONE_UM, ALONE = 12.0, (0.12, 0.3)  # epithelium comes in sheets: a lone cell is rather something else
+CELL_UM, FAR_UM = 5.0, 12.0  # tissue of a nucleus' own cell; tissue that no cell reaches
+FAR_SHARE, FAR_WEIGHT = 0.05, 0.7  # what lies far from all nuclei is hardly epithelium
+SCALES_UM = (1.5, 4.0, 9.0)
+RIDGE, MAX_STEPS = 30.0, 12
+LEAST_KNOWN, OTHERWISE = 50, -2.0  # squares of tissue that a rule is learnt from; the logit where there are fewer
+STEEP = 1.6
+EDGES = ((10.0, 3e-3, 0.2, 0.8), (4.0, 2e-3, 0.3, 0.7))  # radius in um, epsilon, and what becomes 0 and 1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A slide's own rule: what is large for a nucleus, and a logistic regression on features of tissue."""
+
+    large_um2: float
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+    weights: tuple[float, ...]
+    offset: float
+
+
+def rule_of(tissue: Tissue) -> Rule:
+    """The rule of a sample of a slide.
+
+    Nuclei that are large, round and in company name the tissue round them epithelium, others name it something
+    else. A logistic regression with a ridge then learns from most pixels how either looks on this slide: nuclei
+    are often misjudged, their surroundings together seldom.
+    """
+    large_um2 = float(np.percentile(tissue.nuclei.areas_um2, LARGE_PERCENT)) if len(tissue.nuclei) else 60.0
+    share = np.concatenate([[0], 1 / (1 + np.exp(-2 * nuclear_logit(tissue.nuclei, large_um2)))])
+    owned, distance = tissue.owner[::COARSE, ::COARSE], tissue.distance_um[::COARSE, ::COARSE]
+    there = coarser(tissue.there, COARSE) > 0.5
+    far = there & (distance > FAR_UM)
+    known = (there & (distance < CELL_UM)) | far
+    features = _features(tissue)
+    if np.count_nonzero(known) < LEAST_KNOWN:
+        none = (0.0,) * features.shape[2]
+        return Rule(large_um2, none, none, none, OTHERWISE)
+    aim = np.where(far, FAR_SHARE, share[owned])[known]
+    weight = np.where(far, FAR_WEIGHT, 1.0)[known]
+    means, deviations = features[there].mean(axis=0), features[there].std(axis=0) + 1e-4
+    fitted = _logistic((features[known] - means) / deviations, aim, weight)
+    found = [tuple(map(float, values)) for values in (means, deviations, fitted[:-1])]
+    return Rule(large_um2, found[0], found[1], found[2], float(fitted[-1]))
+
+
+def nuclear_logit(nuclei: Nuclei, large_um2: float) -> NDArray[np.float64]:
+    """How far a nucleus' shape and company speak for epithelium, (N,): 0 is undecided."""
+    from scipy.spatial import cKDTree
+
+    if not len(nuclei):
+        return np.zeros(0)
+    places = nuclei.centres_px * nuclei.mpp
+    tree = cKDTree(places)
+    areas_um2 = nuclei.areas_um2
+    nearby = tree.query_ball_point(places, NEIGHBOURS_UM)
+    company = np.array([len(near) - 1 for near in nearby])
+    size = np.log((areas_um2 / (SMALL * large_um2)).clip(0.3, 1.8))
+    long = (_elongation(nuclei) - LONG).clip(-0.3, 1.5)
+    covered = np.array([areas_um2[near].sum() for near in nearby]) / (np.pi * NEIGHBOURS_UM**2)
+    crowded = ((covered - CROWDED[0]) / (CROWDED[1] - CROWDED[0])).clip(0, 1)
+    company_logit = 0.5 * ((company - NEIGHBOURS) / 4).clip(-1, 1)
+    return np.asarray(2.2 * size - 1.8 * long + company_logit - 3.0 * crowded)
+
+
+def epithelium(tissue: Tissue, rule: Rule) -> Array:
+    """How far a pixel lies in epithelium, float32 (H, W) from 0 to 1, brought to the tissue's own edges."""
+    standard = (_features(tissue) - np.array(rule.means)) / np.maximum(np.array(rule.deviations), 1e-4)
+    logit = standard @ np.array(rule.weights) + rule.offset
+    coarse = 1 / (1 + np.exp(-STEEP * logit)) * coarser(tissue.there, COARSE)
+    coarse *= ramp(smooth(coarse, ALONE_UM / MPP / COARSE), *ALONE)
+    share = finer(coarse, COARSE, tissue.labels.shape) * tissue.there
+    guides = [smooth(x, 0.6 / MPP) for x in (tissue.hematoxylin, tissue.second)]
+    for radius_um, eps, none, full in EDGES:
+        share = ramp(guided(share, guides, round(radius_um / MPP / 2), eps, 2), none, full)
+    return share * tissue.there
+
+
+def _elongation(nuclei: Nuclei) -> NDArray[np.float64]:
+    """Long axis over short axis of every outline."""
+    around = (nuclei.outlines_px - nuclei.centres_px[:, None]).astype(np.float64)
+    spread = np.linalg.eigvalsh(np.einsum("nri,nrj->nij", around, around))
+    return np.asarray(np.sqrt(spread[:, 1] / np.maximum(spread[:, 0], 1e-6)))
+
+
+def _features(tissue: Tissue) -> NDArray[np.float64]:
+    """Of squares of COARSE px, (h, w, 11): both stains of cytoplasm by scale, haematoxylin, grain, nuclei."""
+    pixel_um = MPP * COARSE
+    between, nuclear = coarser(tissue.between, COARSE), coarser(tissue.labels > 0, COARSE)
+    hematoxylin, second = (
+        coarser(x * tissue.between, COARSE) / np.maximum(between, 1e-3)
+        for x in (tissue.hematoxylin, tissue.second)
+    )
+    total = tissue.total
+    grain = coarser(abs(total - smooth(total, 1.5 / MPP)), COARSE)
+    all_hematoxylin = coarser(tissue.hematoxylin, COARSE)
+    maps = [mean_over(x, between, um / pixel_um) for um in SCALES_UM for x in (hematoxylin, second)]
+    maps += [smooth(all_hematoxylin, um / pixel_um) for um in SCALES_UM[1:]]
+    maps += [smooth(grain, SCALES_UM[1] / pixel_um)]
+    maps += [smooth(nuclear, um / pixel_um) for um in (5.0, 12.0)]
+    return np.stack(maps, axis=2).astype(np.float64)
+
+
+def _logistic(
+    x: NDArray[np.float64], aim: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weights and offset (F + 1,) of a logistic regression with a ridge, by Newton's method; aims are shares."""
+    design = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    ridge = np.eye(design.shape[1]) * RIDGE * len(x) / 1000
+    ridge[-1, -1] = 1e-9
+    found = np.zeros(design.shape[1])
+    for _ in range(MAX_STEPS):
+        share = 1 / (1 + np.exp(-design @ found))
+        slope = design.T @ (weight * (aim - share)) - ridge @ found
+        bend = (design * (weight * share * (1 - share))[:, None]).T @ design + ridge
+        found = found + np.linalg.solve(bend, slope)
+    return found

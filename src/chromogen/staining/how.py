@@ -1,0 +1,173 @@
+"""How a stain looks on a tissue's own picture: haematoxylin and DAB from an H&E's amounts and an exemplar's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.image import Image
+from chromogen.staining.epithelium import Rule, nuclear_logit
+from chromogen.staining.exemplar import QUANTILES, Exemplar, Values
+from chromogen.staining.maps import Array, coarser, finer, mean_over, ramp, smooth
+from chromogen.staining.noise import normal_at, normal_field
+from chromogen.staining.tissue import COARSE, MPP, Tissue
+
+Location = tuple[int, int]
+
+LEAST_OD10 = 0.05  # densities closer than this say nothing of how much one is over the other
+BACKGROUND = 0.85  # of the haematoxylin round nuclei is not the nuclei's
+HALO_UM = (0.3, 1.3)  # round an outline: where a nucleus' own haematoxylin may still reach, and where it ends
+FLOOR_OD10 = 0.04  # added to cytoplasm's density, so that its logarithm stays calm
+TEXTURE_UM, NEAR_UM, AROUND_UM = 0.25, 2.5, 10.0
+FINE, BROAD = 0.9, 0.6  # how far cytoplasm's own texture decides its DAB: within a cell, between cells
+PATCHES = ((7.0, 0.25), (25.0, 0.25), (70.0, 0.2))  # um, and how far chance decides
+SPARED = 1.1  # how far nuclei are spared by a marker of cytoplasm
+MEMBRANE, MEMBRANE_UM, REACH_UM = 0.8, 0.5, 6.0
+HOT_SPOTS = ((1.2, 1.2), (18.0, 0.6), (60.0, 0.6))  # um, and how far chance decides which nuclei are positive
+BY_SHAPE = 0.9  # how far a nucleus' shape and company decide
+DENSE_OD10, LEVELLED = 0.5, 0.35  # so much DAB levels out so much of the chromatin
+COVERS = {"nuclear": (0.65, 0.5), "cytoplasm": (0.45, 0.7)}  # share of haematoxylin that so much DAB hides
+
+
+@dataclass(frozen=True)
+class SlideLook:
+    """Statistics of an H&E slide at MPP; densities are of base 10.
+
+    `nucleus_od10` is its nuclei's haematoxylin, `around_od10` that of what lies round them, `everywhere_od10` that
+    of tissue without nuclei; `cytoplasm_od10` is the typical density of what stains beside nuclei. `texture` and
+    `draws` are quantiles, of cytoplasm's texture in epithelium and of what nuclei draw.
+    """
+
+    white: Values
+    matrix: tuple[Values, ...]
+    nucleus_od10: float
+    around_od10: float
+    everywhere_od10: float
+    cytoplasm_od10: float
+    rule: Rule
+    texture: Values
+    draws: Values
+
+
+def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
+    """Haematoxylin of the virtual IHC: the H&E's own, less what lies round nuclei, as strong as the exemplar's."""
+    around = np.maximum(tissue.around_od10, np.float32(0.7 * look.everywhere_od10))
+    gain = (exemplar.nucleus_od10 - exemplar.around_od10) / max(
+        look.nucleus_od10 - BACKGROUND * look.around_od10, LEAST_OD10
+    )
+    over = tissue.hematoxylin - BACKGROUND * around
+    own = np.where(over > 0, gain * over, 0.7 * min(gain, 1.0) * over)
+    tint = exemplar.around_od10 * ramp(smooth(tissue.total, 0.35 / MPP), 0, 0.06)
+    return np.asarray((own + tint).clip(0), np.float32)
+
+
+def profile(tissue: Tissue) -> Array:
+    """Each nucleus' own haematoxylin over what lies round it, about 1 in nuclei and 0 elsewhere.
+
+    It fades where the picture fades, and not at an outline.
+    """
+    around = tissue.around_od10
+    mean = tissue.of_nuclei(tissue.hematoxylin).astype(np.float32)
+    mean[0] = np.inf
+    over = (tissue.hematoxylin - around) / np.maximum(mean[tissue.owner] - around, 0.08)
+    return np.asarray(over.clip(0, 1.8) * (1 - ramp(tissue.distance_um, *HALO_UM)), np.float32)
+
+
+def nuclear_dab(
+    tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: Location, share: float, seed: int
+) -> Array:
+    """DAB of a marker of nuclei: a level for each nucleus, in its own chromatin."""
+    own = profile(tissue)
+    draws = draws_of(tissue, look.rule, location, seed)
+    rank = np.interp(draws, look.draws, QUANTILES)
+    level = np.concatenate([[0], levels_of(rank, exemplar, share)]).astype(np.float32)
+    chromatin = own / tissue.of_nuclei(own).clip(0.3).astype(np.float32)[tissue.owner]
+    dense = np.float32(LEVELLED) * ramp(level, 0, DENSE_OD10)[tissue.owner]
+    texture = smooth(chromatin * (1 - dense) + dense * (3 * chromatin).clip(0, 1), 0.25 / MPP)
+    stained = level[tissue.owner] * texture / tissue.of_nuclei(texture).clip(0.3).astype(np.float32)[tissue.owner]
+    return np.asarray(stained + background_dab(tissue, look, exemplar) * (1 - own.clip(0, 1)), np.float32)
+
+
+def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> NDArray[np.float64]:
+    """Mean DAB of nuclei by their rank from 0 to 1, as the exemplar's positive and negative nuclei have it."""
+    blue = np.interp(rank / max(1 - share, 1e-6), QUANTILES, exemplar.unstained_od10)
+    brown = np.interp((rank - (1 - share)) / max(share, 1e-6), QUANTILES, exemplar.stained_od10)
+    return np.asarray(np.where(rank > 1 - share, brown, blue))
+
+
+def draws_of(tissue: Tissue, rule: Rule, location: Location, seed: int) -> NDArray[np.float64]:
+    """What each nucleus draws, (N,): chance with hot spots, by its place on the slide, and its shape."""
+    places = tissue.nuclei.centres_px + np.asarray(location, np.float64)
+    chance = sum(weight * normal_at(places, um / MPP, seed + i) for i, (um, weight) in enumerate(HOT_SPOTS))
+    return np.asarray(chance + BY_SHAPE * nuclear_logit(tissue.nuclei, rule.large_um2).clip(-2, 2))
+
+
+def background_dab(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
+    """The little DAB of tissue that is not stained, where the H&E has matter."""
+    matter = smooth(tissue.second + 0.5 * tissue.hematoxylin, 0.3 / MPP).clip(0)
+    return np.asarray((matter / max(look.cytoplasm_od10, 0.02)).clip(0, 2) * exemplar.background_od10, np.float32)
+
+
+def cytoplasm_dab(
+    tissue: Tissue, look: SlideLook, exemplar: Exemplar, where: Array, location: Location, seed: int
+) -> Array:
+    """DAB of a marker of cytoplasm: *where* times the exemplar's amounts, in the order of the tissue's texture."""
+    texture = cytoplasm_texture(tissue, location, seed)
+    stained = np.interp(texture, look.texture, exemplar.stained_od10).astype(np.float32)
+    dab = where * stained + (1 - where) * background_dab(tissue, look, exemplar)
+    return np.asarray(dab * ramp(smooth(tissue.total, 0.35 / MPP), 0.03, 0.08), np.float32)
+
+
+def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
+    """By what cytoplasm's DAB is ordered: the H&E's own texture, membranes, less in nuclei, and some chance."""
+    nuclear = smooth(profile(tissue), 0.25 / MPP).clip(0, 1)
+    matter = (tissue.second + 0.6 * tissue.hematoxylin * (1 - nuclear)).clip(0)
+    between = (nuclear < 0.35) * tissue.there
+    near, around = (_coarse_mean(matter, between, um) + FLOOR_OD10 for um in (NEAR_UM, AROUND_UM))
+    own = FINE * np.log((smooth(matter, TEXTURE_UM / MPP) + FLOOR_OD10) / around) + BROAD * np.log(near / around)
+    size = tissue.labels.shape[1], tissue.labels.shape[0]
+    chance = sum(w * normal_field(location, size, um / MPP, seed + i) for i, (um, w) in enumerate(PATCHES))
+    uneven = 0.6 + 0.6 * normal_field(location, size, 4.0 / MPP, seed + len(PATCHES))
+    return np.asarray(own + chance + MEMBRANE * membranes(tissue) * uneven - SPARED * nuclear, np.float32)
+
+
+def membranes(tissue: Tissue) -> Array:
+    """Lines midway between neighbouring nuclei, 0 to about 1."""
+    owner = tissue.owner
+    line = np.zeros(owner.shape, np.float32)
+    line[:-1] += owner[:-1] != owner[1:]
+    line[:, :-1] += owner[:, :-1] != owner[:, 1:]
+    soft = smooth(line.clip(0, 1), MEMBRANE_UM / MPP) * 2.5
+    return np.asarray((soft * (1.3 - tissue.distance_um / REACH_UM).clip(0, 1)).clip(0, 1.2), np.float32)
+
+
+def _coarse_mean(x: Array, mask: Array, um: float) -> Array:
+    """`mean_over`, on squares of COARSE px where that loses nothing."""
+    by = COARSE if um / MPP >= 2 * COARSE else 2
+    weight = coarser(mask, by)
+    inside = coarser(x * mask, by) / np.maximum(weight, 1e-3)
+    return finer(mean_over(inside, weight, um / MPP / by), by, x.shape)
+
+
+def rendered(hematoxylin: Array, dab: Array, tissue: Tissue, exemplar: Exemplar) -> Image:
+    """The picture, uint8 (H, W, 3): both stains over the exemplar's glass, which keeps the H&E's grain."""
+    light = np.empty((*dab.shape, 3), np.uint8)
+    glass = 1 - ramp(smooth(tissue.total, 0.5 / MPP), 0, 0.08)
+    for channel, (white, h, d) in enumerate(zip(exemplar.white, *exemplar.matrix[:2], strict=True)):
+        own = tissue.density[..., channel]
+        grain = 0.8 * glass * (own - smooth(own, 0.5 / MPP))
+        density = np.maximum(hematoxylin * np.float32(h) + dab * np.float32(d) + grain, -0.02)
+        light[..., channel] = np.rint((np.float32(white) + 1) * 10**-density - 1).clip(0, 255)
+    return light
+
+
+def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
+    """Haematoxylin under DAB, which hides part of it, and with what the exemplar has where cytoplasm is brown."""
+    most, full_od10 = COVERS[exemplar.site]
+    left = hematoxylin * (1 - most * ramp(dab, 0, full_od10))
+    if exemplar.site == "nuclear":
+        return left
+    under = np.interp(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
+    return np.asarray(left + (under - exemplar.hidden_od10[0]).clip(0, 0.5), np.float32)

@@ -1,0 +1,99 @@
+"""What a window of a stained slide shows: amounts of both stains, nuclei, and what lies round each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from chromogen.image import Image
+from chromogen.nuclei.contract import NETWORK_MPP
+from chromogen.nuclei.outlines import Nuclei, labels_of
+from chromogen.staining.maps import LEAST_COVER, Array, coarser, finer, ramp, smooth
+from chromogen.stains.deconvolution import Array as Matrix
+from chromogen.stains.deconvolution import optical_density_od10
+
+MPP = NETWORK_MPP  # of all pictures in this room
+GLASS_OD10 = (0.02, 0.06)  # from glass to tissue, of light smoothed over SMOOTH_UM
+SMOOTH_UM = 0.75
+COARSE = 4  # px of a square, where detail does not matter
+NEAR_UM = 5.0  # round a nucleus: its cytoplasm
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """A window of a slide at MPP, maps (H, W): densities are float32 of base 10, over the colour of glass.
+
+    `second` is eosin or DAB. `labels` has nucleus i as i + 1, `owner` the label of the nucleus that a pixel is
+    nearest to, `distance_um` how far it is. `there` is 0 on glass, 1 in tissue. Densities and amounts were found
+    by `white` (3,) and `matrix` (3, 3).
+    """
+
+    density: Array  # (H, W, 3)
+    hematoxylin: Array
+    second: Array
+    nuclei: Nuclei
+    labels: NDArray[np.int32]
+    owner: NDArray[np.int32]
+    distance_um: Array
+    there: Array
+    white: Matrix
+    matrix: Matrix
+
+    @cached_property
+    def total(self) -> Array:
+        """Mean density of the three colours."""
+        red, green, blue = (self.density[..., channel] for channel in range(3))
+        return np.asarray((red + green + blue) / np.float32(3), np.float32)
+
+    @cached_property
+    def between(self) -> Array:
+        """1 in tissue that no nucleus covers."""
+        return np.asarray(self.there * (self.labels == 0), np.float32)
+
+    @cached_property
+    def around_od10(self) -> Array:
+        """Haematoxylin of what lies round nuclei."""
+        return self.around_nuclei(self.hematoxylin)
+
+    @cached_property
+    def pixels_of_nuclei(self) -> NDArray[np.int_]:
+        """How many pixels each nucleus covers, (N + 1,), at least 1; the first counts what is no nucleus."""
+        return np.maximum(np.bincount(self.labels.ravel(), minlength=len(self.nuclei) + 1), 1)
+
+    def of_nuclei(self, x: Array) -> NDArray[np.float64]:
+        """The mean of a map over each nucleus, float64 (N + 1,): the first stands for what is no nucleus."""
+        sums = np.bincount(self.labels.ravel(), x.ravel(), len(self.nuclei) + 1)
+        return np.asarray(sums / self.pixels_of_nuclei)
+
+    def around_nuclei(self, x: Array) -> Array:
+        """The mean of a map over tissue without nuclei, near every pixel."""
+        weight, total = coarser(self.between, COARSE), coarser(x * self.between, COARSE)
+        sigma_px = NEAR_UM / MPP / COARSE
+        near = smooth(total, sigma_px) / np.maximum(smooth(weight, sigma_px), LEAST_COVER)
+        return finer(near, COARSE, x.shape)
+
+
+def tissue_of(image: Image, nuclei: Nuclei, white: Matrix, matrix: Matrix) -> Tissue:
+    """What an image, uint8 (H, W, 3) at MPP, shows by the colour of its glass and its stain matrix."""
+    levels = optical_density_od10(np.arange(256)[:, None], white).astype(np.float32)
+    density = np.stack([levels[:, channel].take(image[..., channel]) for channel in range(3)], axis=2)
+    amounts = density @ np.linalg.inv(matrix).astype(np.float32)
+    labels = labels_of(nuclei, image.shape[:2])
+    distance_px, owner = _nearest(labels)
+    there = ramp(smooth(density.mean(axis=2), SMOOTH_UM / MPP), *GLASS_OD10)
+    distance_um = distance_px * np.float32(MPP)
+    return Tissue(
+        density, amounts[..., 0], amounts[..., 1], nuclei, labels, owner, distance_um, there, white, matrix
+    )
+
+
+def _nearest(labels: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:
+    """Distance in px to the nearest label, and which it is; without labels far, and 0."""
+    if not labels.any():
+        return np.full(labels.shape, 1e6, np.float32), labels
+    distance, (rows, columns) = distance_transform_edt(labels == 0, return_indices=True)
+    return distance.astype(np.float32), labels[rows, columns]

@@ -1,0 +1,104 @@
+"""One window of a slide from H&E to virtual IHC, and what is measured of the slide before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.image import Image
+from chromogen.nuclei.find import built_in, nuclei_seen
+from chromogen.recent import Recent
+from chromogen.staining.epithelium import epithelium, rule_of
+from chromogen.staining.exemplar import QUANTILES, Exemplar, Values
+from chromogen.staining.how import (
+    Location,
+    SlideLook,
+    counterstain,
+    covered,
+    cytoplasm_dab,
+    cytoplasm_texture,
+    draws_of,
+    nuclear_dab,
+    rendered,
+)
+from chromogen.staining.tissue import MPP, Tissue, tissue_of
+from chromogen.stains.deconvolution import H_E
+from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.glass import white_level
+
+INSIDE = 0.6  # of epithelium: surely inside
+LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
+MOST_BYTES = 120_000_000  # two dozen windows of 1280 px
+
+
+@dataclass(frozen=True)
+class Dials:
+    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of all chance."""
+
+    share: float
+    seed: int = 0
+
+
+def look_of(dials: Dials, sample: Image) -> SlideLook:
+    """The statistics of a slide, from a sample of its tissue, uint8 (H, W, 3) at MPP."""
+    white = white_level(sample, MPP)
+    matrix = estimate_stains(sample, H_E, white).matrix
+    tissue = tissue_of(sample, nuclei_seen(sample, white, built_in()), white, matrix)
+    rule = rule_of(tissue)
+    inside = epithelium(tissue, rule) > INSIDE
+    chosen = inside if np.count_nonzero(inside) >= LEAST_INSIDE_PX else tissue.there > 0.5
+    matter = (tissue.second + 0.5 * tissue.hematoxylin)[tissue.there > 0.5]
+    between = tissue.between * (tissue.distance_um > 1.5) > 0.5
+    return SlideLook(
+        tuple(map(float, white)),
+        tuple(tuple(map(float, row)) for row in matrix),
+        _median(tissue.of_nuclei(tissue.hematoxylin)[1:], 0.5),
+        _median(tissue.around_od10[tissue.labels > 0], 0.1),
+        _median(tissue.hematoxylin[between], 0.1),
+        _median(matter, 0.1),
+        rule,
+        _quantiles(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen]),
+        _quantiles(draws_of(tissue, rule, (0, 0), dials.seed)),
+    )
+
+
+def _median(values: NDArray[Any], otherwise: float) -> float:
+    return float(np.median(values)) if len(values) else otherwise
+
+
+def _quantiles(values: NDArray[Any]) -> Values:
+    return tuple(map(float, np.quantile(values, QUANTILES))) if len(values) else tuple(map(float, QUANTILES))
+
+
+def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
+    """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it.
+
+    `location` (x, y) is where it lies on the slide, in its pixels. Windows painted last are kept, for the blocks
+    of a slide that share one.
+    """
+    key = (exemplar, dials, look, location, image.shape, hash(image.tobytes()))
+    return _painted_last().get(key, lambda: _painted(exemplar, dials, image, look, location))
+
+
+@lru_cache(maxsize=1)
+def _painted_last() -> Recent[Image]:
+    return Recent(MOST_BYTES, lambda image: image.nbytes)
+
+
+def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
+    tissue = seen(image, look)
+    if exemplar.site == "nuclear":
+        dab = nuclear_dab(tissue, look, exemplar, location, dials.share, dials.seed)
+    else:
+        dab = cytoplasm_dab(tissue, look, exemplar, epithelium(tissue, look.rule), location, dials.seed)
+    return rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue, exemplar)
+
+
+def seen(image: Image, look: SlideLook) -> Tissue:
+    """What a window of a slide shows, by the slide's glass and stains."""
+    white = np.array(look.white)
+    return tissue_of(image, nuclei_seen(image, white, built_in()), white, np.array(look.matrix))

@@ -1,0 +1,114 @@
+"""`chromogen stain` by measured looks, from the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chromogen.image import read_image, write_image
+from chromogen.slides.facts import read_facts
+from chromogen.slides.slide import open_slide
+from chromogen.stainer import builtin_ihc, load_look
+from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
+from synthetic import tissue_like
+from synthetic_slides import write_pyramid
+from test_cli import refused, run
+
+pytestmark = pytest.mark.filterwarnings("always:.* (looks like|shows hardly|is black|pixel):UserWarning")
+
+
+@pytest.fixture
+def tile(tmp_path: Path) -> Path:
+    write_image(tmp_path / "tile.png", tissue_like(160, 200, seed=2), mpp=0.5)
+    return tmp_path / "tile.png"
+
+
+@pytest.fixture
+def ihc(tmp_path: Path) -> Path:
+    write_image(tmp_path / "ihc.png", builtin_ihc()[:256, :256], mpp=0.5)
+    return tmp_path / "ihc.png"
+
+
+def test_a_reference_ihc_gives_its_look(
+    capsys: pytest.CaptureFixture[str], tile: Path, ihc: Path, tmp_path: Path
+) -> None:
+    status, said, err = run(capsys, "stain", tile, "--style", ihc, "-o", tmp_path / "out.png", "--json")
+    assert status == 0, err
+    facts = json.loads(said)
+    assert facts["stainer"] == "ihc"
+    assert facts["target_stain"] == "as ihc.png"
+    made = read_image(tmp_path / "out.png")
+    assert made.shape == (160, 200, 3)
+    glass = np.percentile(made.reshape(-1, 3), 90, axis=0)
+    np.testing.assert_allclose(glass, load_look("epithelial").exemplar.white, atol=12)
+
+
+def test_the_glass_of_a_slide_is_the_looks_everywhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Also where a block is not painted at all, since nothing of it is tissue."""
+    picture = np.full((600, 2400, 3), 243, np.uint8)
+    picture[100:400, 100:500] = tissue_like(300, 400, seed=3)
+    slide = write_pyramid(tmp_path / "slide.tif", picture, (4,))
+    out = tmp_path / "out.ome.tif"
+    options = ("--stainer", "nuclear", "--slide-mpp", "0.5", "--compression", "deflate")
+    status, _, err = run(capsys, "stain", slide, "-o", out, *options)
+    assert status == 0, err
+    facts, white = read_facts(out), load_look("nuclear").exemplar.white
+    assert facts is not None
+    np.testing.assert_allclose(facts.white or (), white, atol=0.5)
+    with open_slide(out) as made:
+        pixels = made.read_region((0, 0), made.size)
+    np.testing.assert_allclose(pixels[:, 2000:].reshape(-1, 3).mean(0), white, atol=0.6)
+    np.testing.assert_allclose(pixels[450:, 700:1000].reshape(-1, 3).mean(0), white, atol=1.5)
+
+
+def test_share_and_seed_are_dials(capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path) -> None:
+    made = {}
+    for name, options in {
+        "none": ("--share", "0"),
+        "all": ("--share", "1"),
+        "seed": ("--share", "1", "--seed", "7"),
+    }.items():
+        out = tmp_path / f"{name}.png"
+        assert run(capsys, "stain", tile, "--stainer", "nuclear", *options, "-o", out)[0] == 0
+        made[name] = separate_stains_od10(read_image(out), H_DAB)[..., 1]
+    assert made["all"].mean() > made["none"].mean() + 0.008
+    assert not np.array_equal(made["all"], made["seed"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--share", "1.5"), "share"),
+        (("--marker", "ER"), "Expected `marker` to be given with a network or generator"),
+        (("--blend", "3"), "Expected `blend` to be given with a network or generator"),
+        (("--site", "nuclear"), "Expected `site` to be left out without --style"),
+        (("--stainer", "identity", "--share", "0.2"), "Expected `share` to be given with a look"),
+        (("--style", "none.png"), "an existing IHC"),
+        (("--stainer", "none.json"), "none.json"),
+        (("--stainer", "epitelial"), "did you mean epithelial"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    assert said in refused(capsys, "stain", tile, "-o", tmp_path / "out.png", *options)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_an_exemplar_without_dab_is_refused(
+    capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "blank.png", np.full((300, 300, 3), 240, np.uint8), mpp=0.5)
+    said = refused(capsys, "stain", tile, "--style", tmp_path / "blank.png", "-o", tmp_path / "out.png")
+    assert "an IHC with stained and unstained" in said
+
+
+def test_a_look_has_a_card(capsys: pytest.CaptureFixture[str]) -> None:
+    status, said, _ = run(capsys, "info", "nuclear")
+    assert status == 0
+    assert "OpenSlide" in said
+    assert "CC0" in said
+    card = json.loads(run(capsys, "info", "epithelial", "--json")[1])["results"][0]
+    assert card["site"] == "cytoplasm"
+    assert "not for diagnosis" in card["notice"]

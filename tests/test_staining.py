@@ -1,0 +1,229 @@
+"""Where times how: what an exemplar says, what a slide says, and what is painted of both."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chromogen.grid import Window
+from chromogen.image import Image
+from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.measure import measure
+from chromogen.nuclei.positivity import fixed_threshold, grades_of, positive_threshold
+from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, stain_image, stainer_of_look
+from chromogen.staining.epithelium import epithelium, rule_of
+from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
+from chromogen.staining.how import levels_of
+from chromogen.staining.looks import read_look, write_look
+from chromogen.staining.tissue import MPP, tissue_of
+from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
+from chromogen.stains.glass import white_level
+
+
+@pytest.fixture(scope="module")
+def looks() -> dict[str, Exemplar]:
+    return {name: load_look(name).exemplar for name in ("epithelial", "nuclear")}
+
+
+@pytest.fixture(scope="module")
+def he(data: Path) -> Image:
+    from chromogen.slides.picture import read_picture
+
+    return read_picture(data / "exemplars" / "OS-1-detail.ome.tif", at_mpp=MPP).pixels
+
+
+@pytest.fixture(scope="module")
+def stained(he: Image) -> dict[str, Image]:
+    return {name: load_stainer(name)(he) for name in ("epithelial", "nuclear")}
+
+
+def test_the_looks_that_come_along_are_what_their_exemplars_measure(
+    looks: dict[str, Exemplar], data: Path
+) -> None:
+    from chromogen.slides.picture import read_picture
+
+    ki67 = read_picture(data / "exemplars" / "OS-2-ndpi.ome.tif", at_mpp=MPP).pixels
+    for name, ihc in (("epithelial", builtin_ihc()), ("nuclear", ki67)):
+        measured = measure_exemplar(ihc)
+        assert measured.site == looks[name].site  # `auto` sees what the marker stains
+        for value, kept in zip(vars(measured).values(), vars(looks[name]).values(), strict=True):
+            if not isinstance(value, str):
+                np.testing.assert_allclose(np.asarray(value), np.asarray(kept), atol=0.03, rtol=0.03)
+
+
+def test_haematoxylin_stays_where_it_was(he: Image, stained: dict[str, Image]) -> None:
+    before = separate_stains_od10(he)[..., 0]
+    for name, least in (("epithelial", 0.5), ("nuclear", 0.6)):
+        after = separate_stains_od10(stained[name], H_DAB)[..., 0]
+        assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > least
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.4, 1.0])
+def test_the_share_of_positive_nuclei_is_the_dial(he: Image, share: float) -> None:
+    made = stainer_of_look(load_look("nuclear"), share=share)(he)
+    nuclei = find_nuclei(he, MPP)
+    measured = measure(nuclei, made, MPP, white_level(made), H_DAB)
+    threshold = positive_threshold(measured) if 0 < share < 1 else fixed_threshold(0.2)
+    positive = grades_of(measured, threshold) > 0
+    assert positive.mean() == pytest.approx(share, abs=0.03)
+
+
+def test_glands_are_brown_and_fibres_are_not(he: Image, stained: dict[str, Image]) -> None:
+    made = stained["epithelial"]
+    brown = separate_stains_od10(made, H_DAB, white_level(made))[..., 1]
+    gland, fibre = brown[400:480, 330:420], brown[20:100, 250:420]
+    assert gland.mean() > 0.3
+    assert fibre.mean() < 0.06
+
+
+def test_another_seed_is_another_draw_and_the_same_one_the_same(he: Image, stained: dict[str, Image]) -> None:
+    again, other = (stainer_of_look(load_look("nuclear"), seed=seed)(he) for seed in (0, 1))
+    assert np.array_equal(again, stained["nuclear"])
+    assert not np.array_equal(other, again)
+
+
+@pytest.mark.parametrize("name", ["epithelial", "nuclear"])
+def test_tiled_is_untiled_in_every_bit(he: Image, name: str) -> None:
+    small = replace(load_stainer(name).fit(he), halo_px=256, stride_px=192)
+    stainer = replace(small, lattice=replace(small.lattice, window_px=256, blend_px=64))  # type: ignore[type-var]
+    whole = stainer.part(he, Window(0, 0, 500, 500))
+    assert np.array_equal(stain_image(stainer, he, core_px=192), whole)
+    outer = Window(192, 192, 500, 500)
+    part = stainer.part(he[outer.at], Window(258, 260, 300, 308), location=(192, 192))
+    assert np.array_equal(part, whole[452:500, 450:492])
+
+
+def test_chance_belongs_to_the_place(he: Image) -> None:
+    stainer = load_stainer("nuclear").fit(he)
+    inner = Window(0, 0, 500, 500)
+    here, moved = (stainer.part(he, inner, location=at) for at in ((0, 0), (1024, 0)))
+    assert not np.array_equal(here, moved)
+
+
+def blank(level: int = 240) -> Image:
+    return np.full((96, 96, 3), level, np.uint8)
+
+
+def noise() -> Image:
+    return np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["epithelial", "nuclear"])
+@pytest.mark.parametrize("picture", [blank(), blank(0), noise(), blank()[:1, :1], blank()[:40]], ids=str)
+def test_any_picture_is_painted(name: str, picture: Image) -> None:
+    made = load_stainer(name)(picture)
+    assert made.shape == picture.shape
+    assert made.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["epithelial", "nuclear"])
+def test_glass_becomes_the_exemplars_glass(looks: dict[str, Exemplar], name: str) -> None:
+    made = load_stainer(name)(blank())
+    np.testing.assert_allclose(made.reshape(-1, 3).mean(0), looks[name].white, atol=2)
+
+
+def test_an_exemplar_needs_stained_and_unstained() -> None:
+    from chromogen.stains.deconvolution import combine_stains
+
+    for picture in (blank(), np.tile(combine_stains(np.array([[[0.3, 1.5, 0]]]) * 2.3, H_DAB), (96, 96, 1))):
+        with pytest.raises(ValueError, match="an IHC with stained and unstained"):
+            measure_exemplar(picture, "cytoplasm")
+    with pytest.raises(ValueError, match="did you mean nuclear"):
+        measure_exemplar(blank(), "nucleus")
+
+
+def test_levels_are_quantiles_of_the_exemplars_nuclei(looks: dict[str, Exemplar]) -> None:
+    exemplar = looks["nuclear"]
+    rank = np.linspace(0, 1, 101)
+    levels = levels_of(rank, exemplar, 0.25)
+    assert (np.diff(levels) >= 0).all()
+    assert levels[0] == exemplar.unstained_od10[0]
+    assert levels[-1] == exemplar.stained_od10[-1]
+    middle = np.interp(0.5, QUANTILES, exemplar.stained_od10)
+    assert np.interp(0.875, rank, levels) == pytest.approx(middle, rel=0.02)
+
+
+def test_several_exemplars_are_averaged(looks: dict[str, Exemplar]) -> None:
+    one = looks["nuclear"]
+    paler = replace(one, nucleus_od10=one.nucleus_od10 / 2, white=tuple(w - 10 for w in one.white))
+    mean = joined_exemplars([one, paler])
+    assert mean.nucleus_od10 == pytest.approx(0.75 * one.nucleus_od10)
+    np.testing.assert_allclose(mean.white, np.array(one.white) - 5)
+    same = joined_exemplars([one, one])
+    np.testing.assert_allclose(same.stained_od10, one.stained_od10)
+    with pytest.raises(ValueError, match="exemplars of one kind"):
+        joined_exemplars([one, looks["epithelial"]])
+
+
+def test_a_look_is_what_was_written(tmp_path: Path) -> None:
+    look = load_look("nuclear")
+    write_look(tmp_path / "a.json", look)
+    assert read_look(tmp_path / "a.json") == look
+    assert load_stainer(tmp_path / "a.json").identity == load_stainer("nuclear").identity
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("chromogen look 1", "chromogen look 9"),
+        ('"site": "nuclear"', '"site": "membrane"'),
+        ('"share": 0', '"share": NaN, "x": 0'),
+        ('"white": [', '"white": [1,'),
+        ("{", "["),
+        ('"hidden_od10": [', '"hidden_od10": [3,'),
+        ('"source"', '"from"'),
+    ],
+)
+def test_a_damaged_look_is_refused(tmp_path: Path, before: str, after: str) -> None:
+    write_look(tmp_path / "a.json", load_look("nuclear"))
+    text = (tmp_path / "a.json").read_text()
+    assert before in text
+    (tmp_path / "a.json").write_text(text.replace(before, after, 1))
+    with pytest.raises(ValueError, match="Expected `stainer` to be a look"):
+        load_stainer(tmp_path / "a.json")
+
+
+def test_a_share_is_between_0_and_1() -> None:
+    with pytest.raises(ValueError, match="Expected `share` to be 0 to 1"):
+        stainer_of_look(load_look("nuclear"), share=1.2)
+
+
+def painted_glands() -> Image:
+    """An H&E with round nuclei close together on the left, and long ones far apart on the right."""
+    from chromogen.stains.deconvolution import H_E, combine_stains
+
+    rng = np.random.default_rng(3)
+    y, x = np.indices((320, 480), np.float32)
+    gland = x < 240
+    amounts = np.zeros((320, 480, 3), np.float32)
+    amounts[..., 0] = np.where(gland, 0.12, 0.03) + 0.01 * rng.normal(size=gland.shape)
+    amounts[..., 1] = np.where(gland, 0.15, 0.25) + 0.02 * rng.normal(size=gland.shape)
+    for row in range(20, 310, 26):
+        for column in range(16, 230, 26):
+            inside = np.hypot(y - row - rng.normal(0, 2), x - column - rng.normal(0, 2)) < 8
+            amounts[inside, 0] = 0.6 + 0.1 * rng.normal(size=np.count_nonzero(inside))
+    for row in range(20, 310, 60):
+        for column in range(260, 470, 45):
+            inside = np.hypot((y - row) / 2.5, (x - column) * 1.2) < 5
+            amounts[inside, 0] = 0.7 + 0.1 * rng.normal(size=np.count_nonzero(inside))
+    return combine_stains(amounts.clip(0) * 2.302585, H_E)
+
+
+def test_epithelium_is_told_by_its_nuclei() -> None:
+    from chromogen.stains.deconvolution import H_E
+
+    picture = painted_glands()
+    tissue = tissue_of(picture, find_nuclei(picture, MPP), np.full(3, 255.0), H_E)
+    share = epithelium(tissue, rule_of(tissue))
+    away = abs(np.arange(480) - 240) > 12
+    assert share[:, away & (np.arange(480) < 240)].mean() > 0.8
+    assert share[:, away & (np.arange(480) > 240)].mean() < 0.1
+
+
+def test_stainer_says_what_it_is() -> None:
+    stainer: Stainer = load_stainer("epithelial")
+    assert stainer.target_stain == "DAB in epithelial cells"
+    assert "share" in stainer.identity
+    with pytest.raises(ValueError, match="epithelial has one look"):
+        load_stainer("epithelial", "ER")
