@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
+from chromogen.allocator import keep_freed_memory
 from chromogen.image import Image, read_image, write_image
 from chromogen.nuclei.agreement import Agreement, agreement
 from chromogen.nuclei.contract import NETWORK_MPP
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for pictures with outlines")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    keep_freed_memory()
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
     found_in = agreements(given.data, given.out)

@@ -12,12 +12,13 @@ from scipy import ndimage
 
 from chromogen.nuclei.contract import NETWORK_MPP, STRIDE_PX, Network
 from chromogen.nuclei.decode import decoded
-from chromogen.nuclei.outlines import RAYS, labels_of
+from chromogen.nuclei.outlines import labels_of
 from chromogen.slides.picture import read_picture
 from chromogen.stains.appearance import appearance
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
+from nucleus_views import VIEWS, inverse, turned, turned_radii
 
 SURE, UNSURE = 0.55, 0.15  # depth that makes a nucleus; less than sure and more than unsure is left out
 
@@ -52,16 +53,11 @@ def exemplar(path: Path, network: Network) -> Exemplar:
 
 
 def _eight_views(density: NDArray[Any], network: Network) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean depth and radii over quarter turns and mirrors; radii are turned back with the picture."""
+    """Mean depth and radii over all views of a picture."""
     depths, radii = [], []
-    for turn in range(4):
-        for mirror in (False, True):
-            seen = np.rot90(density[:, ::-1] if mirror else density, turn)
-            out = network(np.ascontiguousarray(seen.transpose(2, 0, 1)[None], np.float32))[0]
-            back = np.rot90(out, -turn, axes=(1, 2))
-            rays = np.roll(back[1:], turn * RAYS // 4, axis=0)  # np.rot90 turns against the clock, rays with it
-            if mirror:
-                back, rays = back[:, :, ::-1], rays[(RAYS // 2 - np.arange(RAYS)) % RAYS][:, :, ::-1]
-            depths.append(1 / (1 + np.exp(-back[0])))
-            radii.append(rays)
+    picture = np.asarray(density.transpose(2, 0, 1), np.float32)
+    for view in range(VIEWS):
+        out = network(np.ascontiguousarray(turned(picture, view)[None]))[0]
+        depths.append(1 / (1 + np.exp(-turned(out[0], inverse(view)))))
+        radii.append(turned_radii(out[1:], inverse(view)))
     return np.mean(depths, axis=0), np.mean(radii, axis=0)

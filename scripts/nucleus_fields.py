@@ -111,7 +111,10 @@ def _in_pieces(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def outlines_at(labels: NDArray[np.int32]) -> tuple[Array, Array]:
-    """What the network learns at every STRIDE_PX-th pixel: depth (h, w) in [0, 1], radii (RAYS, h, w) in px."""
+    """What the network learns of every STRIDE_PX x STRIDE_PX px: depth (h, w) in [0, 1], radii (RAYS, h, w) in px.
+
+    Radii start in the middle of these pixels, so that all eight views of a field teach the same.
+    """
     depth = np.zeros(labels.shape, np.float32)
     for value, box in enumerate(ndimage.find_objects(labels), 1):
         if box is not None:
@@ -120,19 +123,19 @@ def outlines_at(labels: NDArray[np.int32]) -> tuple[Array, Array]:
             depth[grown] = np.maximum(depth[grown], inside / max(inside.max(), 1e-6))
     coarse = labels[::STRIDE_PX, ::STRIDE_PX]
     rows, columns = np.nonzero(coarse)
-    y, x, mine = rows * STRIDE_PX, columns * STRIDE_PX, coarse[rows, columns]
+    middle = STRIDE_PX / 2 + MAX_RADIUS_PX + 1
+    y, x, mine = rows * STRIDE_PX + middle, columns * STRIDE_PX + middle, coarse[rows, columns]
     radii = np.zeros((RAYS, *coarse.shape), np.float32)
-    steps = np.arange(1, int(MAX_RADIUS_PX))
+    steps = np.arange(0.5, MAX_RADIUS_PX, 0.5)
     edge = np.pad(labels, int(MAX_RADIUS_PX) + 1, mode="edge")
-    y, x = y + int(MAX_RADIUS_PX) + 1, x + int(MAX_RADIUS_PX) + 1
     for ray in range(RAYS):
         angle = 2 * np.pi * ray / RAYS
-        down = np.rint(steps * np.sin(angle)).astype(int)
-        right = np.rint(steps * np.cos(angle)).astype(int)
-        same = edge[y[:, None] + down, x[:, None] + right] == mine[:, None]
-        reached = np.where(same.all(axis=1), len(steps), same.argmin(axis=1))
-        radii[ray, rows, columns] = reached + 0.5
-    return depth[::STRIDE_PX, ::STRIDE_PX], radii
+        down = (y[:, None] + steps * np.sin(angle)).astype(int)
+        right = (x[:, None] + steps * np.cos(angle)).astype(int)
+        same = edge[down, right] == mine[:, None]
+        radii[ray, rows, columns] = np.where(same.all(axis=1), steps[-1], steps[same.argmin(axis=1)] - 0.25)
+    height, width = coarse.shape
+    return depth.reshape(height, STRIDE_PX, width, STRIDE_PX).mean(axis=(1, 3)), radii
 
 
 def painted_tissue(rng: np.random.Generator) -> tuple[Array, NDArray[np.int32]]:
@@ -240,8 +243,6 @@ def background(rng: np.random.Generator, labels: NDArray[np.int32]) -> Array:
     lumen = noise(rng, size, rng.uniform(10, 30)) > rng.uniform(0.6, 2.5)
     open_ = 1 - gaussian_filter((lumen & (labels == 0)).astype(np.float32), 1.0)
     pink, blue = pink * open_, blue * open_
-    if rng.random() < 0.25:
-        pink = np.maximum(pink, _red_cells(rng, labels))
     return np.stack([blue, pink]).clip(0).astype(np.float32)
 
 
@@ -261,14 +262,3 @@ def _lines(rng: np.random.Generator, labels: NDArray[np.int32]) -> Array:
     edge = (cell != np.roll(cell, 1, 0)) | (cell != np.roll(cell, 1, 1))
     soft = gaussian_filter(edge.astype(np.float32), rng.uniform(0.6, 1.5))
     return np.asarray(soft / max(soft.max(), 1e-6), np.float32)
-
-
-def _red_cells(rng: np.random.Generator, labels: NDArray[np.int32]) -> Array:
-    """Red cells and pigment: round, dense, without nuclear matter."""
-    yy, xx = np.mgrid[: labels.shape[0], : labels.shape[1]]
-    made = np.zeros(labels.shape, np.float32)
-    for _ in range(rng.integers(3, 40)):
-        y, x, radius = rng.uniform(0, labels.shape[0]), rng.uniform(0, labels.shape[1]), rng.uniform(3.5, 8)
-        disc = 1 / (1 + np.exp((np.hypot(yy - y, xx - x) - radius) * 2))
-        made = np.maximum(made, disc * rng.uniform(0.8, 2.0))
-    return np.asarray(made * (labels == 0), np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from scipy.special import expit
 
 from chromogen.stains.deconvolution import DAB, EOSIN, HEMATOXYLIN
 
@@ -42,16 +43,19 @@ def stained(rng: np.random.Generator, amounts: Array, labels: NDArray[np.int16])
     h = own * soft + own * (1 - soft) * rng.uniform(0, 1.2)
     inside = float(np.median(h[labels > 0])) if (labels > 0).any() else 0.4
     h = h + blue * inside * rng.uniform(0, 0.8) * (rng.random() < 0.7)
+    red_cells = _red_cells(rng, labels) if rng.random() < 0.25 else np.zeros_like(other)
     way = rng.random()
     if way < 0.5:
-        amount = other * _log_uniform(rng, 0.05, 0.7) * (1 - rng.uniform(0, 1) * soft)
+        amount = np.maximum(other, red_cells) * _log_uniform(rng, 0.05, 0.7) * (1 - rng.uniform(0, 1) * soft)
         od = _mixed(h, HEMATOXYLIN, amount, EOSIN, rng)
     elif way < 0.8:
-        d = brown_nuclei(rng, nuclear, labels) + other * rng.uniform(0, 0.12)
-        od = _mixed(h * (1 - np.clip(d, 0, 1) * rng.uniform(0, 1)), HEMATOXYLIN, d, DAB, rng)
+        flat = rng.random() < 0.3
+        d = brown_nuclei(rng, nuclear, labels, flat) + np.maximum(other, red_cells) * rng.uniform(0, 0.12)
+        hidden = 1.0 if flat else rng.uniform(0, 1)
+        od = _mixed(h * (1 - np.clip(2 * d if flat else d, 0, 1) * hidden), HEMATOXYLIN, d, DAB, rng)
     elif way < 0.9:
         amount = other * _log_uniform(rng, 0.1, 1.0) * (1 - rng.uniform(0.2, 1) * soft)
-        od = _mixed(h, HEMATOXYLIN, amount, DAB, rng)
+        od = _mixed(h, HEMATOXYLIN, amount + red_cells * rng.uniform(0, 0.12), DAB, rng)
     else:
         od = h * _vector(rng, HEMATOXYLIN, 0.08)[:, None, None]
     return _seen(rng, od)
@@ -72,18 +76,29 @@ def _mixed(
     return h * _vector(rng, h_mean, 0.06)[:, None, None] + s * _vector(rng, s_mean, 0.06)[:, None, None]
 
 
-def brown_nuclei(rng: np.random.Generator, nuclear: Array, labels: NDArray[np.int16]) -> Array:
-    """DAB in some nuclei, of every grade, in the pattern of their chromatin or flat."""
+def brown_nuclei(rng: np.random.Generator, nuclear: Array, labels: NDArray[np.int16], flat: bool) -> Array:
+    """DAB in some nuclei, of every grade, in the pattern of their chromatin or as flat discs."""
     many = int(labels.max()) + 1
     level = np.exp(rng.normal(np.log(_log_uniform(rng, 0.15, 1.2)), rng.uniform(0.1, 0.7), many))
     level = np.where(rng.random(many) < rng.beta(0.7, 0.9), level, level * rng.uniform(0, 0.1))
     level[0] = 0
     amount = level.astype(np.float32)[labels]
-    pattern = (nuclear / _typical(nuclear, labels)).clip(0.1, 2) ** rng.uniform(0, 1)
-    grain = 1 + rng.uniform(0, 0.35) * gaussian_filter(rng.normal(size=labels.shape), 0.8) / 0.35
+    pattern = (nuclear / _typical(nuclear, labels)).clip(0.1, 2) ** (0 if flat else rng.uniform(0, 1))
+    grain = 1 + rng.uniform(0, 0.1 if flat else 0.35) * gaussian_filter(rng.normal(size=labels.shape), 0.8) / 0.35
     return np.asarray(gaussian_filter(amount * pattern * grain.clip(0.1), rng.uniform(0.3, 0.9)), np.float32).clip(
         0
     )
+
+
+def _red_cells(rng: np.random.Generator, labels: NDArray[np.int16]) -> Array:
+    """Red cells: round, dense in eosin and faint in DAB, without nuclear matter."""
+    yy, xx = np.mgrid[: labels.shape[0], : labels.shape[1]].astype(np.float32)
+    made = np.zeros(labels.shape, np.float32)
+    for _ in range(rng.integers(3, 40)):
+        y, x, radius = rng.uniform(0, labels.shape[0]), rng.uniform(0, labels.shape[1]), rng.uniform(3.5, 8)
+        disc = expit((radius - np.hypot(yy - y, xx - x)) * 2)
+        made = np.maximum(made, disc * rng.uniform(0.8, 2.0))
+    return np.asarray(made * (labels == 0), np.float32)
 
 
 def _seen(rng: np.random.Generator, od: Array) -> Array:

@@ -15,16 +15,11 @@ LN10 = np.log(10)
 
 
 def painted(labels: np.ndarray, amounts: dict[int, tuple[float, float]], stains: np.ndarray = H_DAB) -> np.ndarray:
-    """A picture of discs with densities (base 10) of haematoxylin and the other stain, over pale matter.
-
-    They have some chromatin and counterstain: the network takes flat discs of DAB alone for pigment.
-    """
+    """A picture of discs with densities (base 10) of haematoxylin and the other stain, over pale matter."""
     made = np.zeros((*labels.shape, 3))
     made[..., 0] = 0.03
     for value, density in amounts.items():
         made[labels == value, :2] = density
-    chromatin = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=labels.shape), 1.2)
-    made[labels > 0] *= (1 + 0.2 * chromatin / chromatin.std())[labels > 0, None].clip(0.2)
     soft = ndimage.gaussian_filter(made, (0.8, 0.8, 0))
     grain = np.random.default_rng(0).normal(0, 0.01, soft.shape)
     return combine_stains((soft + grain).clip(0) * LN10, stains)
@@ -164,7 +159,7 @@ def test_two_scanners_show_the_same_nuclei(data: Path) -> None:
         len(find_nuclei(read_picture(data / "exemplars" / f"OS-2-{name}.ome.tif", at_mpp=0.5).pixels, 0.5))
         for name in ("ndpi", "vsi")
     ]
-    assert abs(counts[0] - counts[1]) < 0.12 * max(counts)
+    assert abs(counts[0] - counts[1]) < 0.1 * max(counts)
     assert 0.9 * 1323 < min(counts) <= max(counts) < 1.1 * 1323
 
 

@@ -13,6 +13,7 @@ from chromogen.nuclei.outlines import RAYS
 from nucleus_exemplars import exemplar
 from nucleus_fields import FIELD_PX, Drawn, outlines_at, painted_tissue
 from nucleus_stains import restained, stained, under_foreign_matter
+from nucleus_views import VIEWS, inverse, turned, turned_radii
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +42,25 @@ def test_a_field_of_any_stain_is_densities(fields: list[Drawn], seed: int) -> No
 
 def test_radii_reach_the_border_of_the_nucleus() -> None:
     y, x = np.indices((64, 64))
-    labels = (np.hypot(y - 32, x - 32) <= 10).astype(np.int32)
+    labels = (np.hypot(y + 0.5 - 33, x + 0.5 - 33) <= 10).astype(np.int32)
     depth, radii = outlines_at(labels)
     assert depth.shape == (32, 32)
     assert radii.shape == (RAYS, 32, 32)
-    np.testing.assert_allclose(radii[:, 16, 16], 10.5, atol=1.0)
+    np.testing.assert_allclose(radii[:, 16, 16], 10, atol=0.75)
     assert depth.max() == pytest.approx(1, abs=0.15)
-    assert radii[0, 16, 18] == pytest.approx(6.5, abs=1)  # to the right of a place 4 px right of the centre
+    assert radii[0, 16, 18] == pytest.approx(6, abs=0.75)  # to the right of a place 4 px right of the centre
+
+
+@pytest.mark.parametrize("view", range(VIEWS))
+def test_a_view_of_labels_has_the_views_of_their_radii(fields: list[Drawn], view: int) -> None:
+    labels = fields[0].labels
+    depth, radii = outlines_at(labels)
+    depth_seen, radii_seen = outlines_at(turned(labels, view))
+    np.testing.assert_allclose(depth_seen, turned(depth, view), atol=1e-6)
+    difference = abs(radii_seen - turned_radii(radii, view))[:, depth_seen > 0.5]
+    assert np.quantile(difference, 0.97) < 0.6  # rays along the edge between two rows of pixels follow either
+    np.testing.assert_array_equal(turned(turned(labels, view), inverse(view)), labels)
+    np.testing.assert_array_equal(turned_radii(turned_radii(radii, view), inverse(view)), radii)
 
 
 def test_what_lies_under_a_pen_is_no_nucleus() -> None:
@@ -71,8 +84,11 @@ def test_a_step_learns_and_the_file_gives_the_network_back(
     given = np.random.default_rng(0).uniform(0, 1, (1, 3, 32, 48)).astype(np.float32)
     read = network_from(load_file(tmp_path / "n.safetensors"))(given)
     with torch.inference_mode():
-        own = full.eval()(torch.from_numpy(given)).numpy()
-    np.testing.assert_allclose(read, own, atol=0.05)
+        once, turned = (full.eval()(torch.from_numpy(x.copy())).numpy() for x in (given, given[:, :, ::-1, ::-1]))
+    depths = 1 / (1 + np.exp(-np.stack([once[:, 0], turned[:, 0, ::-1, ::-1]])))
+    rays = (np.arange(RAYS) + RAYS // 2) % RAYS
+    np.testing.assert_allclose(1 / (1 + np.exp(-read[:, 0])), depths.mean(0), atol=0.02)
+    np.testing.assert_allclose(read[:, 1:], (once[:, 1:] + turned[:, 1:][:, rays, ::-1, ::-1]) / 2, rtol=0.03)
 
 
 def test_an_exemplar_is_labelled_where_the_network_is_sure(data: Path) -> None:

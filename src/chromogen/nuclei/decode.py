@@ -12,18 +12,18 @@ from chromogen.nuclei.outlines import RAYS, Nuclei, no_nuclei
 
 Array: TypeAlias = NDArray[np.float32]
 
-LEAST_CONFIDENCE = 0.72
+LEAST_CONFIDENCE = 0.55
 MAX_SHARED = 0.25  # of the smaller of two outlines: with more in common they are one nucleus
 ANGLES = (2 * np.pi * np.arange(RAYS) / RAYS).astype(np.float32)
 DIRECTIONS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)  # (x, y), clockwise from +x
 
 
 def decoded(depth: Array, radii_px: Array, stride_px: int, mpp: float) -> Nuclei:
-    """Nuclei from depth (h, w) in [0, 1] and radii (RAYS, h, w) in px, predicted at every `stride_px`-th pixel."""
+    """Nuclei from depth (h, w) in [0, 1] and radii (RAYS, h, w) in px, of the middle of `stride_px` squares."""
     rows, columns = candidates(depth)
     if not len(rows):
         return no_nuclei(mpp)
-    centres = np.stack([columns, rows], axis=1).astype(np.float32) * stride_px + np.float32(0.5)
+    centres = np.stack([columns, rows], axis=1).astype(np.float32) * stride_px + np.float32(stride_px / 2)
     radii = radii_px[:, rows, columns].T
     found = Nuclei(centres, centres[:, None] + radii[..., None] * DIRECTIONS, depth[rows, columns], mpp)
     return found.take(strongest(found))

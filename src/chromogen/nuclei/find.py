@@ -91,9 +91,9 @@ def find_nuclei(
 
     Star-convex outlines (Schmidt et al. 2018) by a small network on optical densities, or by `network`: densities
     of base 10, float32 (1, 3, H, W) at 0.5 um/px, to the logit of lying deep in a nucleus and RAYS distances in px
-    to its border, clockwise from +x, float32 (1, 1 + RAYS, H / 2, W / 2). `white` (3,) is the colour of bare
-    glass, 0 to 255, where the image is part of a larger one. Raises: ValueError for what is no image, and for
-    pixels too large to show nuclei.
+    to its border, from the middle of the 2 x 2 px and clockwise from +x, float32 (1, 1 + RAYS, H / 2, W / 2).
+    `white` (3,) is the colour of bare glass, 0 to 255, where the image is part of a larger one. Raises: ValueError
+    for what is no image, and for pixels too large to show nuclei.
     """
     check_visible(mpp)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
