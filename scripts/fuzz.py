@@ -45,6 +45,7 @@ from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned
 from chromogen.stainer import builtin_ihc
 from chromogen.stainer_file import read_model
+from chromogen.staining.looks import read_look
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
 
@@ -92,6 +93,8 @@ def _ways_in(path: Path) -> list[Callable[[Path], object]]:
     match path.suffix:
         case ".safetensors":
             return [read_model]
+        case ".json":
+            return [read_look]
         case ".checkpoint":
             return [lambda file: Checkpoint(file, {"size": [1, 1]}, resume=True).load()]
         case ".geojson":
@@ -233,7 +236,7 @@ def command_for(path: Path, rng: random.Random) -> list[str]:
     quick = ["--preset", "fast", "--steps", "1", "--size", "96", "--precision", "fp32", "-o", "out/x.png"]
     if path.suffix == ".geojson":
         return ["stylize", "he.png", "ihc.png", "--content-mask", str(path), "--style-mask", str(path), *quick]
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", ".json"):
         return rng.choice((["info", str(path)], ["stain", "he.png", "--stainer", str(path), "-o", "out/x.png"]))
     if path.suffix == ".onnx":
         return rng.choice((["info", str(path)], ["stain", "he.png", "--stainer", str(path), "-o", "out/x.png"]))
@@ -249,6 +252,8 @@ def command_for(path: Path, rng: random.Random) -> list[str]:
     commands = (
         ["info", str(path)],
         ["unmix", str(path), "-o", "out"],
+        ["nuclei", str(path), "--mpp", "0.5", "-o", "out"],
+        ["stain", "he.png", "--style", str(path), "--style-mpp", "0.5", "-o", "out/x.png"],
         ["evaluate", str(path), "--content", "he.png", "--real", "ihc.png", "-o", "out"],
         ["stylize", str(path), "ihc.png", *quick],
         ["stylize", "he.png", str(path), *quick],

@@ -20,6 +20,7 @@ import torch
 import hostile_onnx
 from chromogen.grid import Window
 from chromogen.image import Image, encode_image
+from chromogen.models import FOLDER
 from chromogen.slides.facts import Facts
 from chromogen.slides.store import LOCK, BlockStore, planned
 from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
@@ -118,6 +119,10 @@ def _model(path: Path) -> None:
     shutil.copy(BUILTIN / "dab-cytoplasm.safetensors", path)
 
 
+def _look(path: Path) -> None:
+    shutil.copy(FOLDER / "nuclear.json", path)
+
+
 def _checkpoint(path: Path) -> None:
     Checkpoint(path, {"size": [1, 1]}).save({"index": 3, "parameters": [torch.ones(8, 8)], "losses": {"a": 0.5}})
 
@@ -179,6 +184,7 @@ FORMATS: Mapping[str, tuple[str, Maker]] = {
     "svs": (".svs", _svs),
     "zarr": (".ome.zarr", _zarr),
     "model": (".safetensors", _model),
+    "look": (".json", _look),
     "checkpoint": (".checkpoint", _checkpoint),
     "geojson": (".geojson", _geojson),
     "store": (".chromogen", _store),
@@ -405,7 +411,7 @@ INSIDE: Mapping[str, tuple[Callable[[bytearray, Rng], None], tuple[str, ...]]] =
     "claims": (png_lies, ("png", "png-alpha", "png-palette", "png-16", "png-ours")),
     "frames": (jpeg_lies, ("jpeg", "jpeg-progressive", "jpeg-cmyk")),
     "xml": (said_lies, ("ome-tiff",)),
-    "json": (json_lies, ("geojson", "zarr", "store")),
+    "json": (json_lies, ("geojson", "look", "zarr", "store")),
     "header": (header_lies, ("model", "checkpoint")),
     "numbers": (numbers_lie, ("model", "checkpoint")),
     "places": (places_lie, ("geojson",)),

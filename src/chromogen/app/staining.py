@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -149,7 +150,10 @@ def _exemplar_of(style: Path, site: str, mpp: float | None) -> Exemplar:
         if view.size[0] * view.size[1] > LARGEST_TILE_PX:
             got = f"{view.size[0]} x {view.size[1]} px at {EXEMPLAR_MPP:g} um/px"
             raise expected("style", f"a field of at most {LARGEST_TILE_PX:,} px", got, "cut one out of the slide")
-        return measure_exemplar(view.read(whole(view.size)), site)
+        ihc = view.read(whole(view.size))
+    if doubt := doubts(ihc, "style", EXEMPLAR_MPP):
+        warnings.warn(f"{style.name} {doubt}.", stacklevel=3)
+    return measure_exemplar(ihc, site)
 
 
 def any_stainer(

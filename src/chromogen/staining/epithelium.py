@@ -16,6 +16,7 @@ SMALL = 0.62  # of a large one's area: what is smaller is rather no epithelium
 LONG = 1.7  # ratio of axes: what is longer is rather stroma
 NEIGHBOURS, NEIGHBOURS_UM = 5, 18.0
 CROWDED = 0.3, 0.42  # of the tissue round a nucleus covered by nuclei: lymphocytes have hardly any cytoplasm
+LYMPHOCYTE_UM2 = 45.0, 70.0  # from the area of a lymphocyte's nucleus to what is surely none
 ALONE_UM, ALONE = 12.0, (0.12, 0.3)  # epithelium comes in sheets: a lone cell is rather something else
 CELL_UM, FAR_UM = 5.0, 12.0  # tissue of a nucleus' own cell; tissue that no cell reaches
 FAR_SHARE, FAR_WEIGHT = 0.05, 0.7  # what lies far from all nuclei is hardly epithelium
@@ -76,7 +77,7 @@ def nuclear_logit(nuclei: Nuclei, large_um2: float) -> NDArray[np.float64]:
     size = np.log((areas_um2 / (SMALL * large_um2)).clip(0.3, 1.8))
     long = (_elongation(nuclei) - LONG).clip(-0.3, 1.5)
     covered = np.array([areas_um2[near].sum() for near in nearby]) / (np.pi * NEIGHBOURS_UM**2)
-    crowded = ((covered - CROWDED[0]) / (CROWDED[1] - CROWDED[0])).clip(0, 1)
+    crowded = ramp(covered, *CROWDED) * (1 - ramp(areas_um2, *LYMPHOCYTE_UM2))
     company_logit = 0.5 * ((company - NEIGHBOURS) / 4).clip(-1, 1)
     return np.asarray(2.2 * size - 1.8 * long + company_logit - 3.0 * crowded)
 

@@ -26,7 +26,7 @@ LEVELS = 24
 AWAY_UM = 1.5  # from a nucleus, where cytoplasm is itself
 WIDE_UM = 4.0  # DAB smoothed so far says what is stained and what is not
 UNSTAINED = 0.5  # of the border between both: surely unstained
-LEAST_BORDER_OD10 = 0.05  # less is no DAB but noise
+LEAST_BORDER_OD10 = 0.1  # between stained and unstained: less is noise, or the grey of haematoxylin
 
 Values = tuple[float, ...]
 
@@ -119,7 +119,10 @@ def _of_cytoplasm(tissue: Tissue) -> _Parts:
 
     there = tissue.there > 0.5
     wide = smooth(tissue.second, WIDE_UM / MPP)
-    border = max(float(threshold_otsu(wide[there])) if there.any() else 0.0, LEAST_BORDER_OD10)
+    border = float(threshold_otsu(wide[there])) if there.any() else 0.0
+    if border < LEAST_BORDER_OD10:
+        wanted = "an IHC with stained and unstained tissue"
+        raise expected("style", wanted, "hardly any DAB", "choose a field that the marker stains")
     stained, pale = there & (wide > border), there & (wide < UNSTAINED * border)
     _check_both(stained[there], "tissue")
     dab = tissue.second.clip(0)

@@ -26,9 +26,17 @@ PATCHES = ((7.0, 0.25), (25.0, 0.25), (70.0, 0.2))  # um, and how far chance dec
 SPARED = 1.1  # how far nuclei are spared by a marker of cytoplasm
 MEMBRANE, MEMBRANE_UM, REACH_UM = 0.8, 0.5, 6.0
 HOT_SPOTS = ((1.2, 1.2), (18.0, 0.6), (60.0, 0.6))  # um, and how far chance decides which nuclei are positive
-BY_SHAPE = 0.9  # how far a nucleus' shape and company decide
-DENSE_OD10, LEVELLED = 0.5, 0.35  # so much DAB levels out so much of the chromatin
-COVERS = {"nuclear": (0.65, 0.5), "cytoplasm": (0.45, 0.7)}  # share of haematoxylin that so much DAB hides
+BY_SHAPE, BY_TISSUE = 0.9, 1.5  # how far a nucleus' shape and company decide; how far *where* does
+CHROMATIN, DENSE_OD10 = 0.6, 0.6  # how far chromatin shows in DAB, and how much DAB levels most of it out
+GRANULES, GRANULE_UM = 0.08, 0.7  # DAB settles in grains
+EDGE_UM, SHARP_UM = 0.45, 0.2  # the optics of a brown nucleus' edge, and of all haematoxylin
+SPREAD, SPREAD_UM = 0.06, 2.0  # the share of DAB that diffuses, and how far
+MATTER_UM = 1.0  # over which faint stain is even
+FAINT, FADING = (
+    0.35,
+    (0.15, 0.6),
+)  # of a nucleus' haematoxylin: what is left of what is faint, and what counts as faint
+COVERS = {"nuclear": (0.5, 0.6), "cytoplasm": (0.45, 0.7)}  # share of haematoxylin that so much DAB hides
 
 
 @dataclass(frozen=True)
@@ -52,15 +60,24 @@ class SlideLook:
 
 
 def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
-    """Haematoxylin of the virtual IHC: the H&E's own, less what lies round nuclei, as strong as the exemplar's."""
+    """Haematoxylin of the virtual IHC: the H&E's own over what lies round nuclei, as strong as the exemplar's.
+
+    What is faint against a nucleus fades: IHC shows fibres and cytoplasm far paler than H&E does.
+    """
     around = np.maximum(tissue.around_od10, np.float32(0.7 * look.everywhere_od10))
-    gain = (exemplar.nucleus_od10 - exemplar.around_od10) / max(
-        look.nucleus_od10 - BACKGROUND * look.around_od10, LEAST_OD10
+    strength = max(look.nucleus_od10 - BACKGROUND * look.around_od10, LEAST_OD10)
+    over = smooth(tissue.hematoxylin, SHARP_UM / MPP) - BACKGROUND * around
+    relative = over / np.float32(strength)
+    own = (
+        relative * (FAINT + (1 - FAINT) * ramp(relative, *FADING)) * (exemplar.nucleus_od10 - exemplar.around_od10)
     )
-    over = tissue.hematoxylin - BACKGROUND * around
-    own = np.where(over > 0, gain * over, 0.7 * min(gain, 1.0) * over)
-    tint = exemplar.around_od10 * ramp(smooth(tissue.total, 0.35 / MPP), 0, 0.06)
-    return np.asarray((own + tint).clip(0), np.float32)
+    return np.asarray((own + exemplar.around_od10 * _matter(tissue, look)).clip(0), np.float32)
+
+
+def _matter(tissue: Tissue, look: SlideLook) -> Array:
+    """How much there is to take a faint stain, 0 to 1.3: 1 in the slide's typical tissue, smoothed."""
+    matter = smooth((tissue.second + 0.5 * tissue.hematoxylin).clip(0), MATTER_UM / MPP)
+    return np.asarray((matter / max(look.cytoplasm_od10, 0.02)).clip(0, 1.3), np.float32)
 
 
 def profile(tissue: Tissue) -> Array:
@@ -76,18 +93,28 @@ def profile(tissue: Tissue) -> Array:
 
 
 def nuclear_dab(
-    tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: Location, share: float, seed: int
+    tissue: Tissue, look: SlideLook, exemplar: Exemplar, where: Array, location: Location, share: float, seed: int
 ) -> Array:
-    """DAB of a marker of nuclei: a level for each nucleus, in its own chromatin."""
-    own = profile(tissue)
-    draws = draws_of(tissue, look.rule, location, seed)
+    """DAB of a marker of nuclei: a level for each nucleus, whole, with a little of its chromatin, softly ended."""
+    draws = draws_of(tissue, look.rule, where, location, seed)
     rank = np.interp(draws, look.draws, QUANTILES)
     level = np.concatenate([[0], levels_of(rank, exemplar, share)]).astype(np.float32)
-    chromatin = own / tissue.of_nuclei(own).clip(0.3).astype(np.float32)[tissue.owner]
-    dense = np.float32(LEVELLED) * ramp(level, 0, DENSE_OD10)[tissue.owner]
-    texture = smooth(chromatin * (1 - dense) + dense * (3 * chromatin).clip(0, 1), 0.25 / MPP)
-    stained = level[tissue.owner] * texture / tissue.of_nuclei(texture).clip(0.3).astype(np.float32)[tissue.owner]
-    return np.asarray(stained + background_dab(tissue, look, exemplar) * (1 - own.clip(0, 1)), np.float32)
+    mean = tissue.of_nuclei(tissue.hematoxylin).clip(LEAST_OD10).astype(np.float32)
+    chromatin = smooth(tissue.hematoxylin, SHARP_UM / MPP) / mean[tissue.owner] - 1
+    size = tissue.labels.shape[1], tissue.labels.shape[0]
+    grain = GRANULES * normal_field(location, size, GRANULE_UM / MPP, seed + len(HOT_SPOTS))
+    seen = CHROMATIN * (1 - 0.6 * ramp(level, 0, DENSE_OD10))[tissue.owner]
+    texture = (1 + seen * chromatin + grain).clip(0.4, 1.5)
+    whole = smooth(level[tissue.labels], EDGE_UM / MPP)
+    mean_now = tissue.of_nuclei(whole).clip(1e-3).astype(np.float32)
+    kept = (level / np.concatenate([[1], mean_now[1:]])).clip(1, 1.6)[tissue.owner]
+    stained = whole * kept * texture
+    return np.asarray(_spread(stained) + exemplar.background_od10 * _matter(tissue, look), np.float32)
+
+
+def _spread(dab: Array) -> Array:
+    """DAB as it lies: a little of it diffuses before it settles."""
+    return (1 - SPREAD) * dab + SPREAD * smooth(dab, SPREAD_UM / MPP)
 
 
 def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> NDArray[np.float64]:
@@ -97,17 +124,12 @@ def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> ND
     return np.asarray(np.where(rank > 1 - share, brown, blue))
 
 
-def draws_of(tissue: Tissue, rule: Rule, location: Location, seed: int) -> NDArray[np.float64]:
-    """What each nucleus draws, (N,): chance with hot spots, by its place on the slide, and its shape."""
+def draws_of(tissue: Tissue, rule: Rule, where: Array, location: Location, seed: int) -> NDArray[np.float64]:
+    """What each nucleus draws, (N,): chance with hot spots by its place on the slide, its shape, and *where*."""
     places = tissue.nuclei.centres_px + np.asarray(location, np.float64)
     chance = sum(weight * normal_at(places, um / MPP, seed + i) for i, (um, weight) in enumerate(HOT_SPOTS))
-    return np.asarray(chance + BY_SHAPE * nuclear_logit(tissue.nuclei, rule.large_um2).clip(-2, 2))
-
-
-def background_dab(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
-    """The little DAB of tissue that is not stained, where the H&E has matter."""
-    matter = smooth(tissue.second + 0.5 * tissue.hematoxylin, 0.3 / MPP).clip(0)
-    return np.asarray((matter / max(look.cytoplasm_od10, 0.02)).clip(0, 2) * exemplar.background_od10, np.float32)
+    shape = nuclear_logit(tissue.nuclei, rule.large_um2).clip(-2, 2)
+    return np.asarray(chance + BY_SHAPE * shape + BY_TISSUE * tissue.of_nuclei(where)[1:])
 
 
 def cytoplasm_dab(
@@ -116,8 +138,8 @@ def cytoplasm_dab(
     """DAB of a marker of cytoplasm: *where* times the exemplar's amounts, in the order of the tissue's texture."""
     texture = cytoplasm_texture(tissue, location, seed)
     stained = np.interp(texture, look.texture, exemplar.stained_od10).astype(np.float32)
-    dab = where * stained + (1 - where) * background_dab(tissue, look, exemplar)
-    return np.asarray(dab * ramp(smooth(tissue.total, 0.35 / MPP), 0.03, 0.08), np.float32)
+    dab = where * stained + (1 - where) * exemplar.background_od10 * _matter(tissue, look)
+    return _spread(np.asarray(dab * ramp(smooth(tissue.total, 0.35 / MPP), 0.03, 0.08), np.float32))
 
 
 def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
@@ -170,4 +192,4 @@ def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     if exemplar.site == "nuclear":
         return left
     under = np.interp(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
-    return np.asarray(left + (under - exemplar.hidden_od10[0]).clip(0, 0.5), np.float32)
+    return np.asarray(np.maximum(left, under * ramp(dab, 0, 0.1)), np.float32)

@@ -59,7 +59,7 @@ def read_look(path: Path) -> Look:
         return Look(
             **{name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}, exemplar=exemplar
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         wanted = "a look that `chromogen train --style` wrote"
         raise expected("stainer", wanted, f"{str(path)!r} ({error})", "measure the exemplar again") from error
 

@@ -49,7 +49,8 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
     matrix = estimate_stains(sample, H_E, white).matrix
     tissue = tissue_of(sample, nuclei_seen(sample, white, built_in()), white, matrix)
     rule = rule_of(tissue)
-    inside = epithelium(tissue, rule) > INSIDE
+    where = epithelium(tissue, rule)
+    inside = where > INSIDE
     chosen = inside if np.count_nonzero(inside) >= LEAST_INSIDE_PX else tissue.there > 0.5
     matter = (tissue.second + 0.5 * tissue.hematoxylin)[tissue.there > 0.5]
     between = tissue.between * (tissue.distance_um > 1.5) > 0.5
@@ -62,7 +63,7 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
         _median(matter, 0.1),
         rule,
         _quantiles(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen]),
-        _quantiles(draws_of(tissue, rule, (0, 0), dials.seed)),
+        _quantiles(draws_of(tissue, rule, where, (0, 0), dials.seed)),
     )
 
 
@@ -91,10 +92,11 @@ def _painted_last() -> Recent[Image]:
 
 def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     tissue = seen(image, look)
+    where = epithelium(tissue, look.rule)
     if exemplar.site == "nuclear":
-        dab = nuclear_dab(tissue, look, exemplar, location, dials.share, dials.seed)
+        dab = nuclear_dab(tissue, look, exemplar, where, location, dials.share, dials.seed)
     else:
-        dab = cytoplasm_dab(tissue, look, exemplar, epithelium(tissue, look.rule), location, dials.seed)
+        dab = cytoplasm_dab(tissue, look, exemplar, where, location, dials.seed)
     return rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue, exemplar)
 
 
