@@ -24,8 +24,11 @@ from chromogen.slides.facts import Facts
 from chromogen.slides.store import LOCK, BlockStore, planned
 from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
 from chromogen.stainer import builtin_ihc
-from chromogen.stainer_file import BUILTIN
+from chromogen.stainer_file import Model, trained_weights, write_model
+from chromogen.stains.deconvolution import H_DAB
 from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.slide_densities import Target
+from chromogen.style.stainer_network import Architecture, StainerNetwork
 
 Maker = Callable[[Path], None]
 Rng = random.Random
@@ -115,7 +118,10 @@ def _pyramid(path: Path) -> None:
 
 
 def _model(path: Path) -> None:
-    shutil.copy(BUILTIN / "dab-cytoplasm.safetensors", path)
+    torch.manual_seed(0)
+    network = StainerNetwork(Architecture(), Target(tuple(tuple(map(float, row)) for row in H_DAB), 1.2, 1.4))
+    weights = trained_weights(network)
+    write_model(path, Model(path.stem, "DAB", 0.5, network.architecture, network.target, weights))
 
 
 def _checkpoint(path: Path) -> None:

@@ -29,7 +29,6 @@ from test_train import drawn
 pytestmark = pytest.mark.filterwarnings("default")
 
 COMMANDS: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-MODELS = ROOT / "src" / "chromogen" / "models"
 # What is run is run as it stands, but for this: sizes and steps are those of a test.
 SHORTER = {
     "stylize": ["--steps", "2", "--size", "64"],
@@ -56,7 +55,7 @@ def is_slow(block: Block) -> bool:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Path:
     """What the documentation's files are called, as small as they may be."""
     root = tmp_path_factory.mktemp("documentation")
     folders = ("demo", "tiles", "stained", "ihc", "ihc_exemplars", "pairs", "few_pairs", "slides")
@@ -77,7 +76,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_svs(root / f"{name}.svs", drawn(512, 3))
     for name in ("he", "ihc", "ck"):
         (root / f"{name}.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [TUMOUR]}))
-    shutil.copy(MODELS / "dab-cytoplasm.safetensors", root / "my_stain.safetensors")
+    shutil.copy(model_file, root)
     return root
 
 
