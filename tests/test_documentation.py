@@ -19,6 +19,7 @@ from chromogen.app.cli import app, main
 from chromogen.app.server import create_app
 from chromogen.evaluation import experiments
 from chromogen.image import write_image
+from chromogen.stainer import builtin_ihc
 from chromogen.stains.deconvolution import H_DAB
 from documentation import BLOCKS, LANGUAGES, PAGES, ROOT, Block, inline_code
 from synthetic import tissue_like
@@ -35,7 +36,7 @@ SHORTER = {
     "train": ["--steps", "1", "--batch", "1", "--tile", "32"],
     "study": ["--steps", "1", "--crops", "1", "--size", "64"],
 }
-HE, IHC, IHC_OF_HE = drawn(128, 1), drawn(128, 2, 0.9), drawn(128, 1, 0.9, H_DAB)
+HE, IHC, IHC_OF_HE = drawn(128, 1), builtin_ihc()[200:328, 200:328], drawn(128, 1, 0.9, H_DAB)
 TUMOUR = {
     "type": "Feature",
     "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [60, 0], [60, 90], [0, 90], [0, 0]]]},
