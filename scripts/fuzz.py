@@ -43,7 +43,7 @@ from chromogen.onnx_models.onnx_file import read_onnx
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned
-from chromogen.stainer import builtin_ihc
+from chromogen.stainer import builtin_ihc, load_look
 from chromogen.stainer_file import read_model
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
@@ -92,6 +92,8 @@ def _ways_in(path: Path) -> list[Callable[[Path], object]]:
     match path.suffix:
         case ".safetensors":
             return [read_model]
+        case ".json":
+            return [load_look]
         case ".checkpoint":
             return [lambda file: Checkpoint(file, {"size": [1, 1]}, resume=True).load()]
         case ".geojson":
@@ -233,7 +235,7 @@ def command_for(path: Path, rng: random.Random) -> list[str]:
     quick = ["--preset", "fast", "--steps", "1", "--size", "96", "--precision", "fp32", "-o", "out/x.png"]
     if path.suffix == ".geojson":
         return ["stylize", "he.png", "ihc.png", "--content-mask", str(path), "--style-mask", str(path), *quick]
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", ".json"):
         return rng.choice((["info", str(path)], ["stain", "he.png", "--stainer", str(path), "-o", "out/x.png"]))
     if path.suffix == ".onnx":
         return rng.choice((["info", str(path)], ["stain", "he.png", "--stainer", str(path), "-o", "out/x.png"]))

@@ -23,8 +23,9 @@ from chromogen.image import Image, encode_image
 from chromogen.slides.facts import Facts
 from chromogen.slides.store import LOCK, BlockStore, planned
 from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
-from chromogen.stainer import builtin_ihc
+from chromogen.stainer import builtin_ihc, load_look
 from chromogen.stainer_file import Model, trained_weights, write_model
+from chromogen.staining.looks import write_look
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.slide_densities import Target
@@ -124,6 +125,10 @@ def _model(path: Path) -> None:
     write_model(path, Model(path.stem, "DAB", 0.5, network.architecture, network.target, weights))
 
 
+def _look(path: Path) -> None:
+    write_look(path, load_look("nuclear"))
+
+
 def _checkpoint(path: Path) -> None:
     Checkpoint(path, {"size": [1, 1]}).save({"index": 3, "parameters": [torch.ones(8, 8)], "losses": {"a": 0.5}})
 
@@ -185,6 +190,7 @@ FORMATS: Mapping[str, tuple[str, Maker]] = {
     "svs": (".svs", _svs),
     "zarr": (".ome.zarr", _zarr),
     "model": (".safetensors", _model),
+    "look": (".json", _look),
     "checkpoint": (".checkpoint", _checkpoint),
     "geojson": (".geojson", _geojson),
     "store": (".chromogen", _store),
@@ -411,7 +417,7 @@ INSIDE: Mapping[str, tuple[Callable[[bytearray, Rng], None], tuple[str, ...]]] =
     "claims": (png_lies, ("png", "png-alpha", "png-palette", "png-16", "png-ours")),
     "frames": (jpeg_lies, ("jpeg", "jpeg-progressive", "jpeg-cmyk")),
     "xml": (said_lies, ("ome-tiff",)),
-    "json": (json_lies, ("geojson", "zarr", "store")),
+    "json": (json_lies, ("geojson", "zarr", "store", "look")),
     "header": (header_lies, ("model", "checkpoint")),
     "numbers": (numbers_lie, ("model", "checkpoint")),
     "places": (places_lie, ("geojson",)),

@@ -193,6 +193,9 @@ def test_a_look_is_what_was_written(tmp_path: Path) -> None:
         ("{", "["),
         ('"hidden_od10": [', '"hidden_od10": [3,'),
         ('"source"', '"from"'),
+        ('"white": [\n   2', '"white": [\n   99992'),
+        ('"share": 0', '"share": 7'),
+        ('"source": ', '"source": ' + 100_000 * "["),
     ],
 )
 def test_a_damaged_look_is_refused(tmp_path: Path, before: str, after: str) -> None:
