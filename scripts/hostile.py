@@ -20,13 +20,16 @@ import torch
 import hostile_onnx
 from chromogen.grid import Window
 from chromogen.image import Image, encode_image
-from chromogen.models import FOLDER
 from chromogen.slides.facts import Facts
 from chromogen.slides.store import LOCK, BlockStore, planned
 from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
-from chromogen.stainer import builtin_ihc
-from chromogen.stainer_file import BUILTIN
+from chromogen.stainer import builtin_ihc, load_look
+from chromogen.stainer_file import Model, trained_weights, write_model
+from chromogen.staining.looks import write_look
+from chromogen.stains.deconvolution import H_DAB
 from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.slide_densities import Target
+from chromogen.style.stainer_network import Architecture, StainerNetwork
 
 Maker = Callable[[Path], None]
 Rng = random.Random
@@ -116,11 +119,14 @@ def _pyramid(path: Path) -> None:
 
 
 def _model(path: Path) -> None:
-    shutil.copy(BUILTIN / "dab-cytoplasm.safetensors", path)
+    torch.manual_seed(0)
+    network = StainerNetwork(Architecture(), Target(tuple(tuple(map(float, row)) for row in H_DAB), 1.2, 1.4))
+    weights = trained_weights(network)
+    write_model(path, Model(path.stem, "DAB", 0.5, network.architecture, network.target, weights))
 
 
 def _look(path: Path) -> None:
-    shutil.copy(FOLDER / "nuclear.json", path)
+    write_look(path, load_look("nuclear"))
 
 
 def _checkpoint(path: Path) -> None:
@@ -411,7 +417,7 @@ INSIDE: Mapping[str, tuple[Callable[[bytearray, Rng], None], tuple[str, ...]]] =
     "claims": (png_lies, ("png", "png-alpha", "png-palette", "png-16", "png-ours")),
     "frames": (jpeg_lies, ("jpeg", "jpeg-progressive", "jpeg-cmyk")),
     "xml": (said_lies, ("ome-tiff",)),
-    "json": (json_lies, ("geojson", "look", "zarr", "store")),
+    "json": (json_lies, ("geojson", "zarr", "store", "look")),
     "header": (header_lies, ("model", "checkpoint")),
     "numbers": (numbers_lie, ("model", "checkpoint")),
     "places": (places_lie, ("geojson",)),

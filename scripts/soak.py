@@ -70,7 +70,7 @@ def ask_for_little(serving: Serving, slide: str, rng: random.Random) -> None:
 
 def ask_for_more(serving: Serving, slide: str, number: int) -> None:
     """A stained view, an upload, a trial and a stained slide; RuntimeError where these are not done in time."""
-    view = {"slide": slide, "stainer": "dab-cytoplasm", "location": [100, 100], "size": [256, 256]}
+    view = {"slide": slide, "stainer": "epithelial", "location": [100, 100], "size": [256, 256]}
     serving.ask("stained-views", view)
     data = io.BytesIO()
     Pillow.fromarray(builtin_ihc()[:128, :128]).save(data, "PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def weights() -> Weights:
 @pytest.fixture(scope="session")
 def encoder(weights: Weights) -> Encoder:
     return Encoder(weights, precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network in a file, as `chromogen train` writes it, for tests that need any."""
+    from chromogen.stainer_file import write_model
+    from test_kinds import model
+
+    file = tmp_path_factory.mktemp("model") / "my_stain.safetensors"
+    write_model(file, replace(model("stain"), name=file.stem))
+    return file
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_a_network_without_one_dab(kind: str, tmp_path: Path) -> None:
     write_image(tmp_path / "he.png", drawn(80, 1), {})
     with pytest.raises(ValueError, match="of one marker"):
         calibrate_on_files(
-            str(tmp_path / "m.safetensors"),
+            tmp_path / "m.safetensors",
             [tmp_path / "he.png"],
             [tmp_path / "he.png"],
             tmp_path / "n.safetensors",

@@ -273,25 +273,29 @@ def test_without_the_extra(
 
 
 @pytest.mark.slow
-def test_export_and_stain_with_it(capsys: pytest.CaptureFixture[str], slide: Path, tmp_path: Path) -> None:
+def test_export_and_stain_with_it(
+    capsys: pytest.CaptureFixture[str], slide: Path, model_file: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "dab.onnx"
-    status, said, err = run(capsys, "export", "dab-cytoplasm", "-o", file, "--json")
+    status, said, err = run(capsys, "export", model_file, "-o", file, "--json")
     assert status == 0, err
     assert json.loads(said)["onnx"] == str(file)
     status, said, _ = run(capsys, "info", file)
     assert status == 0
     assert "0.5 um/px, as it says" in said
     assert "means nothing" in said
-    for name in (file, "dab-cytoplasm"):
-        out = tmp_path / f"{Path(name).stem}.ome.tif"
+    for name in (file, model_file):
+        out = tmp_path / f"{name.stem}.ome.tif"
         assert run(capsys, "stain", slide, "-o", out, "--stainer", name, *LOSSLESS)[0] == 0
-    by_onnx, by_torch = (pixels(tmp_path / f"{stem}.ome.tif") for stem in ("dab", "dab-cytoplasm"))
+    by_onnx, by_torch = (pixels(tmp_path / f"{stem}.ome.tif") for stem in ("dab", "my_stain"))
     assert np.abs(by_onnx.astype(int) - by_torch).max() <= 1
 
 
-def test_export_refuses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert "a name ending in .onnx" in refused(capsys, "export", "dab-nuclear", "-o", tmp_path / "dab.pt")
-    assert "did you mean dab-nuclear" in refused(capsys, "export", "dab-nuclei", "-o", tmp_path / "dab.onnx")
+def test_export_refuses(capsys: pytest.CaptureFixture[str], model_file: Path, tmp_path: Path) -> None:
+    assert "a name ending in .onnx" in refused(capsys, "export", model_file, "-o", tmp_path / "dab.pt")
+    assert "name a file that `chromogen train` wrote" in refused(
+        capsys, "export", "epithelial", "-o", tmp_path / "dab.onnx"
+    )
     assert "export" in refused(
         capsys, "train", tmp_path, "--style", tmp_path, "-o", "m.safetensors", "--export", "coreml"
     )

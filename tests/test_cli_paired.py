@@ -88,7 +88,6 @@ def test_a_table_for_people(folder: Path) -> None:
 
 def test_only_pairs_may_claim_where() -> None:
     assert claim_of({"kind": "style", "evidence": "x"}).startswith("appearance only")
-    assert claim_of({"kind": "drawn"}).startswith("illustrative")
     assert claim_of({"kind": "paired", "evidence": "2 pairs"}).endswith(": 2 pairs")
 
 

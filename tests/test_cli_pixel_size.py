@@ -152,13 +152,14 @@ def test_sizes_that_no_command_takes(
     mpp: str,
     capsys: pytest.CaptureFixture[str],
     files: tuple[Path, Path],
+    model_file: Path,
     tmp_path: Path,
 ) -> None:
     needed = {
         "stylize": files,
         "study": (),
         "evaluate": files[:1],
-        "calibrate": ("dab-cytoplasm", *files[:1]),
+        "calibrate": (model_file, *files[:1]),
         "train": files[:1],
     }.get(command, files[:1])
     out = [] if command == "info" else ["-o", tmp_path / "o.safetensors"]

@@ -19,6 +19,7 @@ from chromogen.app.cli import app, main
 from chromogen.app.server import create_app
 from chromogen.evaluation import experiments
 from chromogen.image import write_image
+from chromogen.stainer import builtin_ihc
 from chromogen.stains.deconvolution import H_DAB
 from documentation import BLOCKS, LANGUAGES, PAGES, ROOT, Block, inline_code
 from synthetic import tissue_like
@@ -29,14 +30,13 @@ from test_train import drawn
 pytestmark = pytest.mark.filterwarnings("default")
 
 COMMANDS: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-MODELS = ROOT / "src" / "chromogen" / "models"
 # What is run is run as it stands, but for this: sizes and steps are those of a test.
 SHORTER = {
     "stylize": ["--steps", "2", "--size", "64"],
     "train": ["--steps", "1", "--batch", "1", "--tile", "32"],
     "study": ["--steps", "1", "--crops", "1", "--size", "64"],
 }
-HE, IHC, IHC_OF_HE = drawn(128, 1), drawn(128, 2, 0.9), drawn(128, 1, 0.9, H_DAB)
+HE, IHC, IHC_OF_HE = drawn(128, 1), builtin_ihc()[200:328, 200:328], drawn(128, 1, 0.9, H_DAB)
 TUMOUR = {
     "type": "Feature",
     "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [60, 0], [60, 90], [0, 90], [0, 0]]]},
@@ -56,7 +56,7 @@ def is_slow(block: Block) -> bool:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Path:
     """What the documentation's files are called, as small as they may be."""
     root = tmp_path_factory.mktemp("documentation")
     folders = ("demo", "tiles", "stained", "ihc", "ihc_exemplars", "pairs", "few_pairs", "slides")
@@ -77,7 +77,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_svs(root / f"{name}.svs", drawn(512, 3))
     for name in ("he", "ihc", "ck"):
         (root / f"{name}.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [TUMOUR]}))
-    shutil.copy(MODELS / "dab-cytoplasm.safetensors", root / "my_stain.safetensors")
+    shutil.copy(model_file, root)
     return root
 
 

@@ -8,10 +8,19 @@ import pytest
 
 from chromogen.grid import Window
 from chromogen.image import Image
+from chromogen.models import FOLDER, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import measure
 from chromogen.nuclei.positivity import fixed_threshold, grades_of, positive_threshold
-from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, stain_image, stainer_of_look
+from chromogen.stainer import (
+    STAINERS,
+    Stainer,
+    builtin_ihc,
+    load_look,
+    load_stainer,
+    stain_image,
+    stainer_of_look,
+)
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
 from chromogen.staining.how import levels_of
@@ -50,6 +59,17 @@ def test_the_looks_that_come_along_are_what_their_exemplars_measure(
         for value, kept in zip(vars(measured).values(), vars(looks[name]).values(), strict=True):
             if not isinstance(value, str):
                 np.testing.assert_allclose(np.asarray(value), np.asarray(kept), atol=0.03, rtol=0.03)
+
+
+def test_what_comes_along_has_a_name_a_source_and_a_licence() -> None:
+    files = [file for file in FOLDER.iterdir() if file.suffix in (LOOK_SUFFIX, MODEL_SUFFIX)]
+    assert {file.name for file in files} == {f"{name}{LOOK_SUFFIX}" for name in LOOKS}
+    assert set(LOOKS) <= set(STAINERS)
+    for file in files:
+        look = load_look(file.stem)
+        assert (look.name, file.stat().st_size < 10_000) == (file.stem, True)
+        assert look.source
+        assert look.licence
 
 
 def test_haematoxylin_stays_where_it_was(he: Image, stained: dict[str, Image]) -> None:
@@ -174,6 +194,9 @@ def test_a_look_is_what_was_written(tmp_path: Path) -> None:
         ("{", "["),
         ('"hidden_od10": [', '"hidden_od10": [3,'),
         ('"source"', '"from"'),
+        ('"white": [\n   2', '"white": [\n   99992'),
+        ('"share": 0', '"share": 7'),
+        ('"source": ', '"source": ' + 100_000 * "["),
     ],
 )
 def test_a_damaged_look_is_refused(tmp_path: Path, before: str, after: str) -> None:

@@ -16,7 +16,7 @@ from chromogen.errors import choose, expected
 from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, PathLike
 from chromogen.lattice import Each, Lattice
-from chromogen.models import LEARNED, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
+from chromogen.models import LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.stains.color_transfer import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import StainLook, stain_look
@@ -96,7 +96,7 @@ class Stainer:
 
 
 def load_stainer(name: PathLike, marker: str | None = None) -> Stainer:
-    """A built-in stainer by its name, or one that `chromogen train` wrote, by its file.
+    """A built-in stainer by its name, or a look or model by its file.
 
     `marker` chooses among those of one network: `ER`, or a blend, `ER:0.7,Ki67:0.3`.
     Raises: ValueError, with the nearest name, for another stainer or marker, for a marker that is left out where
@@ -121,17 +121,17 @@ def load_stainer(name: PathLike, marker: str | None = None) -> Stainer:
     return made
 
 
-def _learned(name: str, marker: str | None = None) -> Stainer:
-    """Of a model, by what its file says: one of ours by its name, another by its path."""
-    from chromogen.stainer_file import located, look_of, paint, paint_part, read_model
+def _learned(file: str, marker: str | None = None) -> Stainer:
+    """Of a model, by what its file says."""
+    from chromogen.stainer_file import look_of, paint, paint_part, read_model
     from chromogen.style.kinds import kind_of
     from chromogen.style.marker_network import blend_of, plain_of, shares_in_words
     from chromogen.style.slide_densities import STRIDE_PX
 
-    model = read_model(located(name))
+    model = read_model(Path(file))
     blend = blend_of(marker, model.markers)
     shares = shares_in_words(model.markers, blend)
-    what = name, model.sha256, blend
+    what = file, model.sha256, blend
     return Stainer(
         f"{model.name} ({shares})" if shares else model.name,
         f"{model.target_stain} as {shares}" if shares else model.target_stain,
@@ -213,7 +213,6 @@ def normalize() -> Stainer:
 
 STAINERS: dict[str, Callable[[], Stainer]] = {
     **{name: partial(_look, name) for name in LOOKS},
-    **{name: partial(_learned, name) for name in LEARNED},
     "identity": identity,
     "color-transfer": color_transfer,
     "normalize": normalize,

@@ -48,7 +48,6 @@ CLAIMS = {
     "style": "appearance only: it does not know which cells express a marker; where the brown lies means nothing",
     "paired": "where the marker lies in tissue like that of its pairs, as far as these taught it and no finer "
     "than they fit; not which single cell expresses it",
-    "drawn": "illustrative: the brown lies where a rule has drawn it, and means nothing",
 }
 MOST_WEIGHTS = 50_000_000
 
@@ -160,7 +159,7 @@ def read_model(path: Path) -> Model:
     it was written.
     """
     if not path.is_file():
-        raise missing("model", "an existing file", path)
+        raise missing("model", "an existing file", path, "name a file that `chromogen train` wrote")
     said, weights = _read(path)
     if said.get("format") not in range(1, FORMAT + 1):
         got = f"format {said.get('format')!r} in {str(path)!r}"
@@ -206,38 +205,29 @@ def _model(path: Path, said: Mapping[str, Any], weights: dict[str, Tensor]) -> M
         raise expected("model", "a stainer with all its facts", f"{str(path)!r}, which lacks {error}") from error
 
 
-BUILTIN = Path(__file__).parent / "models"  # the same on every machine that has this version
-
-
-def located(name: str) -> Path:
-    """The file of a model: one that comes with Chromogen by its name, any other by its path."""
-    is_path = name.endswith(MODEL_SUFFIX) or Path(name).is_absolute()
-    return Path(name) if is_path else BUILTIN / f"{name}{MODEL_SUFFIX}"
-
-
-def paint(name: str, sha256: str, blend: Blend, image: Image, look: Look, _location: tuple[int, int]) -> Image:
-    """The image, uint8 (H, W, 3), by a model, named as in `located`, which must still have this hash."""
-    network = _network(name, sha256, blend)
+def paint(file: str, sha256: str, blend: Blend, image: Image, look: Look, _location: tuple[int, int]) -> Image:
+    """The image, uint8 (H, W, 3), by the model in a file, which must still have this hash."""
+    network = _network(file, sha256, blend)
     return kind_of(network.architecture).stain(network, image, look)
 
 
-def look_of(name: str, sha256: str, blend: Blend, sample: Image) -> Look:
+def look_of(file: str, sha256: str, blend: Blend, sample: Image) -> Look:
     """What the model must know of a slide, from uint8 (H, W, 3) of its tissue."""
-    network = _network(name, sha256, blend)
+    network = _network(file, sha256, blend)
     look: Look = kind_of(network.architecture).look(network, sample)
     return look
 
 
-def paint_part(name: str, sha256: str, blend: Blend, image: Image, look: Look, part: Window) -> Image:
+def paint_part(file: str, sha256: str, blend: Blend, image: Image, look: Look, part: Window) -> Image:
     """A window of the painted image."""
-    network = _network(name, sha256, blend)
+    network = _network(file, sha256, blend)
     return kind_of(network.architecture).stain(network, image, look, part)
 
 
 @lru_cache(maxsize=4)
-def _network(name: str, sha256: str, blend: Blend) -> PlainNetwork:
+def _network(file: str, sha256: str, blend: Blend) -> PlainNetwork:
     """Read once a process. Raises: ValueError where the file is another by now."""
-    model = read_model(located(name))
+    model = read_model(Path(file))
     if model.sha256 != sha256:
         raise expected(
             "model", f"the one with hash {sha256[:12]}", model.sha256[:12], "do not change it under way"

@@ -14,7 +14,7 @@ from chromogen.provenance import NOTICE
 
 EPILOG = """Examples:
 
-chromogen calibrate dab-cytoplasm he/ --style ihc/ -o our_lab.safetensors
+chromogen calibrate my_stain.safetensors he/ --style ihc/ -o our_lab.safetensors
 
 chromogen calibrate my_stain.safetensors --paired few_pairs/ -o our_lab.safetensors
 
@@ -24,7 +24,7 @@ the same place."""
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A stainer: a file, or a built-in one.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file that `chromogen train` wrote.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Model to write (.safetensors).")],
     contents: Annotated[
         list[Path] | None,

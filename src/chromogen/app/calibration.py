@@ -14,14 +14,14 @@ from chromogen.evaluation.fields import find_pairs
 from chromogen.image import Image
 from chromogen.provenance import NOTICE, sha256_of
 from chromogen.slides.slide import open_slide
-from chromogen.stainer_file import Model, check_suffix, located, read_model, write_model
+from chromogen.stainer_file import Model, check_suffix, read_model, write_model
 from chromogen.style.slide_densities import Target
 from chromogen.style.stainer_network import Architecture, StainerNetwork, slide_look, stain
 from chromogen.training.calibration import calibrated
 
 
 def calibrate_on_files(
-    name: str,
+    file: Path,
     contents: Sequence[Path],
     styles: Sequence[Path],
     out: Path,
@@ -29,19 +29,19 @@ def calibrate_on_files(
     paired: Path | None = None,
     slide_mpp: float | None = None,
 ) -> dict[str, Any]:
-    """A model, by its file or name, with DAB as strong as in a few IHC of a lab, for its H&E; its facts.
+    """The model of a file, with DAB as strong as in a few IHC of a lab, for its H&E; its facts.
 
     Raises: ValueError or FileNotFoundError for wrong inputs, OSError.
     """
     check_suffix(out)
     check_folder(out.parent)
-    model = read_model(located(name))
+    model = read_model(file)
     if not isinstance(model.architecture, Architecture):
         raise expected("model", "a stain-pyramid of one marker, which has a DAB", model.architecture.kind)
     pairs = find_pairs(paired) if paired else []
     he = [*files_of(contents, "content"), *dict.fromkeys(pair.he for pair in pairs)]
     ihc = [*files_of(styles, "style"), *dict.fromkeys(pair.ihc for pair in pairs)]
-    check_apart([out], [located(name), *he, *ihc])
+    check_apart([out], [file, *he, *ihc])
     read = [[_whole(file, model.mpp, slide_mpp) for file in files] for files in (he, ihc)]
     shown, real = ([image for image, _ in images] for images in read)
     found, before, after = calibrated(model.target, lambda target: _stained(model, target, shown), real)

@@ -9,12 +9,9 @@ from typing import Annotated
 import typer
 
 from chromogen.app.terminal import DebugOption, JsonOption
-from chromogen.errors import choose
 from chromogen.provenance import NOTICE
 
 EPILOG = """Examples:
-
-chromogen export dab-cytoplasm -o dab.onnx
 
 chromogen export my_stain.safetensors -o my_stain.onnx
 
@@ -25,7 +22,7 @@ slide's look is in other inputs, which have usual values; the model's card is in
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model's file, or a built-in name.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file that `chromogen train` wrote.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.onnx", help="ONNX model to write.")],
     marker: Annotated[
         str | None,
@@ -36,13 +33,11 @@ def export(
 ) -> None:
     """Write a stainer as an ONNX model, for other programs to run."""
     from chromogen.app.paths import check_apart, check_folder
-    from chromogen.models import LEARNED, MODEL_SUFFIX
     from chromogen.onnx_models.export import export_onnx
-    from chromogen.stainer_file import located, read_model
+    from chromogen.stainer_file import read_model
 
-    file = located(model if model.endswith(MODEL_SUFFIX) else choose("model", model, LEARNED))
-    check_apart([out], [file])
+    check_apart([out], [model])
     check_folder(out.parent)
-    facts = export_onnx(read_model(file), out, marker)
+    facts = export_onnx(read_model(model), out, marker)
     line = f"{facts['onnx']}: {facts['onnx_bytes'] / 1000:.0f} kB, opset {facts['opset']}\n{NOTICE.capitalize()}."
     print(json.dumps(facts) if as_json else line)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.image import profile_name
-from chromogen.models import LEARNED, LOOK_CLAIM, MODEL_SUFFIX
+from chromogen.models import LOOK_CLAIM, MODEL_SUFFIX
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import NOTICE
 from chromogen.slides.slide import Slide, open_slide
@@ -17,7 +17,7 @@ from chromogen.stains.tissue import tissue_mask
 
 OVERVIEW_PX = 1024
 STAIN_MPP = 0.5  # where stainers work, if nothing else is said
-# What a slide of any size is reckoned to take: the built-in networks took 3.4 Mpx/s and 1.0 GB on two cores.
+# What a slide of any size is reckoned to take, for planning: no stainer is measured for it.
 STAIN_MPX_PER_S, STAIN_MEMORY_MB = 3.0, 1200.0
 
 
@@ -85,10 +85,9 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
 
 def describe_model(path: Path) -> dict[str, Any]:
     """The model card of a stainer's file. Raises: as `read_model`."""
-    from chromogen.stainer_file import located, read_model
+    from chromogen.stainer_file import read_model
 
-    file = located(str(path))
-    return {"path": str(path), "bytes": file.stat().st_size, **read_model(file).card()}
+    return {"path": str(path), "bytes": path.stat().st_size, **read_model(path).card()}
 
 
 def describe_look(path: Path) -> dict[str, Any]:
@@ -130,8 +129,8 @@ def is_onnx(path: Path) -> bool:
 
 
 def is_model(path: Path) -> bool:
-    """Whether a path is that of a stainer, or the name of one that comes with Chromogen."""
-    return path.suffix == MODEL_SUFFIX or (str(path) in LEARNED and not path.exists())
+    """Whether a path is that of a model."""
+    return path.suffix == MODEL_SUFFIX
 
 
 def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -56,7 +56,7 @@ chromogen stylize he.png ihc.png -o fig9.png --preset paper --content-layer relu
 
 chromogen stylize he.png ihc.png -o virtual.png --preset nuclear --mpp 0.25 --dry-run
 
-chromogen stylize he.png ihc.png -o virtual.png --from dab-cytoplasm --steps 20
+chromogen stylize he.png ihc.png -o virtual.png --from my_stain.safetensors --steps 20
 
 How good is it? chromogen evaluate virtual.png --content he.png --real ihc.png -o report/. Side by side: chromogen
 view FOLDER.
@@ -248,12 +248,12 @@ def _adapting(recipe: Recipe, steps: str | None) -> Recipe:
     return replace(recipe, steps=given) if given and len(given) == 1 else recipe
 
 
-def _network_of(model: str, marker: str | None) -> tuple[PlainNetwork, str, float]:
+def _network_of(file: Path, marker: str | None) -> tuple[PlainNetwork, str, float]:
     """A stainer's network, what it is known by, and its mpp. Raises: ValueError, FileNotFoundError."""
-    from chromogen.stainer_file import located, read_model
+    from chromogen.stainer_file import read_model
     from chromogen.style.marker_network import blend_of, chosen
 
-    read = read_model(located(model))
+    read = read_model(file)
     blend = blend_of(marker, read.markers)
     return chosen(read.network(), blend), f"{read.sha256} {blend}" if blend else read.sha256, read.mpp
 

@@ -69,8 +69,8 @@ Variable = Annotated[
     ),
 ]
 From = Annotated[
-    str | None,
-    Search("--from", metavar="MODEL", help="Adapt a stainer's network, by name or file, in --steps steps."),
+    Path | None,
+    Search("--from", metavar="MODEL", help="Adapt the network of a file by `train`, in --steps steps."),
 ]
 Marker = Annotated[
     str | None, Search(metavar="NAME", help="Of a --from of several markers: ER, or a blend, ER:0.7,Ki67:0.3.")

@@ -161,17 +161,17 @@ def _check_export(export: str | None, markers: Sequence[str]) -> None:
     library("onnxscript")
 
 
-def _begun_from(name: str, training: Training, markers: Sequence[str]) -> tuple[Model, Training]:
+def _begun_from(file: Path, training: Training, markers: Sequence[str]) -> tuple[Model, Training]:
     """The model to go on from, and the training at its site.
 
     Raises: ValueError where it has another network, pixel size or site.
     """
-    from chromogen.stainer_file import located, read_model
+    from chromogen.stainer_file import read_model
     from chromogen.style.kinds import site_of
     from chromogen.style.marker_network import plain_of
     from chromogen.training.beginning import check_start
 
-    model = read_model(located(name))
+    model = read_model(file)
     check_start(model.architecture, training.network, markers)
     if abs(model.mpp / training.mpp - 1) > 1e-3:
         raise expected("mpp", f"that of the model, {model.mpp:g}", training.mpp, "leave it out, or train anew")

@@ -34,8 +34,8 @@ Group = Annotated[
     ),
 ]
 From = Annotated[
-    str | None,
-    typer.Option("--from", metavar="MODEL", help="A stainer to go on from: a file, or a built-in one."),
+    Path | None,
+    typer.Option("--from", metavar="MODEL", help="A model to go on from: a file that `train` wrote."),
 ]
 Site = Annotated[str, typer.Option(help="Where in a cell the marker sits: any, nuclear or cytoplasm.")]
 Network = Annotated[

@@ -1,4 +1,4 @@
-"""The models that come with Chromogen lie here; what they are called, and how a model's name ends."""
+"""The looks that come with Chromogen lie here; what they are called, and how files of looks and models end."""
 
 from pathlib import Path
 
@@ -8,5 +8,4 @@ LOOK_SUFFIX = ".json"
 LOOK_CLAIM = (
     "appearance, on the H&E's own picture; where it is brown is a guess by the tissue's nuclei, and no H&E tells"
 )
-LEARNED = ("dab-cytoplasm", "dab-nuclear")
 MODEL_SUFFIX = ".safetensors"

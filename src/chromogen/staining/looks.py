@@ -60,7 +60,7 @@ def read_look(path: Path) -> Look:
             **{name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}, exemplar=exemplar
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        wanted = "a look that `chromogen train --style` wrote"
+        wanted = "a look that `write_look` wrote"
         raise expected("stainer", wanted, f"{str(path)!r} ({error})", "measure the exemplar again") from error
 
 
@@ -78,6 +78,8 @@ def _checked(told: dict[str, Any]) -> Exemplar:
         or not values["levels_od10"]
     ):
         raise ValueError("a matrix or levels of another size")
+    if not (0 <= values["share"] <= 1 and all(0 <= level <= 255 for level in values["white"])):
+        raise ValueError("a share or white that cannot be")
     for name in ("stained_od10", "unstained_od10", "levels_od10"):
         if any(b < a for a, b in zip(values[name], values[name][1:], strict=False)):
             raise ValueError(f"{name} falls")

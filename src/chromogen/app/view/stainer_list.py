@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from chromogen.app.view.shelf import Entry
-from chromogen.models import LEARNED, LOOK_CLAIM, LOOKS, MODEL_SUFFIX
+from chromogen.models import LOOK_CLAIM, LOOKS, MODEL_SUFFIX
 from chromogen.onnx_models.generator import TARGET
 from chromogen.onnx_models.onnx_file import CARD, read_onnx
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
@@ -42,6 +42,7 @@ class StainerLine:
 
 
 CLAIMS = {
+    **dict.fromkeys(LOOKS, LOOK_CLAIM),
     "identity": "the slide as it is",
     "color-transfer": "colours of an IHC for the whole tissue: a baseline, which knows nothing of stains",
     "normalize": "the same H&E, as if stained like a reference",
@@ -57,13 +58,6 @@ def stainer_lines(entries: Sequence[Entry]) -> list[StainerLine]:
 
 
 def _built_in(name: str) -> StainerLine:
-    from chromogen.stainer_file import located
-
-    if name in LOOKS:
-        look = STAINERS[name]()
-        return StainerLine(name, name, look.target_stain, LOOK_CLAIM, mpp=look.mpp)
-    if name in LEARNED:
-        return replace(_of_model(located(name)), id=name, name=name)
     stainer = STAINERS[name]()
     return StainerLine(name, name, stainer.target_stain, CLAIMS[name], mpp=stainer.mpp)
 

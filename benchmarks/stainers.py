@@ -1,12 +1,11 @@
-"""How good and how quick stainers are on tissue that they were not trained on: the issue's figures.
+"""How good and how quick stainers are, one beside the other.
 
-    python benchmarks/learned.py --data DATA [--stainers dab-cytoplasm FILE ...] [--own ER ...] --out DIR
+    python benchmarks/stainers.py --data DATA [--stainers epithelial FILE ...] [--own ER ...] --out DIR
 
-One crop of 512 px, the richest in tissue, of every H&E in DATA and of the demo slide (on which `dab-nuclear` and
-earlier ones were trained: it is left out of the mean), judged in the look of scikit-image's IHC. With --own, the
-crops of these markers, each judged in the look of its own real IHC, and by a network of several markers stained as
-its own. Without it, a last table judges the real IHC of these in scikit-image's look: what the stain itself gets
-on that tissue.
+One crop of 512 px, the richest in tissue, of every H&E in DATA and of the demo slide, judged in the look of
+scikit-image's IHC. With --own, the crops of these markers, each judged in the look of its own real IHC, and by a
+network of several markers stained as its own. Without it, a last table judges the real IHC of these in
+scikit-image's look: what the stain itself gets on that tissue.
 Pictures go to DIR, H&E above, with --own the real IHC below.
 """
 
@@ -23,15 +22,15 @@ from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.scoring import Measures
 from chromogen.evaluation.study import crop_scores
 from chromogen.image import write_image
-from chromogen.models import LEARNED
+from chromogen.models import LOOKS, MODEL_SUFFIX
 from chromogen.provenance import NOTICE
-from chromogen.stainer import STAINERS, Stainer, load_stainer
+from chromogen.stainer import Stainer, load_stainer
 from chromogen.stainer_file import read_model
 from chromogen.style.encoder import Encoder
 from histology import crops
 
 SHOWN = ("style_error", "hematoxylin_r", "dab_determined", "dab_profile", "predicted_positive_0.2")
-TRAINED_ON, OWN = "demo", "-own-"
+OWN = "-own-"
 
 
 def figures(crop: Crop, stainer: Stainer, measures: Measures) -> tuple[np.ndarray, list[float]]:
@@ -67,14 +66,14 @@ def real_style_errors(data: Path, measures: Measures) -> dict[str, float]:
 
 def stainer_for(name: str, crop: Crop) -> Stainer:
     """Of several markers, the crop's."""
-    several = name not in STAINERS and read_model(Path(name)).markers
+    several = Path(name).suffix == MODEL_SUFFIX and read_model(Path(name)).markers
     return load_stainer(name, marker_of(crop) if several else None)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--stainers", nargs="+", default=list(LEARNED))
+    parser.add_argument("--stainers", nargs="+", default=list(LOOKS))
     parser.add_argument("--own", nargs="+", default=[], metavar="MARKER", help="markers, such as ER Ki67")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
@@ -89,8 +88,7 @@ def main() -> None:
             write_image(asked.out / f"{Path(name).stem}_{crop.name}.png", sheet, {"notice": NOTICE})
         print(f"| {Path(name).stem} | {' | '.join((*SHOWN, 'whiteness - H&E', 'Mpx/s'))} |")
         print("|---" * (len(SHOWN) + 3) + "|")
-        others = [row for crop, row in rows.items() if not crop.startswith(TRAINED_ON)]
-        for crop_name, row in {**rows, "mean": list(np.nanmean(others, axis=0))}.items():
+        for crop_name, row in {**rows, "mean": list(np.nanmean(list(rows.values()), axis=0))}.items():
             print(f"| {crop_name} | " + " | ".join(f"{x:.2f}" for x in row) + " |", flush=True)
     if not asked.own:
         print("| real IHC of | style_error |\n|---|---|")
