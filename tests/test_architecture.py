@@ -137,6 +137,8 @@ FILES: dict[str, list[str]] = {
         "scoring",
         "intervals",
         "cases",
+        "blind",
+        "answers",
         "evaluate",
         "report",
         "experiments",
