@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from chromogen.evaluation.blind import COLUMNS, KEY_COLUMNS, SIDE_PX, BlindTest, blind_test, write_blind_test
 from chromogen.image import Image, read_image, write_image
@@ -122,6 +123,16 @@ def test_glass_and_small_images_are_left_out(tmp_path: Path) -> None:
     assert "virtual small is left out: it is smaller than a crop of 256 px needs" in found.warnings
     assert "virtual glass is left out: it has less tissue than a crop of 256 px needs" in found.warnings
     assert "pixel size: 4 images without; Chromogen took 0.5 um/px (set it with --mpp)" in found.warnings
+
+
+def test_a_grey_stain_is_no_pens_mark(tmp_path: Path) -> None:
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(300, 300)), 6)
+    levels = (170 + 25 * noise / noise.std()).clip(60, 225).astype(np.uint8)
+    grey = np.repeat(levels[..., None], 3, axis=2)
+    grey[0, 0] = (150, 120, 130)  # in colour, so that it is no view in black and white
+    write_image(tmp_path / "v.png", grey)
+    write_image(tmp_path / "r.png", picture(2))
+    assert len(blind_test(tmp_path / "v.png", tmp_path / "r.png", count=1, mpp=0.5).crops) == 2
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,19 @@ def test_without_nuclei_all_is_far() -> None:
         compartments.far_percent(NOT_PLACED)
 
 
+def test_the_he_says_where_tissue_is_and_nuclei_are_tissue_anyway() -> None:
+    """A grey virtual stain passes for a pen's mark in its own tissue mask."""
+    grey = np.full((SIDE, SIDE, 3), (140, 138, 139), np.uint8)
+    tile = Tile(grey, he=stained(1), mpp=1.0)
+    alone = Tile(grey, mpp=1.0)
+    for each in (tile, alone):
+        each.__dict__["prediction_nuclei"] = discs(CENTRES)
+    counts = [compartments.add_predicted(NOT_PLACED, each).histograms.sum(axis=1) for each in (tile, alone)]
+    away = slow_distances_um(with_nuclei(stained(1), stained(1)))
+    assert counts[0].tolist() == [(away == 0).sum(), ((away > 0) & (away <= 4)).sum(), (away > 4).sum()]
+    assert counts[1][:2].tolist() == counts[0][:2].tolist()
+
+
 def test_a_tinted_glass_is_no_dab() -> None:
     """A scanner's grey glass must not count as a pale stain far from nuclei."""
     glass = np.full((SIDE, SIDE, 3), (232, 226, 216), np.uint8)

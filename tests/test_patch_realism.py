@@ -11,6 +11,7 @@ from chromogen.evaluation.patch_realism import (
 )
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.image import to_tensor
+from chromogen.stains.tissue import tissue_mask
 from chromogen.style.encoder import Encoder
 
 
@@ -66,9 +67,9 @@ def test_too_few_to_say() -> None:
 def test_patches_are_whole_of_tissue_and_measured_by_channel(encoder: Encoder) -> None:
     image = np.asarray(immunohistochemistry())[:150, :150].copy()
     image[:64, :64] = 255
-    found = patch_statistics(encoder, image)
+    found = patch_statistics(encoder, image, tissue_mask(image))
     assert found.shape == (3, 2 * CHANNELS)
     features = encoder(to_tensor(image[:64, 64:128].copy()), LAYERS)["relu1_1"][0].numpy()
     np.testing.assert_allclose(found[0, :64], features.mean((1, 2)), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found[0, 64:128], features.std((1, 2)), rtol=1e-4, atol=1e-4)
-    assert len(patch_statistics(encoder, image[:50])) == 0
+    assert len(patch_statistics(encoder, image[:50], np.ones((50, 150), bool))) == 0

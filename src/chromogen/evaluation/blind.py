@@ -7,7 +7,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -22,12 +22,13 @@ from chromogen.files import named_beside, write_text
 from chromogen.image import Image, PathLike, write_image
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
 from chromogen.slides.slide import Slide, open_slide
-from chromogen.stains.tissue import tissue_mask
+from chromogen.stains.tissue import background
 
 Kind: TypeAlias = Literal["real", "virtual"]
 KINDS: tuple[Kind, Kind] = ("real", "virtual")
 SIDE_PX = 256
 LEAST_TISSUE = 0.5
+MOST_MARKS = 0.5  # of a view
 OVERVIEW_PX = 2048
 MOST_CROPS = 1000
 LETTERS, NAME_LENGTH = "bcdfghjkmnpqrstvwxz", 8  # letters alone: a spreadsheet takes 12e45678 for a number
@@ -135,11 +136,19 @@ def _squares(source: Source, mpp: float | None, at_mpp: float, seed: int) -> lis
         if min(size) < SIDE_PX:
             return None
         view, downsample = slide.overview(OVERVIEW_PX)
-        tissue = tissue_mask(view, slide.need_mpp() * downsample)
+        tissue = _tissue(view, slide.need_mpp() * downsample)
     corners = list(_grid(size))
     order = np.random.default_rng([seed, _number(source.name)]).permutation(len(corners))
     shuffled = [corners[i] for i in (order if source.kind == "virtual" else order[::-1])]
     return [corner for corner in shuffled if _tissue_share(tissue, corner, size) >= LEAST_TISSUE]
+
+
+def _tissue(view: Image, mpp: float) -> NDArray[np.bool_]:
+    """Where a view shows tissue. What passes for marks over most of it is a grey stain, and no pen's."""
+    seen = background(view, mpp)
+    if seen.marks.mean() > MOST_MARKS:
+        seen = replace(seen, marks=np.zeros_like(seen.marks))
+    return seen.tissue(view, mpp)
 
 
 def _number(name: str) -> int:

@@ -1,6 +1,7 @@
 """Where in the tissue is the DAB? In nuclei, in rings round them, elsewhere, and far from any nucleus.
 
-States are pure: histograms and sums over tiles. DAB is over each picture's own glass and in its own tissue.
+States are pure: histograms and sums over tiles. DAB is over each picture's own glass. Tissue is the H&E's for a
+prediction that has one, else the picture's own. Nuclei and their rings are tissue in any case.
 """
 
 from __future__ import annotations
@@ -42,8 +43,7 @@ class PlacedPair:
 
 def add_predicted(placed: Placed, tile: Tile) -> Placed:
     """The prediction's DAB added."""
-    tissue = tile.tissue_of(tile.prediction)
-    return _added(placed, tile, tissue, tile.prediction_dab_od10, tile.prediction_from_nuclei_um)
+    return _added(placed, tile, tile.tissue, tile.prediction_dab_od10, tile.prediction_from_nuclei_um)
 
 
 def add_both(pair: PlacedPair, tile: Tile) -> PlacedPair:
@@ -54,7 +54,7 @@ def add_both(pair: PlacedPair, tile: Tile) -> PlacedPair:
 
 
 def _added(placed: Placed, tile: Tile, tissue: Mask, dab_od10: Array, from_nuclei_um: Array) -> Placed:
-    counted = tile.core(tissue)
+    counted = tile.core(tissue | (from_nuclei_um <= RING_UM))
     dab, away_um = tile.core(dab_od10)[counted], tile.core(from_nuclei_um)[counted]
     histograms = np.stack([_histogram(dab[where]) for where in _compartments(away_um)])
     far = away_um > FAR_UM

@@ -156,10 +156,11 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     if he is not None and real is not None:
         pictures["color_transfer"] = match_colors(he, color_moments(real))
     sides = {side: _scores_of(measures, picture, he, real, mpp) for side, picture in pictures.items()}
-    size_mpp = mpp or ASSUMED_MPP
     seen = pictures if real is None else pictures | {"real": real}
-    features = {side: patch_features(measures.encoder, picture, size_mpp) for side, picture in seen.items()}
-    patches = {side: patch_statistics(measures.encoder, picture, size_mpp) for side, picture in seen.items()}
+    # The H&E says where the tissue of its stained copies is: a virtual stain may be too grey to show that itself.
+    tissue = {side: Tile(image, None if side == "real" else he, mpp=mpp).tissue for side, image in seen.items()}
+    features = {side: patch_features(measures.encoder, image, tissue[side]) for side, image in seen.items()}
+    patches = {side: patch_statistics(measures.encoder, image, tissue[side]) for side, image in seen.items()}
     if real is None:
         return Row(case, sides, None, features, patches, mpp, doubted)
     sides["real"] = _floor(measures, real, other_reals, mpp)

@@ -9,9 +9,8 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from chromogen.evaluation.sums import Array, UndefinedError
+from chromogen.evaluation.tile import Mask
 from chromogen.image import Image, to_tensor
-from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.stains.tissue import tissue_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,14 +28,15 @@ MOST_COMPONENTS = 32
 PATCHES_A_COMPONENT = 8  # with fewer, whitening makes all patches equally far from each other
 
 
-def patch_statistics(encoder: Encoder, image: Image, mpp: float = ASSUMED_MPP) -> Array:
+def patch_statistics(encoder: Encoder, image: Image, tissue: Mask) -> Array:
     """Means and standard deviations over positions of LAYERS, (N, 2 CHANNELS), of patches of PATCH_PX with tissue.
 
-    At most MOST_PATCHES whole patches without overlap, evenly spread over the image, uint8 (H, W, 3) at `mpp` um.
+    At most MOST_PATCHES whole patches without overlap, evenly spread over the image, uint8 (H, W, 3). `tissue` is
+    bool (H, W).
     """
     rows, columns = (side // PATCH_PX for side in image.shape[:2])
-    tissue = tissue_mask(image, mpp)[: rows * PATCH_PX, : columns * PATCH_PX]
-    share = tissue.reshape(rows, PATCH_PX, columns, PATCH_PX).mean(axis=(1, 3))
+    whole = tissue[: rows * PATCH_PX, : columns * PATCH_PX]
+    share = whole.reshape(rows, PATCH_PX, columns, PATCH_PX).mean(axis=(1, 3))
     corners = np.argwhere(share >= LEAST_TISSUE) * PATCH_PX
     if len(corners) > MOST_PATCHES:
         corners = corners[np.linspace(0, len(corners) - 1, MOST_PATCHES).astype(int)]
