@@ -28,42 +28,42 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def test(folders: tuple[Path, Path]) -> BlindTest:
+def laid_out(folders: tuple[Path, Path]) -> BlindTest:
     return blind_test(*folders, count=4)
 
 
-def places(test: BlindTest, kind: str) -> list[tuple[str, int, int]]:
-    return [(crop.source.name, *crop.location) for crop in test.crops if crop.source.kind == kind]
+def places(laid_out: BlindTest, kind: str) -> list[tuple[str, int, int]]:
+    return [(crop.source.name, *crop.location) for crop in laid_out.crops if crop.source.kind == kind]
 
 
-def test_crops_are_balanced_spread_and_without_overlap(test: BlindTest) -> None:
-    assert test.mpp == 0.5
-    assert test.warnings == ()
+def test_crops_are_balanced_spread_and_without_overlap(laid_out: BlindTest) -> None:
+    assert laid_out.mpp == 0.5
+    assert laid_out.warnings == ()
     for kind, names in (("virtual", "ab"), ("real", "ac")):
-        found = places(test, kind)
+        found = places(laid_out, kind)
         assert sorted(name for name, *_ in found) == sorted(2 * names)
         assert len(set(found)) == 4
         assert all(x % SIDE_PX == y % SIDE_PX == 0 for _, x, y in found)
-    assert not set(places(test, "virtual")) & set(places(test, "real"))
+    assert not set(places(laid_out, "virtual")) & set(places(laid_out, "real"))
 
 
-def test_crops_are_what_the_key_says(test: BlindTest, folders: tuple[Path, Path]) -> None:
-    for crop in test.crops:
+def test_crops_are_what_the_key_says(laid_out: BlindTest, folders: tuple[Path, Path]) -> None:
+    for crop in laid_out.crops:
         whole = read_image(folders[crop.source.kind == "real"] / f"{crop.source.name}.png")
         x, y = crop.location
         assert np.array_equal(crop.pixels, whole[y : y + SIDE_PX, x : x + SIDE_PX])
 
 
-def test_a_seed_gives_the_same_test_and_another_another(test: BlindTest, folders: tuple[Path, Path]) -> None:
+def test_a_seed_gives_the_same_test_and_another_another(laid_out: BlindTest, folders: tuple[Path, Path]) -> None:
     again, other = (blind_test(*folders, count=4, seed=seed) for seed in (0, 1))
-    assert [crop.name for crop in again.crops] == [crop.name for crop in test.crops]
-    assert {crop.name for crop in other.crops}.isdisjoint(crop.name for crop in test.crops)
-    orders = {tuple(crop.source.kind for crop in t.crops) for t in (test, other)}
+    assert [crop.name for crop in again.crops] == [crop.name for crop in laid_out.crops]
+    assert {crop.name for crop in other.crops}.isdisjoint(crop.name for crop in laid_out.crops)
+    orders = {tuple(crop.source.kind for crop in t.crops) for t in (laid_out, other)}
     assert len(orders) == 2
 
 
-def test_files_give_nothing_away(test: BlindTest, tmp_path: Path) -> None:
-    files = write_blind_test(test, tmp_path / ".." / tmp_path.name)
+def test_files_give_nothing_away(laid_out: BlindTest, tmp_path: Path) -> None:
+    files = write_blind_test(laid_out, tmp_path / ".." / tmp_path.name)
     crops = sorted(tmp_path.glob("*.png"))
     assert len(crops) == 8
     assert {file.name for file in tmp_path.iterdir()} == {
@@ -83,18 +83,18 @@ def test_files_give_nothing_away(test: BlindTest, tmp_path: Path) -> None:
         assert file_name not in shown
 
 
-def test_sheet_and_key_list_the_crops(test: BlindTest, tmp_path: Path) -> None:
-    files = write_blind_test(test, tmp_path)
+def test_sheet_and_key_list_the_crops(laid_out: BlindTest, tmp_path: Path) -> None:
+    files = write_blind_test(laid_out, tmp_path)
     with files["answers"].open(newline="") as file:
         header, *sheet = csv.reader(file)
     with files["key"].open(newline="") as file:
         key_header, *key = csv.reader(file)
-    names = [crop.name for crop in test.crops]
+    names = [crop.name for crop in laid_out.crops]
     assert tuple(header) == COLUMNS
     assert sheet == [[name, ""] for name in names]
     assert tuple(key_header) == KEY_COLUMNS
     assert [(row[0], row[1], row[3]) for row in key] == [
-        (crop.name, crop.source.kind, f"{crop.source.name}.png") for crop in test.crops
+        (crop.name, crop.source.kind, f"{crop.source.name}.png") for crop in laid_out.crops
     ]
 
 

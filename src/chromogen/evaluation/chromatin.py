@@ -39,7 +39,7 @@ def _without_rims(labels: NDArray[np.int32], rim_px: int) -> NDArray[np.int32]:
     """A label image (H, W) with the pixels alone that are farther than `rim_px` from any other label."""
     side = 2 * rim_px + 1
     inner = ndimage.minimum_filter(labels, side) == ndimage.maximum_filter(labels, side)
-    return np.where(inner, labels, 0)
+    return np.where(inner, labels, 0).astype(np.int32)
 
 
 def _from_means(density: Array, owners: NDArray[np.int32]) -> Array:

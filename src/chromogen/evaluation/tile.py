@@ -141,7 +141,7 @@ class Tile:
         return self._from_nuclei_um(self.real_nuclei)
 
     def _dab_of(self, image: Image) -> Array:
-        return np.maximum(separate_stains_od10(image, H_DAB, self.white_of(image))[..., 1], 0)
+        return np.asarray(np.maximum(separate_stains_od10(image, H_DAB, self.white_of(image))[..., 1], 0))
 
     def _from_nuclei_um(self, nuclei: Nuclei) -> Array:
         height, width = self.prediction.shape[:2]
