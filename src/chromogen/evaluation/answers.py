@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.errors import expected, missing, repeated
-from chromogen.evaluation.blind import COLUMNS, KEY_COLUMNS, KINDS
+from chromogen.evaluation.blind import COLUMNS, KEY_COLUMNS, KINDS, Kind
 from chromogen.evaluation.intervals import share_interval
 
 NAMED_AT_MOST = 5  # crops in a message
@@ -40,8 +40,8 @@ class BlindScore:
     """Right answers among all crops, by kind, and by kind and source."""
 
     all: Told
-    kinds: Mapping[str, Told]
-    sources: Mapping[str, Mapping[str, Told]]
+    kinds: Mapping[Kind, Told]
+    sources: Mapping[Kind, Mapping[str, Told]]
 
 
 def score_answers(answers: Path, key: Path) -> BlindScore:

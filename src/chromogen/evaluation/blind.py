@@ -100,8 +100,11 @@ def blind_test(
     order = np.random.default_rng(seed).permutation(len(chosen))
     shuffled = [chosen[i] for i in order]
     names = _names([pixels[square] for square in shuffled])
-    crops = (Crop(name, *square, pixels[square]) for name, square in zip(names, shuffled, strict=True))
-    return BlindTest(tuple(crops), at_mpp, tuple(_warnings(sizes_mpp, squares, at_mpp, each, count)))
+    crops = tuple(
+        Crop(name, source, corner, pixels[source, corner])
+        for name, (source, corner) in zip(names, shuffled, strict=True)
+    )
+    return BlindTest(crops, at_mpp, tuple(_warnings(sizes_mpp, squares, at_mpp, each, count)))
 
 
 def _sources(kind: Kind, path: PathLike, group: str | None) -> list[Source]:
