@@ -44,7 +44,9 @@ def test_both_numbers_are_those_of_single_nuclei() -> None:
     prediction = picture(0.2 * (1 + np.roll(TEXTURE, 1)) + 0.1 * TEXTURE, 0.3 * (1 + TEXTURE))
     before = separate_stains_od10(HE, H_E)[..., 0]
     after = separate_stains_od10(prediction, H_DAB)[..., :2].sum(axis=2)
-    a, b, residuals = [], [], []
+    a: list[float] = []
+    b: list[float] = []
+    residuals: list[tuple[float, float]] = []
     for x, y in CENTRES:
         inner = np.hypot(X - x, Y - y) < RADIUS_PX - 1.5  # a ring of a pixel or so does not count
         a, b = [*a, *before[inner]], [*b, *after[inner]]

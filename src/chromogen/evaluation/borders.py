@@ -18,12 +18,12 @@ NO_BORDERS: Array = np.zeros((2, 4))
 
 
 def add_predicted(sums: Array, tile: Tile) -> Array:
-    """The prediction's DAB and pixels outside borders, and inside, added; the real IHC's row stays."""
+    """The prediction's DAB and pixels outside borders, and inside, added to sums (2, 4); the other row stays."""
     return sums + np.stack([_sums_of(tile, tile.prediction_dab_od10), np.zeros(4)])
 
 
 def add_both(sums: Array, tile: Tile) -> Array:
-    """The same of the prediction and of the real IHC."""
+    """The same of the prediction and of the real IHC, a row each of sums (2, 4)."""
     needed(tile, "real")
     return sums + np.stack([_sums_of(tile, dab) for dab in (tile.prediction_dab_od10, tile.real_dab_od10)])
 

@@ -17,10 +17,10 @@ NO_CHROMATIN: Array = np.zeros(6)
 
 
 def add_chromatin(sums: Array, tile: Tile) -> Array:
-    """Of pixels within nuclei added: count, both densities, and how both differ from their nucleus' mean.
+    """Sums (6,) over pixels within nuclei added: count, both densities, how both differ from the nucleus' mean.
 
     The density is haematoxylin in the H&E, and haematoxylin plus DAB in the prediction: chromatin shows in both,
-    and in a brown nucleus mainly in the DAB. The last three sums (of 6) are squares of the H&E, of the prediction,
+    and in a brown nucleus mainly in the DAB. The last three sums are squares of the H&E, of the prediction,
     and products. A nucleus counts in the tile that has its centre in the core.
     """
     height, width = tile.prediction.shape[:2]
@@ -51,6 +51,8 @@ def _from_means(density: Array, owners: NDArray[np.int32]) -> Array:
 def contrast_kept(sums: Array) -> float:
     """Contrast within nuclei of the prediction over that in the H&E: 1 for chromatin as clear, 0 for flat nuclei.
 
+    From the sums (6,) of `add_chromatin`.
+
     Contrast is the deviation from each nucleus' mean (root mean square) over the mean density of all nuclei, so
     that a paler stain alone changes nothing.
     """
@@ -59,7 +61,7 @@ def contrast_kept(sums: Array) -> float:
 
 
 def pattern_kept(sums: Array) -> float:
-    """Pearson's correlation of both densities within nuclei, -1 to 1: whether it is the H&E's own chromatin."""
+    """Pearson's correlation of both densities within nuclei, -1 to 1, from sums (6,): the H&E's own?"""
     *_, aa, bb, ab = _checked(sums)
     if bb <= 0:
         raise UndefinedError("the nuclei of the prediction are flat")
