@@ -94,6 +94,68 @@ def test_requests_that_are_wrong(
     assert message in refused(capsys, *asked(study, tmp_path / "report"), *more)
 
 
+def answered(out: Path, right: bool) -> Path:
+    """The sheet of a blind test, filled in by somebody who is always right or always wrong."""
+    kinds = {line.split(",")[0]: line.split(",")[1] for line in (out.parent / "test-key.csv").read_text().split()}
+    other = {"real": "virtual", "virtual": "real"}
+    lines = [f"{name},{kind if right else other[kind]}" for name, kind in kinds.items() if name != "crop"]
+    (out / "answers.csv").write_text("\n".join(["crop,answer", *lines]))
+    return out / "answers.csv"
+
+
+def test_a_blind_test_is_laid_out_and_scored(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for seed, name in enumerate(("virtual.png", "real.png")):
+        write_image(tmp_path / name, tissue_like(512, 512, seed=seed), mpp=0.5)
+    asked = ["evaluate", tmp_path / "virtual.png", "--real", tmp_path / "real.png", "--blind", tmp_path / "test"]
+    status, out, err = run(capsys, *asked, "--crops", 3)
+    assert (status, err) == (0, "")
+    assert out.startswith("6 crops at 0.5 um per pixel, half of them real.")
+    assert {file.name for file in tmp_path.iterdir()} == {"virtual.png", "real.png", "test", "test-key.csv"}
+    assert "holds files" in refused(capsys, *asked)
+    for right, percent in ((True, 100.0), (False, 0.0)):
+        sheet = answered(tmp_path / "test", right)
+        scoring = ["evaluate", "--answers", sheet, "--key", tmp_path / "test-key.csv"]
+        assert run(capsys, *scoring)[1].startswith(f"Told right: {6 * right} of 6 crops, {percent:.0f} %")
+        assert json.loads(run(capsys, *scoring, "--json")[1])["told_right"]["percent"] == percent
+
+
+def test_a_blind_test_says_in_json_where_its_files_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_image(tmp_path / "virtual.png", tissue_like(256, 256, seed=1))
+    write_image(tmp_path / "real.png", tissue_like(256, 256, seed=2))
+    asked = ["evaluate", tmp_path / "virtual.png", "--real", tmp_path / "real.png", "--blind", tmp_path / "test"]
+    status, out, err = run(capsys, *asked, "--json")
+    assert status == 0
+    assert "there is tissue for 1 of each kind, not for 24" in err
+    found = json.loads(out)
+    assert (found["crops"], found["mpp"], found["seed"]) == (2, 0.5, 0)
+    assert all(Path(file).is_file() for file in found["output"].values())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["virtual"], "`out` to be one of -o DIR, --blind DIR and --answers CSV, got none"),
+        (["virtual", "-o", "report", "--blind", "test"], "got -o and --blind"),
+        (["-o", "report"], "`prediction` to be a virtual stain, got none"),
+        (["virtual", "--blind", "test"], "`real` to be given with --blind"),
+        (["--answers", "answers.csv"], "`key` to be given with --answers"),
+        (["virtual", "-o", "report", "--key", "key.csv"], "`answers` to be given with --key"),
+        (["virtual", "--answers", "answers.csv", "--key", "key.csv"], "`prediction` to be left out"),
+    ],
+)
+def test_requests_that_ask_for_two_things_or_lack_one(
+    capsys: pytest.CaptureFixture[str],
+    study: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, "evaluate", *given)
+    assert {file.name for file in tmp_path.iterdir()} == set(study)
+
+
 def test_the_default_shift_is_the_one_of_the_function() -> None:
     """Written twice, because the help must not load what evaluates."""
     assert inspect.signature(evaluate_command.evaluate).parameters["shift_um"].default == SHIFT_UM

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
-from chromogen.evaluation.evaluate import Evaluation, evaluate
+from chromogen.evaluation.evaluate import Evaluation, _real_precision, evaluate
+from chromogen.evaluation.patch_realism import patch_precision
 from chromogen.evaluation.report import (
     as_csv,
     as_json,
@@ -61,6 +62,16 @@ def test_every_side_is_there_and_every_number_has_its_count(found: Evaluation) -
     assert psnr["ci95"][0] <= psnr["mean"] <= psnr["ci95"][1]
 
 
+@pytest.mark.parametrize("counts", [[40, 0, 30], [70]])
+def test_real_patches_are_compared_with_those_of_other_images(counts: list[int]) -> None:
+    patches = np.random.default_rng(0).normal(size=(70, 3))
+    half = counts[0] if len(counts) > 1 else 35
+    shares = [patch_precision(patches[:half], patches[half:]), patch_precision(patches[half:], patches[:half])]
+    wanted = (half * shares[0] + (70 - half) * shares[1]) / 70
+    assert _real_precision(patches, counts) == pytest.approx(wanted)
+    assert 0.3 < wanted < 1
+
+
 def test_the_colour_transfer_is_the_baseline_it_says(found: Evaluation) -> None:
     """The predictions of this test are colour transfers: both rows must be the same."""
     for row in found.rows:
@@ -94,6 +105,11 @@ def test_the_page_has_pictures_numbers_and_warnings(found: Evaluation, tmp_path:
     assert "Worst by hematoxylin_r" in text
     assert "too few for an interval" in text
     assert "predicted_positive_nuclei" in text
+    means, seen = text.split("<h2>Measured as people see it</h2>")
+    table = seen.partition("<h2>")[0]
+    for name in ("patch_precision", "chromatin_kept", "dab_distance_rings_od10", "real_dab_far"):
+        assert f"<td>{name}" in table
+        assert f"<td>{name}" not in means
     assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.w3.org", "").replace(
         "http://purl.org", ""
     ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")

@@ -76,6 +76,21 @@ def test_distance_of_dab_is_the_least_work() -> None:
     assert nuclei.dab_distance(nuclei.Pair(seen(a), seen(b))) == pytest.approx(transported(a, b), abs=1e-6)
 
 
+def test_spread_is_that_of_stained_cells_wherever_their_dab_is() -> None:
+    nuclear, ring = np.linspace(0.1, 0.9, 40), np.full(40, np.nan)
+    ring[:10] = 0.7
+    blank = np.zeros(40)
+    found = nuclei.dab_spread(nuclei.Seen((Measurements(blank, blank, nuclear, blank, ring),)))
+    cells = [max(0.7 if i < 10 else 0.0, dab) for i, dab in enumerate(nuclear)]
+    stained = [dab for dab in cells if dab > 0.2]
+    mean = sum(stained) / len(stained)
+    wanted = (sum((dab - mean) ** 2 for dab in stained) / len(stained)) ** 0.5 / mean
+    assert found == pytest.approx(wanted)
+    assert nuclei.dab_spread(seen([0.5] * 30)) == pytest.approx(0)
+    with pytest.raises(UndefinedError, match="fewer than 20 stained cells"):
+        nuclei.dab_spread(seen([0.5] * 19 + [0.1] * 30))
+
+
 def test_a_missing_density_is_left_out_and_no_nuclei_are_said() -> None:
     assert nuclei.dab_distance(nuclei.Pair(seen([0.1, np.nan]), seen([0.3]))) == pytest.approx(0.2)
     with pytest.raises(UndefinedError, match="no nuclei"):

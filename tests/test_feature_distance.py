@@ -8,6 +8,7 @@ from chromogen.evaluation import feature_distance
 from chromogen.evaluation.feature_distance import patch_features, too_few, vgg19_fid, vgg19_kid
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.image import to_tensor
+from chromogen.stains.tissue import tissue_mask
 from chromogen.style.encoder import Encoder
 
 
@@ -67,11 +68,11 @@ def test_the_same_seed_each_time_and_nobody_elses_numbers_disturbed() -> None:
 def test_patches_are_whole_and_of_tissue(encoder: Encoder) -> None:
     image = np.asarray(immunohistochemistry()).copy()[:300, :300]
     image[:128, :128] = 255
-    found = patch_features(encoder, image)
+    found = patch_features(encoder, image, tissue_mask(image))
     wanted = encoder(to_tensor(image[:128, 128:256].copy()), ["relu4_1"])["relu4_1"].mean((2, 3)) / 600
     assert found.shape == (3, 512)
     assert torch.allclose(found[0], wanted[0], atol=1e-4)
-    assert len(patch_features(encoder, image[:100])) == 0
+    assert len(patch_features(encoder, image[:100], tissue_mask(image[:100]))) == 0
 
 
 def test_too_few_to_say() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
+from chromogen.evaluation.credibility import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL
 from chromogen.evaluation.metrics import (
     NUCLEI_MEASURES,
     PREDICTED_DAB,
@@ -21,6 +22,7 @@ from chromogen.evaluation.tile import Tile
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 
+CREDIBLE = (*CREDIBLE_ALONE, *CREDIBLE_BESIDE_REAL)
 SIZE = (300, 333)  # no multiples of anything
 IMAGE = np.asarray(immunohistochemistry())
 CORNERS = ((0, 0), (9, 4), (150, 170))
@@ -30,7 +32,7 @@ PREDICTION, HE, REAL = (np.ascontiguousarray(IMAGE[y : y + SIZE[0], x : x + SIZE
 @pytest.fixture(scope="module")
 def measures(encoder: Encoder) -> tuple[Measure, ...]:
     alone = (*TISSUE_MEASURES, PREDICTED_DAB, PREDICTED_NUCLEI)
-    return (*style_measures(encoder), *alone, *NUCLEI_MEASURES, *REAL_MEASURES)
+    return (*style_measures(encoder), *alone, *NUCLEI_MEASURES, *REAL_MEASURES, *CREDIBLE)
 
 
 EXACT = 1e-6
@@ -110,7 +112,7 @@ def test_names_are_their_own_and_all_is_said(measures: tuple[Measure, ...]) -> N
 
 
 def test_the_real_thing_scores_best(encoder: Encoder) -> None:
-    measures = (*style_measures(encoder), *REAL_MEASURES)
+    measures = (*style_measures(encoder), *REAL_MEASURES, *CREDIBLE_BESIDE_REAL)
     same, other = (score(measures, [Tile(picture, REAL, REAL)]) for picture in (REAL, PREDICTION))
     assert same.pop("psnr") == "the pictures are equal: the ratio is infinite"
     better = {value.name: value.better for measure in measures for value in measure.values if value.name in same}

@@ -66,3 +66,15 @@ def test_plots_stand_in_the_page_as_they_are() -> None:
 
 def test_bullets_escape_what_they_list() -> None:
     assert page.bullets(["a < b"]) == "<ul><li>a &lt; b</li></ul>"
+
+
+def test_choices_are_asked_and_can_be_saved(content: Image) -> None:
+    html = page.page(
+        "Test",
+        page.grid(page.choice(content, "a<b", ("real", "virtual"))),
+        page.save_choices(("crop", "answer"), "x.csv"),
+    )
+    assert all(address.startswith("data:image/png;base64,") for address in checked(html).addresses)
+    assert html.count('type="radio" name="a&lt;b"') == 2
+    assert 'data-columns="crop,answer" data-file="x.csv"' in html
+    assert r"join('\r\n')" in html

@@ -33,6 +33,7 @@ table { display: block; overflow-x: auto; border-collapse: collapse; font-varian
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0; text-align: left; }
 td:not(:first-child), th:not(:first-child) { text-align: right; }
 code { background: color-mix(in srgb, var(--ink) 9%, transparent); padding: .1rem .3rem; border-radius: .2rem; }
+fieldset { border: 0; padding: .2rem 0; margin: 0; } fieldset label { margin-right: 1rem; }
 .curtain { position: relative; max-width: 40rem; } .curtain img { width: 100%; display: block; }
 .curtain .front { position: absolute; inset: 0; clip-path: inset(0 50% 0 0); }
 .curtain + input { width: 100%; max-width: 40rem; }
@@ -42,6 +43,20 @@ SCRIPT = """
 for (const slider of document.querySelectorAll('.curtain + input'))
   slider.oninput = () => slider.previousElementSibling.querySelector('.front').style.clipPath =
     `inset(0 ${100 - slider.value}% 0 0)`;
+"""
+
+SAVE_SCRIPT = """
+document.querySelector('button.save').onclick = event => {
+  const { columns, file } = event.target.dataset;
+  const sets = [...document.querySelectorAll('fieldset[data-name]')];
+  const lines = sets.map(set => `${set.dataset.name},${set.querySelector(':checked')?.value ?? ''}`);
+  const open = sets.filter(set => !set.querySelector(':checked')).length;
+  event.target.nextElementSibling.textContent = open ? `${open} left to answer` : '';
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([[columns, ...lines, ''].join('\\r\\n')], { type: 'text/csv' }));
+  link.download = file;
+  link.click();
+};
 """
 
 
@@ -111,6 +126,23 @@ def curtain(front: NDArray[np.uint8], back: NDArray[np.uint8], caption: str) -> 
         f'<figure><div class="curtain"><img src="{_uri(back)}" alt=""><img class="front" src="{_uri(front)}" '
         f'alt=""></div><input type="range" min="0" max="100" value="50" aria-label="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def choice(image: NDArray[np.uint8], name: str, answers: Sequence[str]) -> str:
+    """An image, uint8 (H, W, 3), of which a person chooses one of `answers`; `save_choices` saves the choice."""
+    options = "".join(
+        f'<label><input type="radio" name="{escape(name)}" value="{escape(answer)}"> {escape(answer)}</label>'
+        for answer in answers
+    )
+    return f'<fieldset data-name="{escape(name)}">{picture(image, name)}{options}</fieldset>'
+
+
+def save_choices(columns: tuple[str, str], file_name: str) -> str:
+    """A button, one to a page, that saves a CSV of the page's choices: two columns, a name and its answer."""
+    return (
+        f'<p><button class="save" data-columns="{escape(",".join(columns))}" data-file="{escape(file_name)}">'
+        f'Save {escape(file_name)}</button> <span role="status"></span></p><script>{SAVE_SCRIPT}</script>'
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,12 +22,24 @@ chromogen evaluate virtual.png --content he.png -o report/
 chromogen evaluate virtual/ --real ihc/ --group "^(slide[0-9]+)_" -o report/ --json
 
 Open report/index.html. Two baselines stand beside the prediction, the H&E itself and the H&E in the colours of the
-real IHC, and a floor: one real IHC against another."""
+real IHC, and a floor: one real IHC against another.
+
+Can people tell it from real IHC? Lay out crops of both, let somebody answer, and score the answers:
+
+chromogen evaluate virtual/ --real ihc/ --blind test/
+
+chromogen evaluate --answers test/answers.csv --key test-key.csv"""
+
+Blind = partial(typer.Option, rich_help_panel="Blind test")
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(help="Virtual stain: an image or slide, or a folder of them.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for index.html, evaluation.json and .csv.")],
+    prediction: Annotated[
+        Path | None, typer.Argument(help="Virtual stain: an image or slide, or a folder of them.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for index.html, evaluation.json and .csv.")
+    ] = None,
     content: Annotated[
         Path | None,
         typer.Option(help="The H&E they came from: an image or slide, or a folder with the same names."),
@@ -39,11 +54,63 @@ def evaluate(
         str | None, typer.Option(help="Regular expression that finds in a name which slide it is from.")
     ] = None,
     shift_um: Annotated[float, typer.Option(help="How far the real IHC may be moved to fit, in um.")] = 25.0,
+    blind: Annotated[
+        Path | None,
+        Blind(help="New folder for shuffled crops of virtual and real IHC; its key is put beside it."),
+    ] = None,
+    crops: Annotated[int, Blind(help="Crops of each kind.")] = 24,
+    seed: Annotated[int, Blind(min=0, help="Seed of which crops are drawn, and of their order.")] = 0,
+    answers: Annotated[Path | None, Blind(help="The sheet somebody filled in, to be scored.")] = None,
+    key: Annotated[Path | None, Blind(help="The key of that blind test.")] = None,
     device: Annotated[str, Machine(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure virtual stains against the H&E they came from and a real IHC: JSON, CSV and one page."""
+    """Measure virtual stains against the H&E they came from and a real IHC: JSON, CSV and one page.
+
+    Or lay out a blind test of virtual and real IHC, and score its answers.
+    """
+    _check_asked(prediction, out, blind, answers, key)
+    if answers and key:
+        _score(answers, key, as_json=as_json)
+    elif prediction and blind:
+        _lay_out(prediction, real, blind, crops=crops, mpp=mpp, group=group, seed=seed, as_json=as_json)
+    elif prediction and out:
+        _report(prediction, content, real, out, mpp, group, shift_um, device, as_json=as_json)
+
+
+def _check_asked(
+    prediction: Path | None, out: Path | None, blind: Path | None, answers: Path | None, key: Path | None
+) -> None:
+    """Raises: ValueError unless one thing is asked for, with all that it needs."""
+    from chromogen.errors import expected
+
+    asked = [name for name, path in (("-o", out), ("--blind", blind), ("--answers", answers)) if path]
+    if len(asked) != 1:
+        what = "one of -o DIR, --blind DIR and --answers CSV"
+        raise expected("out", what, " and ".join(asked) or "none", "run the command once for each")
+    if answers and not key:
+        raise expected("key", "given with --answers", "none", "name DIR-key.csv, beside the test's folder")
+    if key and not answers:
+        raise expected("answers", "given with --key", "none", "name the sheet that was filled in")
+    if answers and prediction:
+        raise expected("prediction", "left out with --answers", prediction, "the key knows the crops")
+    if not answers and not prediction:
+        raise expected("prediction", "a virtual stain", "none", "name an image or slide, or a folder of them")
+
+
+def _report(
+    prediction: Path,
+    content: Path | None,
+    real: Path | None,
+    out: Path,
+    mpp: float | None,
+    group: str | None,
+    shift_um: float,
+    device: str,
+    *,
+    as_json: bool,
+) -> None:
     from chromogen.app.paths import ready_folder
     from chromogen.evaluation.evaluate import evaluate as score
     from chromogen.evaluation.report import mean_lines, write_report
@@ -64,3 +131,42 @@ def evaluate(
         )
     files = write_report(found, out, facts_since(began))
     tell_report(files, found.warnings, mean_lines(found), as_json=as_json)
+
+
+def _lay_out(
+    prediction: Path,
+    real: Path | None,
+    folder: Path,
+    *,
+    crops: int,
+    mpp: float | None,
+    group: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    from chromogen.app.paths import ready_empty_folder
+    from chromogen.errors import expected
+    from chromogen.evaluation.blind import blind_test, write_blind_test
+
+    if real is None:
+        raise expected("real", "given with --blind", "none", "name real IHC to show beside the virtual one")
+    ready_empty_folder("blind", folder)
+    test = blind_test(prediction, real, count=crops, mpp=mpp, group=group, seed=seed)
+    files = write_blind_test(test, folder)
+    for warning in test.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    if as_json:
+        outputs = {kind: str(file) for kind, file in files.items()}
+        print(json.dumps({"crops": len(test.crops), "mpp": test.mpp, "seed": seed, "output": outputs}))
+        return
+    print(f"{len(test.crops)} crops at {test.mpp:g} um per pixel, half of them real.")
+    print(f"To answer, open {files['page']} in a browser, or fill in {files['answers']}.")
+    print(f"Keep {files['key']} from whoever answers.")
+    print(f"Then: chromogen evaluate --answers {files['answers']} --key {files['key']}")
+
+
+def _score(answers: Path, key: Path, *, as_json: bool) -> None:
+    from chromogen.evaluation.answers import score_answers, score_as_json, score_line
+
+    score = score_answers(answers, key)
+    print(json.dumps(score_as_json(score)) if as_json else score_line(score))

@@ -121,6 +121,13 @@ def ready_folder(folder: Path) -> None:
     check_folder(folder)
 
 
+def ready_empty_folder(argument: str, folder: Path) -> None:
+    """The same for a folder that has to be new or empty, named by the argument it was given as."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise expected(argument, "a new or empty folder", f"{folder}, which holds files", "name another folder")
+    ready_folder(folder)
+
+
 def make_folder(folder: Path) -> None:
     """The folder, made where only its last part is missing; ValueError where it cannot be."""
     try:

@@ -33,8 +33,8 @@ def match_cases(
     slide it is from, by its first parenthesis or else by all of it; without it every image is its own group.
     Raises: ValueError where nothing matches, or two files of a folder have one name; FileNotFoundError.
     """
-    predictions = _by_name("prediction", prediction)
-    others = {"he": _by_name("he", he), "real": _by_name("real", real)}
+    predictions = files_by_name("prediction", prediction)
+    others = {"he": files_by_name("he", he), "real": files_by_name("real", real)}
     warnings: list[str] = []
     for role, path in (("he", he), ("real", real)):
         if path is None:
@@ -49,7 +49,11 @@ def match_cases(
     return cases, warnings
 
 
-def _by_name(role: str, named: PathLike | None) -> dict[str, Path]:
+def files_by_name(role: str, named: PathLike | None) -> dict[str, Path]:
+    """The images and slides that a path names, one or a folder of them, by `stem_of`; none for no path.
+
+    Raises: ValueError for a folder without images or with two of one name; FileNotFoundError.
+    """
     if named is None:
         return {}
     path = Path(named)

@@ -13,11 +13,13 @@ import numpy as np
 from chromogen.errors import FAILURES, expected
 from chromogen.evaluation.agreement import THRESHOLDS_OD10, best_shift, overlapping
 from chromogen.evaluation.cases import Case, match_cases
+from chromogen.evaluation.credibility import PATCH_PRECISION
 from chromogen.evaluation.feature_distance import patch_features, too_few, vgg19_fid, vgg19_kid
 from chromogen.evaluation.intervals import RESAMPLES, mean_of
 from chromogen.evaluation.metrics import Measure, Value
+from chromogen.evaluation.patch_realism import patch_precision, patch_statistics
 from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
-from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.evaluation.tile import CALLED, Tile
 from chromogen.image import Image, PathLike, resize
 from chromogen.nuclei.positivity import FIXED_OD10
@@ -43,7 +45,9 @@ SIDES = ("prediction", "he", "color_transfer", "real")
 
 @dataclass(frozen=True)
 class Row:
-    """One case: scores by side, best shift (x, y) of the real IHC in px, patch features by side, and doubts.
+    """One case: scores by side, best shift (x, y) of the real IHC in px, and doubts.
+
+    `features` and `patches` are what sets of patches are compared by, by side.
 
     `mpp` is the size of a pixel in um, None where no file states it. Sides are the prediction, the baselines `he`
     (the H&E itself) and `color_transfer` (in the real IHC's colours), and `real`, the floor: another real IHC, or
@@ -54,6 +58,7 @@ class Row:
     sides: Mapping[str, Scores]
     shift_px: tuple[int, int] | None
     features: Mapping[str, Tensor]
+    patches: Mapping[str, Array]
     mpp: float | None
     doubts: tuple[str, ...]
 
@@ -151,18 +156,20 @@ def _row(case: Case, other_reals: Sequence[Path], measures: Measures, mpp: float
     if he is not None and real is not None:
         pictures["color_transfer"] = match_colors(he, color_moments(real))
     sides = {side: _scores_of(measures, picture, he, real, mpp) for side, picture in pictures.items()}
-    size_mpp = mpp or ASSUMED_MPP
-    features = {side: patch_features(measures.encoder, picture, size_mpp) for side, picture in pictures.items()}
+    seen = pictures if real is None else pictures | {"real": real}
+    # The H&E says where the tissue of its stained copies is: a virtual stain may be too grey to show that itself.
+    tissue = {side: Tile(image, None if side == "real" else he, mpp=mpp).tissue for side, image in seen.items()}
+    features = {side: patch_features(measures.encoder, image, tissue[side]) for side, image in seen.items()}
+    patches = {side: patch_statistics(measures.encoder, image, tissue[side]) for side, image in seen.items()}
     if real is None:
-        return Row(case, sides, None, features, mpp, doubted)
-    features["real"] = patch_features(measures.encoder, real, size_mpp)
+        return Row(case, sides, None, features, patches, mpp, doubted)
     sides["real"] = _floor(measures, real, other_reals, mpp)
     if real.shape != prediction.shape:
-        return Row(case, sides, None, features, mpp, doubted)
+        return Row(case, sides, None, features, patches, mpp, doubted)
     shift = best_shift(prediction, real, round(Tile(real, mpp=mpp).px(shift_um)))
     for side, picture in pictures.items():
         sides[side] |= _shifted(measures.real, picture, real, shift, mpp)
-    return Row(case, sides, shift, features, mpp, doubted)
+    return Row(case, sides, shift, features, patches, mpp, doubted)
 
 
 def _doubts(
@@ -214,7 +221,7 @@ def _scores_of(
     height, width = (min(sides) for sides in zip(picture.shape[:2], real.shape[:2], strict=True))
     ours, he_there, theirs = (None if i is None else i[:height, :width] for i in (picture, he, real))
     assert ours is not None  # noqa: S101 - a picture is there
-    return alone | refused | scores(measures.style, ours, he_there, theirs, mpp)
+    return alone | refused | scores(measures.anywhere, ours, he_there, theirs, mpp)
 
 
 def _shifted(
@@ -232,7 +239,7 @@ def _floor(measures: Measures, real: Image, others: Sequence[Path], mpp: float |
     ours, theirs = (real[:half], real[half : 2 * half]) if other is None else (other, real)
     height, width = (min(sides) for sides in zip(ours.shape[:2], theirs.shape[:2], strict=True))
     return scores(
-        (*measures.style, *measures.nuclei, *measures.real),
+        (*measures.anywhere, *measures.nuclei, *measures.real),
         ours[:height, :width],
         None,
         theirs[:height, :width],
@@ -267,23 +274,40 @@ def _means(rows: Sequence[Row], side: str, values: Mapping[str, Value]) -> dict[
 
 
 def _set_distances(rows: Sequence[Row]) -> Summary:
-    """vgg19_fid and vgg19_kid of all predictions, and of each baseline, against all real IHCs."""
+    """Distances of all predictions, and of each baseline, from all real IHCs; and which patches look real."""
     import torch
 
     sets = {side: [row.features[side] for row in rows if side in row.features] for side in SIDES}
+    patches = {side: [row.patches[side] for row in rows if side in row.patches] for side in SIDES}
     if not sets["real"]:
         return {}
-    real = torch.cat(sets["real"])
-    return {side: _distances(torch.cat(sets[side]), real) for side in SIDES[:3] if sets[side]}
+    real, real_patches = torch.cat(sets["real"]), np.concatenate(patches["real"])
+    among_real = {"real": {PATCH_PRECISION: _of_set(_real_precision, real_patches, [*map(len, patches["real"])])}}
+    return among_real | {
+        side: {
+            "vgg19_fid": _of_set(vgg19_fid, torch.cat(sets[side]), real),
+            "vgg19_kid": _of_set(vgg19_kid, torch.cat(sets[side]), real),
+            PATCH_PRECISION: _of_set(patch_precision, np.concatenate(patches[side]), real_patches),
+        }
+        for side in SIDES[:3]
+        if sets[side]
+    }
 
 
-def _distances(features: Tensor, real: Tensor) -> dict[str, dict[str, Any]]:
+def _of_set(compute: Callable[..., float], ours: Any, *real: Any) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = {"vgg19_fid": vgg19_fid(features, real), "vgg19_kid": vgg19_kid(features, real)}
+        return {"mean": compute(ours, *real), "ci95": None, "n": len(ours)}
     except UndefinedError as why:
-        nothing = {"mean": None, "ci95": None, "n": 0, "why": str(why)}
-        return {"vgg19_fid": nothing, "vgg19_kid": nothing}
-    return {name: {"mean": value, "ci95": None, "n": len(features)} for name, value in found.items()}
+        return {"mean": None, "ci95": None, "n": 0, "why": str(why)}
+
+
+def _real_precision(patches: Array, counts: Sequence[int]) -> float:
+    """The precision of each real IHC's patches among the others', by how many each has; of one, of its halves."""
+    ends = np.cumsum([count for count in counts if count])[:-1]
+    parts = np.split(patches, ends) if len(ends) else np.array_split(patches, 2)
+    others = [np.concatenate([*parts[:i], *parts[i + 1 :]]) for i in range(len(parts))]
+    shares = [patch_precision(part, other) for part, other in zip(parts, others, strict=True)]
+    return float(np.average(shares, weights=[len(part) for part in parts]))
 
 
 def _cautions(rows: Sequence[Row], shift_um: float, group: str | None) -> Iterator[str]:

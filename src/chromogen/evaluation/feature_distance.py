@@ -6,9 +6,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.tile import Mask
 from chromogen.image import Image, to_tensor
-from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.stains.tissue import tissue_mask
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +25,10 @@ SUBSET_SIZE = 100
 SUBSET_SEED = 0
 
 
-def patch_features(encoder: Encoder, image: Image, mpp: float = ASSUMED_MPP) -> Tensor:
+def patch_features(encoder: Encoder, image: Image, tissue: Mask) -> Tensor:
     """Means over positions of relu4_1, (N, 512), in `UNIT`, of the whole patches of 128 px with tissue.
 
-    `mpp` is um per pixel of the image, uint8 (H, W, 3).
+    `tissue` is where the image, uint8 (H, W, 3), shows tissue: bool (H, W).
     """
     import torch
 
@@ -38,7 +37,6 @@ def patch_features(encoder: Encoder, image: Image, mpp: float = ASSUMED_MPP) -> 
         (y, x) for y in range(0, height - PATCH_PX + 1, PATCH_PX) for x in range(0, width - PATCH_PX + 1, PATCH_PX)
     ]
     patches = [(slice(y, y + PATCH_PX), slice(x, x + PATCH_PX)) for y, x in corners]
-    tissue = tissue_mask(image, mpp)
     seen = [_features(encoder, image[patch]) for patch in patches if tissue[patch].mean() >= LEAST_TISSUE]
     return torch.cat(seen) if seen else torch.empty(0, DIMENSION)
 

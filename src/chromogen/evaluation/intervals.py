@@ -44,3 +44,15 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[floa
 
     reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
     return mean - reach, mean + reach
+
+
+def share_interval(count: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share by Wilson's score (1927), for `count` of `of`, which is at least 1.
+
+    >>> [round(end, 3) for end in share_interval(8, 10)]
+    [0.49, 0.943]
+    """
+    from scipy import stats
+
+    interval = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)

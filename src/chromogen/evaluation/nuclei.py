@@ -16,7 +16,7 @@ from chromogen.image import Image
 from chromogen.nuclei.agreement import Agreement, matches
 from chromogen.nuclei.measure import Measurements, joined_measurements
 from chromogen.nuclei.outlines import labels_of
-from chromogen.nuclei.positivity import Threshold, positive_threshold
+from chromogen.nuclei.positivity import FIXED_OD10, LEAST_NUCLEI, Threshold, positive_threshold
 from chromogen.pixel_size import ASSUMED_MPP
 
 Parts = tuple[Measurements, ...]
@@ -110,6 +110,20 @@ def dab_distance(pair: Pair) -> float:
 
     _check_nuclei(pair)
     return float(wasserstein_distance(pair.predicted.dab_od10, pair.real.dab_od10))
+
+
+def dab_spread(seen: Seen) -> float:
+    """Coefficient of variation of the DAB of stained cells, from cell to cell: standard deviation / mean.
+
+    The DAB of a cell is the mean over its nucleus or over the ring round it (RING_UM), whichever is more, so that
+    the marker's site does not matter. A cell is stained above the lowest of FIXED_OD10. Undefined for fewer than
+    LEAST_NUCLEI stained cells.
+    """
+    dab_od10 = np.fmax(seen.measured.second_od10, seen.measured.ring_second_od10)
+    stained = dab_od10[dab_od10 > FIXED_OD10[0]]
+    if len(stained) < LEAST_NUCLEI:
+        raise UndefinedError(f"fewer than {LEAST_NUCLEI} stained cells")
+    return float(stained.std() / stained.mean())
 
 
 def _check_nuclei(pair: Pair) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from chromogen import page
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
+from chromogen.evaluation.credibility import CREDIBILITY
 from chromogen.evaluation.evaluate import SIDES, Evaluation, Row
 from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.scoring import SHIFTED
@@ -88,7 +89,12 @@ def to_text(data: Mapping[str, Any]) -> str:
 
 def report_page(evaluation: Evaluation) -> str:
     """The page."""
-    sections = [page.section("Means", _means_table(evaluation), page.paragraph(_settings_text(evaluation)))]
+    measured = [v for name, v in evaluation.values.items() if name in evaluation.summary["prediction"]]
+    seen = [value for value in measured if value.name in CREDIBILITY]
+    others = [value for value in measured if value.name not in CREDIBILITY]
+    settings = page.paragraph(_settings_text(evaluation))
+    sections = [page.section("Means", _means_table(evaluation, others), settings)]
+    sections.append(page.section("Measured as people see it", _means_table(evaluation, seen)))
     if evaluation.warnings:
         sections.append(page.section("Be careful", page.bullets(evaluation.warnings)))
     sections += [page.section(heading, *map(_case_row, rows)) for heading, rows in _extremes(evaluation)]
@@ -98,18 +104,13 @@ def report_page(evaluation: Evaluation) -> str:
     }
     if plots := [plot for name, label in shares.items() if (plot := _bland_altman(evaluation, name, label))]:
         sections.append(page.section("How much is brown", page.row(*plots)))
-    measured = [v for name, v in evaluation.values.items() if name in evaluation.summary["prediction"]]
     sections.append(page.section("What the metrics say", definitions(measured)))
     return page.page("Evaluation of virtual stains", *sections)
 
 
-def _means_table(evaluation: Evaluation) -> str:
+def _means_table(evaluation: Evaluation, values: Sequence[Value]) -> str:
     sides, images = [side for side in SIDES if side in evaluation.summary], len(evaluation.rows)
-    names = [n for n in evaluation.values if n in evaluation.summary["prediction"]]
-    rows = [
-        [titled(evaluation.values[n]), *(shown(evaluation.summary[s].get(n), images) for s in sides)]
-        for n in names
-    ]
+    rows = [[titled(v), *(shown(evaluation.summary[s].get(v.name), images) for s in sides)] for v in values]
     return page.table(["metric (better)", *(TITLES[side] for side in sides)], rows)
 
 

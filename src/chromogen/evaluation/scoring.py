@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from chromogen.evaluation.credibility import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL, PATCH_PRECISION
 from chromogen.evaluation.metrics import (
     NUCLEI_MEASURES,
     PREDICTED_DAB,
@@ -40,8 +41,10 @@ class Measures:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.style, self.real = encoder, style_measures(encoder), REAL_MEASURES
         self.nuclei = NUCLEI_MEASURES
+        self.anywhere = (*self.style, *CREDIBLE_BESIDE_REAL)  # need a real IHC, of whatever place
         alone = (*TISSUE_MEASURES, PREDICTED_DAB, PREDICTED_NUCLEI)
-        self.prediction = (*self.style, *alone, *self.nuclei, *self.real)
+        credible = (*CREDIBLE_ALONE, *CREDIBLE_BESIDE_REAL)
+        self.prediction = (*self.style, *alone, *self.nuclei, *self.real, *credible)
         values = [value for measure in self.prediction for value in measure.values]
         moved = [value for measure in self.real for value in measure.values if not value.name.startswith("real_")]
         shifted = [replace(v, name=v.name + SHIFTED, says=f"{v.says}, after the best shift") for v in moved]
@@ -55,6 +58,14 @@ def _undefined(_state: Any) -> float:
 SET_VALUES = (
     Value("vgg19_fid", "", "0-", "lower", "Frechet distance of patches, on VGG19", _undefined),
     Value("vgg19_kid", "", "about 0-", "lower", "kernel distance of patches, on VGG19", _undefined),
+    Value(
+        PATCH_PRECISION,
+        "",
+        "0-1",
+        "higher",
+        "patches of 64 px that lie among the real ones / patches, by VGG19",
+        _undefined,
+    ),
 )
 
 

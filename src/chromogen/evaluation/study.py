@@ -235,7 +235,7 @@ def crop_scores(crop: Crop, picture: Image, measures: Measures) -> Scores:
         return found if is_registered(crop) else found | dict.fromkeys(PLACED, ELSEWHERE)
     alone = scores(measures.prediction, picture, crop.he, None, crop.mpp)
     refused = {value.name: NO_REAL for measure in (*measures.nuclei, *measures.real) for value in measure.values}
-    return alone | refused | scores(measures.style, picture, crop.he, crop.ihc, crop.mpp)
+    return alone | refused | scores(measures.anywhere, picture, crop.he, crop.ihc, crop.mpp)
 
 
 def is_registered(crop: Crop) -> bool:

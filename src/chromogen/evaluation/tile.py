@@ -16,7 +16,7 @@ from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.image import Image
 from chromogen.nuclei.find import MAX_MPP, find_nuclei
 from chromogen.nuclei.measure import Measurements, measure
-from chromogen.nuclei.outlines import Nuclei
+from chromogen.nuclei.outlines import Nuclei, labels_of
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
 from chromogen.stains.tissue import WHOLE, Background, Part, background
@@ -119,6 +119,36 @@ class Tile:
     def real_measured(self) -> Measurements:
         """The same of the real IHC."""
         return self._measured(needed(self, "real"), self.real_nuclei)
+
+    @cached_property
+    def prediction_dab_od10(self) -> Array:
+        """DAB in the prediction over its own glass, (H, W), at least 0."""
+        return self._dab_of(self.prediction)
+
+    @cached_property
+    def real_dab_od10(self) -> Array:
+        """The same of the real IHC."""
+        return self._dab_of(needed(self, "real"))
+
+    @cached_property
+    def prediction_from_nuclei_um(self) -> Array:
+        """How far every pixel of the prediction is from its nearest nucleus, (H, W): 0 within, inf without any."""
+        return self._from_nuclei_um(self.prediction_nuclei)
+
+    @cached_property
+    def real_from_nuclei_um(self) -> Array:
+        """The same of the real IHC."""
+        return self._from_nuclei_um(self.real_nuclei)
+
+    def _dab_of(self, image: Image) -> Array:
+        return np.asarray(np.maximum(separate_stains_od10(image, H_DAB, self.white_of(image))[..., 1], 0))
+
+    def _from_nuclei_um(self, nuclei: Nuclei) -> Array:
+        height, width = self.prediction.shape[:2]
+        outside = labels_of(nuclei, (height, width)) == 0
+        if outside.all():
+            return np.full(outside.shape, np.inf)
+        return np.asarray(ndimage.distance_transform_edt(outside) * (self.mpp or ASSUMED_MPP))
 
     def _measured(self, image: Image, nuclei: Nuclei) -> Measurements:
         mpp = self.mpp or ASSUMED_MPP
