@@ -80,6 +80,7 @@ def test_share_and_seed_are_dials(capsys: pytest.CaptureFixture[str], tile: Path
     ("options", "said"),
     [
         (("--share", "1.5"), "share"),
+        (("--share", "0.5"), "epithelial stains cytoplasm, not nuclei"),
         (("--marker", "ER"), "Expected `marker` to be given with a network or generator"),
         (("--blend", "3"), "Expected `blend` to be given with a network or generator"),
         (("--site", "nuclear"), "Expected `site` to be left out without --style"),

@@ -88,3 +88,10 @@ def test_grey_that_is_darker_than_the_rest_is_no_glass() -> None:
     view: Image = np.full((200, 200, 3), (250, 205, 225), np.uint8)
     view[80:120, 80:120] = 150
     assert white_level(view, 0.5).tolist() == [255] * 3
+
+
+def test_a_picture_of_a_hundred_flat_levels_has_a_white() -> None:
+    """No level is a good part of it."""
+    blocks = np.repeat(np.repeat(np.arange(100).reshape(10, 10) * 2 + 40, 40, 0), 40, 1).astype(np.uint8)
+    white = white_level(np.dstack([blocks] * 3))
+    assert ((white >= 40) & (white <= 238)).all()

@@ -213,6 +213,11 @@ def test_a_share_is_between_0_and_1() -> None:
         stainer_of_look(load_look("nuclear"), share=1.2)
 
 
+def test_a_marker_of_cytoplasm_has_no_share_of_nuclei() -> None:
+    with pytest.raises(ValueError, match="epithelial stains cytoplasm, not nuclei"):
+        stainer_of_look(load_look("epithelial"), share=0.3)
+
+
 def painted_glands() -> Image:
     """An H&E with round nuclei close together on the left, and long ones far apart on the right."""
     from chromogen.stains.deconvolution import H_E, combine_stains

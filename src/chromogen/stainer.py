@@ -175,6 +175,8 @@ def stainer_of_look(look: Look, share: float | None = None, seed: int = 0) -> St
 
     if share is not None and not 0 <= share <= 1:
         raise expected("share", "0 to 1, the positive ones of all nuclei", share)
+    if share is not None and look.exemplar.site != "nuclear":
+        raise expected("share", f"left out: {look.name} stains {look.exemplar.site}, not nuclei", share)
     dials = Dials(look.exemplar.share if share is None else share, seed)
     red, green, blue = look.exemplar.white
     lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)

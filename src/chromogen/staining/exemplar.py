@@ -99,10 +99,16 @@ def measure_exemplar(ihc: Image, site: str = "auto") -> Exemplar:
     tissue = tissue_of(ihc, nuclei, white, estimate_stains(ihc, H_DAB, white).matrix)
     measured = measure(nuclei, ihc, MPP, white, H_DAB)
     if site == "auto":
-        border = positive_threshold(measured).positive_od10 or FIXED_OD10[0]
-        site = "cytoplasm" if share_beside(measured, border) > MOST_BESIDE else "nuclear"
+        site = _site_of(measured)
     parts = _of_nuclei(tissue, measured) if site == "nuclear" else _of_cytoplasm(tissue)
     return _exemplar(site, tissue, parts)
+
+
+def _site_of(measured: Measurements) -> str:
+    """Where the marker sits: in nuclei, if some are brown and browner than what lies round them."""
+    border = positive_threshold(measured).positive_od10 or FIXED_OD10[0]
+    brown = (measured.second_od10 > border).any() and share_beside(measured, border) <= MOST_BESIDE
+    return "nuclear" if brown else "cytoplasm"
 
 
 def _of_nuclei(tissue: Tissue, measured: Measurements) -> _Parts:

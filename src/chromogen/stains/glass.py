@@ -171,9 +171,10 @@ def _without_padding(counts: NDArray[np.int_]) -> NDArray[np.int_]:
 
 
 def _brightest_peak(counts: NDArray[np.int_]) -> int:
-    """Of a histogram of levels the brightest peak that is a good part of them."""
+    """Of a histogram of levels the brightest peak that is a good part of them; the highest one where none is."""
     together = ndimage.convolve1d(counts, np.ones(WIDTH, int), mode="constant")
-    level = int(np.flatnonzero(together >= LEAST_PEAK * counts.sum())[-1])
+    good = np.flatnonzero(together >= min(LEAST_PEAK * counts.sum(), together.max()))
+    level = int(good[-1])
     while level and together[level - 1] > together[level]:
         level -= 1
     return level
