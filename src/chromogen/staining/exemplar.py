@@ -38,8 +38,9 @@ class Exemplar:
     `white` is the colour of its glass, rows of `matrix` are haematoxylin, DAB and neither. `nucleus_od10` is the
     haematoxylin of its unstained nuclei, `around_od10` that of what lies round them. `stained_od10` has the
     quantiles of DAB in stained cytoplasm, or of the means of positive nuclei; `unstained_od10` those of the rest,
-    and `background_od10` the typical DAB of tissue that is none of both. `hidden_od10` is the haematoxylin of
-    cytoplasm with so much DAB as `levels_od10`. `share` is that of positive nuclei, or of stained tissue.
+    and `background_od10` the typical DAB of tissue that is none of both. `hidden_od10` is the haematoxylin seen in
+    nuclei, or in cytoplasm, with so much DAB as `levels_od10`. `share` is that of positive nuclei, or of stained
+    tissue.
     """
 
     site: str
@@ -145,7 +146,7 @@ def _check_both(stained: NDArray[np.bool_], what: str) -> None:
 def _exemplar(site: str, tissue: Tissue, parts: _Parts) -> Exemplar:
     away = tissue.distance_um > AWAY_UM
     beside = parts.pale & away
-    levels, hidden = _hidden(tissue, away & (tissue.there > 0.5))
+    levels, hidden = _hidden(tissue, tissue.labels > 0 if site == "nuclear" else away & (tissue.there > 0.5))
     return Exemplar(
         site,
         tuple(map(float, tissue.white)),
@@ -170,7 +171,7 @@ def _quantiles(values: NDArray[Any]) -> Values:
 
 
 def _hidden(tissue: Tissue, where: NDArray[np.bool_]) -> tuple[Values, Values]:
-    """Mean haematoxylin of cytoplasm by its DAB."""
+    """Mean haematoxylin by DAB: what DAB leaves to see, and how dense brown turns to black."""
     dab, hematoxylin = tissue.second[where].clip(0), tissue.hematoxylin[where]
     if not len(dab):
         return (0.0, 1.0), (0.0, 0.0)

@@ -27,16 +27,20 @@ SPARED = 1.1  # how far nuclei are spared by a marker of cytoplasm
 MEMBRANE, MEMBRANE_UM, REACH_UM = 0.8, 0.5, 6.0
 HOT_SPOTS = ((1.2, 1.2), (18.0, 0.6), (60.0, 0.6))  # um, and how far chance decides which nuclei are positive
 BY_SHAPE, BY_TISSUE = 0.9, 1.5  # how far a nucleus' shape and company decide; how far *where* does
-CHROMATIN, DENSE_OD10 = 0.6, 0.6  # how far chromatin shows in DAB, and how much DAB levels most of it out
-GRANULES, GRANULE_UM = 0.08, 0.7  # DAB settles in grains
-EDGE_UM, SHARP_UM = 0.45, 0.2  # the optics of a brown nucleus' edge, and of all haematoxylin
-SPREAD, SPREAD_UM = 0.06, 2.0  # the share of DAB that diffuses, and how far
-MATTER_UM = 1.0  # over which faint stain is even
+DEPOSIT = (0.45, 0.22, 0.12)  # of a nucleus' DAB: its own chromatin, clumps and grains, in the typical nucleus
+RAGGED_UM, RAGGED = 1.5, 0.17  # the border of a brown nucleus wavers: over what length, and how far in um
+EDGE_UM, SHARP_UM = 0.35, 0.2  # the optics of a brown nucleus' edge, and of all haematoxylin
+SPREAD, SPREAD_UM = 0.05, (1.2, 5.0)  # the share of DAB that diffuses, and how far
+MATTER_UM = 2.5  # over which faint stain is even
 FAINT, FADING = (
-    0.35,
+    0.2,
     (0.15, 0.6),
 )  # of a nucleus' haematoxylin: what is left of what is faint, and what counts as faint
-COVERS = {"nuclear": (0.5, 0.6), "cytoplasm": (0.45, 0.7)}  # share of haematoxylin that so much DAB hides
+COVERS = {"nuclear": (0.4, 0.8), "cytoplasm": (0.45, 0.7)}  # share of haematoxylin that so much DAB hides
+UNDER_OD10 = {
+    "nuclear": (0.2, 0.6),
+    "cytoplasm": (0.0, 0.1),
+}  # DAB from which the exemplar says what lies under it
 
 
 @dataclass(frozen=True)
@@ -99,22 +103,41 @@ def nuclear_dab(
     draws = draws_of(tissue, look.rule, where, location, seed)
     rank = np.interp(draws, look.draws, QUANTILES)
     level = np.concatenate([[0], levels_of(rank, exemplar, share)]).astype(np.float32)
-    mean = tissue.of_nuclei(tissue.hematoxylin).clip(LEAST_OD10).astype(np.float32)
-    chromatin = smooth(tissue.hematoxylin, SHARP_UM / MPP) / mean[tissue.owner] - 1
-    size = tissue.labels.shape[1], tissue.labels.shape[0]
-    grain = GRANULES * normal_field(location, size, GRANULE_UM / MPP, seed + len(HOT_SPOTS))
-    seen = CHROMATIN * (1 - 0.6 * ramp(level, 0, DENSE_OD10))[tissue.owner]
-    texture = (1 + seen * chromatin + grain).clip(0.4, 1.5)
-    whole = smooth(level[tissue.labels], EDGE_UM / MPP)
-    mean_now = tissue.of_nuclei(whole).clip(1e-3).astype(np.float32)
-    kept = (level / np.concatenate([[1], mean_now[1:]])).clip(1, 1.6)[tissue.owner]
-    stained = whole * kept * texture
+    whole = smooth(_ragged(level[tissue.labels], location, seed), EDGE_UM / MPP)
+    kept = (level[1:] / tissue.of_nuclei(whole)[1:].clip(1e-3)).clip(1, 1.6)
+    kept = np.concatenate([[1], kept]).astype(np.float32)[tissue.owner]
+    stained = whole * kept * _deposit(tissue, location, seed)
     return np.asarray(_spread(stained) + exemplar.background_od10 * _matter(tissue, look), np.float32)
 
 
+def _ragged(x: Array, location: Location, seed: int) -> Array:
+    """A map whose borders are moved a little, this way and that."""
+    height, width = x.shape
+    fields = (normal_field(location, (width, height), RAGGED_UM / MPP, seed + n) for n in (20, 21))
+    rows, columns = (np.rint(field * (RAGGED / MPP)).astype(np.intp) for field in fields)
+    y, x_at = np.arange(height)[:, None], np.arange(width)
+    moved = x[(y + rows).clip(0, height - 1), (x_at + columns).clip(0, width - 1)]
+    return np.asarray(moved, np.float32)
+
+
+def _deposit(tissue: Tissue, location: Location, seed: int) -> Array:
+    """How DAB lies in nuclei, 1 on average: in each another mixture of its own chromatin, clumps and grains."""
+    size = tissue.labels.shape[1], tissue.labels.shape[0]
+    places = tissue.nuclei.centres_px + np.asarray(location, np.float64)
+    kinds = [np.abs(normal_at(places, 1.0 / MPP, seed + n)) for n in (22, 23, 24)]
+    mean = tissue.of_nuclei(tissue.hematoxylin).clip(LEAST_OD10).astype(np.float32)
+    own = (smooth(tissue.hematoxylin, SHARP_UM / MPP) / mean[tissue.owner] - 1).clip(-1, 1.5)
+    textures = [own] + [normal_field(location, size, um / MPP, seed + n) for um, n in ((1.6, 25), (0.6, 26))]
+    made = np.ones(tissue.labels.shape, np.float32)
+    for texture, kind, weight in zip(textures, kinds, DEPOSIT, strict=True):
+        made += weight * np.concatenate([[0], kind]).astype(np.float32)[tissue.owner] * texture
+    return smooth(made.clip(0.15, 2), SHARP_UM / MPP)
+
+
 def _spread(dab: Array) -> Array:
-    """DAB as it lies: a little of it diffuses before it settles."""
-    return (1 - SPREAD) * dab + SPREAD * smooth(dab, SPREAD_UM / MPP)
+    """DAB as it lies: a little of it diffuses before it settles, near and far."""
+    near, far = (finer(smooth(coarser(dab, 2), um / MPP / 2), 2, dab.shape) for um in SPREAD_UM)
+    return np.asarray((1 - 2 * SPREAD) * dab + SPREAD * (near + far), np.float32)
 
 
 def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> NDArray[np.float64]:
@@ -189,7 +212,5 @@ def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     """Haematoxylin under DAB, which hides part of it, and with what the exemplar has where cytoplasm is brown."""
     most, full_od10 = COVERS[exemplar.site]
     left = hematoxylin * (1 - most * ramp(dab, 0, full_od10))
-    if exemplar.site == "nuclear":
-        return left
     under = np.interp(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
-    return np.asarray(np.maximum(left, under * ramp(dab, 0, 0.1)), np.float32)
+    return np.asarray(np.maximum(left, under * ramp(dab, *UNDER_OD10[exemplar.site])), np.float32)
