@@ -183,7 +183,7 @@ def test_a_file_that_changes_under_way(cut: Path) -> None:
     found = Generator(str(cut), read_onnx(cut).sha256, "-1..1")
     saved(cut, normed(ends_in="Sigmoid"))
     with pytest.raises(ValueError, match="do not change it under way"):
-        paint(found, HE, None)
+        paint(found, HE, None, (0, 0))
 
 
 def test_without_the_extra(cut: Path, monkeypatch: pytest.MonkeyPatch) -> None:

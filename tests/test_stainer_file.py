@@ -153,7 +153,7 @@ def test_a_file_that_changes_under_way_is_noticed(file: Path) -> None:
     stainer = load_stainer(file).fit(HE)
     write_model(file, model(seed=1))
     with pytest.raises(ValueError, match="the one with hash"):
-        paint(str(file), stainer.identity[:-1] + "x", (), HE, stainer.statistics)
+        paint(str(file), stainer.identity[:-1] + "x", (), HE, stainer.statistics, (0, 0))
 
 
 def test_stain_and_info_take_a_file(file: Path, tmp_path: Path) -> None:

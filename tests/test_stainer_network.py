@@ -43,7 +43,7 @@ LARGE = tissue_like(400, 432, seed=5)
 WHOLE = {site: stain(made, LARGE, LOOK) for site, made in NETWORKS.items()}
 
 
-def stained_by(image: Image, site: str) -> Image:
+def stained_by(image: Image, site: str, _location: object = None) -> Image:
     return stain(NETWORKS[site], image, LOOK)
 
 

@@ -86,7 +86,8 @@ def test_the_share_of_positive_nuclei_is_the_dial(he: Image, share: float) -> No
     measured = measure(nuclei, made, MPP, white_level(made), H_DAB)
     threshold = positive_threshold(measured) if 0 < share < 1 else fixed_threshold(0.2)
     positive = grades_of(measured, threshold) > 0
-    assert positive.mean() == pytest.approx(share, abs=0.03)
+    missed = 0.03 if share < 1 else 0.05  # looking twice, as here, finds some nuclei that painting has not seen
+    assert positive.mean() == pytest.approx(share, abs=missed)
 
 
 def test_glands_are_brown_and_fibres_are_not(he: Image, stained: dict[str, Image]) -> None:

@@ -32,10 +32,9 @@ RAGGED_UM, RAGGED = 1.5, 0.17  # the border of a brown nucleus wavers: over what
 EDGE_UM, SHARP_UM = 0.35, 0.2  # the optics of a brown nucleus' edge, and of all haematoxylin
 SPREAD, SPREAD_UM = 0.05, (1.2, 5.0)  # the share of DAB that diffuses, and how far
 MATTER_UM = 2.5  # over which faint stain is even
-FAINT, FADING = (
-    0.2,
-    (0.15, 0.6),
-)  # of a nucleus' haematoxylin: what is left of what is faint, and what counts as faint
+GROUND_UM = 4.0  # over which the ground of tissue is even
+FAINT = 0.15  # what is left outside nuclei of haematoxylin that is faint
+FADING = 0.15, 0.6  # of a nucleus' haematoxylin: what counts as faint, and what does not
 COVERS = {"nuclear": (0.4, 0.8), "cytoplasm": (0.45, 0.7)}  # share of haematoxylin that so much DAB hides
 UNDER_OD10 = {
     "nuclear": (0.2, 0.6),
@@ -66,16 +65,21 @@ class SlideLook:
 def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
     """Haematoxylin of the virtual IHC: the H&E's own over what lies round nuclei, as strong as the exemplar's.
 
-    What is faint against a nucleus fades: IHC shows fibres and cytoplasm far paler than H&E does.
+    What lies outside nuclei and is faint fades: IHC shows fibres and cytoplasm far paler than H&E does.
     """
     around = np.maximum(tissue.around_od10, np.float32(0.7 * look.everywhere_od10))
     strength = max(look.nucleus_od10 - BACKGROUND * look.around_od10, LEAST_OD10)
     over = smooth(tissue.hematoxylin, SHARP_UM / MPP) - BACKGROUND * around
     relative = over / np.float32(strength)
-    own = (
-        relative * (FAINT + (1 - FAINT) * ramp(relative, *FADING)) * (exemplar.nucleus_od10 - exemplar.around_od10)
-    )
-    return np.asarray((own + exemplar.around_od10 * _matter(tissue, look)).clip(0), np.float32)
+    kept = np.maximum(1 - ramp(tissue.distance_um, *HALO_UM), ramp(relative, *FADING))
+    own = relative * (FAINT + (1 - FAINT) * kept) * (exemplar.nucleus_od10 - exemplar.around_od10)
+    return np.asarray((own + exemplar.around_od10 * _ground(tissue)).clip(0), np.float32)
+
+
+def _ground(tissue: Tissue) -> Array:
+    """1 over tissue and its clefts, 0 on glass: the even ground of an IHC, in which no gap glows."""
+    wide = smooth(coarser(tissue.there, COARSE), GROUND_UM / MPP / COARSE)
+    return finer(ramp(wide, 0.1, 0.6), COARSE, tissue.there.shape)
 
 
 def _matter(tissue: Tissue, look: SlideLook) -> Array:
@@ -107,7 +111,7 @@ def nuclear_dab(
     kept = (level[1:] / tissue.of_nuclei(whole)[1:].clip(1e-3)).clip(1, 1.6)
     kept = np.concatenate([[1], kept]).astype(np.float32)[tissue.owner]
     stained = whole * kept * _deposit(tissue, location, seed)
-    return np.asarray(_spread(stained) + exemplar.background_od10 * _matter(tissue, look), np.float32)
+    return np.asarray(_spread(stained) + exemplar.background_od10 * _ground(tissue), np.float32)
 
 
 def _ragged(x: Array, location: Location, seed: int) -> Array:

@@ -47,7 +47,7 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
     """The statistics of a slide, from a sample of its tissue, uint8 (H, W, 3) at MPP."""
     white = white_level(sample, MPP)
     matrix = estimate_stains(sample, H_E, white).matrix
-    tissue = tissue_of(sample, nuclei_seen(sample, white, built_in()), white, matrix)
+    tissue = tissue_of(sample, nuclei_seen(sample, white, built_in(views=1)), white, matrix)
     rule = rule_of(tissue)
     where = epithelium(tissue, rule)
     inside = where > INSIDE
@@ -103,4 +103,4 @@ def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, lo
 def seen(image: Image, look: SlideLook) -> Tissue:
     """What a window of a slide shows, by the slide's glass and stains."""
     white = np.array(look.white)
-    return tissue_of(image, nuclei_seen(image, white, built_in()), white, np.array(look.matrix))
+    return tissue_of(image, nuclei_seen(image, white, built_in(views=1)), white, np.array(look.matrix))
