@@ -29,6 +29,7 @@ UNSTAINED = 0.5  # of the border between both: surely unstained
 LEAST_BORDER_OD10 = 0.1  # between stained and unstained: less is noise, or the grey of haematoxylin
 
 Values = tuple[float, ...]
+NO_DAB: Values = (0.0,) * len(QUANTILES)
 
 
 @dataclass(frozen=True)
@@ -151,23 +152,25 @@ def _exemplar(site: str, tissue: Tissue, parts: _Parts) -> Exemplar:
         site,
         tuple(map(float, tissue.white)),
         tuple(tuple(map(float, row)) for row in tissue.matrix),
-        _median(tissue.of_nuclei(tissue.hematoxylin)[1:][parts.blue], 0.2),
-        _median(tissue.hematoxylin[beside], 0.02),
-        _quantiles(parts.stained_od10),
-        _quantiles(parts.unstained_od10),
-        _median(tissue.second[beside].clip(0), 0.0),
+        median_of(tissue.of_nuclei(tissue.hematoxylin)[1:][parts.blue], 0.2),
+        median_of(tissue.hematoxylin[beside], 0.02),
+        quantiles_of(parts.stained_od10),
+        quantiles_of(parts.unstained_od10),
+        median_of(tissue.second[beside].clip(0), 0.0),
         levels,
         hidden,
         parts.share,
     )
 
 
-def _median(values: NDArray[Any], otherwise: float) -> float:
+def median_of(values: NDArray[Any], otherwise: float) -> float:
+    """The median, or what stands for it where there are no values."""
     return float(np.median(values)) if len(values) else otherwise
 
 
-def _quantiles(values: NDArray[Any]) -> Values:
-    return tuple(map(float, np.quantile(values, QUANTILES))) if len(values) else (0.0,) * len(QUANTILES)
+def quantiles_of(values: NDArray[Any], otherwise: Values = NO_DAB) -> Values:
+    """Values at QUANTILES, or what stands for them where there are none."""
+    return tuple(map(float, np.quantile(values, QUANTILES))) if len(values) else otherwise
 
 
 def _hidden(tissue: Tissue, where: NDArray[np.bool_]) -> tuple[Values, Values]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
 from chromogen.recent import Recent
 from chromogen.staining.epithelium import epithelium, rule_of
-from chromogen.staining.exemplar import QUANTILES, Exemplar, Values
+from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
 from chromogen.staining.how import (
     Location,
     SlideLook,
@@ -54,25 +52,18 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
     chosen = inside if np.count_nonzero(inside) >= LEAST_INSIDE_PX else tissue.there > 0.5
     matter = (tissue.second + 0.5 * tissue.hematoxylin)[tissue.there > 0.5]
     between = tissue.between * (tissue.distance_um > 1.5) > 0.5
+    even = tuple(map(float, QUANTILES))  # of a sample without nuclei or tissue
     return SlideLook(
         tuple(map(float, white)),
         tuple(tuple(map(float, row)) for row in matrix),
-        _median(tissue.of_nuclei(tissue.hematoxylin)[1:], 0.5),
-        _median(tissue.around_od10[tissue.labels > 0], 0.1),
-        _median(tissue.hematoxylin[between], 0.1),
-        _median(matter, 0.1),
+        median_of(tissue.of_nuclei(tissue.hematoxylin)[1:], 0.5),
+        median_of(tissue.around_od10[tissue.labels > 0], 0.1),
+        median_of(tissue.hematoxylin[between], 0.1),
+        median_of(matter, 0.1),
         rule,
-        _quantiles(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen]),
-        _quantiles(draws_of(tissue, rule, where, (0, 0), dials.seed)),
+        quantiles_of(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen], even),
+        quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
     )
-
-
-def _median(values: NDArray[Any], otherwise: float) -> float:
-    return float(np.median(values)) if len(values) else otherwise
-
-
-def _quantiles(values: NDArray[Any]) -> Values:
-    return tuple(map(float, np.quantile(values, QUANTILES))) if len(values) else tuple(map(float, QUANTILES))
 
 
 def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
