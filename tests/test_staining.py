@@ -23,9 +23,10 @@ from chromogen.stainer import (
 )
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
-from chromogen.staining.how import levels_of
+from chromogen.staining.how import counterstain, levels_of
 from chromogen.staining.looks import read_look, write_look
 from chromogen.staining.tissue import MPP, tissue_of
+from chromogen.staining.window import Dials, look_of, seen
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.stains.glass import white_level
 
@@ -257,3 +258,13 @@ def test_stainer_says_what_it_is() -> None:
     assert "share" in stainer.identity
     with pytest.raises(ValueError, match="epithelial has one look"):
         load_stainer("epithelial", "ER")
+
+
+def test_no_place_of_tissue_is_paler_than_its_ground(he: Image, looks: dict[str, Exemplar]) -> None:
+    """Eosin, whose haematoxylin unmixes below 0, does not bleach: such places glowed."""
+    look = look_of(Dials(0.2), he)
+    tissue = seen(he, look)
+    assert tissue.hematoxylin.min() < -0.05
+    inside = tissue.there[20:-20, 20:-20] > 0.5
+    found = counterstain(tissue, look, looks["nuclear"])[20:-20, 20:-20][inside]
+    assert found.min() > 0.8 * looks["nuclear"].around_od10

@@ -70,10 +70,10 @@ def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
     around = np.maximum(tissue.around_od10, np.float32(0.7 * look.everywhere_od10))
     strength = max(look.nucleus_od10 - BACKGROUND * look.around_od10, LEAST_OD10)
     over = smooth(tissue.hematoxylin, SHARP_UM / MPP) - BACKGROUND * around
-    relative = over / np.float32(strength)
+    relative = over.clip(0) / np.float32(strength)  # below 0 it would bleach the ground
     kept = np.maximum(1 - ramp(tissue.distance_um, *HALO_UM), ramp(relative, *FADING))
     own = relative * (FAINT + (1 - FAINT) * kept) * (exemplar.nucleus_od10 - exemplar.around_od10)
-    return np.asarray((own + exemplar.around_od10 * _ground(tissue)).clip(0), np.float32)
+    return np.asarray(own + exemplar.around_od10 * _ground(tissue), np.float32)
 
 
 def _ground(tissue: Tissue) -> Array:
