@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from chromogen.errors import choose, expected
 from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import Measurements, measure
 from chromogen.nuclei.positivity import FIXED_OD10, MOST_BESIDE, positive_threshold, share_beside
+from chromogen.staining.atlas import Atlas, atlas_of, joined_atlases
 from chromogen.staining.maps import smooth
-from chromogen.staining.tissue import MPP, Tissue, tissue_of
+from chromogen.staining.tissue import MPP, Detail, Tissue, detail_of, tissue_of
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
@@ -23,9 +25,13 @@ from chromogen.stains.glass import white_level
 SITES = ("nuclear", "cytoplasm")
 QUANTILES = np.linspace(0, 1, 65)
 LEVELS = 24
+CURVE_BINS = 1.5  # over how many of LEVELS curves are smoothed
+MOST_HAZE = 0.6
+HAZE_UM, HAZE_REACH_UM = 6.0, (1.5, 7.0)  # how far DAB diffuses; how far from a nucleus that is measured
 AWAY_UM = 1.5  # from a nucleus, where cytoplasm is itself
 WIDE_UM = 4.0  # DAB smoothed so far says what is stained and what is not
 UNSTAINED = 0.5  # of the border between both: surely unstained
+FAINTLY = 0.6  # of the border between both: nuclei that are stained faintly
 LEAST_BORDER_OD10 = 0.1  # between stained and unstained: less is noise, or the grey of haematoxylin
 
 Values = tuple[float, ...]
@@ -36,25 +42,32 @@ NO_DAB: Values = (0.0,) * len(QUANTILES)
 class Exemplar:
     """The look of an IHC at MPP; densities are of base 10.
 
-    `white` is the colour of its glass, rows of `matrix` are haematoxylin, DAB and neither. `nucleus_od10` is the
-    haematoxylin of its unstained nuclei, `around_od10` that of what lies round them. `stained_od10` has the
-    quantiles of DAB in stained cytoplasm, or of the means of positive nuclei; `unstained_od10` those of the rest,
-    and `background_od10` the typical DAB of tissue that is none of both. `hidden_od10` is the haematoxylin seen in
-    nuclei, or in cytoplasm, with so much DAB as `levels_od10`. `share` is that of positive nuclei, or of stained
-    tissue.
+    `white` is the colour of its glass, rows of `matrix` are haematoxylin, DAB and neither. `blue_od10` has
+    quantiles of unstained nuclei's haematoxylin over `around_od10`, that of what lies round them. `stained_od10`
+    has those of DAB in stained cytoplasm, or of the means of positive nuclei; `unstained_od10` those of the rest,
+    and `background_od10` the typical DAB of tissue that is none of both. `hidden_od10` is the haematoxylin and
+    `hue_od10` the density of neither stain in nuclei, or in cytoplasm, with so much DAB as `levels_od10`;
+    `ground_hue_od10` is the latter in pale tissue, `blue_hue` how much comes with haematoxylin. `haze` is how much
+    DAB lies beside stained nuclei (see `haze_of`). `share` is that of positive nuclei, or of stained tissue.
     """
 
     site: str
     white: Values
     matrix: tuple[Values, ...]
-    nucleus_od10: float
+    blue_od10: Values
     around_od10: float
     stained_od10: Values
     unstained_od10: Values
     background_od10: float
     levels_od10: Values
     hidden_od10: Values
+    hue_od10: Values
+    ground_hue_od10: float
+    blue_hue: float
+    haze: float
     share: float
+    detail: Detail
+    atlas: Atlas | None
 
 
 def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
@@ -64,14 +77,21 @@ def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
     if len(sites) > 1:
         raise expected("style", "exemplars of one kind of marker", " and ".join(sorted(sites)), "name --site")
     levels = np.linspace(0, max(exemplar.levels_od10[-1] for exemplar in exemplars), LEVELS)
-    hidden = [np.interp(levels, exemplar.levels_od10, exemplar.hidden_od10) for exemplar in exemplars]
-    same = {"site", "levels_od10", "hidden_od10"}
+    curves = {
+        name: _plain(
+            np.mean([np.interp(levels, one.levels_od10, getattr(one, name)) for one in exemplars], axis=0)
+        )
+        for name in ("hidden_od10", "hue_od10")
+    }
+    same = {"site", "levels_od10", "atlas", "detail", *curves}
     means = {
         field.name: _plain(np.mean([getattr(exemplar, field.name) for exemplar in exemplars], axis=0))
         for field in fields(Exemplar)
         if field.name not in same
     }
-    return Exemplar(first.site, levels_od10=_plain(levels), hidden_od10=_plain(np.mean(hidden, axis=0)), **means)
+    detail = Detail(*_plain(np.mean([exemplar.detail for exemplar in exemplars], axis=0)))
+    atlas = joined_atlases([exemplar.atlas for exemplar in exemplars if exemplar.atlas is not None])
+    return Exemplar(first.site, levels_od10=_plain(levels), detail=detail, atlas=atlas, **curves, **means)
 
 
 def _plain(values: Any) -> Any:
@@ -88,6 +108,8 @@ class _Parts(NamedTuple):
     blue: NDArray[np.bool_]
     pale: NDArray[np.bool_]
     share: float
+    level_od10: NDArray[np.float64]
+    atlas: Atlas | None = None
 
 
 def measure_exemplar(ihc: Image, site: str = "auto") -> Exemplar:
@@ -119,7 +141,15 @@ def _of_nuclei(tissue: Tissue, measured: Measurements) -> _Parts:
     brown = measured.second_od10 > border
     _check_both(brown, "nuclei")
     pale = tissue.there * (smooth(tissue.second, WIDE_UM / MPP / 2) < border) > 0.5
-    return _Parts(level[brown], level[~brown], ~brown, pale, float(brown.mean()))
+    return _Parts(
+        level[brown],
+        level[~brown],
+        ~brown,
+        pale,
+        float(brown.mean()),
+        np.where(brown, level, 0),
+        atlas_of(tissue, border * FAINTLY),
+    )
 
 
 def _of_cytoplasm(tissue: Tissue) -> _Parts:
@@ -135,7 +165,14 @@ def _of_cytoplasm(tissue: Tissue) -> _Parts:
     _check_both(stained[there], "tissue")
     dab = tissue.second.clip(0)
     blue = tissue.of_nuclei(tissue.second)[1:] < border
-    return _Parts(dab[stained], dab[pale], blue, pale, np.count_nonzero(stained) / np.count_nonzero(there))
+    return _Parts(
+        dab[stained],
+        dab[pale],
+        blue,
+        pale,
+        np.count_nonzero(stained) / np.count_nonzero(there),
+        np.zeros(len(blue)),
+    )
 
 
 def _check_both(stained: NDArray[np.bool_], what: str) -> None:
@@ -147,19 +184,50 @@ def _check_both(stained: NDArray[np.bool_], what: str) -> None:
 def _exemplar(site: str, tissue: Tissue, parts: _Parts) -> Exemplar:
     away = tissue.distance_um > AWAY_UM
     beside = parts.pale & away
-    levels, hidden = _hidden(tissue, tissue.labels > 0 if site == "nuclear" else away & (tissue.there > 0.5))
+    around_od10 = median_of(tissue.hematoxylin[beside], 0.02)
+    background_od10 = median_of(tissue.second[beside].clip(0), 0.0)
+    ground_hue_od10 = median_of(tissue.neither[beside], 0.0)
+    levels, hidden, hue = _under(tissue, tissue.labels > 0 if site == "nuclear" else away & (tissue.there > 0.5))
     return Exemplar(
         site,
         tuple(map(float, tissue.white)),
         tuple(tuple(map(float, row)) for row in tissue.matrix),
-        median_of(tissue.of_nuclei(tissue.hematoxylin)[1:][parts.blue], 0.2),
-        median_of(tissue.hematoxylin[beside], 0.02),
+        quantiles_of((tissue.of_nuclei(tissue.hematoxylin)[1:][parts.blue] - around_od10).clip(0)),
+        around_od10,
         quantiles_of(parts.stained_od10),
         quantiles_of(parts.unstained_od10),
-        median_of(tissue.second[beside].clip(0), 0.0),
+        background_od10,
         levels,
         hidden,
+        hue,
+        ground_hue_od10,
+        _blue_hue(tissue, parts.blue, around_od10, ground_hue_od10),
+        haze_of(tissue, parts.level_od10, background_od10),
         parts.share,
+        detail_of(tissue, parts.blue, beside),
+        parts.atlas,
+    )
+
+
+def _blue_hue(tissue: Tissue, blue: NDArray[np.bool_], around_od10: float, ground_hue_od10: float) -> float:
+    """How much of what is neither stain comes with haematoxylin: blue that the matrix misses."""
+    own, neither = (tissue.of_nuclei(x)[1:][blue] for x in (tissue.hematoxylin, tissue.neither))
+    over = median_of(own, 0.0) - around_od10
+    return float(np.clip((median_of(neither, 0.0) - ground_hue_od10) / max(over, 0.05), -0.5, 0.5))
+
+
+def haze_of(tissue: Tissue, level_od10: NDArray[np.float64], background_od10: float) -> float:
+    """DAB beside stained nuclei over that of pale tissue, as a share of theirs blurred over HAZE_UM: 0 to 2.
+
+    `level_od10` (N,) is the DAB of stained nuclei and 0 for others.
+    """
+    level = np.concatenate([[0], level_od10]).astype(np.float32)
+    near, far = HAZE_REACH_UM
+    beside = (tissue.distance_um > near) & (tissue.distance_um < far) & (tissue.there > 0.5)
+    beside &= level[tissue.owner] > 0
+    blurred = smooth(level[tissue.labels], HAZE_UM / MPP)[beside]
+    return float(
+        np.clip(median_of((tissue.second[beside] - background_od10) / blurred.clip(0.02), 0.0), 0, MOST_HAZE)
     )
 
 
@@ -173,14 +241,15 @@ def quantiles_of(values: NDArray[Any], otherwise: Values = NO_DAB) -> Values:
     return tuple(map(float, np.quantile(values, QUANTILES))) if len(values) else otherwise
 
 
-def _hidden(tissue: Tissue, where: NDArray[np.bool_]) -> tuple[Values, Values]:
-    """Mean haematoxylin by DAB: what DAB leaves to see, and how dense brown turns to black."""
-    dab, hematoxylin = tissue.second[where].clip(0), tissue.hematoxylin[where]
+def _under(tissue: Tissue, where: NDArray[np.bool_]) -> tuple[Values, Values, Values]:
+    """Mean haematoxylin and what is neither stain, by DAB: what DAB leaves to see, and how its hue changes."""
+    dab, amounts = tissue.second[where].clip(0), (tissue.hematoxylin[where], tissue.neither[where])
     if not len(dab):
-        return (0.0, 1.0), (0.0, 0.0)
+        return (0.0, 1.0), (0.0, 0.0), (0.0, 0.0)
     levels = np.linspace(0, max(float(np.quantile(dab, 0.995)), 1e-3), LEVELS)
     bins = (np.digitize(dab, levels) - 1).clip(0, LEVELS - 1)
-    count = np.bincount(bins, minlength=LEVELS)
-    mean = np.bincount(bins, hematoxylin, LEVELS) / np.maximum(count, 1)
+    count = gaussian_filter1d(np.bincount(bins, minlength=LEVELS).astype(float), CURVE_BINS)
     known = count > 0
-    return tuple(map(float, levels[known])), tuple(map(float, mean[known]))
+    means = [gaussian_filter1d(np.bincount(bins, x, LEVELS), CURVE_BINS)[known] / count[known] for x in amounts]
+    columns = [tuple(map(float, values)) for values in (levels[known], *means)]
+    return columns[0], columns[1], columns[2]

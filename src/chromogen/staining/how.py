@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from chromogen.image import Image
+from chromogen.staining.atlas import Atlas, painted_nuclei
 from chromogen.staining.epithelium import Rule, nuclear_logit
-from chromogen.staining.exemplar import QUANTILES, Exemplar, Values
+from chromogen.staining.exemplar import HAZE_UM, QUANTILES, Exemplar, Values, median_of
 from chromogen.staining.maps import Array, coarser, finer, mean_over, ramp, smooth
 from chromogen.staining.noise import normal_at, normal_field
-from chromogen.staining.tissue import COARSE, MPP, Tissue
+from chromogen.staining.tissue import COARSE, MPP, Detail, Tissue, bands, nuclear_bands
 
 Location = tuple[int, int]
 
@@ -27,65 +29,128 @@ SPARED = 1.1  # how far nuclei are spared by a marker of cytoplasm
 MEMBRANE, MEMBRANE_UM, REACH_UM = 0.8, 0.5, 6.0
 HOT_SPOTS = ((1.2, 1.2), (18.0, 0.6), (60.0, 0.6))  # um, and how far chance decides which nuclei are positive
 BY_SHAPE, BY_TISSUE = 0.9, 1.5  # how far a nucleus' shape and company decide; how far *where* does
-DEPOSIT = (0.45, 0.22, 0.12)  # of a nucleus' DAB: its own chromatin, clumps and grains, in the typical nucleus
-RAGGED_UM, RAGGED = 1.5, 0.17  # the border of a brown nucleus wavers: over what length, and how far in um
-EDGE_UM, SHARP_UM = 0.35, 0.2  # the optics of a brown nucleus' edge, and of all haematoxylin
-SPREAD, SPREAD_UM = 0.05, (1.2, 5.0)  # the share of DAB that diffuses, and how far
-MATTER_UM = 2.5  # over which faint stain is even
+OWN = 0.12  # how far a brown nucleus' own chromatin shows in its DAB
+EDGE_UM, SHARP_UM = 0.35, 0.2  # the optics of a nucleus' edge, and of all haematoxylin
+CHROMATIN_GAIN = 0.4, 3.0
+MOST_GAIN = 2.5  # of a nucleus' haematoxylin, over the typical
+MAX_DETAIL, SHOWN = 1.7, 0.55
+BROWN_OD10 = 0.08, 0.3  # from here DAB decides what lies under it
+LEAST_FULL = 0.3  # of a nucleus' haematoxylin, anywhere in it
+GRAIN_UM = 0.5
+MOST_LOST = 1.5  # times the DAB that a nucleus may lose where a patch does not fit, and is given back
+CLOUDS_UM, CLOUDED = (8.0, 40.0), 0.45
+SPREAD, SPREAD_UM = 0.03, (1.0, 2.0)  # the share of DAB that diffuses, and how far
 GROUND_UM = 4.0  # over which the ground of tissue is even
-FAINT = 0.15  # what is left outside nuclei of haematoxylin that is faint
-FADING = 0.15, 0.6  # of a nucleus' haematoxylin: what counts as faint, and what does not
-COVERS = {"nuclear": (0.4, 0.8), "cytoplasm": (0.45, 0.7)}  # share of haematoxylin that so much DAB hides
-UNDER_OD10 = {
-    "nuclear": (0.2, 0.6),
-    "cytoplasm": (0.0, 0.1),
-}  # DAB from which the exemplar says what lies under it
+FAINT = 0.04  # what is left outside nuclei of haematoxylin that is faint
+MISSED_UM, MISSED = 1.0, (0.35, 0.8)  # dark blobs that no outline has are nuclei too: how large, and how dark
+MOST_FULL = 1.3  # of the exemplar's darkest blue nuclei
+FOCUS_UM, BLURRED = 0.7, (0.5, 2.0)  # how far a nucleus out of focus is blurred, and who draws that
+COVERS = 0.45, 0.7  # share of haematoxylin that so much DAB hides
+UNDER_OD10 = 0.0, 0.1  # DAB of cytoplasm from which the exemplar says what lies under it
 
 
 @dataclass(frozen=True)
 class SlideLook:
     """Statistics of an H&E slide at MPP; densities are of base 10.
 
-    `nucleus_od10` is its nuclei's haematoxylin, `around_od10` that of what lies round them, `everywhere_od10` that
-    of tissue without nuclei; `cytoplasm_od10` is the typical density of what stains beside nuclei. `texture` and
-    `draws` are quantiles, of cytoplasm's texture in epithelium and of what nuclei draw.
+    `everywhere_od10` is the haematoxylin of tissue without nuclei. `blue_od10`, `texture` and `draws` are
+    quantiles: of nuclei's haematoxylin over what lies round them, of cytoplasm's texture, of what nuclei draw.
     """
 
     white: Values
     matrix: tuple[Values, ...]
-    nucleus_od10: float
-    around_od10: float
+    blue_od10: Values
     everywhere_od10: float
-    cytoplasm_od10: float
     rule: Rule
     texture: Values
     draws: Values
+    detail: Detail
 
 
-def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
+def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: Location, seed: int) -> Array:
     """Haematoxylin of the virtual IHC: the H&E's own over what lies round nuclei, as strong as the exemplar's.
 
     What lies outside nuclei and is faint fades: IHC shows fibres and cytoplasm far paler than H&E does.
     """
-    around = np.maximum(tissue.around_od10, np.float32(0.7 * look.everywhere_od10))
-    strength = max(look.nucleus_od10 - BACKGROUND * look.around_od10, LEAST_OD10)
-    over = smooth(tissue.hematoxylin, SHARP_UM / MPP) - BACKGROUND * around
-    relative = over.clip(0) / np.float32(strength)  # below 0 it would bleach the ground
-    kept = np.maximum(1 - ramp(tissue.distance_um, *HALO_UM), ramp(relative, *FADING))
-    own = relative * (FAINT + (1 - FAINT) * kept) * (exemplar.nucleus_od10 - exemplar.around_od10)
-    return np.asarray(own + exemplar.around_od10 * _ground(tissue), np.float32)
+    over = over_ground(tissue, look.everywhere_od10)
+    typical = np.float32(max(median_of(np.asarray(look.blue_od10), 0), LEAST_OD10))
+    missed = ramp(smooth(over, MISSED_UM / MPP) / typical, *MISSED)
+    kept = np.maximum(1 - ramp(tissue.distance_um, *HALO_UM), missed)
+    own = tissue.of_nuclei(over)[1:]
+    wanted = np.interp(np.interp(own, look.blue_od10, QUANTILES), QUANTILES, exemplar.blue_od10)
+    typical_gain = exemplar.blue_od10[len(QUANTILES) // 2] / typical
+    each = np.concatenate([[typical_gain], (wanted / own.clip(LEAST_OD10)).clip(0, MOST_GAIN * typical_gain)])
+    gain = np.where(tissue.distance_um < HALO_UM[1], each.astype(np.float32)[tissue.owner], typical_gain)
+    for n, band in enumerate(nuclear_bands(over)):
+        over += (_gain(exemplar.detail[n], look.detail[n], *CHROMATIN_GAIN) - 1) * band
+    gain = smooth(gain, EDGE_UM / MPP)
+    own = over.clip(0) * (FAINT + (1 - FAINT) * kept) * gain
+    body = np.concatenate([[0], wanted]).astype(np.float32)[tissue.labels]
+    own = np.maximum(own, LEAST_FULL * smooth(body, EDGE_UM / MPP))
+    return _focused(tissue, np.minimum(own, MOST_FULL * exemplar.blue_od10[-1]), location, seed)
+
+
+def _focused(tissue: Tissue, stain: Array, location: Location, seed: int) -> Array:
+    """A stain of nuclei, some of which lie above or below the focus."""
+    places = tissue.nuclei.centres_px + np.asarray(location, np.float64)
+    blurred = np.concatenate([[0], ramp(normal_at(places, 1.0 / MPP, seed + 30), *BLURRED)]).astype(np.float32)
+    share = smooth(blurred[tissue.owner], FOCUS_UM / MPP)
+    return np.asarray(stain + share * (smooth(stain, FOCUS_UM / MPP) - stain), np.float32)
+
+
+def over_ground(tissue: Tissue, everywhere_od10: float) -> Array:
+    """Haematoxylin over what lies round nuclei, float32 (H, W), at least 0: below, it would bleach the ground."""
+    around = np.maximum(tissue.around_od10, np.float32(0.7 * everywhere_od10))
+    return np.asarray((tissue.hematoxylin - BACKGROUND * around).clip(0), np.float32)
+
+
+def _gain(wanted: float, given: float, least: float, most: float) -> float:
+    return float(np.clip(wanted / max(given, 1e-3), least, most))
+
+
+def grain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
+    """Fine detail of the tissue's density, as much as the exemplar has, of no colour: fibres bend light."""
+    return _as_strong(bands(tissue.pale)[0], exemplar.detail.fine_od10, look.detail.fine_od10)
+
+
+def _as_strong(band: Array, wanted: float, given: float) -> Array:
+    """Detail as strong as wanted, of at most MAX_DETAIL times what is usual."""
+    return np.asarray(
+        band.clip(-MAX_DETAIL * given, MAX_DETAIL * given) * np.float32(SHOWN * _gain(wanted, given, 0, 1.5))
+    )
+
+
+def ground_of(
+    tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: Location, seed: int
+) -> tuple[Array, Array]:
+    """Faint haematoxylin and DAB of all tissue: more where that is denser, and more or less by chance."""
+    _, broad, wide = bands(tissue.pale)
+    own = _as_strong(broad, exemplar.detail.broad_od10, look.detail.broad_od10)
+    own = own + _as_strong(wide, exemplar.detail.wide_od10, look.detail.wide_od10)
+    mean = [float(np.mean(row)) for row in exemplar.matrix]
+    usual = exemplar.around_od10 * mean[0] + exemplar.background_od10 * mean[1]
+    own = (1 + own / max(usual, 0.02)).clip(0.1, 3)
+    detail = exemplar.detail
+    clouds = [
+        np.exp(np.float32(CLOUDED * min(uneven, 1.0)) * _clouds(tissue, location, seed + 40 + 2 * n))
+        for n, uneven in enumerate((detail.hematoxylin_clouds, detail.second_clouds))
+    ]
+    there = _ground(tissue)
+    hematoxylin = exemplar.around_od10 * there * own * clouds[0]
+    return hematoxylin, exemplar.background_od10 * there * (0.7 + 0.3 * own) * clouds[1]
+
+
+def _clouds(tissue: Tissue, location: Location, seed: int) -> Array:
+    """Chance that differs from place to place, by CLOUDS_UM."""
+    size = tissue.labels.shape[1], tissue.labels.shape[0]
+    near, far = (normal_field(location, size, um / MPP, seed + i) for i, um in enumerate(CLOUDS_UM))
+    return np.asarray(near + far, np.float32)
 
 
 def _ground(tissue: Tissue) -> Array:
     """1 over tissue and its clefts, 0 on glass: the even ground of an IHC, in which no gap glows."""
     wide = smooth(coarser(tissue.there, COARSE), GROUND_UM / MPP / COARSE)
     return finer(ramp(wide, 0.1, 0.6), COARSE, tissue.there.shape)
-
-
-def _matter(tissue: Tissue, look: SlideLook) -> Array:
-    """How much there is to take a faint stain, 0 to 1.3: 1 in the slide's typical tissue, smoothed."""
-    matter = smooth((tissue.second + 0.5 * tissue.hematoxylin).clip(0), MATTER_UM / MPP)
-    return np.asarray((matter / max(look.cytoplasm_od10, 0.02)).clip(0, 1.3), np.float32)
 
 
 def profile(tissue: Tissue) -> Array:
@@ -100,42 +165,65 @@ def profile(tissue: Tissue) -> Array:
     return np.asarray(over.clip(0, 1.8) * (1 - ramp(tissue.distance_um, *HALO_UM)), np.float32)
 
 
-def nuclear_dab(
+def nuclear_stains(
     tissue: Tissue, look: SlideLook, exemplar: Exemplar, where: Array, location: Location, share: float, seed: int
-) -> Array:
-    """DAB of a marker of nuclei: a level for each nucleus, whole, with a little of its chromatin, softly ended."""
-    draws = draws_of(tissue, look.rule, where, location, seed)
-    rank = np.interp(draws, look.draws, QUANTILES)
-    level = np.concatenate([[0], levels_of(rank, exemplar, share)]).astype(np.float32)
-    whole = smooth(_ragged(level[tissue.labels], location, seed), EDGE_UM / MPP)
-    kept = (level[1:] / tissue.of_nuclei(whole)[1:].clip(1e-3)).clip(1, 1.6)
-    kept = np.concatenate([[1], kept]).astype(np.float32)[tissue.owner]
-    stained = whole * kept * _deposit(tissue, location, seed)
-    return np.asarray(_spread(stained) + exemplar.background_od10 * _ground(tissue), np.float32)
+) -> tuple[Array, Array]:
+    """Haematoxylin and DAB of a marker of nuclei, each stained as a nucleus of the exemplar is."""
+    rank = np.interp(draws_of(tissue, look.rule, where, location, seed), look.draws, QUANTILES)
+    level = levels_of(rank, exemplar, share)
+    blue = counterstain(tissue, look, exemplar, location, seed)
+    faint = np.concatenate([[0], level]).astype(np.float32)[tissue.owner] * _evenly(tissue, location, seed)
+    ground = ground_of(tissue, look, exemplar, location, seed)
+    blue += ground[0]
+    if exemplar.atlas is None:
+        return blue, np.asarray(_spread(faint) + ground[1], np.float32)
+    stained = np.where(rank > 1 - share, level, 0)
+    dab, cover = _of_atlas(tissue, exemplar.atlas, stained, location, seed)
+    shown = cover * ramp(dab, *BROWN_OD10)
+    blue += shown * (_hidden(dab, exemplar) - blue)
+    between = 1 - smooth(tissue.labels > 0, EDGE_UM / MPP)
+    beside = faint + between * (ground[1] + _haze(tissue, stained, where, exemplar))
+    return blue, np.asarray(_spread(dab) + (1 - cover) * beside, np.float32)
 
 
-def _ragged(x: Array, location: Location, seed: int) -> Array:
-    """A map whose borders are moved a little, this way and that."""
-    height, width = x.shape
-    fields = (normal_field(location, (width, height), RAGGED_UM / MPP, seed + n) for n in (20, 21))
-    rows, columns = (np.rint(field * (RAGGED / MPP)).astype(np.intp) for field in fields)
-    y, x_at = np.arange(height)[:, None], np.arange(width)
-    moved = x[(y + rows).clip(0, height - 1), (x_at + columns).clip(0, width - 1)]
-    return np.asarray(moved, np.float32)
-
-
-def _deposit(tissue: Tissue, location: Location, seed: int) -> Array:
-    """How DAB lies in nuclei, 1 on average: in each another mixture of its own chromatin, clumps and grains."""
-    size = tissue.labels.shape[1], tissue.labels.shape[0]
+def _of_atlas(
+    tissue: Tissue, atlas: Atlas, stained_od10: NDArray[np.float64], location: Location, seed: int
+) -> tuple[Array, Array]:
+    """DAB of stained nuclei, by patches of the exemplar's, and how far these cover (0 to 1)."""
     places = tissue.nuclei.centres_px + np.asarray(location, np.float64)
-    kinds = [np.abs(normal_at(places, 1.0 / MPP, seed + n)) for n in (22, 23, 24)]
+    draws = np.stack([ndtr(normal_at(places, 1.0 / MPP, seed + n)) for n in (22, 23, 24)], axis=1)
+    dab, cover = (smooth(part, SHARP_UM / MPP) for part in painted_nuclei(tissue, atlas, stained_od10, draws))
+    dab = _focused(tissue, dab * (1 + OWN * _own_chromatin(tissue)), location, seed)
+    lost = stained_od10 / tissue.of_nuclei(dab)[1:].clip(1e-3)
+    return dab * np.concatenate([[1], lost.clip(1, MOST_LOST)]).astype(np.float32)[tissue.owner], cover
+
+
+def _haze(tissue: Tissue, stained_od10: NDArray[np.float64], where: Array, exemplar: Exemplar) -> Array:
+    """DAB that leaks from stained nuclei into what lies round them."""
+    source = coarser(np.concatenate([[0], stained_od10]).astype(np.float32)[tissue.labels], 2)
+    reached = coarser(tissue.there * (0.3 + 0.7 * where), 2)
+    return finer(exemplar.haze * smooth(source, HAZE_UM / MPP / 2) * reached, 2, where.shape)
+
+
+def _evenly(tissue: Tissue, location: Location, seed: int) -> Array:
+    """How faint DAB lies in a nucleus: in grains, and in part as its chromatin does."""
+    size = tissue.labels.shape[1], tissue.labels.shape[0]
+    grains = (1 + 0.4 * normal_field(location, size, GRAIN_UM / MPP, seed + 31)).clip(0, 3)
+    whole = smooth((tissue.labels > 0) * grains, EDGE_UM / MPP)
+    return np.asarray(0.7 * whole + 0.3 * profile(tissue), np.float32)
+
+
+def _hidden(dab: Array, exemplar: Exemplar) -> Array:
+    """Haematoxylin that the exemplar shows with so much DAB."""
+    return np.interp(dab, exemplar.levels_od10, exemplar.hidden_od10).astype(np.float32)
+
+
+def _own_chromatin(tissue: Tissue) -> Array:
+    """How far haematoxylin lies over its mean in a nucleus, -1 to 1.5: 0 elsewhere."""
     mean = tissue.of_nuclei(tissue.hematoxylin).clip(LEAST_OD10).astype(np.float32)
-    own = (smooth(tissue.hematoxylin, SHARP_UM / MPP) / mean[tissue.owner] - 1).clip(-1, 1.5)
-    textures = [own] + [normal_field(location, size, um / MPP, seed + n) for um, n in ((1.6, 25), (0.6, 26))]
-    made = np.ones(tissue.labels.shape, np.float32)
-    for texture, kind, weight in zip(textures, kinds, DEPOSIT, strict=True):
-        made += weight * np.concatenate([[0], kind]).astype(np.float32)[tissue.owner] * texture
-    return smooth(made.clip(0.15, 2), SHARP_UM / MPP)
+    own = smooth(tissue.hematoxylin, SHARP_UM / MPP) / mean[tissue.owner] - 1
+    inside = ramp(smooth(tissue.labels > 0, 0.6 / MPP), 0.6, 1)
+    return np.asarray(own.clip(-1, 1.5) * inside, np.float32)
 
 
 def _spread(dab: Array) -> Array:
@@ -159,14 +247,18 @@ def draws_of(tissue: Tissue, rule: Rule, where: Array, location: Location, seed:
     return np.asarray(chance + BY_SHAPE * shape + BY_TISSUE * tissue.of_nuclei(where)[1:])
 
 
-def cytoplasm_dab(
+def cytoplasm_stains(
     tissue: Tissue, look: SlideLook, exemplar: Exemplar, where: Array, location: Location, seed: int
-) -> Array:
-    """DAB of a marker of cytoplasm: *where* times the exemplar's amounts, in the order of the tissue's texture."""
+) -> tuple[Array, Array]:
+    """Haematoxylin and DAB of a marker of cytoplasm: *where* times the exemplar's amounts, in the order of the
+    tissue's texture.
+    """
     texture = cytoplasm_texture(tissue, location, seed)
     stained = np.interp(texture, look.texture, exemplar.stained_od10).astype(np.float32)
-    dab = where * stained + (1 - where) * exemplar.background_od10 * _matter(tissue, look)
-    return _spread(np.asarray(dab * ramp(smooth(tissue.total, 0.35 / MPP), 0.03, 0.08), np.float32))
+    ground = ground_of(tissue, look, exemplar, location, seed)
+    dab = (where * stained + (1 - where) * ground[1]) * ramp(smooth(tissue.total, 0.35 / MPP), 0.03, 0.08)
+    dab = _spread(np.asarray(dab, np.float32))
+    return covered(counterstain(tissue, look, exemplar, location, seed) + ground[0], dab, exemplar), dab
 
 
 def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
@@ -200,21 +292,29 @@ def _coarse_mean(x: Array, mask: Array, um: float) -> Array:
     return finer(mean_over(inside, weight, um / MPP / by), by, x.shape)
 
 
-def rendered(hematoxylin: Array, dab: Array, tissue: Tissue, exemplar: Exemplar) -> Image:
-    """The picture, uint8 (H, W, 3): both stains over the exemplar's glass, which keeps the H&E's grain."""
+def hue_of(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
+    """Density of no stain that the exemplar has with so much of both: a stain's hue changes with its amount."""
+    stained = (hematoxylin / max(exemplar.around_od10, 0.01)).clip(0, 1)
+    pale = exemplar.ground_hue_od10 * stained
+    pale += exemplar.blue_hue * (hematoxylin - exemplar.around_od10).clip(0)
+    brown = np.interp(dab, exemplar.levels_od10, exemplar.hue_od10).astype(np.float32)
+    return np.asarray(pale + ramp(dab, *BROWN_OD10) * (brown - pale), np.float32)
+
+
+def rendered(hematoxylin: Array, dab: Array, texture: Array, exemplar: Exemplar) -> Image:
+    """The picture, uint8 (H, W, 3): both stains and a texture of no colour over the exemplar's glass."""
     light = np.empty((*dab.shape, 3), np.uint8)
-    glass = 1 - ramp(smooth(tissue.total, 0.5 / MPP), 0, 0.08)
-    for channel, (white, h, d) in enumerate(zip(exemplar.white, *exemplar.matrix[:2], strict=True)):
-        own = tissue.density[..., channel]
-        grain = 0.8 * glass * (own - smooth(own, 0.5 / MPP))
-        density = np.maximum(hematoxylin * np.float32(h) + dab * np.float32(d) + grain, -0.02)
+    hue = hue_of(hematoxylin, dab, exemplar)
+    for channel, (white, h, d, n) in enumerate(zip(exemplar.white, *exemplar.matrix, strict=True)):
+        stained = hematoxylin * np.float32(h) + dab * np.float32(d) + hue * np.float32(n)
+        density = np.maximum(stained + texture, -0.03)
         light[..., channel] = np.rint((np.float32(white) + 1) * 10**-density - 1).clip(0, 255)
     return light
 
 
 def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     """Haematoxylin under DAB, which hides part of it, and with what the exemplar has where cytoplasm is brown."""
-    most, full_od10 = COVERS[exemplar.site]
+    most, full_od10 = COVERS
     left = hematoxylin * (1 - most * ramp(dab, 0, full_od10))
     under = np.interp(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
-    return np.asarray(np.maximum(left, under * ramp(dab, *UNDER_OD10[exemplar.site])), np.float32)
+    return np.asarray(np.maximum(left, under * ramp(dab, *UNDER_OD10)), np.float32)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
+from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -13,12 +15,19 @@ import numpy as np
 
 from chromogen.errors import expected
 from chromogen.files import write_text
+from chromogen.staining.atlas import MAX_NUCLEI, PATCH_BYTES, Atlas
 from chromogen.staining.exemplar import QUANTILES, SITES, Exemplar
+from chromogen.staining.tissue import Detail
 
-FORMAT = "chromogen look 1"
+FORMAT = "chromogen look 2"
 SUFFIX = ".json"
 MOST_BYTES = 1_000_000
-LENGTHS = {"white": 3, "stained_od10": len(QUANTILES), "unstained_od10": len(QUANTILES)}
+LENGTHS = {
+    "white": 3,
+    "blue_od10": len(QUANTILES),
+    "stained_od10": len(QUANTILES),
+    "unstained_od10": len(QUANTILES),
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,21 @@ class Look:
     @property
     def sha256(self) -> str:
         """The hash of the exemplar's numbers."""
-        return sha256(json.dumps(asdict(self.exemplar), sort_keys=True).encode()).hexdigest()
+        return sha256(json.dumps(_told(self.exemplar), sort_keys=True).encode()).hexdigest()
 
 
 def write_look(path: Path, look: Look) -> None:
     """Write a look as JSON. Raises: OSError."""
-    write_text(path, json.dumps({"format": FORMAT, **asdict(look)}, indent=1) + "\n")
+    told = {field.name: getattr(look, field.name) for field in fields(Look)}
+    write_text(path, json.dumps({"format": FORMAT, **told, "exemplar": _told(look.exemplar)}, indent=1) + "\n")
+
+
+def _told(exemplar: Exemplar) -> dict[str, Any]:
+    """An exemplar as JSON has it: patches are bytes, packed by zlib and written in base 64."""
+    told = asdict(exemplar)
+    if exemplar.atlas is not None:
+        told["atlas"]["patches"] = b64encode(zlib.compress(exemplar.atlas.patches, 9)).decode()
+    return told
 
 
 def read_look(path: Path) -> Look:
@@ -59,7 +77,7 @@ def read_look(path: Path) -> Look:
         return Look(
             **{name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}, exemplar=exemplar
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error) as error:
         wanted = "a look that `write_look` wrote"
         raise expected("stainer", wanted, f"{str(path)!r} ({error})", "measure the exemplar again") from error
 
@@ -68,22 +86,45 @@ def _checked(told: dict[str, Any]) -> Exemplar:
     """The exemplar of what a file says. Raises: ValueError, KeyError or TypeError where that cannot be one."""
     if told["site"] not in SITES:
         raise ValueError(f"site {told['site']!r}")
-    values = {field.name: _value(told[field.name]) for field in fields(Exemplar) if field.name != "site"}
+    apart = {"site": told["site"], "detail": _detail(told["detail"]), "atlas": _atlas(told["atlas"])}
+    values = {field.name: _value(told[field.name]) for field in fields(Exemplar) if field.name not in apart}
     for name, length in LENGTHS.items():
         if len(values[name]) != length:
             raise ValueError(f"{name} has {len(values[name])} numbers")
     if (
         np.shape(values["matrix"]) != (3, 3)
-        or len(values["levels_od10"]) != len(values["hidden_od10"])
+        or len({len(values[name]) for name in ("levels_od10", "hidden_od10", "hue_od10")}) > 1
         or not values["levels_od10"]
     ):
         raise ValueError("a matrix or levels of another size")
     if not (0 <= values["share"] <= 1 and all(0 <= level <= 255 for level in values["white"])):
         raise ValueError("a share or white that cannot be")
-    for name in ("stained_od10", "unstained_od10", "levels_od10"):
+    for name in ("blue_od10", "stained_od10", "unstained_od10", "levels_od10"):
         if any(b < a for a, b in zip(values[name], values[name][1:], strict=False)):
             raise ValueError(f"{name} falls")
-    return Exemplar(site=told["site"], **values)
+    return Exemplar(**apart, **values)
+
+
+def _detail(told: Any) -> Detail:
+    """Raises: ValueError or TypeError for what is no detail."""
+    return Detail(*_value(told))
+
+
+def _atlas(told: Any) -> Atlas | None:
+    """Raises: ValueError, KeyError or TypeError for what is no atlas, before more is unpacked than one has."""
+    if told is None:
+        return None
+    numbers = [_value(told[name]) for name in ("levels_od10", "areas_um2", "elongations")]
+    count = len(numbers[0])
+    if {len(values) for values in numbers} != {count} or not 0 < count <= MAX_NUCLEI:
+        raise ValueError("nuclei of several numbers")
+    if min(min(values) for values in numbers) <= 0:
+        raise ValueError("a nucleus of no size or density")
+    patches = zlib.decompressobj().decompress(b64decode(told["patches"], validate=True), count * PATCH_BYTES + 1)
+    if len(patches) != count * PATCH_BYTES:
+        raise ValueError("patches of another size")
+    level, area, elongation = numbers
+    return Atlas(level, area, elongation, patches)
 
 
 def _value(told: Any) -> Any:

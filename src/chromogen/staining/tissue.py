@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from chromogen.staining.maps import LEAST_COVER, Array, coarser, finer, ramp, sm
 from chromogen.stains.deconvolution import Array as Matrix
 from chromogen.stains.deconvolution import optical_density_od10
 
+CHROMATIN_UM = 0.4, 1.2  # borders of fine and less fine detail of nuclei
+BANDS_UM = 0.5, 2.5, 10.0  # borders of fine and broad detail
 MPP = NETWORK_MPP  # of all pictures in this room
 GLASS_OD10 = (0.02, 0.06)  # from glass to tissue, of light smoothed over SMOOTH_UM
 SMOOTH_UM = 0.75
@@ -48,6 +51,18 @@ class Tissue:
         """Mean density of the three colours."""
         red, green, blue = (self.density[..., channel] for channel in range(3))
         return np.asarray((red + green + blue) / np.float32(3), np.float32)
+
+    @cached_property
+    def neither(self) -> Array:
+        """The amount of density that is neither stain's."""
+        unmix = np.linalg.inv(self.matrix).astype(np.float32)
+        return np.asarray(self.density @ unmix[:, 2], np.float32)
+
+    @cached_property
+    def pale(self) -> Array:
+        """`total` as if there were no nuclei: theirs is that of what lies round them."""
+        nuclear = smooth(self.labels > 0, 0.35 / MPP)
+        return np.asarray(self.total + nuclear * (self.around_nuclei(self.total) - self.total), np.float32)
 
     @cached_property
     def between(self) -> Array:
@@ -89,6 +104,57 @@ def tissue_of(image: Image, nuclei: Nuclei, white: Matrix, matrix: Matrix) -> Ti
     return Tissue(
         density, amounts[..., 0], amounts[..., 1], nuclei, labels, owner, distance_um, there, white, matrix
     )
+
+
+class Detail(NamedTuple):
+    """How strong detail is, as standard deviations.
+
+    `crisp` and `chromatin` are fine and less fine detail of haematoxylin in blue nuclei, over its mean there above
+    the ground's. `fine_od10`, `broad_od10` and `wide_od10` are detail of the density of pale tissue, of base 10;
+    `hematoxylin_clouds` and `second_clouds` say how uneven both stains are there, from place to place.
+    """
+
+    crisp: float
+    chromatin: float
+    fine_od10: float
+    broad_od10: float
+    wide_od10: float
+    hematoxylin_clouds: float
+    second_clouds: float
+
+
+def detail_of(tissue: Tissue, blue: NDArray[np.bool_], pale: NDArray[np.bool_]) -> Detail:
+    """The detail of the nuclei that `blue` (N,) names and of the tissue that `pale` (H, W) does."""
+    of_blue = np.concatenate([[False], blue])[tissue.labels] & (tissue.labels > 0)
+    over = (tissue.hematoxylin - tissue.around_od10)[of_blue]
+    strength = max(float(np.mean(over)), 0.05) if len(over) else 1.0
+    crisp, chromatin = (_deviation(band[of_blue]) / strength for band in nuclear_bands(tissue.hematoxylin))
+    fine, broad, wide = (_deviation(band[pale]) for band in bands(tissue.pale))
+    clouds = [_cloudy(tissue, x, pale) for x in (tissue.hematoxylin, tissue.second)]
+    return Detail(crisp, chromatin, fine, broad, wide, *clouds)
+
+
+def nuclear_bands(hematoxylin: Array) -> tuple[Array, Array]:
+    """Detail of nuclei: finer than the first of CHROMATIN_UM, and between both."""
+    sharp, soft = (smooth(hematoxylin, um / MPP) for um in CHROMATIN_UM)
+    return hematoxylin - sharp, sharp - soft
+
+
+def _cloudy(tissue: Tissue, x: Array, pale: NDArray[np.bool_]) -> float:
+    """How uneven a faint stain is from place to place: the spread of its logarithm."""
+    near = tissue.around_nuclei(x)[pale].clip(0.01)
+    return _deviation(np.log(near / np.median(near))) if len(near) else 0.0
+
+
+def bands(density: Array) -> tuple[Array, Array, Array]:
+    """Detail of a map: finer than the first of BANDS_UM, and between neighbours."""
+    sharp, soft, softest = (smooth(density, um / MPP) for um in BANDS_UM)
+    return density - sharp, sharp - soft, soft - softest
+
+
+def _deviation(values: NDArray[Any]) -> float:
+    """A standard deviation that few large values do not change: from the median of absolute ones."""
+    return float(1.4826 * np.median(abs(values))) if len(values) else 0.0
 
 
 def _nearest(labels: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:

@@ -15,15 +15,15 @@ from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantile
 from chromogen.staining.how import (
     Location,
     SlideLook,
-    counterstain,
-    covered,
-    cytoplasm_dab,
+    cytoplasm_stains,
     cytoplasm_texture,
     draws_of,
-    nuclear_dab,
+    grain,
+    nuclear_stains,
+    over_ground,
     rendered,
 )
-from chromogen.staining.tissue import MPP, Tissue, tissue_of
+from chromogen.staining.tissue import MPP, Tissue, detail_of, tissue_of
 from chromogen.stains.deconvolution import H_E
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
@@ -50,19 +50,18 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
     where = epithelium(tissue, rule)
     inside = where > INSIDE
     chosen = inside if np.count_nonzero(inside) >= LEAST_INSIDE_PX else tissue.there > 0.5
-    matter = (tissue.second + 0.5 * tissue.hematoxylin)[tissue.there > 0.5]
     between = tissue.between * (tissue.distance_um > 1.5) > 0.5
+    everywhere_od10 = median_of(tissue.hematoxylin[between], 0.1)
     even = tuple(map(float, QUANTILES))  # of a sample without nuclei or tissue
     return SlideLook(
         tuple(map(float, white)),
         tuple(tuple(map(float, row)) for row in matrix),
-        median_of(tissue.of_nuclei(tissue.hematoxylin)[1:], 0.5),
-        median_of(tissue.around_od10[tissue.labels > 0], 0.1),
-        median_of(tissue.hematoxylin[between], 0.1),
-        median_of(matter, 0.1),
+        quantiles_of(tissue.of_nuclei(over_ground(tissue, everywhere_od10))[1:], even),
+        everywhere_od10,
         rule,
         quantiles_of(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen], even),
         quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
+        detail_of(tissue, np.ones(len(tissue.nuclei), bool), between),
     )
 
 
@@ -85,10 +84,10 @@ def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, lo
     tissue = seen(image, look)
     where = epithelium(tissue, look.rule)
     if exemplar.site == "nuclear":
-        dab = nuclear_dab(tissue, look, exemplar, where, location, dials.share, dials.seed)
+        stains = nuclear_stains(tissue, look, exemplar, where, location, dials.share, dials.seed)
     else:
-        dab = cytoplasm_dab(tissue, look, exemplar, where, location, dials.seed)
-    return rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue, exemplar)
+        stains = cytoplasm_stains(tissue, look, exemplar, where, location, dials.seed)
+    return rendered(*stains, grain(tissue, look, exemplar), exemplar)
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:
