@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
-from chromogen.recent import Recent
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
 from chromogen.staining.how import (
@@ -30,7 +28,6 @@ from chromogen.stains.glass import white_level
 
 INSIDE = 0.6  # of epithelium: surely inside
 LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
-MOST_BYTES = 120_000_000  # two dozen windows of 1280 px
 
 
 @dataclass(frozen=True)
@@ -69,19 +66,8 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
 def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it.
 
-    `location` (x, y) is where it lies on the slide, in its pixels. Windows painted last are kept, for the blocks
-    of a slide that share one.
+    `location` (x, y) is where it lies on the slide, in its pixels.
     """
-    key = (exemplar, dials, look, location, image.shape, hash(image.tobytes()))
-    return _painted_last().get(key, lambda: _painted(exemplar, dials, image, look, location))
-
-
-@lru_cache(maxsize=1)
-def _painted_last() -> Recent[Image]:
-    return Recent(MOST_BYTES, lambda image: image.nbytes)
-
-
-def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     tissue = seen(image, look)
     where = epithelium(tissue, look.rule)
     if exemplar.site == "nuclear":
