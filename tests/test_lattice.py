@@ -97,7 +97,6 @@ def test_only_windows_that_show_are_painted() -> None:
     lattice = Lattice(32, 8)
     image = tissue_like(80, 81, seed=5)
 
-
     def paint(window: Window) -> Image:
         seen.append(window.size)
         return mirrored(image, window)
@@ -173,5 +172,8 @@ def test_order_does_not_matter() -> None:
     random.Random(0).shuffle(windows)
     shuffled = Lattice(40, 20)
     object.__setattr__(shuffled, "windows", lambda *_: windows)
-    made = [x.blended(lambda window: leveled(mirrored(image, window)), image.shape, whole((120, 120))) for x in (shuffled, lattice)]
+    made = [
+        x.blended(lambda window: leveled(mirrored(image, window)), image.shape, whole((120, 120)))
+        for x in (shuffled, lattice)
+    ]
     np.testing.assert_array_equal(*made)

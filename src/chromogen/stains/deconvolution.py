@@ -53,6 +53,18 @@ def optical_density_od10(image: NDArray[Any], white: White = 255.0) -> Array:
     return np.asarray(optical_density(image, white) / np.log(10))
 
 
+def densities_od10(image: Image, white: White = 255.0) -> NDArray[np.float32]:
+    """As `optical_density_od10` of uint8 (H, W, 3), colour by colour: float32 (3, H, W), from a table."""
+    levels = optical_density_od10(np.arange(256)[:, None], white).astype(np.float32)
+    densities = np.empty((3, *image.shape[:2]), np.float32)
+    for channel, density in enumerate(densities):
+        # what is clipped never occurs: it lets numpy look up straight into the result
+        np.ascontiguousarray(levels[:, min(channel, levels.shape[1] - 1)]).take(
+            image[..., channel], out=density, mode="clip"
+        )
+    return densities
+
+
 def separate_stains(image: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: White = 255.0) -> Array:
     """Concentrations (..., 3) of uint8 (..., 3): optical density = concentrations @ matrix, natural logarithm.
 

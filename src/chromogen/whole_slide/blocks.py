@@ -156,7 +156,7 @@ def _in_one_piece(view: View, stainer: Stainer, block: Block) -> Stained:
 
 
 def _blended(view: View, stainer: Stainer, lattice: Lattice, core: Window) -> Stained:
-    """A core, of windows of a lattice that are read and painted one by one, once for all blocks that share them."""
+    """A core, of windows of a lattice, each read and painted once for all blocks that share it."""
     damaged: dict[Window, None] = {}
 
     def paint(window: Window) -> Image:
