@@ -27,7 +27,7 @@ def test_coarser_squares_are_means_and_finer_ones_join_them(shape: tuple[int, in
 
 
 def test_a_ramp() -> None:
-    np.testing.assert_allclose(ramp(np.array([0.0, 0.2, 0.3, 0.9]), 0.2, 0.4), [0, 0, 0.5, 1])
+    np.testing.assert_allclose(ramp(np.array([0.0, 0.2, 0.3, 0.9]), 0.2, 0.4), [0, 0, 0.5, 1], rtol=1e-6)
 
 
 def test_the_guided_filter_is_the_local_linear_model() -> None:

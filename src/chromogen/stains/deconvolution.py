@@ -55,13 +55,11 @@ def optical_density_od10(image: NDArray[Any], white: White = 255.0) -> Array:
 
 def densities_od10(image: Image, white: White = 255.0) -> NDArray[np.float32]:
     """As `optical_density_od10` of uint8 (H, W, 3), colour by colour: float32 (3, H, W), from a table."""
-    levels = optical_density_od10(np.arange(256)[:, None], white).astype(np.float32)
+    whites = np.broadcast_to(np.asarray(white, np.float64), 3)
+    levels = optical_density_od10(np.arange(256), whites[:, None]).astype(np.float32)
     densities = np.empty((3, *image.shape[:2]), np.float32)
-    for channel, density in enumerate(densities):
-        # what is clipped never occurs: it lets numpy look up straight into the result
-        np.ascontiguousarray(levels[:, min(channel, levels.shape[1] - 1)]).take(
-            image[..., channel], out=density, mode="clip"
-        )
+    for channel in range(3):  # nothing is clipped: the word lets numpy look up straight into the result
+        levels[channel].take(image[..., channel], out=densities[channel], mode="clip")
     return densities
 
 
