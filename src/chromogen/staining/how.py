@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from chromogen.image import Image
 from chromogen.staining.epithelium import Rule, nuclear_logit
 from chromogen.staining.exemplar import QUANTILES, Exemplar, Values
-from chromogen.staining.maps import Array, coarser, finer, mean_over, ramp, smooth
+from chromogen.staining.maps import Array, coarser, finer, looked_up, mean_over, ramp, smooth
 from chromogen.staining.noise import normal_at, normal_field
 from chromogen.staining.tissue import COARSE, MPP, Tissue
 
@@ -25,6 +25,7 @@ FINE, BROAD = 0.9, 0.6  # how far cytoplasm's own texture decides its DAB: withi
 PATCHES = ((7.0, 0.25), (25.0, 0.25), (70.0, 0.2))  # um, and how far chance decides
 SPARED = 1.1  # how far nuclei are spared by a marker of cytoplasm
 MEMBRANE, MEMBRANE_UM, REACH_UM = 0.8, 0.5, 6.0
+MEMBRANE_OVER = 1.9  # what smoothing takes from a line
 HOT_SPOTS = ((1.2, 1.2), (18.0, 0.6), (60.0, 0.6))  # um, and how far chance decides which nuclei are positive
 BY_SHAPE, BY_TISSUE = 0.9, 1.5  # how far a nucleus' shape and company decide; how far *where* does
 DEPOSIT = (0.45, 0.22, 0.12)  # of a nucleus' DAB: its own chromatin, clumps and grains, in the typical nucleus
@@ -84,8 +85,10 @@ def _ground(tissue: Tissue) -> Array:
 
 def _matter(tissue: Tissue, look: SlideLook) -> Array:
     """How much there is to take a faint stain, 0 to 1.3: 1 in the slide's typical tissue, smoothed."""
-    matter = smooth((tissue.second + 0.5 * tissue.hematoxylin).clip(0), MATTER_UM / MPP)
-    return np.asarray((matter / max(look.cytoplasm_od10, 0.02)).clip(0, 1.3), np.float32)
+    second, hematoxylin = (coarser(x, COARSE) for x in (tissue.second, tissue.hematoxylin))
+    matter = smooth((second + 0.5 * hematoxylin).clip(0), MATTER_UM / MPP / COARSE)
+    relative = (matter / max(look.cytoplasm_od10, 0.02)).clip(0, 1.3)
+    return finer(relative, COARSE, tissue.there.shape)
 
 
 def profile(tissue: Tissue) -> Array:
@@ -140,8 +143,9 @@ def _deposit(tissue: Tissue, location: Location, seed: int) -> Array:
 
 def _spread(dab: Array) -> Array:
     """DAB as it lies: a little of it diffuses before it settles, near and far."""
-    near, far = (finer(smooth(coarser(dab, 2), um / MPP / 2), 2, dab.shape) for um in SPREAD_UM)
-    return np.asarray((1 - 2 * SPREAD) * dab + SPREAD * (near + far), np.float32)
+    half = coarser(dab, 2)
+    near, far = (smooth(half, um / MPP / 2) for um in SPREAD_UM)
+    return (1 - 2 * SPREAD) * dab + SPREAD * finer(near + far, 2, dab.shape)
 
 
 def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> NDArray[np.float64]:
@@ -164,51 +168,66 @@ def cytoplasm_dab(
 ) -> Array:
     """DAB of a marker of cytoplasm: *where* times the exemplar's amounts, in the order of the tissue's texture."""
     texture = cytoplasm_texture(tissue, location, seed)
-    stained = np.interp(texture, look.texture, exemplar.stained_od10).astype(np.float32)
+    stained = looked_up(texture, look.texture, exemplar.stained_od10)
     dab = where * stained + (1 - where) * exemplar.background_od10 * _matter(tissue, look)
     return _spread(np.asarray(dab * ramp(smooth(tissue.total, 0.35 / MPP), 0.03, 0.08), np.float32))
 
 
 def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
     """By what cytoplasm's DAB is ordered: the H&E's own texture, membranes, less in nuclei, and some chance."""
+    shape = tissue.labels.shape
     nuclear = smooth(profile(tissue), 0.25 / MPP).clip(0, 1)
     matter = (tissue.second + 0.6 * tissue.hematoxylin * (1 - nuclear)).clip(0)
     between = (nuclear < 0.35) * tissue.there
-    near, around = (_coarse_mean(matter, between, um) + FLOOR_OD10 for um in (NEAR_UM, AROUND_UM))
-    own = FINE * np.log((smooth(matter, TEXTURE_UM / MPP) + FLOOR_OD10) / around) + BROAD * np.log(near / around)
-    size = tissue.labels.shape[1], tissue.labels.shape[0]
-    chance = sum(w * normal_field(location, size, um / MPP, seed + i) for i, (um, w) in enumerate(PATCHES))
-    uneven = 0.6 + 0.6 * normal_field(location, size, 4.0 / MPP, seed + len(PATCHES))
-    return np.asarray(own + chance + MEMBRANE * membranes(tissue) * uneven - SPARED * nuclear, np.float32)
+    near, around = (_logarithm(matter, between, um, by) for um, by in ((NEAR_UM, 2), (AROUND_UM, COARSE)))
+    wide = _chance(location, around.shape, seed) - (FINE + BROAD) * around
+    half = BROAD * near + finer(wide, COARSE // 2, near.shape) + _membranes(tissue, location, seed)
+    own = FINE * np.log(smooth(matter, TEXTURE_UM / MPP) + np.float32(FLOOR_OD10))
+    return own + finer(half, 2, shape) - SPARED * nuclear
 
 
-def membranes(tissue: Tissue) -> Array:
-    """Lines midway between neighbouring nuclei, 0 to about 1."""
-    owner = tissue.owner
+def _logarithm(x: Array, mask: Array, um: float, by: int) -> Array:
+    """The logarithm of the mean of a map over a mask within `um`, of squares of `by` px."""
+    weight = coarser(mask, by)
+    inside = coarser(x * mask, by) / np.maximum(weight, np.float32(1e-3))
+    return np.log(mean_over(inside, weight, um / MPP / by) + np.float32(FLOOR_OD10))
+
+
+def _chance(location: Location, shape: tuple[int, ...], seed: int) -> Array:
+    """How cytoplasm varies from cell to cell and from patch to patch, of squares of COARSE px."""
+    at, size = (location[0] / COARSE, location[1] / COARSE), (shape[1], shape[0])
+    fields = (normal_field(at, size, um / MPP / COARSE, seed + i) for i, (um, _) in enumerate(PATCHES))
+    return np.asarray(sum(weight * field for (_, weight), field in zip(PATCHES, fields, strict=True)), np.float32)
+
+
+def _membranes(tissue: Tissue, location: Location, seed: int) -> Array:
+    """Lines midway between neighbouring nuclei, 0 to about MEMBRANE, unevenly strong, of squares of 2 px."""
+    owner, distance_um = tissue.owner[::2, ::2], tissue.distance_um[::2, ::2]
     line = np.zeros(owner.shape, np.float32)
     line[:-1] += owner[:-1] != owner[1:]
     line[:, :-1] += owner[:, :-1] != owner[:, 1:]
-    soft = smooth(line.clip(0, 1), MEMBRANE_UM / MPP) * 2.5
-    return np.asarray((soft * (1.3 - tissue.distance_um / REACH_UM).clip(0, 1)).clip(0, 1.2), np.float32)
-
-
-def _coarse_mean(x: Array, mask: Array, um: float) -> Array:
-    """`mean_over`, on squares of COARSE px where that loses nothing."""
-    by = COARSE if um / MPP >= 2 * COARSE else 2
-    weight = coarser(mask, by)
-    inside = coarser(x * mask, by) / np.maximum(weight, 1e-3)
-    return finer(mean_over(inside, weight, um / MPP / by), by, x.shape)
+    soft = smooth(line.clip(0, 1), MEMBRANE_UM / MPP / 2) * MEMBRANE_OVER
+    lines = (soft * (1.3 - distance_um / REACH_UM).clip(0, 1)).clip(0, 1.2)
+    at, size = (location[0] / 2, location[1] / 2), (line.shape[1], line.shape[0])
+    return lines * (MEMBRANE * 0.6 * (1 + normal_field(at, size, 4.0 / MPP / 2, seed + len(PATCHES))))
 
 
 def rendered(hematoxylin: Array, dab: Array, tissue: Tissue, exemplar: Exemplar) -> Image:
     """The picture, uint8 (H, W, 3): both stains over the exemplar's glass, which keeps the H&E's grain."""
     light = np.empty((*dab.shape, 3), np.uint8)
-    glass = 1 - ramp(smooth(tissue.total, 0.5 / MPP), 0, 0.08)
+    colors = [tissue.density[..., channel] for channel in range(3)]
+    even = [smooth(color, 0.5 / MPP) for color in colors]
+    glass = 0.8 * (1 - ramp((even[0] + even[1] + even[2]) / np.float32(3), 0, 0.08))
     for channel, (white, h, d) in enumerate(zip(exemplar.white, *exemplar.matrix[:2], strict=True)):
-        own = tissue.density[..., channel]
-        grain = 0.8 * glass * (own - smooth(own, 0.5 / MPP))
-        density = np.maximum(hematoxylin * np.float32(h) + dab * np.float32(d) + grain, -0.02)
-        light[..., channel] = np.rint((np.float32(white) + 1) * 10**-density - 1).clip(0, 255)
+        density = (colors[channel] - even[channel]) * glass
+        density += hematoxylin * np.float32(h)
+        density += dab * np.float32(d)
+        np.maximum(density, -0.02, out=density)
+        density *= np.float32(-np.log(10))
+        shown = np.exp(density, out=density)
+        shown *= np.float32(white + 1)
+        shown -= np.float32(0.5)  # which rounds: numbers are cut off
+        light[..., channel] = shown.clip(0, 255.5, out=shown)
     return light
 
 
@@ -216,5 +235,5 @@ def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     """Haematoxylin under DAB, which hides part of it, and with what the exemplar has where cytoplasm is brown."""
     most, full_od10 = COVERS[exemplar.site]
     left = hematoxylin * (1 - most * ramp(dab, 0, full_od10))
-    under = np.interp(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
-    return np.asarray(np.maximum(left, under * ramp(dab, *UNDER_OD10[exemplar.site])), np.float32)
+    under = looked_up(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
+    return np.maximum(left, under * ramp(dab, *UNDER_OD10[exemplar.site]))

@@ -13,6 +13,7 @@ Array = NDArray[np.float32]
 CUT_OFF = 2.5  # sigmas of a Gaussian
 COARSE_PX = ((8.0, 4), (3.0, 2))  # from such a sigma on a map is smoothed on squares of so many px
 STRIP_PX = 32  # rows that stay in a processor's cache
+TABLE = 4096  # steps of a table that is looked up
 LEAST_COVER = 0.03  # of a mask, where a mean over it still means something
 
 
@@ -65,6 +66,16 @@ def ramp(x: NDArray[Any], low: float, high: float) -> Array:
     part = np.subtract(x, low, dtype=np.float32)
     part *= np.float32(1 / (high - low))
     return np.asarray(np.clip(part, 0, 1, out=part))
+
+
+def looked_up(x: Array, at: Sequence[float], values: Sequence[float]) -> Array:
+    """`numpy.interp` of a whole map, from a table."""
+    low, high = at[0], max(at[-1], at[0] + 1e-6)
+    table = np.interp(np.linspace(low, high, TABLE), at, values).astype(np.float32)
+    place = (x - np.float32(low)) * np.float32((TABLE - 1) / (high - low))
+    np.clip(place, 0, TABLE - 1, out=place)
+    place += np.float32(0.5)
+    return np.asarray(table.take(place.astype(np.int32), mode="clip"))
 
 
 def coarser(x: NDArray[Any], by: int) -> Array:
