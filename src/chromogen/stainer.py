@@ -36,7 +36,7 @@ Measure: TypeAlias = Callable[[Image], Statistics]
 
 STRIP_PX = 32
 MOST_KEPT_BYTES = 60_000_000  # a dozen windows of looks
-LOOK_WINDOW_PX, LOOK_BLEND_PX = 1280, 256  # of *where* times *how*: a window begins where a slide's block does
+LOOK_WINDOW_PX, LOOK_BLEND_PX = 1152, 128  # of *where* times *how*: a window begins where a slide's block does
 MOST_SAMPLED_PX = (
     4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond
 )
