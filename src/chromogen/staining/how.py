@@ -212,19 +212,22 @@ def _membranes(tissue: Tissue, location: Location, seed: int) -> Array:
     return lines * (MEMBRANE * 0.6 * (1 + normal_field(at, size, 4.0 / MPP / 2, seed + len(PATCHES))))
 
 
-def rendered(hematoxylin: Array, dab: Array, tissue: Tissue, exemplar: Exemplar) -> Image:
-    """The picture, uint8 (H, W, 3): both stains over the exemplar's glass, which keeps the H&E's grain."""
-    light = np.empty((*dab.shape, 3), np.uint8)
-    colors = [tissue.density[..., channel] for channel in range(3)]
+def rendered(hematoxylin: Array, dab: Array, density: Array, exemplar: Exemplar) -> Image:
+    """The picture, uint8 (H, W, 3): both stains over the exemplar's glass, which keeps the grain of the H&E.
+
+    `density` (H, W, 3) is the H&E's own.
+    """
+    light = np.empty(density.shape, np.uint8)
+    colors = [density[..., channel] for channel in range(3)]
     even = [smooth(color, 0.5 / MPP) for color in colors]
     glass = 0.8 * (1 - ramp((even[0] + even[1] + even[2]) / np.float32(3), 0, 0.08))
     for channel, (white, h, d) in enumerate(zip(exemplar.white, *exemplar.matrix[:2], strict=True)):
-        density = (colors[channel] - even[channel]) * glass
-        density += hematoxylin * np.float32(h)
-        density += dab * np.float32(d)
-        np.maximum(density, -0.02, out=density)
-        density *= np.float32(-np.log(10))
-        shown = np.exp(density, out=density)
+        shown = (colors[channel] - even[channel]) * glass
+        shown += hematoxylin * np.float32(h)
+        shown += dab * np.float32(d)
+        np.maximum(shown, -0.02, out=shown)
+        shown *= np.float32(-np.log(10))
+        np.exp(shown, out=shown)
         shown *= np.float32(white + 1)
         shown -= np.float32(0.5)  # which rounds: numbers are cut off
         light[..., channel] = shown.clip(0, 255.5, out=shown)

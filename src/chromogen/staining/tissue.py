@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.nuclei.contract import NETWORK_MPP
 from chromogen.nuclei.outlines import Nuclei, labels_of
@@ -20,6 +21,7 @@ MPP = NETWORK_MPP  # of all pictures in this room
 GLASS_OD10 = (0.02, 0.06)  # from glass to tissue, of light smoothed over SMOOTH_UM
 SMOOTH_UM = 0.75
 COARSE = 4  # px of a square, where detail does not matter
+SQUARE_PX, ROOM_PX = 8, 64  # what tissue is looked for in, and what is painted around it
 FAR_UM = 1e6  # where there is no nucleus at all
 NEAR_UM = 5.0  # round a nucleus: its cytoplasm
 
@@ -96,6 +98,19 @@ def mean_density(density: Array) -> Array:
     total += density[..., 2]
     total /= np.float32(3)
     return np.asarray(total)
+
+
+def tissue_part(image: Image, white: Matrix) -> Window | None:
+    """The part of an image, uint8 (H, W, 3) at MPP, beyond which lies bare glass alone; None where that is all."""
+    green = coarser(image[..., 1], SQUARE_PX)
+    shown = green < (white[1] + 1) / 10 ** GLASS_OD10[0] - 1
+    if not shown.any():
+        return None
+    (top, bottom), (left, right) = (
+        (ends[0] * SQUARE_PX - ROOM_PX, (ends[-1] + 1) * SQUARE_PX + ROOM_PX)
+        for ends in (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))
+    )
+    return Window(int(left), int(top), int(right), int(bottom)).grown(0, (image.shape[1], image.shape[0]))
 
 
 def tissue_of(image: Image, nuclei: Nuclei, white: Matrix, matrix: Matrix) -> Tissue:

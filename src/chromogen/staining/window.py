@@ -21,8 +21,8 @@ from chromogen.staining.how import (
     nuclear_dab,
     rendered,
 )
-from chromogen.staining.tissue import MPP, Tissue, tissue_of
-from chromogen.stains.deconvolution import H_E
+from chromogen.staining.tissue import MPP, Tissue, tissue_of, tissue_part
+from chromogen.stains.deconvolution import H_E, densities_od10
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
 
@@ -66,15 +66,28 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
 def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it.
 
-    `location` (x, y) is where it lies on the slide, in its pixels.
+    `location` (x, y) is where it lies on the slide, in its pixels. Beside tissue it is the exemplar's glass.
     """
+    white, nothing = np.array(look.white), np.zeros((), np.float32)
+    part = tissue_part(image, white)
+    if part is not None and part.size == (image.shape[1], image.shape[0]):
+        return _painted(exemplar, dials, image, look, location)
+    made = rendered(nothing, nothing, np.moveaxis(densities_od10(image, white), 0, 2), exemplar)
+    if part is None:
+        return made
+    at = location[0] + part.left, location[1] + part.top
+    made[part.at] = _painted(exemplar, dials, image[part.at], look, at)
+    return made
+
+
+def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     tissue = seen(image, look)
     where = epithelium(tissue, look.rule)
     if exemplar.site == "nuclear":
         dab = nuclear_dab(tissue, look, exemplar, where, location, dials.share, dials.seed)
     else:
         dab = cytoplasm_dab(tissue, look, exemplar, where, location, dials.seed)
-    return rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue, exemplar)
+    return rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue.density, exemplar)
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:
