@@ -93,7 +93,7 @@ def test_windows_may_come_from_many_threads() -> None:
 
 def test_only_windows_that_show_are_painted() -> None:
     """Each once, of exactly the size, and those at the border not if the one before shows all."""
-    seen = []
+    seen: list[tuple[int, int]] = []
     lattice = Lattice(32, 8)
     image = tissue_like(80, 81, seed=5)
 

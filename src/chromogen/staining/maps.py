@@ -11,7 +11,7 @@ from scipy.ndimage import uniform_filter
 
 Array = NDArray[np.float32]
 CUT_OFF = 2.5  # sigmas of a Gaussian
-COARSE_PX = ((8.0, 4), (3.0, 2))  # from such a sigma on a map is smoothed on squares of so many px
+COARSE_PX = ((8.0, 4), (1.5, 2))  # from such a sigma on a map is smoothed on squares of so many px
 STRIP_PX = 32  # rows that stay in a processor's cache
 TABLE = 4096  # steps of a table that is looked up
 LEAST_COVER = 0.03  # of a mask, where a mean over it still means something

@@ -136,13 +136,14 @@ def _mixed(maps: Array, weights: NDArray[np.float64]) -> Array:
 def _nearest(labels: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:
     """Distance in um to the nearest label, and which it is; without labels far, and 0.
 
-    Beside nuclei both are found on every second pixel, which is a fifth of the work.
+    Beside nuclei both are found on every second pixel, which is a fifth of the work: a border lies half a pixel
+    nearer than the pixel that shows it.
     """
     half = labels[::2, ::2]
     if not half.any():
         return np.full(labels.shape, FAR_UM, np.float32), labels
     distance, (rows, columns) = distance_transform_edt(half == 0, return_indices=True)
     outside = labels == 0
-    distance_um = finer(distance * (2 * MPP), 2, labels.shape) * outside
+    distance_um = finer((distance - 0.25).clip(0) * (2 * MPP), 2, labels.shape) * outside
     near = half[rows, columns].repeat(2, axis=0).repeat(2, axis=1)[: labels.shape[0], : labels.shape[1]]
     return distance_um, np.where(outside, near, labels)
