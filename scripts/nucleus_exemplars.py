@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.nuclei.contract import NETWORK_MPP, STRIDE_PX, Network
+from chromogen.nuclei.contract import NETWORK_MPP, STRIDE_PX, Network, Prediction
 from chromogen.nuclei.decode import decoded
 from chromogen.nuclei.outlines import labels_of
 from chromogen.slides.picture import read_picture
@@ -46,7 +46,7 @@ def exemplar(path: Path, network: Network) -> Exemplar:
     density = optical_density_od10(picture, white)
     amounts = (density @ np.linalg.inv(matrix)).astype(np.float32).transpose(2, 0, 1)
     depth, radii = _eight_views(density, network)
-    sure = decoded(depth, radii, STRIDE_PX, NETWORK_MPP)
+    sure = decoded(Prediction(depth, lambda rows, columns: radii[:, rows, columns].T), STRIDE_PX, NETWORK_MPP)
     labels = labels_of(sure.take(sure.confidence > SURE), picture.shape[:2])
     doubtful = ndimage.zoom(depth > UNSURE, STRIDE_PX, order=0) & (labels == 0)
     return Exemplar(amounts, labels, ndimage.binary_opening(doubtful), kind)
@@ -57,7 +57,9 @@ def _eight_views(density: NDArray[Any], network: Network) -> tuple[NDArray[np.fl
     depths, radii = [], []
     picture = np.asarray(density.transpose(2, 0, 1), np.float32)
     for view in range(VIEWS):
-        out = network(np.ascontiguousarray(turned(picture, view)[None]))[0]
-        depths.append(1 / (1 + np.exp(-turned(out[0], inverse(view)))))
-        radii.append(turned_radii(out[1:], inverse(view)))
+        found = network(np.ascontiguousarray(turned(picture, view)[None]))
+        depths.append(turned(found.depth, inverse(view)))
+        places = np.indices(found.depth.shape).reshape(2, -1)
+        everywhere = found.radii_px(places[0], places[1]).T.reshape(-1, *found.depth.shape)
+        radii.append(turned_radii(everywhere, inverse(view)))
     return np.mean(depths, axis=0), np.mean(radii, axis=0)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from chromogen.nuclei.contract import Prediction, prediction_of
 from chromogen.nuclei.decode import decoded, strongest
 from chromogen.nuclei.outlines import labels_of
 from nucleus_fields import outlines_at
@@ -21,7 +22,9 @@ def ellipses(shape: tuple[int, int] = (96, 128)) -> np.ndarray:
 def test_what_the_network_learns_gives_the_nuclei_back() -> None:
     drawn = ellipses()
     depth, radii = outlines_at(drawn)
-    found = labels_of(decoded(depth, radii, 2, 0.5), drawn.shape)
+    found = labels_of(
+        decoded(Prediction(depth, lambda rows, columns: radii[:, rows, columns].T), 2, 0.5), drawn.shape
+    )
     assert len(np.unique(found)) == len(np.unique(drawn))
     for value in range(1, drawn.max() + 1):
         mine = found == np.bincount(found[drawn == value]).argmax()
@@ -29,7 +32,7 @@ def test_what_the_network_learns_gives_the_nuclei_back() -> None:
 
 
 def test_nothing_deep_is_no_nucleus() -> None:
-    assert len(decoded(np.zeros((8, 9), np.float32), np.zeros((32, 8, 9), np.float32), 2, 0.5)) == 0
+    assert len(decoded(prediction_of(np.full((1, 33, 8, 9), -20, np.float32)), 2, 0.5)) == 0
 
 
 def test_of_two_outlines_of_one_nucleus_the_more_confident_is_kept() -> None:

@@ -10,6 +10,7 @@ from chromogen.stains.deconvolution import (
     H_E,
     HEMATOXYLIN,
     combine_stains,
+    densities_od10,
     optical_density,
     optical_density_od10,
     separate_stains,
@@ -60,3 +61,10 @@ def test_what_is_combined_comes_apart_again(parts: list[float]) -> None:
 def test_stains_of_one_colour_cannot_be_told_apart() -> None:
     with pytest.raises(ValueError, match="another colour"):
         stain_matrix(HEMATOXYLIN, HEMATOXYLIN)
+
+
+@pytest.mark.parametrize("white", [255.0, (240.0, 238.5, 245.0)])
+def test_densities_from_a_table_are_the_formulas(white: float | tuple[float, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    wanted = optical_density_od10(image, white).transpose(2, 0, 1)
+    np.testing.assert_allclose(densities_od10(image, white), wanted, atol=1e-6)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from chromogen.image import Image, read_image
 from chromogen.stains.appearance import appearance
-from chromogen.stains.glass import white_level
+from chromogen.stains.glass import highest, lowest, white_level
 from chromogen.stains.tissue import tissue_mask
 from synthetic import tissue_like
 
@@ -95,3 +95,17 @@ def test_a_picture_of_a_hundred_flat_levels_has_a_white() -> None:
     blocks = np.repeat(np.repeat(np.arange(100).reshape(10, 10) * 2 + 40, 40, 0), 40, 1).astype(np.uint8)
     white = white_level(np.dstack([blocks] * 3))
     assert ((white >= 40) & (white <= 238)).all()
+
+
+@pytest.mark.parametrize("reach_px", [0, 1, 2, 3, 7, 40])
+@pytest.mark.parametrize("shape", [(50, 70), (1, 1), (3, 90)])
+def test_extremes_of_squares_are_those_of_a_plain_filter(shape: tuple[int, int], reach_px: int) -> None:
+    rng = np.random.default_rng(0)
+    for values in (rng.integers(0, 255, shape, np.uint8), rng.random(shape) > 0.9, rng.integers(0, 2**24, shape)):
+        side = 2 * reach_px + 1
+        np.testing.assert_array_equal(
+            highest(values, reach_px), ndimage.maximum_filter(values, side, mode="nearest")
+        )
+        np.testing.assert_array_equal(
+            lowest(values, reach_px), ndimage.minimum_filter(values, side, mode="nearest")
+        )

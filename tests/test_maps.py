@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
-from chromogen.staining.maps import coarser, finer, guided, mean_over, ramp
+from chromogen.staining.maps import coarser, finer, guided, looked_up, mean_over, ramp, smooth
 
 
 def test_a_mean_over_a_mask_knows_only_the_mask() -> None:
@@ -27,7 +27,7 @@ def test_coarser_squares_are_means_and_finer_ones_join_them(shape: tuple[int, in
 
 
 def test_a_ramp() -> None:
-    np.testing.assert_allclose(ramp(np.array([0.0, 0.2, 0.3, 0.9]), 0.2, 0.4), [0, 0, 0.5, 1])
+    np.testing.assert_allclose(ramp(np.array([0.0, 0.2, 0.3, 0.9]), 0.2, 0.4), [0, 0, 0.5, 1], rtol=1e-6)
 
 
 def test_the_guided_filter_is_the_local_linear_model() -> None:
@@ -54,11 +54,25 @@ def _mirrored(places: np.ndarray, side: int) -> np.ndarray:
 
 
 def test_the_guided_filter_takes_a_blurred_border_to_the_edge() -> None:
-    from scipy.ndimage import gaussian_filter
-
     edge = np.zeros((64, 64), np.float32)
     edge[:, 32:] = 1
     blurred = gaussian_filter(edge, 6)
     brought = guided(blurred, (edge, edge * 0), 10, 1e-4, by=2)
     step, before = (m[32, 33] - m[32, 30] for m in (brought, blurred))
     assert step > 2.5 * before
+
+
+@pytest.mark.parametrize(("sigma_px", "off"), [(0.5, 1e-3), (1.2, 5e-3), (2.0, 0.04), (5.0, 0.03), (20.0, 0.05)])
+@pytest.mark.parametrize("shape", [(90, 131), (200, 64), (1, 1)])
+def test_smoothing_is_a_gaussians(shape: tuple[int, int], sigma_px: float, off: float) -> None:
+    """Of a tissue's own texture, which is smooth over a pixel or two."""
+    x = gaussian_filter(np.random.default_rng(0).normal(size=shape), 1.5).astype(np.float32) + 1
+    wanted = gaussian_filter(x, sigma_px, mode="nearest", truncate=4)
+    assert np.abs(smooth(x, sigma_px) - wanted).mean() < off * max(x.std(), 1e-6) + 1e-6
+
+
+def test_a_table_is_an_interpolation() -> None:
+    x = np.linspace(-1, 4, 5000, dtype=np.float32).reshape(50, 100)
+    at, values = (0.0, 0.5, 0.6, 3.0), (1.0, 3.0, 2.0, 7.0)
+    np.testing.assert_allclose(looked_up(x, at, values), np.interp(x, at, values), atol=0.01)
+    np.testing.assert_allclose(looked_up(x, (2.0,), (5.0,)), 5)

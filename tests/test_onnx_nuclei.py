@@ -12,6 +12,7 @@ from skimage.data import immunohistochemistry
 from torch import Tensor, nn
 
 from chromogen.errors import FAILURES
+from chromogen.nuclei.contract import Prediction, prediction_of
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.network import WEIGHTS, NucleusNetwork
 from chromogen.onnx_models.nuclei import nucleus_network
@@ -55,9 +56,9 @@ def test_our_own_network_as_onnx_finds_the_same_nuclei(tmp_path: Path) -> None:
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(WEIGHTS).items()}, strict=False)
     theirs = nucleus_network(exported(tmp_path / "ours.onnx", network))
 
-    def once(densities: np.ndarray) -> np.ndarray:
+    def once(densities: np.ndarray) -> Prediction:
         with torch.inference_mode():
-            return network.eval()(torch.from_numpy(densities)).numpy()
+            return prediction_of(network.eval()(torch.from_numpy(densities)).numpy())
 
     found, ours = find_nuclei(IHC, 0.5, theirs), find_nuclei(IHC, 0.5, once)
     assert len(found) == len(ours) > 20

@@ -44,3 +44,19 @@ def test_parts_are_joined_in_order() -> None:
     assert len(both.take(np.array([False, True, True]))) == 2
     assert len(joined([], 0.5)) == 0
     assert labels_of(no_nuclei(0.5), (3, 4)).shape == (3, 4)
+
+
+def test_labels_are_those_of_a_polygon_fill_one_by_one() -> None:
+    """Of outlines with dents, over each other, and beyond the border of the picture."""
+    from skimage.draw import polygon
+
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(-20, 100, (60, 2)).astype(np.float32)
+    radii = rng.uniform(3, 20, (60, 32, 1)).astype(np.float32)
+    confidence = rng.random(60).astype(np.float32)
+    nuclei = Nuclei(centres, centres[:, None] + radii * DIRECTIONS, confidence, 0.5)
+    wanted = np.zeros((70, 90), np.int32)
+    for index in np.argsort(nuclei.confidence):
+        x, y = (nuclei.outlines_px[index] - 0.5).T
+        wanted[polygon(y, x, wanted.shape)] = index + 1
+    np.testing.assert_array_equal(labels_of(nuclei, wanted.shape), wanted)

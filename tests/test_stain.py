@@ -20,6 +20,7 @@ from skimage.data import immunohistochemistry
 
 from chromogen.grid import whole
 from chromogen.image import Image
+from chromogen.lattice import Lattice
 from chromogen.slides import store as store_module
 from chromogen.slides import writer as writer_module
 from chromogen.slides.compression import COMPRESSIONS
@@ -599,6 +600,38 @@ def test_blocks_know_their_place_in_the_order_of_the_pyramid() -> None:
     assert order[:4] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert order[4:6] == [(0, 2), (0, 3)]
     assert order[8] == (2, 0)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_window_of_a_lattice_is_read_and_painted_once(
+    tissue: SyntheticSource, tmp_path: Path, threads: int
+) -> None:
+    """However many blocks share it, in however many threads; and blended they are the whole picture's."""
+    painted: list[tuple[int, int]] = []
+
+    def leveled(image: Image, _statistics: object, location: tuple[int, int]) -> Image:
+        painted.append(location)
+        return np.asarray(255 - image // 2 - location[0] % 7, np.uint8)
+
+    lattice = Lattice(BLOCK_PX + 32, 32, fixed=False)
+    stainer = Stainer("leveled", "grey", leveled, f"1 {threads}", None, 0.5, 10**6, BLOCK_PX, lattice=lattice)
+    out = lossless(tmp_path)
+    stain_slide(job(stainer, mask_tissue=False), out, run=in_threads(threads))
+    assert sorted(painted) == [(x, y) for x in range(0, 668, BLOCK_PX) for y in range(0, 468, BLOCK_PX)]
+    with open_slide(out.path) as made:
+        pixels = made.read_region((0, 0), SIZE)
+    seen = synthetic_slide(SIZE, tissue.paint).read_region((0, 0), SIZE)
+    np.testing.assert_array_equal(pixels, stainer(seen))
+
+
+def test_blocks_of_a_lattice_come_row_by_row_in_bands() -> None:
+    order = sorted(
+        ((row, column) for row in range(2) for column in range(blocks_module.BAND + 1)),
+        key=blocks_module._in_bands,
+    )
+    assert order[: blocks_module.BAND] == [(0, column) for column in range(blocks_module.BAND)]
+    assert order[blocks_module.BAND] == (1, 0)
+    assert order[-2:] == [(0, blocks_module.BAND), (1, blocks_module.BAND)]
 
 
 MEMORY = """

@@ -27,7 +27,7 @@ from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
 from chromogen.staining.how import counterstain, levels_of
 from chromogen.staining.looks import read_look, write_look
-from chromogen.staining.tissue import MPP, tissue_of
+from chromogen.staining.tissue import MPP, tissue_of, tissue_part
 from chromogen.staining.window import Dials, look_of, seen
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.stains.glass import white_level
@@ -274,3 +274,31 @@ def test_no_place_of_tissue_is_paler_than_its_ground(he: Image, looks: dict[str,
     inside = tissue.there[20:-20, 20:-20] > 0.5
     found = counterstain(tissue, look, looks["nuclear"], (0, 0), 0)[20:-20, 20:-20][inside]
     assert found.min() >= 0
+
+
+def test_beside_tissue_only_glass_is_painted(he: Image) -> None:
+    """And no place of tissue looks another way for it, but for what the network rounds."""
+    small = he[100:260, 120:300]
+    stainer = load_stainer("epithelial").fit(he)
+    around = np.full((400, 480, 3), np.rint(stainer.statistics.white).astype(np.uint8), np.uint8)
+    around[64:224, 64:244] = small
+    assert tissue_part(blank(), np.full(3, 240.0)) is None
+    part = tissue_part(around, np.array(stainer.statistics.white))
+    assert part == Window(0, 0, 312, 288)
+    made = stainer(around)
+    np.testing.assert_allclose(made[300:].reshape(-1, 3).mean(0), stainer.white, atol=1.5)
+    assert np.array_equal(made[:288, :312], stainer.paint(around[:288, :312], stainer.statistics, (0, 0)))
+
+
+def test_distances_are_those_of_every_pixel_but_for_a_little(he: Image) -> None:
+    from scipy.ndimage import distance_transform_edt
+
+    from chromogen.stains.deconvolution import H_E
+
+    tissue = tissue_of(he, find_nuclei(he, MPP), np.full(3, 240.0), H_E)
+    wanted = distance_transform_edt(tissue.labels == 0) * MPP
+    off = np.abs(tissue.distance_um - wanted)
+    assert off.mean() < 0.25
+    assert off.max() < 1.5
+    assert (tissue.distance_um[tissue.labels > 0] == 0).all()
+    assert np.array_equal(tissue.owner[tissue.labels > 0], tissue.labels[tissue.labels > 0])

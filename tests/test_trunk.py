@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chromogen import fused
 from chromogen.style import trunk
 from chromogen.style.tape import Tape
 from chromogen.style.trunk import Convolution, look, pool, pool_back
@@ -165,7 +166,8 @@ def nothing_written(*given: Tensor, grad_input: Tensor | None = None, **_named: 
 def without(monkeypatch: pytest.MonkeyPatch, names: Iterable[str], instead: Callable[..., Tensor] | None) -> None:
     """As if torch had something else, or nothing, under some of the names."""
     there = trunk.operator
-    monkeypatch.setattr(trunk, "operator", lambda name: instead if name in names else there(name))
+    for module in (trunk, fused):
+        monkeypatch.setattr(module, "operator", lambda name: instead if name in names else there(name))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -44,20 +44,18 @@ class Lattice:
         return self.window_px - self.blend_px
 
     def blended(
-        self, paint: Callable[[Image, Window], Image], image: Image, core: Window, each: Each = map
+        self, paint: Callable[[Window], Image], shape: tuple[int, ...], core: Window, each: Each = map
     ) -> Image:
-        """The core of an image, uint8 (H, W, 3), of which `paint` makes one window at a time, as large as it was
-        and told where in the image.
+        """The core, uint8 (h, w, 3), of a picture of `shape` (H, W) of which `paint` makes one window at a time.
 
-        The image begins at a multiple of `step_px` and goes on for `window_px` beyond the core, or to the border
-        of the picture. Sums are of whole numbers: windows may come in any order.
+        The picture begins at a multiple of `step_px`. Where it is part of a larger one it goes on for `window_px`
+        beyond the core, or to the larger one's border. Sums are of whole numbers: windows may come in any order.
+        The last window comes first: threads with cores side by side then begin with different ones.
         """
         width, height = core.size
         total, weight = np.zeros((height, width, 3), np.uint32), np.zeros((height, width, 1), np.uint32)
-        windows = self.windows(image.shape[:2], core)
-        for window, painted in zip(
-            windows, each(lambda seen: paint(_mirrored(image, seen), seen), windows), strict=True
-        ):
+        windows = self.windows((shape[0], shape[1]), core)[::-1]
+        for window, painted in zip(windows, each(paint, windows), strict=True):
             part = _common(window, core)
             own, there = part.seen_from(window).at, part.seen_from(core).at
             here = self._weights(window)[own]
@@ -105,8 +103,10 @@ class Lattice:
         return np.asarray(np.maximum(1, np.rint(FULL * part**2 * (3 - 2 * part))), np.uint32)
 
 
-def _mirrored(image: Image, window: Window) -> Image:
+def mirrored(image: Image, window: Window) -> Image:
     """The window of an image that is mirrored at its right and lower border, as often as need be."""
+    if window.bottom <= len(image) and window.right <= image.shape[1]:
+        return image[window.at]
     rows, columns = (
         _reflected(*ends)
         for ends in ((window.top, window.bottom, len(image)), (window.left, window.right, image.shape[1]))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from chromogen.errors import choose, expected
 from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, PathLike
-from chromogen.lattice import Each, Lattice
+from chromogen.lattice import Each, Lattice, mirrored
 from chromogen.models import LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
+from chromogen.recent import Recent
 from chromogen.stains.color_transfer import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import StainLook, stain_look
@@ -33,7 +35,8 @@ PaintPart: TypeAlias = Callable[[Image, Statistics, Window], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
 STRIP_PX = 32
-LOOK_WINDOW_PX, LOOK_BLEND_PX = 1280, 256  # of *where* times *how*: a window begins where a slide's block does
+MOST_KEPT_BYTES = 60_000_000  # a dozen windows of looks
+LOOK_WINDOW_PX, LOOK_BLEND_PX = 1152, 128  # of *where* times *how*: a window begins where a slide's block does
 MOST_SAMPLED_PX = (
     4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond
 )
@@ -82,10 +85,12 @@ class Stainer:
         if self.lattice is not None:
             x, y = location
 
-            def paint(seen: Image, window: Window) -> Image:
-                return self.paint(seen, statistics, (x + window.left, y + window.top))
+            def paint(window: Window) -> Image:
+                seen, at = mirrored(image, window), (x + window.left, y + window.top)
+                key = (self.identity, statistics, at, seen.shape, blake2b(seen.tobytes()).digest())
+                return _painted_last().get(key, lambda: self.paint(seen, statistics, at))
 
-            return self.lattice.blended(paint, image, part, each)
+            return self.lattice.blended(paint, image.shape, part, each)
         if self.paint_part is not None:
             return self.paint_part(image, statistics, part)
         return self.paint(image, statistics, location)[part.at]
@@ -93,6 +98,12 @@ class Stainer:
     def fit(self, sample: Image) -> Stainer:
         """The stainer with a slide's statistics, measured on uint8 (H, W, 3) of its tissue, best at `mpp`."""
         return self if self.measure is None else replace(self, statistics=self.measure(sample))
+
+
+@cache
+def _painted_last() -> Recent[Image]:
+    """The last windows of lattices, for parts of an image that share one."""
+    return Recent(MOST_KEPT_BYTES, lambda image: image.nbytes)
 
 
 def load_stainer(name: PathLike, marker: str | None = None) -> Stainer:

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Optical densities of base 10, float32 (1, 3, H, W) in the order red, green, blue, to predictions, float32
-# (1, 1 + RAYS, H / 2, W / 2): the logit of lying deep in a nucleus, and distances in px to its border from the
-# middle of the 2 x 2 px, clockwise from +x.
-Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of the middles of squares of STRIDE_PX.
+
+    `depth` is float32 (h, w) in [0, 1]: how surely a place lies deep in a nucleus. `radii_px(rows, columns)` gives
+    the distances in px to its border, float32 (N, RAYS), clockwise from +x: few places are asked for.
+    """
+
+    depth: NDArray[np.float32]
+    radii_px: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
+
+
+# From optical densities of base 10, float32 (1, 3, H, W) in the order red, green, blue.
+Network: TypeAlias = Callable[[NDArray[np.float32]], Prediction]
+
+
+def prediction_of(made: NDArray[np.float32]) -> Prediction:
+    """Of an array (1, 1 + RAYS, h, w): the logit of lying deep in a nucleus, and the radii of every place."""
+    depth = np.asarray(1 / (1 + np.exp(-made[0, 0])), np.float32)
+    return Prediction(depth, lambda rows, columns: np.ascontiguousarray(made[0, 1:, rows, columns]))
+
 
 NETWORK_MPP = 0.5  # the pixel size that a network reads
 STRIDE_PX = 2  # between the places where it predicts

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from chromogen.nuclei.contract import Prediction
 from chromogen.nuclei.outlines import RAYS, Nuclei, no_nuclei
 
 Array: TypeAlias = NDArray[np.float32]
@@ -18,15 +19,15 @@ ANGLES = (2 * np.pi * np.arange(RAYS) / RAYS).astype(np.float32)
 DIRECTIONS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)  # (x, y), clockwise from +x
 
 
-def decoded(depth: Array, radii_px: Array, stride_px: int, mpp: float) -> Nuclei:
-    """Nuclei from depth (h, w) in [0, 1] and radii (RAYS, h, w) in px, of the middle of `stride_px` squares."""
-    rows, columns = candidates(depth)
+def decoded(found: Prediction, stride_px: int, mpp: float) -> Nuclei:
+    """Nuclei from what a network says of the middles of `stride_px` squares."""
+    rows, columns = candidates(found.depth)
     if not len(rows):
         return no_nuclei(mpp)
     centres = np.stack([columns, rows], axis=1).astype(np.float32) * stride_px + np.float32(stride_px / 2)
-    radii = radii_px[:, rows, columns].T
-    found = Nuclei(centres, centres[:, None] + radii[..., None] * DIRECTIONS, depth[rows, columns], mpp)
-    return found.take(strongest(found))
+    outlines = centres[:, None] + found.radii_px(rows, columns)[..., None] * DIRECTIONS
+    nuclei = Nuclei(centres, outlines, found.depth[rows, columns], mpp)
+    return nuclei.take(strongest(nuclei))
 
 
 def candidates(depth: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

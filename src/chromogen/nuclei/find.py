@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from chromogen.nuclei.contract import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Netwo
 from chromogen.nuclei.decode import decoded
 from chromogen.nuclei.outlines import Nuclei, joined
 from chromogen.pixel_size import check_mpp
-from chromogen.stains.deconvolution import optical_density_od10
+from chromogen.stains.deconvolution import densities_od10
 from chromogen.stains.glass import white_level
 
 MAX_MPP = 2.0  # of a picture: of a nucleus of 6 um, three pixels are left
@@ -68,20 +67,19 @@ def in_core(nuclei: Nuclei, window: Window) -> NDArray[np.bool_]:
 
 def nuclei_seen(seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:
     """All nuclei of a picture, uint8 (H, W, 3), at NETWORK_MPP, in its own pixels."""
-    predicted = network(_padded(optical_density_od10(seen, white)))
+    found = network(_padded(seen, white))
     height, width = seen.shape[:2]
-    rows, columns = -(-height // STRIDE_PX), -(-width // STRIDE_PX)
-    logits, radii = predicted[0, 0, :rows, :columns], predicted[0, 1:, :rows, :columns]
-    depth = np.asarray(1 / (1 + np.exp(-logits)), np.float32)
-    return decoded(depth, radii, STRIDE_PX, NETWORK_MPP)
+    depth = found.depth[: -(-height // STRIDE_PX), : -(-width // STRIDE_PX)]
+    return decoded(replace(found, depth=depth), STRIDE_PX, NETWORK_MPP)
 
 
-def _padded(density: NDArray[Any]) -> NDArray[np.float32]:
-    """Densities (H, W, 3) as a network takes them, (1, 3, H', W'), glass added to the right and below."""
-    height, width = density.shape[:2]
-    below, right = -height % MULTIPLE_PX, -width % MULTIPLE_PX
-    padded = np.pad(density.astype(np.float32), ((0, below), (0, right), (0, 0)))
-    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
+def _padded(seen: Image, white: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Densities of a picture as a network takes them, (1, 3, H', W'), glass added to the right and below."""
+    height, width = seen.shape[:2]
+    padded = np.zeros((1, 3, height + -height % MULTIPLE_PX, width + -width % MULTIPLE_PX), np.float32)
+    for channel, density in enumerate(densities_od10(seen, white)):
+        padded[0, channel, :height, :width] = density
+    return padded
 
 
 def find_nuclei(
@@ -90,8 +88,7 @@ def find_nuclei(
     """The nuclei of an H&E or IHC image, uint8 (H, W, 3), with pixels of `mpp` um; in pixels of the image.
 
     Star-convex outlines (Schmidt et al. 2018) by a small network on optical densities, or by `network`: densities
-    of base 10, float32 (1, 3, H, W) at 0.5 um/px, to the logit of lying deep in a nucleus and RAYS distances in px
-    to its border, from the middle of the 2 x 2 px and clockwise from +x, float32 (1, 1 + RAYS, H / 2, W / 2).
+    of base 10, float32 (1, 3, H, W) at 0.5 um/px, to a `nuclei.contract.Prediction` of the middles of 2 x 2 px.
     `white` (3,) is the colour of bare glass, 0 to 255, where the image is part of a larger one. Raises: ValueError
     for what is no image, and for pixels too large to show nuclei.
     """

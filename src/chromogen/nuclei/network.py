@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chromogen.devices import choose_device, choose_precision
-from chromogen.nuclei.contract import STRIDE_PX, Network
+from chromogen.fused import fused_convolution, fuses, has_fused_convolution
+from chromogen.nuclei.contract import STRIDE_PX, Network, Prediction
 from chromogen.nuclei.outlines import RAYS
 
 if TYPE_CHECKING:
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
 
 MAX_RADIUS_PX = 40.0  # of an outline, at the network's pixel size: 20 um
 WEIGHTS = Path(__file__).with_name("nuclei.safetensors")
+
+
+class _Rectified(nn.Module):
+    """A 3 x 3 convolution and its ReLU in one step."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """ReLU of the convolution."""
+        around = self.convolution.dilation[0], self.convolution.dilation[1]
+        return fused_convolution(x, self.convolution.weight, self.convolution.bias, "relu", around)
 
 
 def _layer(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
@@ -56,25 +70,38 @@ class NucleusNetwork(nn.Module):
 
     def forward(self, densities: Tensor) -> Tensor:
         """Predictions from densities: see the class."""
+        out: Tensor = self.head(self.features(densities))
+        return torch.cat([out[:, :1], radii_of(out[:, 1:])], dim=1)
+
+    def features(self, densities: Tensor) -> Tensor:
+        """What the head makes predictions of, (B, C, H / 2, W / 2)."""
         fine = self.down_fine(self.unshuffle(densities))
         middle = self.down_middle(nn.functional.max_pool2d(fine, 2))
         coarse = self.bottom(nn.functional.max_pool2d(middle, 2))
         middle = self.up_middle(torch.cat([middle, _doubled(coarse)], dim=1))
-        out: Tensor = self.head(self.up_fine(torch.cat([fine, _doubled(middle)], dim=1)))
-        return torch.cat([out[:, :1], MAX_RADIUS_PX * torch.sigmoid(out[:, 1:] / 4 - 1.5)], dim=1)
+        found: Tensor = self.up_fine(torch.cat([fine, _doubled(middle)], dim=1))
+        return found
+
+
+def radii_of(made: Tensor) -> Tensor:
+    """Distances to the border, in px, of what the head makes."""
+    return MAX_RADIUS_PX * torch.sigmoid(made / 4 - 1.5)
 
 
 def _doubled(x: Tensor) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def _fused(network: NucleusNetwork) -> NucleusNetwork:
-    """The same function with every normalization made part of its convolution."""
+def _fused(network: NucleusNetwork, device: torch.device, dtype: torch.dtype) -> NucleusNetwork:
+    """The same function with every normalization and, where it can be, every ReLU made part of its convolution."""
+    fused = has_fused_convolution(device) and fuses(dtype)
     for layer in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         convolution, norm = layer[0], layer[1]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             layer[0], layer[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
-    return network
+            if fused:
+                layer[0], layer[2] = _Rectified(layer[0]), nn.Identity()
+    return network.to(device, dtype)
 
 
 def channels_last(network: NucleusNetwork) -> NucleusNetwork:
@@ -92,7 +119,7 @@ def built_in_network(views: int = 2) -> Network:
 
 
 def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int = 2) -> Network:
-    """A function from densities, float32 (1, 3, H, W), to predictions, (1, 1 + RAYS, H / 2, W / 2).
+    """The network of these weights: see `contract.Network`.
 
     With two `views` it looks twice, the second time with the picture turned by half a circle, and gives the mean:
     that finds a fiftieth more nuclei, at twice the time. It computes in bf16 where the hardware does.
@@ -100,21 +127,44 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
     network, where = NucleusNetwork(), choose_device(device)
     dtype = torch.bfloat16 if choose_precision("auto", where) == "bf16" else torch.float32
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    channels_last(_fused(network.eval()).to(where, dtype))
+    channels_last(_fused(network.eval(), where, dtype))
 
-    def predict(densities: NDArray[Any]) -> NDArray[np.float32]:
+    def look(densities: Tensor) -> Prediction:
         with torch.inference_mode():
-            given = torch.from_numpy(densities).to(where, dtype).contiguous(memory_format=torch.channels_last)
-            made = network(given).float()
-            if views == 2:
-                made = _mean(made, network(given.flip(2, 3)).float().flip(2, 3))
-            return np.asarray(made.cpu().numpy())
+            return _prediction(network, network.features(densities))
+
+    def predict(densities: NDArray[Any]) -> Prediction:
+        given = torch.from_numpy(densities).to(where, dtype).contiguous(memory_format=torch.channels_last)
+        return look(given) if views == 1 else _mean(look(given), look(given.flip(2, 3)))
 
     return predict
 
 
-def _mean(upright: Tensor, turned: Tensor) -> Tensor:
+def _prediction(network: NucleusNetwork, features: Tensor) -> Prediction:
+    """Of features (1, C, h, w): radii are computed where they are asked for, which is nearly nowhere."""
+    head, places = network.head, features[0].movedim(0, 2)
+    weight, bias = head.weight[:, :, 0, 0], head.bias
+
+    def radii_px(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            chosen = places[torch.from_numpy(rows), torch.from_numpy(columns)]
+            return _numpy(radii_of(nn.functional.linear(chosen, weight[1:], bias[1:]).float()))
+
+    return Prediction(
+        _numpy(nn.functional.linear(places, weight[:1], bias[:1])[..., 0].float().sigmoid()), radii_px
+    )
+
+
+def _numpy(x: Tensor) -> NDArray[np.float32]:
+    return np.asarray(x.cpu().numpy())
+
+
+def _mean(upright: Prediction, turned: Prediction) -> Prediction:
     """The mean of two predictions, of which one was turned by half a circle: its rays point the other way."""
-    depth = (upright[:, :1].sigmoid() + turned[:, :1].sigmoid()) / 2
-    radii = (upright[:, 1:] + turned[:, 1:].roll(RAYS // 2, dims=1)) / 2
-    return torch.cat([depth.logit(eps=1e-6), radii], dim=1)
+    height, width = upright.depth.shape
+
+    def radii_px(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
+        opposite = np.roll(turned.radii_px(height - 1 - rows, width - 1 - columns), RAYS // 2, axis=1)
+        return np.asarray((upright.radii_px(rows, columns) + opposite) / 2)
+
+    return Prediction(np.asarray((upright.depth + turned.depth[::-1, ::-1]) / 2), radii_px)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,13 +19,11 @@ from chromogen.lattice import Lattice
 from chromogen.onnx_models.extra import library
 from chromogen.onnx_models.onnx_file import CARD, MOMENTS, MOMENTS_USED, RANGES, OnnxFile, Port, read_onnx
 from chromogen.pixel_size import check_mpp
-from chromogen.recent import Recent
 from chromogen.stainer import Location, Stainer, Statistics
 
 BLENDED = 4  # windows overlap by this part of theirs, if nothing else is said
 TARGET = "as its generator was trained"
 NOTHING: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
-MOST_BYTES = 80_000_000  # a hundred windows of 512 px
 QUIET = 4  # what onnxruntime says of a model comes as an exception
 
 
@@ -120,7 +117,7 @@ def paint(generator: Generator, image: Image, _statistics: Statistics, _location
     Raises: ValueError where its file is another by now, or the picture of another size; RuntimeError;
     FloatingPointError for what is no number.
     """
-    return _painted_last(generator).get(_digest(image), partial(_loaded(generator).painted, image))
+    return _loaded(generator).painted(image)
 
 
 def paint_by_look(generator: Generator, image: Image, look: Any, _location: Location) -> Image:
@@ -140,16 +137,6 @@ def look_by(generator: Generator, sample: Image) -> Any:
 def _as_inputs(look: Any) -> dict[str, NDArray[np.float32]]:
     """By the names of its fields."""
     return {name: np.atleast_1d(np.array(value, np.float32)) for name, value in vars(look).items()}
-
-
-@lru_cache(maxsize=4)
-def _painted_last(_generator: Generator) -> Recent[Image]:
-    """The last windows, so that blocks side by side need not paint one twice."""
-    return Recent(MOST_BYTES, lambda image: image.nbytes)
-
-
-def _digest(image: Image) -> bytes:
-    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=32).digest()
 
 
 @lru_cache(maxsize=4)

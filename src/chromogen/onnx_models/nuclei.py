@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chromogen.errors import expected, short
 from chromogen.image import PathLike
-from chromogen.nuclei.contract import MULTIPLE_PX, STRIDE_PX, Network
+from chromogen.nuclei.contract import MULTIPLE_PX, STRIDE_PX, Network, Prediction, prediction_of
 from chromogen.nuclei.outlines import RAYS
 from chromogen.onnx_models.generator import session
 from chromogen.onnx_models.onnx_file import Port, port_of, whole_model
@@ -33,7 +33,7 @@ def nucleus_network(file: PathLike) -> Network:
     running = session(path, content, ARGUMENT)
     made = running.get_outputs()[0].name
 
-    def predict(densities: NDArray[Any]) -> NDArray[np.float32]:
+    def predict(densities: NDArray[Any]) -> Prediction:
         given = np.ascontiguousarray(densities, np.float32)
         try:
             (found,) = running.run([made], {source.name: given})
@@ -41,7 +41,7 @@ def nucleus_network(file: PathLike) -> Network:
             height, width = given.shape[2:]
             got = f"{str(path)!r}, which does not run on {width} x {height} px ({short(error)})"
             raise expected(ARGUMENT, TAKES, got) from error
-        return _checked(path, np.asarray(found), given.shape)
+        return prediction_of(_checked(path, np.asarray(found), given.shape))
 
     predict(np.full((1, 3, *TRIAL_PX), 0.1, np.float32))
     return predict

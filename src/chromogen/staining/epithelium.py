@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.nuclei.outlines import Nuclei
-from chromogen.staining.maps import Array, coarser, finer, guided, mean_over, ramp, smooth
+from chromogen.staining.maps import LEAST_COVER, Array, coarser, finer, guided, ramp, smooth
 from chromogen.staining.tissue import COARSE, MPP, Tissue
 
 LARGE_PERCENT = 80  # the percentile of a slide's nuclear areas that stands for large nuclei
@@ -24,6 +24,7 @@ SCALES_UM = (1.5, 4.0, 9.0)
 RIDGE, MAX_STEPS = 30.0, 12
 LEAST_KNOWN, OTHERWISE = 50, -2.0  # squares of tissue that a rule is learnt from; the logit where there are fewer
 STEEP = 1.6
+GUIDE_UM = 0.6  # over which the tissue is smoothed whose edges count
 EDGES = ((10.0, 3e-3, 0.2, 0.8), (4.0, 2e-3, 0.3, 0.7))  # radius in um, epsilon, and what becomes 0 and 1
 
 
@@ -51,7 +52,7 @@ def rule_of(tissue: Tissue) -> Rule:
     there = coarser(tissue.there, COARSE) > 0.5
     far = there & (distance > FAR_UM)
     known = (there & (distance < CELL_UM)) | far
-    features = _features(tissue)
+    features = _features(tissue).astype(np.float64).transpose(1, 2, 0)
     if np.count_nonzero(known) < LEAST_KNOWN:
         none = (0.0,) * features.shape[2]
         return Rule(large_um2, none, none, none, OTHERWISE)
@@ -84,15 +85,19 @@ def nuclear_logit(nuclei: Nuclei, large_um2: float) -> NDArray[np.float64]:
 
 def epithelium(tissue: Tissue, rule: Rule) -> Array:
     """How far a pixel lies in epithelium, float32 (H, W) from 0 to 1, brought to the tissue's own edges."""
-    standard = (_features(tissue) - np.array(rule.means)) / np.maximum(np.array(rule.deviations), 1e-4)
-    logit = standard @ np.array(rule.weights) + rule.offset
+    logit = np.full(coarse_shape(tissue), rule.offset, np.float32)
+    for feature, mean, deviation, weight in zip(
+        _features(tissue), rule.means, rule.deviations, rule.weights, strict=True
+    ):
+        logit += (feature - np.float32(mean)) * np.float32(weight / max(deviation, 1e-4))
     coarse = 1 / (1 + np.exp(-STEEP * logit)) * coarser(tissue.there, COARSE)
     coarse *= ramp(smooth(coarse, ALONE_UM / MPP / COARSE), *ALONE)
-    share = finer(coarse, COARSE, tissue.labels.shape) * tissue.there
-    guides = [smooth(x, 0.6 / MPP) for x in (tissue.hematoxylin, tissue.second)]
+    there, *guides = (coarser(x, 2) for x in (tissue.there, tissue.hematoxylin, tissue.second))
+    guides = [smooth(x, GUIDE_UM / MPP / 2) for x in guides]
+    share = finer(coarse, COARSE // 2, there.shape) * there
     for radius_um, eps, none, full in EDGES:
-        share = ramp(guided(share, guides, round(radius_um / MPP / 2), eps, 2), none, full)
-    return share * tissue.there
+        share = ramp(guided(share, guides, round(radius_um / MPP / 4), eps, 2), none, full)
+    return finer(share, 2, tissue.labels.shape) * tissue.there
 
 
 def _elongation(nuclei: Nuclei) -> NDArray[np.float64]:
@@ -102,22 +107,27 @@ def _elongation(nuclei: Nuclei) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(spread[:, 1] / np.maximum(spread[:, 0], 1e-6)))
 
 
-def _features(tissue: Tissue) -> NDArray[np.float64]:
-    """Of squares of COARSE px, (h, w, 11): both stains of cytoplasm by scale, haematoxylin, grain, nuclei."""
+def coarse_shape(tissue: Tissue) -> tuple[int, int]:
+    """How many squares of COARSE px there are, (h, w)."""
+    height, width = tissue.labels.shape
+    return -(-height // COARSE), -(-width // COARSE)
+
+
+def _features(tissue: Tissue) -> Array:
+    """Of squares of COARSE px, (11, h, w): both stains of cytoplasm by scale, haematoxylin, grain, nuclei."""
     pixel_um = MPP * COARSE
     between, nuclear = coarser(tissue.between, COARSE), coarser(tissue.labels > 0, COARSE)
-    hematoxylin, second = (
-        coarser(x * tissue.between, COARSE) / np.maximum(between, 1e-3)
-        for x in (tissue.hematoxylin, tissue.second)
-    )
-    total = tissue.total
-    grain = coarser(abs(total - smooth(total, 1.5 / MPP)), COARSE)
+    stains = [coarser(x * tissue.between, COARSE) for x in (tissue.hematoxylin, tissue.second)]
+    maps = []
+    for um in SCALES_UM:
+        cover = np.maximum(smooth(between, um / pixel_um), LEAST_COVER)
+        maps += [smooth(stain, um / pixel_um) / cover for stain in stains]
     all_hematoxylin = coarser(tissue.hematoxylin, COARSE)
-    maps = [mean_over(x, between, um / pixel_um) for um in SCALES_UM for x in (hematoxylin, second)]
     maps += [smooth(all_hematoxylin, um / pixel_um) for um in SCALES_UM[1:]]
+    grain = coarser(abs(tissue.total - smooth(tissue.total, 1.5 / MPP)), COARSE)
     maps += [smooth(grain, SCALES_UM[1] / pixel_um)]
     maps += [smooth(nuclear, um / pixel_um) for um in (5.0, 12.0)]
-    return np.stack(maps, axis=2).astype(np.float64)
+    return np.stack(maps)
 
 
 def _logistic(

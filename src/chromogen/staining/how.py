@@ -12,9 +12,9 @@ from chromogen.image import Image
 from chromogen.staining.atlas import Atlas, painted_nuclei
 from chromogen.staining.epithelium import Rule, nuclear_logit
 from chromogen.staining.exemplar import HAZE_UM, QUANTILES, Exemplar, Values, median_of
-from chromogen.staining.maps import Array, coarser, finer, mean_over, ramp, smooth
+from chromogen.staining.maps import Array, coarser, finer, looked_up, mean_over, ramp, smooth
 from chromogen.staining.noise import normal_at, normal_field
-from chromogen.staining.tissue import COARSE, MPP, Detail, Tissue, bands, nuclear_bands
+from chromogen.staining.tissue import COARSE, MPP, Detail, Tissue, nuclear_bands
 
 Location = tuple[int, int]
 
@@ -27,6 +27,7 @@ FINE, BROAD = 0.9, 0.6  # how far cytoplasm's own texture decides its DAB: withi
 PATCHES = ((7.0, 0.25), (25.0, 0.25), (70.0, 0.2))  # um, and how far chance decides
 SPARED = 1.1  # how far nuclei are spared by a marker of cytoplasm
 MEMBRANE, MEMBRANE_UM, REACH_UM = 0.8, 0.5, 6.0
+MEMBRANE_OVER = 1.9  # what smoothing takes from a line
 HOT_SPOTS = ((1.2, 1.2), (18.0, 0.6), (60.0, 0.6))  # um, and how far chance decides which nuclei are positive
 BY_SHAPE, BY_TISSUE = 0.9, 1.5  # how far a nucleus' shape and company decide; how far *where* does
 OWN = 0.12  # how far a brown nucleus' own chromatin shows in its DAB
@@ -108,9 +109,9 @@ def _gain(wanted: float, given: float, least: float, most: float) -> float:
     return float(np.clip(wanted / max(given, 1e-3), least, most))
 
 
-def grain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
-    """Fine detail of the tissue's density, as much as the exemplar has, of no colour: fibres bend light."""
-    return _as_strong(bands(tissue.pale)[0], exemplar.detail.fine_od10, look.detail.fine_od10)
+def grain(fine: Array, look: SlideLook, exemplar: Exemplar) -> Array:
+    """Fine detail of a density, as strong as the exemplar has it, of no colour: fibres bend light."""
+    return _as_strong(fine, exemplar.detail.fine_od10, look.detail.fine_od10)
 
 
 def _as_strong(band: Array, wanted: float, given: float) -> Array:
@@ -124,7 +125,7 @@ def ground_of(
     tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: Location, seed: int
 ) -> tuple[Array, Array]:
     """Faint haematoxylin and DAB of all tissue: more where that is denser, and more or less by chance."""
-    _, broad, wide = bands(tissue.pale)
+    _, broad, wide = tissue.pale_bands
     own = _as_strong(broad, exemplar.detail.broad_od10, look.detail.broad_od10)
     own = own + _as_strong(wide, exemplar.detail.wide_od10, look.detail.wide_od10)
     mean = [float(np.mean(row)) for row in exemplar.matrix]
@@ -228,8 +229,9 @@ def _own_chromatin(tissue: Tissue) -> Array:
 
 def _spread(dab: Array) -> Array:
     """DAB as it lies: a little of it diffuses before it settles, near and far."""
-    near, far = (finer(smooth(coarser(dab, 2), um / MPP / 2), 2, dab.shape) for um in SPREAD_UM)
-    return np.asarray((1 - 2 * SPREAD) * dab + SPREAD * (near + far), np.float32)
+    half = coarser(dab, 2)
+    near, far = (smooth(half, um / MPP / 2) for um in SPREAD_UM)
+    return (1 - 2 * SPREAD) * dab + SPREAD * finer(near + far, 2, dab.shape)
 
 
 def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> NDArray[np.float64]:
@@ -254,7 +256,7 @@ def cytoplasm_stains(
     tissue's texture.
     """
     texture = cytoplasm_texture(tissue, location, seed)
-    stained = np.interp(texture, look.texture, exemplar.stained_od10).astype(np.float32)
+    stained = looked_up(texture, look.texture, exemplar.stained_od10)
     ground = ground_of(tissue, look, exemplar, location, seed)
     dab = (where * stained + (1 - where) * ground[1]) * ramp(smooth(tissue.total, 0.35 / MPP), 0.03, 0.08)
     dab = _spread(np.asarray(dab, np.float32))
@@ -263,33 +265,43 @@ def cytoplasm_stains(
 
 def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
     """By what cytoplasm's DAB is ordered: the H&E's own texture, membranes, less in nuclei, and some chance."""
+    shape = tissue.labels.shape
     nuclear = smooth(profile(tissue), 0.25 / MPP).clip(0, 1)
     matter = (tissue.second + 0.6 * tissue.hematoxylin * (1 - nuclear)).clip(0)
     between = (nuclear < 0.35) * tissue.there
-    near, around = (_coarse_mean(matter, between, um) + FLOOR_OD10 for um in (NEAR_UM, AROUND_UM))
-    own = FINE * np.log((smooth(matter, TEXTURE_UM / MPP) + FLOOR_OD10) / around) + BROAD * np.log(near / around)
-    size = tissue.labels.shape[1], tissue.labels.shape[0]
-    chance = sum(w * normal_field(location, size, um / MPP, seed + i) for i, (um, w) in enumerate(PATCHES))
-    uneven = 0.6 + 0.6 * normal_field(location, size, 4.0 / MPP, seed + len(PATCHES))
-    return np.asarray(own + chance + MEMBRANE * membranes(tissue) * uneven - SPARED * nuclear, np.float32)
+    near, around = (_logarithm(matter, between, um, by) for um, by in ((NEAR_UM, 2), (AROUND_UM, COARSE)))
+    wide = _chance(location, around.shape, seed) - (FINE + BROAD) * around
+    half = BROAD * near + finer(wide, COARSE // 2, near.shape) + _membranes(tissue, location, seed)
+    own = FINE * np.log(smooth(matter, TEXTURE_UM / MPP) + np.float32(FLOOR_OD10))
+    return np.asarray(own + finer(half, 2, shape) - SPARED * nuclear, np.float32)
 
 
-def membranes(tissue: Tissue) -> Array:
-    """Lines midway between neighbouring nuclei, 0 to about 1."""
-    owner = tissue.owner
+def _logarithm(x: Array, mask: Array, um: float, by: int) -> Array:
+    """The logarithm of the mean of a map over a mask within `um`, of squares of `by` px."""
+    weight = coarser(mask, by)
+    inside = coarser(x * mask, by) / np.maximum(weight, np.float32(1e-3))
+    mean = mean_over(inside, weight, um / MPP / by)
+    return np.asarray(np.log(mean + np.float32(FLOOR_OD10)), np.float32)
+
+
+def _chance(location: Location, shape: tuple[int, ...], seed: int) -> Array:
+    """How cytoplasm varies from cell to cell and from patch to patch, of squares of COARSE px."""
+    at, size = (location[0] / COARSE, location[1] / COARSE), (shape[1], shape[0])
+    fields = (normal_field(at, size, um / MPP / COARSE, seed + i) for i, (um, _) in enumerate(PATCHES))
+    return np.asarray(sum(weight * field for (_, weight), field in zip(PATCHES, fields, strict=True)), np.float32)
+
+
+def _membranes(tissue: Tissue, location: Location, seed: int) -> Array:
+    """Lines midway between neighbouring nuclei, 0 to about MEMBRANE, unevenly strong, of squares of 2 px."""
+    owner, distance_um = tissue.owner[::2, ::2], tissue.distance_um[::2, ::2]
     line = np.zeros(owner.shape, np.float32)
     line[:-1] += owner[:-1] != owner[1:]
     line[:, :-1] += owner[:, :-1] != owner[:, 1:]
-    soft = smooth(line.clip(0, 1), MEMBRANE_UM / MPP) * 2.5
-    return np.asarray((soft * (1.3 - tissue.distance_um / REACH_UM).clip(0, 1)).clip(0, 1.2), np.float32)
-
-
-def _coarse_mean(x: Array, mask: Array, um: float) -> Array:
-    """`mean_over`, on squares of COARSE px where that loses nothing."""
-    by = COARSE if um / MPP >= 2 * COARSE else 2
-    weight = coarser(mask, by)
-    inside = coarser(x * mask, by) / np.maximum(weight, 1e-3)
-    return finer(mean_over(inside, weight, um / MPP / by), by, x.shape)
+    soft = smooth(line.clip(0, 1), MEMBRANE_UM / MPP / 2) * MEMBRANE_OVER
+    lines = (soft * (1.3 - distance_um / REACH_UM).clip(0, 1)).clip(0, 1.2)
+    at, size = (location[0] / 2, location[1] / 2), owner.shape[::-1]
+    uneven = 1 + normal_field(at, (size[0], size[1]), 4.0 / MPP / 2, seed + len(PATCHES))
+    return np.asarray(MEMBRANE * 0.6 * lines * uneven, np.float32)
 
 
 def hue_of(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
@@ -297,18 +309,24 @@ def hue_of(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     stained = (hematoxylin / max(exemplar.around_od10, 0.01)).clip(0, 1)
     pale = exemplar.ground_hue_od10 * stained
     pale += exemplar.blue_hue * (hematoxylin - exemplar.around_od10).clip(0)
-    brown = np.interp(dab, exemplar.levels_od10, exemplar.hue_od10).astype(np.float32)
+    brown = looked_up(dab, exemplar.levels_od10, exemplar.hue_od10)
     return np.asarray(pale + ramp(dab, *BROWN_OD10) * (brown - pale), np.float32)
 
 
 def rendered(hematoxylin: Array, dab: Array, texture: Array, exemplar: Exemplar) -> Image:
     """The picture, uint8 (H, W, 3): both stains and a texture of no colour over the exemplar's glass."""
-    light = np.empty((*dab.shape, 3), np.uint8)
+    light = np.empty((*texture.shape, 3), np.uint8)
     hue = hue_of(hematoxylin, dab, exemplar)
     for channel, (white, h, d, n) in enumerate(zip(exemplar.white, *exemplar.matrix, strict=True)):
-        stained = hematoxylin * np.float32(h) + dab * np.float32(d) + hue * np.float32(n)
-        density = np.maximum(stained + texture, -0.03)
-        light[..., channel] = np.rint((np.float32(white) + 1) * 10**-density - 1).clip(0, 255)
+        shown = hematoxylin * np.float32(h) + texture
+        shown += dab * np.float32(d)
+        shown += hue * np.float32(n)
+        np.maximum(shown, -0.03, out=shown)
+        shown *= np.float32(-np.log(10))
+        np.exp(shown, out=shown)
+        shown *= np.float32(white + 1)
+        shown -= np.float32(0.5)  # which rounds: numbers are cut off
+        light[..., channel] = shown.clip(0, 255.5, out=shown)
     return light
 
 
@@ -316,5 +334,5 @@ def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     """Haematoxylin under DAB, which hides part of it, and with what the exemplar has where cytoplasm is brown."""
     most, full_od10 = COVERS
     left = hematoxylin * (1 - most * ramp(dab, 0, full_od10))
-    under = np.interp(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
+    under = looked_up(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
     return np.asarray(np.maximum(left, under * ramp(dab, *UNDER_OD10)), np.float32)

@@ -7,16 +7,51 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.ndimage import uniform_filter
 
 Array = NDArray[np.float32]
-CUT_OFF = 3.0  # sigmas of a Gaussian
+CUT_OFF = 2.5  # sigmas of a Gaussian
+COARSE_PX = ((8.0, 4), (1.5, 2))  # from such a sigma on a map is smoothed on squares of so many px
+STRIP_PX = 32  # rows that stay in a processor's cache
+TABLE = 4096  # steps of a table that is looked up
 LEAST_COVER = 0.03  # of a mask, where a mean over it still means something
 
 
 def smooth(x: NDArray[Any], sigma_px: float) -> Array:
-    """The map blurred by a Gaussian; its border goes on outside."""
-    return np.asarray(gaussian_filter(np.asarray(x, np.float32), sigma_px, mode="nearest", truncate=CUT_OFF))
+    """The map blurred by a Gaussian; its border goes on outside. A wide one is made of means of squares."""
+    by = next((by for least_px, by in COARSE_PX if sigma_px >= least_px), 1)
+    if by == 1:
+        return _smoothed(np.asarray(x, np.float32), sigma_px)
+    # going to squares and back adds the variance of half a square
+    coarse = _smoothed(coarser(x, by), float(np.sqrt((sigma_px / by) ** 2 - 0.25)))
+    return finer(coarse, by, x.shape)
+
+
+def _smoothed(x: Array, sigma_px: float) -> Array:
+    """As `smooth`, at full resolution, in strips."""
+    reach_px = max(1, int(CUT_OFF * sigma_px + 0.25))
+    weights = np.exp(-0.5 * (np.arange(reach_px + 1) / sigma_px) ** 2)
+    weights = (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+    padded = np.pad(x, reach_px, mode="edge")
+    made = np.empty_like(x)
+    for top in range(0, len(x), STRIP_PX):
+        down = _weighted(padded[top : top + STRIP_PX + 2 * reach_px], weights)
+        made[top : top + STRIP_PX] = _weighted(down.T, weights).T
+    return made
+
+
+def _weighted(x: Array, weights: Array) -> Array:
+    """Of rows that lie as far on both sides as weights say, their weighted sums."""
+    reach_px = len(weights) - 1
+    count = len(x) - 2 * reach_px
+    total = x[reach_px : reach_px + count] * weights[0]
+    pair = np.empty_like(total)
+    for off, weight in enumerate(weights[1:], 1):
+        before, after = (x[reach_px + by : reach_px + by + count] for by in (-off, off))
+        np.add(before, after, out=pair)
+        pair *= weight
+        total += pair
+    return total
 
 
 def mean_over(x: NDArray[Any], mask: NDArray[Any], sigma_px: float) -> Array:
@@ -28,27 +63,43 @@ def mean_over(x: NDArray[Any], mask: NDArray[Any], sigma_px: float) -> Array:
 
 def ramp(x: NDArray[Any], low: float, high: float) -> Array:
     """0 up to `low`, 1 from `high` on, linear between."""
-    return np.asarray(((x - low) / (high - low)).clip(0, 1), np.float32)
+    part = np.subtract(x, low, dtype=np.float32)
+    part *= np.float32(1 / (high - low))
+    return np.asarray(np.clip(part, 0, 1, out=part))
+
+
+def looked_up(x: Array, at: Sequence[float], values: Sequence[float]) -> Array:
+    """`numpy.interp` of a whole map, from a table."""
+    low, high = at[0], max(at[-1], at[0] + 1e-6)
+    table = np.interp(np.linspace(low, high, TABLE), at, values).astype(np.float32)
+    place = (x - np.float32(low)) * np.float32((TABLE - 1) / (high - low))
+    np.clip(place, 0, TABLE - 1, out=place)
+    place += np.float32(0.5)
+    return np.asarray(table.take(place.astype(np.int32), mode="clip"))
 
 
 def coarser(x: NDArray[Any], by: int) -> Array:
     """Means over squares of `by` px, (ceil(H / by), ceil(W / by)); the border goes on where a square is cut."""
     height, width = x.shape
-    grown = np.pad(x, ((0, -height % by), (0, -width % by)), mode="edge")
-    squares = grown.reshape(grown.shape[0] // by, by, grown.shape[1] // by, by)
-    return np.asarray(squares.mean(axis=(1, 3)), np.float32)
+    if height % by or width % by:
+        x = np.pad(x, ((0, -height % by), (0, -width % by)), mode="edge")
+    rows = np.add(x[0::by], x[1::by], dtype=np.float32) if by > 1 else np.array(x, np.float32)
+    for row in range(2, by):
+        rows += x[row::by]
+    total = rows[:, 0::by].copy()
+    for column in range(1, by):
+        total += rows[:, column::by]
+    total *= np.float32(1 / by**2)
+    return total
 
 
 def finer(x: NDArray[Any], by: int, shape: tuple[int, ...]) -> Array:
     """A map of squares of `by` px back on the pixels of a picture of `shape` (H, W), linear between centres."""
-    for axis in (0, 1):
-        places = ((np.arange(shape[axis]) + 0.5) / by - 0.5).clip(0, x.shape[axis] - 1)
-        before = np.minimum(places.astype(int), max(x.shape[axis] - 2, 0))
-        after = np.minimum(before + 1, x.shape[axis] - 1)
-        part = (places - before).astype(np.float32)
-        part = part[:, None] if axis == 0 else part
-        x = np.take(x, before, axis) * (1 - part) + np.take(x, after, axis) * part
-    return np.asarray(x, np.float32)
+    import torch
+
+    coarse = torch.from_numpy(np.ascontiguousarray(x, np.float32))[None, None]
+    made = torch.nn.functional.interpolate(coarse, scale_factor=by, mode="bilinear", align_corners=False)
+    return np.asarray(made[0, 0, : shape[0], : shape[1]].numpy())
 
 
 def guided(x: NDArray[Any], guides: Sequence[NDArray[Any]], radius_px: int, eps: float, by: int) -> Array:

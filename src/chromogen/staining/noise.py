@@ -12,7 +12,7 @@ REACH = np.arange(-1, 3)  # nodes beside a place that a cubic B-spline weighs
 SPREAD = 151 / 315  # standard deviation of a B-spline over independent nodes, on average over places
 
 
-def normal_field(location_px: tuple[int, int], size_px: tuple[int, int], length_px: float, seed: int) -> Array:
+def normal_field(location_px: tuple[float, float], size_px: tuple[int, int], length_px: float, seed: int) -> Array:
     """Smooth noise of mean 0 and deviation 1, float32 (h, w), of a part of a slide at `location_px` (x, y).
 
     Cubic B-splines over a grid of independent normal numbers, `length_px` apart.

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.nuclei.contract import NETWORK_MPP
 from chromogen.nuclei.outlines import Nuclei, labels_of
 from chromogen.staining.maps import LEAST_COVER, Array, coarser, finer, ramp, smooth
 from chromogen.stains.deconvolution import Array as Matrix
-from chromogen.stains.deconvolution import optical_density_od10
+from chromogen.stains.deconvolution import densities_od10
 
 CHROMATIN_UM = 0.4, 1.2  # borders of fine and less fine detail of nuclei
 BANDS_UM = 0.5, 2.5, 10.0  # borders of fine and broad detail
@@ -23,6 +24,8 @@ MPP = NETWORK_MPP  # of all pictures in this room
 GLASS_OD10 = (0.02, 0.06)  # from glass to tissue, of light smoothed over SMOOTH_UM
 SMOOTH_UM = 0.75
 COARSE = 4  # px of a square, where detail does not matter
+SQUARE_PX, ROOM_PX = 8, 64  # what tissue is looked for in, and what is painted around it
+FAR_UM = 1e6  # where there is no nucleus at all
 NEAR_UM = 5.0  # round a nucleus: its cytoplasm
 
 
@@ -49,8 +52,7 @@ class Tissue:
     @cached_property
     def total(self) -> Array:
         """Mean density of the three colours."""
-        red, green, blue = (self.density[..., channel] for channel in range(3))
-        return np.asarray((red + green + blue) / np.float32(3), np.float32)
+        return mean_density(self.density)
 
     @cached_property
     def neither(self) -> Array:
@@ -65,6 +67,11 @@ class Tissue:
         return np.asarray(self.total + nuclear * (self.around_nuclei(self.total) - self.total), np.float32)
 
     @cached_property
+    def pale_bands(self) -> tuple[Array, Array, Array]:
+        """Detail of `pale`, fine, broad and wide."""
+        return bands(self.pale)
+
+    @cached_property
     def between(self) -> Array:
         """1 in tissue that no nucleus covers."""
         return np.asarray(self.there * (self.labels == 0), np.float32)
@@ -75,13 +82,26 @@ class Tissue:
         return self.around_nuclei(self.hematoxylin)
 
     @cached_property
+    def inside(self) -> NDArray[np.intp]:
+        """Where nuclei are, as indices into a map that is made flat."""
+        return np.flatnonzero(self.labels)
+
+    @cached_property
+    def labels_inside(self) -> NDArray[np.intp]:
+        """The labels there."""
+        return self.labels.ravel()[self.inside].astype(np.intp)
+
+    @cached_property
     def pixels_of_nuclei(self) -> NDArray[np.int_]:
         """How many pixels each nucleus covers, (N + 1,), at least 1; the first counts what is no nucleus."""
-        return np.maximum(np.bincount(self.labels.ravel(), minlength=len(self.nuclei) + 1), 1)
+        counts = np.bincount(self.labels_inside, minlength=len(self.nuclei) + 1)
+        counts[0] = self.labels.size - len(self.inside)
+        return np.maximum(counts, 1)
 
     def of_nuclei(self, x: Array) -> NDArray[np.float64]:
         """The mean of a map over each nucleus, float64 (N + 1,): the first stands for what is no nucleus."""
-        sums = np.bincount(self.labels.ravel(), x.ravel(), len(self.nuclei) + 1)
+        sums = np.bincount(self.labels_inside, x.ravel()[self.inside], len(self.nuclei) + 1)
+        sums[0] = x.sum(dtype=np.float64) - sums.sum()
         return np.asarray(sums / self.pixels_of_nuclei)
 
     def around_nuclei(self, x: Array) -> Array:
@@ -92,18 +112,45 @@ class Tissue:
         return finer(near, COARSE, x.shape)
 
 
+def mean_density(density: Array) -> Array:
+    """The mean of three colours of (H, W, 3), float32 (H, W)."""
+    total = density[..., 0] + density[..., 1]
+    total += density[..., 2]
+    total /= np.float32(3)
+    return np.asarray(total)
+
+
+def tissue_part(image: Image, white: Matrix) -> Window | None:
+    """The part of an image, uint8 (H, W, 3) at MPP, beyond which lies bare glass alone; None where that is all."""
+    green = coarser(image[..., 1], SQUARE_PX)
+    shown = green < (white[1] + 1) / 10 ** GLASS_OD10[0] - 1
+    if not shown.any():
+        return None
+    (top, bottom), (left, right) = (
+        (ends[0] * SQUARE_PX - ROOM_PX, (ends[-1] + 1) * SQUARE_PX + ROOM_PX)
+        for ends in (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))
+    )
+    return Window(int(left), int(top), int(right), int(bottom)).grown(0, (image.shape[1], image.shape[0]))
+
+
 def tissue_of(image: Image, nuclei: Nuclei, white: Matrix, matrix: Matrix) -> Tissue:
     """What an image, uint8 (H, W, 3) at MPP, shows by the colour of its glass and its stain matrix."""
-    levels = optical_density_od10(np.arange(256)[:, None], white).astype(np.float32)
-    density = np.stack([levels[:, channel].take(image[..., channel]) for channel in range(3)], axis=2)
-    amounts = density @ np.linalg.inv(matrix).astype(np.float32)
+    colors = densities_od10(image, white)
+    density = np.moveaxis(colors, 0, 2)
+    hematoxylin, second = (_mixed(colors, amounts) for amounts in np.linalg.inv(matrix).T[:2])
     labels = labels_of(nuclei, image.shape[:2])
-    distance_px, owner = _nearest(labels)
-    there = ramp(smooth(density.mean(axis=2), SMOOTH_UM / MPP), *GLASS_OD10)
-    distance_um = distance_px * np.float32(MPP)
-    return Tissue(
-        density, amounts[..., 0], amounts[..., 1], nuclei, labels, owner, distance_um, there, white, matrix
-    )
+    distance_um, owner = _nearest(labels)
+    there = ramp(smooth(mean_density(density), SMOOTH_UM / MPP), *GLASS_OD10)
+    return Tissue(density, hematoxylin, second, nuclei, labels, owner, distance_um, there, white, matrix)
+
+
+def _mixed(maps: Array, weights: NDArray[np.float64]) -> Array:
+    """The weighted sum of three maps (3, H, W): in this order, whatever the processor."""
+    first, second, third = weights.astype(np.float32)
+    total = maps[0] * first
+    total += maps[1] * second
+    total += maps[2] * third
+    return np.asarray(total)
 
 
 class Detail(NamedTuple):
@@ -129,7 +176,7 @@ def detail_of(tissue: Tissue, blue: NDArray[np.bool_], pale: NDArray[np.bool_]) 
     over = (tissue.hematoxylin - tissue.around_od10)[of_blue]
     strength = max(float(np.mean(over)), 0.05) if len(over) else 1.0
     crisp, chromatin = (_deviation(band[of_blue]) / strength for band in nuclear_bands(tissue.hematoxylin))
-    fine, broad, wide = (_deviation(band[pale]) for band in bands(tissue.pale))
+    fine, broad, wide = (_deviation(band[pale]) for band in tissue.pale_bands)
     clouds = [_cloudy(tissue, x, pale) for x in (tissue.hematoxylin, tissue.second)]
     return Detail(crisp, chromatin, fine, broad, wide, *clouds)
 
@@ -158,8 +205,16 @@ def _deviation(values: NDArray[Any]) -> float:
 
 
 def _nearest(labels: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:
-    """Distance in px to the nearest label, and which it is; without labels far, and 0."""
-    if not labels.any():
-        return np.full(labels.shape, 1e6, np.float32), labels
-    distance, (rows, columns) = distance_transform_edt(labels == 0, return_indices=True)
-    return distance.astype(np.float32), labels[rows, columns]
+    """Distance in um to the nearest label, and which it is; without labels far, and 0.
+
+    Beside nuclei both are found on every second pixel, which is a fifth of the work: a border lies half a pixel
+    nearer than the pixel that shows it.
+    """
+    half = labels[::2, ::2]
+    if not half.any():
+        return np.full(labels.shape, FAR_UM, np.float32), labels
+    distance, (rows, columns) = distance_transform_edt(half == 0, return_indices=True)
+    outside = labels == 0
+    distance_um = finer((distance - 0.25).clip(0) * (2 * MPP), 2, labels.shape) * outside
+    near = half[rows, columns].repeat(2, axis=0).repeat(2, axis=1)[: labels.shape[0], : labels.shape[1]]
+    return distance_um, np.where(outside, near, labels)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
-from chromogen.recent import Recent
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
 from chromogen.staining.how import (
@@ -23,14 +21,13 @@ from chromogen.staining.how import (
     over_ground,
     rendered,
 )
-from chromogen.staining.tissue import MPP, Tissue, detail_of, tissue_of
-from chromogen.stains.deconvolution import H_E
+from chromogen.staining.tissue import MPP, Tissue, bands, detail_of, tissue_of, tissue_part
+from chromogen.stains.deconvolution import H_E, densities_od10
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
 
 INSIDE = 0.6  # of epithelium: surely inside
 LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
-MOST_BYTES = 120_000_000  # two dozen windows of 1280 px
 
 
 @dataclass(frozen=True)
@@ -68,16 +65,25 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
 def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it.
 
-    `location` (x, y) is where it lies on the slide, in its pixels. Windows painted last are kept, for the blocks
-    of a slide that share one.
+    `location` (x, y) is where it lies on the slide, in its pixels. Beside tissue it is the exemplar's glass.
     """
-    key = (exemplar, dials, look, location, image.shape, hash(image.tobytes()))
-    return _painted_last().get(key, lambda: _painted(exemplar, dials, image, look, location))
+    white = np.array(look.white)
+    part = tissue_part(image, white)
+    if part is not None and part.size == (image.shape[1], image.shape[0]):
+        return _painted(exemplar, dials, image, look, location)
+    made = _glass(exemplar, image, look)
+    if part is None:
+        return made
+    at = location[0] + part.left, location[1] + part.top
+    made[part.at] = _painted(exemplar, dials, image[part.at], look, at)
+    return made
 
 
-@lru_cache(maxsize=1)
-def _painted_last() -> Recent[Image]:
-    return Recent(MOST_BYTES, lambda image: image.nbytes)
+def _glass(exemplar: Exemplar, image: Image, look: SlideLook) -> Image:
+    """The exemplar's glass with the grain of the image's."""
+    none = np.zeros(image.shape[:2], np.float32)
+    total = densities_od10(image, np.array(look.white)).mean(axis=0)
+    return rendered(none, none, grain(bands(total)[0], look, exemplar), exemplar)
 
 
 def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
@@ -87,7 +93,7 @@ def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, lo
         stains = nuclear_stains(tissue, look, exemplar, where, location, dials.share, dials.seed)
     else:
         stains = cytoplasm_stains(tissue, look, exemplar, where, location, dials.seed)
-    return rendered(*stains, grain(tissue, look, exemplar), exemplar)
+    return rendered(*stains, grain(tissue.pale_bands[0], look, exemplar), exemplar)
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:

@@ -53,6 +53,16 @@ def optical_density_od10(image: NDArray[Any], white: White = 255.0) -> Array:
     return np.asarray(optical_density(image, white) / np.log(10))
 
 
+def densities_od10(image: Image, white: White = 255.0) -> NDArray[np.float32]:
+    """As `optical_density_od10` of uint8 (H, W, 3), colour by colour: float32 (3, H, W), from a table."""
+    whites = np.broadcast_to(np.asarray(white, np.float64), 3)
+    levels = optical_density_od10(np.arange(256), whites[:, None]).astype(np.float32)
+    densities = np.empty((3, *image.shape[:2]), np.float32)
+    for channel in range(3):  # nothing is clipped: the word lets numpy look up straight into the result
+        levels[channel].take(image[..., channel], out=densities[channel], mode="clip")
+    return densities
+
+
 def separate_stains(image: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: White = 255.0) -> Array:
     """Concentrations (..., 3) of uint8 (..., 3): optical density = concentrations @ matrix, natural logarithm.
 

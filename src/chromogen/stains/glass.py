@@ -55,7 +55,8 @@ def white_and_padding(view: Image, light: Image, mpp: float) -> tuple[NDArray[np
         beside = ~highest(padding, smoothing_reach_px(mpp))
         if _shows_glass(light, beside, mpp):
             white = white_in(light, mpp, beside)
-            other = padding & (abs(view - white) > WIDTH // 2).any(axis=2)
+            other = padding.copy()
+            other[padding] = (abs(view[padding] - white) > WIDTH // 2).any(axis=1)
             return white, highest(other, smoothing_reach_px(mpp))
     return white_in(light, mpp), np.zeros_like(padding)
 
@@ -154,14 +155,25 @@ def _even(level: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
 
 def highest(values: NDArray[Any], reach_px: int) -> NDArray[Any]:
     """The highest of values (H, W) in the square that reaches so far from every pixel."""
-    across = ndimage.maximum_filter1d(values, 2 * reach_px + 1, axis=1, mode="nearest")
-    return np.asarray(ndimage.maximum_filter1d(across, 2 * reach_px + 1, axis=0, mode="nearest"))
+    return _extremes(np.maximum, _extremes(np.maximum, values, reach_px).T, reach_px).T
 
 
 def lowest(values: NDArray[Any], reach_px: int) -> NDArray[Any]:
     """The lowest of values (H, W) in the square that reaches so far from every pixel."""
-    across = ndimage.minimum_filter1d(values, 2 * reach_px + 1, axis=1, mode="nearest")
-    return np.asarray(ndimage.minimum_filter1d(across, 2 * reach_px + 1, axis=0, mode="nearest"))
+    return _extremes(np.minimum, _extremes(np.minimum, values, reach_px).T, reach_px).T
+
+
+def _extremes(further: np.ufunc, values: NDArray[Any], reach_px: int) -> NDArray[Any]:
+    """The highest, or lowest, of rows up to `reach_px` above and below.
+
+    Extremes of 1, 2, 4, ... rows are made of each other. The last two that overlap make those of all rows.
+    """
+    found = np.pad(values, ((reach_px, reach_px), (0, 0)), mode="edge")
+    rows, wanted = 1, 2 * reach_px + 1
+    while 2 * rows <= wanted:
+        found = further(found[:-rows], found[rows:])
+        rows *= 2
+    return np.asarray(further(found[: len(values)], found[wanted - rows : wanted - rows + len(values)]))
 
 
 def _without_padding(counts: NDArray[np.int_]) -> NDArray[np.int_]:

@@ -8,15 +8,16 @@ turned by half a circle, so both ways run on kernels laid out once; oneDNN fuses
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from chromogen.devices import Operator, operator
+from chromogen.fused import fused_convolution, fuses, gives, has_fused_convolution, ramp, reordered
 from chromogen.style import winograd
 from chromogen.style.gram import PARTS, add_products_back, gram_of_parts, mean_products, shares_of, vectors_of
 from chromogen.style.tape import GramOf, Tape
@@ -39,7 +40,7 @@ class Convolution:
         back = kernel.flip(2, 3).transpose(0, 1)
         self.kernel, self.back = (k.contiguous(memory_format=torch.channels_last) for k in (kernel, back))
         self.bias = bias
-        self.fused = has_fused_convolution(kernel.device) and _fuses(kernel.dtype)
+        self.fused = has_fused_convolution(kernel.device) and fuses(kernel.dtype)
         self._laid_out: dict[str, tuple[torch.Size, Tensor]] = {}
         self._at_points: dict[str, Tensor] = {}
 
@@ -53,7 +54,7 @@ class Convolution:
         if winograd.pays(x, self.kernel):
             return winograd.convolve(x, self._transformed("kernel"), lambda band: band.add_(self.bias).relu_())
         if self.fused:
-            return _fused(x, self._laid("kernel", x.shape), self.bias, "relu")
+            return fused_convolution(x, self._laid("kernel", x.shape), self.bias, "relu")
         return F.conv2d(x, self.kernel, self.bias, padding=1).relu_()
 
     def back_from(self, gradient: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class Convolution:
         if winograd.pays(gradient, self.back):
             return winograd.convolve(gradient, self._transformed("back"), lambda band: band)
         if self.fused:
-            return _fused(gradient, self._laid("back", gradient.shape), None, "none")
+            return fused_convolution(gradient, self._laid("back", gradient.shape), None, "none")
         return F.conv2d(gradient, self.back, padding=1)
 
     def _transformed(self, way: str) -> Tensor:
@@ -73,59 +74,13 @@ class Convolution:
         latest = self._laid_out.get(way)
         if latest is None or latest[0] != shape:
             plain: Tensor = getattr(self, way)
-            latest = self._laid_out[way] = shape, _reordered(plain, shape)
+            latest = self._laid_out[way] = shape, reordered(plain, shape)
         return latest[1]
 
 
-# torch documents none of the operators that are taken by name here as public. So each is tried once, whether it
-# gives what the public way gives; where it does not, in another build or a later torch, the public way is taken.
-POINTWISE, REORDER = "mkldnn._convolution_pointwise", "mkldnn._reorder_convolution_weight"
+# As in `fused`: each is tried once.
 RELU_BACK = "aten.hardtanh_backward"  # its derivative is the same, and torch's own does not use vectors in bf16
 AVERAGE_BACK, MAX_BACK = "aten.avg_pool2d_backward.grad_input", "aten.max_pool2d_with_indices_backward.grad_input"
-
-
-def _gives(wanted: Tensor, way: Callable[[], Tensor]) -> bool:
-    """Whether a way that may not be there gives what is wanted."""
-    try:
-        return torch.equal(way(), wanted)
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-        return False
-
-
-def _ramp(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers of either sign, channels last, that add up exactly in every dtype."""
-    numbers = torch.arange(math.prod(shape), device=device) % 7 - 3
-    return numbers.view(*shape).to(dtype).contiguous(memory_format=torch.channels_last)
-
-
-def has_fused_convolution(device: torch.device) -> bool:
-    """Whether torch carries oneDNN's convolution with a fused ReLU for this device (x86 and ARM builds do)."""
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _fuses(torch.float32)
-
-
-def _fuses(dtype: torch.dtype) -> bool:
-    """The same of a dtype."""
-    return _is_fused(operator(POINTWISE), operator(REORDER), dtype)
-
-
-@cache
-def _is_fused(_pointwise: Operator | None, _reorder: Operator | None, dtype: torch.dtype) -> bool:
-    """Whether both operators together are a convolution, a bias and a ReLU."""
-    x, kernel = (_ramp(shape, dtype, torch.device("cpu")) for shape in ((1, 3, 4, 6), (2, 3, 3, 3)))
-    bias = kernel[:, 0, 0, 0].contiguous()
-    wanted = F.conv2d(x, kernel, bias, padding=1).relu_()
-    return _gives(wanted, lambda: _fused(x, _reordered(kernel, x.shape), bias, "relu"))
-
-
-def _reordered(kernel: Tensor, shape: torch.Size) -> Tensor:
-    result: Tensor = cast("Operator", operator(REORDER))(kernel, ONES, ONES, ONES, 1, shape)
-    return result
-
-
-def _fused(x: Tensor, kernel: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    convolve = cast("Operator", operator(POINTWISE))
-    result: Tensor = convolve(x, kernel, bias, ONES, ONES, ONES, 1, activation, [], "")
-    return result
 
 
 def relu_back(gradient: Tensor, activation: Tensor) -> Tensor:
@@ -140,9 +95,9 @@ def relu_back(gradient: Tensor, activation: Tensor) -> Tensor:
 @cache
 def _is_relu_back(back: Operator, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether it lets through what is above zero."""
-    activation = _ramp((1, 2, 4, 6), dtype, device)
+    activation = ramp((1, 2, 4, 6), dtype, device)
     gradient = activation.roll(1, 3)
-    return _gives(torch.where(activation > 0, gradient, 0), lambda: back(gradient, activation, 0, math.inf))
+    return gives(torch.where(activation > 0, gradient, 0), lambda: back(gradient, activation, 0, math.inf))
 
 
 def strips_of(x: Tensor) -> int:
@@ -191,10 +146,10 @@ def pool_back(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) ->
 @cache
 def _is_pool_back(back: Operator, average: bool, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether it is a pool's backward pass, and writes where it is asked to."""
-    x, gradient = _ramp((1, 2, 5, 7), dtype, device), _ramp((1, 2, 2, 3), dtype, device)
+    x, gradient = ramp((1, 2, 5, 7), dtype, device), ramp((1, 2, 2, 3), dtype, device)
     winners = None if average else pool(x, "max")[1]
     wanted = _pool_back_in_public(gradient, x.shape, winners)
-    return _gives(wanted, lambda: _pool_back_by(back, gradient, x, winners))
+    return gives(wanted, lambda: _pool_back_by(back, gradient, x, winners))
 
 
 def _pool_back_by(back: Operator, gradient: Tensor, x: Tensor, winners: Tensor | None) -> Tensor:

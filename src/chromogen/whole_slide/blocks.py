@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -13,11 +15,18 @@ from numpy.typing import NDArray
 
 from chromogen.grid import Window
 from chromogen.image import Image
+from chromogen.lattice import Lattice, mirrored
 from chromogen.provenance import peak_rss_mb
+from chromogen.recent import Recent
 from chromogen.slides.store import BlockStore, Index
 from chromogen.stainer import Stainer
 from chromogen.whole_slide.survey import TissueShare
 from chromogen.whole_slide.view import DamageError, SlideFile, View, read_around_damage, shared_slide
+
+BAND = 16  # blocks across: so many windows of a lattice are kept until the row below has taken its part
+MOST_KEPT_BYTES = 100_000_000  # as many windows of looks, and half as many more
+
+Stained: TypeAlias = tuple[Image, list[Window]]  # pixels, and what of the view could not be read
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,13 @@ class Done:
 
 
 def blocks_of(work: Work, size: tuple[int, int], region: Window, share: TissueShare | None) -> list[Block]:
-    """The store's blocks as parts of the view of `size` (w, h), in the order in which a pyramid is written.
+    """The store's blocks as parts of the view of `size` (w, h).
 
-    Halos reach beyond the region.
+    They come in the order in which a pyramid is written; with a lattice row by row, in bands, so that blocks side
+    by side share windows. Halos reach beyond the region.
     """
     corner = Window(-region.left, -region.top, 0, 0)
-    indices = sorted(work.store.indices(), key=_depth_first)
+    indices = sorted(work.store.indices(), key=_in_bands if work.stainer.lattice else _depth_first)
     return [block_at(i, work.store.window(i).seen_from(corner), size, work.stainer, share) for i in indices]
 
 
@@ -86,6 +96,12 @@ def _depth_first(index: Index) -> int:
     """Four blocks that become one of the next coarser level come together: bits of row and column interleaved."""
     row, column = index
     return sum(((row >> bit & 1) << 1 | (column >> bit & 1)) << 2 * bit for bit in range(32))
+
+
+def _in_bands(index: Index) -> tuple[int, int, int]:
+    """Row by row, in bands of BAND blocks."""
+    row, column = index
+    return column // BAND, row, column
 
 
 def stain_block(work: Work, block: Block) -> Done:
@@ -120,15 +136,51 @@ def painted(
         return np.full((*block.core.size[::-1], 3), white, np.uint8), []
     _keep_to_one_thread()
     with view as seen:
-        pixels, damaged = read_around_damage(seen, block.outer)
-    inside, location = block.core.seen_from(block.outer), (block.outer.left, block.outer.top)
-    stained = stainer.part(pixels, inside, location=location)
+        if stainer.lattice is None:
+            stained, damaged = _in_one_piece(seen, stainer, block)
+        else:
+            stained, damaged = _blended(seen, stainer, stainer.lattice, block.core)
     if block.share is not None and block.share.values.min() < 255:
         stained = _faded(stained, block.share.at(block.core), white)
     damaged = [part for part in damaged if _overlap(part, block.core)]
     for part in damaged:
         stained = _whitened(stained, part, block.core, white)
     return stained, damaged
+
+
+def _in_one_piece(view: View, stainer: Stainer, block: Block) -> Stained:
+    """The block's core, of what the stainer makes of the block with its halo."""
+    pixels, damaged = read_around_damage(view, block.outer)
+    inside, location = block.core.seen_from(block.outer), (block.outer.left, block.outer.top)
+    return stainer.part(pixels, inside, location=location), damaged
+
+
+def _blended(view: View, stainer: Stainer, lattice: Lattice, core: Window) -> Stained:
+    """A core, of windows of a lattice, each read and painted once for all blocks that share it."""
+    damaged: dict[Window, None] = {}
+
+    def paint(window: Window) -> Image:
+        key = (view, stainer.identity, stainer.statistics, window)
+        made, lost = _painted_last().get(key, lambda: _window(view, stainer, window))
+        damaged.update(dict.fromkeys(lost))
+        return made
+
+    width, height = view.size
+    return lattice.blended(paint, (height, width), core), list(damaged)
+
+
+def _window(view: View, stainer: Stainer, window: Window) -> Stained:
+    """A window of the stainer's lattice, beyond the slide's border mirrored."""
+    part = window.grown(0, view.size)
+    pixels, damaged = read_around_damage(view, part)
+    seen = mirrored(pixels, window.seen_from(part))
+    return stainer.paint(seen, stainer.statistics, (window.left, window.top)), damaged
+
+
+@cache
+def _painted_last() -> Recent[Stained]:
+    """The last windows of this process."""
+    return Recent(MOST_KEPT_BYTES, lambda stained: stained[0].nbytes)
 
 
 def _faded(stained: Image, share: NDArray[np.uint8], white: tuple[int, int, int]) -> Image:
