@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,8 @@ class SlideLook:
 
     `nucleus_od10` is its nuclei's haematoxylin, `around_od10` that of what lies round them, `everywhere_od10` that
     of tissue without nuclei; `cytoplasm_od10` is the typical density of what stains beside nuclei. `texture` and
-    `draws` are quantiles, of cytoplasm's texture in epithelium and of what nuclei draw.
+    `draws` are quantiles, of cytoplasm's texture in epithelium and of what nuclei draw. `where` is what the
+    source of *where* measured.
     """
 
     white: Values
@@ -60,6 +62,7 @@ class SlideLook:
     rule: Rule
     texture: Values
     draws: Values
+    where: Any = None
 
 
 def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +24,8 @@ from chromogen.staining.how import (
     rendered,
 )
 from chromogen.staining.tissue import MPP, Tissue, tissue_of
+from chromogen.staining.where import Place, Where
+from chromogen.staining.where_tissue import ByTissue
 from chromogen.stains.deconvolution import H_E
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
@@ -35,10 +37,11 @@ MOST_BYTES = 120_000_000  # two dozen windows of 1280 px
 
 @dataclass(frozen=True)
 class Dials:
-    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of all chance."""
+    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of chance; *where*."""
 
     share: float
     seed: int = 0
+    where: Where = field(default_factory=ByTissue)
 
 
 def look_of(dials: Dials, sample: Image) -> SlideLook:
@@ -63,6 +66,7 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
         rule,
         quantiles_of(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen], even),
         quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
+        dials.where.measure(sample),
     )
 
 
@@ -83,7 +87,7 @@ def _painted_last() -> Recent[Image]:
 
 def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     tissue = seen(image, look)
-    where = epithelium(tissue, look.rule)
+    where = dials.where(Place(image, tissue, look, exemplar.site, location))
     if exemplar.site == "nuclear":
         dab = nuclear_dab(tissue, look, exemplar, where, location, dials.share, dials.seed)
     else:
