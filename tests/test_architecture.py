@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "tiff_pages": {"channels", "errors", "file_facts", "ome_metadata", "pixel_size"},
     "decoders": BASE | FACTS | {"tiff_pages"},
     "image": BASE | FACTS | {"decoders"},
+    "regions": BASE | {"decoders", "tiff_pages"},
     "lattice": BASE | {"image"},
     "page": BASE | {"image"},
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
@@ -47,11 +48,12 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
-    | {"models", "onnx_models", "stainer", "stainer_file", "staining", "training", "whole_slide"}
+    | {"models", "onnx_models", "regions", "stainer", "stainer_file", "staining", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "nuclei", "style"}
     | {"evaluation"},
 }
 FILES: dict[str, list[str]] = {
+    "regions": ["polygons", "geojson", "masks", "drawn"],
     "nuclei": [
         "outlines",
         "agreement",
@@ -169,9 +171,6 @@ FILES: dict[str, list[str]] = {
         "paths",
         "listeners",
         "style_cache",
-        "polygons",
-        "geojson",
-        "masks",
         "regions",
         "jobs",
         "forecast",
