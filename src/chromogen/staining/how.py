@@ -104,12 +104,10 @@ def profile(tissue: Tissue) -> Array:
 
 
 def nuclear_dab(
-    tissue: Tissue, look: SlideLook, exemplar: Exemplar, where: Array, location: Location, share: float, seed: int
+    tissue: Tissue, exemplar: Exemplar, levels_od10: NDArray[np.float64], location: Location, seed: int
 ) -> Array:
     """DAB of a marker of nuclei: a level for each nucleus, whole, with a little of its chromatin, softly ended."""
-    draws = draws_of(tissue, look.rule, where, location, seed)
-    rank = np.interp(draws, look.draws, QUANTILES)
-    level = np.concatenate([[0], levels_of(rank, exemplar, share)]).astype(np.float32)
+    level = np.concatenate([[0], levels_od10]).astype(np.float32)
     whole = smooth(_ragged(level[tissue.labels], location, seed), EDGE_UM / MPP)
     kept = (level[1:] / tissue.of_nuclei(whole)[1:].clip(1e-3)).clip(1, 1.6)
     kept = np.concatenate([[1], kept]).astype(np.float32)[tissue.owner]
@@ -147,10 +145,15 @@ def _spread(dab: Array) -> Array:
     return np.asarray((1 - 2 * SPREAD) * dab + SPREAD * (near + far), np.float32)
 
 
-def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> NDArray[np.float64]:
-    """Mean DAB of nuclei by their rank from 0 to 1, as the exemplar's positive and negative nuclei have it."""
-    blue = np.interp(rank / max(1 - share, 1e-6), QUANTILES, exemplar.unstained_od10)
-    brown = np.interp((rank - (1 - share)) / max(share, 1e-6), QUANTILES, exemplar.stained_od10)
+def levels_of(
+    rank: NDArray[np.float64], exemplar: Exemplar, share: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean DAB of nuclei by their rank from 0 to 1, as the exemplar's positive and negative nuclei have it.
+
+    `share` is that of positive nuclei, of all or where each of them lies.
+    """
+    blue = np.interp(rank / np.maximum(1 - share, 1e-6), QUANTILES, exemplar.unstained_od10)
+    brown = np.interp((rank - (1 - share)) / np.maximum(share, 1e-6), QUANTILES, exemplar.stained_od10)
     return np.asarray(np.where(rank > 1 - share, brown, blue))
 
 

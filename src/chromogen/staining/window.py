@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
@@ -20,9 +21,12 @@ from chromogen.staining.how import (
     cytoplasm_dab,
     cytoplasm_texture,
     draws_of,
+    levels_of,
     nuclear_dab,
     rendered,
 )
+from chromogen.staining.maps import Array
+from chromogen.staining.shares import ranks_nearby, shares_of
 from chromogen.staining.tissue import MPP, Tissue, tissue_of
 from chromogen.staining.where import Place, Where
 from chromogen.staining.where_tissue import ByTissue
@@ -89,10 +93,22 @@ def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, lo
     tissue = seen(image, look)
     where = dials.where(Place(image, tissue, look, exemplar.site, location))
     if exemplar.site == "nuclear":
-        dab = nuclear_dab(tissue, look, exemplar, where, location, dials.share, dials.seed)
+        levels = _levels_of_nuclei(tissue, look, exemplar, dials, where, location)
+        dab = nuclear_dab(tissue, exemplar, levels, location, dials.seed)
     else:
         dab = cytoplasm_dab(tissue, look, exemplar, where, location, dials.seed)
     return rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue, exemplar)
+
+
+def _levels_of_nuclei(
+    tissue: Tissue, look: SlideLook, exemplar: Exemplar, dials: Dials, where: Array, location: Location
+) -> NDArray[np.float64]:
+    """Mean DAB of each nucleus, (N,): by the local share that a map gives, or by the dial's over all the slide."""
+    if dials.where.gives_shares:
+        shares = shares_of(tissue, where)
+        return levels_of(ranks_nearby(tissue, look, shares, location, dials.seed), exemplar, shares)
+    draws = draws_of(tissue, look.rule, where, location, dials.seed)
+    return levels_of(np.interp(draws, look.draws, QUANTILES), exemplar, dials.share)
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:
