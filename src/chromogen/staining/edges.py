@@ -10,14 +10,11 @@ from chromogen.staining.maps import Array, coarser, finer, guided, ramp, smooth
 from chromogen.staining.tissue import COARSE, MPP
 from chromogen.staining.where import Place
 
-MATTER_UM = 4.0  # over which eosin is smoothed as a guide: a gland's border is an edge, a fibre is none
+MATTER_UM = 2.0  # over which eosin is smoothed as a guide: a gland's border is an edge, a fibre is none
 EPSILON, DRAWN_EPSILON = 1e-3, 1e-2
-LEAST_PIXEL_UM, MOST_PIXEL_UM = (
-    2.0,
-    40.0,
-)  # a finer map needs no tissue's edges; too few of a coarser vary
+LEAST_PIXEL_UM, MOST_PIXEL_UM = 2.0, 40.0  # a finer map needs no tissue's edges; too few of a coarser vary
 DRAWN_UM = 6.0  # how far a hand-drawn border may lie beside the edge that it means
-STEPS = ((10.0, 0.2, 0.8), (4.0, 0.3, 0.7))  # of a drawn border: um of the filter, and what becomes 0 and 1
+STEPS_UM, NONE, FULL = (16.0, 8.0, 4.0), 0.3, 0.7  # radii of filters for a drawn border; what becomes 0 and 1
 
 
 def along_edges(values: Array, pixel_um: float, place: Place) -> Array:
@@ -43,8 +40,8 @@ def border_along_edges(inside: Array, pixel_um: float, place: Place) -> Array:
     if inside.min() == inside.max():
         return inside
     moved, guides = inside, _guides(place)
-    for radius_um, none, full in STEPS:
-        moved = ramp(guided(moved, guides, round(radius_um / MPP / 2), DRAWN_EPSILON, 2), none, full)
+    for radius_um in STEPS_UM:
+        moved = ramp(guided(moved, guides, round(radius_um / MPP), DRAWN_EPSILON, 2), NONE, FULL)
     return _within(moved, inside, min(max(pixel_um, DRAWN_UM), MOST_PIXEL_UM))
 
 
