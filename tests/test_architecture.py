@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "tiff_pages": {"channels", "errors", "file_facts", "ome_metadata", "pixel_size"},
     "decoders": BASE | FACTS | {"tiff_pages"},
     "image": BASE | FACTS | {"decoders"},
+    "regions": BASE | {"decoders", "tiff_pages"},
     "lattice": BASE | {"image"},
     "page": BASE | {"image"},
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
@@ -39,20 +40,22 @@ ROOMS: dict[str, set[str]] = {
     "nuclei": BASE | {"devices", "fused", "image", "pixel_size", "stains"},
     "style": BASE | {"devices", "fused", "image", "nuclei", "pixel_size", "spill", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
-    "staining": BASE | {"image", "nuclei", "stains"},
+    "staining": BASE | {"image", "nuclei", "regions", "stainer_file", "stains", "style"},
     "stainer": BASE
     | {"image", "lattice", "models", "nuclei", "recent", "stains", "stainer_file", "staining", "style"},
-    "onnx_models": BASE | {"image", "lattice", "nuclei", "pixel_size", "stainer", "stainer_file", "style"},
+    "onnx_models": BASE
+    | {"image", "lattice", "nuclei", "pixel_size", "stainer", "stainer_file", "staining", "style"},
     "whole_slide": BASE | {"image", "lattice", "nuclei", "pixel_size", "recent", "slides", "stains", "stainer"},
     "training": BASE | {"devices", "image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
-    | {"models", "onnx_models", "stainer", "stainer_file", "staining", "training", "whole_slide"}
+    | {"models", "onnx_models", "regions", "stainer", "stainer_file", "staining", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "nuclei", "style"}
     | {"evaluation"},
 }
 FILES: dict[str, list[str]] = {
+    "regions": ["polygons", "geojson", "masks", "drawn"],
     "nuclei": [
         "outlines",
         "agreement",
@@ -124,8 +127,27 @@ FILES: dict[str, list[str]] = {
         "adapt",
         "curves",
     ],
-    "staining": ["noise", "maps", "tissue", "epithelium", "exemplar", "how", "looks", "window"],
-    "onnx_models": ["extra", "onnx_file", "generator", "nuclei", "graphs", "export"],
+    "staining": [
+        "noise",
+        "maps",
+        "tissue",
+        "atlas",
+        "epithelium",
+        "exemplar",
+        "how",
+        "looks",
+        "shares",
+        "where",
+        "edges",
+        "where_tissue",
+        "where_regions",
+        "where_map",
+        "predicted",
+        "where_paired",
+        "where_style",
+        "window",
+    ],
+    "onnx_models": ["extra", "onnx_file", "generator", "nuclei", "where", "graphs", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
     "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "part", "output", "stain", "nuclei"],
     "evaluation": [
@@ -159,9 +181,6 @@ FILES: dict[str, list[str]] = {
         "paths",
         "listeners",
         "style_cache",
-        "polygons",
-        "geojson",
-        "masks",
         "regions",
         "jobs",
         "forecast",
@@ -176,6 +195,7 @@ FILES: dict[str, list[str]] = {
         "nuclei_networks",
         "nuclei",
         "staining",
+        "where",
         "pairs",
         "training",
         "calibration",

@@ -20,10 +20,10 @@ from skimage.data import immunohistochemistry
 from chromogen import allocator
 from chromogen.app import nuclei as app_nuclei
 from chromogen.app import nuclei_networks, nuclei_tables
-from chromogen.app.geojson import read_features
 from chromogen.app.nuclei_tables import COLUMNS
 from chromogen.image import Image, read_image_and_facts, read_provenance, write_image
 from chromogen.ome_metadata import ome_facts
+from chromogen.regions.geojson import read_features
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains_od10, stain_matrix
 from chromogen.stains.tissue import tissue_mask
 from synthetic_slides import write_svs

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chromogen.app.geojson import Drawn, GeoJsonError, polygons_of, read_features, without_area
+from chromogen.regions.geojson import Drawn, GeoJsonError, polygons_of, read_features, without_area
 
 SQUARE = [[4, 2], [12, 2], [12, 10], [4, 10], [4, 2]]
 POLYGON = {"type": "Polygon", "coordinates": [SQUARE]}

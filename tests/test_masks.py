@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from chromogen.app.masks import MOST_LABELS, UNLABELLED, read_mask
+from chromogen.regions.masks import MOST_LABELS, UNLABELLED, read_mask
 
 SIZE = (24, 30)  # (H, W)
 INSIDE = np.s_[3:20, 4:16]

@@ -12,8 +12,9 @@ from PIL import Image as Pillow
 from shapely import make_valid
 from shapely.geometry import Polygon, box
 
-from chromogen.app.regions import REST, drawn_polygons, read_geojson, read_regions, resized
+from chromogen.app.regions import REST, read_regions, resized
 from chromogen.image import write_image
+from chromogen.regions.drawn import drawn_polygons, read_geojson
 
 SQUARE = [[4, 2], [12, 2], [12, 10], [4, 10], [4, 2]]
 HOLE = [[6, 4], [8, 4], [8, 6], [6, 6], [6, 4]]

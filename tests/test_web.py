@@ -19,11 +19,11 @@ import PIL.Image
 import psutil
 import pytest
 
-from chromogen.app.geojson import read_features
 from chromogen.app.server import PAGE
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
+from chromogen.regions.geojson import read_features
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from test_densities import IHC
 

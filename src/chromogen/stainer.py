@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from hashlib import blake2b
@@ -27,6 +27,7 @@ from chromogen.stains.tissue import tissue_mask
 
 if TYPE_CHECKING:
     from chromogen.staining.looks import Look
+    from chromogen.staining.where import Where
 
 Statistics: TypeAlias = Any  # what `measure` finds and `paint` is given: small, picklable
 Location: TypeAlias = tuple[int, int]  # (x, y) on the whole picture, in pixels of the stainer's mpp
@@ -55,7 +56,8 @@ class Stainer:
     parts as a batch. `identity` names all that decides the pixels (a hash of weights, or name and version),
     statistics apart.
     Where there is a `lattice`, `paint` sees its windows, one at a time, and they are blended. `white` (r, g, b) is
-    the colour of glass in what it paints, where that is not the slide's own.
+    the colour of glass in what it paints, where that is not the slide's own. `where` is what an output says of the
+    source of *where*, as plain data.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Stainer:
     paint_part: PaintPart | None = None
     lattice: Lattice | None = None
     white: tuple[int, int, int] | None = None
+    where: Mapping[str, Any] | None = None
 
     def __call__(self, image: Image) -> Image:
         """The image in the target stain; by its own statistics where `fit` has not fixed others."""
@@ -173,35 +176,41 @@ def load_look(name: PathLike) -> Look:
     return read_look(FOLDER / f"{name}{LOOK_SUFFIX}" if str(name) in LOOKS else Path(name))
 
 
-def stainer_of_look(look: Look, share: float | None = None, seed: int = 0) -> Stainer:
+def stainer_of_look(look: Look, share: float | None = None, seed: int = 0, where: Where | None = None) -> Stainer:
     """The stainer that gives H&E the look of a measured exemplar, where its marker is likely: *where* times *how*.
 
-    `share` of the nuclei are positive, for a marker of nuclei: by default as many as in the exemplar. All chance
-    comes from `seed` and the place on the slide. Raises: ValueError for a share that is not between 0 and 1.
+    `where` is a source of *where*, by default the slide's own tissue. `share` of the nuclei are positive, for a
+    marker of nuclei: by default as many as in the exemplar. All chance comes from `seed` and the place on the
+    slide. Raises: ValueError for a share that is not between 0 and 1, or that `where` gives itself.
     """
     from chromogen.nuclei.network import WEIGHTS
     from chromogen.provenance import sha256_of
     from chromogen.staining.tissue import MPP
+    from chromogen.staining.where_tissue import ByTissue
     from chromogen.staining.window import Dials, look_of, painted
 
     if share is not None and not 0 <= share <= 1:
         raise expected("share", "0 to 1, the positive ones of all nuclei", share)
     if share is not None and look.exemplar.site != "nuclear":
         raise expected("share", f"left out: {look.name} stains {look.exemplar.site}, not nuclei", share)
-    dials = Dials(look.exemplar.share if share is None else share, seed)
+    where = where or ByTissue()
+    if share is not None and where.gives_shares:
+        raise expected("share", f"left out: the map of `where`, {where.name}, gives shares", share)
+    dials = Dials(look.exemplar.share if share is None else share, seed, where)
     red, green, blue = look.exemplar.white
     lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
     return Stainer(
         look.name,
         look.target_stain,
         partial(painted, look.exemplar, dials),
-        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}",
+        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}, where {where.identity}",
         partial(look_of, dials),
         MPP,
         lattice.window_px,
         lattice.step_px,
         lattice=lattice,
         white=(round(red), round(green), round(blue)),
+        where=where.record(),
     )
 
 

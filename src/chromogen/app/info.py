@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chromogen.image import profile_name
+from chromogen.image import is_image, profile_name, read_provenance
 from chromogen.models import LOOK_CLAIM, MODEL_SUFFIX
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import NOTICE
+from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
 
 OVERVIEW_PX = 1024
+VIRTUAL = ("stainer", "target_stain", "stainer_hash", "where", "notice")
 STAIN_MPP = 0.5  # where stainers work, if nothing else is said
 # What a slide of any size is reckoned to take: the built-in looks took 0.5 Mpx/s and 1.6 GB on two cores.
 STAIN_MPX_PER_S, STAIN_MEMORY_MB = 0.5, 1700.0
@@ -54,6 +56,7 @@ class SlideInfo:
     quickhash: str
     stain: StainEstimate | None
     doubt: str | None
+    virtual: dict[str, Any] | None  # of what Chromogen stained: by what, and by which source of *where*
 
 
 def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> SlideInfo:
@@ -80,7 +83,15 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             quickhash=slide.quickhash,
             stain=_estimate(slide, share, stain_mpp) if slide.mpp else None,
             doubt=doubts(overview, "content", (slide.mpp or ASSUMED_MPP) * step),
+            virtual=_virtual(path),
         )
+
+
+def _virtual(path: Path) -> dict[str, Any] | None:
+    """What a slide or image that Chromogen stained says of that; None for others."""
+    facts = read_facts(path)
+    said = facts.as_json() if facts else (read_provenance(path) if is_image(path) else None) or {}
+    return {name: said[name] for name in VIRTUAL if name in said} if "stainer" in said else None
 
 
 def describe_model(path: Path) -> dict[str, Any]:

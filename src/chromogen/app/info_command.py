@@ -160,11 +160,23 @@ def _slide_text(slide: SlideInfo) -> str:
         "also there": f"{', '.join(slide.associated)} (never shown or copied)" if slide.associated else "",
         "quickhash": slide.quickhash,
         "staining": _staining(slide.stain) if slide.stain else "unknown without mpp",
-        "note": f"as an H&E to stain, it {slide.doubt}" if slide.doubt else "",
+        "note": f"as an H&E to stain, it {slide.doubt}" if slide.doubt and not slide.virtual else "",
+        **(_virtual_lines(slide.virtual) if slide.virtual else {}),
     }
     return "\n".join(
         [f"{slide.path}: {slide.format}", *(f"  {name:11}{text}" for name, text in lines.items() if text)]
     )
+
+
+def _virtual_lines(said: dict[str, Any]) -> dict[str, str]:
+    """Of what Chromogen stained: the stainer, and which source said where."""
+    where = said.get("where") or {}
+    told = (f"{name} {value}" for name, value in where.items() if name not in ("source", "claim"))
+    return {
+        "virtual": f"{said.get('target_stain')}, by {said['stainer']}",
+        "where": "; ".join([f"{where['source']}: {where.get('claim', '')}", *told]) if where else "",
+        "notice": said.get("notice", ""),
+    }
 
 
 def _size(slide: SlideInfo) -> str:

@@ -12,9 +12,9 @@ from shapely import make_valid, polygons
 from shapely.geometry import Polygon
 
 from chromogen.app.nuclei_tables import Judged
-from chromogen.app.polygons import polygons_in
 from chromogen.files import written_beside
 from chromogen.nuclei.outlines import Nuclei
+from chromogen.regions.polygons import polygons_in
 
 # QuPath counts the classes of exactly these names in its positive percentages.
 BLUE, BROWN_RED, GREEN = (38, 84, 188), (186, 58, 24), (24, 140, 72)

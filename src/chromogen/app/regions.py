@@ -1,30 +1,25 @@
-"""Regions drawn on an H&E and an IHC: masks from image files, or from GeoJSON as QuPath exports it."""
+"""Regions drawn on an H&E and an IHC, the same on both."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from PIL import Image as Pillow
-from shapely import unary_union
-from shapely.geometry import MultiPolygon, Polygon
 
-from chromogen.app.geojson import SUFFIXES, GeoJsonError, read_features, without_area
-from chromogen.app.masks import UNLABELLED, Mask, read_mask
-from chromogen.app.polygons import centres_inside, polygons_in
 from chromogen.errors import expected
 from chromogen.image import Image
+from chromogen.regions.drawn import read_geojson
+from chromogen.regions.geojson import SUFFIXES
+from chromogen.regions.masks import UNLABELLED, Mask, read_mask
 from chromogen.slides.slide import open_slide
 from chromogen.style.guides import Guides
 
 Regions: TypeAlias = tuple[Guides, Guides]  # of the content and of the style
 
 REST = "elsewhere"
-FINER = 4  # polygons are drawn so many times finer, and averaged: their borders are soft
-STRIP_PX = 512
 LEAST_REST_PX = 64
 
 
@@ -87,35 +82,3 @@ def _labelled(file: Path, number: int, of: int) -> dict[str, Mask]:
     if UNLABELLED in regions:
         return {str(number): regions[UNLABELLED]}
     return {str(label) if of == 1 else f"{number}: {label}": mask for label, mask in regions.items()}
-
-
-def read_geojson(file: Path, size: tuple[int, int]) -> dict[str, Mask]:
-    """Masks (h, w) by class of the polygons in a GeoJSON file, coordinates (x, y) in pixels of an image of `size`.
-
-    A feature without a class goes by its own name, and by "1" where it has none either. Holes are left out, nested
-    polygons of one class are one region, and one that crosses itself counts where it goes around. Features without
-    an area are left out with a warning. Raises: ValueError for a file that is no GeoJSON or has no polygon.
-    """
-    try:
-        features, left_out = read_features(file.read_bytes())
-    except GeoJsonError as error:
-        raise expected("mask", "GeoJSON with polygons", file, f"{error}") from error
-    if not features:
-        raise expected("mask", "GeoJSON with at least one polygon", f"none in {file}")
-    if left_out:
-        warnings.warn(f"{file}: {without_area(left_out, left_out + len(features))}", stacklevel=3)
-    classes: dict[str, list[Polygon]] = {}
-    for feature in features:
-        classes.setdefault(feature.path_class or feature.name or "1", []).extend(feature.polygons)
-    return {name: drawn_polygons(unary_union(polygons), size) for name, polygons in classes.items()}
-
-
-def drawn_polygons(polygons: Polygon | MultiPolygon, size: tuple[int, int]) -> Mask:
-    """How far pixels lie inside polygons: (h, w), 0 to 1; a pixel (x, y) reaches from (x, y) to (x + 1, y + 1)."""
-    width, height = size
-    mask = np.zeros((height, width), np.float32)
-    for top in range(0, height, STRIP_PX):
-        rows = min(STRIP_PX, height - top)
-        strip = centres_inside(polygons_in(polygons), (rows * FINER, width * FINER), (0, top), FINER)
-        mask[top : top + rows] = strip.reshape(rows, FINER, width, FINER).mean((1, 3))
-    return mask

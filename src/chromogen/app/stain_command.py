@@ -31,6 +31,7 @@ from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
+    from chromogen.stainer import Stainer
     from chromogen.whole_slide.runners import Run
     from chromogen.whole_slide.stain import OnBlock
     from chromogen.whole_slide.view import SlideFile
@@ -48,6 +49,10 @@ chromogen stain slide.svs --stainer nuclear --share 0.3 -o ki67.ome.tif
 
 chromogen stain slide.svs --style my_ihc.png --style-mpp 0.5 -o as_my_ihc.ome.tif
 
+chromogen stain slide.svs --where regions.geojson --level Tumor=0.9 --level Stroma=0 -o drawn.ome.tif
+
+chromogen stain slide.svs --stainer nuclear --where er_pairs.safetensors -o er.ome.tif
+
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
 chromogen stain slide.svs --stainer markers.safetensors --marker ER:0.7,Ki67:0.3 -o blend.ome.tif
@@ -61,6 +66,11 @@ chromogen stain slide.svs --stainer cut.onnx --mpp 0.5 --range -1..1 --blend 128
 STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer (colours
 of an IHC), normalize (H&E as a reference), identity (the image as it is), a file that `chromogen train` wrote,
 or a generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
+
+WHERE: tissue (a guess by the slide's nuclei), FILE.geojson (regions of QuPath), an image of the whole slide (a
+grey heat map; with --level, labels), FILE.onnx (a model that gives a map), FILE.safetensors (by `train --paired`:
+it alone may claim a place), style (style transfer, for tiles alone). Every output says which one it was.
+
 Ask `chromogen info slide.svs` first: how large, how long. Stopped at any moment, the same command goes
 on: finished blocks lie in OUT.chromogen until the output is there."""
 
@@ -98,6 +108,21 @@ def stain(
         OfLook(help="Of nuclei that become positive, 0 to 1; by default as many as in the IHC.", min=0, max=1),
     ] = None,
     seed: Annotated[int, OfLook(help="Another number: other nuclei are positive.", min=0)] = 0,
+    where: Annotated[
+        str,
+        OfLook(
+            metavar="tissue|FILE|style",
+            help="What says where the stain lies (below): a guess by the tissue, regions, a map, or a model.",
+        ),
+    ] = "tissue",
+    level: Annotated[
+        list[str] | None,
+        OfLook(
+            metavar="CLASS=VALUE",
+            help="With regions: the level of a class, 0 to 1, once for each; elsewhere=VALUE for the rest. By "
+            "default every class has 1. It is the share of positive nuclei, or the strength of other stains.",
+        ),
+    ] = None,
     marker: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Of a model of several markers: ER, or a blend, ER:0.7,Ki67:0.3."),
@@ -149,7 +174,15 @@ def stain(
     debug: DebugOption = False,
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
-    from chromogen.app.staining import any_stainer, begin_trace, look_stainer, noted, plan_stains, stain_tile
+    from chromogen.app.staining import (
+        any_stainer,
+        begin_trace,
+        look_and_references,
+        noted,
+        plan_stains,
+        stain_tile,
+    )
+    from chromogen.app.where import LookStainer, WhereOption, levels_of
     from chromogen.stainer import is_look
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output as OutputFile
@@ -159,16 +192,26 @@ def stain(
     began = time.perf_counter()
     of_look = bool(style) or is_look(stainer)
     if of_look:
-        check_left_out({"marker": marker, "range": value_range, "blend": blend})
+        check_left_out({"range": value_range, "blend": blend})
         slide_mpp = _one_of(slide_mpp, mpp)
-        made_by = look_stainer(style or [], stainer, site, share, seed, style_mpp)
+        option = WhereOption(where, levels_of(level or []), marker)
+        dials = LookStainer(*look_and_references(style or [], stainer, site, style_mpp), share, seed, option)
+        tasks = plan_stains(paths, out)
+        stainer_for = dials.stainers(tasks, slide_mpp, icc=icc)
     else:
-        check_left_out({"share": share, "style-mpp": style_mpp}, "with a look")
+        given_where = None if where == "tissue" else where
+        check_left_out(
+            {"share": share, "style-mpp": style_mpp, "where": given_where, "level": level}, "with a look"
+        )
         made_by = any_stainer(stainer, marker, mpp, value_range, blend)
         slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
+        tasks = plan_stains(paths, out)
+
+        def stainer_for(_task: Task) -> Stainer:
+            return made_by
+
     model_load_s = time.perf_counter() - began
     part = _region(region)
-    tasks = plan_stains(paths, out)
     outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
     if part and (len(tasks) > 1 or not outputs):
         raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
@@ -177,9 +220,10 @@ def stain(
 
     def stain_one(task: Task, run: Run | None, follow: OnBlock) -> dict[str, Any]:
         if not task.is_slide:
-            return stain_tile(task, made_by, mpp=slide_mpp, icc=icc)
+            return stain_tile(task, stainer_for(task), mpp=slide_mpp, icc=icc)
         follow = noted(follow, trace, task.file) if trace else follow
         file = SlideFile(task.file, slide_mpp, icc)
+        made_by = stainer_for(task)
         if made_by.lattice is not None and not of_look:
             _check_mpp(file)
         job = SlideJob(file, made_by, part, tissue_mask)

@@ -22,8 +22,8 @@ from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.slides.threads import processors
-from chromogen.stainer import Stainer, load_look, load_stainer, stain_image, stainer_of_look
-from chromogen.staining.exemplar import Exemplar, joined_exemplars, measure_exemplar
+from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, stain_image
+from chromogen.staining.exemplar import joined_exemplars, measure_exemplar
 from chromogen.staining.looks import Look
 from chromogen.staining.tissue import MPP as EXEMPLAR_MPP
 from chromogen.stains.appearance import doubts
@@ -35,6 +35,7 @@ from chromogen.whole_slide.view import view_at, warn_of_coarse_pixels, warn_of_d
 
 TIFF = (".tif", ".tiff")
 LARGEST_TILE_PX = 25_000_000
+DEFAULT_LOOK = "epithelial"  # which was measured on scikit-image's IHC
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,10 @@ def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
     return note
 
 
-def look_stainer(
-    styles: Sequence[Path], name: str, site: str, share: float | None, seed: int, mpp: float | None
-) -> Stainer:
-    """The stainer of a look: one by name or file, or measured now on reference IHCs, `styles`.
+def look_and_references(
+    styles: Sequence[Path], name: str, site: str, mpp: float | None
+) -> tuple[Look, list[Image]]:
+    """A look, by name or file, or measured now on reference IHCs, `styles`; and these at EXEMPLAR_MPP.
 
     `mpp` is the pixel size of styles that do not say it. Raises: ValueError for what is no look, and for an
     exemplar that shows none; FileNotFoundError; SlideError.
@@ -136,15 +137,15 @@ def look_stainer(
     if not styles:
         if site != "auto":
             raise expected("site", "left out without --style", site, "a look has a site of its own")
-        return stainer_of_look(load_look(name), share, seed)
+        return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
     check_there("style", styles, "an existing IHC image or slide")
-    exemplars = [_exemplar_of(style, site, mpp) for style in styles]
+    references = [_reference(style, mpp) for style in styles]
+    exemplar = joined_exemplars([measure_exemplar(ihc, site) for ihc in references])
     source = ", ".join(style.name for style in styles)
-    look = Look(styles[0].stem, f"as {source}", source, "as its source", joined_exemplars(exemplars))
-    return stainer_of_look(look, share, seed)
+    return Look(styles[0].stem, f"as {source}", source, "as its source", exemplar), references
 
 
-def _exemplar_of(style: Path, site: str, mpp: float | None) -> Exemplar:
+def _reference(style: Path, mpp: float | None) -> Image:
     with open_slide(style, mpp, assumed_mpp=EXEMPLAR_MPP) as slide:
         view = view_at(slide, EXEMPLAR_MPP)
         if view.size[0] * view.size[1] > LARGEST_TILE_PX:
@@ -153,7 +154,7 @@ def _exemplar_of(style: Path, site: str, mpp: float | None) -> Exemplar:
         ihc = view.read(whole(view.size))
     if doubt := doubts(ihc, "style", EXEMPLAR_MPP):
         warnings.warn(f"{style.name} {doubt}.", stacklevel=3)
-    return measure_exemplar(ihc, site)
+    return ihc
 
 
 def any_stainer(
@@ -198,6 +199,7 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         **({} if known else {"mpp_assumed": stainer.mpp}),
         "stainer": stainer.name,
         "target_stain": stainer.target_stain,
+        "where": stainer.where,
         "notice": facts.notice,
         "seconds": seconds,
         "mpx_per_s": view.size[0] * view.size[1] / 1e6 / seconds,
@@ -225,4 +227,5 @@ def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:
         target_stain=stainer.target_stain,
         source_quickhash=slide.quickhash,
         source_mpp=slide.mpp if slide.mpp_from != "assumed" else None,
+        where=stainer.where,
     )

@@ -28,7 +28,8 @@ class Facts:
     """How a virtual slide came to be. It all goes into the file; `anonymous` leaves out what may name a person.
 
     `mpp` is um per pixel of the written picture; `name` often the source's file name, `made` a date and time.
-    `settings` and `statistics` hold what JSON can hold, and file names as `Path`.
+    `where` says by which source the stain lies where it does. `settings` and `statistics` hold what JSON can hold,
+    and file names as `Path`.
     Raises: ValueError if `mpp` is no length.
     """
 
@@ -41,6 +42,7 @@ class Facts:
     source_quickhash: str | None = None
     source_mpp: float | None = None
     white: tuple[int, ...] | None = None
+    where: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
@@ -54,7 +56,8 @@ class Facts:
         """Without name, date, and all settings that name a file or repeat the name."""
         secret = PurePath(self.name).name.partition(".")[0].casefold() if self.name else ""
         settings, statistics = _without_names(self.settings, secret), _without_names(self.statistics, secret)
-        return replace(self, name=None, made=None, settings=settings, statistics=statistics)
+        where = None if self.where is None else _without_names(self.where, secret)
+        return replace(self, name=None, made=None, where=where, settings=settings, statistics=statistics)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without those that are not known."""

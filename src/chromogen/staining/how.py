@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,7 @@ class SlideLook:
 
     `everywhere_od10` is the haematoxylin of tissue without nuclei. `blue_od10`, `texture` and `draws` are
     quantiles: of nuclei's haematoxylin over what lies round them, of cytoplasm's texture, of what nuclei draw.
+    `where` is what the source of *where* measured.
     """
 
     white: Values
@@ -66,6 +68,7 @@ class SlideLook:
     texture: Values
     draws: Values
     detail: Detail
+    where: Any = None
 
 
 def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: Location, seed: int) -> Array:
@@ -167,18 +170,22 @@ def profile(tissue: Tissue) -> Array:
 
 
 def nuclear_stains(
-    tissue: Tissue, look: SlideLook, exemplar: Exemplar, where: Array, location: Location, share: float, seed: int
+    tissue: Tissue,
+    look: SlideLook,
+    exemplar: Exemplar,
+    where: Array,
+    levels_od10: NDArray[np.float64],
+    location: Location,
+    seed: int,
 ) -> tuple[Array, Array]:
-    """Haematoxylin and DAB of a marker of nuclei, each stained as a nucleus of the exemplar is."""
-    rank = np.interp(draws_of(tissue, look.rule, where, location, seed), look.draws, QUANTILES)
-    level = levels_of(rank, exemplar, share)
+    """Haematoxylin and DAB of a marker of nuclei, each stained as a nucleus of the exemplar with its level is."""
     blue = counterstain(tissue, look, exemplar, location, seed)
-    faint = np.concatenate([[0], level]).astype(np.float32)[tissue.owner] * _evenly(tissue, location, seed)
+    faint = np.concatenate([[0], levels_od10]).astype(np.float32)[tissue.owner] * _evenly(tissue, location, seed)
     ground = ground_of(tissue, look, exemplar, location, seed)
     blue += ground[0]
     if exemplar.atlas is None:
         return blue, np.asarray(_spread(faint) + ground[1], np.float32)
-    stained = np.where(rank > 1 - share, level, 0)
+    stained = np.where(levels_od10 >= exemplar.stained_od10[0], levels_od10, 0)
     dab, cover = _of_atlas(tissue, exemplar.atlas, stained, location, seed)
     shown = cover * ramp(dab, *BROWN_OD10)
     blue += shown * (_hidden(dab, exemplar) - blue)
@@ -234,10 +241,15 @@ def _spread(dab: Array) -> Array:
     return (1 - 2 * SPREAD) * dab + SPREAD * finer(near + far, 2, dab.shape)
 
 
-def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> NDArray[np.float64]:
-    """Mean DAB of nuclei by their rank from 0 to 1, as the exemplar's positive and negative nuclei have it."""
-    blue = np.interp(rank / max(1 - share, 1e-6), QUANTILES, exemplar.unstained_od10)
-    brown = np.interp((rank - (1 - share)) / max(share, 1e-6), QUANTILES, exemplar.stained_od10)
+def levels_of(
+    rank: NDArray[np.float64], exemplar: Exemplar, share: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean DAB of nuclei by their rank from 0 to 1, as the exemplar's positive and negative nuclei have it.
+
+    `share` is that of positive nuclei, of all or where each of them lies.
+    """
+    blue = np.interp(rank / np.maximum(1 - share, 1e-6), QUANTILES, exemplar.unstained_od10)
+    brown = np.interp((rank - (1 - share)) / np.maximum(share, 1e-6), QUANTILES, exemplar.stained_od10)
     return np.asarray(np.where(rank > 1 - share, brown, blue))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
@@ -17,11 +18,16 @@ from chromogen.staining.how import (
     cytoplasm_texture,
     draws_of,
     grain,
+    levels_of,
     nuclear_stains,
     over_ground,
     rendered,
 )
+from chromogen.staining.maps import Array
+from chromogen.staining.shares import ranks_nearby, shares_of
 from chromogen.staining.tissue import MPP, Tissue, bands, detail_of, tissue_of, tissue_part
+from chromogen.staining.where import Place, Where
+from chromogen.staining.where_tissue import ByTissue
 from chromogen.stains.deconvolution import H_E, densities_od10
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
@@ -32,10 +38,11 @@ LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
 
 @dataclass(frozen=True)
 class Dials:
-    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of all chance."""
+    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of chance; *where*."""
 
     share: float
     seed: int = 0
+    where: Where = field(default_factory=ByTissue)
 
 
 def look_of(dials: Dials, sample: Image) -> SlideLook:
@@ -59,6 +66,7 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
         quantiles_of(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen], even),
         quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
         detail_of(tissue, np.ones(len(tissue.nuclei), bool), between),
+        dials.where.measure(sample),
     )
 
 
@@ -88,12 +96,24 @@ def _glass(exemplar: Exemplar, image: Image, look: SlideLook) -> Image:
 
 def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     tissue = seen(image, look)
-    where = epithelium(tissue, look.rule)
+    where = dials.where(Place(image, tissue, look, exemplar.site, location))
     if exemplar.site == "nuclear":
-        stains = nuclear_stains(tissue, look, exemplar, where, location, dials.share, dials.seed)
+        levels = _levels_of_nuclei(tissue, look, exemplar, dials, where, location)
+        stains = nuclear_stains(tissue, look, exemplar, where, levels, location, dials.seed)
     else:
         stains = cytoplasm_stains(tissue, look, exemplar, where, location, dials.seed)
     return rendered(*stains, grain(tissue.pale_bands[0], look, exemplar), exemplar)
+
+
+def _levels_of_nuclei(
+    tissue: Tissue, look: SlideLook, exemplar: Exemplar, dials: Dials, where: Array, location: Location
+) -> NDArray[np.float64]:
+    """Mean DAB of each nucleus, (N,): by the local share that a map gives, or by the dial's over all the slide."""
+    if dials.where.gives_shares:
+        shares = shares_of(tissue, where)
+        return levels_of(ranks_nearby(tissue, look, shares, location, dials.seed), exemplar, shares)
+    draws = draws_of(tissue, look.rule, where, location, dials.seed)
+    return levels_of(np.interp(draws, look.draws, QUANTILES), exemplar, dials.share)
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:

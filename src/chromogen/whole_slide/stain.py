@@ -111,6 +111,7 @@ class _Making:
             source_quickhash=slide.quickhash,
             source_mpp=slide.mpp,
             white=self.work.white,
+            where=stainer.where,
             settings={**self.job.plan(self.view), **self.output.settings},
             statistics={
                 "tissue_fraction": self.seen.tissue_fraction,
@@ -125,7 +126,10 @@ class _Making:
         return {
             "output": str(self.output.path),
             "size": list(self.region.size),
-            **{name: getattr(facts, name) for name in ("mpp", "stainer", "target_stain", "white", "settings")},
+            **{
+                name: getattr(facts, name)
+                for name in ("mpp", "stainer", "target_stain", "white", "where", "settings")
+            },
             "notice": facts.notice,
             "tiles": len(self.blocks),
             "tiles_stained": len(self.stained),
@@ -150,7 +154,7 @@ def _known(output: Output) -> dict[str, Any]:
     """What an output that is there already says of itself."""
     facts = read_facts(output.path)
     known = facts.as_json() if facts else {}
-    names = ("mpp", "stainer", "target_stain", "white", "settings", "notice")
+    names = ("mpp", "stainer", "target_stain", "white", "where", "settings", "notice")
     return {"output": str(output.path), "already_done": True, **{name: known.get(name) for name in names}}
 
 

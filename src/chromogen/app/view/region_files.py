@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from shapely.geometry import mapping
 
-from chromogen.app.geojson import Drawn, GeoJsonError, read_features, without_area
 from chromogen.errors import expected
+from chromogen.regions.geojson import Drawn, GeoJsonError, read_features, without_area
 
 MOST_REGIONS, LONGEST_NAME = 200, 200
 MOST_GEOJSON_BYTES = 20_000_000

@@ -10,8 +10,6 @@ import numpy as np
 from shapely.affinity import affine_transform
 from shapely.geometry import MultiPolygon, box
 
-from chromogen.app.geojson import polygons_of
-from chromogen.app.polygons import centres_inside
 from chromogen.app.view.densities import read_tile
 from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
@@ -20,6 +18,8 @@ from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_sco
 from chromogen.evaluation.sums import UndefinedError
 from chromogen.grid import TileGrid, Window
 from chromogen.pixel_size import ASSUMED_MPP
+from chromogen.regions.geojson import polygons_of
+from chromogen.regions.polygons import centres_inside
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 
 CORE_PX = 1024

@@ -15,9 +15,9 @@ import numpy as np
 from shapely import linearrings
 from shapely.geometry import LinearRing, MultiPolygon, Polygon
 
-from chromogen.app.polygons import made_valid, polygons_in
 from chromogen.errors import short
 from chromogen.files import canonical_name
+from chromogen.regions.polygons import made_valid, polygons_in
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".geojson.zip", ".json.zip")
 MOST_BYTES = 200_000_000  # of text, unpacked

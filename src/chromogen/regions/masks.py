@@ -1,4 +1,4 @@
-"""Masks that are images, as other tools write them: values are read as they are stored, never as colours."""
+"""Masks and heat maps that are images, as other tools write them: values as they are stored, never as colours."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ _DEPTH_AT, _COLOR_AT = 24, 25  # in the first bytes of a PNG
 _ORIENTATION = 274  # tag of TIFF and EXIF
 
 
+class MisfitError(ImageError):
+    """What is wrong with a mask, and what to do, for others that say what they wanted."""
+
+    def __init__(self, said: str, problem: str, advice: str) -> None:
+        super().__init__(said)
+        self.problem, self.advice = problem, advice
+
+
 class Stored(NamedTuple):
     """What a file holds: samples (H, W, C), and what is white, None where values can only be labels."""
 
@@ -61,6 +69,7 @@ def read_mask(path: Path) -> dict[int, Mask]:
     values, more labels, nothing inside, or a file that cannot be read; OSError.
     """
     stored = _decoded(path)
+    stored = stored._replace(samples=_unscaled(stored.samples))
     values = _values(path, stored)
     inside = np.unique(values[values != 0])
     if not inside.size:
@@ -73,6 +82,24 @@ def read_mask(path: Path) -> dict[int, Mask]:
         return {int(label): (values == label).astype(np.float32) for label in inside}
     _check_soft(path, values, inside, stored)
     return {UNLABELLED: np.asarray(values / np.float32(stored.white or 1), np.float32)}
+
+
+def read_heat_map(path: Path) -> Mask:
+    """The values of a heat map, (H, W), 0 to 1: a grey image from 0 to white, of 8 or 16 bits, or floats up to 1.
+
+    Transparent pixels are 0. Raises: ValueError for colours, numbers of more bits, negative values, or a file that
+    cannot be read; OSError.
+    """
+    try:
+        stored = _decoded(path)
+        values = _values(path, stored)
+        if stored.white is None or values.min() < 0 or values.max() > stored.white:
+            problem = f"with values from {values.min():g} to {values.max():g} and no white"
+            raise _misfit(path, problem, "save 8 or 16 bits, or floats from 0 to 1")
+    except MisfitError as error:
+        wanted = "a heat map: a grey image from 0 to white"
+        raise ImageError(sentence("where", wanted, f"{str(path)!r} {error.problem}", error.advice)) from error
+    return np.asarray(values / np.float32(stored.white), np.float32)
 
 
 def _are_labels(values: NDArray[Any], inside: NDArray[Any], stored: Stored) -> bool:
@@ -124,16 +151,13 @@ def _values(path: Path, stored: Stored) -> NDArray[Any]:
     samples, channels = stored.samples, stored.samples.shape[2]
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
         raise _misfit(path, "with NaN or infinite values", "replace them by 0")
-    samples = _unscaled(samples)
     color, alpha = samples[..., : channels - (channels % 2 == 0)], samples[..., -1]
     values = color[..., 0]
     if color.shape[2] == 3:
         spread = color.max(axis=2).astype(np.float64) - color.min(axis=2)
         if spread.max() > (JPEG_CHROMA if stored.lossy else 0):
             example = ", ".join(f"{value:g}" for value in color[np.unravel_index(spread.argmax(), spread.shape)])
-            raise _misfit(
-                path, f"in colours, such as ({example})", "save labels as grey values, or with a palette"
-            )
+            raise _misfit(path, f"in colours, such as ({example})", "save grey values, or labels with a palette")
     opaque = stored.white or 255
     if channels % 2 or (alpha == opaque).all():
         return values
@@ -257,6 +281,6 @@ def _white_of(samples: NDArray[Any], bits: int) -> int | None:
     return 2**bits - 1 if samples.dtype.kind in "bu" and bits <= 16 else None
 
 
-def _misfit(path: Path, problem: str, advice: str) -> ImageError:
+def _misfit(path: Path, problem: str, advice: str) -> MisfitError:
     wanted = "an image that is white inside, or of labels"
-    return ImageError(sentence("mask", wanted, f"{str(path)!r} {problem}", advice))
+    return MisfitError(sentence("mask", wanted, f"{str(path)!r} {problem}", advice), problem, advice)

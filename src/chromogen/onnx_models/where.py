@@ -1,0 +1,143 @@
+"""*Where* by a model trained elsewhere: an ONNX file that gives a map of a window of H&E."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromogen.errors import choose, expected, short
+from chromogen.image import Image, scaled
+from chromogen.onnx_models.generator import session
+from chromogen.onnx_models.onnx_file import RANGES, Port, port_of, whole_model
+from chromogen.pixel_size import check_mpp
+from chromogen.staining.edges import along_edges
+from chromogen.staining.maps import Array
+from chromogen.staining.tissue import MPP
+from chromogen.staining.where import Place, sampled
+
+ARGUMENT = "where"
+CLAIM = "as a model that was trained elsewhere has it; Chromogen does not know how well it does"
+MULTIPLE_PX = 64  # of the pictures that a model is given
+TRIAL_PX = (2 * MULTIPLE_PX, 3 * MULTIPLE_PX)
+TAKES = "a model that takes one RGB picture, float32 or uint8 [1, 3, H, W], of any H and W"
+GIVES = "a model that gives one map from 0 to 1, float32 [1, 1, h, w] with H a multiple of h and W of w"
+
+
+@dataclass(frozen=True)
+class ByModel:
+    """A model by its file, which must have this hash; `read_where_model` makes one.
+
+    It sees H&E at `mpp` um/px, in numbers of `value_range`. Its values are levels from 0 to 1.
+    """
+
+    file: str
+    sha256: str
+    mpp: float
+    value_range: str
+    name: str = "model"
+    gives_shares: bool = True
+
+    @property
+    def identity(self) -> str:
+        """The file's hash, and what the model sees."""
+        return f"model {self.sha256}, {self.mpp:g} um/px, {self.value_range}"
+
+    def record(self) -> dict[str, Any]:
+        """The file by its hash."""
+        return {"source": self.name, "claim": CLAIM, "sha256": self.sha256, "mpp": self.mpp}
+
+    def measure(self, _sample: Image) -> None:
+        """Nothing: a model sees windows one by one."""
+
+    def __call__(self, place: Place) -> Array:
+        """What the model gives for a window; what its pixels are too coarse to say, the tissue's edges say."""
+        values = self._given(scaled(place.image, MPP / self.mpp))
+        height, width = place.image.shape[:2]
+        pixel_px = width / values.shape[1], height / values.shape[0]
+        return along_edges(sampled(values, pixel_px, (0, 0), (height, width)), max(pixel_px) * MPP, place)
+
+    def _given(self, image: Image) -> Array:
+        """The map (h, w) of an image, which is mirrored to a size that the model takes."""
+        height, width = image.shape[:2]
+        whole = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
+        found = _predicted(self, whole)
+        down, across = whole.shape[0] // found.shape[0], whole.shape[1] // found.shape[1]
+        return found[: -(-height // down), : -(-width // across)]
+
+
+def read_where_model(file: Path, mpp: float | None = None) -> ByModel:
+    """The source that a model in an ONNX file is, trained on H&E of `mpp` um/px: what the file states, or MPP.
+
+    Its metadata may state `mpp` and `range`, one of RANGES; floats are 0..1 by default. It is tried once. Raises:
+    FileNotFoundError; ValueError for what is no such model, or without the extra `onnx`; ArithmeticError where it
+    gives what is no number.
+    """
+    model, _, sha256 = whole_model(file, ARGUMENT)
+    source = _source(file, model)
+    said = {prop.key: prop.value for prop in model.metadata_props}
+    value_range = "0..255" if source.dtype == "uint8" else choose("range", said.get("range", "0..1"), RANGES)
+    try:
+        stated = float(said.get("mpp", MPP)) if mpp is None else mpp
+    except ValueError:
+        stated = 0.0
+    check_mpp("mpp", stated)
+    made = ByModel(str(file.absolute()), sha256, stated, value_range)
+    _predicted(made, np.full((*TRIAL_PX, 3), 200, np.uint8))
+    return made
+
+
+def _source(file: Path, model: Any) -> Port:
+    """The only input that has no value of its own."""
+    valued = {tensor.name for tensor in model.graph.initializer}
+    needed = [port_of(value) for value in model.graph.input if value.name not in valued]
+    fits = len(needed) == 1 and needed[0].layout == "NCHW" and needed[0].dtype in ("float32", "uint8")
+    if not fits or needed[0].sides_px != (None, None):
+        got = f"inputs {'; '.join(map(str, needed)) or 'none'} in {str(file)!r}"
+        raise expected(ARGUMENT, TAKES, got, "export it with free height and width")
+    return needed[0]
+
+
+@lru_cache(maxsize=2)
+def _loaded(file: str, sha256: str) -> tuple[Any, Port]:
+    """Once a process. Raises: ValueError where the file is another by now."""
+    model, content, found = whole_model(Path(file), ARGUMENT)
+    if found != sha256:
+        got = found[:12]
+        raise expected(ARGUMENT, f"the file with hash {sha256[:12]}", got, "do not change it under way")
+    return session(Path(file), content, ARGUMENT), _source(Path(file), model)
+
+
+def _predicted(where: ByModel, image: Image) -> Array:
+    """What the model gives for an image, (h, w). Raises: as `read_where_model`."""
+    running, source = _loaded(where.file, where.sha256)
+    low, high = RANGES[where.value_range]
+    given: NDArray[Any] = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    if source.dtype == "float32":
+        given = given * np.float32((high - low) / 255) + np.float32(low)
+    try:
+        found = np.asarray(running.run([running.get_outputs()[0].name], {source.name: given})[0])
+    except Exception as error:  # onnxruntime's own have no other base
+        got = f"{where.file!r}, which does not run on {image.shape[1]} x {image.shape[0]} px ({short(error)})"
+        raise expected(ARGUMENT, TAKES, got) from error
+    return _checked(where.file, found, image.shape)
+
+
+def _checked(file: str, found: NDArray[Any], given: tuple[int, ...]) -> Array:
+    """The map in what came out. Raises: ValueError for another shape or values; ArithmeticError for NaN."""
+    height, width = given[:2]
+    sides = found.shape[2:] if found.ndim == 4 and found.shape[:2] == (1, 1) else ()
+    if not sides or min(sides) < 1 or height % sides[0] or width % sides[1] or found.dtype.kind != "f":
+        got = f"{found.dtype} {list(found.shape)} for {width} x {height} px by {file!r}"
+        raise expected(ARGUMENT, GIVES, got)
+    if not np.isfinite(found).all():
+        raise FloatingPointError(f"The model {file!r} gave what is no number (NaN or infinite).")
+    lowest, highest = float(found.min()), float(found.max())
+    if lowest < 0 or highest > 1:
+        got = f"values from {lowest:.3g} to {highest:.3g} by {file!r}"
+        raise expected(ARGUMENT, GIVES, got, "end it with a sigmoid")
+    return np.asarray(found[0, 0], np.float32)

@@ -1,0 +1,188 @@
+"""*Where* by regions that a person drew: polygons of QuPath, or a label image of the whole slide, with levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely import STRtree, box
+from shapely.affinity import scale
+from shapely.geometry import Polygon
+
+from chromogen.errors import expected
+from chromogen.image import Image
+from chromogen.provenance import sha256_of
+from chromogen.regions.drawn import class_of, read_drawn
+from chromogen.regions.geojson import SUFFIXES, Drawn
+from chromogen.regions.masks import UNLABELLED, read_mask
+from chromogen.regions.polygons import centres_inside
+from chromogen.staining.edges import border_along_edges
+from chromogen.staining.maps import Array
+from chromogen.staining.tissue import MPP
+from chromogen.staining.where import Frame, Place, checked_file
+
+CLAIM = "as a person drew it, with the levels that a person named"
+ELSEWHERE = "elsewhere"  # what no region covers
+ONLY = "1"  # the name of the only region of a mask
+
+Levels = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class ByRegions:
+    """A level for each class of regions in a file, which must have this hash; `read_regions` makes one.
+
+    For a marker of nuclei a level is the share of positive ones, for others that of the exemplar's DAB. Of regions
+    that overlap the smaller one counts. `elsewhere` is the level of what no region covers.
+    """
+
+    file: str
+    sha256: str
+    frame: Frame
+    levels: Levels
+    elsewhere: float = 0.0
+    name: str = "regions"
+    gives_shares: bool = True
+
+    @property
+    def identity(self) -> str:
+        """The file's hash, the frame and all levels."""
+        return f"regions {self.sha256}, {self.frame}, levels {self.record()['levels']}"
+
+    def record(self) -> dict[str, Any]:
+        """The levels; the file by its hash."""
+        levels = {**dict(self.levels), ELSEWHERE: self.elsewhere}
+        return {"source": self.name, "claim": CLAIM, "levels": levels, "sha256": self.sha256}
+
+    def measure(self, _sample: Image) -> None:
+        """Nothing: a person has seen the slide."""
+
+    def __call__(self, place: Place) -> Array:
+        """The levels of a window, whose borders lie on the tissue's edges where these are near."""
+        regions, shape = _regions(self.file, self.sha256), place.tissue.labels.shape
+        drawn = regions.classes_at(self.frame, place.location, (shape[0], shape[1]))
+        pixel_um = regions.pixel_px(self.frame) * MPP
+        level_of = np.array([self.elsewhere, *(level for _, level in self.levels)], np.float32)
+        levels = level_of[drawn]
+        total, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        for level in np.unique(levels):
+            part = border_along_edges((levels == level).astype(np.float32), pixel_um, place)
+            total += level * part
+            weight += part
+        return np.asarray(total / np.maximum(weight, 1e-3) * place.tissue.there, np.float32)
+
+
+def read_regions(
+    file: Path, frame: Frame, levels: Mapping[str, float] | None = None, elsewhere: float = 0.0
+) -> ByRegions:
+    """The source that a GeoJSON file or a label image of a slide is, with a level from 0 to 1 for each class.
+
+    Polygons are in level-0 pixels of the slide; a label image shows all of the slide, in any size. Without
+    `levels`, all classes have level 1; else each needs one. Raises: ValueError for a file that cannot be read, a
+    class that is missing on either side, regions outside of the slide, another aspect, and levels that all are 0;
+    FileNotFoundError.
+    """
+    sha256 = checked_file(file)
+    regions = _regions(str(file), sha256)
+    regions.check(file, frame)
+    named = dict.fromkeys(regions.names, 1.0) if not levels else dict(levels)
+    if set(named) != set(regions.names):
+        there = f"{', '.join(regions.names)}, the classes of {file.name}"
+        missing = [f"--level {name}=VALUE" for name in regions.names if name not in named]
+        advice = f"add {' '.join(missing)}" if missing else "name no others"
+        raise expected("level", f"given for {there}", ", ".join(named), advice)
+    for name, level in [*named.items(), (ELSEWHERE, elsewhere)]:
+        if not 0 <= level <= 1:
+            raise expected("level", "0 to 1", f"{level:g} for {name}")
+    if not any([elsewhere, *named.values()]):
+        raise expected("level", "above 0 for a class or elsewhere", "0 for all", "nothing would be stained")
+    return ByRegions(str(file), sha256, frame, tuple((n, float(named[n])) for n in regions.names), elsewhere)
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """Drawn features and their classes; the smallest come last, on top of the others."""
+
+    names: tuple[str, ...]
+    features: tuple[Drawn, ...]
+
+    def check(self, file: Path, frame: Frame) -> None:
+        """ValueError for regions that lie outside of the slide."""
+        slide = box(0, 0, *frame.own_px)
+        outside = [feature for feature in self.features if not feature.geometry.intersects(slide)]
+        if outside:
+            width, height = frame.own_px
+            wanted = f"regions inside the slide's {width} x {height} px"
+            got = f"{len(outside)} of {len(self.features)} outside in {str(file)!r}"
+            raise expected("where", wanted, got, "export them from this slide, in its level-0 pixels")
+
+    def pixel_px(self, _frame: Frame) -> float:
+        """Polygons have no pixels."""
+        return 0.0
+
+    def classes_at(self, frame: Frame, location: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.uint16]:
+        """The number of each pixel's class from 1, 0 for none."""
+        found = np.zeros(shape, np.uint16)
+        (x, y), (across, down) = location, frame.scale
+        seen = box(x / across, y / down, (x + shape[1]) / across, (y + shape[0]) / down)
+        for number in sorted(_tree(self).query(seen)):
+            feature = self.features[number]
+            polygons = [_moved(polygon, frame.scale) for polygon in feature.polygons]
+            found[centres_inside(polygons, shape, location)] = 1 + self.names.index(class_of(feature))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """A label image (h, w) of a whole slide: 0 outside, or the number of a class from 1."""
+
+    names: tuple[str, ...]
+    classes: NDArray[np.uint16]
+
+    def check(self, file: Path, frame: Frame) -> None:
+        """ValueError for an image of another aspect than the slide."""
+        frame.check_aspect(file, (self.classes.shape[1], self.classes.shape[0]))
+
+    def pixel_px(self, frame: Frame) -> float:
+        """How large its pixels are, in pixels of MPP."""
+        return float(max(np.array(frame.size_px[::-1]) / self.classes.shape))
+
+    def classes_at(self, frame: Frame, location: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.uint16]:
+        """The number of each pixel's class: that of the image's pixel which it lies in."""
+        rows, columns = (
+            ((start + np.arange(side) + 0.5) * own / of).astype(int).clip(0, own - 1)
+            for start, side, own, of in zip(
+                location[::-1], shape, self.classes.shape, frame.size_px[::-1], strict=True
+            )
+        )
+        return np.asarray(self.classes[rows[:, None], columns])
+
+
+@lru_cache(maxsize=4)
+def _regions(file: str, sha256: str) -> Polygons | Labels:
+    """Read once a process. Raises: ValueError where the file is another by now."""
+    if sha256_of(Path(file)) != sha256:
+        raise expected("where", f"the file with hash {sha256[:12]}", "another", "do not change it under way")
+    if file.lower().endswith(SUFFIXES):
+        features = sorted(read_drawn(Path(file), "where"), key=lambda feature: -feature.geometry.area)
+        return Polygons(tuple(sorted({class_of(feature) for feature in features})), tuple(features))
+    masks = read_mask(Path(file))
+    names = tuple(ONLY if label == UNLABELLED else str(label) for label in masks)
+    classes = np.zeros(next(iter(masks.values())).shape, np.uint16)
+    for number, mask in enumerate(masks.values(), 1):
+        classes[mask >= 0.5] = number
+    return Labels(names, classes)
+
+
+@lru_cache(maxsize=4)
+def _tree(polygons: Polygons) -> STRtree:
+    return STRtree([feature.geometry for feature in polygons.features])
+
+
+def _moved(polygon: Polygon, by: tuple[float, float]) -> Polygon:
+    return scale(polygon, *by, origin=(0, 0))

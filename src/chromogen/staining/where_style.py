@@ -1,0 +1,91 @@
+"""*Where* by style transfer: where the report's optimization puts DAB in a tile, on a small scale and smoothed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from chromogen.errors import expected
+from chromogen.image import Image, scaled
+from chromogen.staining.exemplar import QUANTILES, Exemplar
+from chromogen.staining.maps import Array
+from chromogen.staining.predicted import where_of_dab
+from chromogen.staining.tissue import MPP
+from chromogen.staining.where import Place, sampled
+from chromogen.stains.deconvolution import optical_density_od10
+
+CLAIM = "where style transfer put the colour of the reference IHC; it knows nothing of the marker"
+STYLE_MPP = 1.0  # of the small scale
+STEPS = 100
+MOST_PX = 4_000_000  # of a tile: more is no tile, and takes memory and minutes
+LEVELS, MOST_OD10 = 255, 2.0  # of the kept map
+
+
+@dataclass(frozen=True)
+class ByStyle:
+    """DAB of an optimized picture of one tile, `dab` uint8 (h, w) as bytes; `style_map` makes one.
+
+    `full_od10` is the DAB of stained tissue in the reference IHC.
+    """
+
+    dab: bytes = field(repr=False)
+    shape: tuple[int, int]
+    size_px: tuple[int, int]
+    full_od10: float
+    name: str = "style"
+    gives_shares: bool = True
+
+    @property
+    def identity(self) -> str:
+        """The hash of the map."""
+        return f"style {self._sha256()}, {self.size_px}, full {self.full_od10:g}"
+
+    def record(self) -> dict[str, Any]:
+        """The map by its hash, and how it was made."""
+        made = {"preset": "histology", "mpp": STYLE_MPP, "steps": STEPS}
+        return {"source": self.name, "claim": CLAIM, **made, "sha256": self._sha256()}
+
+    def measure(self, _sample: Image) -> None:
+        """Nothing: the tile has been seen."""
+
+    def __call__(self, place: Place) -> Array:
+        """DAB of the optimized tile over what stained tissue of the reference has."""
+        values = np.frombuffer(self.dab, np.uint8).reshape(self.shape) * np.float32(MOST_OD10 / LEVELS)
+        pixel_px = self.size_px[0] / self.shape[1], self.size_px[1] / self.shape[0]
+        height, width = place.tissue.labels.shape
+        return where_of_dab(sampled(values, pixel_px, place.location, (height, width)), self.full_od10, place)
+
+    def _sha256(self) -> str:
+        return hashlib.sha256(self.dab).hexdigest()
+
+
+def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> ByStyle:
+    """The source that the optimization of a tile is: H&E and reference IHCs, uint8 (H, W, 3) at MPP.
+
+    `exemplar` is what the references measure. It takes seconds to a minute. Raises: ValueError for a picture that
+    is too large or too small; ArithmeticError where the loss is not finite.
+    """
+    from chromogen.style.encoder import Encoder
+    from chromogen.style.measured_style import measure_style
+    from chromogen.style.recipes import preset
+    from chromogen.style.stylize import stylize
+
+    height, width = he.shape[:2]
+    if height * width > MOST_PX:
+        got = f"{width} x {height} px at {MPP:g} um/px"
+        raise expected("where", f"another source for more than {MOST_PX:,} px", got, "cut a tile, or use tissue")
+    named = preset("nuclear" if exemplar.site == "nuclear" else "histology")
+    recipe = replace(named, scales=(1.0,), steps=(STEPS,))
+    encoder = Encoder()
+    smaller = [scaled(reference, MPP / STYLE_MPP) for reference in references]
+    style = measure_style(smaller, recipe, encoder, mpp=STYLE_MPP)
+    made = stylize(scaled(he, MPP / STYLE_MPP), style, recipe, encoder=encoder).image
+    density = optical_density_od10(made, np.array(exemplar.white))
+    dab = (density @ np.linalg.inv(np.array(exemplar.matrix))[:, 1]).clip(0, MOST_OD10)
+    kept = np.rint(dab * (LEVELS / MOST_OD10)).astype(np.uint8)
+    full_od10 = float(np.interp(0.5, QUANTILES, exemplar.stained_od10))
+    return ByStyle(kept.tobytes(), (kept.shape[0], kept.shape[1]), (width, height), full_od10)
