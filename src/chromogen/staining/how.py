@@ -24,9 +24,11 @@ BACKGROUND = 0.85  # of the haematoxylin round nuclei is not the nuclei's
 HALO_UM = (0.3, 1.3)  # round an outline: where a nucleus' own haematoxylin may still reach, and where it ends
 FLOOR_OD10 = 0.04  # added to cytoplasm's density, so that its logarithm stays calm
 TEXTURE_UM, NEAR_UM, AROUND_UM = 0.25, 2.5, 10.0
-FINE, BROAD = 0.9, 0.6  # how far cytoplasm's own texture decides its DAB: within a cell, between cells
+FINE, BROAD = 1.25, 0.6  # how far cytoplasm's own texture decides its DAB: within a cell, between cells
 PATCHES = ((7.0, 0.25), (25.0, 0.25), (70.0, 0.2))  # um, and how far chance decides
-SPARED = 1.1  # how far nuclei are spared by a marker of cytoplasm
+GRANULE_UM, GRANULAR = 0.8, 0.13  # granules of DAB in cytoplasm, and how far chance makes them
+WHOLE = 0.7  # of a nucleus' sparing that a pale one has, too
+SPARED = 1.15  # how far nuclei are spared by a marker of cytoplasm
 MEMBRANE, MEMBRANE_UM, REACH_UM = 0.8, 0.5, 6.0
 MEMBRANE_OVER = 1.9  # what smoothing takes from a line
 HOT_SPOTS = ((1.2, 1.2), (18.0, 0.6), (60.0, 0.6))  # um, and how far chance decides which nuclei are positive
@@ -47,7 +49,7 @@ FAINT = 0.04  # what is left outside nuclei of haematoxylin that is faint
 MISSED_UM, MISSED = 1.0, (0.35, 0.8)  # dark blobs that no outline has are nuclei too: how large, and how dark
 MOST_FULL = 1.3  # of the exemplar's darkest blue nuclei
 FOCUS_UM, BLURRED = 0.7, (0.5, 2.0)  # how far a nucleus out of focus is blurred, and who draws that
-COVERS = 0.45, 0.7  # share of haematoxylin that so much DAB hides
+COVERS = 0.3, 0.7  # share of haematoxylin that so much DAB hides
 UNDER_OD10 = 0.0, 0.1  # DAB of cytoplasm from which the exemplar says what lies under it
 
 
@@ -278,13 +280,14 @@ def cytoplasm_stains(
 def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
     """By what cytoplasm's DAB is ordered: the H&E's own texture, membranes, less in nuclei, and some chance."""
     shape = tissue.labels.shape
-    nuclear = smooth(profile(tissue), 0.25 / MPP).clip(0, 1)
+    nuclear = smooth(np.maximum(profile(tissue), WHOLE * (tissue.labels > 0)), 0.25 / MPP).clip(0, 1)
     matter = (tissue.second + 0.6 * tissue.hematoxylin * (1 - nuclear)).clip(0)
     between = (nuclear < 0.35) * tissue.there
     near, around = (_logarithm(matter, between, um, by) for um, by in ((NEAR_UM, 2), (AROUND_UM, COARSE)))
     wide = _chance(location, around.shape, seed) - (FINE + BROAD) * around
     half = BROAD * near + finer(wide, COARSE // 2, near.shape) + _membranes(tissue, location, seed)
     own = FINE * np.log(smooth(matter, TEXTURE_UM / MPP) + np.float32(FLOOR_OD10))
+    own += GRANULAR * normal_field(location, (shape[1], shape[0]), GRANULE_UM / MPP, seed + 50)
     return np.asarray(own + finer(half, 2, shape) - SPARED * nuclear, np.float32)
 
 
