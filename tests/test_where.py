@@ -222,6 +222,21 @@ def test_a_stainer_says_which_source_it_has(where: Where) -> None:
             stainer_of_look(load_look("nuclear"), share=0.3, where=where)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (64, 64)], ids=str)
+@pytest.mark.parametrize("level", [0, 255, None])
+def test_any_window_has_a_map(where: Where, shape: tuple[int, int], level: int | None) -> None:
+    """Of nothing, of black, and of noise, without a nucleus."""
+    rng = np.random.default_rng(1)
+    window = rng.integers(0, 256, (*shape, 3)) if level is None else np.full((*shape, 3), level)
+    image = window.astype(np.uint8)
+    look = replace(drawn()[1], where=where.measure(drawn()[0]))
+    for site in ("nuclear", "cytoplasm"):
+        found = where(Place(image, seen(image, look), look, site, (4000, 9000)))
+        assert found.shape == shape
+        assert np.isfinite(found).all()
+        assert 0 <= found.min() <= found.max() <= 1
+
+
 def test_only_pairs_may_claim_a_place(folder: Path) -> None:
     for name in NAMES:
         if name != "model":
@@ -375,6 +390,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "labels of another aspect": (
         lambda d: read_regions(image(d / "a.png", np.ones((40, 40), np.uint8)), WIDE, {"1": 1}),
         "or that aspect, got 40 x 40 px",
+    ),
+    "too many labels": (
+        lambda d: read_regions(image(d / "a.png", np.arange(2560).reshape(40, 64).astype(np.uint8)), WIDE),
+        "Expected `where` to be a label image of the slide, got '.*' with 255 different values",
     ),
     "colours": (
         lambda d: read_map(image(d / "a.png", np.tile(np.array([9, 9, 200], np.uint8), (40, 64, 1))), WIDE),
