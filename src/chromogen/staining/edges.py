@@ -15,6 +15,7 @@ EPSILON, DRAWN_EPSILON = 1e-3, 1e-2
 LEAST_PIXEL_UM, MOST_PIXEL_UM = 2.0, 40.0  # a finer map needs no tissue's edges; too few of a coarser vary
 DRAWN_UM = 6.0  # how far a hand-drawn border may lie beside the edge that it means
 STEPS_UM, NONE, FULL = (16.0, 8.0, 4.0), 0.3, 0.7  # radii of filters for a drawn border; what becomes 0 and 1
+MOVED = 0.1, 0.4  # by how much tissue changes what a filter alone makes: not at all, and enough to believe it
 
 
 def along_edges(values: Array, pixel_um: float, place: Place) -> Array:
@@ -39,10 +40,18 @@ def border_along_edges(inside: Array, pixel_um: float, place: Place) -> Array:
     """
     if inside.min() == inside.max():
         return inside
-    moved, guides = inside, _guides(place)
-    for radius_um in STEPS_UM:
-        moved = ramp(guided(moved, guides, round(radius_um / MPP), DRAWN_EPSILON, 2), NONE, FULL)
+    blind = np.zeros_like(inside)
+    with_tissue, without = _moved(inside, _guides(place)), _moved(inside, [blind, blind])
+    by_tissue = ramp(abs(with_tissue - without), *MOVED)
+    moved = by_tissue * with_tissue + (1 - by_tissue) * inside
     return _within(moved, inside, min(max(pixel_um, DRAWN_UM), MOST_PIXEL_UM))
+
+
+def _moved(inside: Array, guides: list[Array]) -> Array:
+    """A region filtered by guides, coarse to fine, with a border as sharp as before."""
+    for radius_um in STEPS_UM:
+        inside = ramp(guided(inside, guides, round(radius_um / MPP), DRAWN_EPSILON, 2), NONE, FULL)
+    return inside
 
 
 def _guides(place: Place) -> list[Array]:

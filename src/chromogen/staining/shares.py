@@ -12,7 +12,7 @@ from chromogen.staining.maps import Array
 from chromogen.staining.noise import normal_at
 from chromogen.staining.tissue import MPP, Tissue
 
-NEAR_UM = 50.0  # windows overlap by more than twice as much: both see the neighbours of what they share
+RIVALS, NEAR_UM = 16, 50.0  # windows overlap by more than twice as much: both see the rivals of what they share
 SAME_SHARE = 0.1  # nuclei whose shares differ by less compete with each other
 TIES = 40  # the seed of what decides among as many nuclei as there are fractions of one
 
@@ -26,21 +26,19 @@ def shares_of(tissue: Tissue, where: Array) -> NDArray[np.float64]:
 def ranks_nearby(
     tissue: Tissue, look: SlideLook, shares: NDArray[np.float64], location: Location, seed: int
 ) -> NDArray[np.float64]:
-    """The rank of each nucleus among those within NEAR_UM whose share is the same, (N,), 0 to 1.
+    """The rank of each nucleus among the RIVALS nearest whose share is the same, (N,), 0 to 1.
 
     A nucleus whose rank is over 1 - share is positive. So the share holds in every neighbourhood: independent
     draws would miss it by 4 points among 100 nuclei, and ranks in the whole slide by what its hot spots weigh.
     """
-    if not len(tissue.nuclei):
+    count = len(tissue.nuclei)
+    if not count:
         return np.zeros(0)
     draws = draws_of(tissue, look.rule, np.zeros_like(tissue.there), location, seed)
     places = tissue.nuclei.centres_px * MPP
-    first, second = cKDTree(places).query_pairs(NEAR_UM, output_type="ndarray").T
-    alike = abs(shares[first] - shares[second]) < SAME_SHARE
-    first, second = first[alike], second[alike]
-    wins = draws[first] > draws[second]
-    count = len(draws)
-    below = np.bincount(first, wins, count) + np.bincount(second, ~wins, count)
-    rivals = np.bincount(first, minlength=count) + np.bincount(second, minlength=count)
+    _, nearest = cKDTree(places).query(places, np.arange(2, RIVALS + 2), distance_upper_bound=NEAR_UM)
+    rivals = np.minimum(nearest, count - 1)  # what is not there has the number `count`
+    alike = (nearest < count) & (abs(shares[rivals] - shares[:, None]) < SAME_SHARE)
+    below = np.count_nonzero(alike & (draws[rivals] < draws[:, None]), axis=1)
     tie = ndtr(normal_at(tissue.nuclei.centres_px + np.asarray(location, np.float64), 1.0 / MPP, seed + TIES))
-    return np.asarray((below + tie) / (rivals + 1))
+    return np.asarray((below + tie) / (np.count_nonzero(alike, axis=1) + 1))

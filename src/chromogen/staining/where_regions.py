@@ -19,7 +19,7 @@ from chromogen.image import Image
 from chromogen.provenance import sha256_of
 from chromogen.regions.drawn import class_of, read_drawn
 from chromogen.regions.geojson import SUFFIXES, Drawn
-from chromogen.regions.masks import UNLABELLED, read_mask
+from chromogen.regions.masks import UNLABELLED, MisfitError, read_mask
 from chromogen.regions.polygons import centres_inside
 from chromogen.staining.edges import border_along_edges
 from chromogen.staining.maps import Array
@@ -171,7 +171,11 @@ def _regions(file: str, sha256: str) -> Polygons | Labels:
     if file.lower().endswith(SUFFIXES):
         features = sorted(read_drawn(Path(file), "where"), key=lambda feature: -feature.geometry.area)
         return Polygons(tuple(sorted({class_of(feature) for feature in features})), tuple(features))
-    masks = read_mask(Path(file))
+    try:
+        masks = read_mask(Path(file))
+    except MisfitError as error:
+        got = f"{file!r} {error.problem}"
+        raise expected("where", "a label image of the slide", got, error.advice) from error
     names = tuple(ONLY if label == UNLABELLED else str(label) for label in masks)
     classes = np.zeros(next(iter(masks.values())).shape, np.uint16)
     for number, mask in enumerate(masks.values(), 1):

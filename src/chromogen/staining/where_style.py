@@ -20,7 +20,7 @@ from chromogen.stains.deconvolution import optical_density_od10
 
 CLAIM = "where style transfer put the colour of the reference IHC; it knows nothing of the marker"
 STYLE_MPP = 1.0  # of the small scale
-STEPS = 100
+STEPS = 60
 MOST_PX = 4_000_000  # of a tile: more is no tile, and takes memory and minutes
 LEVELS, MOST_OD10 = 255, 2.0  # of the kept map
 
