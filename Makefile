@@ -55,6 +55,7 @@ bench: $(READY)  ## Speed, memory and losses, beside a peer: half an hour; write
 	$(BIN)/python benchmarks/sizes.py --out $(RESULTS)/sizes
 	$(BIN)/python benchmarks/tiles.py --out $(RESULTS)
 	$(BIN)/python benchmarks/slides.py --out $(RESULTS)
+	$(BIN)/python benchmarks/painting.py --out $(RESULTS)
 	$(BIN)/python benchmarks/slide_output.py --out $(RESULTS)
 	$(BIN)/python benchmarks/viewer.py --out $(RESULTS)
 

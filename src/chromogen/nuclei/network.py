@@ -75,12 +75,23 @@ class NucleusNetwork(nn.Module):
 
     def features(self, densities: Tensor) -> Tensor:
         """What the head makes predictions of, (B, C, H / 2, W / 2)."""
-        fine = self.down_fine(self.unshuffle(densities))
-        middle = self.down_middle(nn.functional.max_pool2d(fine, 2))
-        coarse = self.bottom(nn.functional.max_pool2d(middle, 2))
-        middle = self.up_middle(torch.cat([middle, _doubled(coarse)], dim=1))
-        found: Tensor = self.up_fine(torch.cat([fine, _doubled(middle)], dim=1))
-        return found
+        fine = _through(self.down_fine, [self.unshuffle(densities)])
+        middle = _through(self.down_middle, [nn.functional.max_pool2d(fine, 2)])
+        coarse = _through(self.bottom, [nn.functional.max_pool2d(middle, 2)])
+        joined = [torch.cat([middle, _doubled(coarse)], dim=1)]
+        del middle, coarse
+        middle = _through(self.up_middle, joined)
+        joined = [torch.cat([fine, _doubled(middle)], dim=1)]
+        del fine, middle
+        return _through(self.up_fine, joined)
+
+
+def _through(layers: nn.Sequential, given: list[Tensor]) -> Tensor:
+    """What layers make of a tensor, which is taken out of its list: it goes as soon as the first has seen it."""
+    x = given.pop()
+    for layer in layers:
+        x = layer(x)
+    return x
 
 
 def radii_of(made: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 Array = NDArray[np.float32]
 REACH = np.arange(-1, 3)  # nodes beside a place that a cubic B-spline weighs
@@ -20,8 +21,8 @@ def normal_field(location_px: tuple[float, float], size_px: tuple[int, int], len
     columns, across = _weights(location_px[0] + np.arange(size_px[0]) + 0.5, length_px)
     rows, down = _weights(location_px[1] + np.arange(size_px[1]) + 0.5, length_px)
     nodes = _normals(np.arange(rows[0, 0], rows[-1, -1] + 1), np.arange(columns[0, 0], columns[-1, -1] + 1), seed)
-    smooth = _dense(rows, down) @ nodes @ _dense(columns, across).T
-    return np.asarray(smooth / SPREAD, np.float32)
+    along = _sparse(rows, down) @ nodes
+    return np.ascontiguousarray((_sparse(columns, across) @ along.T).T, np.float32)
 
 
 def normal_at(points_px: NDArray[Any], length_px: float, seed: int) -> Array:
@@ -42,12 +43,12 @@ def _weights(places_px: NDArray[Any], length_px: float) -> tuple[NDArray[np.int6
     return first[:, None] + REACH, np.concatenate(weights, axis=1) / 6
 
 
-def _dense(nodes: NDArray[np.int64], weights: NDArray[np.float64]) -> Array:
-    """A matrix from nodes to places."""
-    first = int(nodes[0, 0])
-    matrix = np.zeros((len(nodes), int(nodes[-1, -1]) - first + 1), np.float32)
-    np.put_along_axis(matrix, nodes - first, weights.astype(np.float32), axis=1)
-    return matrix
+def _sparse(nodes: NDArray[np.int64], weights: NDArray[np.float64]) -> sparse.csr_array:
+    """A matrix from nodes to places, which takes both to a deviation of 1 along its axis."""
+    count, taps = nodes.shape
+    scaled = (weights / np.sqrt(SPREAD)).astype(np.float32)
+    columns, begins = (nodes - nodes[0, 0]).ravel(), np.arange(0, count * taps + 1, taps)
+    return sparse.csr_array((scaled.ravel(), columns, begins), shape=(count, int(columns[-1]) + 1))
 
 
 def _normals(rows: NDArray[np.int64], columns: NDArray[np.int64], seed: int) -> Array:
@@ -59,8 +60,8 @@ def _hashed_normals(rows: NDArray[np.int64], columns: NDArray[np.int64], seed: i
     with np.errstate(over="ignore"):
         key = _mixed(_mixed(rows.astype(np.uint64) + np.uint64(seed)) ^ columns.astype(np.uint64))
     high, low = key >> np.uint64(32), key & np.uint64(0xFFFFFFFF)
-    radius = np.sqrt(-2 * np.log((high.astype(np.float64) + 1) / 2**32))
-    return np.asarray(radius * np.cos(2 * np.pi * low.astype(np.float64) / 2**32), np.float32)
+    radius = np.sqrt(-2 * np.log((high.astype(np.float32) + np.float32(1)) * np.float32(2**-32)))
+    return radius * np.cos(low.astype(np.float32) * np.float32(2 * np.pi * 2**-32))
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

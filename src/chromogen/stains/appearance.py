@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.stains.glass import smoothed, white_and_padding
+from chromogen.stains.glass import GlassView, glass_view
 
 Kind: TypeAlias = Literal["H&E", "H-DAB", "haematoxylin alone", "unclear", "black and white", "dark", "nothing"]
 
@@ -76,9 +76,14 @@ def appearance(image: Image, mpp: float = ASSUMED_MPP) -> Appearance:
     Neither shows in a negative IHC, nor in an H&E whose eosin has faded: we cannot know which it is. Raises:
     ValueError for what is no image.
     """
-    light = smoothed(image, mpp)
-    white, padding = white_and_padding(image, light, mpp)
-    if np.median(image.max(axis=2)) < DARK and (white == 255).all():
+    return appearance_of(glass_view(image, mpp))
+
+
+def appearance_of(seen: GlassView) -> Appearance:
+    """As `appearance`, of a view whose glass is found already."""
+    light, white, padding = seen.light, seen.white, seen.padding
+    red, green, blue = np.moveaxis(seen.image, 2, 0)
+    if (white == 255).all() and np.median(np.maximum(np.maximum(red, green), blue)) < DARK:
         return Appearance("dark", "h-dab", "it is dark where nothing is, as fluorescence is")
     pixels = light[~padding][:: 1 + light.size // 3 // MOST_PIXELS]
     stained = _stained(pixels, white)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,24 @@ def white_level(view: Image, mpp: float = ASSUMED_MPP) -> NDArray[np.float64]:
 
     It is 255 where the view shows no glass. Raises: ValueError for what is no view.
     """
-    return white_and_padding(view, smoothed(view, mpp), mpp)[0]
+    return glass_view(view, mpp).white
+
+
+@dataclass(frozen=True, eq=False)
+class GlassView:
+    """A view, uint8 (H, W, 3), at `mpp` um/px; its smoothed light; and what `white_and_padding` finds in both."""
+
+    image: Image
+    mpp: float
+    light: Image
+    white: NDArray[np.float64]
+    padding: NDArray[np.bool_]
+
+
+def glass_view(view: Image, mpp: float) -> GlassView:
+    """A view with its glass, found once for all who ask. Raises: ValueError for what is no view."""
+    light = smoothed(view, mpp)
+    return GlassView(view, mpp, light, *white_and_padding(view, light, mpp))
 
 
 def white_and_padding(view: Image, light: Image, mpp: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -21,11 +21,12 @@ from chromogen.stains.glass import (
     LEVELS_OD10,
     SMOOTHING_REACH,
     SMOOTHING_UM,
+    GlassView,
+    glass_view,
     highest,
     lowest,
     smoothed,
     smoothing_px,
-    white_and_padding,
 )
 
 STAINED_OD10 = 0.025  # over glass: the mean over the channels, plus how far they are apart
@@ -63,7 +64,11 @@ class Background:
 
         The image is a `part` of the view. A pixel depends on what lies within `tissue_reach_px` of it alone.
         """
-        stained = _stain_od10(_density_od10(smoothed(image, mpp), self.white)) > STAINED_OD10
+        return self.tissue_in(smoothed(image, mpp), mpp, part)
+
+    def tissue_in(self, light: Image, mpp: float, part: Part = WHOLE) -> NDArray[np.bool_]:
+        """As `tissue`, of an image that is smoothed already."""
+        stained = _stain_od10(_density_od10(light, self.white)) > STAINED_OD10
         if self.marks.any():
             stained &= ~self._marks_at(part, stained.shape)
         return filled(stained, mpp)
@@ -91,13 +96,16 @@ def tissue_mask(view: Image, mpp: float = ASSUMED_MPP) -> NDArray[np.bool_]:
 
 def background(view: Image, mpp: float = ASSUMED_MPP) -> Background:
     """What a whole slide or picture, uint8 (H, W, 3) at `mpp` um/px, shows besides tissue."""
-    light = smoothed(view, mpp)
-    white, padding = white_and_padding(view, light, mpp)
-    step = max(1, int(MARKS_MPP / mpp))
-    marks = padding[::step, ::step].copy()
-    if not (np.array_equal(view[..., 0], view[..., 1]) and np.array_equal(view[..., 1], view[..., 2])):
-        marks |= _marks(_density_od10(light[::step, ::step], white), mpp * step)
-    return Background(white, marks)
+    return background_of(glass_view(view, mpp))
+
+
+def background_of(seen: GlassView) -> Background:
+    """As `background`, of a view whose glass is found already."""
+    step = max(1, int(MARKS_MPP / seen.mpp))
+    marks, (red, green, blue) = seen.padding[::step, ::step].copy(), np.moveaxis(seen.image, 2, 0)
+    if not (np.array_equal(red, green) and np.array_equal(green, blue)):
+        marks |= _marks(_density_od10(seen.light[::step, ::step], seen.white), seen.mpp * step)
+    return Background(seen.white, marks)
 
 
 def filled(stained: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:

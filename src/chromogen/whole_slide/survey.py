@@ -13,8 +13,9 @@ from scipy import ndimage
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.pixel_size import MPP_RANGE
-from chromogen.stains.appearance import doubts
-from chromogen.stains.tissue import Background, background, spread_over
+from chromogen.stains.appearance import appearance_of
+from chromogen.stains.glass import glass_view
+from chromogen.stains.tissue import Background, background_of, spread_over
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
@@ -85,10 +86,11 @@ class Survey:
 def survey(view: View, *, mask_tissue: bool = True) -> Survey:
     """Look at a slide from afar, and at fields of its tissue from near."""
     overview, mpp, damaged = _overview(view)
-    seen = background(overview, mpp)
-    mask = seen.tissue(overview, mpp)
+    glass = glass_view(overview, mpp)
+    seen = background_of(glass)
+    mask = seen.tissue_in(glass.light, mpp)
     red, green, blue = (round(float(level)) for level in seen.white)
-    fraction, doubt = float(mask.mean()), doubts(overview, "content", mpp)
+    fraction, doubt = float(mask.mean()), appearance_of(glass).doubt_as("content")
     for window in damaged:
         mask[window.at] = True
     sample = _sample(view, mask)
