@@ -43,11 +43,12 @@ ROOMS: dict[str, set[str]] = {
     "onnx_models": BASE
     | {"image", "lattice", "nuclei", "pixel_size", "recent", "stainer", "stainer_file", "style"},
     "whole_slide": BASE | {"image", "nuclei", "pixel_size", "slides", "stains", "stainer"},
+    "measured_looks": BASE | {"image", "nuclei", "pixel_size", "slides", "staining", "stains", "whole_slide"},
     "training": BASE | {"devices", "image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
-    | {"models", "onnx_models", "stainer", "stainer_file", "staining", "training", "whole_slide"}
+    | {"measured_looks", "models", "onnx_models", "stainer", "stainer_file", "staining", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "nuclei", "style"}
     | {"evaluation"},
 }
@@ -91,6 +92,7 @@ FILES: dict[str, list[str]] = {
         "appearance",
         "registration",
         "estimation",
+        "chromogens",
         "light",
     ],
     "style": [
@@ -123,10 +125,20 @@ FILES: dict[str, list[str]] = {
         "adapt",
         "curves",
     ],
-    "staining": ["noise", "maps", "tissue", "epithelium", "exemplar", "how", "looks", "window"],
+    "staining": [
+        "noise",
+        "maps",
+        "tissue",
+        "epithelium",
+        "exemplar",
+        "exemplar_doubts",
+        "how",
+        "looks",
+        "window",
+    ],
     "onnx_models": ["extra", "onnx_file", "generator", "nuclei", "graphs", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
-    "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "part", "output", "stain", "nuclei"],
+    "whole_slide": ["view", "fields", "survey", "blocks", "runners", "seams", "job", "part", "output", "stain", "nuclei"],
     "evaluation": [
         "sums",
         "tile",
@@ -168,6 +180,7 @@ FILES: dict[str, list[str]] = {
         "demo_slide",
         "demo",
         "info",
+        "looks",
         "unmix",
         "nuclei_tables",
         "nuclei_geojson",

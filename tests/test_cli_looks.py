@@ -39,7 +39,7 @@ def test_a_reference_ihc_gives_its_look(
     assert status == 0, err
     facts = json.loads(said)
     assert facts["stainer"] == "ihc"
-    assert facts["target_stain"] == "as ihc.png"
+    assert facts["target_stain"] == "DAB in cytoplasm"
     made = read_image(tmp_path / "out.png")
     assert made.shape == (160, 300, 3)
     glass = made[:, 250:].reshape(-1, 3).mean(axis=0)
@@ -85,7 +85,7 @@ def test_share_and_seed_are_dials(capsys: pytest.CaptureFixture[str], tile: Path
         (("--share", "0.5"), "epithelial stains cytoplasm, not nuclei"),
         (("--marker", "ER"), "Expected `marker` to be given with a network or generator"),
         (("--blend", "3"), "Expected `blend` to be given with a network or generator"),
-        (("--site", "nuclear"), "Expected `site` to be left out without --style"),
+        (("--site", "nuclear"), "Expected `site` to be given with --style"),
         (("--stainer", "identity", "--share", "0.2"), "Expected `share` to be given with a look"),
         (("--style", "none.png"), "an existing IHC"),
         (("--stainer", "none.json"), "none.json"),

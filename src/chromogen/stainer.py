@@ -34,6 +34,7 @@ Measure: TypeAlias = Callable[[Image], Statistics]
 
 STRIP_PX = 32
 LOOK_WINDOW_PX, LOOK_BLEND_PX = 1280, 256  # of *where* times *how*: a window begins where a slide's block does
+MOST_STRENGTH = 4.0  # of a stain, times the exemplar's: what is stained is black by then
 MOST_SAMPLED_PX = (
     4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond
 )
@@ -162,11 +163,15 @@ def load_look(name: PathLike) -> Look:
     return read_look(FOLDER / f"{name}{LOOK_SUFFIX}" if str(name) in LOOKS else Path(name))
 
 
-def stainer_of_look(look: Look, share: float | None = None, seed: int = 0) -> Stainer:
+def stainer_of_look(
+    look: Look, share: float | None = None, seed: int = 0, intensity: float = 1.0, counterstain: float = 1.0
+) -> Stainer:
     """The stainer that gives H&E the look of a measured exemplar, where its marker is likely: *where* times *how*.
 
     `share` of the nuclei are positive, for a marker of nuclei: by default as many as in the exemplar. All chance
-    comes from `seed` and the place on the slide. Raises: ValueError for a share that is not between 0 and 1.
+    comes from `seed` and the place on the slide. `intensity` multiplies the second stain, `counterstain` the
+    haematoxylin, both 0 to MOST_STRENGTH. Raises: ValueError for a share that is not between 0 and 1, and for a
+    strength out of bounds.
     """
     from chromogen.nuclei.network import WEIGHTS
     from chromogen.provenance import sha256_of
@@ -177,14 +182,18 @@ def stainer_of_look(look: Look, share: float | None = None, seed: int = 0) -> St
         raise expected("share", "0 to 1, the positive ones of all nuclei", share)
     if share is not None and look.exemplar.site != "nuclear":
         raise expected("share", f"left out: {look.name} stains {look.exemplar.site}, not nuclei", share)
-    dials = Dials(look.exemplar.share if share is None else share, seed)
+    for name, strength in (("intensity", intensity), ("counterstain", counterstain)):
+        if not 0 <= strength <= MOST_STRENGTH:
+            raise expected(name, f"0 to {MOST_STRENGTH:g} times the exemplar's", strength)
+    dials = Dials(look.exemplar.share if share is None else share, seed, intensity, counterstain)
     red, green, blue = look.exemplar.white
     lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
     return Stainer(
         look.name,
         look.target_stain,
         partial(painted, look.exemplar, dials),
-        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}",
+        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}, "
+        f"intensity {intensity:g}, counterstain {counterstain:g}",
         partial(look_of, dials),
         MPP,
         lattice.window_px,

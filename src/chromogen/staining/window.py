@@ -35,10 +35,15 @@ MOST_BYTES = 120_000_000  # two dozen windows of 1280 px
 
 @dataclass(frozen=True)
 class Dials:
-    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of all chance."""
+    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of all chance.
+
+    `intensity` and `counterstain` say how strong the second stain and haematoxylin are: 1 is as in the exemplar.
+    """
 
     share: float
     seed: int = 0
+    intensity: float = 1.0
+    counterstain: float = 1.0
 
 
 def look_of(dials: Dials, sample: Image) -> SlideLook:
@@ -88,7 +93,9 @@ def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, lo
         dab = nuclear_dab(tissue, look, exemplar, where, location, dials.share, dials.seed)
     else:
         dab = cytoplasm_dab(tissue, look, exemplar, where, location, dials.seed)
-    return rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue, exemplar)
+    dab *= np.float32(dials.intensity)
+    hematoxylin = covered(counterstain(tissue, look, exemplar), dab, exemplar) * np.float32(dials.counterstain)
+    return rendered(hematoxylin, dab, tissue, exemplar)
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:
