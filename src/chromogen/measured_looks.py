@@ -21,7 +21,7 @@ from chromogen.nuclei.network import WEIGHTS
 from chromogen.pixel_size import is_same_mpp
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Slide, open_slide, slide_files
-from chromogen.staining.exemplar import Exemplar, exemplar_of, joined_exemplars, reference_of
+from chromogen.staining.exemplar import WANTED, Exemplar, exemplar_of, joined_exemplars, reference_of
 from chromogen.staining.exemplar_doubts import doubts_of
 from chromogen.staining.looks import Look, read_look, write_look
 from chromogen.staining.tissue import MPP
@@ -113,7 +113,7 @@ def _read(file: Path, mpp: float | None, region: Region | None) -> ReferenceFile
         overview, step = slide.overview(OVERVIEW_PX)
         fields = tissue_fields(slide, overview, step, _own_or_mpp(slide), region)
         if not fields:
-            raise expected("style", "an IHC with stained and unstained tissue", f"no tissue in {file.name}")
+            raise expected("style", f"{WANTED} tissue", f"no tissue in {file.name}")
         alone = len(fields) == 1 and region is None
         white = white_level(fields[0], MPP) if alone else white_level(overview, slide.need_mpp() * step)
         return ReferenceFile(file, np.concatenate(fields), white, slide.mpp_from == "assumed")

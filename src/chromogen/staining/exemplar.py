@@ -29,6 +29,7 @@ WIDE_UM = 4.0  # DAB smoothed so far says what is stained and what is not
 UNSTAINED = 0.5  # of the border between both: surely unstained
 LEAST_POSITIVE = 5  # nuclei that are stained: fewer are dirt, or chance
 LEAST_BORDER_OD10 = 0.1  # between stained and unstained: less is noise, or the grey of haematoxylin
+WANTED = "an IHC with stained and unstained"
 
 Values = tuple[float, ...]
 NO_DAB: Values = (0.0,) * len(QUANTILES)
@@ -143,6 +144,8 @@ def exemplar_of(reference: Reference, site: str = "auto") -> Exemplar:
     """
     choose("site", site, ("auto", *SITES))
     tissue, measured = reference.tissue, reference.measured
+    if not len(tissue.nuclei):
+        raise expected("style", f"{WANTED} tissue", "no nuclei at all", "choose another field")
     if site == "auto":
         site = _site_of(measured)
     parts = _of_nuclei(tissue, measured) if site == "nuclear" else _of_cytoplasm(tissue, reference.why)
@@ -172,9 +175,8 @@ def _of_cytoplasm(tissue: Tissue, why: str) -> _Parts:
     wide = smooth(tissue.second, WIDE_UM / MPP)
     border = float(threshold_otsu(wide[there])) if there.any() else 0.0
     if border < LEAST_BORDER_OD10:
-        wanted = "an IHC with stained and unstained tissue"
         seen = f"hardly any second stain{f' ({why})' if why else ''}"
-        raise expected("style", wanted, seen, "choose a field that the marker stains")
+        raise expected("style", f"{WANTED} tissue", seen, "choose a field that the marker stains")
     stained, pale = there & (wide > border), there & (wide < UNSTAINED * border)
     _check_both(stained[there], "tissue")
     dab = tissue.second.clip(0)
@@ -185,7 +187,7 @@ def _of_cytoplasm(tissue: Tissue, why: str) -> _Parts:
 def _check_both(stained: NDArray[np.bool_], what: str) -> None:
     if stained.all() or not stained.any():
         seen = "none at all" if not stained.size else "all of them stained" if stained.all() else "none stained"
-        raise expected("style", f"an IHC with stained and unstained {what}", seen, "choose another field")
+        raise expected("style", f"{WANTED} {what}", seen, "choose another field")
 
 
 def _exemplar(site: str, tissue: Tissue, parts: _Parts) -> Exemplar:

@@ -10,12 +10,17 @@ from chromogen.staining.exemplar import Exemplar, Reference
 from chromogen.staining.maps import Array, smooth
 from chromogen.staining.tissue import MPP
 from chromogen.stains.appearance import appearance
+from chromogen.stains.chromogens import angle_deg
+from chromogen.stains.deconvolution import HEMATOXYLIN
 
 USUAL_UM2 = 20.0, 95.0  # median area of a field's nuclei: 23 to 65 in real IHC of seven slides
 LEAST_NUCLEI = 20  # fewer say little of how nuclei vary
 FINE_UM, BROAD_UM = 0.5, 2.0
 LEAST_SHARP = 0.19  # contrast of fine over broad detail: 0.35 to 0.73 in focus, 0.12 to 0.17 blurred by 1 um
 FEW_POSITIVE, NEARLY_ALL = 0.01, 0.97  # of nuclei or tissue that are stained
+LEAST_APART_DEG = 18.0  # between the two stains: 39 and more in real IHC, 15 where there is hardly any DAB
+MOST_OFF_DEG = 25.0  # of haematoxylin from its known colour: up to 21 by scanner, 30 where DAB covers everything
+MOST_BACKGROUND = 0.25  # of the stained tissue's density: up to 0.11 in real IHC, 0.15 to 0.6 in H&E
 
 
 def doubts_of(ihc: Image, reference: Reference, exemplar: Exemplar) -> tuple[str, ...]:
@@ -23,8 +28,15 @@ def doubts_of(ihc: Image, reference: Reference, exemplar: Exemplar) -> tuple[str
 
     `reference` is what it shows, and `exemplar` what was measured of that.
     """
-    found = (_kind(ihc), reference.why and _stains(reference.why), _nuclei(reference), _focus(reference))
-    return tuple(doubt for doubt in (*found, _share(exemplar)) if doubt)
+    found = (
+        _kind(ihc),
+        _stains(reference.why, exemplar),
+        _nuclei(reference),
+        _focus(reference),
+        _share(exemplar),
+        _background(exemplar),
+    )
+    return tuple(doubt for doubt in found if doubt)
 
 
 def _kind(ihc: Image) -> str:
@@ -34,8 +46,17 @@ def _kind(ihc: Image) -> str:
     return seen.doubt_as("style") or ""
 
 
-def _stains(why: str) -> str:
-    return f"does not show its two stains apart ({why}), so Chromogen took the colours of haematoxylin and DAB"
+def _stains(why: str, exemplar: Exemplar) -> str:
+    """Stains whose colours are a guess, or can hardly be those of two stains."""
+    if why:
+        return f"does not show its two stains apart ({why}), so Chromogen took the colours of haematoxylin and DAB"
+    hematoxylin, second = np.array(exemplar.matrix[:2])
+    apart_deg = angle_deg(hematoxylin, second)
+    if apart_deg < LEAST_APART_DEG:
+        return f"shows two stains of nearly one colour ({apart_deg:.0f} degrees apart); it may have only one"
+    if angle_deg(hematoxylin, np.array(HEMATOXYLIN)) > MOST_OFF_DEG:
+        return "shows no haematoxylin of the usual colour; all of it may be stained"
+    return ""
 
 
 def _nuclei(reference: Reference) -> str:
@@ -74,3 +95,10 @@ def _share(exemplar: Exemplar) -> str:
     if exemplar.share > NEARLY_ALL:
         return f"has hardly any unstained {what} ({1 - exemplar.share:.1%})"
     return ""
+
+
+def _background(exemplar: Exemplar) -> str:
+    share = exemplar.background_od10 / max(float(np.median(exemplar.stained_od10)), 1e-6)
+    if share <= MOST_BACKGROUND:
+        return ""
+    return f"has hardly any clean background: tissue that passes for unstained has {share:.0%} of the stain"
