@@ -66,15 +66,18 @@ def measure_look(
     """The look of a marker, measured in seconds on one or several reference IHCs: images, slides, or folders.
 
     `site` is what the marker stains: nuclear, cytoplasm, or auto. `mpp` is um per pixel of files that do not say
-    it; without, it is 0.5. `region` (x, y, width, height) in level-0 pixels is a part of a single IHC. Several IHCs
-    give their mean. Name, source and licence are the files' names and unknown, unless given.
+    it; without, it is 0.5. `region` (x, y, width, height) in level-0 pixels is a part of a single IHC. Several
+    IHCs give their mean. Of whole slides, 16 fields of tissue are measured. What is measured is kept in
+    `cache_folder`, under a hash of the pixels. `Look.doubts` says what may make a poor look.
     Raises: ValueError for what shows no stained and unstained tissue; FileNotFoundError; SlideError.
     """
     paths = [Path(styles)] if isinstance(styles, str | os.PathLike) else [Path(style) for style in styles]
     return look_of_references(read_references(paths, mpp, region), site, name, source, licence)
 
 
-def read_references(paths: Sequence[Path], mpp: float | None = None, region: Region | None = None) -> list[ReferenceFile]:
+def read_references(
+    paths: Sequence[Path], mpp: float | None = None, region: Region | None = None
+) -> list[ReferenceFile]:
     """Reference IHCs by their paths, folders opened. Raises: ValueError, FileNotFoundError, SlideError."""
     for path in paths:
         if not path.exists():

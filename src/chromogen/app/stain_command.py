@@ -63,8 +63,8 @@ chromogen stain slide.tif --slide-mpp 0.25 --region 20000,15000,8192,8192 -o par
 chromogen stain slide.svs --stainer cut.onnx --mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
 
 STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer (colours
-of an IHC), normalize (H&E as a reference), identity (the image as it is), a look or model that `chromogen train` wrote,
-or a generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
+of an IHC), normalize (H&E as a reference), identity (the image as it is), a look or model that `chromogen train`
+wrote, or a generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
 Ask `chromogen info slide.svs` first: how large, how long. Stopped at any moment, the same command goes
 on: finished blocks lie in OUT.chromogen until the output is there."""
 

@@ -14,7 +14,9 @@ OfLook = partial(typer.Option, rich_help_panel="Look (IHC alone)")
 
 Out = Annotated[
     Path,
-    typer.Option("-o", "--out", metavar="MODEL", help="Look (.json, of IHC alone) or model (.safetensors) to write."),
+    typer.Option(
+        "-o", "--out", metavar="MODEL", help="Look (.json, of IHC alone) or model (.safetensors) to write."
+    ),
 ]
 Contents = Annotated[
     list[Path] | None,

@@ -49,8 +49,8 @@ class Outputs:
 class Inputs:
     """Files and folders of H&E and IHC, their pixel size in um where files do not say it or are wrong.
 
-    `style_mpp` is that of the IHC, where it is another. Styles are by marker, "" where there is but one. `pairs` come beside or instead; `start` is a model of one look
-    to go on from.
+    `style_mpp` is that of the IHC, where it is another. Styles are by marker, "" where there is but one. `pairs`
+    come beside or instead; `start` is a model of one look to go on from.
     """
 
     contents: Sequence[Path] = ()

@@ -40,7 +40,7 @@ class Exemplar:
     """The look of an IHC at MPP; densities are of base 10.
 
     `white` is the colour of its glass, rows of `matrix` are haematoxylin, the second stain (mostly DAB) and
-    neither. `nucleus_od10` is the haematoxylin of its unstained nuclei, `around_od10` that of what lies round them.
+    neither. `nucleus_od10` is the haematoxylin of its unstained nuclei, `around_od10` that of what is round them.
     `stained_od10` has the quantiles of the second stain in stained cytoplasm, or of the means of positive nuclei;
     `unstained_od10` those of the rest, and `background_od10` what is typical of tissue that is none of both.
     `hidden_od10` is the haematoxylin seen in nuclei, or in cytoplasm, with so much second stain as `levels_od10`.

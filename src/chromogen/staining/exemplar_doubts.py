@@ -83,7 +83,7 @@ def _focus(reference: Reference) -> str:
 
 
 def sharpness(total: Array, there: NDArray[np.bool_]) -> float:
-    """The contrast of detail finer than about 1 um over that of detail up to 4 um, of a density map over a mask."""
+    """The contrast of detail finer than about 1 um over that of detail up to 4 um, in a mask of a density map."""
     fine, broad = smooth(total, FINE_UM / MPP), smooth(total, BROAD_UM / MPP)
     return float((total - fine)[there].std() / max(float((fine - broad)[there].std()), 1e-6))
 

@@ -60,6 +60,6 @@ def _inside(shape: tuple[int, ...], step: float, region: Region | None) -> NDArr
 
 
 def _begin(centre: float, start: int, length: int, side: int) -> int:
-    """Where a field of this side round a place begins, inside `start` to `start + length`; fields lie on a grid."""
+    """Where a field of this side round a place begins, from `start` to `start + length`; fields lie on a grid."""
     at = round((centre - start - side / 2) / side) * side
     return start + min(max(0, at), length - side)

@@ -13,11 +13,12 @@ from scipy import ndimage
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.pixel_size import MPP_RANGE
-from chromogen.stains.appearance import doubts
+from chromogen.stains.appearance import ALWAYS_DOUBTED, doubts
 from chromogen.stains.tissue import Background, background, spread_over
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
+LEAST_TISSUE = 0.001  # of the overview: with less, what takes light in it is ink, or dirt
 SMALLEST_DAMAGE_PX = 32  # of the overview
 MARGIN_PX, SOFT_PX = 7, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
 FIELDS, FIELD_PX = 16, 256  # of the sample
@@ -88,7 +89,8 @@ def survey(view: View, *, mask_tissue: bool = True) -> Survey:
     seen = background(overview, mpp)
     mask = seen.tissue(overview, mpp)
     red, green, blue = (round(float(level)) for level in seen.white)
-    fraction, doubt = float(mask.mean()), doubts(overview, "content", mpp)
+    fraction = float(mask.mean())
+    doubt = ALWAYS_DOUBTED["nothing"] if fraction < LEAST_TISSUE else doubts(overview, "content", mpp)
     for window in damaged:
         mask[window.at] = True
     sample = _sample(view, mask)
