@@ -34,6 +34,14 @@ def style_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     return folder
 
 
+@pytest.fixture(autouse=True)
+def look_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of measured looks for each test: empty, and never the user's."""
+    folder = tmp_path_factory.mktemp("cache") / "looks"
+    monkeypatch.setattr("chromogen.measured_looks.cache_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real images, which is not part of the repository."""

@@ -1,11 +1,15 @@
 """Synthetic pictures for tests."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from chromogen.grid import Window
 from chromogen.image import Image
+from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains, stain_matrix
+from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.glass import white_level
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,11 @@ def tissue_like(height: int, width: int, seed: int) -> Image:
     mix = np.kron(coarse, np.ones((4, 4, 1)))[:height, :width]
     colors = np.array([230, 160, 190]) * mix + np.array([90, 60, 140]) * (1 - mix)
     return np.clip(colors + rng.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def restained(ihc: Image, chromogen: Sequence[float]) -> Image:
+    """An IHC, uint8 (H, W, 3), with another chromogen in place of its DAB, by Beer-Lambert over its own glass."""
+    white = white_level(ihc, 0.5)
+    matrix = estimate_stains(ihc, H_DAB, white).matrix
+    amounts = separate_stains(ihc, matrix, white)
+    return combine_stains(amounts, stain_matrix(matrix[0], chromogen), white)

@@ -46,11 +46,22 @@ ROOMS: dict[str, set[str]] = {
     "onnx_models": BASE
     | {"image", "lattice", "nuclei", "pixel_size", "stainer", "stainer_file", "staining", "style"},
     "whole_slide": BASE | {"image", "lattice", "nuclei", "pixel_size", "recent", "slides", "stains", "stainer"},
+    "measured_looks": BASE | {"image", "nuclei", "pixel_size", "slides", "staining", "stains", "whole_slide"},
     "training": BASE | {"devices", "image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
-    | {"models", "onnx_models", "regions", "stainer", "stainer_file", "staining", "training", "whole_slide"}
+    | {
+        "measured_looks",
+        "models",
+        "onnx_models",
+        "regions",
+        "stainer",
+        "stainer_file",
+        "staining",
+        "training",
+        "whole_slide",
+    }
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "nuclei", "style"}
     | {"evaluation"},
 }
@@ -95,6 +106,7 @@ FILES: dict[str, list[str]] = {
         "appearance",
         "registration",
         "estimation",
+        "chromogens",
         "light",
     ],
     "style": [
@@ -134,6 +146,7 @@ FILES: dict[str, list[str]] = {
         "atlas",
         "epithelium",
         "exemplar",
+        "exemplar_doubts",
         "how",
         "looks",
         "shares",
@@ -149,7 +162,19 @@ FILES: dict[str, list[str]] = {
     ],
     "onnx_models": ["extra", "onnx_file", "generator", "nuclei", "where", "graphs", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
-    "whole_slide": ["view", "survey", "blocks", "runners", "seams", "job", "part", "output", "stain", "nuclei"],
+    "whole_slide": [
+        "view",
+        "fields",
+        "survey",
+        "blocks",
+        "runners",
+        "seams",
+        "job",
+        "part",
+        "output",
+        "stain",
+        "nuclei",
+    ],
     "evaluation": [
         "sums",
         "tile",
@@ -188,6 +213,7 @@ FILES: dict[str, list[str]] = {
         "demo_slide",
         "demo",
         "info",
+        "looks",
         "unmix",
         "nuclei_tables",
         "nuclei_geojson",
@@ -203,6 +229,7 @@ FILES: dict[str, list[str]] = {
         "stylize_options",
         "train_options",
         "stylize_command",
+        "info_command",
         "demo_command",
         "evaluate_command",
         "study_command",
@@ -212,7 +239,6 @@ FILES: dict[str, list[str]] = {
         "train_command",
         "export_command",
         "calibrate_command",
-        "info_command",
         "view.shelf",
         "view.virtual",
         "view.pool",

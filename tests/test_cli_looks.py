@@ -15,7 +15,9 @@ from synthetic import tissue_like
 from synthetic_slides import write_pyramid
 from test_cli import refused, run
 
-pytestmark = pytest.mark.filterwarnings("always:.* (looks like|shows hardly|is black|pixel):UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "always:.*(looks like|shows hardly|is black|pixel|preview shows):UserWarning"
+)
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_reference_ihc_gives_its_look(
     assert status == 0, err
     facts = json.loads(said)
     assert facts["stainer"] == "ihc"
-    assert facts["target_stain"] == "as ihc.png"
+    assert facts["target_stain"] == "DAB in cytoplasm"
     made = read_image(tmp_path / "out.png")
     assert made.shape == (160, 300, 3)
     glass = made[:, 250:].reshape(-1, 3).mean(axis=0)
@@ -83,10 +85,15 @@ def test_share_and_seed_are_dials(capsys: pytest.CaptureFixture[str], tile: Path
     [
         (("--share", "1.5"), "share"),
         (("--share", "0.5"), "epithelial stains cytoplasm, not nuclei"),
-        (("--marker", "ER"), "Expected `marker` to be given with a network or generator"),
+        (("--marker", "ER"), "Expected `marker` to be given with a model of several markers"),
         (("--blend", "3"), "Expected `blend` to be given with a network or generator"),
-        (("--site", "nuclear"), "Expected `site` to be left out without --style"),
+        (("--site", "nuclear"), "Expected `site` to be given with --style"),
         (("--stainer", "identity", "--share", "0.2"), "Expected `share` to be given with a look"),
+        (("--stainer", "identity", "--intensity", "2"), "Expected `intensity` to be given with a look"),
+        (("--intensity", "5"), "Expected `intensity` to be 0 to 4 times the exemplar's, got 5"),
+        (("--counterstain", "-1"), "Expected `counterstain` to be 0 to 4 times the exemplar's, got -1"),
+        (("--style-mpp", "0.5"), "Expected `style-mpp` to be given with --style"),
+        (("--style-region", "0,0,9,9"), "Expected `style-region` to be given with --style"),
         (("--style", "none.png"), "an existing IHC"),
         (("--stainer", "none.json"), "none.json"),
         (("--stainer", "epitelial"), "did you mean epithelial"),
@@ -124,3 +131,157 @@ def test_a_look_has_a_card(capsys: pytest.CaptureFixture[str]) -> None:
     card = json.loads(run(capsys, "info", "epithelial", "--json")[1])["results"][0]
     assert card["site"] == "cytoplasm"
     assert "not for diagnosis" in card["notice"]
+
+
+@pytest.fixture
+def small_ihc(tmp_path: Path) -> Path:
+    write_image(tmp_path / "ck.png", builtin_ihc()[128:384, :256], mpp=0.5)
+    return tmp_path / "ck.png"
+
+
+def test_train_with_ihc_alone_makes_a_look(
+    capsys: pytest.CaptureFixture[str], small_ihc: Path, tile: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ours.json"
+    options = ("--name", "CK, ours", "--source", "our lab", "--licence", "CC0", "--preview", tile, "--json")
+    status, said, err = run(capsys, "train", "--style", small_ihc, "-o", out, *options)
+    assert status == 0, err
+    facts = json.loads(said)
+    assert (facts["target_stain"], facts["site"], facts["exemplars"]) == ("DAB in cytoplasm", "cytoplasm", 1)
+    assert facts["chromogen"]["nearest"] == "DAB"
+    assert facts["stained_od10"] == sorted(facts["stained_od10"])
+    look = load_look(out)
+    assert (look.name, look.source, look.licence) == ("CK, ours", "our lab", "CC0")
+    assert look.exemplar == load_look(out).exemplar
+    assert facts["sha256"] == look.sha256
+    preview = read_image(tmp_path / "ours.preview.png")
+    assert preview.shape == (256, 256 + 8 + 160 + 8 + 160, 3)  # exemplar, H&E as high as the tile, stained
+    np.testing.assert_array_equal(preview[:, :256], builtin_ihc()[128:384, :256])
+    assert (preview[100, 256:264] == 255).all()
+    assert run(capsys, "stain", tile, "--stainer", out, "-o", tmp_path / "stained.png")[0] == 0
+
+
+def test_what_train_and_info_say_of_a_look(
+    capsys: pytest.CaptureFixture[str], small_ihc: Path, tile: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ours.json"
+    said = run(capsys, "train", "--style", small_ihc, "--style", small_ihc, "-o", out, "--preview", tile)[1]
+    for words in (f"{out}: look of 2 IHC", "ours.preview.png shows it", f"chromogen stain SLIDE --stainer {out}"):
+        assert words in said
+    card = run(capsys, "info", out)[1]
+    for words in ("name       ours", "DAB in cytoplasm", "degrees from DAB", "% of its tissue, "):
+        assert words in said
+        assert words in card
+
+
+def test_the_preview_does_without_a_demo_slide(
+    capsys: pytest.CaptureFixture[str], small_ihc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chromogen.app import looks
+
+    def offline() -> Path:
+        raise looks.DemoSlideError("No demo slide.")
+
+    monkeypatch.setattr(looks, "demo_slide", offline)
+    status, _, err = run(capsys, "train", "--style", small_ihc, "-o", tmp_path / "ours.json")
+    assert status == 0
+    assert "Warning: The preview shows the exemplar alone. No demo slide." in err
+    assert read_image(tmp_path / "ours.preview.png").shape == (256, 256, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-o", "m.safetensors"), "a look's file ending in .json, as no H&E is given"),
+        (("-o", "m.json", "--steps", "3"), "Expected `steps` to be given with H&E as CONTENT"),
+        (("-o", "m.json", "--resume"), "Expected `resume` to be given with H&E as CONTENT"),
+        (("-o", "m.json", "--style", "ER=ck.png"), "Expected `style` to be MARKER=IHC for every one"),
+        (("-o", "m.json", "--style-region", "1,2"), "Expected `style-region` to be X,Y,W,H"),
+        (("-o", "m.json", "--preview", "none.png"), "Expected `preview` to be an existing H&E"),
+        (("-o", "ck.json", "--preview", "ck.png"), None),
+        (("-o", "m.json", "--site", "nucleus"), "did you mean nuclear"),
+        (("he.png", "-o", "m.safetensors", "--name", "x"), "Expected `name` to be given with IHC alone"),
+    ],
+)
+def test_what_does_not_go_with_a_look_is_refused(
+    capsys: pytest.CaptureFixture[str],
+    small_ihc: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    said: str | None,
+) -> None:
+    monkeypatch.chdir(small_ihc.parent)
+    if said is not None:
+        assert said in refused(capsys, "train", "--style", "ck.png", *options)
+    else:
+        assert run(capsys, "train", "--style", "ck.png", *options)[0] == 0
+
+
+def test_several_markers_are_several_looks(capsys: pytest.CaptureFixture[str], small_ihc: Path) -> None:
+    styles = ("--style", f"ER={small_ihc}", "--style", f"PR={small_ihc}")
+    said = refused(capsys, "train", *styles, "-o", small_ihc.with_suffix(".json"))
+    assert "IHC of one marker, for a look, got ER, PR; make a look of each" in said
+
+
+def test_strengths_are_dials(capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path) -> None:
+    made = {}
+    for name, options in {"usual": (), "pale": ("--intensity", "0"), "white": ("--counterstain", "0")}.items():
+        out = tmp_path / f"{name}.png"
+        status, _, err = run(capsys, "stain", tile, "--share", "1", "--stainer", "nuclear", *options, "-o", out)
+        assert status == 0, err
+        made[name] = separate_stains_od10(read_image(out), H_DAB)[:, :200].mean(axis=(0, 1))
+    assert made["pale"][1] < made["usual"][1] - 0.02
+    assert made["white"][0] < made["usual"][0] - 0.02
+
+
+def test_an_exemplar_of_unknown_pixel_size_is_noted(
+    capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "unknown.png", builtin_ihc()[128:384, :256])
+    _, _, err = run(capsys, "stain", tile, "--style", tmp_path / "unknown.png", "-o", tmp_path / "out.png")
+    assert "Note: 1 reference IHC states no pixel size; Chromogen took 0.5 um/px (set it with --style-mpp)." in err
+
+
+def test_the_second_stain_command_does_not_measure_again(
+    capsys: pytest.CaptureFixture[str],
+    tile: Path,
+    small_ihc: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from chromogen import measured_looks
+
+    calls: list[int] = []
+    measure = measured_looks.reference_of
+    monkeypatch.setattr(measured_looks, "reference_of", lambda *given: calls.append(1) or measure(*given))
+    for name in ("a.png", "b.png"):
+        assert run(capsys, "stain", tile, "--style", small_ihc, "-o", tmp_path / name)[0] == 0
+    assert calls == [1]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), read_image(tmp_path / "b.png"))
+
+
+def test_a_reference_ihc_as_the_h_e_is_doubted(
+    capsys: pytest.CaptureFixture[str], small_ihc: Path, tmp_path: Path
+) -> None:
+    _, _, err = run(capsys, "stain", small_ihc, "-o", tmp_path / "out.png")
+    assert "Warning: ck.png looks like an IHC" in err
+    assert read_image(tmp_path / "out.png").shape == (256, 256, 3)
+
+
+@pytest.mark.parametrize("color", [None, (40, 90, 60), (30, 30, 32)], ids=["glass", "green ink", "black ink"])
+def test_a_slide_without_tissue_becomes_glass(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, color: tuple[int, int, int] | None
+) -> None:
+    """Ink is no tissue: it is left out, as glass is, and the command says that it saw hardly any tissue."""
+    picture = np.full((600, 800, 3), 243, np.uint8)
+    if color:
+        picture[250:380] = color
+    slide = write_pyramid(tmp_path / "slide.tif", picture, (4,))
+    out = tmp_path / "out.ome.tif"
+    status, said, err = run(capsys, "stain", slide, "--slide-mpp", "0.5", "-o", out, "--json")
+    assert status == 0, err
+    assert json.loads(said)["tissue_fraction"] < 0.01
+    assert "shows hardly any tissue" in err
+    with open_slide(out) as made:
+        pixels = made.read_region((0, 0), made.size)
+    np.testing.assert_allclose(pixels.reshape(-1, 3).mean(0), load_look("epithelial").exemplar.white, atol=2)

@@ -186,7 +186,7 @@ def test_no_partner_no_pairs_no_folder(folder: Path) -> None:
 
 def test_what_does_not_go_together(folder: Path) -> None:
     out = ["-o", str(folder / "m.safetensors")]
-    with pytest.raises(ValueError, match="content and style"):
+    with pytest.raises(ValueError, match="Expected `style` to be given, or pairs"):
         CliRunner().invoke(app, ["train", *out], catch_exceptions=False)
     he = str(folder / "pairs" / "liver_he.png")
     with pytest.raises(ValueError, match="got H&E without IHC"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chromogen import files
-from chromogen.files import folder_written_beside, scratch_folder, write_whole, written_beside
+from chromogen.files import folder_written_beside, keep_newest, scratch_folder, write_whole, written_beside
 
 HAS_LOCKS = pytest.mark.skipif(sys.platform == "win32", reason="what is killed stays there")
 
@@ -175,3 +175,11 @@ def test_what_is_swept_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypa
         assert temporary not in swept
         temporary.write_bytes(b"data")
     assert (tmp_path / "file").read_bytes() == b"data"
+
+
+def test_only_the_files_used_last_are_kept(tmp_path: Path) -> None:
+    for age, name in enumerate(("c.json", "a.json", "b.json", "other.txt")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    keep_newest(tmp_path, "*.json", 2)
+    assert {file.name for file in tmp_path.iterdir()} == {"c.json", "a.json", "other.txt"}

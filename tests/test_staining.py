@@ -6,6 +6,7 @@ from types import NoneType
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from chromogen.grid import Window
 from chromogen.image import Image
@@ -26,11 +27,13 @@ from chromogen.staining.atlas import Atlas
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
 from chromogen.staining.how import counterstain, levels_of
-from chromogen.staining.looks import read_look, write_look
+from chromogen.staining.looks import Look, read_look, write_look
 from chromogen.staining.tissue import MPP, tissue_of, tissue_part
 from chromogen.staining.window import Dials, look_of, seen
+from chromogen.stains.chromogens import CHROMOGENS, angle_deg, chromogen_name, estimate_chromogen
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.stains.glass import white_level
+from synthetic import restained
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,44 @@ def test_glands_are_brown_and_fibres_are_not(he: Image, stained: dict[str, Image
     gland, fibre = brown[400:480, 330:420], brown[20:100, 250:420]
     assert gland.mean() > 0.3
     assert fibre.mean() < 0.06
+
+
+@pytest.mark.parametrize("name", ["epithelial", "nuclear"])
+def test_dials_of_strength_change_one_stain_each(he: Image, name: str) -> None:
+    """Mean densities, unmixed by the look's own colours, are the exemplar's times the dial."""
+    look = load_look(name)
+    matrix, white = np.array(look.exemplar.matrix), np.array(look.exemplar.white)
+
+    def means(**dials: float) -> NDArray[np.float64]:
+        made = stainer_of_look(look, **dials)(he[100:356, 100:356])
+        return np.asarray(separate_stains_od10(made, matrix, white)[..., :2].mean(axis=(0, 1)))
+
+    usual = means()
+    assert means(intensity=2.0)[1] == pytest.approx(2 * usual[1], rel=0.1)
+    assert means(intensity=0.5)[1] == pytest.approx(0.5 * usual[1], rel=0.1)
+    twice = means(counterstain=2.0)
+    assert twice[0] == pytest.approx(2 * usual[0], rel=0.1)
+    assert twice[1] == pytest.approx(usual[1], rel=0.1)
+    assert abs(means(intensity=0.0)[1]) < 0.02
+    assert abs(means(counterstain=0.0)[0]) < 0.02
+
+
+def test_dials_are_in_a_stainers_identity_and_within_bounds() -> None:
+    look = load_look("nuclear")
+    names = {stainer_of_look(look, intensity=a, counterstain=b).identity for a, b in ((1, 1), (2, 1), (1, 2))}
+    assert len(names) == 3
+    for name, value in (("intensity", -0.1), ("counterstain", 4.1), ("intensity", float("nan"))):
+        with pytest.raises(ValueError, match=f"Expected `{name}` to be 0 to 4 times the exemplar's"):
+            stainer_of_look(look, **{name: value})
+
+
+@pytest.mark.parametrize("chromogen", ["AEC", "PAS", "Alcian blue"])
+def test_a_look_of_any_chromogen_paints_in_its_colour(he: Image, chromogen: str) -> None:
+    exemplar = measure_exemplar(restained(builtin_ihc()[128:384, :256], CHROMOGENS[chromogen]))
+    made = stainer_of_look(Look("x", "x", "", "", exemplar))(he[180:436, 180:436])
+    found = estimate_chromogen(made, np.array(exemplar.white)).matrix[1]
+    assert chromogen_name(found) == chromogen
+    assert angle_deg(found, np.array(CHROMOGENS[chromogen])) < 10
 
 
 def test_another_seed_is_another_draw_and_the_same_one_the_same(he: Image, stained: dict[str, Image]) -> None:

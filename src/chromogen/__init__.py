@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from chromogen.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
+    from chromogen.measured_looks import measure_look
     from chromogen.nuclei.find import find_nuclei
     from chromogen.onnx_models.generator import load_generator
     from chromogen.slides.slide import open_slide
-    from chromogen.stainer import Stainer, load_stainer
+    from chromogen.stainer import Stainer, load_stainer, stainer_of_look
+    from chromogen.staining.looks import Look, read_look, write_look
     from chromogen.style.encoder import Encoder
     from chromogen.style.measured_style import measure_style
     from chromogen.style.objective import Objective, Term
@@ -45,6 +47,11 @@ _ROOMS = {
     "Stainer": "stainer",
     "load_generator": "onnx_models.generator",
     "load_stainer": "stainer",
+    "stainer_of_look": "stainer",
+    "measure_look": "measured_looks",
+    "Look": "staining.looks",
+    "read_look": "staining.looks",
+    "write_look": "staining.looks",
     "Content": "training.fields",
     "Training": "training.train",
     "train_stainer": "training.train",
@@ -58,6 +65,7 @@ __all__ = [
     "PRESETS",
     "Content",
     "Encoder",
+    "Look",
     "Objective",
     "Output",
     "Recipe",
@@ -73,13 +81,17 @@ __all__ = [
     "keep_freed_memory",
     "load_generator",
     "load_stainer",
+    "measure_look",
     "measure_style",
     "open_slide",
     "read_image",
+    "read_look",
     "stain_slide",
+    "stainer_of_look",
     "stylize",
     "train_stainer",
     "write_image",
+    "write_look",
 ]
 
 

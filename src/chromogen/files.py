@@ -57,6 +57,13 @@ def by_stem(argument: str, files: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
+def keep_newest(folder: Path, pattern: str, most: int) -> None:
+    """Remove all but the `most` files of a folder that were used last, of those whose names fit a pattern."""
+    newest_first = sorted(folder.glob(pattern), key=lambda path: -path.stat().st_mtime)
+    for old in newest_first[most:]:
+        old.unlink(missing_ok=True)
+
+
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """A new, empty file to write to; it takes the place of `path` once all is written.

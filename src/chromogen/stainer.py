@@ -38,6 +38,7 @@ Measure: TypeAlias = Callable[[Image], Statistics]
 STRIP_PX = 32
 MOST_KEPT_BYTES = 60_000_000  # a dozen windows of looks
 LOOK_WINDOW_PX, LOOK_BLEND_PX = 1152, 128  # of *where* times *how*: a window begins where a slide's block does
+MOST_STRENGTH = 4.0  # of a stain, times the exemplar's: what is stained is black by then
 MOST_SAMPLED_PX = (
     4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond
 )
@@ -176,12 +177,21 @@ def load_look(name: PathLike) -> Look:
     return read_look(FOLDER / f"{name}{LOOK_SUFFIX}" if str(name) in LOOKS else Path(name))
 
 
-def stainer_of_look(look: Look, share: float | None = None, seed: int = 0, where: Where | None = None) -> Stainer:
+def stainer_of_look(
+    look: Look,
+    share: float | None = None,
+    seed: int = 0,
+    where: Where | None = None,
+    intensity: float = 1.0,
+    counterstain: float = 1.0,
+) -> Stainer:
     """The stainer that gives H&E the look of a measured exemplar, where its marker is likely: *where* times *how*.
 
     `where` is a source of *where*, by default the slide's own tissue. `share` of the nuclei are positive, for a
     marker of nuclei: by default as many as in the exemplar. All chance comes from `seed` and the place on the
-    slide. Raises: ValueError for a share that is not between 0 and 1, or that `where` gives itself.
+    slide. `intensity` multiplies the second stain, `counterstain` the haematoxylin, both 0 to MOST_STRENGTH.
+    Raises: ValueError for a share that is not between 0 and 1, or that `where` gives itself, and for a strength
+    out of bounds.
     """
     from chromogen.nuclei.network import WEIGHTS
     from chromogen.provenance import sha256_of
@@ -196,14 +206,18 @@ def stainer_of_look(look: Look, share: float | None = None, seed: int = 0, where
     where = where or ByTissue()
     if share is not None and where.gives_shares:
         raise expected("share", f"left out: the map of `where`, {where.name}, gives shares", share)
-    dials = Dials(look.exemplar.share if share is None else share, seed, where)
+    for name, strength in (("intensity", intensity), ("counterstain", counterstain)):
+        if not 0 <= strength <= MOST_STRENGTH:
+            raise expected(name, f"0 to {MOST_STRENGTH:g} times the exemplar's", strength)
+    dials = Dials(look.exemplar.share if share is None else share, seed, intensity, counterstain, where)
     red, green, blue = look.exemplar.white
     lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
     return Stainer(
         look.name,
         look.target_stain,
         partial(painted, look.exemplar, dials),
-        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}, where {where.identity}",
+        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}, "
+        f"intensity {intensity:g}, counterstain {counterstain:g}, where {where.identity}",
         partial(look_of, dials),
         MPP,
         lattice.window_px,

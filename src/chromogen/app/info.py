@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chromogen.image import is_image, profile_name, read_provenance
 from chromogen.models import LOOK_CLAIM, MODEL_SUFFIX
@@ -15,6 +15,9 @@ from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
+
+if TYPE_CHECKING:
+    from chromogen.staining.looks import Look
 
 OVERVIEW_PX = 1024
 VIRTUAL = ("stainer", "target_stain", "stainer_hash", "where", "notice")
@@ -104,23 +107,36 @@ def describe_model(path: Path) -> dict[str, Any]:
 def describe_look(path: Path) -> dict[str, Any]:
     """The card of a measured look. Raises: as `read_look`."""
     from chromogen.stainer import load_look
+
+    return {"path": str(path), **look_card(load_look(path))}
+
+
+def look_card(look: Look) -> dict[str, Any]:
+    """What a look is: its stains, how much of its exemplar is stained and how strongly, and where it is from."""
+    import numpy as np
+
     from chromogen.staining.looks import FORMAT as LOOK_FORMAT
     from chromogen.staining.tissue import MPP
+    from chromogen.stains.chromogens import nearest_chromogen
 
-    look = load_look(path)
     exemplar = look.exemplar
+    name, away_deg = nearest_chromogen(np.array(exemplar.matrix[1]))
     return {
         "format": LOOK_FORMAT,
-        "path": str(path),
         "name": look.name,
         "target_stain": look.target_stain,
+        "chromogen": {"nearest": name, "angle_deg": round(away_deg, 1)},
         "site": exemplar.site,
         "share": exemplar.share,
+        "stained_od10": [round(float(np.quantile(exemplar.stained_od10, q)), 3) for q in (0.1, 0.5, 0.9)],
+        "unstained_od10": round(float(np.median(exemplar.unstained_od10)), 3),
+        "hematoxylin_od10": round(exemplar.around_od10 + float(np.median(exemplar.blue_od10)), 3),
         "mpp": MPP,
         "white": exemplar.white,
         "stain_matrix": exemplar.matrix,
         "source": look.source,
         "licence": look.licence,
+        "doubts": list(look.doubts),
         "sha256": look.sha256,
         "claim": LOOK_CLAIM,
         "notice": NOTICE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,9 @@ from chromogen.app.terminal import DebugOption, JsonOption, duration, end_with, 
 
 if TYPE_CHECKING:
     from chromogen.app.info import SlideInfo, StainEstimate
+
+SHOWN_OD10 = 0.6
+STRENGTHS = ("faintly", "weakly (as 1+)", "moderately (as 2+)", "strongly (as 3+)")
 
 EPILOG = """Examples:
 
@@ -96,16 +100,40 @@ def _text(found: SlideInfo | dict[str, Any]) -> str:
 
 
 def _look_text(card: dict[str, Any]) -> str:
-    stained = "nuclei" if card["site"] == "nuclear" else "tissue"
+    return "\n".join([f"{card['path']}: look", *(f"  {name:11}{text}" for name, text in look_lines(card).items())])
+
+
+def look_lines(card: dict[str, Any]) -> dict[str, str]:
+    """What the card of a look says, in the words of a person who looks at the picture."""
+    what = "nuclei" if card["site"] == "nuclear" else "tissue"
+    weak, typical, strong = card["stained_od10"]
+    colors = [_hex(card["white"], vector) for vector in ((0.0, 0.0, 0.0), *card["stain_matrix"][:2])]
     lines = {
         "name": card["name"],
         "stain": f"{card['target_stain']}, at {card['mpp']:g} um/px",
+        "colours": "glass {}, haematoxylin {}, second stain {}".format(*colors)
+        + f", {card['chromogen']['angle_deg']:.0f} degrees from {card['chromogen']['nearest']}",
+        "stained": f"{card['share']:.0%} of its {what}, {_strength(typical)}: density {typical:.2f} "
+        f"({weak:.2f} to {strong:.2f}); the rest {card['unstained_od10']:.2f}",
+        "blue": f"nuclei with haematoxylin of density {card['hematoxylin_od10']:.2f}",
         "claim": card["claim"],
-        "exemplar": f"{card['share']:.0%} of its {stained} positive; {card['source']} ({card['licence']})",
+        "exemplar": f"{card['source']} ({card['licence']})",
+        "doubt": "; ".join(card["doubts"]),
         "sha256": card["sha256"],
         "note": card["notice"],
     }
-    return "\n".join([f"{card['path']}: look", *(f"  {name:11}{text}" for name, text in lines.items())])
+    return {name: text for name, text in lines.items() if text}
+
+
+def _hex(white: Sequence[float], vector: Sequence[float]) -> str:
+    """The colour that a stain of density SHOWN_OD10 gives glass, as web pages write it."""
+    light = ((level + 1) * 10 ** (-SHOWN_OD10 * part) - 1 for level, part in zip(white, vector, strict=True))
+    return "#" + "".join(f"{min(max(round(level), 0), 255):02x}" for level in light)
+
+
+def _strength(od10: float) -> str:
+    """How strongly it is stained, as QuPath's thresholds of 1+, 2+ and 3+ have it."""
+    return STRENGTHS[sum(od10 > least for least in (0.2, 0.4, 0.6))]
 
 
 def _onnx_text(card: dict[str, Any]) -> str:

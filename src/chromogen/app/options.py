@@ -46,6 +46,21 @@ def numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any,
         raise expected(option, f"{wanted} with commas between", text) from None
 
 
+def region_of(option: str, text: str | None) -> tuple[int, int, int, int] | None:
+    """A part of a slide from text, X,Y,W,H. Raises: ValueError, which names the option.
+
+    >>> region_of("region", "0,512,1024,1024")
+    (0, 512, 1024, 1024)
+    """
+    if text is None:
+        return None
+    found = numbers(option, text, int)
+    if len(found) != 4:
+        raise expected(option, "X,Y,W,H", text)
+    x, y, width, height = found
+    return x, y, width, height
+
+
 BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from chromogen.app.options import numbers
+from chromogen.app.options import region_of
 from chromogen.app.terminal import (
     DebugOption,
     JsonOption,
@@ -31,7 +31,9 @@ from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
+    from chromogen.image import Image
     from chromogen.stainer import Stainer
+    from chromogen.staining.looks import Look
     from chromogen.whole_slide.runners import Run
     from chromogen.whole_slide.stain import OnBlock
     from chromogen.whole_slide.view import SlideFile
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 OfSlide = partial(typer.Option, rich_help_panel="Slide")
 Running = partial(typer.Option, rich_help_panel="Running")
 OfLook = partial(typer.Option, rich_help_panel="Look (where times how)")
+LOOKS = "with a look"
 OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
 EPILOG = """Examples:
@@ -52,6 +55,7 @@ chromogen stain slide.svs --style my_ihc.png --style-mpp 0.5 -o as_my_ihc.ome.ti
 chromogen stain slide.svs --where regions.geojson --level Tumor=0.9 --level Stroma=0 -o drawn.ome.tif
 
 chromogen stain slide.svs --stainer nuclear --where er_pairs.safetensors -o er.ome.tif
+chromogen stain slide.svs --style ihc_slide.svs --intensity 0.8 --counterstain 1.2 -o paler.ome.tif
 
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
@@ -64,8 +68,8 @@ chromogen stain slide.tif --slide-mpp 0.25 --region 20000,15000,8192,8192 -o par
 chromogen stain slide.svs --stainer cut.onnx --mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
 
 STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer (colours
-of an IHC), normalize (H&E as a reference), identity (the image as it is), a file that `chromogen train` wrote,
-or a generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
+of an IHC), normalize (H&E as a reference), identity (the image as it is), a look or model that `chromogen train`
+wrote, or a generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
 
 WHERE: tissue (a guess by the slide's nuclei), FILE.geojson (regions of QuPath), an image of the whole slide (a
 grey heat map; with --level, labels), FILE.onnx (a model that gives a map), FILE.safetensors (by `train --paired`:
@@ -94,11 +98,16 @@ def stain(
     style: Annotated[
         list[Path] | None,
         OfLook(
-            metavar="IHC", help="A reference IHC whose look to give, instead of --stainer; several are averaged."
+            metavar="IHC",
+            help="A reference IHC (image, slide or folder) whose look to give, instead of --stainer; several are "
+            "averaged.",
         ),
     ] = None,
     style_mpp: Annotated[
         float | None, OfLook(help="Pixel size of the IHC in um, where its file does not say it.")
+    ] = None,
+    style_region: Annotated[
+        str | None, OfLook(metavar="X,Y,W,H", help="A part of the IHC alone, in its level-0 pixels.")
     ] = None,
     site: Annotated[
         str, OfLook(help="What the marker of the IHC stains: nuclear, cytoplasm, or auto, as the IHC shows.")
@@ -123,6 +132,10 @@ def stain(
             "default every class has 1. It is the share of positive nuclei, or the strength of other stains.",
         ),
     ] = None,
+    intensity: Annotated[
+        float, OfLook(help="Strength of the brown, or other second stain, times that of the IHC: 0 to 4.")
+    ] = 1.0,
+    counterstain: Annotated[float, OfLook(help="Strength of haematoxylin, times that of the IHC: 0 to 4.")] = 1.0,
     marker: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Of a model of several markers: ER, or a blend, ER:0.7,Ki67:0.3."),
@@ -174,16 +187,9 @@ def stain(
     debug: DebugOption = False,
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
-    from chromogen.app.staining import (
-        any_stainer,
-        begin_trace,
-        look_and_references,
-        noted,
-        plan_stains,
-        stain_tile,
-    )
+    from chromogen.app.staining import any_stainer, begin_trace, noted, plan_stains, stain_tile
     from chromogen.app.where import LookStainer, WhereOption, levels_of
-    from chromogen.stainer import is_look
+    from chromogen.stainer import is_look, stainer_of_look
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output as OutputFile
     from chromogen.whole_slide.stain import stain_slide
@@ -195,14 +201,16 @@ def stain(
         check_left_out({"range": value_range, "blend": blend})
         slide_mpp = _one_of(slide_mpp, mpp)
         option = WhereOption(where, levels_of(level or []), marker)
-        dials = LookStainer(*look_and_references(style or [], stainer, site, style_mpp), share, seed, option)
+        look, references = _look(style, stainer, site, style_mpp, style_region)
+        make = partial(stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain)
         tasks = plan_stains(paths, out)
-        stainer_for = dials.stainers(tasks, slide_mpp, icc=icc)
+        stainer_for = LookStainer(look, references, share, make, option).stainers(tasks, slide_mpp, icc=icc)
     else:
+        strengths = {"intensity": intensity, "counterstain": counterstain}
+        turned = {name: strength for name, strength in strengths.items() if strength != 1}
         given_where = None if where == "tissue" else where
-        check_left_out(
-            {"share": share, "style-mpp": style_mpp, "where": given_where, "level": level}, "with a look"
-        )
+        of_looks = {"share": share, "style-mpp": style_mpp, "style-region": style_region, **turned}
+        check_left_out({**of_looks, "where": given_where, "level": level}, LOOKS)
         made_by = any_stainer(stainer, marker, mpp, value_range, blend)
         slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
         tasks = plan_stains(paths, out)
@@ -211,7 +219,7 @@ def stain(
             return made_by
 
     model_load_s = time.perf_counter() - began
-    part = _region(region)
+    part = region_of("region", region)
     outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
     if part and (len(tasks) > 1 or not outputs):
         raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
@@ -238,6 +246,24 @@ def stain(
 
         results, errors = one_by_one(files, work)
     _report(results, errors, time.perf_counter() - began, as_json=as_json)
+
+
+def _look(
+    style: list[Path] | None, name: str, site: str, style_mpp: float | None, style_region: str | None
+) -> tuple[Look, list[Image]]:
+    """A look by its name or file, or measured now on reference IHCs, and these; doubts of them are printed."""
+    from chromogen.app.looks import Asked, measured
+    from chromogen.app.staining import DEFAULT_LOOK
+    from chromogen.stainer import builtin_ihc, load_look
+    from chromogen.staining.tissue import MPP
+
+    if not style:
+        of_style = {"style-mpp": style_mpp, "style-region": style_region}
+        check_left_out({"site": None if site == "auto" else site, **of_style}, "with --style")
+        return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
+    look, references = measured(Asked(style, site, style_mpp, region_of("style-region", style_region)))
+    note_assumed([MPP for reference in references if reference.assumed], "--style-mpp", "reference IHC")
+    return look, [reference.picture for reference in references]
 
 
 @contextmanager
@@ -270,16 +296,6 @@ def _one_of(slide_mpp: float | None, mpp: float | None) -> float | None:
     if slide_mpp is not None and mpp is not None:
         raise expected("mpp", "left out where --slide-mpp is given", mpp, "the stainer says its own")
     return mpp if slide_mpp is None else slide_mpp
-
-
-def _region(text: str | None) -> tuple[int, int, int, int] | None:
-    if text is None:
-        return None
-    found = numbers("region", text, int)
-    if len(found) != 4:
-        raise expected("region", "X,Y,W,H", text)
-    x, y, width, height = found
-    return x, y, width, height
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,10 +21,7 @@ from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.slides.threads import processors
-from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, stain_image
-from chromogen.staining.exemplar import joined_exemplars, measure_exemplar
-from chromogen.staining.looks import Look
-from chromogen.staining.tissue import MPP as EXEMPLAR_MPP
+from chromogen.stainer import Stainer, load_stainer, stain_image
 from chromogen.stains.appearance import doubts
 from chromogen.whole_slide.output import SUFFIXES
 from chromogen.whole_slide.runners import MOST_THREADS
@@ -124,37 +120,6 @@ def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
         follow(done, of)
 
     return note
-
-
-def look_and_references(
-    styles: Sequence[Path], name: str, site: str, mpp: float | None
-) -> tuple[Look, list[Image]]:
-    """A look, by name or file, or measured now on reference IHCs, `styles`; and these at EXEMPLAR_MPP.
-
-    `mpp` is the pixel size of styles that do not say it. Raises: ValueError for what is no look, and for an
-    exemplar that shows none; FileNotFoundError; SlideError.
-    """
-    if not styles:
-        if site != "auto":
-            raise expected("site", "left out without --style", site, "a look has a site of its own")
-        return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
-    check_there("style", styles, "an existing IHC image or slide")
-    references = [_reference(style, mpp) for style in styles]
-    exemplar = joined_exemplars([measure_exemplar(ihc, site) for ihc in references])
-    source = ", ".join(style.name for style in styles)
-    return Look(styles[0].stem, f"as {source}", source, "as its source", exemplar), references
-
-
-def _reference(style: Path, mpp: float | None) -> Image:
-    with open_slide(style, mpp, assumed_mpp=EXEMPLAR_MPP) as slide:
-        view = view_at(slide, EXEMPLAR_MPP)
-        if view.size[0] * view.size[1] > LARGEST_TILE_PX:
-            got = f"{view.size[0]} x {view.size[1]} px at {EXEMPLAR_MPP:g} um/px"
-            raise expected("style", f"a field of at most {LARGEST_TILE_PX:,} px", got, "cut one out of the slide")
-        ihc = view.read(whole(view.size))
-    if doubt := doubts(ihc, "style", EXEMPLAR_MPP):
-        warnings.warn(f"{style.name} {doubt}.", stacklevel=3)
-    return ihc
 
 
 def any_stainer(

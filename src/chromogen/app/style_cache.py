@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from chromogen.files import write_whole
+from chromogen.files import keep_newest, write_whole
 from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.style.encoder import Encoder
@@ -149,6 +149,4 @@ def _write(file: Path, style: Style) -> None:
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, save(tensors))
-    newest_first = sorted(file.parent.glob("*.safetensors"), key=lambda path: -path.stat().st_mtime)
-    for old in newest_first[MOST_FILES:]:
-        old.unlink(missing_ok=True)
+    keep_newest(file.parent, "*.safetensors", MOST_FILES)

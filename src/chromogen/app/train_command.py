@@ -1,4 +1,4 @@
-"""`chromogen train`: a stainer from H&E and IHC images."""
+"""`chromogen train`: a look from IHC alone, or a network from H&E and IHC."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.progress import Progress, TaskID
 
 from chromogen.app import train_options as given
+from chromogen.app.options import region_of
 from chromogen.app.terminal import DebugOption, JsonOption, duration, note_assumed, progress_bars
 from chromogen.errors import choose, expected
-from chromogen.provenance import NOTICE
+from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
+    from chromogen.app.looks import Asked
     from chromogen.app.pairs import Pairs
     from chromogen.app.training import Inputs
     from chromogen.stainer_file import Model
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from chromogen.training.train import Training, TrainStep
 
 EPILOG = """Examples:
+
+chromogen train --style ihc_a.png --style ihc_b.png -o my_look.json
+
+chromogen train --style ihc_slide.svs --site nuclear --name "Ki67, our lab" -o ki67.json
 
 chromogen train slides/ --style ihc_tile.png -o my_stain.safetensors
 
@@ -43,6 +50,9 @@ chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
 chromogen train slides/ --style ihc/ -o my_stain.safetensors --devices 4 --batch 16
 
+IHC alone gives a look in seconds: `stain --stainer my_look.json` stains by it. With H&E, or with pairs, a network
+is trained in minutes to an hour.
+
 PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or he.png
 with MARKER_aligned.png beside it. What does not fit is left out, and said.
 
@@ -51,7 +61,12 @@ Stopped at any moment, the same command with --resume goes on. Without pairs, wh
 looks, not which cells express a marker."""
 
 
+OF_LOOKS = {"style_region", "name", "source", "licence", "preview"}
+OF_BOTH = {"out", "style", "site", "style_mpp", "as_json", "debug"}
+
+
 def train(
+    ctx: typer.Context,
     out: given.Out,
     contents: given.Contents = None,
     style: given.Style = None,
@@ -62,6 +77,12 @@ def train(
     network: given.Network = "stain-pyramid",
     mpp: given.Mpp = 0.5,
     slide_mpp: given.SlideMpp = None,
+    style_mpp: given.StyleMpp = None,
+    style_region: given.StyleRegion = None,
+    name: given.Name = "",
+    source: given.Source = "",
+    licence: given.Licence = "",
+    preview: given.Preview = None,
     steps: given.Steps = 400,
     batch: given.Batch = 4,
     tile_px: given.TilePx = 128,
@@ -79,7 +100,8 @@ def train(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a stainer once, on the losses of style transfer, to stain tiles and slides in seconds."""
+    """Make a stainer once, to stain tiles and slides in seconds: a look of IHC alone, or a network with H&E."""
+    from chromogen.app.looks import Asked
     from chromogen.app.training import Inputs, check_files
     from chromogen.style.encoder import Encoder
     from chromogen.training.ranks import launched
@@ -87,6 +109,14 @@ def train(
 
     began = time.perf_counter()
     styles = styles_by_marker(style or ())
+    if styles and not contents and not paired:
+        _check_left_out(ctx, set(ctx.params) - OF_LOOKS - OF_BOTH, "with H&E as CONTENT, for a network")
+        region = region_of("style-region", style_region)
+        shown = "auto" if site == "any" else site
+        asked = Asked(_of_one_marker(styles), shown, style_mpp, region, name, source, licence, preview)
+        _make_look(asked, out, began, as_json=as_json)
+        return
+    _check_left_out(ctx, OF_LOOKS, "with IHC alone, for a look")
     _check_given(contents, tuple(styles), paired, group)
     _check_export(export, tuple(styles))
     training = Training(
@@ -102,7 +132,7 @@ def train(
         network=network,
     )
     model, training = _begun_from(start, training, tuple(styles)) if start else (None, training)
-    inputs = Inputs(contents or (), styles, slide_mpp, start=model)
+    inputs = Inputs(contents or (), styles, slide_mpp, style_mpp=style_mpp, start=model)
     check_files(inputs, out)
     ranks, device = launched(devices, nodes, strategy, device)
     if not ranks.is_first:
@@ -118,6 +148,38 @@ def train(
         note_assumed([mpp] * facts.get("without_mpp", 0), "--slide-mpp")
         facts["seconds"] = time.perf_counter() - began
         print(json.dumps(facts) if as_json else _line(facts))
+
+
+def _check_left_out(ctx: typer.Context, options: set[str], where: str) -> None:
+    """ValueError for an option that was given and belongs to the other kind of stainer."""
+    for name, value in ctx.params.items():
+        source = ctx.get_parameter_source(name)
+        if name in options and source is not None and source.name == "COMMANDLINE":
+            raise expected(name.replace("_", "-"), f"given {where}", value, "leave it out")
+
+
+def _of_one_marker(styles: dict[str, list[Path]]) -> list[Path]:
+    """The paths of one marker. Raises: ValueError where there are several."""
+    if len(styles) > 1:
+        raise expected("style", "IHC of one marker, for a look", ", ".join(styles), "make a look of each")
+    return next(iter(styles.values()))
+
+
+def _make_look(asked: Asked, out: Path, began: float, *, as_json: bool) -> None:
+    """Measure a look, write it, and say what it is."""
+    from chromogen.app.info_command import look_lines
+    from chromogen.app.looks import make_look
+    from chromogen.staining.tissue import MPP
+
+    facts = make_look(asked, out)
+    note_assumed([MPP] * facts["without_mpp"], "--style-mpp", "reference IHC")
+    facts |= {"seconds": time.perf_counter() - began, "peak_rss_mb": round(peak_rss_mb(), 1)}
+    if as_json:
+        print(json.dumps(facts))
+        return
+    made = f"{out}: look of {facts['exemplars']} IHC, in {duration(facts['seconds'])}; {facts['preview']} shows it"
+    print("\n".join([made, *(f"  {name:11}{text}" for name, text in look_lines(facts).items())]))
+    print(f"Stain with it: chromogen stain SLIDE --stainer {shlex.quote(str(out))} -o stained.ome.tif")
 
 
 def styles_by_marker(texts: Sequence[str]) -> dict[str, list[Path]]:
@@ -141,8 +203,8 @@ def _check_given(
 ) -> None:
     """ValueError for what does not go together."""
     if paired is None and not (contents and markers):
-        got = "H&E without IHC" if contents else "IHC without H&E" if markers else "neither"
-        raise expected("content and style", "given, or pairs", got, "name H&E and --style, or --paired")
+        got = "H&E without IHC" if contents else "neither"
+        raise expected("style", "given, or pairs", got, "name IHC by --style, or --paired")
     if paired is None and group is not None:
         raise expected("group", "given with pairs", group, "leave it out")
     if paired is not None and any(markers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,19 @@ import typer
 
 from chromogen.app.terminal import Machine, Output, Search
 
-Out = Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model to write (.safetensors).")]
+OfLook = partial(typer.Option, rich_help_panel="Look (IHC alone)")
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "-o", "--out", metavar="MODEL", help="Look (.json, of IHC alone) or model (.safetensors) to write."
+    ),
+]
 Contents = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="CONTENT...", help="H&E images, slides, or folders of them; none with pairs."),
+    typer.Argument(
+        metavar="CONTENT...", help="H&E images, slides, or folders of them; none for a look, or with pairs."
+    ),
 ]
 Style = Annotated[
     list[str] | None,
@@ -21,6 +31,18 @@ Style = Annotated[
         help="IHC image, slide or folder; may be given several times. With MARKER=: one network for several. "
         "Default: the pairs' own.",
     ),
+]
+StyleMpp = Annotated[
+    float | None, typer.Option(help="Pixel size of the IHC in um, where files do not say it or are wrong.")
+]
+StyleRegion = Annotated[
+    str | None, OfLook(metavar="X,Y,W,H", help="A part of a single IHC, in its level-0 pixels.")
+]
+Name = Annotated[str, OfLook(help="Name of the look. Default: the IHC's file name.")]
+Source = Annotated[str, OfLook(help="Where the IHC is from, for the look's card.")]
+Licence = Annotated[str, OfLook(help="Licence of the IHC, for the look's card.")]
+Preview = Annotated[
+    Path | None, OfLook(metavar="HE", help="H&E on which the preview shows the look. Default: the demo's slide.")
 ]
 Paired = Annotated[
     Path | None,
@@ -37,7 +59,10 @@ From = Annotated[
     Path | None,
     typer.Option("--from", metavar="MODEL", help="A model to go on from: a file that `train` wrote."),
 ]
-Site = Annotated[str, typer.Option(help="Where in a cell the marker sits: any, nuclear or cytoplasm.")]
+Site = Annotated[
+    str,
+    typer.Option(help="Where in a cell the marker sits: any (of a look: as the IHC shows), nuclear or cytoplasm."),
+]
 Network = Annotated[
     str, typer.Option(help="stain-pyramid (paints DAB over the H&E's haematoxylin) or rgb (colours, freely).")
 ]

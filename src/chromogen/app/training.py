@@ -19,20 +19,18 @@ from chromogen.files import write_whole
 from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, save_plot
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of
-from chromogen.slides.slide import Slide, open_slide, slide_files
+from chromogen.slides.slide import open_slide, slide_files
 from chromogen.stainer_file import Model, check_suffix, claim_of, trained_weights, write_model
 from chromogen.stains.appearance import doubts
-from chromogen.stains.tissue import spread_over, tissue_mask
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.marker_network import check_marker
 from chromogen.training.fields import Content, split
 from chromogen.training.ranks import ALONE, Ranks
 from chromogen.training.train import OnTrained, Trained, Training, TrainStep, train_stainer
+from chromogen.whole_slide.fields import tissue_fields
 
-FIELDS, FIELD_PX = 16, 512  # of a slide
 OVERVIEW_PX = 1024
-WHOLE_PX = 2048  # an image no larger is one field
 SHEET_PAIRS = 6
 
 
@@ -51,8 +49,8 @@ class Outputs:
 class Inputs:
     """Files and folders of H&E and IHC, their pixel size in um where files do not say it or are wrong.
 
-    Styles are by marker, "" where there is but one. `pairs` come beside or instead; `start` is a model of one look
-    to go on from.
+    `style_mpp` is that of the IHC, where it is another. Styles are by marker, "" where there is but one. `pairs`
+    come beside or instead; `start` is a model of one look to go on from.
     """
 
     contents: Sequence[Path] = ()
@@ -60,6 +58,7 @@ class Inputs:
     mpp: float | None = None
     pairs: Pairs | None = None
     start: Model | None = None
+    style_mpp: float | None = None
 
 
 def check_files(inputs: Inputs, out: Path) -> None:
@@ -123,7 +122,8 @@ def _read(inputs: Inputs, mpp: float) -> tuple[list[Content], dict[str, list[Ima
     shown = {marker: files_of(paths, "style") for marker, paths in (inputs.styles or {"": ()}).items()}
     read = [_content(file, mpp, inputs.mpp, "content") for file in given]
     styles = {
-        marker: [_content(file, mpp, inputs.mpp, "style") for file in files] for marker, files in shown.items()
+        marker: [_content(file, mpp, inputs.style_mpp or inputs.mpp, "style") for file in files]
+        for marker, files in shown.items()
     }
     assumed = sum(is_assumed for found in (read, *styles.values()) for _, is_assumed in found)
     contents = [content for content, _ in read]
@@ -201,26 +201,7 @@ def _content(file: Path, mpp: float, slide_mpp: float | None, role: str) -> tupl
         view, step = slide.overview(OVERVIEW_PX)
         if doubt := doubts(view, role, slide.need_mpp() * step):
             warnings.warn(f"{file.name} {doubt}.", stacklevel=2)
-        return Content(file.name, tuple(_fields(slide, view, step, mpp))), slide.mpp_from == "assumed"
-
-
-def _fields(slide: Slide, view: Image, step: float, mpp: float) -> list[Image]:
-    """The whole where it is small; else squares spread over the tissue."""
-    width, height = slide.size_at(mpp)
-    if width * height <= WHOLE_PX**2:
-        return [slide.read_at((0, 0), (width, height), mpp)]
-    side = min(FIELD_PX, width, height)
-    corners = {
-        (_corner(column, view.shape[1], width, side), _corner(row, view.shape[0], height, side))
-        for row, column in spread_over(tissue_mask(view, slide.need_mpp() * step), FIELDS)
-    }
-    return [slide.read_at(corner, (side, side), mpp) for corner in sorted(corners)]
-
-
-def _corner(at: int, of: int, whole: int, side: int) -> int:
-    """Where a field of this side begins whose centre is pixel `at` of a view's `of`; fields lie on a grid."""
-    middle = (at + 0.5) * whole / of - side / 2
-    return min(max(0, round(middle / side) * side), whole - side)
+        return Content(file.name, tuple(tissue_fields(slide, view, step, mpp))), slide.mpp_from == "assumed"
 
 
 def _log(file: Path, step: TrainStep) -> None:

@@ -16,7 +16,7 @@ from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.onnx_models.where import read_where_model
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.slide import Slide, open_slide
-from chromogen.stainer import Stainer, stainer_of_look
+from chromogen.stainer import Stainer
 from chromogen.staining.looks import Look
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import Frame, Where
@@ -101,12 +101,12 @@ def levels_of(texts: Sequence[str]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class LookStainer:
-    """A look by the dials of a user, whose source of *where* may be another for every input."""
+    """A look by the dials of a user, by `make`, whose source of *where* may be another for every input."""
 
     look: Look
     references: Sequence[Image]
     share: float | None
-    seed: int
+    make: Callable[[Where], Stainer]
     option: WhereOption
 
     def stainers(self, tasks: Sequence[Task], mpp: float | None, *, icc: bool) -> Callable[[Task], Stainer]:
@@ -117,15 +117,12 @@ class LookStainer:
         slides = [task for task in tasks if task.is_slide]
         if self.option.source == "style":
             self._check_style(slides)
-            return lambda task: self._stainer(self._style_of(task, mpp, icc=icc))
+            return lambda task: self.make(self._style_of(task, mpp, icc=icc))
         if self.option.of_one_slide and len(tasks) > 1:
             raise expected("where", "of the slide that is stained", f"one file for {len(tasks)} inputs")
         where = self.option.for_all() or self._of_slide(tasks[0].file, mpp)
-        stainer = self._stainer(where)
+        stainer = self.make(where)
         return lambda _task: stainer
-
-    def _stainer(self, where: Where) -> Stainer:
-        return stainer_of_look(self.look, self.share, self.seed, where)
 
     def _check_style(self, slides: Sequence[Task]) -> None:
         if slides:

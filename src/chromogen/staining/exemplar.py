@@ -18,8 +18,9 @@ from chromogen.nuclei.positivity import FIXED_OD10, MOST_BESIDE, positive_thresh
 from chromogen.staining.atlas import Atlas, atlas_of, joined_atlases
 from chromogen.staining.maps import smooth
 from chromogen.staining.tissue import MPP, Detail, Tissue, detail_of, tissue_of
-from chromogen.stains.deconvolution import H_DAB
-from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.chromogens import estimate_chromogen
+from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains, stain_matrix
+from chromogen.stains.deconvolution import Array as Matrix
 from chromogen.stains.glass import white_level
 
 SITES = ("nuclear", "cytoplasm")
@@ -32,7 +33,9 @@ AWAY_UM = 1.5  # from a nucleus, where cytoplasm is itself
 WIDE_UM = 4.0  # DAB smoothed so far says what is stained and what is not
 UNSTAINED = 0.5  # of the border between both: surely unstained
 FAINTLY = 0.6  # of the border between both: nuclei that are stained faintly
+LEAST_POSITIVE = 5  # nuclei that are stained: fewer are dirt, or chance
 LEAST_BORDER_OD10 = 0.1  # between stained and unstained: less is noise, or the grey of haematoxylin
+WANTED = "an IHC with stained and unstained"
 
 Values = tuple[float, ...]
 NO_DAB: Values = (0.0,) * len(QUANTILES)
@@ -42,7 +45,8 @@ NO_DAB: Values = (0.0,) * len(QUANTILES)
 class Exemplar:
     """The look of an IHC at MPP; densities are of base 10.
 
-    `white` is the colour of its glass, rows of `matrix` are haematoxylin, DAB and neither. `blue_od10` has
+    `white` is the colour of its glass, rows of `matrix` are haematoxylin, the second stain (mostly DAB) and
+    neither. `blue_od10` has
     quantiles of unstained nuclei's haematoxylin over `around_od10`, that of what lies round them. `stained_od10`
     has those of DAB in stained cytoplasm, or of the means of positive nuclei; `unstained_od10` those of the rest,
     and `background_od10` the typical DAB of tissue that is none of both. `hidden_od10` is the haematoxylin and
@@ -71,7 +75,11 @@ class Exemplar:
 
 
 def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
-    """The mean look of several exemplars of one marker. Raises: ValueError where they are of different sites."""
+    """The mean look of several exemplars of one marker. Raises: ValueError where they are of different sites.
+
+    Quantiles are averaged and not pooled: pooled, the strengths of several slides would pass for variation from
+    cell to cell.
+    """
     first = exemplars[0]
     sites = {exemplar.site for exemplar in exemplars}
     if len(sites) > 1:
@@ -83,7 +91,8 @@ def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
         )
         for name in ("hidden_od10", "hue_od10")
     }
-    same = {"site", "levels_od10", "atlas", "detail", *curves}
+    same = {"site", "matrix", "levels_od10", "atlas", "detail", *curves}
+    mean = np.mean([exemplar.matrix for exemplar in exemplars], axis=0)
     means = {
         field.name: _plain(np.mean([getattr(exemplar, field.name) for exemplar in exemplars], axis=0))
         for field in fields(Exemplar)
@@ -91,7 +100,15 @@ def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
     }
     detail = Detail(*_plain(np.mean([exemplar.detail for exemplar in exemplars], axis=0)))
     atlas = joined_atlases([exemplar.atlas for exemplar in exemplars if exemplar.atlas is not None])
-    return Exemplar(first.site, levels_od10=_plain(levels), detail=detail, atlas=atlas, **curves, **means)
+    return Exemplar(
+        first.site,
+        matrix=_plain(stain_matrix(mean[0], mean[1])),
+        levels_od10=_plain(levels),
+        detail=detail,
+        atlas=atlas,
+        **curves,
+        **means,
+    )
 
 
 def _plain(values: Any) -> Any:
@@ -112,27 +129,59 @@ class _Parts(NamedTuple):
     atlas: Atlas | None = None
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What a reference IHC shows: its tissue by its own stains, what was measured of each nucleus.
+
+    `why` says why the vectors of the stains are not the picture's own; it is empty where they are.
+    """
+
+    tissue: Tissue
+    measured: Measurements
+    why: str
+
+
 def measure_exemplar(ihc: Image, site: str = "auto") -> Exemplar:
     """Measure a reference IHC, uint8 (H, W, 3) at MPP, of a marker of nuclei or of cytoplasm; `auto` decides.
+
+    Its second stain may be any chromogen. Raises: as `exemplar_of`.
+    """
+    return exemplar_of(reference_of(ihc), site)
+
+
+def reference_of(ihc: Image, white: Matrix | None = None) -> Reference:
+    """See what a reference IHC, uint8 (H, W, 3) at MPP, shows; `white` (3,) is the colour of its slide's glass.
+
+    Nuclei are found on the picture as if its chromogen were DAB, the only one that the network has seen.
+    """
+    white = white_level(ihc, MPP) if white is None else white
+    stains = estimate_chromogen(ihc, white)
+    as_dab = combine_stains(separate_stains(ihc, stains.matrix, white), H_DAB, white)
+    nuclei = find_nuclei(as_dab, MPP, white=white)
+    tissue = tissue_of(ihc, nuclei, white, stains.matrix)
+    return Reference(tissue, measure(nuclei, ihc, MPP, white, stains.matrix), stains.why)
+
+
+def exemplar_of(reference: Reference, site: str = "auto") -> Exemplar:
+    """The look of what a reference IHC shows, of a marker of nuclei or of cytoplasm; `auto` decides.
 
     Raises: ValueError for another site, and for a picture that is all stained or not at all.
     """
     choose("site", site, ("auto", *SITES))
-    white = white_level(ihc, MPP)
-    nuclei = find_nuclei(ihc, MPP, white=white)
-    tissue = tissue_of(ihc, nuclei, white, estimate_stains(ihc, H_DAB, white).matrix)
-    measured = measure(nuclei, ihc, MPP, white, H_DAB)
+    tissue, measured = reference.tissue, reference.measured
+    if not len(tissue.nuclei):
+        raise expected("style", f"{WANTED} tissue", "no nuclei at all", "choose another field")
     if site == "auto":
         site = _site_of(measured)
-    parts = _of_nuclei(tissue, measured) if site == "nuclear" else _of_cytoplasm(tissue)
+    parts = _of_nuclei(tissue, measured) if site == "nuclear" else _of_cytoplasm(tissue, reference.why)
     return _exemplar(site, tissue, parts)
 
 
 def _site_of(measured: Measurements) -> str:
-    """Where the marker sits: in nuclei, if some are brown and browner than what lies round them."""
+    """Where the marker sits: in nuclei, if some are stained and more so than what lies round them."""
     border = positive_threshold(measured).positive_od10 or FIXED_OD10[0]
-    brown = (measured.second_od10 > border).any() and share_beside(measured, border) <= MOST_BESIDE
-    return "nuclear" if brown else "cytoplasm"
+    some = np.count_nonzero(measured.second_od10 > border) >= LEAST_POSITIVE
+    return "nuclear" if some and share_beside(measured, border) <= MOST_BESIDE else "cytoplasm"
 
 
 def _of_nuclei(tissue: Tissue, measured: Measurements) -> _Parts:
@@ -152,15 +201,15 @@ def _of_nuclei(tissue: Tissue, measured: Measurements) -> _Parts:
     )
 
 
-def _of_cytoplasm(tissue: Tissue) -> _Parts:
+def _of_cytoplasm(tissue: Tissue, why: str) -> _Parts:
     from skimage.filters import threshold_otsu
 
     there = tissue.there > 0.5
     wide = smooth(tissue.second, WIDE_UM / MPP)
     border = float(threshold_otsu(wide[there])) if there.any() else 0.0
     if border < LEAST_BORDER_OD10:
-        wanted = "an IHC with stained and unstained tissue"
-        raise expected("style", wanted, "hardly any DAB", "choose a field that the marker stains")
+        seen = f"hardly any second stain{f' ({why})' if why else ''}"
+        raise expected("style", f"{WANTED} tissue", seen, "choose a field that the marker stains")
     stained, pale = there & (wide > border), there & (wide < UNSTAINED * border)
     _check_both(stained[there], "tissue")
     dab = tissue.second.clip(0)
@@ -178,7 +227,7 @@ def _of_cytoplasm(tissue: Tissue) -> _Parts:
 def _check_both(stained: NDArray[np.bool_], what: str) -> None:
     if stained.all() or not stained.any():
         seen = "none at all" if not stained.size else "all of them stained" if stained.all() else "none stained"
-        raise expected("style", f"an IHC with stained and unstained {what}", seen, "choose another field")
+        raise expected("style", f"{WANTED} {what}", seen, "choose another field")
 
 
 def _exemplar(site: str, tissue: Tissue, parts: _Parts) -> Exemplar:

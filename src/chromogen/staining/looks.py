@@ -34,7 +34,7 @@ LENGTHS = {
 class Look:
     """An exemplar under a name, with the source and licence of the picture that it was measured on.
 
-    `sha256` is the hash of all that decides pixels.
+    `doubts` says what of the picture may make a poor look. `sha256` is the hash of all that decides pixels.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Look:
     source: str
     licence: str
     exemplar: Exemplar
+    doubts: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -74,9 +75,9 @@ def read_look(path: Path) -> Look:
         if told.pop("format") != FORMAT:
             raise ValueError("another format")
         exemplar = _checked(told.pop("exemplar"))
-        return Look(
-            **{name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}, exemplar=exemplar
-        )
+        doubts = tuple(map(str, told.get("doubts", ())))
+        said = {name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}
+        return Look(**said, exemplar=exemplar, doubts=doubts)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error) as error:
         wanted = "a look that `write_look` wrote"
         raise expected("stainer", wanted, f"{str(path)!r} ({error})", "measure the exemplar again") from error

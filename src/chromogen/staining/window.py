@@ -38,10 +38,15 @@ LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
 
 @dataclass(frozen=True)
 class Dials:
-    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of chance; *where*."""
+    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of chance; *where*.
+
+    `intensity` and `counterstain` say how strong the second stain and haematoxylin are: 1 is as in the exemplar.
+    """
 
     share: float
     seed: int = 0
+    intensity: float = 1.0
+    counterstain: float = 1.0
     where: Where = field(default_factory=ByTissue)
 
 
@@ -102,7 +107,8 @@ def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, lo
         stains = nuclear_stains(tissue, look, exemplar, where, levels, location, dials.seed)
     else:
         stains = cytoplasm_stains(tissue, look, exemplar, where, location, dials.seed)
-    return rendered(*stains, grain(tissue.pale_bands[0], look, exemplar), exemplar)
+    hematoxylin, second = stains[0] * np.float32(dials.counterstain), stains[1] * np.float32(dials.intensity)
+    return rendered(hematoxylin, second, grain(tissue.pale_bands[0], look, exemplar), exemplar)
 
 
 def _levels_of_nuclei(

@@ -13,12 +13,13 @@ from scipy import ndimage
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.pixel_size import MPP_RANGE
-from chromogen.stains.appearance import appearance_of
+from chromogen.stains.appearance import ALWAYS_DOUBTED, appearance_of
 from chromogen.stains.glass import glass_view
 from chromogen.stains.tissue import Background, background_of, spread_over
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
+LEAST_TISSUE = 0.001  # of the overview: with less, what takes light in it is ink, or dirt
 SMALLEST_DAMAGE_PX = 32  # of the overview
 MARGIN_PX, SOFT_PX = 7, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
 FIELDS, FIELD_PX = 16, 256  # of the sample
@@ -90,7 +91,8 @@ def survey(view: View, *, mask_tissue: bool = True) -> Survey:
     seen = background_of(glass)
     mask = seen.tissue_in(glass.light, mpp)
     red, green, blue = (round(float(level)) for level in seen.white)
-    fraction, doubt = float(mask.mean()), appearance_of(glass).doubt_as("content")
+    fraction = float(mask.mean())
+    doubt = ALWAYS_DOUBTED["nothing"] if fraction < LEAST_TISSUE else appearance_of(glass).doubt_as("content")
     for window in damaged:
         mask[window.at] = True
     sample = _sample(view, mask)
