@@ -83,7 +83,7 @@ def test_share_and_seed_are_dials(capsys: pytest.CaptureFixture[str], tile: Path
     [
         (("--share", "1.5"), "share"),
         (("--share", "0.5"), "epithelial stains cytoplasm, not nuclei"),
-        (("--marker", "ER"), "Expected `marker` to be given with a network or generator"),
+        (("--marker", "ER"), "Expected `marker` to be given with a model of several markers"),
         (("--blend", "3"), "Expected `blend` to be given with a network or generator"),
         (("--site", "nuclear"), "Expected `site` to be left out without --style"),
         (("--stainer", "identity", "--share", "0.2"), "Expected `share` to be given with a look"),
