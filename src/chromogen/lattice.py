@@ -47,17 +47,19 @@ class Lattice:
         self, paint: Callable[[Image, Window], Image], image: Image, core: Window, each: Each = map
     ) -> Image:
         """The core of an image, uint8 (H, W, 3), of which `paint` makes one window at a time, as large as it was
-        and told where in the image.
+        and told where in the image. It may have other channels.
 
         The image begins at a multiple of `step_px` and goes on for `window_px` beyond the core, or to the border
         of the picture. Sums are of whole numbers: windows may come in any order.
         """
         width, height = core.size
-        total, weight = np.zeros((height, width, 3), np.uint32), np.zeros((height, width, 1), np.uint32)
+        total, weight = np.zeros((height, width, 1), np.uint32), np.zeros((height, width, 1), np.uint32)
         windows = self.windows(image.shape[:2], core)
         for window, painted in zip(
             windows, each(lambda seen: paint(_mirrored(image, seen), seen), windows), strict=True
         ):
+            if total.shape[2] != painted.shape[2]:
+                total = np.zeros((height, width, painted.shape[2]), np.uint32)
             part = _common(window, core)
             own, there = part.seen_from(window).at, part.seen_from(core).at
             here = self._weights(window)[own]

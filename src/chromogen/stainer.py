@@ -52,7 +52,8 @@ class Stainer:
     parts as a batch. `identity` names all that decides the pixels (a hash of weights, or name and version),
     statistics apart.
     Where there is a `lattice`, `paint` sees its windows, one at a time, and they are blended. `white` (r, g, b) is
-    the colour of glass in what it paints, where that is not the slide's own.
+    the colour of glass in what it paints, where that is not the slide's own. A fourth channel of what it paints
+    says how sure it is (`Levels`).
     """
 
     name: str
@@ -78,6 +79,10 @@ class Stainer:
         The image lies at `location` on the slide: chance depends on it.
         `each`, a pool's `map`, may work on windows of the lattice side by side.
         """
+        return np.ascontiguousarray(self.painted(image, part, each, location)[..., :3])
+
+    def painted(self, image: Image, part: Window, each: Each = map, location: Location = (0, 0)) -> Image:
+        """As `part`, with a fourth channel where the stainer says how sure it is."""
         statistics = (self if self.statistics is not None else self.fit(image)).statistics
         if self.lattice is not None:
             x, y = location
@@ -162,11 +167,12 @@ def load_look(name: PathLike) -> Look:
     return read_look(FOLDER / f"{name}{LOOK_SUFFIX}" if str(name) in LOOKS else Path(name))
 
 
-def stainer_of_look(look: Look, share: float | None = None, seed: int = 0) -> Stainer:
+def stainer_of_look(look: Look, share: float | None = None, seed: int = 0, *, fill: bool = False) -> Stainer:
     """The stainer that gives H&E the look of a measured exemplar, where its marker is likely: *where* times *how*.
 
     `share` of the nuclei are positive, for a marker of nuclei: by default as many as in the exemplar. All chance
-    comes from `seed` and the place on the slide. Raises: ValueError for a share that is not between 0 and 1.
+    comes from `seed` and the place on the slide. Tissue unlike any in the exemplar is only counterstained, unless
+    `fill`. Raises: ValueError for a share that is not between 0 and 1.
     """
     from chromogen.nuclei.network import WEIGHTS
     from chromogen.provenance import sha256_of
@@ -177,14 +183,14 @@ def stainer_of_look(look: Look, share: float | None = None, seed: int = 0) -> St
         raise expected("share", "0 to 1, the positive ones of all nuclei", share)
     if share is not None and look.exemplar.site != "nuclear":
         raise expected("share", f"left out: {look.name} stains {look.exemplar.site}, not nuclei", share)
-    dials = Dials(look.exemplar.share if share is None else share, seed)
+    dials = Dials(look.exemplar.share if share is None else share, seed, fill)
     red, green, blue = look.exemplar.white
     lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
     return Stainer(
         look.name,
         look.target_stain,
         partial(painted, look.exemplar, dials),
-        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}",
+        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}{', filled' if fill else ''}",
         partial(look_of, dials),
         MPP,
         lattice.window_px,
@@ -298,12 +304,20 @@ def stain_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each 
 
     `each`: as in `Stainer.part`.
     """
+    return np.ascontiguousarray(paint_image(stainer, image, core_px, each)[..., :3])
+
+
+def paint_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each = map) -> Image:
+    """As `stain_image`, with a fourth channel where the stainer says how sure it is."""
     size = image.shape[1], image.shape[0]
     every = 1 + math.isqrt(image.size // 3 // MOST_SAMPLED_PX)
     fitted = stainer if stainer.statistics is not None else stainer.fit(image[::every, ::every])
-    stained = np.empty_like(image)
+    painted = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):
         outer = tile.outer.aligned(stainer.stride_px)
         inside, location = tile.core.seen_from(outer), (outer.left, outer.top)
-        stained[tile.core.at] = fitted.part(image[outer.at], inside, each, location)
-    return stained
+        part = fitted.painted(image[outer.at], inside, each, location)
+        if part.shape[2] != painted.shape[2]:
+            painted = np.empty((*image.shape[:2], part.shape[2]), np.uint8)
+        painted[tile.core.at] = part
+    return painted

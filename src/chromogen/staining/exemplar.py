@@ -14,6 +14,7 @@ from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import Measurements, measure
 from chromogen.nuclei.positivity import FIXED_OD10, MOST_BESIDE, positive_threshold, share_beside
+from chromogen.staining.confidence import KnownTissue, known_tissue
 from chromogen.staining.maps import smooth
 from chromogen.staining.tissue import MPP, Tissue, tissue_of
 from chromogen.stains.deconvolution import H_DAB
@@ -41,7 +42,7 @@ class Exemplar:
     quantiles of DAB in stained cytoplasm, or of the means of positive nuclei; `unstained_od10` those of the rest,
     and `background_od10` the typical DAB of tissue that is none of both. `hidden_od10` is the haematoxylin seen in
     nuclei, or in cytoplasm, with so much DAB as `levels_od10`. `share` is that of positive nuclei, or of stained
-    tissue.
+    tissue. `known` says which tissue it had.
     """
 
     site: str
@@ -55,23 +56,29 @@ class Exemplar:
     levels_od10: Values
     hidden_od10: Values
     share: float
+    known: tuple[KnownTissue, ...]
 
 
 def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
-    """The mean look of several exemplars of one marker. Raises: ValueError where they are of different sites."""
+    """The mean look of several exemplars of one marker, which knows the tissue of each.
+
+    Raises: ValueError where they are of different sites.
+    """
     first = exemplars[0]
     sites = {exemplar.site for exemplar in exemplars}
     if len(sites) > 1:
         raise expected("style", "exemplars of one kind of marker", " and ".join(sorted(sites)), "name --site")
     levels = np.linspace(0, max(exemplar.levels_od10[-1] for exemplar in exemplars), LEVELS)
     hidden = [np.interp(levels, exemplar.levels_od10, exemplar.hidden_od10) for exemplar in exemplars]
-    same = {"site", "levels_od10", "hidden_od10"}
+    same = {"site", "levels_od10", "hidden_od10", "known"}
     means = {
         field.name: _plain(np.mean([getattr(exemplar, field.name) for exemplar in exemplars], axis=0))
         for field in fields(Exemplar)
         if field.name not in same
     }
-    return Exemplar(first.site, levels_od10=_plain(levels), hidden_od10=_plain(np.mean(hidden, axis=0)), **means)
+    known = tuple(one for exemplar in exemplars for one in exemplar.known)
+    curve = {"levels_od10": _plain(levels), "hidden_od10": _plain(np.mean(hidden, axis=0))}
+    return Exemplar(first.site, known=known, **curve, **means)
 
 
 def _plain(values: Any) -> Any:
@@ -160,6 +167,7 @@ def _exemplar(site: str, tissue: Tissue, parts: _Parts) -> Exemplar:
         levels,
         hidden,
         parts.share,
+        (known_tissue(tissue),),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.image import Image
+from chromogen.staining.confidence import Typical
 from chromogen.staining.epithelium import Rule, nuclear_logit
 from chromogen.staining.exemplar import QUANTILES, Exemplar, Values
 from chromogen.staining.maps import Array, coarser, finer, mean_over, ramp, smooth
@@ -15,6 +16,7 @@ from chromogen.staining.noise import normal_at, normal_field
 from chromogen.staining.tissue import COARSE, MPP, Tissue
 
 Location = tuple[int, int]
+Shares = float | NDArray[np.float64]
 
 LEAST_OD10 = 0.05  # densities closer than this say nothing of how much one is over the other
 BACKGROUND = 0.85  # of the haematoxylin round nuclei is not the nuclei's
@@ -48,7 +50,8 @@ class SlideLook:
 
     `nucleus_od10` is its nuclei's haematoxylin, `around_od10` that of what lies round them, `everywhere_od10` that
     of tissue without nuclei; `cytoplasm_od10` is the typical density of what stains beside nuclei. `texture` and
-    `draws` are quantiles, of cytoplasm's texture in epithelium and of what nuclei draw.
+    `draws` are quantiles, of cytoplasm's texture in epithelium and of what nuclei draw. `typical` is what
+    confidence is measured against.
     """
 
     white: Values
@@ -60,6 +63,7 @@ class SlideLook:
     rule: Rule
     texture: Values
     draws: Values
+    typical: Typical
 
 
 def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar) -> Array:
@@ -101,9 +105,12 @@ def profile(tissue: Tissue) -> Array:
 
 
 def nuclear_dab(
-    tissue: Tissue, look: SlideLook, exemplar: Exemplar, where: Array, location: Location, share: float, seed: int
+    tissue: Tissue, look: SlideLook, exemplar: Exemplar, where: Array, location: Location, share: Shares, seed: int
 ) -> Array:
-    """DAB of a marker of nuclei: a level for each nucleus, whole, with a little of its chromatin, softly ended."""
+    """DAB of a marker of nuclei: a level for each nucleus, whole, with a little of its chromatin, softly ended.
+
+    `share` of them are positive, one number, or each nucleus' own, (N,).
+    """
     draws = draws_of(tissue, look.rule, where, location, seed)
     rank = np.interp(draws, look.draws, QUANTILES)
     level = np.concatenate([[0], levels_of(rank, exemplar, share)]).astype(np.float32)
@@ -144,10 +151,10 @@ def _spread(dab: Array) -> Array:
     return np.asarray((1 - 2 * SPREAD) * dab + SPREAD * (near + far), np.float32)
 
 
-def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: float) -> NDArray[np.float64]:
+def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: Shares) -> NDArray[np.float64]:
     """Mean DAB of nuclei by their rank from 0 to 1, as the exemplar's positive and negative nuclei have it."""
-    blue = np.interp(rank / max(1 - share, 1e-6), QUANTILES, exemplar.unstained_od10)
-    brown = np.interp((rank - (1 - share)) / max(share, 1e-6), QUANTILES, exemplar.stained_od10)
+    blue = np.interp(rank / np.maximum(1 - share, 1e-6), QUANTILES, exemplar.unstained_od10)
+    brown = np.interp((rank - (1 - share)) / np.maximum(share, 1e-6), QUANTILES, exemplar.stained_od10)
     return np.asarray(np.where(rank > 1 - share, brown, blue))
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
 from chromogen.recent import Recent
+from chromogen.staining.confidence import confidence, on_pixels, painted_share, typical_of
+from chromogen.staining.confidence_map import levels_of
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
 from chromogen.staining.how import (
@@ -35,10 +37,14 @@ MOST_BYTES = 120_000_000  # two dozen windows of 1280 px
 
 @dataclass(frozen=True)
 class Dials:
-    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of all chance."""
+    """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of all chance.
+
+    `fill` stains tissue that is unlike the exemplar's, too.
+    """
 
     share: float
     seed: int = 0
+    fill: bool = False
 
 
 def look_of(dials: Dials, sample: Image) -> SlideLook:
@@ -63,12 +69,14 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
         rule,
         quantiles_of(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen], even),
         quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
+        typical_of(tissue),
     )
 
 
 def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
-    """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it.
+    """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it, and its confidence.
 
+    It is uint8 (H, W, 4): r, g, b and `Levels`. Tissue without confidence is only counterstained, unless filled.
     `location` (x, y) is where it lies on the slide, in its pixels. Windows painted last are kept, for the blocks
     of a slide that share one.
     """
@@ -84,11 +92,15 @@ def _painted_last() -> Recent[Image]:
 def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     tissue = seen(image, look)
     where = epithelium(tissue, look.rule)
+    sure = confidence(tissue, look.typical, exemplar.known)
+    kept = on_pixels(np.ones_like(sure) if dials.fill else painted_share(sure), where.shape)
     if exemplar.site == "nuclear":
-        dab = nuclear_dab(tissue, look, exemplar, where, location, dials.share, dials.seed)
+        share = dials.share * tissue.of_nuclei(kept)[1:]
+        dab = nuclear_dab(tissue, look, exemplar, where, location, share, dials.seed)
     else:
-        dab = cytoplasm_dab(tissue, look, exemplar, where, location, dials.seed)
-    return rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue, exemplar)
+        dab = cytoplasm_dab(tissue, look, exemplar, where * kept, location, dials.seed)
+    picture = rendered(covered(counterstain(tissue, look, exemplar), dab, exemplar), dab, tissue, exemplar)
+    return np.dstack([picture, levels_of(sure, tissue)])
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:
