@@ -40,6 +40,8 @@ Running = partial(typer.Option, rich_help_panel="Running")
 OfLook = partial(typer.Option, rich_help_panel="Look (where times how)")
 OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
+LEAST_TOLD = 0.0005  # of the tissue that is unlike the exemplar's: less rounds to nothing
+
 EPILOG = """Examples:
 
 chromogen stain slide.svs -o stained.ome.tif
@@ -98,6 +100,11 @@ def stain(
         OfLook(help="Of nuclei that become positive, 0 to 1; by default as many as in the IHC.", min=0, max=1),
     ] = None,
     seed: Annotated[int, OfLook(help="Another number: other nuclei are positive.", min=0)] = 0,
+    fill: Annotated[bool, OfLook("--fill", help="Stain tissue that is unlike any in the IHC, too.")] = False,
+    confidence: Annotated[
+        Path | None,
+        OfLook(metavar="FILE", help="Image to write: how far tissue is like any in the IHC, 8 um to a pixel."),
+    ] = None,
     marker: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Of a model of several markers: ER, or a blend, ER:0.7,Ki67:0.3."),
@@ -149,7 +156,7 @@ def stain(
     debug: DebugOption = False,
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
-    from chromogen.app.staining import any_stainer, begin_trace, look_stainer, noted, plan_stains, stain_tile
+    from chromogen.app.staining import any_stainer, begin_trace, check_confidence, look_stainer, noted, plan_stains, stain_tile
     from chromogen.stainer import is_look
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output as OutputFile
@@ -161,9 +168,9 @@ def stain(
     if of_look:
         check_left_out({"marker": marker, "range": value_range, "blend": blend})
         slide_mpp = _one_of(slide_mpp, mpp)
-        made_by = look_stainer(style or [], stainer, site, share, seed, style_mpp)
+        made_by = look_stainer(style or [], stainer, site, share, seed, style_mpp, fill=fill)
     else:
-        check_left_out({"share": share, "style-mpp": style_mpp}, "with a look")
+        check_left_out({"share": share, "style-mpp": style_mpp, "confidence": confidence, "fill": fill or None}, "with a look")
         made_by = any_stainer(stainer, marker, mpp, value_range, blend)
         slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
     model_load_s = time.perf_counter() - began
@@ -172,18 +179,21 @@ def stain(
     outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
     if part and (len(tasks) > 1 or not outputs):
         raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
+    if confidence:
+        check_confidence(confidence, tasks)
     if trace:
         begin_trace(trace, tasks)
 
     def stain_one(task: Task, run: Run | None, follow: OnBlock) -> dict[str, Any]:
         if not task.is_slide:
-            return stain_tile(task, made_by, mpp=slide_mpp, icc=icc)
+            return stain_tile(task, made_by, mpp=slide_mpp, icc=icc, confidence=confidence)
         follow = noted(follow, trace, task.file) if trace else follow
         file = SlideFile(task.file, slide_mpp, icc)
         if made_by.lattice is not None and not of_look:
             _check_mpp(file)
         job = SlideJob(file, made_by, part, tissue_mask)
-        return stain_slide(job, outputs[task], run=run, strict=strict, restart=restart, on_block=follow)
+        ways = {"run": run, "strict": strict, "restart": restart, "confidence": confidence}
+        return stain_slide(job, outputs[task], **ways, on_block=follow)
 
     files = [task.file for task in tasks]
     with _runner(workers, scheduler) as run, progress_bars() as progress:
@@ -193,7 +203,7 @@ def stain(
                 return {**stain_one(tasks[index], run, follow), "model_load_s": model_load_s}
 
         results, errors = one_by_one(files, work)
-    _report(results, errors, time.perf_counter() - began, as_json=as_json)
+    _report(results, errors, time.perf_counter() - began, as_json=as_json, fill=fill)
 
 
 @contextmanager
@@ -252,7 +262,9 @@ def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
         yield on_cluster(client)
 
 
-def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool) -> None:
+def _report(
+    results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool, fill: bool
+) -> None:
     """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
     note_assumed([result.get("mpp_assumed") for result in results], "--slide-mpp")
     for result in results:
@@ -261,7 +273,8 @@ def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: floa
     if as_json:
         tell(results, errors, seconds)
     else:
-        print("\n".join([*map(_line, results), f"{NOTICE.capitalize()}."]))
+        unlike = [_unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= LEAST_TOLD]
+        print("\n".join([*map(_line, results), *unlike, f"{NOTICE.capitalize()}."]))
     end_with(errors)
 
 
@@ -271,6 +284,13 @@ def _unreadable(result: dict[str, Any]) -> str:
     return f"Warning: {result['output']}: left white, since the slide cannot be read there: {places}" + (
         f"; and {more} more" if more > 0 else ""
     )
+
+
+def _unlike(result: dict[str, Any], *, fill: bool) -> str:
+    """How much of the tissue the exemplar knows nothing of, and what became of it."""
+    became = "--fill stained it" if fill else "it is only counterstained; --fill stains it"
+    share = result["unlike_fraction"]
+    return f"{result['output']}: {share:.1%} of the tissue is unlike any in the reference IHC: {became}"
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
 from chromogen.errors import expected
 from chromogen.files import stem_of
@@ -22,11 +24,13 @@ from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.slides.threads import processors
-from chromogen.stainer import Stainer, load_look, load_stainer, stain_image, stainer_of_look
+from chromogen.stainer import Stainer, load_look, load_stainer, paint_image, stainer_of_look
+from chromogen.staining.confidence_map import Levels, squares_of, unlike_fraction
 from chromogen.staining.exemplar import Exemplar, joined_exemplars, measure_exemplar
 from chromogen.staining.looks import Look
 from chromogen.staining.tissue import MPP as EXEMPLAR_MPP
 from chromogen.stains.appearance import doubts
+from chromogen.whole_slide.confidence import write_confidence
 from chromogen.whole_slide.output import SUFFIXES
 from chromogen.whole_slide.runners import MOST_THREADS
 from chromogen.whole_slide.seams import seam_score
@@ -112,6 +116,16 @@ def begin_trace(trace: Path, tasks: Sequence[Task]) -> None:
     trace.unlink(missing_ok=True)
 
 
+def check_confidence(path: Path, tasks: Sequence[Task]) -> None:
+    """ValueError where the map of one input's confidence cannot be written there."""
+    if len(tasks) > 1:
+        raise expected("confidence", "given with one input", f"{len(tasks)} inputs", "stain one by one")
+    if path.suffix.lower() not in WRITE_SUFFIXES:
+        raise expected("confidence", f"a file ending in {', '.join(WRITE_SUFFIXES)}", path)
+    check_apart([path], [tasks[0].file, tasks[0].out])
+    check_folder(path.parent)
+
+
 def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
     """`follow`, and for every block a line of JSON at the end of `trace`, for others to follow."""
     began = time.perf_counter()
@@ -126,22 +140,29 @@ def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
 
 
 def look_stainer(
-    styles: Sequence[Path], name: str, site: str, share: float | None, seed: int, mpp: float | None
+    styles: Sequence[Path],
+    name: str,
+    site: str,
+    share: float | None,
+    seed: int,
+    mpp: float | None,
+    *,
+    fill: bool = False,
 ) -> Stainer:
     """The stainer of a look: one by name or file, or measured now on reference IHCs, `styles`.
 
-    `mpp` is the pixel size of styles that do not say it. Raises: ValueError for what is no look, and for an
+    `mpp` is the pixel size of styles that do not say it. `fill` stains tissue that is unlike theirs. Raises: ValueError for what is no look, and for an
     exemplar that shows none; FileNotFoundError; SlideError.
     """
     if not styles:
         if site != "auto":
             raise expected("site", "left out without --style", site, "a look has a site of its own")
-        return stainer_of_look(load_look(name), share, seed)
+        return stainer_of_look(load_look(name), share, seed, fill=fill)
     check_there("style", styles, "an existing IHC image or slide")
     exemplars = [_exemplar_of(style, site, mpp) for style in styles]
     source = ", ".join(style.name for style in styles)
     look = Look(styles[0].stem, f"as {source}", source, "as its source", joined_exemplars(exemplars))
-    return stainer_of_look(look, share, seed)
+    return stainer_of_look(look, share, seed, fill=fill)
 
 
 def _exemplar_of(style: Path, site: str, mpp: float | None) -> Exemplar:
@@ -173,10 +194,13 @@ def any_stainer(
     return load_stainer(name, marker)
 
 
-def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) -> dict[str, Any]:
+def stain_tile(
+    task: Task, stainer: Stainer, *, mpp: float | None, icc: bool, confidence: Path | None = None
+) -> dict[str, Any]:
     """Read an image, stain it, write it with its provenance; the facts.
 
-    Its mpp is the stainer's where none is known. Raises: ValueError or OSError.
+    Its mpp is the stainer's where none is known. `confidence` is as for `stain_slide`. Raises: ValueError or
+    OSError.
     """
     began = time.perf_counter()
     with open_slide(task.file, mpp, icc, assumed_mpp=stainer.mpp) as slide:
@@ -188,8 +212,13 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         warn_of_doubt(slide, stainer, doubt)
         facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
     with ThreadPoolExecutor(min(MOST_THREADS, processors())) as pool:
-        stained = stain_image(stainer, image, each=pool.map)
-    write_image(task.out, stained, facts.as_json(), facts.mpp if known else None)
+        painted = paint_image(stainer, image, each=pool.map)
+    stained, levels = np.ascontiguousarray(painted[..., :3]), _levels(painted)
+    unlike = unlike_fraction(levels) if levels.any() else None
+    told = {**facts.as_json(), **({} if unlike is None else {"statistics": {"confidence": {"unlike_fraction": unlike}}})}
+    write_image(task.out, stained, told, facts.mpp if known else None)
+    if confidence is not None:
+        write_confidence(confidence, levels, told)
     seconds = time.perf_counter() - began
     return {
         "output": str(task.out),
@@ -204,9 +233,15 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         "tiles": 1,
         "tissue_fraction": None,
         "doubt": doubt,
+        "unlike_fraction": unlike,
         "seam_score": _seams(stainer, stained),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
+
+
+def _levels(painted: Image) -> Levels:
+    """How sure the stainer was, in squares; 0 where it does not say."""
+    return squares_of(painted[..., 3] if painted.shape[2] > 3 else np.zeros(painted.shape[:2], np.uint8))
 
 
 def _seams(stainer: Stainer, stained: Image) -> float | None:

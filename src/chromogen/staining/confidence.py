@@ -15,7 +15,7 @@ from chromogen.staining.tissue import MPP, Tissue
 Values = tuple[float, ...]
 
 SQUARE_PX = 16  # of MPP: features are of squares
-NEAR_UM, TEXTURE_UM = 18.0, 12.0  # over which nuclei are averaged, and grain and colour
+NEAR_UM, TEXTURE_UM = 18.0, 8.0  # over which nuclei are averaged, and grain and colour
 OWN_UM, GROUND_UM = (4.0, 8.0), 8.0  # round a nucleus is tissue, however pale; so are gaps in tissue
 SLIDES_OWN = 3e-4  # nuclei in a um2, with the slide's typical features, that are added everywhere
 PALEST_OD10 = 0.05  # a slide's typical nucleus
