@@ -82,7 +82,7 @@ class Stainer:
         return np.ascontiguousarray(self.painted(image, part, each, location)[..., :3])
 
     def painted(self, image: Image, part: Window, each: Each = map, location: Location = (0, 0)) -> Image:
-        """As `part`, with a fourth channel where the stainer says how sure it is."""
+        """As `part`, uint8 (h, w, 3), or (h, w, 4) where the stainer says how sure it is (`Levels`)."""
         statistics = (self if self.statistics is not None else self.fit(image)).statistics
         if self.lattice is not None:
             x, y = location
@@ -184,13 +184,14 @@ def stainer_of_look(look: Look, share: float | None = None, seed: int = 0, *, fi
     if share is not None and look.exemplar.site != "nuclear":
         raise expected("share", f"left out: {look.name} stains {look.exemplar.site}, not nuclei", share)
     dials = Dials(look.exemplar.share if share is None else share, seed, fill)
+    filled = ", filled" if fill else ""
     red, green, blue = look.exemplar.white
     lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
     return Stainer(
         look.name,
         look.target_stain,
         partial(painted, look.exemplar, dials),
-        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}{', filled' if fill else ''}",
+        f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}{filled}",
         partial(look_of, dials),
         MPP,
         lattice.window_px,
@@ -308,7 +309,7 @@ def stain_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each 
 
 
 def paint_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each = map) -> Image:
-    """As `stain_image`, with a fourth channel where the stainer says how sure it is."""
+    """As `stain_image`, uint8 (H, W, 3), or (H, W, 4) where the stainer says how sure it is (`Levels`)."""
     size = image.shape[1], image.shape[0]
     every = 1 + math.isqrt(image.size // 3 // MOST_SAMPLED_PX)
     fitted = stainer if stainer.statistics is not None else stainer.fit(image[::every, ::every])

@@ -156,7 +156,15 @@ def stain(
     debug: DebugOption = False,
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
-    from chromogen.app.staining import any_stainer, begin_trace, check_confidence, look_stainer, noted, plan_stains, stain_tile
+    from chromogen.app.staining import (
+        any_stainer,
+        begin_trace,
+        check_confidence,
+        look_stainer,
+        noted,
+        plan_stains,
+        stain_tile,
+    )
     from chromogen.stainer import is_look
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output as OutputFile
@@ -170,7 +178,9 @@ def stain(
         slide_mpp = _one_of(slide_mpp, mpp)
         made_by = look_stainer(style or [], stainer, site, share, seed, style_mpp, fill=fill)
     else:
-        check_left_out({"share": share, "style-mpp": style_mpp, "confidence": confidence, "fill": fill or None}, "with a look")
+        check_left_out(
+            {"share": share, "style-mpp": style_mpp, "confidence": confidence, "fill": fill or None}, "with a look"
+        )
         made_by = any_stainer(stainer, marker, mpp, value_range, blend)
         slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
     model_load_s = time.perf_counter() - began
@@ -192,8 +202,8 @@ def stain(
         if made_by.lattice is not None and not of_look:
             _check_mpp(file)
         job = SlideJob(file, made_by, part, tissue_mask)
-        ways = {"run": run, "strict": strict, "restart": restart, "confidence": confidence}
-        return stain_slide(job, outputs[task], **ways, on_block=follow)
+        doing = partial(stain_slide, run=run, strict=strict, restart=restart, on_block=follow)
+        return doing(job, outputs[task], confidence=confidence)
 
     files = [task.file for task in tasks]
     with _runner(workers, scheduler) as run, progress_bars() as progress:
@@ -273,7 +283,9 @@ def _report(
     if as_json:
         tell(results, errors, seconds)
     else:
-        unlike = [_unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= LEAST_TOLD]
+        unlike = [
+            _unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= LEAST_TOLD
+        ]
         print("\n".join([*map(_line, results), *unlike, f"{NOTICE.capitalize()}."]))
     end_with(errors)
 

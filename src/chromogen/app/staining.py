@@ -151,8 +151,8 @@ def look_stainer(
 ) -> Stainer:
     """The stainer of a look: one by name or file, or measured now on reference IHCs, `styles`.
 
-    `mpp` is the pixel size of styles that do not say it. `fill` stains tissue that is unlike theirs. Raises: ValueError for what is no look, and for an
-    exemplar that shows none; FileNotFoundError; SlideError.
+    `mpp` is the pixel size of styles that do not say it. `fill` stains tissue that is unlike theirs.
+    Raises: ValueError for what is no look, and for an exemplar that shows none; FileNotFoundError; SlideError.
     """
     if not styles:
         if site != "auto":
@@ -214,8 +214,8 @@ def stain_tile(
     with ThreadPoolExecutor(min(MOST_THREADS, processors())) as pool:
         painted = paint_image(stainer, image, each=pool.map)
     stained, levels = np.ascontiguousarray(painted[..., :3]), _levels(painted)
-    unlike = unlike_fraction(levels) if levels.any() else None
-    told = {**facts.as_json(), **({} if unlike is None else {"statistics": {"confidence": {"unlike_fraction": unlike}}})}
+    sure = {"unlike_fraction": unlike_fraction(levels)} if levels.any() else {}
+    told = {**facts.as_json(), "statistics": {"confidence": sure}}
     write_image(task.out, stained, told, facts.mpp if known else None)
     if confidence is not None:
         write_confidence(confidence, levels, told)
@@ -233,7 +233,7 @@ def stain_tile(
         "tiles": 1,
         "tissue_fraction": None,
         "doubt": doubt,
-        "unlike_fraction": unlike,
+        "unlike_fraction": sure.get("unlike_fraction"),
         "seam_score": _seams(stainer, stained),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,10 @@ Values = tuple[float, ...]
 SQUARE_PX = 16  # of MPP: features are of squares
 NEAR_UM, TEXTURE_UM = 18.0, 8.0  # over which nuclei are averaged, and grain and colour
 OWN_UM, GROUND_UM = (4.0, 8.0), 8.0  # round a nucleus is tissue, however pale; so are gaps in tissue
-SLIDES_OWN = 3e-4  # nuclei in a um2, with the slide's typical features, that are added everywhere
+SLIDES_OWN = 3e-4  # nuclei in a um2, as the slide's typical one, that are added everywhere
+AREA_UM2, AXES, DENSITY = (5.0, 400.0), (1.0, 4.0), (0.2, 5.0)  # of nuclei, within which they count
+SIZE_VARIANCE = 0.2  # of the logarithm of areas, where nuclei are few
+LEAST_COVERED = 0.02  # where nuclei cover less, how much less says nothing
 PALEST_OD10 = 0.05  # a slide's typical nucleus
 NOISE = 1e-6  # variance of density: that of noise and of 8 bits
 FOREIGN_OD10 = 0.01
@@ -93,9 +97,7 @@ def known_tissue(tissue: Tissue) -> KnownTissue:
     held_out = [_distance(held, *_moments(rest)) for rest, held in parts if len(rest) and len(held)]
     distances = np.concatenate(held_out) if held_out else np.ones(1)
     means, covariance = _moments(features[there])
-    return KnownTissue(
-        _rounded(means), tuple(map(_rounded, covariance)), _rounded(np.quantile(distances, SHARES))
-    )
+    return KnownTissue(_rounded(means), tuple(map(_rounded, covariance)), _rounded(np.quantile(distances, SHARES)))
 
 
 def _moments(squares: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -159,29 +161,38 @@ def _features(tissue: Tissue, typical: Typical) -> NDArray[np.float64]:
 
 def _cells(tissue: Tissue, typical: Typical) -> NDArray[np.float64]:
     """Features of nuclei and of what lies between them, (h, w, 6)."""
-    nuclei, sums = tissue.nuclei, tissue.of_nuclei(tissue.hematoxylin)[1:]
-    size = np.log(nuclei.areas_um2.clip(5, 400) / typical.area_um2)
-    long = np.log(elongation(nuclei).clip(1, 4) / typical.elongation)
-    dense = np.log((sums / typical.nucleus_od10).clip(0.2, 5))
-    shape = tissue.labels.shape
-    count = _summed(nuclei.centres_px, np.ones(len(nuclei)), shape) + SLIDES_OWN
-    size, square, long, dense = (
-        _summed(nuclei.centres_px, x, shape) / count for x in (size, size**2, long, dense)
-    )
+    nuclei = tissue.nuclei
+    size = np.log(nuclei.areas_um2.clip(*AREA_UM2) / typical.area_um2)
+    long = np.log(elongation(nuclei).clip(*AXES) / typical.elongation)
+    own = tissue.of_nuclei(tissue.hematoxylin)[1:] / typical.nucleus_od10
+    means = _means((size, size**2 - SIZE_VARIANCE, long, np.log(own.clip(*DENSITY))), tissue)
     cover = _near(coarser(tissue.labels > 0, SQUARE_PX), NEAR_UM)
-    between, gaps = (_near(coarser(x, SQUARE_PX), NEAR_UM) for x in (tissue.hematoxylin * tissue.between, tissue.between))
+    between, gaps = (
+        _near(coarser(x, SQUARE_PX), NEAR_UM) for x in (tissue.hematoxylin * tissue.between, tissue.between)
+    )
     plain = between / np.maximum(gaps, LEAST_COVER) / typical.nucleus_od10
-    spread = np.sqrt((square + 0.2 * SLIDES_OWN / count - size**2).clip(0))
-    maps = (np.log(cover + 0.02), size, spread, long + np.log(typical.elongation), dense, plain.clip(-1, 3))
+    maps = (
+        np.log(cover + LEAST_COVERED),
+        means[0],
+        np.sqrt((means[1] + SIZE_VARIANCE - means[0] ** 2).clip(0)),
+        means[2] + np.log(typical.elongation),
+        means[3],
+        plain.clip(-1, 3),
+    )
     return np.stack(maps, axis=2).astype(np.float64)
 
 
-def _summed(centres_px: NDArray[np.float32], values: NDArray[np.float64], shape: tuple[int, ...]) -> Array:
-    """The sum of nuclei's values in a um2, near every square."""
-    rows, columns = (-(-side // SQUARE_PX) for side in shape)
-    x, y = (centres_px // SQUARE_PX).astype(int).clip(0, (columns - 1, rows - 1)).T
-    sums = np.bincount(y * columns + x, values, rows * columns).reshape(rows, columns)
-    return _near(sums, NEAR_UM) / np.float32((SQUARE_PX * MPP) ** 2)
+def _means(values: Sequence[NDArray[np.float64]], tissue: Tissue) -> list[Array]:
+    """Means over the nuclei near every square, nearer to 0 the fewer there are: 0 is the slide's typical."""
+    rows, columns = (-(-side // SQUARE_PX) for side in tissue.labels.shape)
+    x, y = (tissue.nuclei.centres_px // SQUARE_PX).astype(int).clip(0, (columns - 1, rows - 1)).T
+
+    def summed(each: NDArray[np.float64]) -> Array:
+        sums = np.bincount(y * columns + x, each, rows * columns).reshape(rows, columns)
+        return _near(sums, NEAR_UM) / np.float32((SQUARE_PX * MPP) ** 2)
+
+    count = summed(np.ones(len(tissue.nuclei))) + SLIDES_OWN
+    return [np.asarray(summed(each) / count, np.float32) for each in values]
 
 
 def _texture(tissue: Tissue) -> NDArray[np.float64]:
@@ -203,5 +214,5 @@ def _whole_squares(x: Array) -> Array:
     return np.pad(x, [(0, -side % SQUARE_PX) for side in x.shape], mode="edge")
 
 
-def _near(squares: NDArray[np.float32] | Array, um: float) -> Array:
+def _near(squares: NDArray[Any], um: float) -> Array:
     return smooth(squares, um / (SQUARE_PX * MPP))

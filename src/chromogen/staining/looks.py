@@ -87,6 +87,8 @@ def _checked(told: dict[str, Any]) -> Exemplar:
     for name in ("stained_od10", "unstained_od10", "levels_od10"):
         if not _rises(values[name]):
             raise ValueError(f"{name} falls")
+    if not told["known"]:
+        raise ValueError("no tissue")
     return Exemplar(site=told["site"], known=tuple(map(_known, told["known"])), **values)
 
 

@@ -93,7 +93,7 @@ def _depth_first(index: Index) -> int:
 
 
 class Painted(NamedTuple):
-    """A block's pixels, uint8 (H, W, 3), what of it could not be read, and how sure its stainer was, if it says."""
+    """A block's pixels, uint8 (H, W, 3), what could not be read, and how sure the stainer was, if it says."""
 
     pixels: Image
     damaged: list[Window]

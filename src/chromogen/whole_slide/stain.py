@@ -19,8 +19,8 @@ from chromogen.slides import pyramid
 from chromogen.slides.facts import Facts, read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, Index, claimed, forget, planned
-from chromogen.whole_slide.blocks import Block, Done, Work, blocks_of, stain_block, threads_given_back
 from chromogen.staining.confidence_map import unlike_fraction
+from chromogen.whole_slide.blocks import Block, Done, Work, blocks_of, stain_block, threads_given_back
 from chromogen.whole_slide.confidence import slide_levels, write_confidence
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Arriving, Output
