@@ -680,7 +680,7 @@ def test_how_sure_a_stainer_was_is_written_beside(tmp_path: Path) -> None:
     unlike, like = heat_map(np.array([[1, 255]], np.uint8))[0]
     assert (picture[:, :16] == unlike).all()
     assert (picture[:, 16:] == like).all()
-    said = read_provenance(tmp_path / "sure.png")
+    said = read_provenance(tmp_path / "sure.png") or {}
     assert (said["mpp"], said["stainer"]) == (16 * found["mpp"], "sure")
     assert "violet unlike" in said["shows"]
 
