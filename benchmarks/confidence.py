@@ -4,7 +4,7 @@
 
 The H&E of the MIST ER pair is stained everywhere (`--fill`) by looks that have never seen it: the built-in ones,
 and those of other IHCs of the data set. DAB is compared with the real IHC over 10 um, by confidence of places.
-Then parts of the H&E are spoilt. Last comes, the share of tissue that each look leaves out on all H&E images.
+Then parts of the H&E are spoilt. Last comes the share of tissue that each look leaves out on all H&E images.
 """
 
 from __future__ import annotations
