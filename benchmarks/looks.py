@@ -1,6 +1,6 @@
 """All ways to stain side by side, on one page: every H&E image of DATA, with the measures of what people see.
 
-    python benchmarks/looks.py --data DATA --out looks.html [--images NAME ...] [--histology]
+    python benchmarks/looks.py --data DATA --out looks.html [--images NAME ...] [--side 400] [--histology]
 
 A row of pictures for each image: the H&E, the built-in looks, a colour transfer, and the real IHC where there is
 one (of a neighbouring section, or of another field). Below it a table of `chromogen.evaluation.credibility`, each
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,22 +60,24 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class Way:
-    """A way to stain, and the real IHC whose look it gives; the way to leave it as it is has none."""
+    """A way to stain, the real IHC that it is measured against, and the statistics of that one's patches."""
 
     stain: Callable[[Image], Image]
     reference: Image
+    patches: NDArray[np.float64]
 
 
-def ways(data: Path, *, histology: bool) -> Mapping[str, Way]:
+def ways(data: Path, encoder: Encoder, *, histology: bool) -> Mapping[str, Way]:
     """All ways, by name."""
     epithelial, nuclear = builtin_ihc(), read_picture(data / "exemplars/OS-2-ndpi.ome.tif", at_mpp=MPP).pixels
+    glands, nuclei = ((ihc, patches_of(ihc, ihc, encoder)) for ihc in (epithelial, nuclear))
     found = {
-        "H&E": Way(np.copy, epithelial),
-        "epithelial": Way(load_stainer("epithelial"), epithelial),
-        "nuclear": Way(load_stainer("nuclear"), nuclear),
-        "color-transfer": Way(load_stainer("color-transfer"), epithelial),
+        "H&E": Way(np.copy, *glands),
+        "epithelial": Way(load_stainer("epithelial"), *glands),
+        "nuclear": Way(load_stainer("nuclear"), *nuclei),
+        "color-transfer": Way(load_stainer("color-transfer"), *glands),
     }
-    return found | ({"histology": Way(partial(optimized, ihc=epithelial), epithelial)} if histology else {})
+    return found | ({"histology": Way(partial(optimized, ihc=epithelial), *glands)} if histology else {})
 
 
 def optimized(he: Image, ihc: Image) -> Image:
@@ -82,31 +85,36 @@ def optimized(he: Image, ihc: Image) -> Image:
     return stylize(he, ihc, PRESETS["histology"]).image
 
 
-def images(data: Path) -> Iterator[tuple[str, Image, Image | None]]:
+def images(data: Path, side_px: int) -> Iterator[tuple[str, Image, Image | None]]:
     """Names, middles of H&E images, and their real IHC."""
     for marker in MARKERS:
         he, real = (read_image(data / f"pairs/mist/{marker}_{stain}.png") for stain in ("he", "ihc"))
-        yield f"MIST {marker}", middle(he), middle(real)
+        yield f"MIST {marker}", middle(he, side_px), middle(real, side_px)
     for file in sorted([*data.glob("he/*.png"), *data.glob("he/*.jpg"), *data.glob("he/*.tif")]):
-        yield file.stem, middle(read_image(file)), None
-    yield "OS-1", middle(read_picture(data / "exemplars/OS-1-detail.ome.tif", at_mpp=MPP).pixels), None
+        yield file.stem, middle(read_image(file), side_px), None
+    yield "OS-1", middle(read_picture(data / "exemplars/OS-1-detail.ome.tif", at_mpp=MPP).pixels, side_px), None
 
 
-def middle(image: Image) -> Image:
-    """At most SIDE_PX of it along each side."""
+def middle(image: Image, side_px: int) -> Image:
+    """At most so much of it along each side."""
     height, width = image.shape[:2]
-    top, left = max(0, height - SIDE_PX) // 2, max(0, width - SIDE_PX) // 2
-    return np.ascontiguousarray(image[top : top + SIDE_PX, left : left + SIDE_PX])
+    top, left = max(0, height - side_px) // 2, max(0, width - side_px) // 2
+    return np.ascontiguousarray(image[top : top + side_px, left : left + side_px])
 
 
-def measured(made: Image, he: Image, reference: Image, encoder: Encoder) -> Numbers:
+def measured(made: Image, he: Image, way: Way, encoder: Encoder) -> Numbers:
     """The numbers of SHOWN, NaN where one is not defined."""
-    height, width = made.shape[:2]
-    alone = scores((*TISSUE_MEASURES, *CREDIBLE_ALONE), made, he, None, MPP)
-    beside = scores(CREDIBLE_BESIDE_REAL, made, he, placed(reference, height, width), MPP)
-    found = {name: value for name, value in (alone | beside).items() if isinstance(value, float)}
-    found["patch_precision"] = realism(made, Tile(made, he, mpp=MPP).tissue, reference, encoder)
+    measures = (*TISSUE_MEASURES, *CREDIBLE_ALONE, *CREDIBLE_BESIDE_REAL)
+    values = scores(measures, made, he, placed(way.reference, *made.shape[:2]), MPP)
+    found = {name: value for name, value in values.items() if isinstance(value, float)}
+    with suppress(UndefinedError):
+        found["patch_precision"] = patch_precision(patches_of(made, he, encoder), way.patches)
     return {name: found.get(name, math.nan) for name in SHOWN}
+
+
+def patches_of(image: Image, he: Image, encoder: Encoder) -> NDArray[np.float64]:
+    """Statistics of the patches of an image where the H&E has tissue."""
+    return np.asarray(patch_statistics(encoder, image, Tile(image, he, mpp=MPP).tissue), np.float64)
 
 
 def placed(reference: Image, height: int, width: int) -> Image:
@@ -117,25 +125,16 @@ def placed(reference: Image, height: int, width: int) -> Image:
     return np.ascontiguousarray(grown[top : top + height, left : left + width])
 
 
-def realism(made: Image, tissue: NDArray[np.bool_], reference: Image, encoder: Encoder) -> float:
-    """Precision of a picture's patches among those of a reference IHC."""
-    real = patch_statistics(encoder, reference, Tile(reference, mpp=MPP).tissue)
-    try:
-        return patch_precision(patch_statistics(encoder, made, tissue), real)
-    except UndefinedError:
-        return math.nan
-
-
 def shown(numbers: Numbers) -> list[str]:
     return ["" if math.isnan(numbers[name]) else f"{numbers[name]:.2f}" for name in SHOWN]
 
 
-def compared(he: Image, real: Image | None, all_ways: Mapping[str, Way]) -> Iterator[tuple[str, Image, Image]]:
-    """Names, pictures, and the reference that each is measured against."""
+def compared(he: Image, real: Image | None, all_ways: Mapping[str, Way]) -> Iterator[tuple[str, Image, Way]]:
+    """Names, pictures, and what each is measured against."""
     for name, way in all_ways.items():
-        yield name, way.stain(he), way.reference
+        yield name, way.stain(he), way
     if real is not None:
-        yield "real IHC", real, all_ways["nuclear"].reference
+        yield "real IHC", real, all_ways["nuclear"]
 
 
 def means(found: Mapping[str, list[Numbers]]) -> list[list[str]]:
@@ -153,22 +152,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", nargs="+")
+    parser.add_argument("--side", type=int, default=SIDE_PX, help="px of each image")
     parser.add_argument("--histology", action="store_true")
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
     pin_threads(asked.threads)
-    encoder, all_ways = Encoder(precision="fp32"), ways(asked.data, histology=asked.histology)
+    encoder = Encoder(precision="fp32")
+    all_ways = ways(asked.data, encoder, histology=asked.histology)
     header, sections = ["", *SHOWN.values()], []
     found: dict[str, list[Numbers]] = {}
-    for name, he, real in images(asked.data):
+    for name, he, real in images(asked.data, asked.side):
         if asked.images and name not in asked.images:
             continue
         lines, pictures = [], []
-        for way, made, reference in compared(he, real, all_ways):
-            numbers = measured(made, he, reference, encoder)
-            found.setdefault(way, []).append(numbers)
-            lines.append([way, *shown(numbers)])
-            pictures.append(picture(made, way))
+        for title, made, way in compared(he, real, all_ways):
+            numbers = measured(made, he, way, encoder)
+            found.setdefault(title, []).append(numbers)
+            lines.append([title, *shown(numbers)])
+            pictures.append(picture(made, title))
             print(f"| {name} | {' | '.join(lines[-1])} |", flush=True)
         sections.append(section(name, row(*pictures), table(header, lines)))
     for line in means(found):
