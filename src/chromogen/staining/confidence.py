@@ -25,7 +25,8 @@ LEAST_COVERED = 0.02  # where nuclei cover less, how much less says nothing
 PALEST_OD10 = 0.05  # a slide's typical nucleus
 NOISE = 1e-6  # variance of density: that of noise and of 8 bits
 FOREIGN_OD10 = 0.01
-# Features, and how far they differ between labs for the same kind of tissue.
+# Features, and how far they differ for the same tissue between labs, and between H&E and IHC: as seen in H&E of six
+# labs and IHC of three. The last four, of grain and colour, count over the slide's medians.
 BETWEEN_LABS = {
     "cover": 0.45,  # share that nuclei cover, logarithm
     "size": 0.2,  # area of nuclei over the slide's typical one, logarithm
@@ -38,7 +39,6 @@ BETWEEN_LABS = {
     "contrast": 0.3,  # variance between squares of 1 and of 2 um, logarithm
     "foreign": 0.15,  # density that is neither stain, logarithm
 }
-TEXTURE = slice(6, 10)  # features that count over the slide's medians
 SHARES = np.linspace(0, 0.95, 20)
 TAIL = 0.25  # of distance: what is farther than most of an exemplar loses confidence e times
 LEVEL, SOFT = 1e-3, 2.0  # of confidence: half of the stain is left; all or nothing with SOFT times more or less
@@ -46,7 +46,7 @@ LEVEL, SOFT = 1e-3, 2.0  # of confidence: half of the stain is left; all or noth
 
 @dataclass(frozen=True)
 class Typical:
-    """The typical nucleus of a slide or exemplar, and its medians of TEXTURE."""
+    """The typical nucleus of a slide or exemplar, and its medians of grain and colour."""
 
     area_um2: float
     elongation: float
