@@ -25,7 +25,7 @@ LEAST_COVERED = 0.02  # where nuclei cover less, how much less says nothing
 PALEST_OD10 = 0.05  # a slide's typical nucleus
 NOISE = 1e-6  # variance of density: that of noise and of 8 bits
 FOREIGN_OD10 = 0.01
-# Features, and how far they differ for the same tissue between labs, and between H&E and IHC: as seen in H&E of six
+# Features, and how far they differ for the same tissue between labs, and between H&E and IHC: seen in H&E of six
 # labs and IHC of three. The last four, of grain and colour, count over the slide's medians.
 BETWEEN_LABS = {
     "cover": 0.45,  # share that nuclei cover, logarithm
