@@ -45,7 +45,8 @@ ROOMS: dict[str, set[str]] = {
     | {"image", "lattice", "models", "nuclei", "recent", "stains", "stainer_file", "staining", "style"},
     "onnx_models": BASE
     | {"image", "lattice", "nuclei", "pixel_size", "stainer", "stainer_file", "staining", "style"},
-    "whole_slide": BASE | {"image", "lattice", "nuclei", "pixel_size", "recent", "slides", "stains", "stainer"},
+    "whole_slide": BASE
+    | {"image", "lattice", "nuclei", "pixel_size", "recent", "slides", "stains", "stainer", "staining"},
     "measured_looks": BASE | {"image", "nuclei", "pixel_size", "slides", "staining", "stains", "whole_slide"},
     "training": BASE | {"devices", "image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
@@ -145,6 +146,8 @@ FILES: dict[str, list[str]] = {
         "tissue",
         "atlas",
         "epithelium",
+        "confidence",
+        "confidence_map",
         "exemplar",
         "exemplar_doubts",
         "how",
@@ -167,6 +170,7 @@ FILES: dict[str, list[str]] = {
         "fields",
         "survey",
         "blocks",
+        "confidence",
         "runners",
         "seams",
         "job",

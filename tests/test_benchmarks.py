@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import confidence
 import efficiency
+import looks
 import measuring
 import nuclei_kept
 import own_tissue
@@ -189,3 +191,38 @@ def test_what_asks_for_too_much_does_not_fit(tmp_path: Path) -> None:
         "| 8^2 | us | does not fit | - | - |",
         "| 8^2 | we | 1.0 | 15625.0 | 2.00 GB |",
     ]
+
+
+def test_misplaced_dab_is_what_the_other_has_not_there() -> None:
+    here, there = np.array([1.0, 0, 0, 1]), np.array([0, 2.0, 0, 0])
+    assert confidence.misplaced(here, here) == 0
+    assert confidence.misplaced(here, there) == 1
+    assert confidence.misplaced(here, 3 * here) == pytest.approx(0.5)
+
+
+def test_fifths_go_from_sure_to_unsure_and_leave_glass_out() -> None:
+    sure = np.append(np.linspace(0, 1, 50), np.nan)
+    real = np.append(np.linspace(0, 1, 50), 9)
+    virtual = real + np.append(np.linspace(0.2, 0, 50), 0)  # errs where it is unsure
+    fifths = list(confidence.by_fifths(virtual, real, sure))
+    assert len(fifths) == 5
+    sureness, errors = ([fifth[column] for fifth in fifths] for column in (0, 2))
+    assert sureness == sorted(sureness, reverse=True)
+    assert errors == sorted(errors)
+    assert fifths[0][2] == pytest.approx(0.2 * 4.5 / 49)
+
+
+def test_a_reference_is_brought_to_the_size_of_a_picture() -> None:
+    reference = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
+    assert np.array_equal(looks.placed(reference, 2, 4), reference[2:4])
+    grown = looks.placed(reference, 6, 7)
+    assert grown.shape == (6, 7, 3)
+    assert np.array_equal(grown[:, 4:], reference[:, :0:-1])
+
+
+def test_means_are_of_images_that_have_a_number() -> None:
+    numbers = dict.fromkeys(looks.SHOWN, 1.0)
+    (line,) = looks.means({"way": [numbers, {**numbers, "chromatin_r": float("nan"), "patch_precision": 0.0}]})
+    assert dict(zip(looks.SHOWN, line[1:], strict=True)) == dict.fromkeys(looks.SHOWN, "1.00") | {
+        "patch_precision": "0.50"
+    }

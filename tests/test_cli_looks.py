@@ -74,7 +74,7 @@ def test_share_and_seed_are_dials(capsys: pytest.CaptureFixture[str], tile: Path
         "seed": ("--share", "1", "--seed", "7"),
     }.items():
         out = tmp_path / f"{name}.png"
-        assert run(capsys, "stain", tile, "--stainer", "nuclear", *options, "-o", out)[0] == 0
+        assert run(capsys, "stain", tile, "--stainer", "nuclear", "--fill", *options, "-o", out)[0] == 0
         made[name] = separate_stains_od10(read_image(out), H_DAB)[..., 1]
     assert made["all"].mean() > made["none"].mean() + 0.008
     assert not np.array_equal(made["all"], made["seed"])
@@ -285,3 +285,56 @@ def test_a_slide_without_tissue_becomes_glass(
     with open_slide(out) as made:
         pixels = made.read_region((0, 0), made.size)
     np.testing.assert_allclose(pixels.reshape(-1, 3).mean(0), load_look("epithelial").exemplar.white, atol=2)
+
+
+def test_confidence_and_fill(capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path) -> None:
+    out, sure = tmp_path / "out.png", tmp_path / "sure.png"
+    status, said, err = run(capsys, "stain", tile, "-o", out, "--confidence", sure, "--json")
+    assert status == 0, err
+    assert 0 <= json.loads(said)["unlike_fraction"] <= 1
+    colors = read_image(sure)
+    assert colors.shape == (10, 19, 3)
+    assert (colors[:, 16:] == 255).all()  # glass
+    assert (colors[:, :11] < 255).any(axis=2).all()
+    status, said, _ = run(capsys, "stain", tile, "-o", tmp_path / "filled.png", "--fill")
+    assert status == 0
+    assert "only counterstained" not in said
+
+
+def test_tissue_that_is_left_out_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A tile that is half ink."""
+    picture = tissue_like(300, 600, seed=2)
+    picture[:, 300:] = (20, 60, 120)
+    write_image(tmp_path / "inked.png", picture, mpp=0.5)
+    for options, became in (
+        ((), "it is only counterstained; --fill stains it"),
+        (("--fill",), "--fill stained it"),
+    ):
+        status, said, err = run(capsys, "stain", tmp_path / "inked.png", "-o", tmp_path / "out.png", *options)
+        assert status == 0, err
+        assert f"of the tissue is unlike any in the reference IHC: {became}" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--confidence", "sure.txt"), "Expected `confidence` to be a file ending in"),
+        (("--stainer", "identity", "--confidence", "sure.png"), "Expected `confidence` to be given with a look"),
+        (("--stainer", "identity", "--fill"), "Expected `fill` to be given with a look"),
+    ],
+)
+def test_confidence_and_fill_go_with_looks(
+    capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    assert message in refused(capsys, "stain", tile, "-o", tmp_path / "out.png", *options)
+
+
+def test_a_map_goes_with_one_input_and_overwrites_none(
+    capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path
+) -> None:
+    said = refused(capsys, "stain", tile, "-o", tmp_path / "out.png", "--confidence", tile)
+    assert "tile.png" in said
+    other = tmp_path / "other.png"
+    other.write_bytes(tile.read_bytes())
+    said = refused(capsys, "stain", tile, other, "-o", tmp_path / "made", "--confidence", tmp_path / "sure.png")
+    assert "given with one input" in said

@@ -19,7 +19,7 @@ import torch
 from skimage.data import immunohistochemistry
 
 from chromogen.grid import whole
-from chromogen.image import Image
+from chromogen.image import Image, read_image, read_provenance
 from chromogen.lattice import Lattice
 from chromogen.slides import store as store_module
 from chromogen.slides import writer as writer_module
@@ -28,6 +28,7 @@ from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import SlideError, open_slide
 from chromogen.slides.source import out_of_reach
 from chromogen.stainer import STAINERS, Stainer, load_stainer
+from chromogen.staining.confidence_map import heat_map
 from chromogen.whole_slide import blocks as blocks_module
 from chromogen.whole_slide import output as output_module
 from chromogen.whole_slide import stain as stain_module
@@ -687,3 +688,57 @@ def fitted_by(stainer: Stainer) -> Stainer:
     from dataclasses import replace
 
     return replace(stainer, measure=None)
+
+
+def painted_surely(image: Image, _statistics: object, location: tuple[int, int]) -> Image:
+    """The image as it is, by a stainer that is sure from x = 256 on."""
+    at = location[0] + np.arange(image.shape[1])
+    levels = np.broadcast_to(np.where(at < 256, 1, 255), image.shape[:2])
+    return np.dstack([image, levels]).astype(np.uint8)
+
+
+SURE = Stainer("sure", "test", painted_surely, "sure 1")
+
+
+@pytest.mark.usefixtures("tissue")
+def test_how_sure_a_stainer_was_is_written_beside(tmp_path: Path) -> None:
+    sure = job(SURE, mask_tissue=False)
+    found = stain_slide(sure, lossless(tmp_path), confidence=tmp_path / "sure.png")
+    assert found["unlike_fraction"] == pytest.approx(16 / 44, abs=1e-6)  # of squares of 16 px
+    facts = read_facts(tmp_path / "out.ome.tif")
+    assert facts is not None
+    assert facts.statistics["confidence"] == {"unlike_fraction": found["unlike_fraction"]}
+    picture = read_image(tmp_path / "sure.png")
+    assert picture.shape == (32, 44, 3)
+    unlike, like = heat_map(np.array([[1, 255]], np.uint8))[0]
+    assert (picture[:, :16] == unlike).all()
+    assert (picture[:, 16:] == like).all()
+    said = read_provenance(tmp_path / "sure.png") or {}
+    assert (said["mpp"], said["stainer"]) == (16 * found["mpp"], "sure")
+    assert "violet unlike" in said["shows"]
+
+
+@pytest.mark.usefixtures("tissue")
+def test_a_map_that_is_missing_is_made_though_the_slide_is_there(tmp_path: Path) -> None:
+    sure, picture = job(SURE, mask_tissue=False), tmp_path / "sure.png"
+    stain_slide(sure, lossless(tmp_path))
+    assert "already_done" not in stain_slide(sure, lossless(tmp_path), confidence=picture)
+    assert picture.exists()
+    assert "already_done" in stain_slide(sure, lossless(tmp_path), confidence=picture)
+
+
+@pytest.mark.usefixtures("tissue")
+def test_a_stopped_job_has_the_same_map(tmp_path: Path) -> None:
+    sure = job(SURE)
+    whole_map = stain_slide(sure, lossless(tmp_path, "a.ome.tif"), confidence=tmp_path / "a.png")
+    with pytest.raises(OSError, match="No space"):
+        stain_slide(sure, lossless(tmp_path), run=stopping_after(7, OSError(28, "No space left on device")))
+    again = stain_slide(sure, lossless(tmp_path), confidence=tmp_path / "b.png")
+    assert again["tiles_found"] > 0
+    assert again["unlike_fraction"] == whole_map["unlike_fraction"]
+    assert np.array_equal(read_image(tmp_path / "a.png"), read_image(tmp_path / "b.png"))
+
+
+@pytest.mark.usefixtures("tissue")
+def test_a_stainer_that_does_not_say_how_sure_it_is(tmp_path: Path) -> None:
+    assert stain_slide(job(), lossless(tmp_path))["unlike_fraction"] is None

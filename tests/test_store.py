@@ -11,7 +11,7 @@ import pytest
 
 from chromogen.grid import Window
 from chromogen.image import Image
-from chromogen.slides.store import BLOCKS, BlockStore, StoreError, claimed, forget, planned
+from chromogen.slides.store import BLOCKS, LEVELS, BlockStore, StoreError, claimed, forget, planned
 from synthetic_slides import coordinates, crop
 
 SIZE, BLOCK = (250, 190), (100, 80)
@@ -185,3 +185,31 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="move them"), claimed(tmp_path / "store"):
         pass
     assert (tmp_path / "store" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_block_may_have_a_coarse_map(store: BlockStore) -> None:
+    levels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    store.write((0, 0), part(store.window((0, 0))), [], levels)
+    store.write((0, 1), part(store.window((0, 1))), [])
+    np.testing.assert_array_equal(store.levels((0, 0)), levels)
+    assert store.levels((0, 1)) is None
+    assert store.check((0, 0))
+    assert store.check((0, 1))
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"not a map"])
+def test_a_block_whose_map_is_broken_is_made_again(store: BlockStore, damage: bytes) -> None:
+    store.write((0, 0), part(store.window((0, 0))), [], np.ones((3, 4), np.uint8))
+    (file,) = (store.folder / LEVELS).iterdir()
+    file.write_bytes(damage)
+    with pytest.raises(StoreError, match="same command makes it again"):
+        store.levels((0, 0))
+    assert not store.check((0, 0))
+    assert not store.has((0, 0))
+    assert store.levels((0, 0)) is None
+
+
+def test_no_map_is_unpickled(store: BlockStore) -> None:
+    np.save(store.folder / LEVELS / "0_0.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(StoreError):
+        store.levels((0, 0))

@@ -46,16 +46,18 @@ class Lattice:
     def blended(
         self, paint: Callable[[Window], Image], shape: tuple[int, ...], core: Window, each: Each = map
     ) -> Image:
-        """The core, uint8 (h, w, 3), of a picture of `shape` (H, W) of which `paint` makes one window at a time.
+        """The core, uint8 (h, w, C), of a picture of `shape` (H, W) of which `paint` makes one window at a time.
 
         The picture begins at a multiple of `step_px`. Where it is part of a larger one it goes on for `window_px`
         beyond the core, or to the larger one's border. Sums are of whole numbers: windows may come in any order.
         The last window comes first: threads with cores side by side then begin with different ones.
         """
         width, height = core.size
-        total, weight = np.zeros((height, width, 3), np.uint32), np.zeros((height, width, 1), np.uint32)
+        total, weight = np.zeros((height, width, 1), np.uint32), np.zeros((height, width, 1), np.uint32)
         windows = self.windows((shape[0], shape[1]), core)[::-1]
         for window, painted in zip(windows, each(paint, windows), strict=True):
+            if total.shape[2] != painted.shape[2]:
+                total = np.zeros((height, width, painted.shape[2]), np.uint32)
             part = _common(window, core)
             own, there = part.seen_from(window).at, part.seen_from(core).at
             here = self._weights(window)[own]

@@ -58,7 +58,7 @@ class Stainer:
     statistics apart.
     Where there is a `lattice`, `paint` sees its windows, one at a time, and they are blended. `white` (r, g, b) is
     the colour of glass in what it paints, where that is not the slide's own. `where` is what an output says of the
-    source of *where*, as plain data.
+    source of *where*, as plain data. A fourth channel of what it paints says how sure it is (`Levels`).
     """
 
     name: str
@@ -85,6 +85,10 @@ class Stainer:
         The image lies at `location` on the slide: chance depends on it.
         `each`, a pool's `map`, may work on windows of the lattice side by side.
         """
+        return np.ascontiguousarray(self.painted(image, part, each, location)[..., :3])
+
+    def painted(self, image: Image, part: Window, each: Each = map, location: Location = (0, 0)) -> Image:
+        """As `part`, uint8 (h, w, 3), or (h, w, 4) where the stainer says how sure it is (`Levels`)."""
         statistics = (self if self.statistics is not None else self.fit(image)).statistics
         if self.lattice is not None:
             x, y = location
@@ -184,12 +188,15 @@ def stainer_of_look(
     where: Where | None = None,
     intensity: float = 1.0,
     counterstain: float = 1.0,
+    *,
+    fill: bool = False,
 ) -> Stainer:
     """The stainer that gives H&E the look of a measured exemplar, where its marker is likely: *where* times *how*.
 
     `where` is a source of *where*, by default the slide's own tissue. `share` of the nuclei are positive, for a
     marker of nuclei: by default as many as in the exemplar. All chance comes from `seed` and the place on the
     slide. `intensity` multiplies the second stain, `counterstain` the haematoxylin, both 0 to MOST_STRENGTH.
+    Tissue unlike any in the exemplar is only counterstained, unless `fill`.
     Raises: ValueError for a share that is not between 0 and 1, or that `where` gives itself, and for a strength
     out of bounds.
     """
@@ -209,7 +216,8 @@ def stainer_of_look(
     for name, strength in (("intensity", intensity), ("counterstain", counterstain)):
         if not 0 <= strength <= MOST_STRENGTH:
             raise expected(name, f"0 to {MOST_STRENGTH:g} times the exemplar's", strength)
-    dials = Dials(look.exemplar.share if share is None else share, seed, intensity, counterstain, where)
+    filled = ", filled" if fill else ""
+    dials = Dials(look.exemplar.share if share is None else share, seed, intensity, counterstain, where, fill)
     red, green, blue = look.exemplar.white
     lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
     return Stainer(
@@ -217,7 +225,7 @@ def stainer_of_look(
         look.target_stain,
         partial(painted, look.exemplar, dials),
         f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}, "
-        f"intensity {intensity:g}, counterstain {counterstain:g}, where {where.identity}",
+        f"intensity {intensity:g}, counterstain {counterstain:g}, where {where.identity}{filled}",
         partial(look_of, dials),
         MPP,
         lattice.window_px,
@@ -332,12 +340,20 @@ def stain_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each 
 
     `each`: as in `Stainer.part`.
     """
+    return np.ascontiguousarray(paint_image(stainer, image, core_px, each)[..., :3])
+
+
+def paint_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each = map) -> Image:
+    """As `stain_image`, uint8 (H, W, 3), or (H, W, 4) where the stainer says how sure it is (`Levels`)."""
     size = image.shape[1], image.shape[0]
     every = 1 + math.isqrt(image.size // 3 // MOST_SAMPLED_PX)
     fitted = stainer if stainer.statistics is not None else stainer.fit(image[::every, ::every])
-    stained = np.empty_like(image)
+    painted = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):
         outer = tile.outer.aligned(stainer.stride_px)
         inside, location = tile.core.seen_from(outer), (outer.left, outer.top)
-        stained[tile.core.at] = fitted.part(image[outer.at], inside, each, location)
-    return stained
+        part = fitted.painted(image[outer.at], inside, each, location)
+        if part.shape[2] != painted.shape[2]:
+            painted = np.empty((*image.shape[:2], part.shape[2]), np.uint8)
+        painted[tile.core.at] = part
+    return painted

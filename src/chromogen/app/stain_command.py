@@ -44,6 +44,8 @@ OfLook = partial(typer.Option, rich_help_panel="Look (where times how)")
 LOOKS = "with a look"
 OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
+LEAST_TOLD = 0.0005  # of the tissue that is unlike the exemplar's: less rounds to nothing
+
 EPILOG = """Examples:
 
 chromogen stain slide.svs -o stained.ome.tif
@@ -136,6 +138,11 @@ def stain(
         float, OfLook(help="Strength of the brown, or other second stain, times that of the IHC: 0 to 4.")
     ] = 1.0,
     counterstain: Annotated[float, OfLook(help="Strength of haematoxylin, times that of the IHC: 0 to 4.")] = 1.0,
+    fill: Annotated[bool, OfLook("--fill", help="Stain tissue that is unlike any in the IHC, too.")] = False,
+    confidence: Annotated[
+        Path | None,
+        OfLook(metavar="FILE", help="Image to write: how far tissue is like any in the IHC, 8 um to a pixel."),
+    ] = None,
     marker: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Of a model of several markers: ER, or a blend, ER:0.7,Ki67:0.3."),
@@ -187,7 +194,14 @@ def stain(
     debug: DebugOption = False,
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
-    from chromogen.app.staining import any_stainer, begin_trace, noted, plan_stains, stain_tile
+    from chromogen.app.staining import (
+        any_stainer,
+        begin_trace,
+        check_confidence,
+        noted,
+        plan_stains,
+        stain_tile,
+    )
     from chromogen.app.where import LookStainer, WhereOption, levels_of
     from chromogen.stainer import is_look, stainer_of_look
     from chromogen.whole_slide.job import SlideJob
@@ -202,15 +216,17 @@ def stain(
         slide_mpp = _one_of(slide_mpp, mpp)
         option = WhereOption(where, levels_of(level or []), marker)
         look, references = _look(style, stainer, site, style_mpp, style_region)
-        make = partial(stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain)
+        make = partial(
+            stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain, fill=fill
+        )
         tasks = plan_stains(paths, out)
         stainer_for = LookStainer(look, references, share, make, option).stainers(tasks, slide_mpp, icc=icc)
     else:
         strengths = {"intensity": intensity, "counterstain": counterstain}
-        turned = {name: strength for name, strength in strengths.items() if strength != 1}
-        given_where = None if where == "tissue" else where
-        of_looks = {"share": share, "style-mpp": style_mpp, "style-region": style_region, **turned}
-        check_left_out({**of_looks, "where": given_where, "level": level}, LOOKS)
+        turned: dict[str, object] = {name: strength for name, strength in strengths.items() if strength != 1}
+        turned |= {} if where == "tissue" else {"where": where}
+        of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
+        check_left_out({"share": share, "level": level, "fill": fill or None, **of_files, **turned}, LOOKS)
         made_by = any_stainer(stainer, marker, mpp, value_range, blend)
         slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
         tasks = plan_stains(paths, out)
@@ -223,19 +239,22 @@ def stain(
     outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
     if part and (len(tasks) > 1 or not outputs):
         raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
+    if confidence:
+        check_confidence(confidence, tasks)
     if trace:
         begin_trace(trace, tasks)
 
     def stain_one(task: Task, run: Run | None, follow: OnBlock) -> dict[str, Any]:
         if not task.is_slide:
-            return stain_tile(task, stainer_for(task), mpp=slide_mpp, icc=icc)
+            return stain_tile(task, stainer_for(task), mpp=slide_mpp, icc=icc, confidence=confidence)
         follow = noted(follow, trace, task.file) if trace else follow
         file = SlideFile(task.file, slide_mpp, icc)
         made_by = stainer_for(task)
         if made_by.lattice is not None and not of_look:
             _check_mpp(file)
         job = SlideJob(file, made_by, part, tissue_mask)
-        return stain_slide(job, outputs[task], run=run, strict=strict, restart=restart, on_block=follow)
+        doing = partial(stain_slide, run=run, strict=strict, restart=restart, on_block=follow)
+        return doing(job, outputs[task], confidence=confidence)
 
     files = [task.file for task in tasks]
     with _runner(workers, scheduler) as run, progress_bars() as progress:
@@ -245,7 +264,7 @@ def stain(
                 return {**stain_one(tasks[index], run, follow), "model_load_s": model_load_s}
 
         results, errors = one_by_one(files, work)
-    _report(results, errors, time.perf_counter() - began, as_json=as_json)
+    _report(results, errors, time.perf_counter() - began, as_json=as_json, fill=fill)
 
 
 def _look(
@@ -312,7 +331,9 @@ def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
         yield on_cluster(client)
 
 
-def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool) -> None:
+def _report(
+    results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool, fill: bool
+) -> None:
     """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
     note_assumed([result.get("mpp_assumed") for result in results], "--slide-mpp")
     for result in results:
@@ -321,7 +342,10 @@ def _report(results: list[dict[str, Any]], errors: dict[str, str], seconds: floa
     if as_json:
         tell(results, errors, seconds)
     else:
-        print("\n".join([*map(_line, results), f"{NOTICE.capitalize()}."]))
+        unlike = [
+            _unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= LEAST_TOLD
+        ]
+        print("\n".join([*map(_line, results), *unlike, f"{NOTICE.capitalize()}."]))
     end_with(errors)
 
 
@@ -331,6 +355,13 @@ def _unreadable(result: dict[str, Any]) -> str:
     return f"Warning: {result['output']}: left white, since the slide cannot be read there: {places}" + (
         f"; and {more} more" if more > 0 else ""
     )
+
+
+def _unlike(result: dict[str, Any], *, fill: bool) -> str:
+    """How much of the tissue the exemplar knows nothing of, and what became of it."""
+    became = "--fill stained it" if fill else "it is only counterstained; --fill stains it"
+    share = result["unlike_fraction"]
+    return f"{result['output']}: {share:.1%} of the tissue is unlike any in the reference IHC: {became}"
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
 from chromogen.errors import expected
 from chromogen.files import stem_of
@@ -21,8 +23,10 @@ from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.slides.threads import processors
-from chromogen.stainer import Stainer, load_stainer, stain_image
+from chromogen.stainer import Stainer, load_stainer, paint_image
+from chromogen.staining.confidence_map import Levels, squares_of, unlike_fraction
 from chromogen.stains.appearance import doubts
+from chromogen.whole_slide.confidence import write_confidence
 from chromogen.whole_slide.output import SUFFIXES
 from chromogen.whole_slide.runners import MOST_THREADS
 from chromogen.whole_slide.seams import seam_score
@@ -109,6 +113,16 @@ def begin_trace(trace: Path, tasks: Sequence[Task]) -> None:
     trace.unlink(missing_ok=True)
 
 
+def check_confidence(path: Path, tasks: Sequence[Task]) -> None:
+    """ValueError where the map of one input's confidence cannot be written there."""
+    if len(tasks) > 1:
+        raise expected("confidence", "given with one input", f"{len(tasks)} inputs", "stain one by one")
+    if path.suffix.lower() not in WRITE_SUFFIXES:
+        raise expected("confidence", f"a file ending in {', '.join(WRITE_SUFFIXES)}", path)
+    check_apart([path], [tasks[0].file, tasks[0].out])
+    check_folder(path.parent)
+
+
 def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
     """`follow`, and for every block a line of JSON at the end of `trace`, for others to follow."""
     began = time.perf_counter()
@@ -139,10 +153,13 @@ def any_stainer(
     return load_stainer(name, marker)
 
 
-def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) -> dict[str, Any]:
+def stain_tile(
+    task: Task, stainer: Stainer, *, mpp: float | None, icc: bool, confidence: Path | None = None
+) -> dict[str, Any]:
     """Read an image, stain it, write it with its provenance; the facts.
 
-    Its mpp is the stainer's where none is known. Raises: ValueError or OSError.
+    Its mpp is the stainer's where none is known. `confidence` is as for `stain_slide`. Raises: ValueError or
+    OSError.
     """
     began = time.perf_counter()
     with open_slide(task.file, mpp, icc, assumed_mpp=stainer.mpp) as slide:
@@ -154,8 +171,13 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         warn_of_doubt(slide, stainer, doubt)
         facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
     with ThreadPoolExecutor(min(MOST_THREADS, processors())) as pool:
-        stained = stain_image(stainer, image, each=pool.map)
-    write_image(task.out, stained, facts.as_json(), facts.mpp if known else None)
+        painted = paint_image(stainer, image, each=pool.map)
+    stained, levels = np.ascontiguousarray(painted[..., :3]), _levels(painted)
+    sure = {"unlike_fraction": unlike_fraction(levels)} if levels.any() else {}
+    told = {**facts.as_json(), "statistics": {"confidence": sure}}
+    write_image(task.out, stained, told, facts.mpp if known else None)
+    if confidence is not None:
+        write_confidence(confidence, levels, told)
     seconds = time.perf_counter() - began
     return {
         "output": str(task.out),
@@ -171,9 +193,15 @@ def stain_tile(task: Task, stainer: Stainer, *, mpp: float | None, icc: bool) ->
         "tiles": 1,
         "tissue_fraction": None,
         "doubt": doubt,
+        "unlike_fraction": sure.get("unlike_fraction"),
         "seam_score": _seams(stainer, stained),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
+
+
+def _levels(painted: Image) -> Levels:
+    """How sure the stainer was, in squares; 0 where it does not say."""
+    return squares_of(painted[..., 3] if painted.shape[2] > 3 else np.zeros(painted.shape[:2], np.uint8))
 
 
 def _seams(stainer: Stainer, stained: Image) -> float | None:

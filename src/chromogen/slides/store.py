@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import filelock
 import numpy as np
+from numpy.typing import NDArray
 
 from chromogen.errors import expected, sentence
 from chromogen.files import write_whole
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
     import zarr
 
 Index: TypeAlias = tuple[int, int]  # row and column of a block
+Levels: TypeAlias = NDArray[np.uint8]  # of a coarse map (h, w)
 
-PLAN, LOCK, BLOCKS, DAMAGE = "plan.json", "lock", "blocks", "damage"
+PLAN, LOCK, BLOCKS, DAMAGE, LEVELS = "plan.json", "lock", "blocks", "damage", "levels"
 SHARED_DISK_S = 60.0  # how long another machine's file may take to be seen here
 ZSTD_LEVEL = 1
 
@@ -72,7 +75,7 @@ def planned(folder: Path, plan: Mapping[str, Any], *, restart: bool) -> None:
         advice = "add --restart to begin anew, or take the old settings to go on"
         raise expected("settings", f"those of the unfinished job in {str(folder)!r}", changes, advice)
     if known != given or restart:
-        for name in (BLOCKS, DAMAGE):
+        for name in (BLOCKS, DAMAGE, LEVELS):
             shutil.rmtree(folder / name, ignore_errors=True)
         write_whole(folder / PLAN, json.dumps(given, indent=1).encode())
 
@@ -109,6 +112,12 @@ def _window_of(sides: Any) -> Window:
     return Window(*sides)
 
 
+def _as_npy(levels: Levels) -> bytes:
+    file = BytesIO()
+    np.save(file, levels, allow_pickle=False)
+    return file.getvalue()
+
+
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 24 else f"{text[:20]}..."
@@ -130,13 +139,19 @@ class BlockStore:
         if not self._is_as_made():
             shutil.rmtree(self.folder / BLOCKS, ignore_errors=True)
             self._made(self.folder / BLOCKS)
-        (self.folder / DAMAGE).mkdir(exist_ok=True)
+        for name in (DAMAGE, LEVELS):
+            (self.folder / name).mkdir(exist_ok=True)
 
-    def write(self, index: Index, pixels: Image, damaged: list[Window]) -> None:
-        """A finished block, uint8 (H, W, 3), and which windows of the picture could not be read for it."""
+    def write(self, index: Index, pixels: Image, damaged: list[Window], levels: Levels | None = None) -> None:
+        """A finished block, uint8 (H, W, 3), and which windows of the picture could not be read for it.
+
+        `levels`, uint8 (h, w), is a coarse map of the block, if there is one.
+        """
         if damaged:
             windows = [[w.left, w.top, w.right, w.bottom] for w in damaged]
             write_whole(self._damage_file(index), json.dumps(windows).encode())
+        if levels is not None:
+            write_whole(self._levels_file(index), _as_npy(levels))
         window = self.window(index)
         self._array[window.at] = pixels
 
@@ -159,10 +174,11 @@ class BlockStore:
         try:
             whole = self.has(index) and bool(self.read(self.window(index)).size)
             _windows_in(self._damage_file(index))
+            self.levels(index)
         except StoreError:
             whole = False
         if not whole:
-            for file in (self._file(index), self._damage_file(index)):
+            for file in (self._file(index), self._damage_file(index), self._levels_file(index)):
                 file.unlink(missing_ok=True)
         return whole
 
@@ -170,6 +186,19 @@ class BlockStore:
         """All windows of the slide that could not be read. Raises: StoreError where that is not told."""
         found = {window for index in self.indices() for window in _windows_in(self._damage_file(index))}
         return sorted(found, key=lambda w: (w.top, w.left))
+
+    def levels(self, index: Index) -> Levels | None:
+        """The coarse map of a block, if it has one. Raises: StoreError where it is broken."""
+        file = self._levels_file(index)
+        try:
+            found = np.load(BytesIO(file.read_bytes()), allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except (ValueError, EOFError) as error:
+            raise StoreError(f"The map {str(file)!r} is broken; the same command makes it again.") from error
+        if found.dtype != np.uint8 or found.ndim != 2:
+            raise StoreError(f"There is another map in {str(file)!r}; the same command makes it again.")
+        return np.asarray(found)
 
     def indices(self) -> Iterator[Index]:
         """All blocks, row by row."""
@@ -203,6 +232,9 @@ class BlockStore:
 
     def _damage_file(self, index: Index) -> Path:
         return self.folder / DAMAGE / f"{index[0]}_{index[1]}.json"
+
+    def _levels_file(self, index: Index) -> Path:
+        return self.folder / LEVELS / f"{index[0]}_{index[1]}.npy"
 
     def _is_as_made(self) -> bool:
         from zarr.storage import MemoryStore

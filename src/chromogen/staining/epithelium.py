@@ -76,7 +76,7 @@ def nuclear_logit(nuclei: Nuclei, large_um2: float) -> NDArray[np.float64]:
     nearby = tree.query_ball_point(places, NEIGHBOURS_UM)
     company = np.array([len(near) - 1 for near in nearby])
     size = np.log((areas_um2 / (SMALL * large_um2)).clip(0.3, 1.8))
-    long = (_elongation(nuclei) - LONG).clip(-0.3, 1.5)
+    long = (elongation(nuclei) - LONG).clip(-0.3, 1.5)
     covered = np.array([areas_um2[near].sum() for near in nearby]) / (np.pi * NEIGHBOURS_UM**2)
     crowded = ramp(covered, *CROWDED) * (1 - ramp(areas_um2, *LYMPHOCYTE_UM2))
     company_logit = 0.5 * ((company - NEIGHBOURS) / 4).clip(-1, 1)
@@ -100,7 +100,7 @@ def epithelium(tissue: Tissue, rule: Rule) -> Array:
     return finer(share, 2, tissue.labels.shape) * tissue.there
 
 
-def _elongation(nuclei: Nuclei) -> NDArray[np.float64]:
+def elongation(nuclei: Nuclei) -> NDArray[np.float64]:
     """Long axis over short axis of every outline."""
     around = (nuclei.outlines_px - nuclei.centres_px[:, None]).astype(np.float64)
     spread = np.linalg.eigvalsh(np.einsum("nri,nrj->nij", around, around))

@@ -16,6 +16,7 @@ from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import Measurements, measure
 from chromogen.nuclei.positivity import FIXED_OD10, MOST_BESIDE, positive_threshold, share_beside
 from chromogen.staining.atlas import Atlas, atlas_of, joined_atlases
+from chromogen.staining.confidence import KnownTissue, known_tissue
 from chromogen.staining.maps import smooth
 from chromogen.staining.tissue import MPP, Detail, Tissue, detail_of, tissue_of
 from chromogen.stains.chromogens import estimate_chromogen
@@ -53,6 +54,7 @@ class Exemplar:
     `hue_od10` the density of neither stain in nuclei, or in cytoplasm, with so much DAB as `levels_od10`;
     `ground_hue_od10` is the latter in pale tissue, `blue_hue` how much comes with haematoxylin. `haze` is how much
     DAB lies beside stained nuclei (see `haze_of`). `share` is that of positive nuclei, or of stained tissue.
+    `known` says which tissue it had.
     """
 
     site: str
@@ -72,13 +74,14 @@ class Exemplar:
     share: float
     detail: Detail
     atlas: Atlas | None
+    known: tuple[KnownTissue, ...]
 
 
 def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
-    """The mean look of several exemplars of one marker. Raises: ValueError where they are of different sites.
+    """The mean look of several exemplars of one marker, which knows the tissue of each.
 
     Quantiles are averaged and not pooled: pooled, the strengths of several slides would pass for variation from
-    cell to cell.
+    cell to cell. Raises: ValueError where they are of different sites.
     """
     first = exemplars[0]
     sites = {exemplar.site for exemplar in exemplars}
@@ -91,7 +94,7 @@ def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
         )
         for name in ("hidden_od10", "hue_od10")
     }
-    same = {"site", "matrix", "levels_od10", "atlas", "detail", *curves}
+    same = {"site", "matrix", "known", "levels_od10", "atlas", "detail", *curves}
     mean = np.mean([exemplar.matrix for exemplar in exemplars], axis=0)
     means = {
         field.name: _plain(np.mean([getattr(exemplar, field.name) for exemplar in exemplars], axis=0))
@@ -106,6 +109,7 @@ def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
         levels_od10=_plain(levels),
         detail=detail,
         atlas=atlas,
+        known=tuple(known for exemplar in exemplars for known in exemplar.known),
         **curves,
         **means,
     )
@@ -255,6 +259,7 @@ def _exemplar(site: str, tissue: Tissue, parts: _Parts) -> Exemplar:
         parts.share,
         detail_of(tissue, parts.blue, beside),
         parts.atlas,
+        (known_tissue(tissue),),
     )
 
 

@@ -11,6 +11,7 @@ from scipy.special import ndtr
 
 from chromogen.image import Image
 from chromogen.staining.atlas import Atlas, painted_nuclei
+from chromogen.staining.confidence import Typical
 from chromogen.staining.epithelium import Rule, nuclear_logit
 from chromogen.staining.exemplar import HAZE_UM, QUANTILES, Exemplar, Values, median_of
 from chromogen.staining.maps import Array, coarser, finer, looked_up, mean_over, ramp, smooth
@@ -18,6 +19,7 @@ from chromogen.staining.noise import normal_at, normal_field
 from chromogen.staining.tissue import COARSE, MPP, Detail, Tissue, nuclear_bands
 
 Location = tuple[int, int]
+Shares = float | NDArray[np.float64]
 
 LEAST_OD10 = 0.05  # densities closer than this say nothing of how much one is over the other
 BACKGROUND = 0.85  # of the haematoxylin round nuclei is not the nuclei's
@@ -59,7 +61,8 @@ class SlideLook:
 
     `everywhere_od10` is the haematoxylin of tissue without nuclei. `blue_od10`, `texture` and `draws` are
     quantiles: of nuclei's haematoxylin over what lies round them, of cytoplasm's texture, of what nuclei draw.
-    `where` is what the source of *where* measured.
+    `where` is what the source of *where* measured, `typical` what confidence is
+    measured against.
     """
 
     white: Values
@@ -70,6 +73,7 @@ class SlideLook:
     texture: Values
     draws: Values
     detail: Detail
+    typical: Typical
     where: Any = None
 
 
@@ -243,9 +247,7 @@ def _spread(dab: Array) -> Array:
     return (1 - 2 * SPREAD) * dab + SPREAD * finer(near + far, 2, dab.shape)
 
 
-def levels_of(
-    rank: NDArray[np.float64], exemplar: Exemplar, share: float | NDArray[np.float64]
-) -> NDArray[np.float64]:
+def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: Shares) -> NDArray[np.float64]:
     """Mean DAB of nuclei by their rank from 0 to 1, as the exemplar's positive and negative nuclei have it.
 
     `share` is that of positive nuclei, of all or where each of them lies.

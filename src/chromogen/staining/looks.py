@@ -8,6 +8,7 @@ import zlib
 from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import numpy as np
 from chromogen.errors import expected
 from chromogen.files import write_text
 from chromogen.staining.atlas import MAX_NUCLEI, PATCH_BYTES, Atlas
+from chromogen.staining.confidence import BETWEEN_LABS, SHARES, KnownTissue
 from chromogen.staining.exemplar import QUANTILES, SITES, Exemplar
 from chromogen.staining.tissue import Detail
 
 FORMAT = "chromogen look 2"
 SUFFIX = ".json"
 MOST_BYTES = 1_000_000
+LEAST_VARIANCE = 1e-4  # of features: rounding may lose less
 LENGTHS = {
     "white": 3,
     "blue_od10": len(QUANTILES),
@@ -88,6 +91,9 @@ def _checked(told: dict[str, Any]) -> Exemplar:
     if told["site"] not in SITES:
         raise ValueError(f"site {told['site']!r}")
     apart = {"site": told["site"], "detail": _detail(told["detail"]), "atlas": _atlas(told["atlas"])}
+    apart["known"] = tuple(map(_known, told["known"]))
+    if not apart["known"]:
+        raise ValueError("no tissue")
     values = {field.name: _value(told[field.name]) for field in fields(Exemplar) if field.name not in apart}
     for name, length in LENGTHS.items():
         if len(values[name]) != length:
@@ -101,7 +107,7 @@ def _checked(told: dict[str, Any]) -> Exemplar:
     if not (0 <= values["share"] <= 1 and all(0 <= level <= 255 for level in values["white"])):
         raise ValueError("a share or white that cannot be")
     for name in ("blue_od10", "stained_od10", "unstained_od10", "levels_od10"):
-        if any(b < a for a, b in zip(values[name], values[name][1:], strict=False)):
+        if not _rises(values[name]):
             raise ValueError(f"{name} falls")
     return Exemplar(**apart, **values)
 
@@ -126,6 +132,25 @@ def _atlas(told: Any) -> Atlas | None:
         raise ValueError("patches of another size")
     level, area, elongation = numbers
     return Atlas(level, area, elongation, patches)
+
+
+def _known(told: dict[str, Any]) -> KnownTissue:
+    """What a file says of an exemplar's tissue. Raises: as `_checked`."""
+    known = KnownTissue(**{field.name: _value(told[field.name]) for field in fields(KnownTissue)})
+    count = len(BETWEEN_LABS)
+    if (len(known.means), np.shape(known.covariance)) != (count, (count, count)):
+        raise ValueError("tissue of another size")
+    if not np.allclose(known.covariance, np.transpose(known.covariance)):
+        raise ValueError("a covariance that is not symmetric")
+    if np.linalg.eigvalsh(known.covariance).min() < -LEAST_VARIANCE:
+        raise ValueError("a covariance below 0")
+    if len(known.distances) != len(SHARES) or min(known.distances) < 0 or not _rises(known.distances):
+        raise ValueError("distances that cannot be")
+    return known
+
+
+def _rises(values: tuple[float, ...]) -> bool:
+    return all(a <= b for a, b in pairwise(values))
 
 
 def _value(told: Any) -> Any:

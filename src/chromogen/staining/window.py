@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
+from chromogen.staining.confidence import confidence, on_pixels, painted_share, typical_of
+from chromogen.staining.confidence_map import levels_of as confidence_levels
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
 from chromogen.staining.how import (
@@ -33,6 +36,8 @@ from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
 
 INSIDE = 0.6  # of epithelium: surely inside
+Maps: TypeAlias = tuple[Array, Array]
+
 LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
 
 
@@ -41,6 +46,7 @@ class Dials:
     """What a user chooses: the share of positive nuclei, for a marker of nuclei; the seed of chance; *where*.
 
     `intensity` and `counterstain` say how strong the second stain and haematoxylin are: 1 is as in the exemplar.
+    `fill` stains tissue that is unlike the exemplar's, too.
     """
 
     share: float
@@ -48,6 +54,7 @@ class Dials:
     intensity: float = 1.0
     counterstain: float = 1.0
     where: Where = field(default_factory=ByTissue)
+    fill: bool = False
 
 
 def look_of(dials: Dials, sample: Image) -> SlideLook:
@@ -71,13 +78,15 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
         quantiles_of(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen], even),
         quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
         detail_of(tissue, np.ones(len(tissue.nuclei), bool), between),
+        typical_of(tissue),
         dials.where.measure(sample),
     )
 
 
 def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
-    """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it.
+    """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it, and its confidence.
 
+    It is uint8 (H, W, 4): r, g, b and `Levels`. Tissue without confidence is only counterstained, unless filled.
     `location` (x, y) is where it lies on the slide, in its pixels. Beside tissue it is the exemplar's glass.
     """
     white = np.array(look.white)
@@ -96,30 +105,44 @@ def _glass(exemplar: Exemplar, image: Image, look: SlideLook) -> Image:
     """The exemplar's glass with the grain of the image's."""
     none = np.zeros(image.shape[:2], np.float32)
     total = densities_od10(image, np.array(look.white)).mean(axis=0)
-    return rendered(none, none, grain(bands(total)[0], look, exemplar), exemplar)
+    picture = rendered(none, none, grain(bands(total)[0], look, exemplar), exemplar)
+    return np.dstack([picture, np.zeros(image.shape[:2], np.uint8)])
 
 
 def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
     tissue = seen(image, look)
     where = dials.where(Place(image, tissue, look, exemplar.site, location))
+    sure = confidence(tissue, look.typical, exemplar.known)
+    kept = on_pixels(np.ones_like(sure) if dials.fill else painted_share(sure), where.shape)
     if exemplar.site == "nuclear":
-        levels = _levels_of_nuclei(tissue, look, exemplar, dials, where, location)
-        stains = nuclear_stains(tissue, look, exemplar, where, levels, location, dials.seed)
+        levels = _levels_of_nuclei(tissue, look, exemplar, dials, (where, kept), location)
+        stains = nuclear_stains(tissue, look, exemplar, where * kept, levels, location, dials.seed)
     else:
-        stains = cytoplasm_stains(tissue, look, exemplar, where, location, dials.seed)
+        stains = cytoplasm_stains(tissue, look, exemplar, where * kept, location, dials.seed)
     hematoxylin, second = stains[0] * np.float32(dials.counterstain), stains[1] * np.float32(dials.intensity)
-    return rendered(hematoxylin, second, grain(tissue.pale_bands[0], look, exemplar), exemplar)
+    picture = rendered(hematoxylin, second, grain(tissue.pale_bands[0], look, exemplar), exemplar)
+    return np.dstack([picture, confidence_levels(sure, tissue)])
 
 
 def _levels_of_nuclei(
-    tissue: Tissue, look: SlideLook, exemplar: Exemplar, dials: Dials, where: Array, location: Location
+    tissue: Tissue,
+    look: SlideLook,
+    exemplar: Exemplar,
+    dials: Dials,
+    maps: tuple[Array, Array],
+    location: Location,
 ) -> NDArray[np.float64]:
-    """Mean DAB of each nucleus, (N,): by the local share that a map gives, or by the dial's over all the slide."""
+    """Mean DAB of each nucleus, (N,): by the local share that a map gives, or by the dial's over all the slide.
+
+    `maps` are *where*, and how far tissue is stained at all.
+    """
+    where, kept = maps
     if dials.where.gives_shares:
-        shares = shares_of(tissue, where)
+        shares = shares_of(tissue, where * kept)
         return levels_of(ranks_nearby(tissue, look, shares, location, dials.seed), exemplar, shares)
     draws = draws_of(tissue, look.rule, where, location, dials.seed)
-    return levels_of(np.interp(draws, look.draws, QUANTILES), exemplar, dials.share)
+    shares = dials.share * tissue.of_nuclei(kept)[1:]
+    return levels_of(np.interp(draws, look.draws, QUANTILES), exemplar, shares)
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -20,13 +20,15 @@ from chromogen.provenance import peak_rss_mb
 from chromogen.recent import Recent
 from chromogen.slides.store import BlockStore, Index
 from chromogen.stainer import Stainer
+from chromogen.staining.confidence_map import Levels, squares_of
 from chromogen.whole_slide.survey import TissueShare
 from chromogen.whole_slide.view import DamageError, SlideFile, View, read_around_damage, shared_slide
 
 BAND = 16  # blocks across: so many windows of a lattice are kept until the row below has taken its part
 MOST_KEPT_BYTES = 100_000_000  # as many windows of looks, and half as many more
 
-Stained: TypeAlias = tuple[Image, list[Window]]  # pixels, and what of the view could not be read
+Stained: TypeAlias = tuple[Image, list[Window]]  # (H, W, C), and what of the view could not be read
+HALF = 128  # of 255: what is more counts as tissue
 
 
 @dataclass(frozen=True)
@@ -104,18 +106,26 @@ def _in_bands(index: Index) -> tuple[int, int, int]:
     return column // BAND, row, column
 
 
+class Painted(NamedTuple):
+    """A block's pixels, uint8 (H, W, 3), what could not be read, and how sure the stainer was, if it says."""
+
+    pixels: Image
+    damaged: list[Window]
+    levels: Levels | None = None
+
+
 def stain_block(work: Work, block: Block) -> Done:
     """Read a block with its halo, stain it, and put it into the store; glass is not even read.
 
     Raises: DamageError where the slide is gone, or part of it cannot be read and the work is strict; OSError where
     the disk is full.
     """
-    pixels, damaged = painted(shared_view(work), work.stainer, work.white, block)
-    if damaged and work.strict:
-        at = damaged[0]
+    made = painted(shared_view(work), work.stainer, work.white, block)
+    if made.damaged and work.strict:
+        at = made.damaged[0]
         raise DamageError(f"{str(work.file.path)!r} cannot be read at x {at.left}, y {at.top} of the output.")
-    work.store.write(block.index, pixels, damaged)
-    return Done(block.index, not block.blank, tuple(damaged), peak_rss_mb())
+    work.store.write(block.index, *made)
+    return Done(block.index, not block.blank, tuple(made.damaged), peak_rss_mb())
 
 
 @contextmanager
@@ -127,32 +137,41 @@ def shared_view(work: Work) -> Iterator[View]:
 
 def painted(
     view: AbstractContextManager[View], stainer: Stainer, white: tuple[int, int, int], block: Block
-) -> tuple[Image, list[Window]]:
-    """A block's pixels, uint8 (H, W, 3), and what of it could not be read and is left `white`, as glass is.
+) -> Painted:
+    """What becomes of a block; what could not be read is left `white`, as glass is.
 
     The view is entered where the block is read at all.
     """
     if block.blank:
-        return np.full((*block.core.size[::-1], 3), white, np.uint8), []
+        return Painted(np.full((*block.core.size[::-1], 3), white, np.uint8), [])
     _keep_to_one_thread()
     with view as seen:
         if stainer.lattice is None:
-            stained, damaged = _in_one_piece(seen, stainer, block)
+            made, damaged = _in_one_piece(seen, stainer, block)
         else:
-            stained, damaged = _blended(seen, stainer, stainer.lattice, block.core)
+            made, damaged = _blended(seen, stainer, stainer.lattice, block.core)
+    stained, levels = np.ascontiguousarray(made[..., :3]), _levels(made, block)
     if block.share is not None and block.share.values.min() < 255:
         stained = _faded(stained, block.share.at(block.core), white)
     damaged = [part for part in damaged if _overlap(part, block.core)]
     for part in damaged:
         stained = _whitened(stained, part, block.core, white)
-    return stained, damaged
+    return Painted(stained, damaged, levels)
+
+
+def _levels(made: Image, block: Block) -> Levels | None:
+    """How sure the stainer was of the block's tissue, in squares, if it says."""
+    if made.shape[2] < 4:
+        return None
+    tissue = True if block.share is None else block.share.at(block.core) >= HALF
+    return squares_of(made[..., 3] * np.uint8(tissue))
 
 
 def _in_one_piece(view: View, stainer: Stainer, block: Block) -> Stained:
     """The block's core, of what the stainer makes of the block with its halo."""
     pixels, damaged = read_around_damage(view, block.outer)
     inside, location = block.core.seen_from(block.outer), (block.outer.left, block.outer.top)
-    return stainer.part(pixels, inside, location=location), damaged
+    return stainer.painted(pixels, inside, location=location), damaged
 
 
 def _blended(view: View, stainer: Stainer, lattice: Lattice, core: Window) -> Stained:

@@ -120,16 +120,17 @@ class Output:
         _remove(new)
         if self.is_zarr:
             pixels.wait()
-            write_ome_zarr(new, pixels, self._told(facts))
+            write_ome_zarr(new, pixels, self.told(facts))
         else:
-            write_ome_tiff(new, pixels, self._told(facts), compression=self.compression, quality=self.quality)
+            write_ome_tiff(new, pixels, self.told(facts), compression=self.compression, quality=self.quality)
         verify(new, pixels)
         if self.path.is_dir():
             _remove(self.store / "old")
             self.path.rename(self.store / "old")
         new.replace(self.path)
 
-    def _told(self, facts: Facts) -> Facts:
+    def told(self, facts: Facts) -> Facts:
+        """What of the facts goes into files."""
         return facts.anonymous() if self.anonymous else facts
 
 

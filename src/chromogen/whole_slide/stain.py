@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from chromogen.errors import sentence
@@ -18,7 +19,9 @@ from chromogen.slides import pyramid
 from chromogen.slides.facts import Facts, read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, Index, claimed, forget, planned
+from chromogen.staining.confidence_map import unlike_fraction
 from chromogen.whole_slide.blocks import Block, Done, Work, blocks_of, stain_block, threads_given_back
+from chromogen.whole_slide.confidence import slide_levels, write_confidence
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Arriving, Output
 from chromogen.whole_slide.runners import Run, in_threads
@@ -39,6 +42,7 @@ def stain_slide(
     run: Run | None = None,
     strict: bool = False,
     restart: bool = False,
+    confidence: Path | None = None,
     on_block: OnBlock | None = None,
 ) -> dict[str, Any]:
     """Stain a slide into a file, and say what came of it.
@@ -46,7 +50,7 @@ def stain_slide(
     Finished blocks lie in the folder OUT.chromogen until the output is there: after a crash the same call goes on,
     to the same pixels. An output of the same job and settings is left as it is. Blocks are worked on by `run`, by
     default in threads of this process, and written as they come. What cannot be read of a slide is left white and
-    listed, unless `strict`.
+    listed, unless `strict`. `confidence` is an image file to write, of how sure the stainer was.
     Raises: SlideError for a slide that cannot be read; ValueError where an unfinished job had other settings,
     unless `restart`; OSError where the disk is full, the slide is gone, or another job writes the same output.
     """
@@ -56,13 +60,17 @@ def stain_slide(
         warn_of_coarse_pixels(slide, job.stainer)
         view = view_at(slide, job.stainer.mpp)
         region, plan = job.window(view), job.plan(view)
-        if not restart and _is_done(output, plan):
+        wanted = confidence is not None and not confidence.exists()
+        if not (restart or wanted) and _is_done(output, plan):
             return _known(output)
         with claimed(output.store):
             planned(output.store, plan, restart=restart)
             making = _begin(job, output, view, region, strict=strict)
             _make(making, run or in_threads(), on_block)
             found = making.summary()
+            if confidence is not None:
+                facts = output.told(making.facts())
+                write_confidence(confidence, slide_levels(making.work.store), facts.as_json())
             forget(output.store)
     seconds = time.perf_counter() - began
     speed = sum(block.area_px for block in making.todo if not block.blank) / 1e6 / seconds
@@ -83,6 +91,7 @@ class _Making:
     there: set[Index]
     unreadable: list[list[int]]  # x, y, width, height in pixels of the region; grows
     workers_mb: list[float]  # the most memory that a process of a worker took; grows
+    sure: dict[str, float]  # how much of the tissue is unlike an exemplar's, where the stainer says
 
     @property
     def stained(self) -> list[Block]:
@@ -99,8 +108,15 @@ class _Making:
         self.unreadable.extend(_listed(self.region, done.damaged))
         self.workers_mb.append(done.peak_rss_mb)
 
+    def end(self) -> None:
+        """What is known once the last block is there. Raises: DamageError."""
+        _check_readable(self)
+        levels = slide_levels(self.work.store)
+        if levels.any():
+            self.sure["unlike_fraction"] = unlike_fraction(levels)
+
     def facts(self) -> Facts:
-        """For the file; the list of what is unreadable grows until the last block is there."""
+        """For the file; what is unreadable and how sure the stainer was is known when the last block is there."""
         stainer, slide = self.work.stainer, self.view.slide
         return Facts(
             mpp=self.view.mpp or slide.need_mpp(),
@@ -117,6 +133,7 @@ class _Making:
                 "tissue_fraction": self.seen.tissue_fraction,
                 "stainer": stainer.statistics,
                 "unreadable": self.unreadable,
+                "confidence": self.sure,
             },
         )
 
@@ -137,6 +154,7 @@ class _Making:
             "tissue_fraction": self.seen.tissue_fraction,
             "doubt": self.seen.doubt,
             "unreadable": self.unreadable,
+            "unlike_fraction": self.sure.get("unlike_fraction"),
             "seam_score": _seams(self),
             "worker_peak_rss_mb": max(self.workers_mb, default=0.0),
         }
@@ -171,7 +189,7 @@ def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict:
         found = pool.map(store.check, [block.index for block in blocks])
         there = {block.index for block, whole in zip(blocks, found, strict=True) if whole}
     damaged = _listed(region, store.damage())
-    making = _Making(job, view, output, region, seen, work, blocks, there, damaged, [])
+    making = _Making(job, view, output, region, seen, work, blocks, there, damaged, [], {})
     _check_space(making)
     return making
 
@@ -179,7 +197,7 @@ def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict:
 def _make(making: _Making, run: Run, on_block: OnBlock | None) -> None:
     """Stain what is not there yet, and write meanwhile."""
     if len(making.there) == len(making.blocks):
-        _check_readable(making)
+        making.end()
     arriving = Arriving(making.work.store, making.there)
     total, begun = len(making.blocks), len(making.there)
     with threads_given_back(), ThreadPoolExecutor(1, "writer") as pool:
@@ -188,7 +206,7 @@ def _make(making: _Making, run: Run, on_block: OnBlock | None) -> None:
             for number, done in enumerate(run(partial(stain_block, making.work), making.todo), begun + 1):
                 making.note(done)
                 if number == total:
-                    _check_readable(making)
+                    making.end()
                 arriving.arrive(done.index)
                 if on_block:
                     on_block(number, total)
