@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -199,22 +199,15 @@ def stain(
         tasks = plan_stains(paths, out)
         stainer_for = dials.stainers(tasks, slide_mpp, icc=icc)
     else:
-        given_where = None if where == "tissue" else where
-        check_left_out(
-            {"share": share, "style-mpp": style_mpp, "where": given_where, "level": level}, "with a look"
-        )
+        of_looks = {"share": share, "style-mpp": style_mpp, "level": level}
+        check_left_out({**of_looks, "where": None if where == "tissue" else where}, "with a look")
         made_by = any_stainer(stainer, marker, mpp, value_range, blend)
         slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
         tasks = plan_stains(paths, out)
-
-        def stainer_for(_task: Task) -> Stainer:
-            return made_by
-
+        stainer_for = _always(made_by)
     model_load_s = time.perf_counter() - began
-    part = _region(region)
+    part = _region(region, tasks)
     outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
-    if part and (len(tasks) > 1 or not outputs):
-        raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
     if trace:
         begin_trace(trace, tasks)
 
@@ -272,9 +265,16 @@ def _one_of(slide_mpp: float | None, mpp: float | None) -> float | None:
     return mpp if slide_mpp is None else slide_mpp
 
 
-def _region(text: str | None) -> tuple[int, int, int, int] | None:
+def _always(stainer: Stainer) -> Callable[[Task], Stainer]:
+    """The same stainer for every input."""
+    return lambda _task: stainer
+
+
+def _region(text: str | None, tasks: Sequence[Task]) -> tuple[int, int, int, int] | None:
     if text is None:
         return None
+    if len(tasks) > 1 or not tasks[0].is_slide:
+        raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
     found = numbers("region", text, int)
     if len(found) != 4:
         raise expected("region", "X,Y,W,H", text)
