@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -230,10 +230,7 @@ def stain(
         made_by = any_stainer(stainer, marker, mpp, value_range, blend)
         slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
         tasks = plan_stains(paths, out)
-
-        def stainer_for(_task: Task) -> Stainer:
-            return made_by
-
+        stainer_for = _always(made_by)
     model_load_s = time.perf_counter() - began
     part = region_of("region", region)
     outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
@@ -315,6 +312,11 @@ def _one_of(slide_mpp: float | None, mpp: float | None) -> float | None:
     if slide_mpp is not None and mpp is not None:
         raise expected("mpp", "left out where --slide-mpp is given", mpp, "the stainer says its own")
     return mpp if slide_mpp is None else slide_mpp
+
+
+def _always(stainer: Stainer) -> Callable[[Task], Stainer]:
+    """The same stainer for every input."""
+    return lambda _task: stainer
 
 
 @contextmanager
