@@ -66,11 +66,11 @@ def compare(exemplars: Sequence[Exemplar], found: dict[tuple[int, str], list[NDA
 
 def pooled(exemplars: Sequence[Exemplar]) -> Exemplar:
     """As `joined_exemplars`, with quantiles of all values together."""
-    kinds = {
-        kind: quantiles_of(np.concatenate([getattr(exemplar, kind) for exemplar in exemplars]))
+    stained, unstained = (
+        quantiles_of(np.concatenate([getattr(exemplar, kind) for exemplar in exemplars]))
         for kind in ("stained_od10", "unstained_od10")
-    }
-    return replace(joined_exemplars(exemplars), **kinds)
+    )
+    return replace(joined_exemplars(exemplars), stained_od10=stained, unstained_od10=unstained)
 
 
 def distances(look: Exemplar, held_out: Exemplar) -> NDArray[np.float64]:
