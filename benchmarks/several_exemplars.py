@@ -76,13 +76,12 @@ def pooled(exemplars: Sequence[Exemplar]) -> Exemplar:
 def distances(look: Exemplar, held_out: Exemplar) -> NDArray[np.float64]:
     """How far a look is from a field that it has not seen: COLUMNS. The first two are Wasserstein distances."""
     stained, unstained = (
-        np.abs(np.subtract(getattr(look, kind), getattr(held_out, kind))).mean()
+        np.abs(np.array(getattr(look, kind)) - np.array(getattr(held_out, kind))).mean()
         for kind in ("stained_od10", "unstained_od10")
     )
-    spreads = [float(np.std(exemplar.stained_od10)) for exemplar in (look, held_out)]
+    spread = abs(np.std(look.stained_od10) - np.std(held_out.stained_od10))
     second = angle_deg(np.array(look.matrix[1]), np.array(held_out.matrix[1]))
-    blue = abs(np.subtract(look.blue_od10, held_out.blue_od10)).mean()
-    spread = abs(spreads[0] - spreads[1])
+    blue = np.abs(np.array(look.blue_od10) - np.array(held_out.blue_od10)).mean()
     return np.array([stained, unstained, blue, second, abs(look.share - held_out.share), spread])
 
 

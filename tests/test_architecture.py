@@ -230,6 +230,7 @@ FILES: dict[str, list[str]] = {
         "training",
         "calibration",
         "terminal",
+        "info_command",
         "stylize_options",
         "train_options",
         "stylize_command",

@@ -6,6 +6,6 @@ FOLDER = Path(__file__).parent
 LOOKS = ("epithelial", "nuclear")
 LOOK_SUFFIX = ".json"
 LOOK_CLAIM = (
-    "appearance, on the H&E's own picture; where it is brown is a guess by the tissue's nuclei, and no H&E tells"
+    "appearance, on the H&E's own picture; where it is stained is a guess by the tissue's nuclei, and no H&E tells"
 )
 MODEL_SUFFIX = ".safetensors"

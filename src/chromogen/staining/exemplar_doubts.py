@@ -55,7 +55,7 @@ def _stains(why: str, exemplar: Exemplar) -> str:
     if apart_deg < LEAST_APART_DEG:
         return f"shows two stains of nearly one colour ({apart_deg:.0f} degrees apart); it may have only one"
     if angle_deg(hematoxylin, np.array(HEMATOXYLIN)) > MOST_OFF_DEG:
-        return "shows no haematoxylin of the usual colour; all of it may be stained"
+        return "shows no haematoxylin of its usual colour: all of it is stained, or its counterstain is another"
     return ""
 
 
