@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "page": BASE | {"image"},
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
     "stains": BASE | {"image", "pixel_size"},
+    "registration": BASE | {"image", "pixel_size", "slides", "stains"},
     "nuclei": BASE | {"devices", "image", "pixel_size", "stains"},
     "style": BASE | {"devices", "image", "nuclei", "pixel_size", "spill", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
@@ -47,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
-    | {"models", "onnx_models", "stainer", "stainer_file", "staining", "training", "whole_slide"}
+    | {"models", "onnx_models", "registration", "stainer", "stainer_file", "staining", "training", "whole_slide"}
     | {"allocator", "decoders", "image", "recent", "plots", "page", "slides", "stains", "nuclei", "style"}
     | {"evaluation"},
 }
@@ -123,6 +124,22 @@ FILES: dict[str, list[str]] = {
         "adapt",
         "curves",
     ],
+    "registration": [
+        "views",
+        "likeness",
+        "search",
+        "affine",
+        "spline",
+        "deformation",
+        "align",
+        "pieces",
+        "transform",
+        "quality",
+        "register",
+        "transform_file",
+        "transfer",
+        "registered_slide",
+    ],
     "staining": ["noise", "maps", "tissue", "epithelium", "exemplar", "how", "looks", "window"],
     "onnx_models": ["extra", "onnx_file", "generator", "nuclei", "graphs", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
@@ -186,6 +203,8 @@ FILES: dict[str, list[str]] = {
         "evaluate_command",
         "study_command",
         "unmix_command",
+        "register_command",
+        "transfer_command",
         "nuclei_command",
         "stain_command",
         "train_command",

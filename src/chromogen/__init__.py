@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from chromogen.image import read_image, write_image
     from chromogen.nuclei.find import find_nuclei
     from chromogen.onnx_models.generator import load_generator
+    from chromogen.registration.register import register
     from chromogen.slides.slide import open_slide
     from chromogen.stainer import Stainer, load_stainer
     from chromogen.style.encoder import Encoder
@@ -33,6 +34,7 @@ _ROOMS = {
     "read_image": "image",
     "write_image": "image",
     "open_slide": "slides.slide",
+    "register": "registration.register",
     "evaluate": "evaluation.evaluate",
     "find_nuclei": "nuclei.find",
     "Encoder": "style.encoder",
@@ -76,6 +78,7 @@ __all__ = [
     "measure_style",
     "open_slide",
     "read_image",
+    "register",
     "stain_slide",
     "stylize",
     "train_stainer",
