@@ -65,7 +65,7 @@ def _move_geometry(geometry: Any, move: Callable[[Array], Array]) -> None:
 def _moved(positions: Positions, move: Callable[[Array], Array], *, bends: bool) -> Positions:
     """Positions at any depth of lists, moved; long sides get corners first, so that they bend."""
     if _is_position(positions):
-        return _rounded(move(_numbers([positions])))[0]
+        return list(_rounded(move(_numbers([positions])))[0])
     if _is_position(positions[0]):
         points = _numbers(positions)
         return _rounded(move(_with_corners(points) if bends else points))
