@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chromogen.measured_looks import measure_look
     from chromogen.nuclei.find import find_nuclei
     from chromogen.onnx_models.generator import load_generator
+    from chromogen.registration.register import register
     from chromogen.slides.slide import open_slide
     from chromogen.stainer import Stainer, load_stainer, stainer_of_look
     from chromogen.staining.looks import Look, read_look, write_look
@@ -35,6 +36,7 @@ _ROOMS = {
     "read_image": "image",
     "write_image": "image",
     "open_slide": "slides.slide",
+    "register": "registration.register",
     "evaluate": "evaluation.evaluate",
     "find_nuclei": "nuclei.find",
     "Encoder": "style.encoder",
@@ -86,6 +88,7 @@ __all__ = [
     "open_slide",
     "read_image",
     "read_look",
+    "register",
     "stain_slide",
     "stainer_of_look",
     "stylize",

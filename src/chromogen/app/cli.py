@@ -20,10 +20,12 @@ from chromogen.app import (
     export_command,
     info_command,
     nuclei_command,
+    register_command,
     stain_command,
     study_command,
     stylize_command,
     train_command,
+    transfer_command,
     unmix_command,
     view_command,
 )
@@ -133,6 +135,8 @@ for _command, _epilog, _panel in (
     (export_command.export, export_command.EPILOG, MAKE),
     (evaluate_command.evaluate, evaluate_command.EPILOG, MEASURE),
     (nuclei_command.nuclei, nuclei_command.EPILOG, MEASURE),
+    (register_command.register, register_command.EPILOG, MEASURE),
+    (transfer_command.transfer, transfer_command.EPILOG, MEASURE),
     (unmix_command.unmix, unmix_command.EPILOG, MEASURE),
     (study_command.study, study_command.EPILOG, MEASURE),
 ):

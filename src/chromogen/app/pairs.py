@@ -14,6 +14,8 @@ from chromogen.evaluation.fields import Pair, find_pairs
 from chromogen.image import Image
 from chromogen.pixel_size import is_same_mpp
 from chromogen.provenance import sha256_of
+from chromogen.registration.registered_slide import check_is, open_registered
+from chromogen.registration.transform_file import read_transform
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.training.fields import Content
 from chromogen.training.pairs import TissuePair, alike_names, check_pair, contents_of, joined
@@ -31,14 +33,23 @@ class Pairs:
     warnings: tuple[str, ...]
 
 
-def read_pairs(folder: Path, mpp: float, *, slide_mpp: float | None = None, group: str | None = None) -> Pairs:
+def read_pairs(
+    folder: Path,
+    mpp: float,
+    *,
+    slide_mpp: float | None = None,
+    group: str | None = None,
+    transform: Path | None = None,
+) -> Pairs:
     """All pairs below a folder at `mpp`, checked; `group` finds in a name which slide it is from.
+
+    `transform`: a registration of the H&E to the IHC, or a folder with NAME.json of each pair.
 
     Raises: ValueError for pairs that are none (no partner, two sizes, two pixel sizes, none that fits);
     FileNotFoundError.
     """
     found = find_pairs(folder)
-    pieces = [piece for pair in found for piece in _pieces(pair, mpp, slide_mpp, group)]
+    pieces = [piece for pair in found for piece in _pieces(pair, mpp, slide_mpp, group, transform)]
     pairs, said = joined(pieces)
     checked = [check_pair(pair, mpp) for pair in pairs]
     contents = tuple(contents_of(checked))
@@ -65,13 +76,13 @@ def _cautions(
     return said
 
 
-def _pieces(pair: Pair, mpp: float, slide_mpp: float | None, group: str | None) -> list[TissuePair]:
+def _pieces(
+    pair: Pair, mpp: float, slide_mpp: float | None, group: str | None, transform: Path | None
+) -> list[TissuePair]:
     """A pair, or squares of it that are small enough."""
     slide = pair.slide if group is None else group_of(pair.name, group)
-    with (
-        open_slide(pair.he, mpp=slide_mpp, assumed_mpp=mpp) as he,
-        open_slide(pair.ihc, mpp=slide_mpp, assumed_mpp=mpp) as ihc,
-    ):
+    he, ihc = _opened(pair, mpp, slide_mpp) if transform is None else _registered(pair, transform)
+    with he, ihc:
         _check_mpp(pair, _known_mpp(he), _known_mpp(ihc))
         images = [section.read_at((0, 0), section.size_at(mpp), mpp) for section in (he, ihc)]
     if images[0].shape != images[1].shape:
@@ -79,6 +90,19 @@ def _pieces(pair: Pair, mpp: float, slide_mpp: float | None, group: str | None) 
     cuts = list(_squares(images[0]))
     names = [pair.name if len(cuts) == 1 else f"{pair.name}, part {number}" for number in range(1, len(cuts) + 1)]
     return [TissuePair(name, slide, images[0][at], images[1][at]) for name, at in zip(names, cuts, strict=True)]
+
+
+def _opened(pair: Pair, mpp: float, slide_mpp: float | None) -> tuple[Slide, Slide]:
+    he = open_slide(pair.he, mpp=slide_mpp, assumed_mpp=mpp)
+    return he, open_slide(pair.ihc, mpp=slide_mpp, assumed_mpp=mpp)
+
+
+def _registered(pair: Pair, transform: Path) -> tuple[Slide, Slide]:
+    """Both slides of a pair, the IHC in the frame of the H&E. Raises: ValueError for slides of another pair."""
+    found = read_transform(transform / f"{pair.name}.json" if transform.is_dir() else transform)
+    he = open_slide(pair.he, mpp=found.source.mpp)
+    check_is(he, found.source.quickhash, "he")
+    return he, open_registered(pair.ihc, found)
 
 
 def _squares(image: Image) -> Iterator[tuple[slice, slice]]:

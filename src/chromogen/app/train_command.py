@@ -71,6 +71,7 @@ def train(
     contents: given.Contents = None,
     style: given.Style = None,
     paired: given.Paired = None,
+    transform: given.Transform = None,
     group: given.Group = None,
     start: given.From = None,
     site: given.Site = "any",
@@ -118,6 +119,8 @@ def train(
         return
     _check_left_out(ctx, OF_LOOKS, "with IHC alone, for a look")
     _check_given(contents, tuple(styles), paired, group)
+    if transform is not None and paired is None:
+        raise expected("transform", "given with pairs", transform, "name the pairs by --paired")
     _check_export(export, tuple(styles))
     training = Training(
         site=site,
@@ -138,7 +141,7 @@ def train(
     if not ranks.is_first:
         warnings.simplefilter("ignore")  # the first says it
     if paired:
-        inputs, training = _with_pairs(inputs, training, paired, group)
+        inputs, training = _with_pairs(inputs, training, paired, group, transform)
         if inputs.pairs and ranks.is_first:
             _tell(inputs.pairs, as_json=as_json)
     encoder = Encoder(precision=precision, device=device)
@@ -243,12 +246,14 @@ def _begun_from(file: Path, training: Training, markers: Sequence[str]) -> tuple
     return model, replace(training, site=site)
 
 
-def _with_pairs(inputs: Inputs, training: Training, folder: Path, group: str | None) -> tuple[Inputs, Training]:
+def _with_pairs(
+    inputs: Inputs, training: Training, folder: Path, group: str | None, transform: Path | None
+) -> tuple[Inputs, Training]:
     """The same with the pairs of a folder, and the terms that learn from them."""
     from chromogen.app.pairs import read_pairs
     from chromogen.style.recipes import with_pairs
 
-    pairs = read_pairs(folder, training.mpp, slide_mpp=inputs.mpp, group=group)
+    pairs = read_pairs(folder, training.mpp, slide_mpp=inputs.mpp, group=group, transform=transform)
     return replace(inputs, pairs=pairs), replace(training, objective=with_pairs(training.objective))
 
 

@@ -48,6 +48,13 @@ Paired = Annotated[
     Path | None,
     typer.Option(metavar="PAIRS", help="Folder of pairs of H&E and IHC: they teach where the brown goes."),
 ]
+Transform = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Registration of the pair by `chromogen register`, or a folder with NAME.json of each pair.",
+    ),
+]
 Group = Annotated[
     str | None,
     typer.Option(

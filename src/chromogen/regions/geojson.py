@@ -75,6 +75,15 @@ def read_features(data: bytes, most_bytes: int = MOST_BYTES) -> tuple[list[Drawn
     return drawn, len(features) - len(drawn)
 
 
+def parsed_geojson(data: bytes, most_bytes: int = MOST_BYTES) -> Any:
+    """GeoJSON as plain values, every feature and geometry of it checked as `read_features` does.
+
+    Raises: GeoJsonError, which names the feature and says why.
+    """
+    read_features(data, most_bytes)
+    return _parsed(_unpacked(data, most_bytes))
+
+
 def without_area(left_out: int, of: int) -> str:
     """What to say of features that have none.
 

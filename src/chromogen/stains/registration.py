@@ -44,8 +44,8 @@ def displacement(he: Image, ihc: Image, mpp: float) -> Displacement:
     factor = width / seen[0]
     ours, theirs = (structure(resize(image, seen), mpp * factor) for image in (he, ihc))
     radius = int(min(FARTHEST_UM / (mpp * factor), FARTHEST_SHARE * min(seen)))
-    x, y, correlation = _best(ours, theirs, radius)
-    wrong = [_best(_square(ours), other, radius)[2] for other in _turned(_square(theirs))]
+    x, y, correlation = best_shift(ours, theirs, radius)
+    wrong = [best_shift(_square(ours), other, radius)[2] for other in turned(_square(theirs))]
     confidence = (correlation - max(wrong)) / max(1 - max(wrong), 1e-6)
     residual = _residual(ours, theirs, (round(x), round(y)), BLOCK_FARTHEST_UM / (mpp * factor))
     shift = (-x * factor, -y * factor)
@@ -60,8 +60,10 @@ def structure(image: Image, mpp: float) -> Array:
     return np.stack([ndimage.gaussian_filter(x, near) - ndimage.gaussian_filter(x, wide) for x in maps])
 
 
-def _best(ours: Array, theirs: Array, radius: int) -> tuple[float, float, float]:
-    """The shift (x, y) of `theirs` onto `ours`, to a fraction of a pixel, and the mean correlation there.
+def best_shift(ours: Array, theirs: Array, radius: int) -> tuple[float, float, float]:
+    """The shift (x, y) of `theirs` onto `ours`, maps (C, H, W), and the mean correlation there.
+
+    The shift is known to a fraction of a pixel.
 
     Where nothing can be compared, no shift and no correlation.
     """
@@ -104,11 +106,11 @@ def _square(maps: Array) -> Array:
     return maps[:, top : top + side, left : left + side]
 
 
-def _turned(maps: Array) -> Iterator[Array]:
-    """A square in the seven other ways in which it can lie."""
+def turned(maps: Array) -> Iterator[Array]:
+    """A square, maps (C, H, H), in the seven other ways in which it can lie."""
     for turns, mirrored in list(product(range(4), (False, True)))[1:]:
-        turned = np.rot90(maps, turns, (1, 2))
-        yield turned[:, :, ::-1] if mirrored else turned
+        other = np.rot90(maps, turns, (1, 2))
+        yield other[:, :, ::-1] if mirrored else other
 
 
 def _residual(ours: Array, theirs: Array, shift: tuple[int, int], farthest_px: float) -> float:
@@ -125,7 +127,7 @@ def _residual(ours: Array, theirs: Array, shift: tuple[int, int], farthest_px: f
     weights, squares = [], []
     for row, column in product(rows, columns):
         at = np.s_[:, row[0] : row[-1] + 1, column[0] : column[-1] + 1]
-        x, y, fit = _best(ours[at], theirs[at], radius)
+        x, y, fit = best_shift(ours[at], theirs[at], radius)
         weights.append(max(fit, 1e-3) ** 2)
         squares.append(x**2 + y**2)
     return max(1.0, float(np.sqrt(np.average(squares, weights=weights))))

@@ -1,0 +1,130 @@
+"""`chromogen register`: where the tissue of an H&E lies on an IHC."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chromogen.app.terminal import DebugOption, JsonOption, duration, progress_bars
+
+if TYPE_CHECKING:
+    from chromogen.registration.transform import Transform
+
+EPILOG = """Examples:
+
+chromogen register he.svs ihc.svs -o pair.json
+
+chromogen register he.png ihc.png -o pair.json --he-mpp 0.5 --ihc-mpp 0.25 --overlay overlay.png
+
+chromogen transfer regions.geojson --transform pair.json -o on_ihc.geojson
+
+Both slides may be turned, mirrored, or show different parts of the tissue. Look at the overlay: tissue must go on
+from one square to the next."""
+
+
+def register(
+    he: Annotated[Path, typer.Argument(metavar="HE", help="H&E image or slide.")],
+    ihc: Annotated[Path, typer.Argument(metavar="IHC", help="IHC image or slide of the same block.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File for the transform, ending in .json.")],
+    overlay: Annotated[
+        Path | None,
+        typer.Option(help="Also write this picture: squares of the H&E and of the registered IHC in turn."),
+    ] = None,
+    he_mpp: Annotated[
+        float | None, typer.Option(help="Size of an H&E pixel in um. Default: the file's, else estimated.")
+    ] = None,
+    ihc_mpp: Annotated[
+        float | None, typer.Option(help="Size of an IHC pixel in um. Default: the file's, else estimated.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find where the tissue of an H&E lies on an IHC of the same block, and write the transform."""
+    from chromogen.provenance import facts_since
+    from chromogen.registration.register import register as found_by
+    from chromogen.registration.transform_file import write_transform
+
+    _check_outputs(he, ihc, out, overlay)
+    began = time.perf_counter()
+    with progress_bars() as progress:
+        task = progress.add_task("register", total=None, loss="", rate="")
+
+        def follow(done: int, of: int, stage: str) -> None:
+            progress.update(task, completed=done, total=of, rate=stage)
+
+        transform = found_by(he, ihc, he_mpp=he_mpp, ihc_mpp=ihc_mpp, on_stage=follow)
+    write_transform(out, transform)
+    if overlay:
+        _draw(he, ihc, transform, overlay)
+    facts = {"output": str(out), **facts_of(transform), **facts_since(began)}
+    print(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
+    for warning in () if as_json else facts["warnings"]:
+        print(f"Warning: {warning}", file=sys.stderr)
+
+
+def _check_outputs(he: Path, ihc: Path, out: Path, overlay: Path | None) -> None:
+    """Raises: ValueError or FileNotFoundError before anything is computed."""
+    from chromogen.app.paths import check_apart, check_folder, check_there
+    from chromogen.errors import expected
+    from chromogen.image import WRITE_SUFFIXES
+
+    check_there("he and ihc", [he, ihc], "an existing image or slide")
+    if out.suffix.lower() != ".json":
+        raise expected("out", "a file ending in .json", out)
+    if overlay and overlay.suffix.lower() not in WRITE_SUFFIXES:
+        raise expected("overlay", f"a file ending in {', '.join(WRITE_SUFFIXES)}", overlay)
+    outputs = [path for path in (out, overlay) if path]
+    check_apart(outputs, [he, ihc])
+    for path in outputs:
+        check_folder(path.parent)
+
+
+def _draw(he: Path, ihc: Path, transform: Transform, file: Path) -> None:
+    from chromogen.image import write_image
+    from chromogen.registration.registered_slide import checkerboard, open_registered
+    from chromogen.slides.slide import open_slide
+
+    longest_px = 1600
+    with open_slide(he, mpp=transform.source.mpp) as ours, open_registered(ihc, transform) as theirs:
+        write_image(file, checkerboard(ours, theirs, longest_px))
+
+
+def facts_of(transform: Transform) -> dict[str, Any]:
+    """What is said of a transform: pieces, pixel sizes, residual, confidence, and warnings."""
+    quality = transform.quality
+    doubtful = sum(bool(piece.doubt) for piece in transform.pieces)
+    warnings = [
+        f"The {name} states no pixel size; Chromogen {frame.mpp_from} {frame.mpp:.3g} um/px (set it by {option})."
+        for name, option, frame in (
+            ("H&E", "--he-mpp", transform.source),
+            ("IHC", "--ihc-mpp", transform.target),
+        )
+        if frame.mpp_from in ("assumed", "estimated")
+    ]
+    if doubtful:
+        warnings.append(f"{doubtful} of {len(transform.pieces)} pieces fit no better than other tissue would.")
+    return {
+        "pieces": len(transform.pieces),
+        "doubtful_pieces": doubtful,
+        "he_mpp": transform.source.mpp,
+        "ihc_mpp": transform.target.mpp,
+        "residual_um": quality.residual_um if quality else None,
+        "confidence": quality.confidence if quality else None,
+        "fit_before": quality.fit_before if quality else None,
+        "fit_after": quality.fit_after if quality else None,
+        "warnings": warnings,
+    }
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    pieces = "1 piece" if facts["pieces"] == 1 else f"{facts['pieces']} pieces"
+    return [
+        f"{facts['output']}: {pieces} of tissue, registered in {duration(facts['seconds'])}; "
+        f"residual {facts['residual_um']:.1f} um in the median, confidence {facts['confidence']:.2f}",
+        f"Carry regions by it: chromogen transfer REGIONS.geojson --transform {facts['output']} -o OUT.geojson",
+    ]
