@@ -137,11 +137,15 @@ def look_stainer(
         if site != "auto":
             raise expected("site", "left out without --style", site, "a look has a site of its own")
         return stainer_of_look(load_look(name), share, seed)
+    return stainer_of_look(measured_look(styles, site, mpp), share, seed)
+
+
+def measured_look(styles: Sequence[Path], site: str, mpp: float | None) -> Look:
+    """The look of reference IHCs, `styles`, measured now. Raises: as `look_stainer`."""
     check_there("style", styles, "an existing IHC image or slide")
     exemplars = [_exemplar_of(style, site, mpp) for style in styles]
     source = ", ".join(style.name for style in styles)
-    look = Look(styles[0].stem, f"as {source}", source, "as its source", joined_exemplars(exemplars))
-    return stainer_of_look(look, share, seed)
+    return Look(styles[0].stem, f"as {source}", source, "as its source", joined_exemplars(exemplars))
 
 
 def _exemplar_of(style: Path, site: str, mpp: float | None) -> Exemplar:
