@@ -4,7 +4,7 @@ import { signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import type { SlideLine } from './api';
 import { panes, slides, works } from './desk';
-import { complain } from './dom';
+import { complain, short } from './dom';
 import { nameOf } from './layers';
 import { Badge, Button } from './parts';
 import { badgeOf } from './slides';
@@ -18,10 +18,11 @@ function caseOf(line: SlideLine): string {
   return (job && slides.find(job.slide)?.case) ?? line.case;
 }
 
-/** What people call a line: of a result by what it was made. */
-function titleOf(line: SlideLine): string {
-  const job = works.find(line.name.split('/')[0]);
-  return job ? `${nameOf(job)}${job.location ? ', region' : ''}` : line.name.split('/').pop()!;
+/** What people call a slide: a result by what made it. */
+export function titleOf({ name }: SlideLine): string {
+  const job = works.find(name.split('/')[0]);
+  if (!job || name.endsWith('/region.png')) return short(name);
+  return `${nameOf(job)}${job.location ? ', region' : ''}`;
 }
 
 export function Cases() {

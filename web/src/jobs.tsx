@@ -16,7 +16,10 @@ export function JobsButton() {
   const busy = works.underWay;
   const part = busy.length ? Math.round((100 * busy.reduce((sum, job) => sum + (partOf(job) ?? 0), 0)) / busy.length) : 0;
   const words = busy.length ? `${busy.length} ${busy.length > 1 ? 'jobs' : 'job'} ${part} %` : 'Jobs';
-  const open = (): void => (document.getElementById('jobs') as HTMLDialogElement).showModal();
+  const open = (): void => {
+    (document.getElementById('jobs') as HTMLDialogElement).showModal();
+    void works.complete();
+  };
   return (
     <>
       {works.isLost.value && <span id="lost" role="alert">Chromogen does not answer</span>}
@@ -43,7 +46,7 @@ export function stateOf(job: Job): string {
   if (state in ends) return ends[state as keyof typeof ends];
   const isTrial = job.kind === 'trials';
   const [one, many] = isTrial ? ['step', 'steps'] : ['block', 'blocks'];
-  const kept = isTrial ? 'it goes on from its last checkpoint' : 'finished blocks are kept';
+  const kept = isTrial ? 'it goes on where it was, if it ran for more than a minute' : 'finished blocks are kept';
   if (state === 'cancelled') return `Cancelled; ${kept}`;
   if (state === 'interrupted') return `Interrupted, as the server ended meanwhile; ${kept}`;
   if (state === 'done') return `Done${progress?.step ? `: ${progress.step} ${progress.step > 1 ? many : one}${isTrial ? ` in ${duration(progress.seconds)}` : ''}` : ''}`;

@@ -70,10 +70,10 @@ function Layer({ job }: { job: Job }) {
       </div>
       {shown && <Slider label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} onInput={(value) => layers.set(job.id, { opacity: value })} />}
       {shown && job.kind === 'trials' && job.state === 'done' && <Adjusting job={job} />}
-      <div class="buttons">
+      {shown && <div class="buttons">
         <Button icon="beside" label="Beside" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job)} />
         {job.state === 'done' && <Downloads job={job} />}
-      </div>
+      </div>}
     </li>
   );
 }

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import OpenSeadragon from 'openseadragon';
 import type { StainVectors } from './api';
+import { titleOf } from './cases';
 import { panes, regions, setSplit, slides } from './desk';
 import { notice, say, short } from './dom';
 import type { Pane } from './pane';
@@ -126,7 +127,7 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
       <div class="canvas" ref={canvas} />
       <div class="pane-bar">
         <PaneInfo pane={pane} />
-        <span class="pane-name" title={slide.name}>{short(slide.name)}</span>
+        <span class="pane-name" title={slide.name}>{titleOf(slide)}</span>
         {label.value && slide.virtual === null && <span class="badge virtual" title={label.value}>{pane.isLaidOver ? 'VIRTUAL laid over' : 'from VIRTUAL'}</span>}
         {slide.stains_doubt && !pane.stainsChosen.value && <span class="doubt" title={slide.stains_doubt}>not sure</span>}
         {isGuess.value && <span class="guess" title={`Lies on the first slide ${pane.by.value}`}>placed by a guess</span>}

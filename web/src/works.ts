@@ -47,12 +47,22 @@ export class Works {
     this.timer = window.setTimeout(() => void this.watch(), before.size || this.underWay.length ? BUSY_MS : IDLE_MS);
   }
 
-  /** What is done is done: its steps are asked for once. */
+  /** How far what runs is, and what has just ended; all else stays as it is known. */
   private async withProgress(job: Job): Promise<Job> {
     const known = this.find(job.id);
-    if (known?.progress && known.state === job.state && !UNDER_WAY.includes(job.state)) return { ...job, progress: known.progress };
-    if (job.state === 'waiting') return { ...job, progress: null };
-    return { ...job, progress: await ask<Progress>(`${job.kind}/${job.id}`).catch(() => null) };
+    const isNews = job.state === 'running' || (known && known.state !== job.state);
+    return { ...job, progress: isNews ? await this.progressOf(job) : (known?.progress ?? null) };
+  }
+
+  private progressOf({ kind, id }: Job): Promise<Progress | null> {
+    return ask<Progress>(`${kind}/${id}`).catch(() => null);
+  }
+
+  /** Ask what is not known yet of work that ended before the page was opened. */
+  async complete(): Promise<void> {
+    const found = new Map<string, Progress | null>();
+    for (const job of this.list.value) if (!job.progress && job.state !== 'waiting') found.set(job.id, await this.progressOf(job));
+    this.list.value = this.list.value.map((job) => ({ ...job, progress: job.progress ?? found.get(job.id) ?? null }));
   }
 
   /** Have something made; it is in the list when this ends. */
