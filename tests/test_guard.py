@@ -219,3 +219,16 @@ def test_other_protocols_are_refused(client: TestClient) -> None:
 
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/slides"):
         pytest.fail("a socket was opened")
+
+
+def test_behind_a_proxy_its_address_is_the_servers_own(tmp_path: Path) -> None:
+    app = create_app([tmp_path], tmp_path / "results", hosts=["127.0.0.1"], behind="https://slides.example")
+    for base_url in ("https://slides.example", "http://127.0.0.1"):  # whether the proxy passes its name on or not
+        client = TestClient(app, base_url=base_url)
+        own = {"origin": "https://slides.example"}
+        assert client.post("/api/trials", json={}, headers=own).status_code == 422, (
+            "refused for what it says alone"
+        )
+        for origin in ("https://evil.example", "http://slides.example.evil", "https://slides.example:8443"):
+            assert client.post("/api/trials", json={}, headers={"origin": origin}).status_code == 403
+    assert TestClient(app, base_url="https://other.example").get("/api/slides").status_code == 421

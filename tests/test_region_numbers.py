@@ -115,3 +115,10 @@ def test_regions_outside_and_too_detailed_are_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(module, "MOST_POINTS", 3)
     with pytest.raises(ValueError, match="at most 3 points"):
         parse_region(polygon(WHOLE))
+
+
+@pytest.mark.parametrize(("shift", "covered"), [(0, None), (256, "only 50 %"), (461, "only 10 %")])
+def test_a_region_that_leaves_the_slide_says_so(tmp_path: Path, shift: int, covered: str | None) -> None:
+    region = parse_region(polygon([(x + shift, y) for x, y in WHOLE]))
+    why = numbers_of(shelved(tmp_path, "a.png", IHC), region, "h-dab", 0.2).why
+    assert why == "" if covered is None else why.startswith(f"{covered} of the region lies on this slide")

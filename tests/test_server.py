@@ -674,3 +674,60 @@ def test_what_has_ended_is_removed(client: TestClient, tmp_path: Path) -> None:
     assert client.post(f"/api/trials/{trial['id']}/remove", json={}).status_code == 204
     assert not (tmp_path / "results" / str(trial["id"])).exists()
     assert list(ids(client)) == ["broken.svs", "ihc.png", "wide.png"]
+
+
+def test_slides_of_one_case_say_so(client: TestClient, tmp_path: Path) -> None:
+    for name in ("7_HE.png", "7_Ki67.png", "8_HE.png"):
+        write_image(tmp_path / "slides" / name, IHC[:64, :64].copy())
+    cases = {line["name"]: line["case"] for line in client.get("/api/slides").json()}
+    assert cases["7_HE.png"] == cases["7_Ki67.png"] == "7"
+    assert cases["8_HE.png"] == "8"
+
+
+def test_head_answers_as_get_without_the_body(client: TestClient) -> None:
+    for path in ("/api/slides", f"/api/slides/{ids(client)['ihc.png']}/tiles/0/0/0.jpg"):
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"]
+    assert client.head("/api/slides/0000000000000000").status_code == 404
+
+
+def test_stainers_say_their_dials_and_take_them(client: TestClient) -> None:
+    dials = {line["id"]: [dial["name"] for dial in line["dials"]] for line in client.get("/api/stainers").json()}
+    assert {"share", "seed"} <= set(dials["nuclear"])
+    assert "share" not in dials["epithelial"]
+    assert dials["identity"] == []
+    asked = {"slide": ids(client)["ihc.png"], "stainer": "nuclear", "location": [0, 0], "size": [128, 128]}
+    for wrong, says in (({"hue": 1}, "some of"), ({"share": 2}, "0 to 1"), ({"share": -0.1}, "0 to 1")):
+        answer = client.post("/api/stained-views", json={**asked, "dials": wrong})
+        assert answer.status_code == 422
+        assert says in answer.json()["detail"]
+    answer = client.post("/api/stained-views", json={**asked, "stainer": "identity", "dials": {"share": 0.5}})
+    assert answer.status_code == 422, "a stainer without dials"
+    made = client.post("/api/stained-views", json={**asked, "dials": {"share": 0.9}}).json()
+    assert "--share 0.9" in made["command"]
+    assert "stainer_of_look(load_look('nuclear'), share=0.9)" in made["python"]
+
+
+def test_the_look_of_an_exemplar_is_kept_as_a_stainer(client: TestClient, tmp_path: Path) -> None:
+    asked = {"exemplar": ids(client)["ihc.png"], "name": "../../my exemplar.png"}
+    made = [client.post("/api/looks", json=asked).json()["stainer"] for _ in range(2)]
+    assert [line["name"] for line in made] == ["my-exemplar.json", "my-exemplar-2.json"]
+    listed = {line["id"]: line for line in client.get("/api/stainers").json()}
+    assert all(line["id"] in listed for line in made)
+    files = [file.relative_to(tmp_path) for file in tmp_path.rglob("*.json")]
+    assert {file.parent.name for file in files} == {".looks"}, "nowhere else"
+    view = {"slide": ids(client)["ihc.png"], "stainer": made[0]["id"], "location": [0, 0], "size": [128, 128]}
+    assert client.post("/api/stained-views", json=view).status_code == 201
+    write_image(tmp_path / "slides" / "blank.png", np.full((256, 256, 3), 240, np.uint8))
+    answer = client.post("/api/looks", json={"exemplar": ids(client)["blank.png"]})
+    assert answer.status_code == 422
+    assert str(tmp_path) not in answer.text
+
+
+def test_json_that_is_no_look_is_no_stainer(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "slides" / "notes.json").write_text('{"format": "something else"}')
+    (tmp_path / "slides" / "broken.json").write_text('{"format": "chromogen look 1"}')
+    named = {line["name"]: line["problem"] for line in client.get("/api/stainers").json()}
+    assert "notes.json" not in named
+    assert named["broken.json"], "a look that is damaged says why"

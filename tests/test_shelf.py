@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.app.view.shelf import Shelf, UnknownSlideError, check_roots
+from chromogen.app.view.shelf import Shelf, UnknownSlideError
 from chromogen.image import write_image
 from test_dicom_series import OTHER, OURS, dicom
 
@@ -92,8 +92,7 @@ def test_new_files_appear(tmp_path: Path) -> None:
     assert "a.png" in names(shelf)
 
 
-def test_missing_and_empty_roots_are_refused(tmp_path: Path) -> None:
+def test_missing_roots_are_refused_and_empty_ones_are_not(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="existing slide or folder"):
         Shelf([tmp_path / "nothing"])
-    with pytest.raises(ValueError, match="none under"):
-        check_roots([tmp_path])
+    assert Shelf([tmp_path]).entries() == [], "the page says that there are none"

@@ -52,6 +52,19 @@ def test_what_is_told_of_a_view_with_all_that_can_be_given() -> None:
     assert "--mpp 0.5 --slide-mpp 0.25" in generator.shell_line
     assert "--range=-1..1" in generator.shell_line
     assert "load_generator('c.onnx', mpp=0.5, value_range='-1..1')" in generator.python_lines
+    large = replace(stain, queued=True)
+    assert (large.output, large.shell_line) == (large.slide_out, stain.shell_line), "a slide, by the same command"
+
+
+def test_what_is_told_of_a_look_has_the_dials_that_were_moved() -> None:
+    stain = Stain("i", "0" * 16, "a.tif", "x", "nuclear", "nuclear", dials={"share": 0.25, "counter_stain": 1.5})
+    assert "--share 0.25 --counter-stain 1.5" in stain.shell_line
+    for line in (
+        "from chromogen.stainer import load_look, stainer_of_look",
+        "stainer = stainer_of_look(load_look('nuclear'), share=0.25, counter_stain=1.5)",
+    ):
+        assert line in stain.python_lines.splitlines()
+    assert "load_stainer" in replace(stain, dials={}).python_lines
 
 
 @pytest.mark.slow

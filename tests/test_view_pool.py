@@ -61,3 +61,21 @@ def test_what_cannot_be_read_names_no_folder(tmp_path: Path) -> None:
     with pool.reading(entry) as opened:
         assert opened.slide.read_region((200, 200), (50, 50)).shape == (50, 50, 3), "the rest can be read"
     pool.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tif", b"II*\0"),
+        ("b.tif", b"II*\0\x08\0\0\0"),
+        ("c.tif", b"MM\0+"),
+        ("d.svs", b"II*\0\x08\0\0\0\x01\0"),
+        ("e.png", b""),
+        ("f.dcm", b"DICM"),
+    ],
+)
+def test_a_broken_file_is_refused_in_words_of_its_owner(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SlideError, match=name) as refused:
+        opened(Shelf([tmp_path]).entries()[0])
+    assert not any(word in str(refused.value) for word in ("unpack", "buffer", "index", "(0)", "None"))

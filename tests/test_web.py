@@ -30,6 +30,7 @@ from test_densities import IHC
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE_MS = 120_000  # on a machine that others use
+PICTURE = ".pane .canvas > .openseadragon-container > .openseadragon-canvas > canvas"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums on more of them round otherwise
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
@@ -110,7 +111,7 @@ def page(browser: Any, server: Server) -> Iterator[Any]:
         lambda asked: None if asked.url.startswith((server.address, "blob:")) else wrong.append(asked.url),
     )
     page.goto(server.address)
-    page.wait_for_selector("#slide-list li")
+    page.wait_for_selector("#slide-list .slide")
     yield page
     context.close()
     assert [line for line in wrong if "422" not in line] == []
@@ -125,12 +126,35 @@ def keep(page: Any, name: str) -> Image:
 
 
 def show(page: Any, *names: str) -> None:
-    page.click(f"#slide-list li:has-text('{names[0]}') .open")
-    page.wait_for_selector(".pane .canvas canvas")
+    page.click(f"#slide-list .slide:has-text('{names[0]}') .open")
+    page.wait_for_function(
+        "name => [...document.querySelectorAll('.pane-name')].map((one) => one.innerText).join() === name",
+        arg=names[0],
+    )
+    page.wait_for_selector(PICTURE)
     for name in names[1:]:
-        page.click(f"#slide-list li:has-text('{name}') .beside")
-    page.locator(".pane .canvas canvas").nth(len(names) - 1).wait_for()
+        page.click(f"#slide-list .slide:has-text('{name}') .beside")
+    page.locator(PICTURE).nth(len(names) - 1).wait_for()
     settle(page)
+
+
+def tab(page: Any, name: str) -> None:
+    """Show a tab of the tools."""
+    if page.locator(f"#tab-{name}").get_attribute("aria-selected") != "true":
+        page.click(f"#tab-{name}")
+
+
+def overlay(page: Any, kind: str) -> None:
+    tab(page, "Layers")
+    page.select_option("#overlay", kind)
+
+
+def choose_stains(page: Any, stains: str, pane: int = 0) -> None:
+    """Choose the stains of a slide, behind its badge."""
+    info = page.locator(".pane-info").nth(pane)
+    info.locator("summary").click()
+    info.locator("select").select_option(stains)
+    info.locator("summary").click()
 
 
 def settle(page: Any) -> None:
@@ -177,13 +201,16 @@ def test_keys_move_and_a_link_leads_back(page: Any, server: Server) -> None:
     keep(page, "rotated_with_overlay")
     page.goto("about:blank")
     page.goto(link)
-    page.wait_for_selector(".pane .canvas canvas")
+    page.wait_for_selector(PICTURE)
     settle(page)
     assert page.inner_text("#zoom") == zoom
+    tab(page, "Layers")
     assert page.input_value("#overlay") == "dab"
     page.keyboard.press("0")
     settle(page)
+    page.set_viewport_size({"width": 1600, "height": 800})
     page.mouse.move(640, 400)
+    page.mouse.move(642, 402)
     assert page.inner_text("#where").startswith("x ")
 
 
@@ -229,8 +256,8 @@ def test_what_is_painted_is_what_python_finds(page: Any) -> None:
     page.keyboard.press("1")
     settle(page)
     plain = keep(page, "overlay_off").astype(int)
+    overlay(page, "dab")
     page.fill("#opacity", "1")
-    page.select_option("#overlay", "dab")
     dab, tissue = separate_stains_od10(IHC, H_DAB)[..., 1], Tile(IHC, mpp=0.5).tissue
     box = page.locator(".pane .canvas").bounding_box()
     left, top = round(box["x"] + box["width"] / 2 - 256), round(box["y"] + box["height"] / 2 - 256)
@@ -262,6 +289,7 @@ def test_numbers_of_regions_are_pythons(page: Any, tmp_path: Path) -> None:
         ],
     }
     (tmp_path / "drawn.geojson").write_text(json.dumps(drawn))
+    tab(page, "Measure")
     page.set_input_files("#import", tmp_path / "drawn.geojson")
     page.wait_for_selector("#numbers td")
     keep(page, "numbers")
@@ -290,6 +318,7 @@ def test_exported_regions_are_read_again_with_their_classes(page: Any, tmp_path:
         {"type": "Feature", "geometry": square, "properties": classified},
     ]
     (tmp_path / "drawn.geojson").write_text(json.dumps(features), encoding="utf-8-sig")
+    tab(page, "Measure")
     page.set_input_files("#import", tmp_path / "drawn.geojson")
     page.wait_for_selector("#numbers td")
     with page.expect_download() as download:
@@ -314,6 +343,7 @@ def test_regions_are_drawn_where_the_mouse_is(page: Any) -> None:
     for dx, dy in ((-200, -200), (-100, -200), (-150, -100)):
         page.mouse.click(middle[0] + dx, middle[1] + dy)
     page.keyboard.press("Enter")
+    tab(page, "Measure")
     page.locator("#numbers table").nth(1).wait_for()
     keep(page, "drawn")
     with page.expect_download() as download:
@@ -326,19 +356,19 @@ def test_regions_are_drawn_where_the_mouse_is(page: Any) -> None:
     assert np.array(triangle[2]) == pytest.approx([106, 156], abs=1.5)
 
 
-def wait_for_state(page: Any, state: str, timeout_s: float = 300) -> None:
-    page.wait_for_selector(f".trial[data-state='{state}']", timeout=1000 * timeout_s)
-
-
-def open_trials(page: Any) -> None:
-    if page.locator("#try").get_attribute("open") is None:
-        page.click("#try summary")
+def wait_for_state(page: Any, state: str, timeout_s: float = 300, kind: str = "trials") -> None:
+    """Until there is a job in a state; its card is shown then."""
+    card = f".job[data-kind='{kind}'][data-state='{state}']"
+    page.wait_for_selector(card, state="attached", timeout=1000 * timeout_s)
+    if not page.is_visible("#jobs"):
+        page.click("#jobs-open")
 
 
 def try_stain(page: Any, steps: int) -> None:
     show(page, "small.png")
-    open_trials(page)
-    page.click("#try-middle")
+    tab(page, "Stain")
+    page.check("input[value=exemplar]")
+    page.click("#try summary")
     page.select_option("#preset", "fast")
     page.fill("#steps", str(steps))
     page.click("#try-start")
@@ -349,38 +379,35 @@ def test_a_stain_is_tried_to_its_end(page: Any, server: Server, tmp_path: Path) 
     try_stain(page, 6)
     wait_for_state(page, "done")
     settle(page)
-    card = page.locator(".trial").first
-    card.locator("text=On the slide").click()
-    settle(page)
     keep(page, "tried")
+    card = page.locator(".job").first
     assert "steps in" in card.inner_text()
     assert card.locator("polyline").count() == 1
-    card.locator("summary").click()
-    assert "chromogen stylize region.png exemplar.png -o result.png --preset fast --steps 6" in card.inner_text()
-    made = downloaded(page, card, tmp_path / "result.png")
+    told = "chromogen stylize region.png exemplar.png -o result.png --preset fast --steps 6"
+    assert told in card.locator(".origin pre").first.text_content()
+    page.click("#jobs .main")
+    layer = page.locator(".layer.shown").first
+    made = downloaded(page, layer, tmp_path / "result.png")
     assert (read_provenance(tmp_path / "result.png") or {})["notice"] == NOTICE
-    card.locator("label:has-text('DAB amount') input").fill("2")
-    page.wait_for_selector(".origin pre:has-text('dab_amount=2')")
+    layer.locator("label:has-text('DAB amount') input").fill("2")
+    page.wait_for_selector(".origin pre:has-text('dab_amount=2')", state="attached")
     settle(page)
     told = card.locator(".origin pre")
-    again = made_again(server, tmp_path, shell=told.nth(0).inner_text(), python=told.nth(1).inner_text())
+    again = made_again(server, tmp_path, shell=told.nth(0).text_content(), python=told.nth(1).text_content())
     assert [int(np.abs(one.astype(int) - made).max()) for one in again] == [0, 0]
-    more = downloaded(page, card, tmp_path / "more.png")
+    more = downloaded(page, layer, tmp_path / "more.png")
     assert (read_image(tmp_path / "python" / "adjusted.png") == more).all()
     assert not (more == made).all()
-    card.locator("button:has-text('Side by side')").click()
-    page.locator(".pane .canvas canvas").nth(1).wait_for()
+    layer.locator("button:has-text('Beside')").click()
+    page.locator(PICTURE).nth(1).wait_for()
     settle(page)
     keep(page, "tried_side_by_side")
-    assert page.evaluate(
-        "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('#tools'))"
-    )
 
 
-def downloaded(page: Any, card: Any, path: Path) -> Image:
-    """What a card's Download gives."""
+def downloaded(page: Any, layer: Any, path: Path) -> Image:
+    """What a layer's Download gives."""
     with page.expect_download() as download:
-        card.locator("text=Download").click()
+        layer.locator("text=Download").click()
     shutil.copy(download.value.path(), path)
     return read_image(path)
 
@@ -409,7 +436,7 @@ def children(server: Server) -> list[psutil.Process]:
 def test_a_trial_is_cancelled(page: Any, server: Server) -> None:
     try_stain(page, 2000)
     wait_for_state(page, "running")
-    page.locator(".trial").first.locator("button:has-text('Cancel')").click()
+    page.locator(".job").first.locator("button:has-text('Cancel')").click()
     wait_for_state(page, "cancelled")
     until = time.monotonic() + 120
     while children(server) and time.monotonic() < until:
@@ -430,7 +457,7 @@ def test_a_trial_goes_on_after_the_server_was_killed(browser: Any, tmp_path: Pat
         server.start()
         page.goto(server.address)
         wait_for_state(page, "interrupted", 30)
-        page.locator(".trial button:has-text('Resume')").click()
+        page.locator(".job button:has-text('Resume')").click()
         wait_for_state(page, "done")
         page.close()
     finally:
@@ -452,10 +479,11 @@ def test_an_empty_folder_and_an_empty_pane_say_why(browser: Any, tmp_path: Path)
             for name, image in (("ihc.png", IHC), ("strip.png", IHC[:96, :200].copy())):
                 write_image(folder / name, image)
             page.click("#reload")
-            page.wait_for_selector("#slide-list li")
+            page.wait_for_selector("#slide-list .slide")
             assert "Choose a slide" in page.inner_text("#empty")
             show(page, "ihc.png", "strip.png")
-            assert "strip.png lies on the first by a guess: pixel on pixel" in page.inner_text("#linked-by")
+            page.locator(".pane-info summary").nth(1).click()
+            assert "by a guess: pixel on pixel" in page.locator(".pane-info .pop").nth(1).inner_text()
             outside = page.locator(".pane-message:has-text('This slide ends')")
             assert outside.count() == 0
             page.click("#one-to-one")
@@ -472,7 +500,12 @@ def test_an_empty_folder_and_an_empty_pane_say_why(browser: Any, tmp_path: Path)
 
 @pytest.mark.slow
 def test_what_does_not_open_is_explained(page: Any) -> None:
-    page.click("#slide-list li:has-text('broken.svs') .open")
+    show(page, "ihc.png")
+    page.click("#slide-list .slide:has-text('broken.svs') .open")
+    assert "broken.svs" in page.inner_text("#notice-over.problem")
+    assert page.inner_text(".pane-name") == "ihc.png", "what is open stays open"
+    page.click(".pane-bar button")
+    page.click("#slide-list .slide:has-text('broken.svs') .open")
     page.wait_for_selector("text=This does not open")
     assert "broken.svs" in page.inner_text("#empty")
     keep(page, "broken")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from test_web import PATIENCE_MS, Server, browser, keep, pytestmark, server, settle, show
+from test_web import PATIENCE_MS, PICTURE, Server, browser, keep, overlay, pytestmark, server, settle, show, tab
 
 __all__ = ["browser", "pytestmark", "server"]  # fixtures, and the marks that skip
 AXE = Path(__file__).resolve().parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -22,15 +22,16 @@ def problems(page: Any) -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (820, 1180)])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 def test_it_is_accessible(browser: Any, server: Server, scheme: str, width: int, height: int) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not here: npm ci in web/")
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     page.set_default_timeout(PATIENCE_MS)
     page.goto(server.address)
-    page.wait_for_selector("#slide-list li")
+    page.wait_for_selector(PICTURE)
     page.evaluate(AXE.read_text())
+    narrow = width < 900
 
     def check(state: str) -> None:
         settle(page)
@@ -38,32 +39,52 @@ def test_it_is_accessible(browser: Any, server: Server, scheme: str, width: int,
         assert problems(page) == [], state
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
 
-    check("nothing_open")
-    page.click("#slide-list li:has-text('broken.svs') .open")
+    def show_slides() -> None:
+        if not page.is_visible("#slide-list"):
+            page.click("#slides-toggle")
+
+    def show_tab(name: str) -> None:
+        if not page.is_visible("#tools"):
+            page.click("#tools-toggle")
+        tab(page, name)
+
+    check("begun")
+    page.click(".pane-bar button")
+    show_slides()
+    page.click("#slide-list .slide:has-text('broken.svs') .open")
     page.wait_for_selector("text=This does not open")
     check("broken")
     show(page, "ihc.png", "mirror.png")
+    show_tab("Measure")
     page.keyboard.press("v")
     page.wait_for_selector("#numbers td")
-    page.select_option("#overlay", "dab")
-    check("numbers_and_overlay")
+    check("numbers")
+    show_tab("Layers")
+    overlay(page, "dab")
     page.keyboard.press("n")
     page.wait_for_selector("#nuclei-message p:has-text('in view')")
-    check("nuclei")
+    check("layers")
     page.keyboard.press("n")
     page.keyboard.press("c")
     check("curtain")
-    page.keyboard.press("b")
-    check("blink")
+    page.keyboard.press("f")
+    check("fade")
     page.keyboard.press("s")
+    show_slides()
     show(page, "small.png")
+    show_tab("Stain")
+    page.check("input[value=exemplar]")
     page.click("#try summary")
-    page.click("#apply summary")
-    page.click("#stain-view")
-    page.wait_for_selector("#stains .trial[data-state='done']")
-    page.locator("#stains .origin summary").first.click()
-    page.locator("#stains button:has-text('Remove')").first.click()
+    check("exemplar")
+    page.select_option("#stainer", "color-transfer")
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown" if not narrow else ".pane.is-virtual")
     check("stained")
+    page.click("#jobs-open")
+    page.locator(".job .origin summary").first.click()
+    page.locator(".job button:has-text('Remove')").first.click()
+    check("jobs")
+    page.click("#jobs .main")
     page.click("#help-open")
     check("help")
     page.route("**/api/app", lambda route: route.fulfill(status=401, json={"detail": "the token is missing"}))

@@ -91,8 +91,8 @@ def test_a_name_of_a_slide_is_no_markup(browser: Any, tmp_path: Path) -> None:
         write_image(tmp_path / "slides" / "<img src=x onerror=window.hacked=1>.png", PINK)
         page = browser.new_page()
         page.goto(f"{server.address}#s=<script>window.hacked=1</script>&o=javascript:1&x=NaN")
-        page.wait_for_selector("#slide-list li")
-        page.click("#slide-list li:has-text('onerror') .open")
+        page.wait_for_selector("#slide-list .slide")
+        page.click("#slide-list .slide:has-text('onerror') .open")
         settle(page)
         assert page.evaluate("window.hacked") is None
         page.close()

@@ -3,16 +3,30 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from chromogen.image import read_image
 from synthetic_slides import write_pyramid
 from test_densities import IHC
-from test_web import Server, average, browser, colour_at, keep, page, pytestmark, settle, show
+from test_web import (
+    PICTURE,
+    Server,
+    average,
+    browser,
+    choose_stains,
+    colour_at,
+    keep,
+    overlay,
+    page,
+    pytestmark,
+    settle,
+    show,
+    tab,
+)
 
 __all__ = ["browser", "page", "pytestmark"]  # fixtures, and the marks that skip
 
@@ -51,7 +65,7 @@ def test_closing_the_last_slide_leads_back_to_the_choice(page: Any) -> None:
     assert page.inner_text("#empty h2") == "Choose a slide"
     assert page.is_visible("#empty")
     wait_for_address(page, 0)
-    page.click("#slide-list li:has-text('broken.svs') .open")
+    page.click("#slide-list .slide:has-text('broken.svs') .open")
     page.wait_for_selector("text=This does not open")
     show(page, "ihc.png")
     page.locator(".pane .pane-bar button").click()
@@ -65,17 +79,10 @@ def test_back_leads_to_the_slides_before(page: Any) -> None:
     wait_for_address(page, 1)
     page.keyboard.press("+")
     settle(page)
-    page.click("#slide-list li:has-text('mirror.png') .beside")
+    page.click("#slide-list .slide:has-text('mirror.png') .beside")
     wait_for_address(page, 2)
     page.go_back()
     page.wait_for_function("() => document.querySelectorAll('.pane').length === 1")
-    settle(page)
-    assert names(page) == ["ihc.png"]
-    page.go_back()
-    page.wait_for_function("() => document.querySelectorAll('.pane').length === 0")
-    assert page.inner_text("#empty h2") == "Choose a slide"
-    page.go_forward()
-    page.wait_for_selector(".pane .canvas canvas")
     settle(page)
     assert names(page) == ["ihc.png"]
     page.go_forward()
@@ -88,9 +95,9 @@ def test_of_two_slides_asked_for_at_once_the_last_is_shown(page: Any) -> None:
         re.compile("/api/slides/[0-9a-f]{16}$"),
         lambda route: (page.wait_for_timeout(300), route.continue_()),
     )
-    page.click("#slide-list li:has-text('ihc.png') .open")
-    page.click("#slide-list li:has-text('mirror.png') .open")
-    page.wait_for_selector(".pane .canvas canvas")
+    page.click("#slide-list .slide:has-text('ihc.png') .open")
+    page.click("#slide-list .slide:has-text('mirror.png') .open")
+    page.wait_for_selector(".pane-name:text-is('mirror.png')")
     settle(page)
     assert names(page) == ["mirror.png"]
 
@@ -99,13 +106,13 @@ def test_of_two_slides_asked_for_at_once_the_last_is_shown(page: Any) -> None:
 @pytest.mark.parametrize("turns", [2, 6])
 def test_linked_again_slides_stay_turned_and_moved(page: Any, turns: int) -> None:
     show(page, "ihc.png", "mirror.png")
-    page.uncheck("#linked")
+    page.click("#linked")
     page.locator(".pane .canvas").nth(1).click()
     for _ in range(turns):
         page.keyboard.press("r")
         page.wait_for_timeout(150)
     settle(page)
-    page.check("#linked")
+    page.click("#linked")
     settle(page)
     turned = keep(page, "relinked").astype(int)
     page.locator(".pane .canvas").first.click()
@@ -119,23 +126,23 @@ def test_linked_again_slides_stay_turned_and_moved(page: Any, turns: int) -> Non
         round(box["x"]) + 5 : round(box["x"] + box["width"]) - 5,
     ]
     assert np.abs(turned[part] - again[part]).mean() < 4, "as before the link"
-    assert "where you moved it" in page.inner_text("#linked-by")
-    page.select_option("#overlay", "kept")
+    assert "where you moved it" in placed(page)
+    overlay(page, "kept")
     assert "cannot be compared" in page.inner_text("#overlay-hint")
 
 
 @pytest.mark.slow
 def test_what_was_moved_by_hand_is_measured_and_compared_there(page: Any) -> None:
     show(page, "fine.tif", "other.tif")
-    page.uncheck("#linked")
+    page.click("#linked")
     page.locator(".pane .canvas").nth(1).click()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     settle(page)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.check("#linked")
-    page.select_option("#overlay", "kept")
+    page.click("#linked")
+    overlay(page, "kept")
     settle(page)
     differences = [url for url in asked if "/differences/" in url]
     assert differences
@@ -149,6 +156,7 @@ def test_what_was_moved_by_hand_is_measured_and_compared_there(page: Any) -> Non
             and request.post_data_json["on"] != first_slide(page)
         )
     ) as numbers:
+        tab(page, "Measure")
         page.keyboard.press("v")
     there = np.array(numbers.value.post_data_json["regions"][0]["geometry"]["coordinates"][0])
     page.wait_for_selector("#numbers td")
@@ -161,19 +169,26 @@ def test_what_was_moved_by_hand_is_measured_and_compared_there(page: Any) -> Non
 
 
 def first_slide(page: Any) -> str:
-    return str(page.locator("#slide-list li:has-text('fine.tif')").get_attribute("data-id"))
+    return str(page.locator("#slide-list .slide:has-text('fine.tif')").get_attribute("data-id"))
+
+
+def placed(page: Any, pane: int = 1) -> str:
+    """How a slide lies on the first, as it says behind its badge."""
+    info = page.locator(".pane-info").nth(pane)
+    return str(info.locator(".pop").text_content())
 
 
 @pytest.mark.slow
 def test_slides_lie_by_pixel_size_also_once_the_first_is_closed(page: Any) -> None:
     show(page, "ihc.png", "fine.tif")
-    page.click("#slide-list li:has-text('coarse.tif') .beside")
-    page.locator(".pane .canvas canvas").nth(2).wait_for()
-    page.locator("#linked-by:has-text('does not state a pixel size')").wait_for()
-    assert page.locator(".pane .guess").nth(1).is_visible()
+    page.click("#slide-list .slide:has-text('coarse.tif') .beside")
+    page.locator(PICTURE).nth(2).wait_for()
+    settle(page)
+    assert "does not state a pixel size" in placed(page, 1)
+    assert page.locator(".pane .guess").count() == 2
     page.locator(".pane .pane-bar button").first.click()
-    page.locator("#linked-by:has-text('coarse.tif lies on the first by their pixel sizes')").wait_for()
-    assert not page.locator(".pane .guess").nth(1).is_visible()
+    page.locator(".pane-info .pop:has-text('by their pixel sizes')").wait_for(state="attached")
+    assert page.locator(".pane .guess").count() == 0
     page.keyboard.press("0")
     settle(page)
     keep(page, "by_pixel_size")
@@ -185,6 +200,7 @@ def test_slides_lie_by_pixel_size_also_once_the_first_is_closed(page: Any) -> No
 @pytest.mark.slow
 def test_keys_are_the_pages_after_a_choice_by_mouse(page: Any) -> None:
     show(page, "ihc.png", "mirror.png")
+    tab(page, "Layers")
     box = page.locator("#overlay").bounding_box()
     page.mouse.click(box["x"] + 20, box["y"] + box["height"] / 2)
     page.keyboard.press("ArrowDown")
@@ -193,12 +209,12 @@ def test_keys_are_the_pages_after_a_choice_by_mouse(page: Any) -> None:
     chosen = page.input_value("#overlay")
     assert chosen != "none"
     page.keyboard.press("c")
-    assert page.is_checked("input[name=mode][value=curtain]")
+    assert page.get_attribute("#mode-curtain", "aria-pressed") == "true"
     assert page.input_value("#overlay") == chosen
     page.mouse.click(box["x"] + 20, box["y"] + box["height"] / 2)
     page.keyboard.press("Escape")
     page.keyboard.press("s")
-    assert page.is_checked("input[name=mode][value=side]"), "also where nothing else was chosen"
+    assert page.get_attribute("#mode-side", "aria-pressed") == "true", "also where nothing else was chosen"
     assert page.input_value("#overlay") == chosen
     page.keyboard.press("Tab")
     page.focus("#overlay")
@@ -207,27 +223,26 @@ def test_keys_are_the_pages_after_a_choice_by_mouse(page: Any) -> None:
 
 
 @pytest.mark.slow
-def test_at_fit_the_middle_of_a_large_slide_is_stained(page: Any, server: Server) -> None:
+def test_at_any_zoom_what_is_seen_is_stained(page: Any, server: Server) -> None:
     show(page, "large.tif")
-    page.click("#apply summary")
+    tab(page, "Stain")
     page.select_option("#stainer", "color-transfer")
-    page.click("#stain-view")
-    page.wait_for_selector("#stains .trial[data-state='done']", timeout=120_000)
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown:not(.coming)", timeout=240_000)
     settle(page)
     keep(page, "stained_at_fit")
-    assert "the middle of what you see" in page.inner_text("#stain-message")
     made = page.evaluate("fetch('/api/stains').then((answer) => answer.json())")[0]
-    assert made["size"] == [2046, 2046]
-    assert made["location"] == [1025, 1025]
-    assert read_image(next(server.folder.glob("trials/*/result.png"))).shape == (2046, 2046, 3)
+    assert (made["location"], made["size"], made["queued"]) == ([0, 0], [4096, 4096], True)
+    assert list(server.folder.glob("trials/*/*.ome.tif")), "a slide, since it is more than a view"
     page.keyboard.press("1")
     for _ in range(12):
         page.keyboard.press("+")
     settle(page)
-    page.click("#stain-view")
-    page.locator("#stains .trial").nth(1).wait_for(timeout=120_000)
+    page.click("#stain")
+    page.locator(".layer:not(.coming)").nth(1).wait_for(timeout=120_000)
     made = page.evaluate("fetch('/api/stains').then((answer) => answer.json())")[0]
     assert min(made["size"]) >= 66, "a little more than what is seen"
+    assert not made["queued"]
 
 
 @pytest.mark.slow
@@ -238,16 +253,117 @@ def test_wrong_input_is_warned_of(page: Any, data: Path, server: Server) -> None
         )
     page.click("#reload")
     show(page, "ihc.png")
-    page.click("#apply summary")
-    page.click("#try summary")
+    tab(page, "Stain")
     assert "looks like an IHC" in page.inner_text("#stain-doubt")
-    assert "looks like an IHC" in page.inner_text("#try-doubt")
     show(page, "real_he.png")
-    assert page.inner_text("#stain-doubt") == ""
-    page.select_option("#exemplar", label="real_he.png")
+    assert page.locator("#stain-doubt").count() == 0
+    page.check("input[value=exemplar]")
+    page.set_input_files("#upload", server.folder / "slides" / "real_he.png")
     page.wait_for_selector("#exemplar-doubt:has-text('looks like an H&E')")
     keep(page, "wrong_input")
     page.select_option("#exemplar", label="ihc.png")
     page.wait_for_function("() => document.querySelector('#exemplar-doubt').textContent === ''")
-    page.set_input_files("#upload", server.folder / "slides" / "real_he.png")
-    page.wait_for_selector("#exemplar-doubt:has-text('looks like an H&E')")
+
+
+@pytest.mark.slow
+def test_it_begins_with_the_first_he_and_what_belongs_to_it(browser: Any, data: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    for kind in ("he", "ihc"):
+        (tmp_path / "slides" / f"p7_{kind}.png").write_bytes(
+            (data / "pairs" / "mist" / f"ER_{kind}.png").read_bytes()
+        )
+    try:
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page.goto(server.address)
+        page.locator(PICTURE).nth(1).wait_for()
+        settle(page)
+        keep(page, "begun")
+        assert names(page) == ["p7_he.png", "p7_ihc.png"]
+        assert page.inner_text("#case") == "p7"
+        assert page.locator(".case:has(h3:text-is('p7')) .badge").all_inner_texts() == ["H&E", "IHC"]
+        page.close()
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+def test_a_reload_keeps_regions_stains_alignment_and_curtain(page: Any) -> None:
+    show(page, "ihc.png", "mirror.png")
+    page.click("#linked")
+    page.locator(".pane .canvas").nth(1).click()
+    page.keyboard.press("r")
+    settle(page)
+    page.click("#linked")
+    choose_stains(page, "h-e", pane=1)
+    tab(page, "Measure")
+    page.keyboard.press("v")
+    page.fill("#regions input", "tumour")
+    page.keyboard.press("Tab")
+    page.keyboard.press("c")
+    page.fill("#curtain", "30")
+    settle(page)
+    page.reload()
+    page.locator(PICTURE).nth(1).wait_for()
+    settle(page)
+    assert page.input_value("#regions input") == "tumour"
+    assert page.input_value("#curtain") == "30"
+    assert "where you moved it" in placed(page)
+    assert page.input_value(".pane-info:nth-child(1) select >> nth=1") == "h-e"
+    page.click("text=Clear")
+    page.click("#undo")
+    assert page.input_value("#regions input") == "tumour"
+
+
+@pytest.mark.slow
+def test_the_curtain_is_dragged_at_its_edge_and_no_slide_is_lost_behind_it(page: Any) -> None:
+    show(page, "ihc.png", "mirror.png", "small.png", "fine.tif")
+    page.keyboard.press("c")
+    edge, panes = page.locator("#curtain-edge").bounding_box(), page.locator("#panes").bounding_box()
+    page.mouse.move(edge["x"] + edge["width"] / 2, edge["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(panes["x"] + 0.25 * panes["width"], edge["y"] + 60, steps=4)
+    page.mouse.up()
+    assert float(page.input_value("#curtain")) == pytest.approx(25, abs=1)
+    for name in ("small.png", "fine.tif", "mirror.png"):
+        page.select_option("#behind", label=name)
+        seen = page.locator(".pane:not(.hidden) .pane-name").all_inner_texts()
+        assert seen == ["ihc.png", name]
+
+
+@pytest.mark.slow
+def test_while_one_draws_the_wheel_zooms_and_a_double_click_is_one_corner(page: Any) -> None:
+    show(page, "ihc.png")
+    box = page.locator(".pane .canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before = page.inner_text("#zoom")
+    page.keyboard.press("p")
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -300)
+    settle(page)
+    assert page.inner_text("#zoom") != before
+    page.mouse.click(x - 100, y - 60)
+    page.mouse.click(x + 100, y - 60)
+    page.mouse.dblclick(x, y + 80)
+    tab(page, "Measure")
+    page.wait_for_selector("#numbers td")
+    with page.expect_download() as download:
+        page.click("#export-geojson")
+    (feature,) = json.loads(Path(download.value.path()).read_text())["features"]
+    assert len(feature["geometry"]["coordinates"][0]) == 4, "three corners, and the first again"
+
+
+@pytest.mark.slow
+def test_three_slides_at_1024_keep_their_names_and_390_does_not_overflow(page: Any) -> None:
+    page.set_viewport_size({"width": 1024, "height": 768})
+    show(page, "ihc.png", "mirror.png", "fine.tif")
+    keep(page, "three_at_1024")
+    bars = [page.locator(".pane-bar").nth(i).bounding_box() for i in range(3)]
+    assert all(a["x"] + a["width"] <= b["x"] for a, b in pairwise(bars))
+    for i in range(3):
+        name = page.locator(".pane-name").nth(i)
+        assert name.bounding_box()["width"] > 40
+        assert page.locator(".pane-bar button").nth(i).is_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    settle(page)
+    keep(page, "three_at_390")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

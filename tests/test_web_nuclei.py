@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from test_web import browser, keep, page, pytestmark, server, settle, show
+from test_web import browser, choose_stains, keep, page, pytestmark, server, settle, show, tab
 
 __all__ = ["browser", "page", "pytestmark", "server"]  # fixtures, and the marks that skip
 
@@ -19,6 +19,7 @@ def drawn(page: Any) -> dict[str, int]:
 
 
 def in_view(page: Any, more: str = "in view") -> str:
+    tab(page, "Layers")
     page.wait_for_selector(f"#nuclei-message:has-text('{more}')")
     return str(page.inner_text("#nuclei-message"))
 
@@ -26,6 +27,7 @@ def in_view(page: Any, more: str = "in view") -> str:
 @pytest.mark.slow
 def test_nuclei_are_outlined_where_they_are(page: Any) -> None:
     show(page, "ihc.png")
+    page.wait_for_selector("#notice-over", state="detached")
     before = keep(page, "without_nuclei").astype(int)
     page.keyboard.press("n")
     words = in_view(page)
@@ -50,6 +52,7 @@ def test_nuclei_are_outlined_where_they_are(page: Any) -> None:
 @pytest.mark.slow
 def test_they_follow_the_view_and_the_stains(page: Any) -> None:
     show(page, "ihc.png")
+    tab(page, "Layers")
     page.check("#nuclei")
     whole = in_view(page)
     page.keyboard.press("+")
@@ -59,7 +62,7 @@ def test_they_follow_the_view_and_the_stains(page: Any) -> None:
     part = in_view(page)
     assert int(part.split()[1]) < int(whole.split()[1])
     assert part.split("positive")[1] == whole.split("positive")[1], "one threshold for the slide"
-    page.select_option(".pane-bar select", "h-e")
+    choose_stains(page, "h-e")
     page.wait_for_function("() => document.querySelectorAll('.nuclei path[class=nucleus]').length === 1")
     assert set(drawn(page)) == {""}
     assert "positive" not in in_view(page)
@@ -69,6 +72,7 @@ def test_they_follow_the_view_and_the_stains(page: Any) -> None:
 def test_from_too_far_it_says_what_to_do(page: Any) -> None:
     show(page, "ihc.png", "mirror.png")
     page.keyboard.press("n")
+    tab(page, "Layers")
     page.wait_for_selector("#nuclei-message p:nth-child(2)")
     for _ in range(5):
         page.keyboard.press("-")
@@ -82,6 +86,7 @@ def test_regions_have_the_nuclei_that_are_outlined(page: Any) -> None:
     show(page, "ihc.png")
     page.keyboard.press("n")
     words = in_view(page)
+    tab(page, "Measure")
     page.keyboard.press("v")
     page.wait_for_selector("#numbers td")
     row = page.inner_text("#numbers tr:has(th:text-is('nuclei'))")

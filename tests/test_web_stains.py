@@ -21,7 +21,19 @@ from chromogen.stainer_file import write_model
 from test_densities import IHC
 from test_kinds import model
 from test_stains import write_slide
-from test_web import PATIENCE_MS, Server, browser, children, keep, pytestmark, settle, show  # noqa: F401
+from test_web import (  # noqa: F401
+    PATIENCE_MS,
+    PICTURE,
+    Server,
+    browser,
+    children,
+    keep,
+    pytestmark,
+    settle,
+    show,
+    tab,
+    wait_for_state,
+)
 
 BLOCKS = 36  # of a slide that takes long enough to be stopped
 
@@ -43,7 +55,7 @@ def page(browser: Any, server: Server) -> Iterator[Any]:  # noqa: F811
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.goto(server.address)
-    page.wait_for_selector("#slide-list li")
+    page.wait_for_selector("#slide-list .slide")
     yield page
     page.close()
     assert [line for line in wrong if "422" not in line and "ERR_CONNECTION_REFUSED" not in line] == []
@@ -51,13 +63,23 @@ def page(browser: Any, server: Server) -> Iterator[Any]:  # noqa: F811
 
 def begin(page: Any, slide: str, stainer: str = "color-transfer") -> None:
     show(page, slide)
-    if page.locator("#apply").get_attribute("open") is None:
-        page.click("#apply summary")
+    tab(page, "Stain")
     page.select_option("#stainer", stainer)
 
 
-def wait_for_state(page: Any, state: str, timeout_s: float = 300) -> None:
-    page.wait_for_selector(f"#stains .trial[data-state='{state}']", timeout=1000 * timeout_s)
+def whole_slide(page: Any) -> None:
+    page.check("input[value=slide]")
+    page.click("#stain")
+
+
+def wait_for_block(page: Any) -> None:
+    """Until a slide is under way; the cards of jobs are shown then."""
+    page.wait_for_selector(".layer.coming:has-text('Block ')", timeout=180_000)
+    page.click("#jobs-open")
+
+
+def state(page: Any, wanted: str, timeout_s: float = 300) -> None:
+    wait_for_state(page, wanted, timeout_s, "stains")
 
 
 def results(server: Server, name: str) -> Path:
@@ -68,17 +90,17 @@ def results(server: Server, name: str) -> Path:
 @pytest.mark.slow
 def test_what_is_seen_is_stained_beside_it(page: Any, server: Server) -> None:
     begin(page, "small.png")
-    page.click("#stain-view")
-    wait_for_state(page, "done", 60)
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown")
     settle(page)
     keep(page, "stain_view")
     folder = results(server, "result.png").parent
     made = read_image(folder / "result.png")
     assert (read_image(folder / "region.png") == IHC[:128, 300:428]).all()
     assert (read_provenance(folder / "result.png") or {})["stainer"] == "color-transfer"
-    card = page.locator("#stains .trial").first
-    card.locator("button:has-text('Side by side')").click()
-    page.locator(".pane .canvas canvas").nth(1).wait_for()
+    page.click(".layer button:has-text('Beside')")
+    page.locator(PICTURE).nth(1).wait_for()
+    card = page.locator(".job").first
     shell, python = (card.locator("pre").nth(i).text_content() for i in (0, 1))
     assert "chromogen stain small.png --stainer color-transfer --slide-mpp 0.5 --region 0,0,128,128 " in shell
     for program in (["-m", *shlex.split(shell)], ["-c", python]):
@@ -92,28 +114,33 @@ def test_what_is_seen_is_stained_beside_it(page: Any, server: Server) -> None:
 @pytest.mark.slow
 def test_a_slide_is_stained_to_its_end(page: Any, server: Server, tmp_path: Path) -> None:
     begin(page, "small.png")
-    page.click("#stain-slide")
+    whole_slide(page)
     page.wait_for_selector("#stain-message:has-text('pixel size')")
     assert page.is_visible("#stain-mpp")
     begin(page, "slide.tif")
     assert not page.is_visible("#stain-mpp")
-    page.click("#stain-slide")
-    wait_for_state(page, "done")
-    card = page.locator("#stains .trial").first
+    whole_slide(page)
+    state(page, "done")
+    card = page.locator(".job").first
     assert "Done: 4 blocks" in card.inner_text()
-    card.locator("button:has-text('Side by side')").click()
-    page.locator(".pane .canvas canvas").nth(1).wait_for()
-    settle(page)
     card.locator("summary").click()
-    keep(page, "stain_slide_side_by_side")
     assert (
         "chromogen stain slide.tif --stainer color-transfer -o slide_color-transfer.ome.tif" in card.inner_text()
     )
+    keep(page, "stain_slide_job")
+    page.click("#jobs .main")
+    page.wait_for_selector(".pane.is-virtual")
+    result = page.locator("#slide-list .case:has-text('slide.tif') .slide:has-text('color-transfer')")
+    assert result.locator(".badge").inner_text() == "VIRTUAL", "in the list, in the case of its slide"
+    page.click(".layer button:has-text('Beside')")
+    page.locator(PICTURE).nth(1).wait_for()
+    settle(page)
+    keep(page, "stain_slide_side_by_side")
     assert page.evaluate(
         "(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(document.querySelector('#tools'))"
     )
     with page.expect_download() as download:
-        card.locator("text=Download").click()
+        page.click(".layer >> text=Download")
     shutil.copy(download.value.path(), tmp_path / "kept.ome.tif")
     facts = read_facts(tmp_path / "kept.ome.tif")
     assert facts is not None
@@ -123,33 +150,34 @@ def test_a_slide_is_stained_to_its_end(page: Any, server: Server, tmp_path: Path
 @pytest.mark.slow
 def test_a_slide_is_cancelled_and_goes_on(page: Any, server: Server) -> None:
     begin(page, "large.tif")
-    page.click("#stain-slide")
-    page.wait_for_selector("#stains .trial-state:has-text('Block ')", timeout=180_000)
+    whole_slide(page)
+    wait_for_block(page)
+    assert page.inner_text("#jobs-open").startswith("1 job ")
     keep(page, "stain_slide_running")
-    page.click("#stains button:has-text('Cancel')")
-    wait_for_state(page, "cancelled")
+    page.click("#jobs button:has-text('Cancel')")
+    state(page, "cancelled")
     until = time.monotonic() + 120
     while children(server) and time.monotonic() < until:
         time.sleep(0.1)
     assert children(server) == []
     keep(page, "stain_slide_cancelled")
-    page.click("#stains button:has-text('Resume')")
-    wait_for_state(page, "done")
+    page.click("#jobs button:has-text('Resume')")
+    state(page, "done")
     assert_went_on(server)
 
 
 @pytest.mark.slow
 def test_what_was_cancelled_is_removed(page: Any, server: Server) -> None:
     begin(page, "large.tif")
-    page.click("#stain-slide")
-    page.wait_for_selector("#stains .trial-state:has-text('Block ')", timeout=180_000)
-    page.click("#stains button:has-text('Cancel')")
-    wait_for_state(page, "cancelled", 60)
+    whole_slide(page)
+    wait_for_block(page)
+    page.click("#jobs button:has-text('Cancel')")
+    state(page, "cancelled", 60)
     assert list(server.folder.glob("trials/*/*.chromogen")), "finished blocks"
     page.wait_for_timeout(6000)  # until its process has ended
-    page.click("#stains button:has-text('Remove')")
-    page.click("#stains button:has-text('for good')")
-    page.locator("#stains .trial").wait_for(state="detached")
+    page.click("#jobs button:has-text('Remove')")
+    page.click("#jobs button:has-text('for good')")
+    page.locator(".job").wait_for(state="detached")
     assert list(server.folder.glob("trials/*")) == []
 
 
@@ -157,37 +185,43 @@ def test_what_was_cancelled_is_removed(page: Any, server: Server) -> None:
 def test_a_blend_of_markers_of_a_model_in_the_folder(page: Any, server: Server) -> None:
     write_model(server.folder / "slides" / "markers.safetensors", model("stain, markers"))
     page.reload()
-    page.wait_for_selector("#slide-list li")
+    page.wait_for_selector("#slide-list .slide")
     show(page, "small.png")
-    page.click("#apply summary")
+    tab(page, "Stain")
+    page.wait_for_selector("#stainer option", state="attached")
     value = page.locator("#stainer option:has-text('markers.safetensors')").get_attribute("value")
     page.select_option("#stainer", value)
     page.locator("#marker-shares label:has-text('Ki67') input").fill("100")
     keep(page, "stain_blend")
-    page.click("#stain-view")
-    wait_for_state(page, "done", 60)
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown")
     said = read_provenance(results(server, "result.png")) or {}
     assert said["stainer"] == "test (ER 0.5, Ki67 0.5)"
     page.locator("#marker-shares label:has-text('Ki67') input").fill("0")
-    page.locator("#marker-shares label:text-matches('^ER ') input").fill("0")
-    page.click("#stain-view")
+    page.locator("#marker-shares label:has(span:text-is('ER')) input").fill("0")
+    page.click("#stain")
     page.wait_for_selector("#stain-message:has-text('at least one marker')")
 
 
 @pytest.mark.slow
 def test_a_slide_goes_on_after_the_server_was_killed(page: Any, server: Server) -> None:
     begin(page, "large.tif")
-    page.click("#stain-slide")
-    page.wait_for_selector("#stains .trial-state:has-text('Block ')", timeout=180_000)
+    whole_slide(page)
+    page.wait_for_selector(".layer.coming:has-text('Block ')", timeout=180_000)
     workers = children(server)
     server.stop(signal.SIGKILL)
     for worker in workers:  # as when the machine goes down; else it works on until the next server ends it
         worker.kill()
+    page.wait_for_selector("#lost")
+    assert page.locator(".pane").count() == 1, "what is open stays open"
+    page.click("#slide-list .slide:has-text('slide.tif') .open")
+    page.wait_for_selector("#notice-over.problem:has-text('does not answer')")
+    assert page.inner_text(".pane-name") == "large.tif"
     server.start()
     page.goto(server.address)
-    wait_for_state(page, "interrupted", 60)
-    page.click("#stains button:has-text('Resume')")
-    wait_for_state(page, "done")
+    state(page, "interrupted", 60)
+    page.click("#jobs button:has-text('Resume')")
+    state(page, "done")
     keep(page, "stain_slide_resumed")
     assert_went_on(server)
 
@@ -198,3 +232,54 @@ def assert_went_on(server: Server) -> None:
     assert said["tiles"] == BLOCKS
     assert 0 < said["tiles_found"] < BLOCKS
     assert not list(server.folder.glob("trials/*/*.chromogen")), "the store is gone"
+
+
+@pytest.mark.slow
+def test_dials_act_on_what_was_stained_last(page: Any, server: Server) -> None:
+    begin(page, "small.png", "nuclear")
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown")
+    page.fill("#dial-share", "0.6")
+    page.wait_for_selector(".layer-name:has-text('share 0.6')")
+    settle(page)
+    keep(page, "dials")
+    assert page.locator(".layer").count() == 1, "the new one takes the place of the old one"
+    assert "--share 0.6" in page.locator(".job pre").first.text_content()
+    said = read_provenance(results(server, "result.png")) or {}
+    assert said["stainer"] == "nuclear"
+
+
+@pytest.mark.slow
+def test_a_dropped_exemplar_becomes_a_stainer_that_is_kept(page: Any, server: Server, data: Path) -> None:
+    begin(page, "small.png")
+    dropped = (data / "pairs" / "mist" / "ER_ihc.png").read_bytes()
+    page.evaluate(
+        """(bytes) => {
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array(bytes)], 'my exemplar.png', { type: 'image/png' }));
+            document.dispatchEvent(new DragEvent('drop', { dataTransfer: files }));
+        }""",
+        list(dropped),
+    )
+    page.wait_for_selector("#notice-over:has-text('my exemplar.png is kept')")
+    keep(page, "exemplar")
+    assert page.locator("#stainer option:checked").text_content().startswith("my-exemplar: ")
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown:has-text('my-exemplar')")
+    settle(page)
+    keep(page, "exemplar_stained")
+    page.reload()
+    page.locator("#stainer option:has-text('my-exemplar')").wait_for(state="attached")
+    page.wait_for_selector(".layer.shown:has-text('my-exemplar')")
+
+
+@pytest.mark.slow
+def test_one_tab_sees_what_another_asks_for(page: Any, server: Server) -> None:
+    other = page.context.new_page()
+    other.goto(server.address)
+    other.wait_for_selector("#slide-list .slide")
+    begin(page, "small.png")
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown")
+    other.wait_for_selector(".job[data-state=done]", state="attached", timeout=15_000)
+    other.close()

@@ -7,6 +7,7 @@ export type StainVectors = 'h-dab' | 'h-e' | 'h-dab-ruifrok' | 'h-e-ruifrok';
 export interface SlideLine {
   id: string;
   name: string;
+  case: string;
   version: string;
   virtual: string | null;
 }
@@ -79,23 +80,49 @@ export interface Imported {
 
 export type WorkState = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | 'interrupted';
 
-export interface Trial {
+/** What the server was asked to make of a slide: a part of it, or, without location and size, all of it. */
+interface Asked {
   id: string;
   slide: string;
-  location: [number, number];
-  size: [number, number];
   state: WorkState;
   error: string;
   command: string;
   python: string;
 }
 
-export interface TrialProgress extends Trial {
+export interface Trial extends Asked {
+  location: [number, number];
+  size: [number, number];
+  options: string[];
+}
+
+export interface Stain extends Asked {
+  name: string;
+  stainer: string;
+  marker: string | null;
+  location: [number, number] | null;
+  size: [number, number] | null;
+  dials: Record<string, number>;
+  output: string;
+}
+
+/** How far work is: steps, or blocks, of how many. */
+export interface Progress {
   step: number;
   of: number;
   seconds: number;
-  losses: number[];
-  preview: number;
+  seconds_left?: number | null;
+  losses?: number[];
+  preview?: number;
+}
+
+/** A number that can be set of a measured look. */
+export interface Dial {
+  name: string;
+  low: number;
+  high: number;
+  step: number;
+  default: number;
 }
 
 export interface Stainer {
@@ -109,29 +136,7 @@ export interface Stainer {
   value_range: string;
   mpp: number | null;
   problem: string;
-}
-
-/** A view that was stained, or a whole slide, which has no location and size. */
-export interface Stain {
-  id: string;
-  slide: string;
-  name: string;
-  stainer: string;
-  marker: string | null;
-  location: [number, number] | null;
-  size: [number, number] | null;
-  state: WorkState;
-  error: string;
-  output: string;
-  command: string;
-  python: string;
-}
-
-export interface StainProgress extends Stain {
-  step: number;
-  of: number;
-  seconds: number;
-  seconds_left: number | null;
+  dials: Dial[];
 }
 
 export interface About {
@@ -157,7 +162,7 @@ export async function ask<T>(path: string, options: RequestInit = {}): Promise<T
     answer = await fetch(`/api/${path}`, options);
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new Refused(0, 'The server does not answer. Is `chromogen view` still running?');
+    throw new Refused(0, 'Chromogen does not answer. Is `chromogen view` still running? What is open stays open.');
   }
   if (!answer.ok) throw new Refused(answer.status, await words(answer));
   return answer.status === 204 ? (undefined as T) : ((await answer.json()) as T);
@@ -171,10 +176,21 @@ export function post<T>(path: string, body: unknown = {}): Promise<T> {
   });
 }
 
+const SPOKEN: Record<string, string> = { mpp: 'pixel size', style: 'exemplar', content: 'H&E', slide: 'slide', geometry: 'region' };
+
+/** A sentence that is meant for callers of a function, for people who press buttons. */
+function inPlainWords(detail: string): string {
+  const parts = /^Expected `([^`]+)` to be (.*?), got (.*?)(?:; (.*?))?\.?$/s.exec(detail);
+  if (!parts) return detail;
+  const [, name, wanted, got, advice] = parts;
+  const then = advice ? ` ${advice[0].toUpperCase()}${advice.slice(1)}.` : '';
+  return `The ${SPOKEN[name] ?? name} should be ${wanted}. Here it is: ${got}.${then}`;
+}
+
 async function words(answer: Response): Promise<string> {
   try {
     const { detail } = await answer.json();
-    if (typeof detail === 'string') return detail;
+    if (typeof detail === 'string') return inPlainWords(detail);
     return `The request was not understood: ${detail?.[0]?.msg ?? answer.statusText}.`;
   } catch {
     return `The server answered ${answer.status}.`;

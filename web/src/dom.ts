@@ -1,28 +1,6 @@
 // Small words for the page.
 
-export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`no element ${id}`);
-  return found as T;
-}
-
-type Child = Node | string | null | undefined;
-
-/** A new element with attributes, properties given as `on...` handlers, and children. */
-export function make<K extends keyof HTMLElementTagNameMap>(
-  tag: K,
-  attributes: Record<string, string | number | boolean | EventListener | undefined> = {},
-  ...children: Child[]
-): HTMLElementTagNameMap[K] {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === 'function') element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, '');
-    else if (value !== false && value !== undefined) element.setAttribute(name, String(value));
-  }
-  element.append(...children.filter((child): child is Node | string => child !== null && child !== undefined));
-  return element;
-}
+import { signal, type Signal } from '@preact/signals';
 
 export function svg(tag: string, attributes: Record<string, string | number>): SVGElement {
   const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
@@ -30,9 +8,12 @@ export function svg(tag: string, attributes: Record<string, string | number>): S
   return element;
 }
 
-export function download(name: string, type: string, text: string): void {
-  const address = URL.createObjectURL(new Blob([text], { type }));
-  make('a', { href: address, download: name }).click();
+/** Give a file to the user: text, or what a canvas holds. */
+export function download(name: string, content: Blob): void {
+  const address = URL.createObjectURL(content);
+  const link = document.createElement('a');
+  [link.href, link.download] = [address, name];
+  link.click();
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
@@ -45,20 +26,46 @@ export function settled(work: () => void, ms: number): () => void {
   };
 }
 
-export async function copy(text: string, button: HTMLElement): Promise<void> {
-  const before = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = 'Copied';
-  } catch {
-    button.textContent = 'Not allowed';
-  }
-  setTimeout(() => (button.textContent = before), 1500);
-}
-
-/** A slide's name without its folders; of a trial, its picture with the end of its id. */
+/** A slide's name without its folders; of work, its picture with the end of its id. */
 export function short(name: string): string {
   const [file, folder] = name.split('/').reverse();
-  const trial = /^\d{8}-\d{6}-([0-9a-f]{6})$/.exec(folder ?? '');
-  return trial ? `${file.replace('.png', '')} ${trial[1]}` : file;
+  const work = /^\d{8}-\d{6}-([0-9a-f]{6})$/.exec(folder ?? '');
+  return work ? `${file.replace(/\.png|\.ome\.tif/, '')} ${work[1]}` : file;
 }
+
+/** Seconds, for people. */
+export function duration(seconds: number): string {
+  if (seconds < 100) return `${Math.max(1, Math.round(seconds))} s`;
+  return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** What this browser keeps under a name; `or` where it keeps nothing, or nothing that can be read. */
+export function kept<T>(name: string, or: T): T {
+  try {
+    return (JSON.parse(localStorage.getItem(name)!) as T) ?? or;
+  } catch {
+    return or;
+  }
+}
+
+/** Keep a value in this browser; false where it has no room for it. */
+export function keep(name: string, value: unknown): boolean {
+  try {
+    localStorage.setItem(name, JSON.stringify(value));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What the page says over the picture, where the eye is; a problem stays until it is closed. */
+export const notice: Signal<{ words: string; isProblem: boolean } | null> = signal(null);
+let fading = 0;
+
+export function say(words: string, isProblem = false): void {
+  clearTimeout(fading);
+  notice.value = words ? { words, isProblem } : null;
+  if (words && !isProblem) fading = window.setTimeout(() => (notice.value = null), 7000);
+}
+
+export const complain = (error: unknown): void => say((error as Error).message, true);

@@ -1,7 +1,8 @@
 // Nuclei in view, outlined on every slide: blue where negative, brown where positive, one colour in an H&E.
 
+import { signal } from '@preact/signals';
 import { ask, nucleiPath, type NucleiInView } from './api';
-import { byId, make, settled, short, svg } from './dom';
+import { settled, short, svg } from './dom';
 import type { Pane } from './pane';
 import type { Panes } from './panes';
 
@@ -18,57 +19,50 @@ interface Layer {
 }
 
 export class Nuclei {
-  private shown = false;
+  readonly shown = signal(false);
+  readonly lines = signal<string[]>([]); // what is said of each slide
   private readonly layers = new Map<Pane, Layer>();
   private readonly findAgain = settled(() => this.findAll(), SETTLED_MS);
 
-  constructor(private readonly panes: Panes) {
-    byId('nuclei').addEventListener('change', (event) => this.show((event.target as HTMLInputElement).checked));
+  constructor(private readonly panes: Panes) {}
+
+  /** Let a pane show nuclei. */
+  attach(pane: Pane): void {
+    const group = svg('g', {});
+    const layer = svg('svg', { class: 'nuclei', 'aria-hidden': 'true' });
+    layer.append(group);
+    pane.viewer.element.append(layer);
+    this.layers.set(pane, { group, asked: null, path: '', words: '' });
+    pane.viewer.addHandler('update-viewport', () => pane.layOn(group));
   }
 
-  toggle(): void {
-    this.show(!this.shown);
-  }
-
-  /** Let panes show nuclei, forget panes that have gone, and look again: slides or stains may be others. */
+  /** Forget panes that have gone, and look again: slides or stains may be others. */
   refresh(): void {
-    for (const [pane, layer] of this.layers) if (!this.panes.list.includes(pane)) this.drop(pane, layer);
-    for (const pane of this.panes.list) if (!this.layers.has(pane)) this.attach(pane);
+    for (const [pane, layer] of this.layers)
+      if (!this.panes.list.includes(pane)) {
+        layer.asked?.abort();
+        this.layers.delete(pane);
+      }
     this.look();
   }
 
   /** Look for nuclei once the view has come to rest. */
   look(): void {
-    if (this.shown) this.findAgain();
+    if (this.shown.value) this.findAgain();
   }
 
-  private show(shown: boolean): void {
-    this.shown = shown;
-    byId<HTMLInputElement>('nuclei').checked = shown;
+  show(shown: boolean): void {
+    this.shown.value = shown;
     if (shown) return this.findAll();
     for (const layer of this.layers.values()) {
       layer.asked?.abort();
       layer.path = '';
-      this.say(layer, '', []);
+      this.tell(layer, '', []);
     }
   }
 
-  private attach(pane: Pane): void {
-    const group = svg('g', {});
-    const layer = svg('svg', { class: 'nuclei', 'aria-hidden': 'true' });
-    layer.append(group);
-    pane.element.querySelector('.canvas')!.append(layer);
-    this.layers.set(pane, { group, asked: null, path: '', words: '' });
-    pane.viewer.addHandler('update-viewport', () => pane.layOn(group));
-  }
-
-  private drop(pane: Pane, layer: Layer): void {
-    layer.asked?.abort();
-    this.layers.delete(pane);
-  }
-
   private findAll(): void {
-    if (!this.shown) return;
+    if (!this.shown.value) return;
     for (const [pane, layer] of this.layers) void this.find(pane, layer);
   }
 
@@ -76,35 +70,33 @@ export class Nuclei {
     if (!pane.image) return;
     const name = short(pane.slide.name);
     const { location, size } = pane.seen();
-    const path = nucleiPath(pane.slide, pane.stains, location, size);
+    const path = nucleiPath(pane.slide, pane.stains.value, location, size);
     if (path === layer.path) return;
     layer.asked?.abort();
     layer.path = path;
     if ((pane.slide.mpp ?? ASSUMED_MPP) / pane.imageZoom > MAX_MPP)
-      return this.say(layer, `${name}: zoom in to ${MAX_MPP} µm/px or closer to see nuclei.`, []);
-    if (size.some((side) => side <= 0)) return this.say(layer, '', []);
+      return this.tell(layer, `${name}: zoom in to ${MAX_MPP} µm/px or closer to see nuclei.`, []);
+    if (size.some((side) => side <= 0)) return this.tell(layer, '', []);
     const asked = (layer.asked = new AbortController());
-    this.say(layer, `${name}: looking for nuclei…`);
+    this.tell(layer, `${name}: looking for nuclei…`);
     try {
       const found = await ask<NucleiInView>(path, { signal: asked.signal });
-      if (asked === layer.asked && !asked.signal.aborted && this.shown) {
-        this.say(layer, `${name}: ${inWords(found)}`, outlines(found));
+      if (asked === layer.asked && !asked.signal.aborted && this.shown.value) {
+        this.tell(layer, `${name}: ${inWords(found)}`, outlines(found));
         pane.layOn(layer.group);
       }
     } catch (error) {
-      if (!asked.signal.aborted) this.say(layer, `${name}: ${(error as Error).message}`, []);
+      if (!asked.signal.aborted) this.tell(layer, `${name}: ${(error as Error).message}`, []);
     }
   }
 
   /** Say how far a slide is, and draw these outlines; without any, leave those that are drawn. */
-  private say(layer: Layer, words: string, drawn?: SVGElement[]): void {
+  private tell(layer: Layer, words: string, drawn?: SVGElement[]): void {
     if (drawn) layer.group.replaceChildren(...drawn);
     layer.words = words;
-    const lines = [...this.layers.values()].map((one) => one.words).filter(Boolean);
-    byId('nuclei-message').replaceChildren(...lines.map((line) => make('p', { class: 'hint' }, line)));
+    this.lines.value = [...this.layers.values()].map((one) => one.words).filter(Boolean);
   }
 }
-
 /** One path for each colour. */
 function outlines({ outlines, positive, nuclei_threshold_source }: NucleiInView): SVGElement[] {
   const parts: Record<string, string[]> = {};

@@ -1,10 +1,11 @@
 // One open slide: its viewer, where it looks, and what is laid over it.
 
+import { signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
 import { densityUrl, differenceUrl, tileUrl, type Placement, type Slide, type StainVectors } from './api';
 import { isDifference, paint, rawTile, suits, type OverlayKind } from './density';
-import { byId, make, short } from './dom';
-import { NOT_FOR_DIAGNOSIS, paintBand, VIRTUAL } from './virtual';
+import { keep, kept } from './dom';
+import { NOT_FOR_DIAGNOSIS, paintBand, paintBorder, VIRTUAL } from './virtual';
 
 /** A rectangle of a slide, in its level-0 pixels. */
 export interface Box {
@@ -29,69 +30,65 @@ export interface OverlayChoice {
   opacity: number;
 }
 
+/** A picture of a virtual stain to be laid over a part of a slide: an image's address, or a slide. */
+export interface Picture {
+  id: string;
+  source: string | Slide;
+  box: Box;
+  opacity: number;
+}
+
+interface Laid {
+  picture: Picture;
+  item: OpenSeadragon.TiledImage;
+}
+
+/** How a slide that was moved by hand lies on another, as this browser keeps it. */
+interface ByHand {
+  scale: number;
+  turn: number;
+  offset: [number, number];
+}
+
 export class Pane {
-  readonly element: HTMLElement;
-  readonly viewer: OpenSeadragon.Viewer;
   // A place of the first slide, turned by `turn` degrees and times `scale`, plus `offset`, is the place of this one.
   scale = 1;
   turn = 0;
   offset = new OpenSeadragon.Point(0, 0);
-  by = '';
-  isGuess = false;
   movedByHand = false;
-  stains: StainVectors;
-  stainsChosen = false; // by the user, not recognised
-  ready: Promise<void>;
-  private inlays = 0;
+  readonly by = signal('');
+  readonly isGuess = signal(false);
+  readonly stains = signal<StainVectors>('h-e');
+  readonly stainsChosen = signal(false); // by the user, not recognised
+  readonly message = signal('');
+  readonly computing = signal(false);
+  readonly label = signal(''); // what is virtual in this pane, in words; empty where nothing is
+  readonly ready: Promise<void>;
+  viewer!: OpenSeadragon.Viewer; // once the page has a place for it
+  private opened!: () => void;
+  private laid = new Map<string, Laid>();
   private differsFrom: Slide | null = null;
   private overlayImage: OpenSeadragon.TiledImage | null = null;
   private overlayTicket = 0;
+  private layTicket = 0;
 
-  constructor(
-    readonly slide: Slide,
-    onClose: (pane: Pane) => void,
-    onStains: () => void,
-  ) {
-    this.stains = slide.stains;
-    const choose = make(
-      'select',
-      { 'aria-label': `Stains of ${slide.name}` },
-      make('option', { value: 'h-e' }, 'H&E'),
-      make('option', { value: 'h-dab' }, 'H-DAB'),
-    );
-    choose.value = this.stains.startsWith('h-e') ? 'h-e' : 'h-dab';
-    choose.addEventListener('change', () => {
-      this.stains = choose.value as StainVectors;
-      this.stainsChosen = true;
-      this.element.querySelector('.doubt')?.remove();
-      onStains();
-    });
-    const canvas = make('div', { class: 'canvas' });
-    this.element = make(
-      'div',
-      { class: 'pane' },
-      canvas,
-      make(
-        'div',
-        { class: 'pane-bar' },
-        make('span', { class: 'pane-name', title: slide.name }, short(slide.name)),
-        make('span', { class: 'virtual', hidden: true }),
-        choose,
-        slide.stains_doubt && make('span', { class: 'doubt', title: slide.stains_doubt }, 'not sure'),
-        make('span', { class: 'guess', hidden: true }, 'placed by a guess'),
-        ...slide.associated.map((name) =>
-          make('a', { href: `/api/slides/${slide.id}/associated/${encodeURIComponent(name)}.jpg`, target: '_blank' }, name),
-        ),
-        make('span', { class: 'computing hint', role: 'status' }),
-        make('button', { type: 'button', 'aria-label': `Close ${slide.name}`, onclick: () => onClose(this) }, '×'),
-      ),
-      make('p', { class: 'pane-message', role: 'status' }),
-    );
-    byId('panes').append(this.element);
+  constructor(readonly slide: Slide) {
+    const chosen = kept<StainVectors | null>(`stains ${slide.id}`, null);
+    [this.stains.value, this.stainsChosen.value] = [chosen ?? slide.stains, chosen !== null];
+    this.ready = new Promise((resolve) => (this.opened = resolve));
+    this.tellLabel();
+  }
+
+  /** Begin to show the slide in an element of the page. */
+  mount(element: HTMLElement): void {
     this.viewer = OpenSeadragon({
-      element: canvas,
+      element,
       drawer: 'canvas',
       showNavigationControl: false,
+      showNavigator: true,
+      navigatorPosition: 'BOTTOM_RIGHT',
+      navigatorSizeRatio: 0.18,
+      navigatorAutoFade: false,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
       animationTime: matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : 0.4,
       imageLoaderLimit: 6,
@@ -105,20 +102,20 @@ export class Pane {
     this.viewer.addHandler('canvas-key', (event) => (event.preventDefaultAction = true)); // keys are the page's
     const inner = this.viewer.canvas as HTMLElement;
     inner.setAttribute('role', 'img');
-    inner.setAttribute('aria-label', `${slide.name}; move with the arrow keys, zoom with + and −`);
-    this.ready = new Promise((resolve) => {
-      this.viewer.addOnceHandler('open', () => resolve());
-    });
-    this.viewer.addHandler('tile-load-failed', (event) => this.say(failedWords(event.message)));
-    this.viewer.addHandler('tile-loaded', () => this.say(''));
+    inner.setAttribute('aria-label', `${this.slide.name}; move with the arrow keys, zoom with + and −`);
+    const overview = this.viewer.navigator.element as HTMLElement;
+    overview.setAttribute('aria-hidden', 'true'); // it shows what the picture shows, for the mouse
+    for (const part of [overview, ...overview.querySelectorAll('[tabindex]')]) part.setAttribute('tabindex', '-1');
+    this.viewer.addOnceHandler('open', () => this.opened());
+    this.viewer.addHandler('tile-load-failed', (event) => (this.message.value = failedWords(event.message)));
+    this.viewer.addHandler('tile-loaded', () => (this.message.value = ''));
     this.viewer.addHandler('update-viewport', () => this.paintLabel());
-    this.showLabel();
-    this.viewer.open(this.source());
+    this.viewer.open(tileSource(this.slide));
   }
 
   /** The slide itself, under whatever lies over it; null while it opens. */
   get image(): OpenSeadragon.TiledImage | null {
-    return this.viewer.world?.getItemAt(0) ?? null;
+    return this.viewer?.world?.getItemAt(0) ?? null;
   }
 
   get imageZoom(): number {
@@ -127,6 +124,11 @@ export class Pane {
 
   centre(current = true): OpenSeadragon.Point {
     return this.image!.viewportToImageCoordinates(this.viewer.viewport.getCenter(current));
+  }
+
+  chooseStains(stains: StainVectors): void {
+    [this.stains.value, this.stainsChosen.value] = [stains, true];
+    keep(`stains ${this.slide.id}`, stains);
   }
 
   /** Where this slide shows a place of the first one, both in level-0 pixels. */
@@ -142,57 +144,56 @@ export class Pane {
 
   /** Lie on the first slide as the server says. */
   lie({ scale, offset, by, is_guess }: Placement): void {
-    [this.scale, this.turn, this.offset] = [scale, 0, new OpenSeadragon.Point(...offset)];
-    [this.by, this.movedByHand] = [by, false];
-    this.showGuess(is_guess);
+    [this.scale, this.turn, this.offset, this.movedByHand] = [scale, 0, new OpenSeadragon.Point(...offset), false];
+    [this.by.value, this.isGuess.value] = [by, is_guess];
+  }
+
+  /** Lie on the first slide as it was laid by hand before, if it was. */
+  lieAsBefore(first: Slide): void {
+    const before = kept<ByHand | null>(`placed ${first.id} ${this.slide.id}`, null);
+    if (before) this.lieByHand(before.scale, before.turn, new OpenSeadragon.Point(...before.offset));
   }
 
   /** Lie on the first slide, which looks at `view`, as one sees it now; where it does so already, nothing changes. */
-  lieAsSeen(view: View): void {
+  lieAsSeen(view: View, first: Slide): void {
     const turn = upright(view.rotation - this.viewer.viewport.getRotation());
     const centre = this.centre(false);
     const offset = centre.minus(new OpenSeadragon.Point(view.x, view.y).rotate(turn).times(this.scale));
     if (Math.abs(upright(turn - this.turn)) < 0.01 && offset.distanceTo(this.offset) * this.imageZoom < 1) return;
-    [this.turn, this.offset, this.by, this.movedByHand] = [turn, offset, 'where you moved it', true];
-    this.showGuess(false);
+    this.lieByHand(this.scale, turn, offset);
+    keep(`placed ${first.id} ${this.slide.id}`, { scale: this.scale, turn, offset: [offset.x, offset.y] });
   }
 
-  private showGuess(isGuess: boolean): void {
-    this.isGuess = isGuess;
-    const sign = this.element.querySelector<HTMLElement>('.guess')!;
-    [sign.hidden, sign.title] = [!isGuess, `Lies on the first slide ${this.by}`];
-  }
-
-  /** What is virtual in this pane, in words; empty where nothing is. */
-  get label(): string {
-    if (this.slide.virtual !== null) return `${VIRTUAL} - ${NOT_FOR_DIAGNOSIS}`;
-    if (this.inlays) return `${VIRTUAL} laid over the slide - ${NOT_FOR_DIAGNOSIS}`;
-    return this.differsFrom ? `Difference from a ${VIRTUAL} - ${NOT_FOR_DIAGNOSIS}` : '';
+  private lieByHand(scale: number, turn: number, offset: OpenSeadragon.Point): void {
+    [this.scale, this.turn, this.offset, this.movedByHand] = [scale, turn, offset, true];
+    [this.by.value, this.isGuess.value] = ['where you moved it', false];
   }
 
   get isLaidOver(): boolean {
-    return this.inlays > 0;
+    return this.laid.size > 0;
   }
 
-  /** How many pictures of virtual stains more, or less, lie over the slide. */
-  countInlays(more: number): void {
-    this.inlays += more;
-    this.showLabel();
+  private tellLabel(): void {
+    const isVirtual = this.slide.virtual !== null;
+    const words = isVirtual ? VIRTUAL : this.laid.size ? `${VIRTUAL} laid over the slide` : this.differsFrom ? `Difference from a ${VIRTUAL}` : '';
+    this.label.value = words && `${words} - ${NOT_FOR_DIAGNOSIS}`;
+    this.viewer?.forceRedraw();
   }
 
-  /** In the bar for all who read, and in the picture itself, however it is taken. */
-  private showLabel(): void {
-    const badge = this.element.querySelector<HTMLElement>('.virtual')!;
-    badge.hidden = !this.label;
-    badge.textContent = this.slide.virtual !== null ? 'virtual' : this.inlays ? 'virtual laid over' : 'from virtual';
-    badge.title = this.slide.virtual !== null ? `${this.label}; made by ${this.slide.virtual}` : this.label;
-    this.element.classList.toggle('is-virtual', this.label !== '');
-    this.viewer.forceRedraw();
-  }
-
+  /** In the picture itself, however it is taken: a band, and a hatched border around what is virtual. */
   private paintLabel(): void {
     const { context } = this.viewer.drawer as unknown as { context: CanvasRenderingContext2D };
-    if (this.label) paintBand(context, this.label, OpenSeadragon.pixelDensityRatio);
+    const ratio = OpenSeadragon.pixelDensityRatio;
+    const boxes = [...this.laid.values()].map(({ picture }) => picture.box);
+    if (this.slide.virtual !== null) boxes.push({ location: [0, 0], size: [this.slide.width, this.slide.height] });
+    for (const { location: [x, y], size: [w, h] } of this.image ? boxes : []) {
+      const corners = [[x, y], [x + w, y], [x + w, y + h], [x, y + h]].map(([left, top]): [number, number] => {
+        const at = this.image!.imageToViewerElementCoordinates(new OpenSeadragon.Point(left, top));
+        return [at.x * ratio, at.y * ratio];
+      });
+      paintBorder(context, corners, ratio);
+    }
+    if (this.label.value) paintBand(context, this.label.value, ratio);
   }
 
   /** Lay a group of SVG on the picture, by where each of its places is in this slide's level-0 pixels. */
@@ -218,15 +219,11 @@ export class Pane {
     return { location: [x, y], size: [Math.ceil(right) - x, Math.ceil(bottom) - y] };
   }
 
-  say(words: string): void {
-    this.element.querySelector('.pane-message')!.textContent = words;
-  }
-
   /** Why nothing is seen, where this slide ends before what is in view. */
   sayOutside(): void {
     if (!this.image) return;
     const outside = this.seen().size.some((side) => side <= 0);
-    if (outside || this.element.querySelector('.pane-message')!.textContent === OUTSIDE) this.say(outside ? OUTSIDE : '');
+    if (outside || this.message.value === OUTSIDE) this.message.value = outside ? OUTSIDE : '';
   }
 
   /** Where one looks, or, where that is still under way, will look. */
@@ -238,17 +235,60 @@ export class Pane {
   }
 
   look(view: View, immediately = true): void {
-    const viewport = this.viewer.viewport;
     const image = this.image;
     if (!image) return;
+    const viewport = this.viewer.viewport;
     const { x, y } = this.fromFirst(view.x, view.y);
     viewport.zoomTo(image.imageToViewportZoom(view.zoom / this.scale), undefined, immediately);
     viewport.panTo(image.imageToViewportCoordinates(x, y), immediately);
     viewport.setRotation(view.rotation - this.turn, immediately);
   }
 
+  lookAt({ location: [x, y], size: [w, h] }: Box): void {
+    const width = this.slide.width;
+    this.viewer.viewport.fitBounds(new OpenSeadragon.Rect((x - w / 4) / width, (y - h / 4) / width, (1.5 * w) / width, (1.5 * h) / width));
+  }
+
+  /** Lay these pictures of virtual stains over the slide, and no others; an old one goes once the new ones are there. */
+  async layPictures(pictures: Picture[]): Promise<void> {
+    const ticket = ++this.layTicket;
+    await this.ready;
+    const isNew = ({ id, source }: Picture): boolean => this.laid.get(id)?.picture.source !== source;
+    const added = await Promise.all(pictures.filter(isNew).map((picture) => this.added(picture)));
+    const world = this.viewer.world;
+    if (ticket !== this.layTicket || !world) return added.forEach((laid) => laid && world?.removeItem(laid.item));
+    const wanted = new Set(pictures.map(({ id }) => id));
+    const goes = [...this.laid.values()].filter(({ picture }) => !wanted.has(picture.id) || added.some((one) => one?.picture.id === picture.id));
+    for (const { item, picture } of goes) {
+      world.removeItem(item);
+      this.laid.delete(picture.id);
+    }
+    for (const laid of added) if (laid) this.laid.set(laid.picture.id, laid);
+    for (const { id, opacity } of pictures) this.laid.get(id)?.item.setOpacity(opacity);
+    this.tellLabel();
+  }
+
+  private added(picture: Picture): Promise<Laid | null> {
+    const { width } = this.slide;
+    const [x, y] = picture.box.location.map((at) => at / width);
+    const source = typeof picture.source === 'string' ? { type: 'image', url: new URL(picture.source, location.href).href } : tileSource(picture.source);
+    return new Promise((resolve) => {
+      this.viewer.addTiledImage({
+        tileSource: source as never,
+        x,
+        y,
+        width: picture.box.size[0] / width,
+        opacity: picture.opacity,
+        index: this.overlayImage ? this.viewer.world.getItemCount() - 1 : undefined,
+        success: (event: unknown) => resolve({ picture, item: (event as { item: OpenSeadragon.TiledImage }).item }),
+        error: () => resolve(null),
+      } as never);
+    });
+  }
+
   /** Lay an overlay over the slide, of this pane alone or of what `other` differs in; the old one goes. */
   lay(overlay: OverlayChoice, other: Pane | null): void {
+    if (!this.viewer) return;
     const ticket = ++this.overlayTicket;
     const old = this.overlayImage;
     const done = (item: OpenSeadragon.TiledImage | null): void => {
@@ -260,10 +300,10 @@ export class Pane {
       this.overlayImage = item;
       this.tellComputing(item);
     };
-    const lacking = isDifference(overlay.kind) && (!other || other.turn !== 0 || !suits(overlay.kind, other.stains));
-    const shown = overlay.kind !== 'none' && suits(overlay.kind, this.stains) && !lacking;
+    const lacking = isDifference(overlay.kind) && (!other || other.turn !== 0 || !suits(overlay.kind, other.stains.value));
+    const shown = overlay.kind !== 'none' && suits(overlay.kind, this.stains.value) && !lacking;
     this.differsFrom = shown && other?.slide.virtual ? other.slide : null;
-    this.showLabel();
+    this.tellLabel();
     if (!shown) return done(null);
     this.viewer.addTiledImage({
       tileSource: this.densitySource(overlay, other) as never,
@@ -277,10 +317,9 @@ export class Pane {
 
   /** Say that an overlay is not all there yet: what is not painted might be taken for nothing. */
   private tellComputing(item: OpenSeadragon.TiledImage | null): void {
-    const sign = this.element.querySelector('.computing')!;
-    sign.textContent = item && !item.getFullyLoaded() ? 'overlay…' : '';
+    this.computing.value = item !== null && !item.getFullyLoaded();
     item?.addHandler('fully-loaded-change', ({ fullyLoaded }) => {
-      if (item === this.overlayImage) sign.textContent = fullyLoaded ? '' : 'overlay…';
+      if (item === this.overlayImage) this.computing.value = !fullyLoaded;
     });
   }
 
@@ -288,33 +327,16 @@ export class Pane {
     this.overlayImage?.setOpacity(opacity);
   }
 
-  destroy(): void {
-    this.viewer.destroy();
-    this.element.remove();
-  }
-
-  private geometry(): object {
-    const { width, height, levels, tile_px } = this.slide;
-    return { width, height, tileSize: tile_px, tileOverlap: 0, minLevel: 0, maxLevel: levels - 1 };
-  }
-
-  private source(): never {
-    const slide = this.slide;
-    return {
-      ...this.geometry(),
-      getTileUrl: (level: number, x: number, y: number) => tileUrl(slide, level, x, y),
-    } as never;
-  }
-
   private densitySource(overlay: OverlayChoice, other: Pane | null): object {
-    const { slide, stains } = this;
+    const { slide } = this;
+    const stains = this.stains.value;
     const url = (level: number, x: number, y: number): string =>
       isDifference(overlay.kind) && other
-        ? differenceUrl(slide, other.slide, [stains, other.stains], other.movedByHand ? other.offset : null, level, x, y)
+        ? differenceUrl(slide, other.slide, [stains, other.stains.value], other.movedByHand ? other.offset : null, level, x, y)
         : densityUrl(slide, stains, level, x, y);
     const painted = `${overlay.kind}:${overlay.threshold}`;
     return {
-      ...this.geometry(),
+      ...geometry(slide),
       getTileUrl: url,
       getTileHashKey: (_l: number, _x: number, _y: number, address: string) => `${address}#${painted}`,
       hasTransparency: () => true,
@@ -335,6 +357,13 @@ export class Pane {
     };
   }
 }
+
+const geometry = ({ width, height, levels, tile_px }: Slide): object => ({
+  ...{ width, height, tileSize: tile_px, tileOverlap: 0, minLevel: 0, maxLevel: levels - 1 },
+});
+
+const tileSource = (slide: Slide): never =>
+  ({ ...geometry(slide), getTileUrl: (level: number, x: number, y: number) => tileUrl(slide, level, x, y) }) as never;
 
 /** Degrees as the least turn that does the same, -180 to 180. */
 const upright = (degrees: number): number => degrees - 360 * Math.round(degrees / 360);

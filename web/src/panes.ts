@@ -1,30 +1,47 @@
 // The open slides, moved together, side by side or on top of one another.
 
+import { signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import { ask, type Placement, type Slide } from './api';
+import { ask, type Placement, type Slide, type StainVectors } from './api';
 import { FIRST_THRESHOLD_OD10, isDifference } from './density';
-import { byId } from './dom';
 import { Pane, type OverlayChoice, type View } from './pane';
 
-export const MODES = ['side', 'curtain', 'blink'] as const;
+export const MODES = ['side', 'curtain', 'blink', 'fade'] as const;
 export type Mode = (typeof MODES)[number];
 export const MOST_PANES = 4;
 const ON_ITSELF: Placement = { scale: 1, offset: [0, 0], by: '', is_guess: false };
 
+/** Where one looks, as numbers for the footer: it changes with every frame, and the panes do not. */
+export interface Place {
+  zoom: number; // screen pixels per level-0 pixel of the first slide
+  rotation: number;
+}
+
 /** The panes, and how they move. */
 export class Panes {
-  readonly list: Pane[] = [];
-  mode: Mode = 'side';
-  linked = true;
-  overlay: OverlayChoice = { kind: 'none', threshold: FIRST_THRESHOLD_OD10, opacity: 0.75 };
+  private readonly open = signal<Pane[]>([]);
+  readonly mode = signal<Mode>('side');
+  readonly linked = signal(true);
+  readonly split = signal(50); // percent of the first that curtain and fade show
+  readonly front = signal(0); // of two panes on top of each other in the curtain, and the one that blinks
+  readonly overlay = signal<OverlayChoice>({ kind: 'none', threshold: FIRST_THRESHOLD_OD10, opacity: 0.75 });
+  readonly place = signal<Place | null>(null);
   onMove: () => void = () => {};
   onChange: () => void = () => {};
   onStains: () => void = () => {};
   private leading: Pane | null = null;
-  private shown = 0; // in blink mode
+
+  get list(): Pane[] {
+    return this.open.value;
+  }
 
   get first(): Pane | null {
     return this.list[0] ?? null;
+  }
+
+  /** How the panes lie now: one alone is never behind a curtain. */
+  get layout(): Mode | 'single' {
+    return this.list.length < 2 ? 'single' : this.mode.value;
   }
 
   find(slideId: string): Pane | undefined {
@@ -34,19 +51,22 @@ export class Panes {
   /** Open a slide in a pane of its own, where the others look; null where that is no longer wanted meanwhile. */
   async add(slide: Slide, view: View | null, isWanted: () => boolean): Promise<Pane | null> {
     const where = view ?? (this.first?.image ? this.first.view() : null);
-    const placement = this.first && (await ask<Placement>(`slides/${this.first.slide.id}/beside/${slide.id}`));
+    const first = this.first?.slide;
+    const placement = first && (await ask<Placement>(`slides/${first.id}/beside/${slide.id}`));
     if (!isWanted()) return null;
-    const pane = new Pane(slide, (closed) => this.remove(closed), () => this.stainsChanged());
-    if (placement) pane.lie(placement);
-    this.list.push(pane);
-    this.arrange();
+    const pane = new Pane(slide);
+    if (placement) {
+      pane.lie(placement);
+      pane.lieAsBefore(first);
+    }
+    this.open.value = [...this.list, pane];
     await pane.ready;
     if (!this.list.includes(pane)) return null;
     if (where) pane.look(where);
     else pane.viewer.viewport.goHome(true);
-    pane.viewer.addHandler('canvas-press', () => (this.leading = pane));
-    pane.viewer.addHandler('canvas-scroll', () => (this.leading = pane));
-    pane.viewer.addHandler('canvas-pinch', () => (this.leading = pane));
+    for (const event of ['canvas-press', 'canvas-scroll', 'canvas-pinch'] as const)
+      pane.viewer.addHandler(event, () => (this.leading = pane));
+    pane.viewer.navigator.addHandler('canvas-press', () => (this.leading = pane));
     pane.viewer.addHandler('update-viewport', () => this.moved(pane));
     this.layOverlay();
     this.onChange();
@@ -55,47 +75,46 @@ export class Panes {
 
   remove(pane: Pane): void {
     const wasFirst = pane === this.first;
-    this.list.splice(this.list.indexOf(pane), 1);
-    pane.destroy();
+    this.open.value = this.list.filter((one) => one !== pane);
     if (this.leading === pane) this.leading = null;
     if (wasFirst && this.first) void this.rebase(this.first);
-    this.arrange();
     this.layOverlay();
-    this.onChange();
+    this.changed();
   }
 
   clear(): void {
-    while (this.list.length) this.list.pop()!.destroy();
+    this.open.value = [];
     this.leading = null;
-    this.arrange();
+    this.front.value = 0;
   }
 
   setMode(mode: Mode): void {
-    this.mode = mode;
-    this.arrange();
+    if (mode === 'blink' && this.mode.value === 'blink') return this.blink();
+    this.mode.value = mode;
+    this.changed();
+  }
+
+  private changed(): void {
+    this.front.value = 0;
     this.onChange();
   }
 
   /** Link the panes again, each where it has been moved to. */
   setLinked(linked: boolean): void {
-    const relinked = linked && !this.linked;
-    this.linked = linked;
+    const relinked = linked && !this.linked.value;
+    this.linked.value = linked;
     if (!relinked || !this.first) return;
     const view = this.first.view();
-    for (const pane of this.list.slice(1)) pane.lieAsSeen(view);
+    for (const pane of this.list.slice(1)) pane.lieAsSeen(view, this.first.slide);
     this.layOverlay();
     this.onChange();
   }
 
   lead(work: (pane: Pane) => void): void {
     const pane = this.leading && this.list.includes(this.leading) ? this.leading : this.first;
-    if (!pane) return;
+    if (!pane?.image) return;
     this.leading = pane;
     work(pane);
-  }
-
-  setCurtain(percent: number): void {
-    byId('panes').style.setProperty('--curtain', `${percent}%`);
   }
 
   zoomBy(factor: number): void {
@@ -106,12 +125,17 @@ export class Panes {
     this.lead(({ viewer }) => viewer.viewport.setRotation((viewer.viewport.getRotation() + degrees) % 360));
   }
 
+  turnBack(): void {
+    this.lead(({ viewer }) => viewer.viewport.setRotation(0));
+  }
+
   fit(): void {
     this.lead((pane) => pane.viewer.viewport.goHome());
   }
 
-  oneToOne(): void {
-    this.lead((pane) => pane.viewer.viewport.zoomTo(pane.image!.imageToViewportZoom(1)));
+  /** Show so many screen pixels for a pixel of the slide. */
+  zoomTo(zoom: number): void {
+    this.lead((pane) => pane.viewer.viewport.zoomTo(pane.image!.imageToViewportZoom(zoom)));
   }
 
   /** Move by so many steps of 15 % of what is in view. */
@@ -124,18 +148,29 @@ export class Panes {
     });
   }
 
-  /** In blink mode, the next slide. */
+  /** The next slide: in blink that is seen alone, in the curtain and the fade that lies behind the first. */
   blink(): void {
-    if (this.mode !== 'blink' || this.list.length < 2) return;
-    this.shown = (this.shown + 1) % this.list.length;
-    this.list.forEach((pane, index) => pane.element.classList.toggle('hidden', index !== this.shown));
+    if (this.list.length < 2) return;
+    const [least, count] = this.mode.value === 'blink' ? [0, this.list.length] : [1, this.list.length - 1];
+    this.front.value = least + ((this.behind - least + 1) % count);
+  }
+
+  /** Which pane lies behind the curtain, or is seen in blink. */
+  get behind(): number {
+    return this.mode.value === 'blink' ? this.front.value : Math.max(1, this.front.value);
   }
 
   layOverlay(): void {
     this.list.forEach((pane, index) => {
       const other = index ? null : (this.list[1] ?? null);
-      pane.lay(this.overlay, isDifference(this.overlay.kind) ? other : null);
+      pane.lay(this.overlay.value, isDifference(this.overlay.value.kind) ? other : null);
     });
+  }
+
+  chooseStains(pane: Pane, stains: StainVectors): void {
+    pane.chooseStains(stains);
+    this.layOverlay();
+    this.onStains();
   }
 
   /** Let another pane be the first: others lie on it as they did where one was moved by hand, else as the server says. */
@@ -149,39 +184,20 @@ export class Panes {
       pane.movedByHand ||= movedByHand;
     }
     const others = this.list.slice(1).filter((pane) => !pane.movedByHand);
-    const found = await Promise.all(others.map((pane) => this.placementOf(pane, first).catch(() => null)));
+    const found = await Promise.all(
+      others.map((pane) => ask<Placement>(`slides/${first.slide.id}/beside/${pane.slide.id}`).catch(() => null)),
+    );
     if (first !== this.first) return;
     others.forEach((pane, index) => found[index] && pane.lie(found[index]));
     this.layOverlay();
     this.onChange();
   }
 
-  private placementOf(pane: Pane, first: Pane): Promise<Placement> {
-    return ask<Placement>(`slides/${first.slide.id}/beside/${pane.slide.id}`);
-  }
-
-  private stainsChanged(): void {
-    this.layOverlay();
-    this.onStains();
-  }
-
-  private arrange(): void {
-    const panes = byId('panes');
-    const mode = this.list.length < 2 ? 'single' : this.mode;
-    panes.dataset.mode = mode;
-    panes.dataset.count = String(this.list.length);
-    this.shown = 0;
-    this.list.forEach((pane, index) => {
-      pane.element.classList.toggle('hidden', mode === 'blink' && index > 0);
-      pane.element.dataset.index = String(index);
-      pane.viewer.forceResize();
-    });
-  }
-
   private moved(pane: Pane): void {
     if (this.leading === null) this.leading = pane;
+    if (pane === this.first) this.place.value = { zoom: pane.imageZoom, rotation: pane.viewer.viewport.getRotation(true) };
     if (pane !== this.leading) return;
-    if (this.linked) {
+    if (this.linked.value) {
       const view = pane.view(true);
       for (const other of this.list) if (other !== pane) other.look(view);
     }

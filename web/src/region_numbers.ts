@@ -1,7 +1,7 @@
-// Regions and their numbers as a table on the page, and as files: GeoJSON and CSV.
+// Regions and their numbers: what is shown of them, and files of them, GeoJSON and CSV.
 
 import type { Numbers, StainVectors } from './api';
-import { make, short } from './dom';
+import { short } from './dom';
 import { LABEL, VIRTUAL } from './virtual';
 
 export interface Region {
@@ -33,7 +33,7 @@ export interface Measurement {
 
 const SUPPOSED_MPP = 0.5; // the server's, where a file states none
 
-const COLUMNS: [keyof Numbers, string, number][] = [
+export const COLUMNS: [keyof Numbers, string, number][] = [
   ['above_threshold_percent', '% above', 1],
   ['positive_percent', '% positive (0.20)', 1],
   ['miod_od10', 'mIOD', 3],
@@ -46,41 +46,11 @@ const COLUMNS: [keyof Numbers, string, number][] = [
   ['area_um2', 'area, µm²', 0],
 ];
 
-const isHe = (slide: MeasuredSlide): boolean => slide.stains.startsWith('h-e');
+export const isHe = (slide: MeasuredSlide): boolean => slide.stains.startsWith('h-e');
 
 /** Who says which stains a slide has. */
 export const stainsBy = ({ stainsChosen, stainsDoubt }: MeasuredSlide): string =>
   stainsChosen ? 'chosen by the user' : stainsDoubt ? 'recognised, not sure' : 'recognised';
-
-/** The numbers of a region, a column for each slide. */
-export function numbersTable(caption: string, lines: Numbers[], { threshold, slides }: Measurement): HTMLElement {
-  const columns = lines.map((line) => ({ line, slide: slides.find(({ id }) => id === line.slide)! }));
-  const row = (name: string, ...cells: HTMLElement[]): HTMLElement => make('tr', {}, make('th', { scope: 'row' }, name), ...cells);
-  const head = columns.map(({ slide }) =>
-    make('th', { scope: 'col', title: slide.name }, short(slide.name), slide.virtual === null ? null : make('span', { class: 'virtual' }, 'virtual')),
-  );
-  const stains = columns.map(({ slide }) => make('td', {}, isHe(slide) ? 'H&E' : 'H-DAB', make('small', {}, ` ${stainsBy(slide)}`)));
-  const rows = COLUMNS.map(([key, words, digits]) => {
-    const above = key === 'above_threshold_percent';
-    const stain = (slide: MeasuredSlide): HTMLElement | null => (above ? make('small', {}, isHe(slide) ? ' eosin' : ' DAB') : null);
-    const cells = columns.map(({ line, slide }) => make('td', {}, shown(line[key], digits), stain(slide)));
-    return row(above ? `${words} ${threshold.toFixed(2)}` : words, ...cells);
-  });
-  const why = columns.map(({ line, slide }) => whyOf(line) && `${short(slide.name)}: ${whyOf(line)}`).filter(Boolean);
-  return make(
-    'div',
-    { class: 'measured' },
-    make(
-      'table',
-      {},
-      make('caption', {}, caption),
-      make('colgroup', {}, make('col', { class: 'names' }), ...lines.map(() => make('col', {}))),
-      make('thead', {}, make('tr', {}, make('td', {}), ...head)),
-      make('tbody', {}, make('tr', { class: 'stains' }, make('th', { scope: 'row' }, 'stains'), ...stains), ...rows),
-    ),
-    why.length ? make('p', { class: 'hint' }, `${why.map((words) => words.replace(/\.$/, '')).join('; ')}.`) : null,
-  );
-}
 
 /** What a reader has to know of the slides before the numbers. */
 export function notes({ slides }: Measurement): string[] {
@@ -97,7 +67,7 @@ export function notes({ slides }: Measurement): string[] {
 }
 
 /** Why numbers are missing, or not to be relied on. */
-function whyOf(line: Numbers): string {
+export function whyOf(line: Numbers): string {
   return line.error ?? [line.why, line.nuclei_doubt].filter(Boolean).join('; ');
 }
 
@@ -156,7 +126,7 @@ export function csv({ threshold, slides, numbers }: Measurement): string {
   return [header, ...rows].map((row) => row.map(cell).join(',')).join('\r\n') + '\r\n';
 }
 
-const shown = (value: unknown, digits: number): string =>
+export const shown = (value: unknown, digits: number): string =>
   typeof value === 'number' ? value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }) : '–';
 
 // A cell that a spreadsheet would take for a formula is given as text.

@@ -1,4 +1,4 @@
-// What a link to this view says, after the # and so never in a server's log: slides, place, layout, overlay.
+// What a link to this view says, after the # and so never in a server's log: slides, place, layout, layers.
 
 import { FIRST_THRESHOLD_OD10, MOST_THRESHOLD_OD10, OVERLAY_KINDS, type OverlayKind } from './density';
 import type { View } from './pane';
@@ -9,23 +9,28 @@ export interface Shared {
   slides: string[];
   mode: Mode;
   view: View | null;
+  split: number; // of the curtain, or of the fade, in percent
   overlay: OverlayKind;
   threshold: number;
-  isVirtual: boolean; // whether a virtual stain is among the slides; whoever opens the link sees it by itself
+  layers: string[]; // virtual stains that lie on the slides
+  isVirtual: boolean; // whether a virtual stain is in view; whoever opens the link sees it by itself
 }
 
 export function readHash(hash: string): Shared {
   const said = new URLSearchParams(hash.replace(/^#/, ''));
   const number = (name: string): number => Number(said.get(name) ?? NaN);
+  const list = (name: string, form: RegExp): string[] => (said.get(name) ?? '').split(',').filter((id) => form.test(id));
   const view = { x: number('x'), y: number('y'), zoom: number('z'), rotation: number('r') || 0 };
   const whole = [view.x, view.y, view.zoom].every(Number.isFinite) && view.zoom > 0;
-  const threshold = number('t');
+  const [threshold, split] = [number('t'), number('c')];
   return {
-    slides: (said.get('s') ?? '').split(',').filter((id) => /^[0-9a-f]{16}$/.test(id)).slice(0, MOST_PANES),
+    slides: list('s', /^[0-9a-f]{16}$/).slice(0, MOST_PANES),
     mode: MODES.find((mode) => mode === said.get('m')) ?? 'side',
     view: whole ? view : null,
+    split: split >= 0 && split <= 100 ? split : 50,
     overlay: OVERLAY_KINDS.find((kind) => kind === said.get('o')) ?? 'none',
     threshold: threshold >= 0 && threshold <= MOST_THRESHOLD_OD10 ? threshold : FIRST_THRESHOLD_OD10,
+    layers: list('l', /^\d{8}-\d{6}-[0-9a-f]{6}$/),
     isVirtual: said.has('note'),
   };
 }
@@ -38,10 +43,12 @@ export function writeHash(shared: Shared): string {
     said.set('z', shared.view.zoom.toPrecision(4));
     if (shared.view.rotation) said.set('r', shared.view.rotation.toFixed(0));
   }
+  if (shared.split !== 50) said.set('c', shared.split.toFixed(0));
   if (shared.overlay !== 'none') {
     said.set('o', shared.overlay);
     said.set('t', shared.threshold.toFixed(2));
   }
+  if (shared.layers.length) said.set('l', shared.layers.join(','));
   if (shared.isVirtual) said.set('note', LABEL.toLowerCase().replace(/\W+/g, '-'));
   return `#${said.toString().replaceAll('%2C', ',')}`;
 }

@@ -17,6 +17,7 @@ from starlette.routing import Match, Mount
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
+from chromogen.app.view.looks import look_routes
 from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.region_routes import region_routes
 from chromogen.app.view.shelf import Shelf, UnknownSlideError
@@ -64,12 +65,14 @@ def create_app(
     *,
     hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"),
     token: str | None = None,
+    behind: str | None = None,
     labels: bool = False,
     page: Path = PAGE,
 ) -> App:
     """The app over the slides and images under `roots`; what is made lies below `results`, shown too.
 
-    It answers only to the names `hosts`, and with a `token` only who knows it. Raises: FileNotFoundError for a
+    It answers only to the names `hosts`, and with a `token` only who knows it; `behind` is the address of a proxy
+    in front of it. Raises: FileNotFoundError for a
     root that is not there.
     """
     shelf, pool, renderer = Shelf(roots), ShelfPool(), Renderer()
@@ -99,13 +102,14 @@ def create_app(
     app.include_router(region_routes(shelf, pool, renderer, NucleusFinder(apart)))
     app.include_router(trial_routes(shelf, pool, renderer, trials))
     app.include_router(stain_routes(shelf, pool, renderer, models, stains, apart))
+    app.include_router(look_routes(shelf, pool, renderer, models, trials, apart))
     _add_app_routes(app, token)
     _add_error_answers(app)
     if (page / "index.html").is_file():
         app.mount("/", StaticFiles(directory=page, html=True))
     else:
         app.add_api_route("/", lambda: Response(NO_PAGE, 503, media_type="text/plain"), include_in_schema=False)
-    return Guard(app, hosts, token)
+    return Guard(app, hosts, token, behind)
 
 
 def _add_app_routes(app: FastAPI, token: str | None) -> None:

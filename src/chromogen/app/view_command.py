@@ -10,6 +10,7 @@ import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -45,6 +46,10 @@ def view(
     host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need a token.")] = (
         "127.0.0.1"
     ),
+    behind: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Address of a proxy in front, https://slides.example; needs a token."),
+    ] = None,
     results: Annotated[
         Path | None, typer.Option(help="Folder for what is tried. Default: in your data folder.")
     ] = None,
@@ -61,18 +66,25 @@ def view(
 
     from chromogen.app.server import create_app
     from chromogen.app.view.guard import is_loopback
-    from chromogen.app.view.shelf import check_roots
 
-    check_roots(paths or [])
-    token = None if is_loopback(host) else secrets.token_urlsafe(24)
-    listening = _listen(host, port)
+    shown_at = _proxy(behind) if behind else None
+    token = None if is_loopback(host) and not behind else secrets.token_urlsafe(24)
     folder = results or platformdirs.user_data_path("chromogen") / "trials"
-    app = create_app(paths or [Path()], folder, hosts=_names(host), token=token, labels=labels)
-    address = _address(listening, token)
+    app = create_app(paths or [Path()], folder, hosts=_names(host), token=token, behind=shown_at, labels=labels)
+    listening = _listen(host, port)
+    address = f"{shown_at}/#token={token}" if shown_at else _address(listening, token)
     _tell(address, as_json=as_json)
     if browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
     _serve(app, listening)
+
+
+def _proxy(address: str) -> str:
+    """A proxy's address without what follows its host. Raises: ValueError where it is none."""
+    parts = urlsplit(address.lower())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        raise expected("behind", "an address as https://slides.example, without a path", address)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _check_installed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,6 +57,10 @@ class About:
         )
 
 
+# What decoders raise in the middle of a broken file: their words mean nothing to its owner.
+WORDLESS = (struct.error, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+
+
 class Source(Protocol):
     """A file format: its levels, finest first, and their pixels. `read` must be safe in several threads."""
 
@@ -98,7 +103,8 @@ def out_of_reach(path: Path, problem: object) -> OSError:
 
 
 def _unreadable(path: Path, problem: object) -> str:
-    got = f"{str(path)!r} ({short(problem)})"
+    why = "damaged or cut short" if isinstance(problem, WORDLESS) else short(problem)
+    got = f"{str(path)!r} ({why})"
     return sentence("path", "a whole slide or image", got, "copy or export it again")
 
 

@@ -63,10 +63,16 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Stands before an ASGI app; `hosts` are the names it may be called by, `token` what others must know."""
+    """Stands before an ASGI app; `hosts` are the names it may be called by, `token` what others must know.
 
-    def __init__(self, app: App, hosts: Sequence[str], token: str | None = None) -> None:
-        self._app, self._hosts, self._token = app, frozenset(hosts), token
+    `behind` is the address of a proxy in front of it, `https://slides.example`: pages from there are its own.
+    """
+
+    def __init__(
+        self, app: App, hosts: Sequence[str], token: str | None = None, behind: str | None = None
+    ) -> None:
+        self._app, self._token, self._behind = app, token, urlsplit(behind or "")
+        self._hosts = frozenset([*hosts, *([self._behind.hostname] if self._behind.hostname else [])])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with bounded body and safe headers."""
@@ -78,6 +84,8 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
         elif why := self._refusal(scope, headers):
             await _refuse(_with_headers(send), *why)
+        elif scope["method"] == "HEAD":
+            await self._app({**scope, "method": "GET"}, receive, _without_body(_with_headers(send)))
         else:
             await self._app(scope, _bounded(receive, _most_bytes(headers)), _with_headers(send))
 
@@ -96,6 +104,8 @@ class Guard:
 
     def _same(self, origin: str, host: str) -> bool:
         parts = urlsplit(origin)
+        if self._behind.netloc and (parts.scheme, parts.netloc.lower()) == self._behind[:2]:
+            return True
         return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
 
     def _body_refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> tuple[int, str] | None:
@@ -179,6 +189,15 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return send_safely
+
+
+def _without_body(send: Send) -> Send:
+    """What answers HEAD: as to GET, but for the body."""
+
+    async def send_head(message: Message) -> None:
+        await send(message if message["type"] == "http.response.start" else {**message, "body": b""})
+
+    return send_head
 
 
 def _bounded(receive: Receive, most_bytes: int) -> Receive:

@@ -25,6 +25,7 @@ from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 CORE_PX = 1024
 MOST_PIXELS = 16_000_000  # of a region; a larger one is measured coarser
 MOST_POINTS = 50_000
+WHOLE_PERCENT = 99.5  # of a region: what rounding may take away
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,12 @@ def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10
     sums = np.sum([part.sums for part in parts], axis=0)
     inside, tissue, above = (int(n) for n in np.sum([part.areas for part in parts], axis=0))
     is_he = stains.startswith("h-e")
-    lacking = {"no tissue in the region": not tissue, "no DAB in an H&E": is_he}
+    covered = 100 * region.intersection(box(0, 0, *opened.size)).area / region.area
+    lacking = {
+        f"only {covered:.0f} % of the region lies on this slide": covered < WHOLE_PERCENT,
+        "no tissue in the region": not tissue,
+        "no DAB in an H&E": is_he,
+    }
     return Numbers(
         area_um2=inside * mpp**2 if opened.mpp else None,
         tissue_um2=tissue * mpp**2 if opened.mpp else None,

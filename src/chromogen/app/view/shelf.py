@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from chromogen.errors import expected, missing
+from chromogen.errors import missing
 from chromogen.image import IMAGE_SUFFIXES
 from chromogen.slides.dicom_series import one_file_each
 from chromogen.slides.slide import SLIDE_SUFFIXES
@@ -107,10 +107,3 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
         for name in sorted(files):
             if name[0] != "." and name.lower().endswith(suffixes):
                 yield here / name
-
-
-def check_roots(paths: Sequence[Path]) -> None:
-    """ValueError where none of the paths holds anything to show."""
-    if paths and not Shelf(paths).entries():
-        names = ", ".join(map(str, paths))
-        raise expected("paths", "slides or images, or folders with some", f"none under {names}")

@@ -14,6 +14,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from chromogen.app.view import densities, tiles
+from chromogen.app.view.cases import case_of
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
 from chromogen.app.view.shelf import Entry, Shelf
@@ -61,10 +62,14 @@ class Renderer:
 
 
 class SlideLine(BaseModel):
-    """A slide in the list; `virtual` names what made it, where its file says that it is a virtual stain."""
+    """A slide in the list; `virtual` names what made it, where its file says that it is a virtual stain.
+
+    Slides of one `case` belong together, by their names.
+    """
 
     id: str
     name: str
+    case: str
     version: str
     virtual: str | None
 
@@ -229,7 +234,9 @@ def _facts(pool: ShelfPool, entry: Entry, *, labels: bool) -> SlideFacts:
 
 def _line(entry: Entry) -> SlideLine:
     virtual = stainer_of(virtual_facts(entry.path, entry.version))
-    return SlideLine(id=entry.id, name=entry.name, version=entry.version, virtual=virtual)
+    return SlideLine(
+        id=entry.id, name=entry.name, case=case_of(entry.name), version=entry.version, virtual=virtual
+    )
 
 
 def words_of(error: Exception) -> str:

@@ -20,7 +20,7 @@ from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.stained_views import stain_view, stainer_mpp
 from chromogen.app.view.stainer_list import StainerLine, stainer_lines
 from chromogen.app.view.stains import Stain, progress_in, start_slide
-from chromogen.app.view.work_folder import REGION, new_folder
+from chromogen.app.view.work_folder import REGION, RESULT, new_folder
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
 from chromogen.app.view.work_routes import WorkId, add_work_routes, labelled_png, shown
 from chromogen.errors import choose, expected
@@ -37,7 +37,7 @@ class NewStain(BaseModel):
     """A slide and a stainer, and what of both their files do not say.
 
     `mpp` is the slide's pixel size in um; `marker` one of the stainer's, or a blend, `ER:0.7,Ki67:0.3`; a
-    generator trained elsewhere may need its `trained_mpp` and `value_range`.
+    generator trained elsewhere may need its `trained_mpp` and `value_range`; `dials` are those of a measured look.
     """
 
     slide: str = Field(pattern=SLIDE_ID)
@@ -46,6 +46,14 @@ class NewStain(BaseModel):
     marker: str | None = Field(None, max_length=2000)
     trained_mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
     value_range: Literal["0..1", "-1..1", "0..255"] | None = None
+    dials: dict[str, float] = Field(default_factory=dict, max_length=20)
+
+
+class NewSlideStain(NewStain):
+    """The same, and where it is only of a part of the slide, that region in its level-0 pixels."""
+
+    location: tuple[int, int] | None = None
+    size: tuple[int, int] | None = None
 
 
 class NewViewStain(NewStain):
@@ -97,12 +105,13 @@ def _start_routes(
         return _shown(await _view(placed if own or asked.mpp else replace(placed, mpp=wanted), stains, apart))
 
     @routes.post("/stains", status_code=201)
-    async def slide(asked: NewStain) -> dict[str, Any]:
-        """Put the staining of a whole slide into the queue."""
+    async def slide(asked: NewSlideStain) -> dict[str, Any]:
+        """Put the staining of a slide, or of a part that is too large for a view, into the queue."""
         stain, own, _ = await checked(asked)
         if own is None and asked.mpp is None:
             raise expected("mpp", "given for a slide that does not say its pixel size", "none", "type it in")
-        return _shown(await renderer.run(lambda: start_slide(stains, stain)))
+        placed = replace(stain, location=asked.location, size=asked.size, queued=asked.location is not None)
+        return _shown(await renderer.run(lambda: start_slide(stains, placed)))
 
 
 async def _view(stain: Stain, stains: WorkQueue[Stain], apart: Apart) -> Queued[Stain]:
@@ -116,25 +125,29 @@ def _result_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stai
     @routes.get("/stains/{work_id}/region.png", response_class=FileResponse, responses=PNG)
     async def region(work_id: WorkId) -> FileResponse:
         """What a view showed."""
-        if stains.find(work_id).work.location is None:
-            raise HTTPException(404, "A whole slide was stained.")
+        _check_view(stains, work_id)
         return FileResponse(stains.folder_of(work_id) / REGION)
 
     @routes.get("/stains/{work_id}/result", response_class=FileResponse, responses=PNG_OR_TIFF)
     async def result(work_id: WorkId) -> FileResponse:
         """The result with its provenance, to be kept: an image or a slide."""
         stain = stains.find(work_id).work
-        name = f"virtual-{stain.output}" if stain.location is None else f"virtual-stain-{work_id}.png"
+        name = f"virtual-stain-{work_id}.png" if stain.output == RESULT else f"virtual-{stain.output}"
         return FileResponse(_result(stains, work_id), filename=name)
 
     @routes.get("/stains/{work_id}/labelled.png", response_class=Response, responses=PNG)
     async def label(work_id: WorkId) -> Response:
         """The result of a view, with a label in the picture that it is a virtual stain."""
-        if stains.find(work_id).work.location is None:
-            raise HTTPException(404, "A whole slide was stained.")
+        _check_view(stains, work_id)
         file = _result(stains, work_id)
         picture, facts = await renderer.run(lambda: (read_image(file), read_provenance(file) or {}))
         return labelled_png(picture, facts, f"virtual-stain-{work_id}-labelled.png")
+
+
+def _check_view(stains: WorkQueue[Stain], work_id: str) -> None:
+    """Raises: 404 where a slide was made, not a picture of a view."""
+    if stains.find(work_id).work.output != RESULT:
+        raise HTTPException(404, "A whole slide was stained.")
 
 
 def _result(stains: WorkQueue[Stain], work_id: str) -> FilePath:
@@ -163,6 +176,7 @@ def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tup
         trained_mpp=asked.trained_mpp,
         value_range=asked.value_range,
         doubt=doubt,
+        dials=asked.dials,
     ), own
 
 

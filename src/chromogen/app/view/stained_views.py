@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from chromogen.app.staining import any_stainer, tile_facts
+from chromogen.app.view.dials import dialled
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region
 from chromogen.image import write_image
 from chromogen.recent import Recent
-from chromogen.stainer import Stainer
+from chromogen.stainer import Stainer, load_look
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.part import stain_part
 from chromogen.whole_slide.survey import Survey, survey
@@ -21,7 +22,9 @@ _FITTED: Recent[Stainer] = Recent(100, lambda _: 1)
 
 
 def loaded(stain: Stain) -> Stainer:
-    """The stainer that was asked for. Raises: as `any_stainer`."""
+    """The stainer that was asked for. Raises: as `any_stainer`, `load_look` and `dialled`."""
+    if stain.dials:
+        return dialled(load_look(stain.model), stain.dials)
     return any_stainer(stain.model, stain.marker, stain.trained_mpp, stain.value_range, None)
 
 
@@ -48,7 +51,7 @@ def stain_view(stain: Stain, folder: Path) -> None:
         made = stain_part(job, view, seen, fitted)
         keep_region(folder, read_around_damage(view, region)[0], mpp, stain.location or (0, 0))
         facts = replace(tile_facts(slide, mpp, fitted), settings=job.plan(view))
-        write_image(folder / RESULT, made, facts.as_json())
+        write_image(folder / RESULT, made, facts.as_json(), facts.mpp if facts.source_mpp else None)
 
 
 def kept_survey(file: SlideFile, view: View) -> Survey:

@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from chromogen.app.view.dials import Dial, dials_of
 from chromogen.app.view.shelf import Entry
-from chromogen.models import LOOK_CLAIM, LOOKS, MODEL_SUFFIX
+from chromogen.models import LOOK_CLAIM, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.onnx_models.generator import TARGET
 from chromogen.onnx_models.onnx_file import CARD, read_onnx
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
-from chromogen.stainer import STAINERS
+from chromogen.stainer import STAINERS, load_look, stainer_of_look
+from chromogen.staining.looks import FORMAT
 
-MODEL_SUFFIXES = (MODEL_SUFFIX, ONNX_SUFFIX)
+MODEL_SUFFIXES = (MODEL_SUFFIX, ONNX_SUFFIX, LOOK_SUFFIX)
 FOREIGN = "a generator trained elsewhere: Chromogen knows nothing of what it was taught"
 
 
@@ -24,7 +26,8 @@ FOREIGN = "a generator trained elsewhere: Chromogen knows nothing of what it was
 class StainerLine:
     """A stainer in the list, by what to ask for, and what has to be given along.
 
-    `mpp` is the pixel size it stains at, in um, None of a generator whose file does not tell.
+    `mpp` is the pixel size it stains at, in um, None of a generator whose file does not tell. `dials` are what can
+    be set of a measured look.
     `claim` is what it may claim. Of a generator trained elsewhere `asks_mpp` says that its file has no pixel size,
     `value_range` which numbers it takes, "" where its file does not tell. `problem` says why a file is of no use.
     """
@@ -39,10 +42,10 @@ class StainerLine:
     value_range: str = ""
     problem: str = ""
     mpp: float | None = None
+    dials: tuple[Dial, ...] = ()
 
 
 CLAIMS = {
-    **dict.fromkeys(LOOKS, LOOK_CLAIM),
     "identity": "the slide as it is",
     "color-transfer": "colours of an IHC for the whole tissue: a baseline, which knows nothing of stains",
     "normalize": "the same H&E, as if stained like a reference",
@@ -53,20 +56,39 @@ def stainer_lines(entries: Sequence[Entry]) -> list[StainerLine]:
     """The built-in ones, and those of files; a file that is none says why."""
     lines = [_built_in(name) for name in STAINERS]
     return lines + [
-        replace(_of_file(entry.path, entry.version), id=entry.id, name=entry.name) for entry in entries
+        replace(_of_file(entry.path, entry.version), id=entry.id, name=entry.name)
+        for entry in entries
+        if entry.path.suffix.lower() != LOOK_SUFFIX or _says_look(entry.path)
     ]
 
 
+def _says_look(path: Path) -> bool:
+    """Whether a JSON file says that it is a look: folders are full of others."""
+    try:
+        with path.open("rb") as file:
+            return FORMAT.split()[0].encode() + b" look" in file.read(200)
+    except OSError:
+        return False
+
+
 def _built_in(name: str) -> StainerLine:
+    if name in LOOKS:
+        return replace(_of_look(name), id=name, name=name)
     stainer = STAINERS[name]()
     return StainerLine(name, name, stainer.target_stain, CLAIMS[name], mpp=stainer.mpp)
+
+
+def _of_look(name: str | Path) -> StainerLine:
+    look = load_look(name)
+    stainer = stainer_of_look(look)
+    return StainerLine("", "", look.target_stain, LOOK_CLAIM, mpp=stainer.mpp, dials=dials_of(look))
 
 
 @lru_cache(maxsize=256)
 def _of_file(path: Path, _version: str) -> StainerLine:
     """Of a model's file, which is read once as long as it does not change."""
     try:
-        return _of_generator(path) if path.suffix.lower() == ONNX_SUFFIX else _of_model(path)
+        return {ONNX_SUFFIX: _of_generator, LOOK_SUFFIX: _of_look}.get(path.suffix.lower(), _of_model)(path)
     except (ValueError, OSError) as error:
         return StainerLine("", "", problem=str(error).replace(f"{path.parent}{os.sep}", ""))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chromogen.app.view.shelf import STORE
@@ -25,7 +25,9 @@ class Stain:
     """What was asked.
 
     `source` is the file of the slide of id `slide`, `name` what people call it; `location` and `size` say where
-    a view of it is, in level-0 pixels, None for the whole. `mpp` is the slide's where its file says none.
+    a part of it is, in level-0 pixels, None for the whole; a part that is `queued` is too large to be done at
+    once, and becomes a slide. `dials` are those of a measured look that were moved. `mpp` is the slide's where
+    its file says none.
     `stainer` is a name, `model` what is loaded: that name, or a file; of several markers `marker` is one or a
     blend. A generator trained elsewhere may have to be told its `trained_mpp` and `value_range`. `doubt` says why
     the slide may not be an H&E.
@@ -44,6 +46,8 @@ class Stain:
     trained_mpp: float | None = None
     value_range: str | None = None
     doubt: str | None = None
+    queued: bool = False
+    dials: dict[str, float] = field(default_factory=dict)
 
     @property
     def region(self) -> tuple[int, int, int, int] | None:
@@ -61,7 +65,7 @@ class Stain:
     @property
     def output(self) -> str:
         """The name of the result in its folder: of a view a picture that any browser shows."""
-        return RESULT if self.location else self.slide_out
+        return RESULT if self.location and not self.queued else self.slide_out
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -95,6 +99,7 @@ class Stain:
             "--slide-mpp": self.mpp and f"{self.mpp:.6g}",
             "--region": self.region and ",".join(map(str, self.region)),
             "--compression": LOSSLESS if self.region else None,
+            **{f"--{name.replace('_', '-')}": f"{value:g}" for name, value in self.dials.items()},
         }
         ranges = [f"--range={self.value_range}"] if self.value_range else []  # it may begin with a minus
         said = [word for option, value in given.items() if value for word in (option, value)]
@@ -115,7 +120,8 @@ class Stain:
         return "\n".join(
             [
                 "from pathlib import Path",
-                f"from chromogen import Output, SlideFile, SlideJob, {load}, stain_slide",
+                "from chromogen import Output, SlideFile, SlideJob, stain_slide",
+                load,
                 "",
                 f"stainer = {stainer}",
                 f"slide = SlideFile(Path({self.name!r}){mpp})",
@@ -125,13 +131,17 @@ class Stain:
         )
 
     def _loading(self) -> tuple[str, str]:
-        """What loads the stainer in Python: a function, and its call."""
+        """What loads the stainer in Python: an import, and a call."""
+        if self.dials:
+            dials = ", ".join(f"{name}={value:g}" for name, value in self.dials.items())
+            load = "from chromogen.stainer import load_look, stainer_of_look"
+            return load, f"stainer_of_look(load_look({self.stainer!r}), {dials})"
         if Path(self.model).suffix.lower() != ONNX_SUFFIX:
             marker = f", {self.marker!r}" if self.marker else ""
-            return "load_stainer", f"load_stainer({self.stainer!r}{marker})"
+            return "from chromogen import load_stainer", f"load_stainer({self.stainer!r}{marker})"
         mpp = f", mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
         value_range = f", value_range={self.value_range!r}" if self.value_range else ""
-        return "load_generator", f"load_generator({self.stainer!r}{mpp}{value_range})"
+        return "from chromogen import load_generator", f"load_generator({self.stainer!r}{mpp}{value_range})"
 
 
 @dataclass(frozen=True)

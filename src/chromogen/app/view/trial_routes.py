@@ -41,6 +41,7 @@ from chromogen.style.recipes import PRESETS, preset
 BUILT_IN = "built-in"
 EXEMPLAR_PX = 2048  # of the longer side, at most
 EXEMPLARS = ".exemplars"
+EXEMPLAR_ID = "^(built-in|upload-[0-9a-f]{16}|[0-9a-f]{16})$"
 Strength = Annotated[float, Query(ge=0, le=1)]
 DabAmount = Annotated[float, Query(ge=0, le=5)]
 
@@ -51,7 +52,7 @@ class NewTrial(BaseModel):
     slide: str = Field(pattern=SLIDE_ID)
     location: tuple[int, int]
     size: tuple[int, int]
-    exemplar: str = Field(BUILT_IN, pattern="^(built-in|upload-[0-9a-f]{16}|[0-9a-f]{16})$")
+    exemplar: str = Field(BUILT_IN, pattern=EXEMPLAR_ID)
     preset: str = Field(DEFAULT_PRESET, max_length=50, json_schema_extra={"enum": list(PRESETS)})
     steps: int | None = Field(None, ge=1, le=2000)
     dab_amount: float | None = Field(None, ge=0, le=10)
@@ -143,10 +144,14 @@ def _start(asked: NewTrial, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Tri
         options = options_of(asked.preset, opened.mpp, given)
         trial = new_trial(asked.slide, asked.location, asked.size, opened.mpp, options)
         region = opened.slide.read_region(asked.location, asked.size)
-    return start_trial(trials, trial, region, _exemplar(asked.exemplar, shelf, pool, trials))
+    return start_trial(trials, trial, region, exemplar_picture(asked.exemplar, shelf, pool, trials))
 
 
-def _exemplar(name: str, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Picture:
+def exemplar_picture(name: str, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Picture:
+    """The exemplar of a name: built-in, uploaded, or a slide's middle.
+
+    Raises: ValueError where it is not there.
+    """
     if name == BUILT_IN:
         return Picture(builtin_ihc(), None)
     if name.startswith("upload-"):

@@ -1,0 +1,88 @@
+// The slides on the left, grouped by case, each with what it is.
+
+import { signal } from '@preact/signals';
+import { useEffect, useRef } from 'preact/hooks';
+import type { SlideLine } from './api';
+import { panes, slides, works } from './desk';
+import { complain, short } from './dom';
+import { nameOf } from './layers';
+import { Badge, Button } from './parts';
+import { badgeOf } from './slides';
+
+const MOST_ROWS = 120; // of thousands; the rest by search
+const wanted = signal('');
+
+/** The case of a line: of a result that of the slide it was made of. */
+function caseOf(line: SlideLine): string {
+  const job = works.find(line.name.split('/')[0]);
+  return (job && slides.find(job.slide)?.case) ?? line.case;
+}
+
+/** What people call a slide: a result by what made it. */
+export function titleOf({ name }: SlideLine): string {
+  const job = works.find(name.split('/')[0]);
+  if (!job || name.endsWith('/region.png')) return short(name);
+  return `${nameOf(job)}${job.location ? ', region' : ''}`;
+}
+
+export function Cases() {
+  const lines = slides.lines.value;
+  const words = wanted.value.toLowerCase();
+  const found = lines.filter((line) => `${line.name} ${caseOf(line)}`.toLowerCase().includes(words));
+  const groups = new Map<string, SlideLine[]>();
+  for (const line of found.slice(0, MOST_ROWS)) groups.set(caseOf(line), [...(groups.get(caseOf(line)) ?? []), line]);
+  const message = !slides.isListed.value ? '' : !lines.length ? 'No slides.' : !found.length ? 'No slide of that name.' : '';
+  return (
+    <nav id="slides" aria-label="Slides">
+      <div class="panel-head">
+        <h2>Cases</h2>
+        <Button id="reload" icon="right" label="Look for new slides" isIconOnly onClick={() => void slides.list().catch(complain)} />
+      </div>
+      <input id="find" type="search" aria-label="Find a slide by its name" autocomplete="off" placeholder="Find a slide" value={wanted} onInput={(event) => (wanted.value = event.currentTarget.value)} />
+      <p id="slides-message" role="status">{message}</p>
+      <ul id="slide-list">
+        {[...groups].map(([name, own]) => (
+          <li key={name} class="case">
+            {own.length > 1 && <h3 title={name}>{name.split('/').pop()}</h3>}
+            <ul>{own.map((line) => <Row key={line.id} line={line} />)}</ul>
+          </li>
+        ))}
+      </ul>
+      {found.length > MOST_ROWS && <p class="hint">{found.length - MOST_ROWS} more; type a part of a name to find them.</p>}
+    </nav>
+  );
+}
+
+function Row({ line }: { line: SlideLine }) {
+  const element = useRef<HTMLLIElement>(null);
+  useEffect(() => {
+    const watcher = new IntersectionObserver(([seen]) => {
+      if (!seen.isIntersecting) return;
+      watcher.disconnect();
+      slides.knowLater(line.id);
+    });
+    watcher.observe(element.current!);
+    return () => watcher.disconnect();
+  }, [line.id, line.version]);
+  const slide = slides.facts.value[line.id];
+  const isBroken = typeof slide === 'string';
+  const isOpen = panes.find(line.id) !== undefined;
+  const title = titleOf(line);
+  const kind = badgeOf(line, slide);
+  return (
+    <li ref={element} data-id={line.id} class={isOpen ? 'slide is-open' : 'slide'}>
+      <button type="button" class="open" title={line.name} onClick={() => void slides.open([line.id])}>
+        {isBroken ? <span class="no-picture" /> : <img alt="" loading="lazy" src={`/api/slides/${line.id}/thumbnail.jpg?v=${line.version}`} />}
+        <span class="name">{title}</span>
+        {title !== line.name && <span class="unseen">{line.name}</span>}
+        <span class="about">
+          <Badge kind={kind} doubt={typeof slide === 'object' ? slide.stains_doubt : null} />
+          {isBroken ? <span class="broken">cannot be read</span> : slide?.mpp ? <span>{slide.mpp.toPrecision(2)} µm</span> : null}
+        </span>
+      </button>
+      {!isBroken && (
+        <Button icon={isOpen ? 'minus' : 'plus'} class="beside" label={isOpen ? `Close ${title}` : `${title}: beside`} isIconOnly isPressed={isOpen} onClick={() => void slides.toggleBeside(line.id)} />
+      )}
+    </li>
+  );
+}

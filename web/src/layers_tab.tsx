@@ -1,0 +1,152 @@
+// Layers: virtual stains on the slide, densities and other overlays, nuclei; each with its legend.
+
+import { layers, nuclei, panes, setOverlay, setThreshold, works } from './desk';
+import { HINTS, lacking, MOST_THRESHOLD_OD10, type OverlayKind } from './density';
+import { short } from './dom';
+import { partOf, stateOf } from './jobs';
+import { AS_IT_IS, isSlide, nameOf } from './layers';
+import { Button, Icon, Removal, Slider } from './parts';
+import type { Job } from './works';
+
+const OVERLAYS: [OverlayKind, string][] = [
+  ['none', 'None'],
+  ['dab', 'DAB density (IHC)'],
+  ['hematoxylin', 'Haematoxylin density'],
+  ['eosin', 'Eosin density (H&E)'],
+  ['tissue', 'Tissue'],
+  ['difference', 'Difference of two slides: DAB'],
+  ['difference-hematoxylin', 'Difference: haematoxylin'],
+  ['kept', 'Structure kept'],
+];
+
+/** The virtual stains of the first slide, the newest first. */
+export function VirtualLayers() {
+  const slide = panes.first?.slide;
+  const jobs = slide ? layers.of(slide.id) : [];
+  const coming = works.underWay.filter((job) => job.slide === slide?.id);
+  return (
+    <section class="layers">
+      <h3>Virtual stains of this slide</h3>
+      <ul>
+        {coming.map((job) => <Coming key={job.id} job={job} />)}
+        {jobs.map((job) => <Layer key={job.id} job={job} />)}
+      </ul>
+      {!jobs.length && !coming.length && <p class="hint">None yet. What you stain lies on the slide, and is listed here.</p>}
+    </section>
+  );
+}
+
+const whatOf = (job: Job): string => (job.size ? `${job.size.join(' × ')} px` : 'whole slide');
+
+/** What was set of it, but for what stands anyway. */
+const setOf = (job: Job): string => (job.kind === 'stains' ? Object.entries(job.dials).map(([name, value]) => `${name} ${Number(value.toFixed(2))}`).join(', ') : '');
+
+/** What is not there yet, and how far it is. */
+const Coming = ({ job }: { job: Job }) => (
+  <li class="layer coming">
+    <div class="layer-head">
+      <span class="layer-name"><b>{nameOf(job)}</b><small>{stateOf(job)}</small></span>
+      <Button label="Cancel" onClick={() => works.act(job, 'cancel')} />
+    </div>
+    <progress max={1} value={partOf(job)} aria-label="How far it is" />
+  </li>
+);
+
+function Layer({ job }: { job: Job }) {
+  const { shown, opacity } = layers.look(job.id);
+  const name = nameOf(job);
+  const slide = panes.first!.slide;
+  const toggle = (): void => {
+    layers.set(job.id, { shown: !shown });
+    if (!shown) panes.lead((pane) => job.location && pane.slide.id === slide.id && pane.lookAt(layers.box(job, slide)));
+  };
+  return (
+    <li class={shown ? 'layer shown' : 'layer'} data-id={job.id}>
+      <div class="layer-head">
+        <Button icon={shown ? 'eye' : 'hidden'} label={shown ? `Hide ${name}` : `Show ${name} on the slide`} isIconOnly isPressed={shown} class="eye" onClick={toggle} />
+        <span class="layer-name"><b>{name}</b><small>{[whatOf(job), setOf(job)].filter(Boolean).join(' · ')}</small></span>
+        <span class="badge virtual">VIRTUAL</span>
+        {job.state === 'done' && <Removal what="the result" isIconOnly onRemove={() => works.act(job, 'remove')} />}
+      </div>
+      {shown && <Slider label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} onInput={(value) => layers.set(job.id, { opacity: value })} />}
+      {shown && job.kind === 'trials' && job.state === 'done' && <Adjusting job={job} />}
+      {shown && <div class="buttons">
+        <Button icon="beside" label="Beside" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job)} />
+        {job.state === 'done' && <Downloads job={job} />}
+      </div>}
+    </li>
+  );
+}
+
+function Downloads({ job }: { job: Job }) {
+  const query = layers.query(job);
+  const plain = job.kind === 'stains' ? 'result' : query ? `adjusted.png?${query}` : 'result.png';
+  return (
+    <>
+      <a class="button" href={`/api/${job.kind}/${job.id}/${plain}`} download={job.kind === 'trials' ? `virtual-ihc-${job.id}.png` : ''}><Icon name="save" /><span>Download</span></a>
+      {!isSlide(job) && <a class="button" href={`/api/${job.kind}/${job.id}/labelled.png${query && `?${query}`}`} download=""><span>With label</span></a>}
+    </>
+  );
+}
+
+/** What can be set of a trial's picture without a new run. */
+function Adjusting({ job }: { job: Job }) {
+  const now = layers.adjusted.value[job.id] ?? AS_IT_IS;
+  const set = (changes: object): void => {
+    layers.adjusted.value = { ...layers.adjusted.value, [job.id]: { ...now, ...changes } };
+  };
+  return (
+    <>
+      <Slider label="Style strength" value={now.strength} low={0} high={1} step={0.05} shown={`${Math.round(100 * now.strength)} %`} onInput={(strength) => set({ strength })} />
+      <Slider label="DAB amount" value={now.dab_amount} low={0} high={3} step={0.1} shown={`× ${now.dab_amount.toFixed(1)}`} onInput={(dab_amount) => set({ dab_amount })} />
+    </>
+  );
+}
+
+export function LayersTab() {
+  const { kind, threshold, opacity } = panes.overlay.value;
+  const stains = panes.list.map((pane) => pane.stains.value);
+  const doubted = panes.list.filter((pane) => pane.slide.stains_doubt && !pane.stainsChosen.value);
+  const isNone = kind === 'none';
+  const setOpacity = (value: number): void => {
+    panes.overlay.value = { ...panes.overlay.value, opacity: value };
+    for (const pane of panes.list) pane.setOverlayOpacity(value);
+  };
+  return (
+    <>
+      <VirtualLayers />
+      <section>
+        <h3>Overlay</h3>
+        <select id="overlay" aria-label="Overlay" value={kind} onChange={(event) => setOverlay(event.currentTarget.value as OverlayKind)}>
+          {OVERLAYS.map(([value, words]) => <option key={value} value={value}>{words}</option>)}
+        </select>
+        <Legend kind={kind} />
+        <p class="hint" id="overlay-hint">{lacking(kind, stains, (panes.list[1]?.turn ?? 0) !== 0) || HINTS[kind]}</p>
+        <Slider id="threshold" label="Threshold" value={threshold} low={0} high={MOST_THRESHOLD_OD10} step={0.01} shown={threshold.toFixed(2) + (kind === 'kept' ? '' : ' OD')} isDisabled={isNone || kind === 'tissue'} onInput={setThreshold} />
+        <Slider id="opacity" label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} isDisabled={isNone} onInput={setOpacity} />
+        <div id="stains-doubt" role="status">
+          {doubted.map(({ slide }) => <p key={slide.id} class="note">{short(slide.name)}: not sure of its stains: {slide.stains_doubt}. Choose H&E or H-DAB behind its badge.</p>)}
+        </div>
+      </section>
+      <section>
+        <h3>Nuclei</h3>
+        <label class="check">
+          <input id="nuclei" type="checkbox" checked={nuclei.shown.value} onChange={(event) => nuclei.show(event.currentTarget.checked)} /> Outline the nuclei in view
+        </label>
+        <p class="legend"><i class="line negative" /> negative <i class="line positive" /> positive <i class="line" /> of an H&E</p>
+        <div id="nuclei-message" role="status">{nuclei.lines.value.map((line) => <p key={line} class="hint">{line}</p>)}</div>
+      </section>
+    </>
+  );
+}
+
+/** What the colours of an overlay mean. */
+function Legend({ kind }: { kind: OverlayKind }) {
+  if (['dab', 'eosin', 'hematoxylin'].includes(kind))
+    return <div id="ramp"><span class="ramp" /><span class="ends"><span>0</span><span>0.6</span><span>1.2 OD and more</span></span></div>;
+  if (kind === 'tissue') return <p class="legend"><i class="tissue" /> tissue</p>;
+  if (kind === 'kept') return <p class="legend"><i class="more" /> structure not kept</p>;
+  if (kind.startsWith('difference')) return <p class="legend"><i class="more" /> the second slide has more <i class="less" /> it has less</p>;
+  return null;
+}
+

@@ -1,0 +1,165 @@
+// The slides that there are, what is known of them, and opening them.
+
+import { signal } from '@preact/signals';
+import { ask, type Slide, type SlideLine } from './api';
+import { say } from './dom';
+import type { View } from './pane';
+import { MOST_PANES, type Panes } from './panes';
+
+const COPIES = /^\d{8}-\d{6}-[0-9a-f]{6}\/(region|exemplar|result)\.png$/; // of work: pictures that lie on slides
+const AT_ONCE = 2; // slides of the list that are looked at; pictures that are open need the server more
+const TRIED_FIRST = 12; // slides among which the page looks for an H&E to begin with
+const ROOM_PX = 700; // of the page's width, for each pane that opens by itself
+
+export type Badge = 'H&E' | 'IHC' | 'VIRTUAL';
+
+/** What a slide is; empty while that is not known. */
+export function badgeOf(line: SlideLine, slide: Slide | string | undefined): Badge | '' {
+  if (line.virtual !== null) return 'VIRTUAL';
+  if (!slide || typeof slide === 'string') return '';
+  return slide.stains.startsWith('h-e') ? 'H&E' : 'IHC';
+}
+
+export class Slides {
+  readonly lines = signal<SlideLine[]>([]);
+  readonly facts = signal<Record<string, Slide | string>>({}); // by id: the slide, or why it does not open
+  readonly failed = signal(''); // why what was asked for last is not open, and nothing else is
+  readonly opening = signal(''); // names of what will be open
+  readonly isListed = signal(false);
+  private asked = new Map<string, Promise<Slide>>();
+  private waiting: string[] = [];
+  private busy = AT_ONCE; // until the page has begun
+  private last: Promise<void> = Promise.resolve();
+  private turn = 0; // counts what was asked to be opened
+
+  constructor(
+    private readonly panes: Panes,
+    private readonly onOpen: (pane: NonNullable<Panes['first']>) => void,
+  ) {}
+
+  /** Ask the server which there are. */
+  async list(): Promise<void> {
+    this.lines.value = (await ask<SlideLine[]>('slides')).filter((line) => !COPIES.test(line.name));
+    this.isListed.value = true;
+  }
+
+  find(id: string): SlideLine | undefined {
+    return this.lines.value.find((line) => line.id === id);
+  }
+
+  /** What a slide is, asked for once for every version of its file. */
+  know(id: string): Promise<Slide> {
+    const key = `${id} ${this.find(id)?.version ?? ''}`;
+    let asked = this.asked.get(key);
+    if (!asked) {
+      this.asked.set(key, (asked = ask<Slide>(`slides/${id}`)));
+      const tell = (found: Slide | string): void => {
+        this.facts.value = { ...this.facts.value, [id]: found };
+      };
+      asked.then(tell, (error: Error) => {
+        this.asked.delete(key); // it may be there next time
+        tell(error.message);
+      });
+    }
+    return asked;
+  }
+
+  /** Find out what a slide is, when there is time for it. */
+  knowLater(id: string): void {
+    this.waiting.push(id);
+    this.knowNext();
+  }
+
+  /** Begin with what was put off. */
+  begun(): void {
+    this.busy = 0;
+    for (let i = 0; i < AT_ONCE; i += 1) this.knowNext();
+  }
+
+  private knowNext(): void {
+    const id = this.busy < AT_ONCE ? this.waiting.shift() : undefined;
+    if (!id) return;
+    this.busy += 1;
+    const next = (): void => {
+      this.busy -= 1;
+      this.knowNext();
+    };
+    this.know(id).then(next, next); // the row says why where it does not open
+  }
+
+  /** The slides that belong together, in the order of the list. */
+  ofCase(name: string): SlideLine[] {
+    return this.lines.value.filter((line) => line.case === name);
+  }
+
+  /** What to begin with: the first H&E, beside it what belongs to it; else the first slide that opens. */
+  async beginning(): Promise<string[]> {
+    const tried = this.lines.value.slice(0, TRIED_FIRST);
+    let other = '';
+    for (const line of tried) {
+      const slide = await this.know(line.id).catch(() => null);
+      if (slide && !other) other = line.id;
+      if (!slide || badgeOf(line, slide) !== 'H&E') continue;
+      const beside = this.ofCase(line.case).filter(({ id }) => id !== line.id);
+      const count = Math.min(2, Math.floor(innerWidth / ROOM_PX));
+      const opens = await Promise.all(beside.slice(0, 4).map(({ id }) => this.know(id).then(() => id, () => '')));
+      return [line.id, ...opens.filter(Boolean).slice(0, Math.max(0, count))].slice(0, Math.max(1, count + 1));
+    }
+    return other ? [other] : [];
+  }
+
+  /** Open these, and no others; what was asked before, and is not open yet, is left. What is open stays until then. */
+  open(ids: string[], view: View | null = null): Promise<void> {
+    return (this.last = this.openNow(ids, view));
+  }
+
+  private async openNow(ids: string[], view: View | null): Promise<void> {
+    const turn = ++this.turn;
+    this.failed.value = '';
+    this.opening.value = ids.map((id) => this.find(id)?.name ?? '').join(', ');
+    const found = await Promise.all(ids.map((id) => this.know(id).catch((error: Error) => error)));
+    if (turn !== this.turn) return;
+    const slides = found.filter((one): one is Slide => !(one instanceof Error));
+    const problem = found.find((one) => one instanceof Error) as Error | undefined;
+    if (problem && !slides.length && this.panes.list.length) {
+      this.opening.value = '';
+      return say(problem.message, true); // a slide that does not open takes none away
+    }
+    this.panes.clear();
+    if (problem) say(problem.message, true);
+    if (problem && !slides.length) this.failed.value = problem.message;
+    for (const slide of slides) await this.add(slide, view, turn);
+    if (turn !== this.turn) return;
+    this.opening.value = '';
+    this.panes.onChange();
+  }
+
+  private async add(slide: Slide, view: View | null, turn: number): Promise<void> {
+    try {
+      const pane = await this.panes.add(slide, view, () => turn === this.turn);
+      if (pane) this.onOpen(pane);
+    } catch (error) {
+      if (turn === this.turn) say((error as Error).message, true);
+    }
+  }
+
+  async toggleBeside(id: string): Promise<void> {
+    await this.last;
+    const pane = this.panes.find(id);
+    if (pane) return this.panes.remove(pane);
+    if (this.panes.list.length === MOST_PANES) return say(`At most ${MOST_PANES} slides at a time; close one first.`, true);
+    try {
+      this.failed.value = '';
+      await this.add(await this.know(id), null, this.turn);
+    } catch (error) {
+      say((error as Error).message, true);
+    }
+  }
+
+  /** Open slides by the names that they have in the list, also of work. */
+  async openByName(names: string[]): Promise<void> {
+    const lines = await ask<SlideLine[]>('slides');
+    const ids = names.map((name) => lines.find((line) => line.name === name)?.id ?? this.find(name)?.id);
+    await this.open(ids.filter((id): id is string => id !== undefined));
+  }
+}
