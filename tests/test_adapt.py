@@ -31,7 +31,7 @@ from test_train import drawn
 HE, IHC = drawn(96, 1), drawn(96, 2, 0.9, H_DAB)
 CPU = torch.device("cpu")
 GRAM = Term("style", 1.0, {"relu1_1": 1.0}, "gram", "gram_mse", "style", "tissue")
-RECIPE = Recipe((GRAM, profile_term(0.1)), space="stain", variable="network", optimizer="adam", steps=(12,))
+RECIPE = Recipe((GRAM, profile_term(0.1)), space="stain", optimizer="adam", steps=(12,))
 
 
 def adapt(made: PlainNetwork, he: Image, style: Image, recipe: Recipe, **given: Any) -> Stylized:
@@ -106,7 +106,7 @@ def test_only_the_last_scale_counts(encoder: Encoder) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "tile_px", "said"),
     [
-        ("stain", {"variable": "pixels"}, None, "`variable`"),
+        ("stain", {"space": "rgb"}, None, "`space`"),
         ("stain", {"site": "nuclear"}, None, "the model's, cytoplasm"),
         ("rgb", {"dab_amount": 2.0}, None, "`dab_amount`"),
         ("rgb", {}, 64, "`tile`"),

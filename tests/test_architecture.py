@@ -36,9 +36,9 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
     "stains": BASE | {"image", "pixel_size"},
     "nuclei": BASE | {"devices", "image", "pixel_size", "stains"},
-    "style": BASE | {"devices", "image", "nuclei", "pixel_size", "spill", "stains"},
-    "stainer_file": BASE | {"image", "models", "style"},
     "staining": BASE | {"image", "nuclei", "recent", "stains"},
+    "style": BASE | {"devices", "image", "lattice", "nuclei", "pixel_size", "spill", "staining", "stains"},
+    "stainer_file": BASE | {"image", "models", "style"},
     "stainer": BASE | {"image", "lattice", "models", "nuclei", "stains", "stainer_file", "staining", "style"},
     "onnx_models": BASE
     | {"image", "lattice", "nuclei", "pixel_size", "recent", "stainer", "stainer_file", "style"},
@@ -62,7 +62,6 @@ FILES: dict[str, list[str]] = {
         "measure",
         "positivity",
         "scores",
-        "sites",
     ],
     "slides": [
         "source",
@@ -116,6 +115,7 @@ FILES: dict[str, list[str]] = {
         "memory",
         "checkpoint",
         "descent",
+        "start",
         "guides",
         "measured_style",
         "run",

@@ -57,8 +57,11 @@ class Exemplar:
     share: float
 
 
-def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
-    """The mean look of several exemplars of one marker. Raises: ValueError where they are of different sites."""
+def joined_exemplars(exemplars: Sequence[Exemplar], weights: Sequence[float] | None = None) -> Exemplar:
+    """The mean look of several exemplars of one marker, which weigh the same unless given `weights`.
+
+    Raises: ValueError where they are of different sites.
+    """
     first = exemplars[0]
     sites = {exemplar.site for exemplar in exemplars}
     if len(sites) > 1:
@@ -67,11 +70,13 @@ def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
     hidden = [np.interp(levels, exemplar.levels_od10, exemplar.hidden_od10) for exemplar in exemplars]
     same = {"site", "levels_od10", "hidden_od10"}
     means = {
-        field.name: _plain(np.mean([getattr(exemplar, field.name) for exemplar in exemplars], axis=0))
+        field.name: _plain(np.average([getattr(exemplar, field.name) for exemplar in exemplars], 0, weights))
         for field in fields(Exemplar)
         if field.name not in same
     }
-    return Exemplar(first.site, levels_od10=_plain(levels), hidden_od10=_plain(np.mean(hidden, axis=0)), **means)
+    return Exemplar(
+        first.site, levels_od10=_plain(levels), hidden_od10=_plain(np.average(hidden, 0, weights)), **means
+    )
 
 
 def _plain(values: Any) -> Any:

@@ -37,7 +37,12 @@ class Look:
     @property
     def sha256(self) -> str:
         """The hash of the exemplar's numbers."""
-        return sha256(json.dumps(asdict(self.exemplar), sort_keys=True).encode()).hexdigest()
+        return sha256_of_exemplar(self.exemplar)
+
+
+def sha256_of_exemplar(exemplar: Exemplar) -> str:
+    """The hash of all that decides pixels."""
+    return sha256(json.dumps(asdict(exemplar), sort_keys=True).encode()).hexdigest()
 
 
 def write_look(path: Path, look: Look) -> None:
@@ -55,7 +60,7 @@ def read_look(path: Path) -> Look:
         told = json.loads(path.read_text("utf-8"))
         if told.pop("format") != FORMAT:
             raise ValueError("another format")
-        exemplar = _checked(told.pop("exemplar"))
+        exemplar = exemplar_of_record(told.pop("exemplar"))
         return Look(
             **{name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}, exemplar=exemplar
         )
@@ -64,8 +69,11 @@ def read_look(path: Path) -> Look:
         raise expected("stainer", wanted, f"{str(path)!r} ({error})", "measure the exemplar again") from error
 
 
-def _checked(told: dict[str, Any]) -> Exemplar:
-    """The exemplar of what a file says. Raises: ValueError, KeyError or TypeError where that cannot be one."""
+def exemplar_of_record(told: dict[str, Any]) -> Exemplar:
+    """The exemplar of what a file says, `asdict` in JSON.
+
+    Raises: ValueError, KeyError or TypeError where that cannot be one.
+    """
     if told["site"] not in SITES:
         raise ValueError(f"site {told['site']!r}")
     values = {field.name: _value(told[field.name]) for field in fields(Exemplar) if field.name != "site"}

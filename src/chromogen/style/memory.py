@@ -61,7 +61,7 @@ def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int 
     """What a picture of `size` (w, h) will need, within about 30 %."""
     pixels = math.prod(size)
     one_piece = tile_px is None or len(TileGrid(size, tile_px, 0)) == 1
-    network = NETWORK_BYTES[precision] if one_piece and recipe.variable == "network" else 0
+    network = NETWORK_BYTES[precision] if one_piece and recipe.space == "stain" else 0
     if tile_px is None:
         return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network) + _kernel_bytes(pixels, precision))
     outer = [min(side, outer_px(tile_px, halo_px(recipe.objective))) for side in size]
