@@ -17,7 +17,7 @@ from chromogen.grid import Window
 from chromogen.image import Image, to_uint8, write_image
 from chromogen.stainer_file import write_model
 from chromogen.stains.deconvolution import H_DAB
-from chromogen.style.adapt import TrainedNetwork, adapted, at_full_scale
+from chromogen.style.adapt import TrainedNetwork, adapted, at_full_scale, check_adaptable
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.kinds import PlainNetwork, kind_of
@@ -107,7 +107,6 @@ def test_only_the_last_scale_counts(encoder: Encoder) -> None:
     ("name", "changes", "tile_px", "said"),
     [
         ("stain", {"space": "rgb"}, None, "`space`"),
-        ("stain", {"site": "nuclear"}, None, "the model's, cytoplasm"),
         ("rgb", {"dab_amount": 2.0}, None, "`dab_amount`"),
         ("rgb", {}, 64, "`tile`"),
     ],
@@ -117,6 +116,12 @@ def test_what_a_network_cannot_do(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         adapt(network(name), HE, IHC, replace(RECIPE, **changes), encoder=encoder, tile_px=tile_px)
+
+
+def test_a_network_has_a_site_of_its_own() -> None:
+    check_adaptable(network("stain"), replace(RECIPE, site="cytoplasm"))
+    with pytest.raises(ValueError, match="the model's, cytoplasm"):
+        check_adaptable(network("stain"), replace(RECIPE, site="nuclear"))
 
 
 @pytest.mark.parametrize("steps", ["1,2", "2"])

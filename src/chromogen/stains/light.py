@@ -37,15 +37,15 @@ def concentrations_of(picture: Tensor, matrix: NDArray[Any]) -> Tensor:
     return torch.einsum("bchw,cs->bshw", density_of(picture), inverse)
 
 
-def rendered(concentrations: Tensor, matrix: NDArray[Any], more: Tensor | float = 0.0) -> Tensor:
+def rendered(concentrations: Tensor, matrix: NDArray[Any], white: Tensor | float = 255.0) -> Tensor:
     """The picture (B, 3, H, W) in [0, 1], not rounded, of concentrations of the first S stains (B, S, H, W).
 
-    `more` is density (B, 3, H, W) that no stain gives.
+    `white` is that of `picture_from`.
     """
     import torch
 
     rows = _tensor(matrix, concentrations)[: concentrations.shape[1]]
-    return picture_from(torch.einsum("bshw,sc->bchw", concentrations, rows) + more)
+    return picture_from(torch.einsum("bshw,sc->bchw", concentrations, rows), white)
 
 
 def blurred(x: Tensor, sigma_px: float) -> Tensor:

@@ -15,7 +15,7 @@ from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
 from chromogen.stains.estimation import estimate_stains, stain_strength
-from chromogen.stains.light import concentrations_of, density_of, picture_from, rendered
+from chromogen.stains.light import concentrations_of, density_of, rendered
 from chromogen.style.networks import FEATURES, LocalStain
 
 MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
@@ -158,8 +158,7 @@ def restained(amounts: Amounts, out: Tensor) -> Tensor:
     most = out.new_tensor(MOST_GAINS).view(1, 2, 1, 1)
     gains = (most * out.tanh()).exp()
     stained = torch.cat([amounts.of_stains[:, :2] * gains, amounts.of_stains[:, 2:]], 1)
-    matrix = torch.as_tensor(amounts.matrix, dtype=stained.dtype, device=stained.device)
-    return picture_from(torch.einsum("bshw,sc->bchw", stained, matrix), amounts.white)
+    return rendered(stained, amounts.matrix, amounts.white)
 
 
 def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.image import Image, to_uint8
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import check_visible, find_nuclei
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.tissue import MPP, tissue_of
 from chromogen.stains.deconvolution import H_E
@@ -54,6 +54,7 @@ def epithelium_share(picture: Tensor, mpp: float) -> Tensor:
     By the shape and company of its nuclei, and the look of the tissue round them. Raises: ValueError for pixels
     too large to show nuclei.
     """
+    check_visible(mpp)
     image = at_mpp(to_uint8(picture), mpp)
     white = white_level(image, MPP)
     nuclei, matrix = find_nuclei(image, MPP, white=white), estimate_stains(image, H_E, white).matrix
