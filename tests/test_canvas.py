@@ -8,7 +8,8 @@ from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_
 from chromogen.stains.estimation import stain_strength
 from chromogen.style.canvas import (
     GAINS,
-    MOST_GAINS,
+    MOST_DAB_GAIN,
+    MOST_GAIN,
     Canvas,
     Pixels,
     StainNetwork,
@@ -67,8 +68,21 @@ def test_amounts_change_by_no_more_than_their_bounds() -> None:
         made = amounts_of(restained(AMOUNTS, sign * strong), H_DAB, WHITE).of_stains
         clear = (restained(AMOUNTS, sign * strong) > 0.02).all(1)[0] & (made.abs().amin(1)[0] > 0.05)
         ratio = (made[:, :2] / AMOUNTS.of_stains[:, :2])[0][:, clear]
-        for found, most in zip(ratio, MOST_GAINS, strict=True):
+        for found, most in zip(ratio, (MOST_GAIN, MOST_DAB_GAIN), strict=True):
             assert found.median().log().item() == pytest.approx(sign * most, abs=0.05)
+
+
+def test_the_background_changes_less() -> None:
+    """Of DAB up to the background, and of twice as much."""
+    parts = np.zeros((20, 24, 3))
+    parts[..., 1] = np.where(np.arange(24) < 12, 0.2, 0.4)
+    picture = to_tensor(combine_stains(parts, H_DAB))
+    made = amounts_of(
+        restained(amounts_of(picture, H_DAB, (255,) * 3, 0.2), torch.full((1, 2, 20, 24), 50.0)), H_DAB, (255,) * 3
+    )
+    wanted = 0.2 * np.exp(MOST_GAIN), 0.2 * np.exp(MOST_GAIN) + 0.2 * np.exp(MOST_DAB_GAIN)
+    for part, value in zip((slice(0, 12), slice(12, 24)), wanted, strict=True):
+        assert made.of_stains[0, 1, :, part].mean().item() == pytest.approx(value, abs=0.02)
 
 
 def test_what_has_no_dab_gets_none() -> None:

@@ -22,7 +22,8 @@ MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
 GAINS = (0.72, 1.6)  # haematoxylin is never made weaker or stronger than so: paler nuclei lose their contrast
 DAB_HEADROOM = 1.2
 LEAST_STRONGEST_DAB = 0.3
-MOST_GAINS = (0.4, 0.8)  # haematoxylin and DAB may change by a factor of e to this, either way
+MOST_GAIN = 0.4  # haematoxylin, and the faint DAB of a background, may change by a factor of e to this, either way
+MOST_DAB_GAIN = 0.8  # DAB above that: more for the background would tint collagen in patches
 MOST_GRADIENT = 1.0
 ROWS_AT_ONCE = 64  # of a window, by a network: its activations would take more memory than the encoder's
 
@@ -126,20 +127,22 @@ def ihc_vectors(style: Image) -> Array:
 class Amounts:
     """A picture before it is stained otherwise: amounts (1, 3, H, W) of haematoxylin, DAB and neither.
 
-    They are natural densities by the rows of a `matrix`, over a `white` of (r, g, b).
+    They are natural densities by the rows of a `matrix`, over a `white` of (r, g, b). Up to `background`, DAB is
+    that of tissue without the marker.
     """
 
     of_stains: Tensor
     matrix: Array
     white: Tensor
+    background: float
 
 
-def amounts_of(picture: Tensor, matrix: Array, white: Sequence[float]) -> Amounts:
+def amounts_of(picture: Tensor, matrix: Array, white: Sequence[float], background: float = 0.0) -> Amounts:
     """Of a picture (1, 3, H, W) in [0, 1]."""
     glass = torch.tensor(white, dtype=picture.dtype, device=picture.device).view(1, 3, 1, 1)
     density = density_of(picture) + ((glass + 1) / 256).log()
     inverse = torch.as_tensor(np.linalg.inv(matrix), dtype=picture.dtype, device=picture.device)
-    return Amounts(torch.einsum("bchw,cs->bshw", density, inverse), matrix, glass)
+    return Amounts(torch.einsum("bchw,cs->bshw", density, inverse), matrix, glass, background)
 
 
 def part_of_amounts(amounts: Amounts, window: Window) -> Amounts:
@@ -155,10 +158,12 @@ def developed(amounts: Amounts, factor: float) -> Amounts:
 
 def restained(amounts: Amounts, out: Tensor) -> Tensor:
     """The picture that two numbers a pixel (1, 2, H, W) mean: bounded gains of haematoxylin and DAB."""
-    most = out.new_tensor(MOST_GAINS).view(1, 2, 1, 1)
-    gains = (most * out.tanh()).exp()
-    stained = torch.cat([amounts.of_stains[:, :2] * gains, amounts.of_stains[:, 2:]], 1)
-    return rendered(stained, amounts.matrix, amounts.white)
+    hematoxylin, dab, neither = amounts.of_stains.split(1, 1)
+    change = out.tanh()
+    faint = dab.clamp_max(amounts.background)
+    hematoxylin = hematoxylin * (MOST_GAIN * change[:, :1]).exp()
+    dab = faint * (MOST_GAIN * change[:, 1:]).exp() + (dab - faint) * (MOST_DAB_GAIN * change[:, 1:]).exp()
+    return rendered(torch.cat([hematoxylin, dab, neither], 1), amounts.matrix, amounts.white)
 
 
 def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:

@@ -30,7 +30,7 @@ SAME = 0.05  # pixel sizes that differ by less count as one
 SOFT_PX = 0.6  # the border of a compartment
 WIDE_UM = 3.0  # DAB smoothed so far says which cytoplasm is stained
 FAINT = 0.6  # of the border between both: surely unstained
-LEAST_SHARE = 0.004  # of a picture: a smaller compartment says nothing of how it looks
+LEAST_SHARE = 0.01  # of a picture: a smaller compartment says nothing of how it looks
 LEAST_OD10 = 0.03  # added to densities, so that their ratio stays calm where there is hardly any
 MOST_DETAIL = 2.0  # how much denser, or less dense, than at MPP a finer picture may show a pixel
 

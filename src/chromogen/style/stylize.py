@@ -7,6 +7,7 @@ bf16 arithmetic. References are measured and results are judged in fp32.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -92,7 +93,8 @@ def canvas_of_recipe(outset: Outset) -> Canvas:
     if recipe.space == "rgb":
         return Pixels(_carried_over(coarser, outset.first, recipe.init))
     exemplar = cast("Exemplar", outset.exemplar)  # in stain space there is
-    amounts = amounts_of(outset.first, np.array(exemplar.matrix), exemplar.white)
+    background = exemplar.background_od10 * math.log(10)
+    amounts = amounts_of(outset.first, np.array(exemplar.matrix), exemplar.white, background)
     coarse = coarser[1] if coarser else None
     network = coarse if isinstance(coarse, StainNetwork) else None
     return StainNetwork(amounts, _features(outset, amounts), recipe.seed, network)
