@@ -102,7 +102,7 @@ def test_windows_agree_with_one_piece(exemplar: Exemplar, start: Start, monkeypa
     monkeypatch.setattr(module, "WINDOW_PX", 96)
     monkeypatch.setattr(module, "BLEND_PX", 48)
     parts = start_of(HE, MPP, exemplar, 0).picture
-    assert np.corrcoef(parts.ravel(), start.picture.ravel())[0, 1] > 0.95
+    assert np.corrcoef(parts.ravel(), start.picture.ravel())[0, 1] > 0.9
 
 
 def test_the_most_tissue_of_a_large_picture_is_its_sample(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ class Stylist:
             self.recipe = guided(recipe, sorted(regions[0]))
         self._measured: dict[tuple[float, ...], Style] = {}
         self._canvas_of: CanvasOf = canvas_of_recipe
-        self._started_from: dict[str, str] = {}
+        self._started_from: dict[str, Any] = {}
         self._network_mpp: float | None = None
         if self.limits != Limits():  # what is kept of freed memory counts against them
             give_back_freed_memory()
@@ -260,7 +260,7 @@ class Stylist:
         """What decides the picture; hashes for names, which may identify a patient."""
         height, width = image.shape[:2]
         style = self.style(mpp)
-        start = record_of(style.exemplar, self.recipe.seed) if style.exemplar else {}
+        start = self._started_from or (record_of(style.exemplar, self.recipe.seed) if style.exemplar else {})
         drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         return {
             "notice": NOTICE,
@@ -275,7 +275,6 @@ class Stylist:
             "recipe": as_record(self.recipe),
             "encoder": self.encoder.record(),
             **start,
-            **self._started_from,
         }
 
     def _facts(self, result: Stylized) -> dict[str, Any]:

@@ -32,6 +32,7 @@ MEASURING_BYTES = 1000
 KERNEL_BYTES = {"bf16": 0, "fp32": 2 * 36 * 4 * 1_409_024}
 # What tiles do not shrink: the picture, its gradient and Adam's moments, masks, what is kept to go back to.
 WHOLE_BYTES = 100
+START_BYTES = 60  # of what stain space starts from: while it is painted, its amounts, its compartments
 BLOCK_BYTES = 24  # for every pixel of a tile, halo and all: most blocks of its layers are larger
 HISTORY_BYTES = 24  # for every step that L-BFGS remembers
 LEAST_CORE_PX = 128
@@ -137,7 +138,8 @@ def _lighter(recipe: Recipe) -> str:
 
 
 def _whole_bytes(recipe: Recipe) -> int:
-    return WHOLE_BYTES + (HISTORY_BYTES * recipe.history if recipe.optimizer == "lbfgs" else 0)
+    start = START_BYTES if recipe.space == "stain" else 0
+    return WHOLE_BYTES + start + (HISTORY_BYTES * recipe.history if recipe.optimizer == "lbfgs" else 0)
 
 
 def tape_bytes(grid: TileGrid, objective: Objective, precision: str) -> int:
