@@ -7,7 +7,7 @@ import numpy as np
 
 from chromogen.grid import Window
 from chromogen.image import Image
-from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains, stain_matrix
+from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains, stain_matrix
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
 
@@ -52,3 +52,26 @@ def restained(ihc: Image, chromogen: Sequence[float]) -> Image:
     matrix = estimate_stains(ihc, H_DAB, white).matrix
     amounts = separate_stains(ihc, matrix, white)
     return combine_stains(amounts, stain_matrix(matrix[0], chromogen), white)
+
+
+def drawn_pair(side: int = 128, seed: int = 0) -> tuple[Image, Image]:
+    """An H&E and an IHC of a marker of epithelium, uint8 (side, side, 3) at 0.5 um/px: a gland and stroma.
+
+    Round nuclei lie close together in the gland and far apart in the stroma; the last quarter is glass.
+    """
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    places = [(px, py, 6.5) for px in range(8, side // 2 - 4, 17) for py in range(8, side, 17)]
+    stroma = range(side // 2 + 12, side * 3 // 4, 30)
+    places += [(px, py, 4.0) for px in stroma for py in range(10, side, 34)]
+    nuclei = np.zeros((side, side))
+    for px, py, radius in places:
+        away = np.hypot(x - px - rng.uniform(-2, 2), y - py - rng.uniform(-2, 2))
+        nuclei = np.maximum(nuclei, (radius - away + 0.5).clip(0, 1))
+    gland, tissue = (x < side // 2).astype(float), (x < side * 3 // 4).astype(float)
+    grain = rng.normal(0, 0.03, (side, side))
+    chromatin = nuclei * (0.9 + 0.2 * rng.normal(size=(side, side)).clip(-1, 1))
+    he = np.stack([chromatin + 0.12 * gland + 0.03, (0.5 - 0.15 * gland) * (1 - 0.5 * nuclei) + grain, 0 * x], 2)
+    brown = gland * (1 - 0.8 * nuclei) * (0.9 + 6 * grain)
+    ihc = np.stack([0.5 * chromatin + 0.3 + 2 * grain, brown.clip(0) + 0.03, 0 * x], 2)
+    return tuple(combine_stains(amounts * tissue[..., None], of) for amounts, of in ((he, H_E), (ihc, H_DAB)))

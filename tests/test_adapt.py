@@ -17,7 +17,7 @@ from chromogen.grid import Window
 from chromogen.image import Image, to_uint8, write_image
 from chromogen.stainer_file import write_model
 from chromogen.stains.deconvolution import H_DAB
-from chromogen.style.adapt import TrainedNetwork, adapted, at_full_scale
+from chromogen.style.adapt import TrainedNetwork, adapted, at_full_scale, check_adaptable
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.kinds import PlainNetwork, kind_of
@@ -31,7 +31,7 @@ from test_train import drawn
 HE, IHC = drawn(96, 1), drawn(96, 2, 0.9, H_DAB)
 CPU = torch.device("cpu")
 GRAM = Term("style", 1.0, {"relu1_1": 1.0}, "gram", "gram_mse", "style", "tissue")
-RECIPE = Recipe((GRAM, profile_term(0.1)), space="stain", variable="network", optimizer="adam", steps=(12,))
+RECIPE = Recipe((GRAM, profile_term(0.1)), space="stain", optimizer="adam", steps=(12,))
 
 
 def adapt(made: PlainNetwork, he: Image, style: Image, recipe: Recipe, **given: Any) -> Stylized:
@@ -106,8 +106,7 @@ def test_only_the_last_scale_counts(encoder: Encoder) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "tile_px", "said"),
     [
-        ("stain", {"variable": "pixels"}, None, "`variable`"),
-        ("stain", {"site": "nuclear"}, None, "the model's, cytoplasm"),
+        ("stain", {"space": "rgb"}, None, "`space`"),
         ("rgb", {"dab_amount": 2.0}, None, "`dab_amount`"),
         ("rgb", {}, 64, "`tile`"),
     ],
@@ -117,6 +116,12 @@ def test_what_a_network_cannot_do(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         adapt(network(name), HE, IHC, replace(RECIPE, **changes), encoder=encoder, tile_px=tile_px)
+
+
+def test_a_network_has_a_site_of_its_own() -> None:
+    check_adaptable(network("stain"), replace(RECIPE, site="cytoplasm"))
+    with pytest.raises(ValueError, match="the model's, cytoplasm"):
+        check_adaptable(network("stain"), replace(RECIPE, site="nuclear"))
 
 
 @pytest.mark.parametrize("steps", ["1,2", "2"])

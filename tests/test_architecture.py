@@ -39,9 +39,11 @@ ROOMS: dict[str, set[str]] = {
     "stains": BASE | {"image", "pixel_size"},
     "registration": BASE | {"image", "pixel_size", "slides", "stains"},
     "nuclei": BASE | {"devices", "fused", "image", "pixel_size", "stains"},
-    "style": BASE | {"devices", "fused", "image", "nuclei", "pixel_size", "spill", "stains"},
+    "staining": BASE | {"image", "nuclei", "regions", "stains"},
+    "style": BASE
+    | {"devices", "fused", "image", "lattice", "nuclei", "pixel_size", "spill", "staining", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
-    "staining": BASE | {"image", "nuclei", "regions", "stainer_file", "stains", "style"},
+    "sources": BASE | {"image", "staining", "stainer_file", "stains", "style"},
     "stainer": BASE
     | {"image", "lattice", "models", "nuclei", "recent", "stains", "stainer_file", "staining", "style"},
     "onnx_models": BASE
@@ -59,6 +61,7 @@ ROOMS: dict[str, set[str]] = {
         "onnx_models",
         "regions",
         "registration",
+        "sources",
         "stainer",
         "stainer_file",
         "staining",
@@ -80,7 +83,6 @@ FILES: dict[str, list[str]] = {
         "measure",
         "positivity",
         "scores",
-        "sites",
     ],
     "slides": [
         "source",
@@ -135,6 +137,7 @@ FILES: dict[str, list[str]] = {
         "memory",
         "checkpoint",
         "descent",
+        "start",
         "guides",
         "measured_style",
         "run",
@@ -176,11 +179,9 @@ FILES: dict[str, list[str]] = {
         "where_tissue",
         "where_regions",
         "where_map",
-        "predicted",
-        "where_paired",
-        "where_style",
         "window",
     ],
+    "sources": ["predicted", "paired", "optimized"],
     "onnx_models": ["extra", "onnx_file", "generator", "nuclei", "where", "graphs", "export"],
     "training": ["fields", "pairs", "ranks", "batch", "running", "wanted", "beginning", "train", "calibration"],
     "whole_slide": [

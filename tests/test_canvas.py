@@ -1,24 +1,24 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
-from chromogen.image import Image, to_tensor, to_uint8
+from chromogen.grid import Window
+from chromogen.image import to_tensor, to_uint8
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains, stain_matrix
 from chromogen.stains.estimation import stain_strength
-from chromogen.stains.light import tissue_share
 from chromogen.style.canvas import (
     GAINS,
+    MOST_DAB_GAIN,
+    MOST_GAIN,
     Canvas,
     Pixels,
-    StainMaps,
     StainNetwork,
+    amounts_of,
     cut_gradients,
     developed,
     hematoxylin_alone,
     ihc_vectors,
-    stain_plan,
+    restained,
     stains_of,
 )
 from chromogen.style.networks import tissue_features
@@ -26,12 +26,12 @@ from synthetic import tissue_like
 
 HE, IHC = tissue_like(40, 48, seed=1), tissue_like(40, 48, seed=2)[..., ::-1].copy()
 STAINS = stains_of(HE, [IHC], [1.0])
-PLAN = stain_plan(to_tensor(HE), STAINS)
-FEATURES = tissue_features(to_tensor(HE), H_E)
+WHITE = (243.0, 238.0, 246.0)
+AMOUNTS = amounts_of(to_tensor(IHC), H_DAB, WHITE)
+FEATURES = tissue_features(to_tensor(HE), H_E, AMOUNTS.of_stains[:, :2])
 CANVASES: dict[str, Canvas] = {
     "pixels": Pixels(to_tensor(HE)),
-    "maps": StainMaps(PLAN),
-    "network": StainNetwork(PLAN, lambda _window: FEATURES, seed=0),
+    "network": StainNetwork(AMOUNTS, lambda _window: FEATURES, seed=0),
 }
 
 
@@ -54,53 +54,42 @@ def test_pixels_stay_between_black_and_white() -> None:
     assert canvas.picture().max() == 1
 
 
-def test_the_hematoxylin_is_the_he_at_the_strength_of_the_ihc() -> None:
-    ours = torch.from_numpy(separate_stains(HE, H_E)[..., 0]).float().clamp_min(0)
-    tissue = tissue_share(to_tensor(HE))[0, 0] == 1
-    inside = tissue & (ours > 0.1)
-    ratio = PLAN.hematoxylin[0, 0][inside] / ours[inside]
-    assert (ratio - STAINS.hematoxylin_gain).abs().quantile(0.95) < 1e-3
-    wanted = stain_strength(IHC, ihc_vectors(IHC))[0] / stain_strength(HE, H_E)[0]
-    assert STAINS.hematoxylin_gain == pytest.approx(np.clip(wanted, *GAINS))
+def test_amounts_are_those_over_the_glass_and_make_the_picture_again() -> None:
+    density = -np.log((IHC.astype(float) + 1) / (np.array(WHITE) + 1))
+    wanted = density @ np.linalg.inv(H_DAB)
+    np.testing.assert_allclose(AMOUNTS.of_stains[0].permute(1, 2, 0).numpy(), wanted, atol=1e-4)
+    nothing = torch.zeros(1, 2, 40, 48)
+    assert (to_uint8(restained(AMOUNTS, nothing)) == IHC).all()
 
 
-def he_of(*columns: tuple[float, float, float]) -> Image:
-    """An H&E of bands 16 px wide with these concentrations of haematoxylin, eosin and neither."""
-    return combine_stains(np.repeat(np.array([columns]), 16, axis=1).repeat(40, axis=0), H_E)
+def test_amounts_change_by_no_more_than_their_bounds() -> None:
+    strong = torch.full((1, 2, 40, 48), 50.0)
+    for sign in (-1, 1):
+        made = amounts_of(restained(AMOUNTS, sign * strong), H_DAB, WHITE).of_stains
+        clear = (restained(AMOUNTS, sign * strong) > 0.02).all(1)[0] & (made.abs().amin(1)[0] > 0.05)
+        ratio = (made[:, :2] / AMOUNTS.of_stains[:, :2])[0][:, clear]
+        for found, most in zip(ratio, (MOST_GAIN, MOST_DAB_GAIN), strict=True):
+            assert found.median().log().item() == pytest.approx(sign * most, abs=0.05)
 
 
-def test_glass_takes_no_dab_and_dense_tissue_does() -> None:
-    plan = stain_plan(to_tensor(he_of((0.8, 0.8, 0), (0.8, 0.8, 0), (0, 0, 0), (0, 0, 0))), STAINS)
-    assert (plan.most_dab[..., 44:] == 0).all()
-    assert plan.most_dab[..., :24].min() > 0.9 * STAINS.strongest_dab
-    maps = StainMaps(plan)
-    with torch.no_grad():
-        maps.maps += 10
-        assert (to_uint8(maps.picture())[:, 44:] >= 254).all()
+def test_the_background_changes_less() -> None:
+    """Of DAB up to the background, and of twice as much."""
+    parts = np.zeros((20, 24, 3))
+    parts[..., 1] = np.where(np.arange(24) < 12, 0.2, 0.4)
+    picture = to_tensor(combine_stains(parts, H_DAB))
+    made = amounts_of(
+        restained(amounts_of(picture, H_DAB, (255,) * 3, 0.2), torch.full((1, 2, 20, 24), 50.0)), H_DAB, (255,) * 3
+    )
+    wanted = 0.2 * np.exp(MOST_GAIN), 0.2 * np.exp(MOST_GAIN) + 0.2 * np.exp(MOST_DAB_GAIN)
+    for part, value in zip((slice(0, 12), slice(12, 24)), wanted, strict=True):
+        assert made.of_stains[0, 1, :, part].mean().item() == pytest.approx(value, abs=0.02)
 
 
-def test_gray_glass_stays_as_bright_as_it_was_and_loses_its_tint() -> None:
-    tinted = np.full((64, 96, 3), (228, 222, 230), np.uint8)
-    tinted[:, :48] = he_of((0.8, 0.8, 0))[0, 0]
-    plan = stain_plan(to_tensor(tinted), STAINS)
-    glass = to_uint8(StainMaps(plan).picture())[:, 72:]
-    assert np.ptp(glass) == 0
-    assert glass.min() == pytest.approx(222, abs=1)
-
-
-@pytest.mark.parametrize(
-    ("name", "color"), [("red cells", (200, 60, 50)), ("ink", (40, 120, 80)), ("pigment", (140, 90, 50))]
-)
-def test_red_cells_ink_and_pigment_are_not_stained(name: str, color: tuple[int, int, int]) -> None:
-    he = he_of((0.9, 0.4, 0), (0.1, 0.8, 0), (0.9, 0.4, 0))
-    he[:, 20:28] = color
-    plan = stain_plan(to_tensor(he), STAINS)
-    assert plan.most_dab[0, 0, 20, 24] < 0.05 * plan.most_dab[0, 0, 20, 4]
-    shown = to_uint8(StainMaps(plan).picture())[20, 24]
-    if name == "red cells":
-        assert shown.min() > 170, "a pale hint"
-    else:
-        assert shown == pytest.approx(color, abs=12), "as it was"
+def test_what_has_no_dab_gets_none() -> None:
+    blue = combine_stains(np.full((20, 24, 3), (0.6, 0.0, 0.0)), H_DAB)
+    amounts = amounts_of(to_tensor(blue), H_DAB, (255.0, 255.0, 255.0))
+    made = to_uint8(restained(amounts, torch.full((1, 2, 20, 24), 50.0)))
+    assert np.abs(separate_stains(made, H_DAB)[..., 1]).max() < 0.03
 
 
 def test_an_ihcs_own_vectors_are_taken_where_they_are_h_dab() -> None:
@@ -111,41 +100,36 @@ def test_an_ihcs_own_vectors_are_taken_where_they_are_h_dab() -> None:
     assert (ihc_vectors(combine_stains(amounts, stain_matrix((0.1, 0.9, 0.3), (0.9, 0.1, 0.1)))) == H_DAB).all()
 
 
-def test_blank_images_make_a_plan() -> None:
+def test_blank_images_have_stains() -> None:
     blank = np.full((40, 48, 3), 255, np.uint8)
     for he, ihc in ((blank, IHC), (HE, blank), (blank, blank)):
-        plan = stain_plan(to_tensor(he), stains_of(he, [ihc], [1.0]))
-        assert plan.hematoxylin.isfinite().all()
-        assert plan.most_dab.isfinite().all()
+        found = stains_of(he, [ihc], [1.0])
+        assert GAINS[0] <= found.hematoxylin_gain <= GAINS[1]
+        assert np.isfinite(found.strongest_dab)
+
+
+def test_the_haematoxylin_is_brought_to_the_strength_of_the_ihc() -> None:
+    wanted = stain_strength(IHC, ihc_vectors(IHC))[0] / stain_strength(HE, H_E)[0]
+    assert STAINS.hematoxylin_gain == pytest.approx(np.clip(wanted, *GAINS))
 
 
 def test_the_dab_is_multiplied() -> None:
-    plan = stain_plan(to_tensor(HE), replace(STAINS, strongest_dab=3.0))
-    maps = StainMaps(plan)
-    once = separate_stains(to_uint8(maps.picture()), plan.matrix)[..., 1]
-    maps.plan = developed(plan, 2.0)
-    twice = separate_stains(to_uint8(maps.picture()), plan.matrix)[..., 1]
-    assert twice.mean() == pytest.approx(2 * once.mean(), rel=0.1)
+    twice = developed(AMOUNTS, 2.0).of_stains
+    torch.testing.assert_close(twice[:, 1], 2 * AMOUNTS.of_stains[:, 1])
+    assert torch.equal(twice[:, ::2], AMOUNTS.of_stains[:, ::2])
 
 
-def test_sites_of_the_full_scale_limit_the_dab_of_a_coarser_one() -> None:
-    sites = np.random.default_rng(0).random((40, 48), np.float32)
-    here, without = (stain_plan(to_tensor(HE[::2, ::2].copy()), STAINS, 1.0, where) for where in (sites, None))
-    mean_of_four = sites.reshape(20, 2, 24, 2).mean(axis=(1, 3))
-    assert torch.allclose(here.most_dab, without.most_dab * torch.from_numpy(mean_of_four), atol=1e-5)
-    same = stain_plan(to_tensor(HE), STAINS, 0.5, sites)
-    assert torch.allclose(same.most_dab, PLAN.most_dab * torch.from_numpy(sites), atol=1e-5)
+def test_a_finer_scale_goes_on_with_the_network() -> None:
+    network = StainNetwork(AMOUNTS, lambda _window: FEATURES)
+    assert StainNetwork(AMOUNTS, network.features, 1, network).network is network.network
 
 
-def test_a_finer_scale_goes_on_where_the_coarse_one_was() -> None:
-    coarse = StainMaps(stain_plan(to_tensor(HE[::2, ::2].copy()), STAINS, 1.0))
+def test_a_window_is_a_part_of_the_picture() -> None:
+    canvas = StainNetwork(AMOUNTS, lambda w: FEATURES if w is None else FEATURES[..., *w.at])
     with torch.no_grad():
-        coarse.maps += torch.linspace(-1, 1, 24)
-    fine = StainMaps(PLAN, coarse)
-    assert fine.maps.shape == (1, 2, 40, 48)
-    assert torch.allclose(fine.maps[0, 0, 5, 1::2], torch.linspace(-1, 1, 24), atol=0.05)
-    network = StainNetwork(PLAN, lambda _window: FEATURES)
-    assert StainNetwork(PLAN, network.features, 1, network).network is network.network
+        canvas.parameters[-2].normal_()
+        part = canvas.picture(Window(7, 3, 30, 29))
+        torch.testing.assert_close(part, canvas.picture()[..., 3:29, 7:30])
 
 
 def test_hematoxylin_alone_has_no_brown() -> None:
@@ -163,6 +147,6 @@ def test_long_gradients_are_cut_together_and_short_ones_stay() -> None:
 
 
 def test_a_seed_gives_a_network() -> None:
-    one, same, other = (StainNetwork(PLAN, lambda _window: FEATURES, seed).parameters[0] for seed in (0, 0, 1))
+    one, same, other = (StainNetwork(AMOUNTS, lambda _window: FEATURES, seed).parameters[0] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)

@@ -25,13 +25,11 @@ NETWORK = replace(
     RGB,
     objective=(style_term(layers=("relu1_1", "relu2_1")),),
     space="stain",
-    variable="network",
     optimizer="adam",
 )
 RECIPES = {
     "lbfgs": RGB,
     "adam": replace(RGB, optimizer="adam"),
-    "maps": replace(NETWORK, variable="pixels"),
     "network": NETWORK,
     "preconditioned": replace(RGB, preconditioned_steps=3),
 }

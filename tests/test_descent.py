@@ -29,9 +29,7 @@ STAIN = replace(RGB, objective=(STYLE,), space="stain", optimizer="adam")
 RECIPES = {
     "lbfgs": RGB,
     "adam": replace(RGB, optimizer="adam"),
-    "maps": STAIN,
-    "maps by lbfgs": replace(STAIN, optimizer="lbfgs"),
-    "network": replace(STAIN, variable="network"),
+    "network": STAIN,
 }
 
 

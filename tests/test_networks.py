@@ -3,33 +3,35 @@ import pytest
 import torch
 
 from chromogen.image import to_tensor
-from chromogen.stains.deconvolution import H_E
-from chromogen.style.networks import LocalStain, tissue_features
+from chromogen.stains.deconvolution import H_DAB, H_E
+from chromogen.stains.light import concentrations_of
+from chromogen.style.networks import FEATURES, LocalStain, tissue_features
 from synthetic import tissue_like
 
 PICTURE = to_tensor(tissue_like(64, 80, seed=1))
+AMOUNTS = concentrations_of(to_tensor(tissue_like(64, 80, seed=2)), H_DAB)[:, :2]
 
 
 def test_features_are_z_scores_of_what_lies_around() -> None:
-    found = tissue_features(PICTURE, H_E)
-    assert found.shape[2:] == PICTURE.shape[2:]
+    found = tissue_features(PICTURE, H_E, AMOUNTS)
+    assert found.shape == (1, FEATURES, 64, 80)
     assert found.mean((2, 3)).abs().max() < 1e-4
     assert found.std((2, 3)).sub(1).abs().max() < 1e-3
 
 
 def test_features_turn_with_the_tissue() -> None:
-    turned = tissue_features(PICTURE.flip(2, 3), H_E).flip(2, 3)
-    torch.testing.assert_close(turned, tissue_features(PICTURE, H_E), atol=1e-3, rtol=1e-3)
+    turned = tissue_features(PICTURE.flip(2, 3), H_E, AMOUNTS.flip(2, 3)).flip(2, 3)
+    torch.testing.assert_close(turned, tissue_features(PICTURE, H_E, AMOUNTS), atol=1e-3, rtol=1e-3)
 
 
 def test_a_picture_of_one_colour_has_finite_features() -> None:
-    assert tissue_features(torch.full((1, 3, 40, 40), 0.5), H_E).isfinite().all()
+    assert tissue_features(torch.full((1, 3, 40, 40), 0.5), H_E, torch.zeros(1, 2, 40, 40)).isfinite().all()
 
 
 def test_a_network_is_a_function_of_a_pixels_features() -> None:
     network = LocalStain(5)
     features = torch.rand(1, 5, 6, 7)
-    assert (network(features) == 0).all(), "at first it stains all alike"
+    assert (network(features) == 0).all(), "at first nothing changes"
     torch.nn.init.normal_(network.head.weight)
     found = network(features)
     assert found.shape == (1, 2, 6, 7)
@@ -40,7 +42,11 @@ def test_a_network_is_a_function_of_a_pixels_features() -> None:
 @pytest.mark.parametrize("mpp", [0.25, 0.5])
 def test_features_know_the_size_of_a_pixel(mpp: float) -> None:
     """Enlarged twice, at half the size of a pixel, the tissue has about the features it had."""
-    small = torch.nn.functional.interpolate(PICTURE, scale_factor=0.5 / mpp, mode="bicubic").clamp(0, 1)
-    found = torch.nn.functional.interpolate(tissue_features(small, H_E, mpp), PICTURE.shape[2:], mode="area")
-    wanted = tissue_features(PICTURE, H_E)
-    assert np.corrcoef(found[0, 9].flatten(), wanted[0, 9].flatten())[0, 1] > 0.95
+    given = [
+        torch.nn.functional.interpolate(x, scale_factor=0.5 / mpp, mode="bicubic") for x in (PICTURE, AMOUNTS)
+    ]
+    features = tissue_features(given[0].clamp(0, 1), H_E, given[1], mpp)
+    found = torch.nn.functional.interpolate(features, PICTURE.shape[2:], mode="area")
+    wanted = tissue_features(PICTURE, H_E, AMOUNTS)
+    for channel in (9, FEATURES - 2):
+        assert np.corrcoef(found[0, channel].flatten(), wanted[0, channel].flatten())[0, 1] > 0.95

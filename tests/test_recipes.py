@@ -13,6 +13,7 @@ from chromogen.style.recipes import (
     content_term,
     from_record,
     guided,
+    in_space,
     paired_term,
     preset,
     style_term,
@@ -22,6 +23,7 @@ from chromogen.style.recipes import (
     with_term,
     with_total_steps,
 )
+from chromogen.training.train import OBJECTIVE
 
 
 def test_the_paper_preset_is_the_reports_best_setting() -> None:
@@ -105,16 +107,16 @@ def test_content_in_stain_space_is_the_hematoxylins() -> None:
 
 def test_style_terms_are_weighed_together() -> None:
     changed = with_style(PRESETS["histology"], weight=3.0, layers={"relu1_1": 1.0})
-    assert [term.weight for term in style_terms(changed)] == [1.5, 0.75, 0.75]
+    assert [term.weight for term in style_terms(changed)] == [0.75] * 4
     assert {tuple(term.layers) for term in style_terms(changed)} == {("relu1_1",)}
     kept = with_style(PRESETS["histology"], layers={"relu1_1": 1.0})
-    assert [term.weight for term in style_terms(kept)] == [0.5, 0.25, 0.25]
+    assert [term.weight for term in style_terms(kept)] == [0.25] * 4
 
 
 def test_regions_take_the_place_of_compartments_and_weigh_as_much() -> None:
     recipe = guided(PRESETS["histology"], ["A", "B"])
     assert [(term.mask, term.weight) for term in style_terms(recipe)] == [("guide:A", 0.5), ("guide:B", 0.5)]
-    assert [term.name for term in recipe.objective[2:]] == ["profile", "hematoxylin"]
+    assert recipe.objective[2:] == ()
     assert from_record(json.loads(json.dumps(as_record(recipe)))) == recipe
     with pytest.raises(ValueError, match="at least one region"):
         guided(PRESETS["histology"], [])
@@ -126,7 +128,10 @@ def test_regions_take_the_place_of_compartments_and_weigh_as_much() -> None:
         ({"site": "nuclaer"}, "did you mean nuclear"),
         ({"dab_amount": -1.0}, "at least 0"),
         ({"dab_amount": float("nan")}, "at least 0"),
-        ({"site": "nuclear", "space": "rgb", "variable": "pixels"}, "choose the space stain"),
+        ({"site": "membrane"}, "auto, nuclear, cytoplasm"),
+        ({"site": "nuclear", "space": "rgb"}, "choose the space stain"),
+        ({"space": "rgb"}, "no compartment of an IHC in the space rgb"),
+        ({"optimizer": "lbfgs"}, "adam in the space stain"),
     ],
 )
 def test_sites_and_amounts_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
@@ -134,7 +139,18 @@ def test_sites_and_amounts_that_make_no_sense(changes: dict[str, Any], message: 
         replace(PRESETS["histology"], **changes)
 
 
+def test_a_recipe_in_the_other_space_has_what_can_be_there() -> None:
+    free = in_space(replace(PRESETS["histology"], site="nuclear", dab_amount=2.0), "rgb")
+    assert [(term.name, term.mask, term.weight) for term in free.objective] == [("style", "tissue", 1.0)]
+    assert (free.site, free.dab_amount) == ("auto", 1.0)
+    stained = in_space(PRESETS["fast"], "stain")
+    assert (stained.space, stained.optimizer, stained.objective) == ("stain", "adam", PRESETS["fast"].objective)
+    assert in_space(stained, "stain") is stained
+    with pytest.raises(ValueError, match="did you mean stain"):
+        in_space(stained, "stane")
+
+
 def test_pairs_take_the_place_of_the_profile() -> None:
-    objective = with_pairs(PRESETS["histology"].objective, 2.0)
+    objective = with_pairs(OBJECTIVE, 2.0)
     assert [term.statistic for term in objective] == ["gram", "gram", "gram", "hematoxylin", "dab_pyramid"]
     assert (objective[-1].weight, objective[-1].reference, objective[-1].mask) == (2.0, "paired", "paired")

@@ -12,10 +12,11 @@ from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.stainer import Stainer, stain_image
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
-from chromogen.style.canvas import DENSITY_FOR_DAB, LEAST_DAB
 from chromogen.style.slide_densities import STRIDE_PX, Target, density_from, image_from, padded
 from chromogen.style.stainer_network import (
+    DENSITY_FOR_DAB,
     HALO_PX,
+    LEAST_DAB,
     TRAINED_SITES,
     Architecture,
     SlideLook,

@@ -17,7 +17,7 @@ from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import Style, measure_style
 from chromogen.style.objective import Term
 from chromogen.style.recipes import Recipe, content_term, guided, style_term, with_term
-from synthetic import tissue_like
+from synthetic import drawn_pair, tissue_like
 
 RECIPE = Recipe((content_term(), style_term(layers=("relu1_1", "relu2_1"))), scales=(0.5, 1.0), steps=(1, 1))
 
@@ -43,6 +43,7 @@ def images() -> list[Image]:
 def assert_same(one: Style, other: Style) -> None:
     assert (one.mix, one.mpp) == (other.mix, other.mpp)
     assert one.floors == other.floors
+    assert one.exemplar == other.exemplar
     assert all(np.array_equal(a, b) for a, b in zip(one.images, other.images, strict=True))
     assert one.references.keys() == other.references.keys()
     for scale, references in one.references.items():
@@ -97,7 +98,6 @@ OTHER_RECIPES = {
     "objective": (content_term(), style_term(layers=("relu1_1",))),
     "loss_scale": "paper",
     "space": "stain",
-    "variable": "network",
     "init": "noise",
     "scales": (0.75, 1.0),
     "steps": (3, 2),
@@ -107,12 +107,11 @@ OTHER_RECIPES = {
     "history": 3,
     "seed": 7,
     "stop_at_floor": True,
-    "site": "nuclear",
+    "site": "cytoplasm",
     "dab_amount": 2.0,
 }
-MEASURED_ANEW = {"objective", "loss_scale", "space", "scales", "stop_at_floor"}
-IN_STAIN = {"variable": {"space": "stain", "optimizer": "adam"}, "site": {"space": "stain"}}
-IN_STAIN |= {"dab_amount": {"space": "stain"}}
+MEASURED_ANEW = {"objective", "loss_scale", "space", "scales", "stop_at_floor", "site"}
+IN_STAIN = {field: {"space": "stain", "optimizer": "adam"} for field in ("site", "dab_amount")}
 
 
 def test_every_field_is_tried() -> None:
@@ -142,7 +141,7 @@ def test_what_is_read_is_what_would_be_measured_whatever_field_of_a_term_changed
 def test_what_is_read_is_what_would_be_measured_whatever_field_of_a_recipe_changed(
     field: str, floor: bool, encoder: Encoder, measured: list[int]
 ) -> None:
-    image = tissue_like(36, 32, seed=1)
+    image = drawn_pair()[1]
     recipe = replace(RECIPE, stop_at_floor=floor and field not in ("loss_scale", "stop_at_floor"))
     recipe = replace(recipe, **IN_STAIN.get(field, {}))
     measure_style_once([image], recipe, encoder)

@@ -58,8 +58,7 @@ OBJECTIVES: dict[str, tuple[Objective, str]] = {
 }
 CANVASES = {
     "rgb": {"space": "rgb"},
-    "maps": {"space": "stain"},
-    "network": {"space": "stain", "variable": "network", "optimizer": "adam"},
+    "network": {"space": "stain", "optimizer": "adam"},
 }
 
 Found: TypeAlias = tuple[float, dict[str, float], list[Tensor]]  # loss, values, gradients

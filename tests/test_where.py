@@ -19,6 +19,8 @@ from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import measure
 from chromogen.nuclei.positivity import fixed_threshold, grades_of
+from chromogen.sources.optimized import ByStyle, style_map
+from chromogen.sources.paired import read_paired
 from chromogen.stainer import Stainer, load_look, stain_image, stainer_of_look
 from chromogen.stainer_file import claim_of, write_model
 from chromogen.staining.epithelium import epithelium
@@ -27,9 +29,7 @@ from chromogen.staining.maps import Array
 from chromogen.staining.tissue import MPP, Tissue
 from chromogen.staining.where import Frame, Place, Where, sampled
 from chromogen.staining.where_map import read_map
-from chromogen.staining.where_paired import read_paired
 from chromogen.staining.where_regions import read_regions
-from chromogen.staining.where_style import ByStyle, style_map
 from chromogen.staining.where_tissue import ByTissue
 from chromogen.staining.window import Dials, look_of, seen
 from chromogen.stains.deconvolution import H_DAB

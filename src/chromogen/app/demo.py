@@ -111,7 +111,7 @@ def _field(side_px: int) -> tuple[Image, tuple[int, int]]:
 KEPT = ("hematoxylin_r", "edge_r", "dab_determined", "foreign_color")
 WORDS = {
     "paper": "The report's best setting: its losses exactly, content at the 4th convolution, relu2_2.",
-    "histology": "Chromogen's default: DAB as a function of the tissue, over the H&E's own haematoxylin.",
+    "histology": "Chromogen's default: where times how, brought closer to the IHC within bounds.",
 }
 
 

@@ -39,6 +39,7 @@ from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
+from chromogen.style.start import record_of
 from chromogen.style.stylize import CanvasOf, Stylized, canvas_of_recipe, stylize
 from chromogen.style.tiled import halo_px
 
@@ -135,7 +136,7 @@ class Stylist:
             self.recipe = guided(recipe, sorted(regions[0]))
         self._measured: dict[tuple[float, ...], Style] = {}
         self._canvas_of: CanvasOf = canvas_of_recipe
-        self._started_from: dict[str, str] = {}
+        self._started_from: dict[str, Any] = {}
         self._network_mpp: float | None = None
         if self.limits != Limits():  # what is kept of freed memory counts against them
             give_back_freed_memory()
@@ -258,6 +259,8 @@ class Stylist:
     def _inputs(self, image: Image, content: Path, mpp: float | None, guides: Guides) -> dict[str, Any]:
         """What decides the picture; hashes for names, which may identify a patient."""
         height, width = image.shape[:2]
+        style = self.style(mpp)
+        start = self._started_from or (record_of(style.exemplar, self.recipe.seed) if style.exemplar else {})
         drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         return {
             "notice": NOTICE,
@@ -265,13 +268,13 @@ class Stylist:
             "mpp": mpp,
             "content_sha256": sha256_of(content),
             "style_sha256": self.style_sha256,
-            "style_mix": list(self.style(mpp).mix),
+            "style_mix": list(style.mix),
             "style_mpp": self.style_mpps,
             "regions": sorted(self.content_regions),
             "drawn": drawn,
             "recipe": as_record(self.recipe),
             "encoder": self.encoder.record(),
-            **self._started_from,
+            **start,
         }
 
     def _facts(self, result: Stylized) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from chromogen.errors import choose, expected, repeated
 from chromogen.style.layers import check_layers
 from chromogen.style.objective import Term
-from chromogen.style.recipes import PRESETS, Recipe, preset, with_style, with_term, with_total_steps
+from chromogen.style.recipes import PRESETS, Recipe, in_space, preset, with_style, with_term, with_total_steps
 
 DEFAULT_PRESET = "histology"
 
@@ -97,8 +97,8 @@ def parse_layers(option: str, text: str) -> dict[str, float]:
 def build_recipe(preset_name: str, fields: Mapping[str, Any], terms: Mapping[tuple[str, str], Any]) -> Recipe:
     """A preset with single fields overridden: of the recipe, and of its terms by (term, field); None keeps."""
     recipe = preset(preset_name)
-    if fields.get("space") == "rgb":
-        recipe = replace(recipe, space="rgb", variable=fields.get("variable") or "pixels", site="any")
+    if fields.get("space") is not None:
+        recipe = in_space(recipe, fields["space"])
     for (term, field), value in terms.items():
         if value is not None:
             change = with_style if term == "style" else partial(with_term, name=term)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,17 @@ from safetensors.torch import load, save
 from chromogen.files import keep_newest, write_whole
 from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
+from chromogen.staining.exemplar import Exemplar
+from chromogen.staining.looks import exemplar_of_record, record_of
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.measured_style import OnMeasured, Style, measure_style, shares
 from chromogen.style.objective import Objective, References, reference_of
 from chromogen.style.recipes import Recipe, as_record
 
-FORMAT = 3  # to be raised whenever a statistic comes to mean something else
+FORMAT = 4  # to be raised whenever a statistic comes to mean something else
 MOST_FILES = 50
-FLOOR = "floor"
+FLOOR, EXEMPLAR = "floor", "exemplar"
 
 
 def cache_folder() -> Path:
@@ -63,7 +65,6 @@ def measure_style_once(
 
 # Of a recipe and its terms, by as_record: what the statistics of styles do not depend on. All else is in the key.
 NOT_MEASURED = {
-    "variable",
     "init",
     "steps",
     "optimizer",
@@ -71,7 +72,6 @@ NOT_MEASURED = {
     "preconditioned_steps",
     "history",
     "seed",
-    "site",
     "dab_amount",
 }
 NOT_MEASURED_OF_TERMS = {"weight", "distance"}  # floors do depend on them, and on the weights of layers
@@ -118,7 +118,7 @@ def _entry(scale: float, name: str, layer: str) -> str:
 
 def _read(
     file: Path, terms: Objective, recipe: Recipe, mpp: float, encoder: Encoder
-) -> tuple[dict[float, References], float, dict[float, float]] | None:
+) -> tuple[dict[float, References], float, dict[float, float], Exemplar | None] | None:
     try:
         tensors = load(file.read_bytes())
         found = {
@@ -131,11 +131,18 @@ def _read(
         }
         asked = recipe.scales if recipe.stop_at_floor else ()
         floors = {scale: tensors[_entry(scale, FLOOR, "")].item() for scale in asked}
-    except (OSError, SafetensorError, KeyError):
+        exemplar = _exemplar_from(tensors) if recipe.space == "stain" else None
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
     with suppress(OSError):  # used last now, where that may be noted
         os.utime(file)
-    return found, mpp, floors
+    return found, mpp, floors, exemplar
+
+
+def _exemplar_from(tensors: Mapping[str, torch.Tensor]) -> Exemplar:
+    """The style's exemplar. Raises: KeyError, ValueError or TypeError where there is none."""
+    told = tensors[_entry(1.0, EXEMPLAR, "")].numpy().tobytes()
+    return exemplar_of_record(json.loads(told))
 
 
 def _write(file: Path, style: Style) -> None:
@@ -147,6 +154,9 @@ def _write(file: Path, style: Style) -> None:
     tensors |= {
         _entry(scale, FLOOR, ""): torch.tensor(floor, dtype=torch.float64) for scale, floor in style.floors.items()
     }
+    if style.exemplar is not None:
+        told = json.dumps(record_of(style.exemplar)).encode()
+        tensors[_entry(1.0, EXEMPLAR, "")] = torch.tensor(list(told), dtype=torch.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, save(tensors))
     keep_newest(file.parent, "*.safetensors", MOST_FILES)

@@ -78,7 +78,6 @@ def stylize(
     tv_weight: given.TvWeight = None,
     loss_scale: given.LossScale = None,
     space: given.Space = None,
-    variable: given.Variable = None,
     model: given.From = None,
     marker: given.Marker = None,
     init: given.Init = None,
@@ -122,7 +121,6 @@ def stylize(
         {
             "loss_scale": loss_scale,
             "space": space,
-            "variable": variable,
             "init": init,
             "steps": _parsed(steps, partial(numbers, "steps", kind=int)),
             "scales": _parsed(scales, partial(numbers, "scales", kind=float)),

@@ -22,8 +22,8 @@ Preset = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Where settings come from unless given. Brown over the H&E's own haematoxylin: histology, or "
-        "nuclear, membrane and cytoplasm where you know where the marker sits. Free colours: fast, balanced, "
+        help="Where settings come from unless given. On the H&E's own picture, brown where the marker is likely: "
+        "histology, or nuclear and cytoplasm where you know where the marker sits. Free colours: fast, balanced, "
         "best. The report's own losses: paper.",
     ),
 ]
@@ -57,15 +57,8 @@ LossScale = Annotated[
 Space = Annotated[
     str | None,
     Search(
-        help="rgb: pixels are free; stain: the H&E's haematoxylin stays and DAB is rendered over it. "
-        + from_preset(lambda recipe: recipe.space)
-    ),
-]
-Variable = Annotated[
-    str | None,
-    Search(
-        help="In stain space, pixels: a free DAB map; network: a DAB that is a function of the tissue. "
-        + from_preset(lambda recipe: recipe.variable)
+        help="rgb: pixels are free; stain: the H&E as `stain --style` paints it; amounts of both stains then "
+        "change within bounds. " + from_preset(lambda recipe: recipe.space)
     ),
 ]
 From = Annotated[
@@ -114,7 +107,10 @@ PreconditionedSteps = Annotated[
     ),
 ]
 Optimizer = Annotated[str | None, Search(help=f"lbfgs or adam. {from_preset(lambda recipe: recipe.optimizer)}")]
-Seed = Annotated[int | None, Search(help=f"Seed of the noise. {from_preset(lambda recipe: recipe.seed)}")]
+Seed = Annotated[
+    int | None,
+    Search(help=f"Seed of the noise, and of which nuclei are brown. {from_preset(lambda recipe: recipe.seed)}"),
+]
 Size = Annotated[int | None, Scale(help="Longer side of the result in px. Default: the content's.", min=1)]
 StyleSize = Annotated[int | None, Scale(help="Longer side of the styles in px. Default: as they are.", min=1)]
 Mpp = Annotated[
@@ -131,9 +127,8 @@ StyleMix = Annotated[
 Site = Annotated[
     str | None,
     Region(
-        help="Where in a cell the marker sits: any, nuclear (ER, PR, Ki67: DAB in nuclei alone), membrane "
-        "(HER2: between neighbouring nuclei) or cytoplasm (cytokeratins: not in nuclei). Default: any, or as "
-        "the preset is called."
+        help="Where in a cell the marker sits: nuclear (ER, PR, Ki67: in some nuclei), cytoplasm (cytokeratins, "
+        "HER2: in all of the epithelium), or auto: as the style shows it. Default: auto, or by the preset's name."
     ),
 ]
 DabAmount = Annotated[float | None, Region(help="The finished picture's DAB is multiplied by this. Default: 1.")]

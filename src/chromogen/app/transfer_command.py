@@ -31,10 +31,10 @@ def transfer(
     debug: DebugOption = False,
 ) -> None:
     """Move regions, detections and points from an H&E to its IHC, or back, by a registration."""
-    from chromogen.app.geojson import parsed_geojson
     from chromogen.app.paths import check_apart, check_folder, check_there
     from chromogen.errors import choose, expected
     from chromogen.files import write_text
+    from chromogen.regions.geojson import parsed_geojson
     from chromogen.registration.transfer import transferred
     from chromogen.registration.transform_file import read_transform
 

@@ -16,14 +16,14 @@ from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.onnx_models.where import read_where_model
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.slide import Slide, open_slide
+from chromogen.sources.optimized import style_map
+from chromogen.sources.paired import read_paired
 from chromogen.stainer import Stainer
 from chromogen.staining.looks import Look
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import Frame, Where
 from chromogen.staining.where_map import read_map
-from chromogen.staining.where_paired import read_paired
 from chromogen.staining.where_regions import ELSEWHERE, read_regions
-from chromogen.staining.where_style import style_map
 from chromogen.staining.where_tissue import ByTissue
 from chromogen.whole_slide.view import view_at
 

@@ -77,8 +77,10 @@ class Exemplar:
     known: tuple[KnownTissue, ...]
 
 
-def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
+def joined_exemplars(exemplars: Sequence[Exemplar], weights: Sequence[float] | None = None) -> Exemplar:
     """The mean look of several exemplars of one marker, which knows the tissue of each.
+
+    They weigh the same unless given `weights`.
 
     Quantiles are averaged and not pooled: pooled, the strengths of several slides would pass for variation from
     cell to cell. Raises: ValueError where they are of different sites.
@@ -90,18 +92,18 @@ def joined_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
     levels = np.linspace(0, max(exemplar.levels_od10[-1] for exemplar in exemplars), LEVELS)
     curves = {
         name: _plain(
-            np.mean([np.interp(levels, one.levels_od10, getattr(one, name)) for one in exemplars], axis=0)
+            np.average([np.interp(levels, one.levels_od10, getattr(one, name)) for one in exemplars], 0, weights)
         )
         for name in ("hidden_od10", "hue_od10")
     }
     same = {"site", "matrix", "known", "levels_od10", "atlas", "detail", *curves}
-    mean = np.mean([exemplar.matrix for exemplar in exemplars], axis=0)
+    mean = np.average([exemplar.matrix for exemplar in exemplars], 0, weights)
     means = {
-        field.name: _plain(np.mean([getattr(exemplar, field.name) for exemplar in exemplars], axis=0))
+        field.name: _plain(np.average([getattr(exemplar, field.name) for exemplar in exemplars], 0, weights))
         for field in fields(Exemplar)
         if field.name not in same
     }
-    detail = Detail(*_plain(np.mean([exemplar.detail for exemplar in exemplars], axis=0)))
+    detail = Detail(*_plain(np.average([exemplar.detail for exemplar in exemplars], 0, weights)))
     atlas = joined_atlases([exemplar.atlas for exemplar in exemplars if exemplar.atlas is not None])
     return Exemplar(
         first.site,

@@ -50,16 +50,21 @@ class Look:
     @property
     def sha256(self) -> str:
         """The hash of the exemplar's numbers."""
-        return sha256(json.dumps(_told(self.exemplar), sort_keys=True).encode()).hexdigest()
+        return sha256_of_exemplar(self.exemplar)
+
+
+def sha256_of_exemplar(exemplar: Exemplar) -> str:
+    """The hash of all that decides pixels."""
+    return sha256(json.dumps(record_of(exemplar), sort_keys=True).encode()).hexdigest()
 
 
 def write_look(path: Path, look: Look) -> None:
     """Write a look as JSON. Raises: OSError."""
     told = {field.name: getattr(look, field.name) for field in fields(Look)}
-    write_text(path, json.dumps({"format": FORMAT, **told, "exemplar": _told(look.exemplar)}, indent=1) + "\n")
+    write_text(path, json.dumps({"format": FORMAT, **told, "exemplar": record_of(look.exemplar)}, indent=1) + "\n")
 
 
-def _told(exemplar: Exemplar) -> dict[str, Any]:
+def record_of(exemplar: Exemplar) -> dict[str, Any]:
     """An exemplar as JSON has it: patches are bytes, packed by zlib and written in base 64."""
     told = asdict(exemplar)
     if exemplar.atlas is not None:
@@ -77,7 +82,7 @@ def read_look(path: Path) -> Look:
         told = json.loads(path.read_text("utf-8"))
         if told.pop("format") != FORMAT:
             raise ValueError("another format")
-        exemplar = _checked(told.pop("exemplar"))
+        exemplar = exemplar_of_record(told.pop("exemplar"))
         doubts = tuple(map(str, told.get("doubts", ())))
         said = {name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}
         return Look(**said, exemplar=exemplar, doubts=doubts)
@@ -86,8 +91,11 @@ def read_look(path: Path) -> Look:
         raise expected("stainer", wanted, f"{str(path)!r} ({error})", "measure the exemplar again") from error
 
 
-def _checked(told: dict[str, Any]) -> Exemplar:
-    """The exemplar of what a file says. Raises: ValueError, KeyError or TypeError where that cannot be one."""
+def exemplar_of_record(told: dict[str, Any]) -> Exemplar:
+    """The exemplar of what a file says, `asdict` in JSON.
+
+    Raises: ValueError, KeyError or TypeError where that cannot be one.
+    """
     if told["site"] not in SITES:
         raise ValueError(f"site {told['site']!r}")
     apart = {"site": told["site"], "detail": _detail(told["detail"]), "atlas": _atlas(told["atlas"])}
@@ -135,7 +143,7 @@ def _atlas(told: Any) -> Atlas | None:
 
 
 def _known(told: dict[str, Any]) -> KnownTissue:
-    """What a file says of an exemplar's tissue. Raises: as `_checked`."""
+    """What a file says of an exemplar's tissue. Raises: as `exemplar_of_record`."""
     known = KnownTissue(**{field.name: _value(told[field.name]) for field in fields(KnownTissue)})
     count = len(BETWEEN_LABS)
     if (len(known.means), np.shape(known.covariance)) != (count, (count, count)):

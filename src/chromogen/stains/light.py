@@ -1,8 +1,7 @@
-"""Beer-Lambert for gradients, and what of a picture is tissue, cells, stroma, foreign: tensors (B, C, H, W)."""
+"""Beer-Lambert for gradients, and what of a picture is tissue or foreign: tensors (B, C, H, W)."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from chromogen.image import to_uint8
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.stains.glass import smoothing_px, white_level
-from chromogen.stains.tissue import STAINED_OD10, Background
+from chromogen.stains.glass import white_level
+from chromogen.stains.tissue import Background
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,15 +37,15 @@ def concentrations_of(picture: Tensor, matrix: NDArray[Any]) -> Tensor:
     return torch.einsum("bchw,cs->bshw", density_of(picture), inverse)
 
 
-def rendered(concentrations: Tensor, matrix: NDArray[Any], more: Tensor | float = 0.0) -> Tensor:
+def rendered(concentrations: Tensor, matrix: NDArray[Any], white: Tensor | float = 255.0) -> Tensor:
     """The picture (B, 3, H, W) in [0, 1], not rounded, of concentrations of the first S stains (B, S, H, W).
 
-    `more` is density (B, 3, H, W) that no stain gives.
+    `white` is that of `picture_from`.
     """
     import torch
 
     rows = _tensor(matrix, concentrations)[: concentrations.shape[1]]
-    return picture_from(torch.einsum("bshw,sc->bchw", concentrations, rows) + more)
+    return picture_from(torch.einsum("bshw,sc->bchw", concentrations, rows), white)
 
 
 def blurred(x: Tensor, sigma_px: float) -> Tensor:
@@ -64,7 +63,6 @@ def blurred(x: Tensor, sigma_px: float) -> Tensor:
     return planes.view(x.shape)
 
 
-SOFT_OD10 = (0.8 * STAINED_OD10, 1.2 * STAINED_OD10)  # from glass to tissue, for gradients
 OVERVIEW_PX = 2048  # of a side: enough to know a large picture's glass by
 
 
@@ -77,17 +75,6 @@ def tissue_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
 
     unmarked = Background(_white_of(picture, mpp), np.zeros((1, 1), np.bool_))
     return torch.from_numpy(unmarked.tissue(to_uint8(picture), mpp)).to(picture)[None, None]
-
-
-def stained_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
-    """How far pixels of a picture (1, 3, H, W) in [0, 1] take more light than its glass: (1, 1, H, W), 0 to 1.
-
-    Tissue without its gaps.
-    """
-    glass = _tensor(-np.log10((_white_of(picture, mpp) + 1) / 256), picture).view(1, 3, 1, 1)
-    density = (density_of(blurred(picture, smoothing_px(mpp))) / math.log(10) - glass).clamp_min(0)
-    spread = density.amax(1, keepdim=True) - density.amin(1, keepdim=True)
-    return ramp(density.mean(1, keepdim=True) + spread, *SOFT_OD10)
 
 
 def _white_of(picture: Tensor, mpp: float) -> NDArray[np.float64]:
@@ -110,21 +97,12 @@ def red_cell_share(concentrations: Tensor) -> Tensor:
     return ((eosin > RED_CELLS[0]) & (hematoxylin < RED_CELLS[1] * eosin)).to(concentrations.dtype)
 
 
-def foreign_share(concentrations: Tensor, tissue: Tensor) -> Tensor:
+def foreign_beyond(concentrations: Tensor, usual_residue: Tensor) -> Tensor:
     """How far pixels are neither stain but ink or pigment, by H&E concentrations: (B, 1, H, W), 0 to 1.
 
-    Melanin, haemosiderin and green ink lie far from the plane of both stains, further than this picture's own
-    stains do; blue ink needs eosin taken away.
+    Melanin, haemosiderin and green ink lie far from the plane of both stains, further than this slide's own stains
+    do, whose usual share of density that is neither stain is one number; blue ink needs eosin taken away.
     """
-    density = _length(concentrations)
-    residue = concentrations[:, 2:3] / density
-    inside = residue[(tissue > 0.5) & (density > LEAST_DENSITY)]
-    usual = inside.median() if len(inside) else residue.new_zeros(())
-    return foreign_beyond(concentrations, usual)
-
-
-def foreign_beyond(concentrations: Tensor, usual_residue: Tensor) -> Tensor:
-    """The same for a usual share of density that is neither stain, one number: (B, 1, H, W), 0 to 1."""
     density = _length(concentrations)
     strange = ramp(concentrations[:, 2:3] / density - usual_residue, *FOREIGN)
     return strange.maximum(ramp(-concentrations[:, 1:2] / density, *INK))
@@ -139,37 +117,11 @@ def ramp(x: Tensor, low: float, high: float) -> Tensor:
     return ((x - low) / (high - low)).clamp(0, 1)
 
 
-CELLS_UM = 8.0
-MOST_SAMPLED = 1_000_000  # values that a threshold or quantile is found of
-SOFTNESS = 0.15  # of the spread of densities, on either side of the border
-
-
-def cellular_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
-    """How far pixels of a picture (1, 3, H, W) in [0, 1] lie in tissue dense with cells: (1, 1, H, W), 0 to 1.
-
-    Epithelium, tumour and lymphocytes in contrast to stroma: where red light, which haematoxylin takes and eosin
-    and DAB hardly do, is absent within 8 um, by Otsu's threshold (1979) over the tissue of this very picture.
-    """
-    from skimage.filters import threshold_otsu
-
-    tissue = tissue_share(picture, mpp)
-    density = blurred(density_of(picture[:, :1]), CELLS_UM / mpp)
-    inside = density[tissue > 0.5]
-    if len(inside) < 2:
-        return tissue
-    sample = _sampled(inside)
-    border = float(threshold_otsu(sample.cpu().numpy()))
-    soft = SOFTNESS * float(sample.max() - sample.min()) + 1e-6
-    return tissue * ((density - border) / soft / 2 + 0.5).clamp(0, 1)
+MOST_SAMPLED = 1_000_000  # values that quantiles are found of
 
 
 def _sampled(values: Tensor) -> Tensor:
     return values[:: 1 + len(values) // MOST_SAMPLED]
-
-
-def stroma_share(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
-    """The rest of the tissue: (B, 1, H, W), 0 to 1."""
-    return tissue_share(picture, mpp) - cellular_share(picture, mpp)
 
 
 OCTILES = 8

@@ -64,12 +64,12 @@ def at_full_scale(recipe: Recipe) -> Recipe:
 
 def check_adaptable(network: PlainNetwork, recipe: Recipe, tile_px: int | None = None) -> None:
     """ValueError where the recipe leaves pixels free, or asks for what no network of this kind has."""
-    if recipe.space != "stain" or recipe.variable != "network":
-        raise expected("variable", "network, in stain space, where a model is adapted", recipe.variable)
+    if recipe.space != "stain":
+        raise expected("space", "stain where a model is adapted", recipe.space)
     if recipe.scales != (1.0,):
         raise expected("scales", "1 alone where a model is adapted", recipe.scales)
     site = site_of(network.architecture)
-    if recipe.site not in ("any", site):
+    if recipe.site not in ("auto", site):
         raise expected("site", f"left out, or the model's, {site}", recipe.site)
     if isinstance(network, StainerNetwork):
         return

@@ -1,4 +1,4 @@
-"""What an optimization changes, and the picture it stands for: pixels, maps of stain, or a network that stains."""
+"""What an optimization changes, and the picture it stands for: pixels, or a network that restains it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,22 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from chromogen.grid import Window
 from chromogen.image import Image
-from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import H_DAB, H_E, Array, stain_matrix
 from chromogen.stains.estimation import estimate_stains, stain_strength
-from chromogen.stains.light import (
-    concentrations_of,
-    density_of,
-    foreign_share,
-    red_cell_share,
-    rendered,
-    stained_share,
-)
+from chromogen.stains.light import concentrations_of, density_of, rendered
 from chromogen.style.networks import FEATURES, LocalStain
 
 MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
 GAINS = (0.72, 1.6)  # haematoxylin is never made weaker or stronger than so: paler nuclei lose their contrast
 DAB_HEADROOM = 1.2
 LEAST_STRONGEST_DAB = 0.3
-DENSITY_FOR_DAB = 3.0  # how soon tissue takes all the DAB it can
-RED_CELLS_KEPT = 0.15  # of their density
-MOST_GAIN = 0.5  # haematoxylin may change by a factor of e to this, either way
-LEAST_DAB = -1.5  # what networks and maps start from: a tenth of the most
+MOST_GAIN = 0.4  # haematoxylin, and the faint DAB of a background, may change by a factor of e to this, either way
+MOST_DAB_GAIN = 0.8  # DAB above that: more for the background would tint collagen in patches
 MOST_GRADIENT = 1.0
 ROWS_AT_ONCE = 64  # of a window, by a network: its activations would take more memory than the encoder's
 
@@ -136,54 +124,46 @@ def ihc_vectors(style: Image) -> Array:
 
 
 @dataclass(frozen=True)
-class StainPlan:
-    """What is known of a picture in stain space before it is stained.
+class Amounts:
+    """A picture before it is stained otherwise: amounts (1, 3, H, W) of haematoxylin, DAB and neither.
 
-    `hematoxylin` is the H&E's at the strength it has in the IHC; `most_dab` how much DAB the tissue can take: none
-    where there is glass, so that no lumen is filled, nor in red cells, ink and pigment. Both (1, 1, H, W). `kept`
-    is density (1, 3, H, W) that goes through as it is: the glass's grey, pigment and ink, a hint of red cells.
+    They are natural densities by the rows of a `matrix`, over a `white` of (r, g, b). Up to `background`, DAB is
+    that of tissue without the marker.
     """
 
-    hematoxylin: Tensor
-    most_dab: Tensor
-    kept: Tensor
+    of_stains: Tensor
     matrix: Array
+    white: Tensor
+    background: float
 
 
-def stain_plan(
-    he: Tensor, stains: Stains, mpp: float = ASSUMED_MPP, sites: NDArray[np.float32] | None = None
-) -> StainPlan:
-    """From an H&E (1, 3, H, W) in [0, 1].
-
-    `sites` is how much of the DAB each pixel may take, (H', W') as `site_share` gives it; it may be finer than
-    the H&E. Without it, tissue takes DAB everywhere.
-    """
-    with torch.no_grad():
-        tissue, all_three = stained_share(he, mpp), concentrations_of(he, H_E)
-        foreign, red = foreign_share(all_three, tissue), red_cell_share(all_three)
-        amount = all_three[:, :2].clamp_min(0).sum(1, keepdim=True)
-        takes = tissue * (1 - foreign) * (1 - red) * (1 - (-DENSITY_FOR_DAB * amount).exp())
-        hematoxylin = all_three[:, :1].clamp_min(0) * stains.hematoxylin_gain * tissue * (1 - foreign)
-        del all_three, amount  # of a large picture, each takes as much as what is returned
-        most_dab = takes.mul_(stains.strongest_dab)
-        if sites is not None:
-            finest = torch.from_numpy(sites).to(he)[None, None]
-            most_dab *= F.adaptive_avg_pool2d(finest, (he.shape[2], he.shape[3]))
-        density = density_of(he)
-        glass = (1 - tissue) * density.amax(1, keepdim=True)
-        kept = density.mul_(tissue * (foreign + (1 - foreign) * red * RED_CELLS_KEPT)).add_(glass)
-        return StainPlan(hematoxylin, most_dab, kept, stains.matrix)
+def amounts_of(picture: Tensor, matrix: Array, white: Sequence[float], background: float = 0.0) -> Amounts:
+    """Of a picture (1, 3, H, W) in [0, 1]."""
+    glass = torch.tensor(white, dtype=picture.dtype, device=picture.device).view(1, 3, 1, 1)
+    density = density_of(picture) + ((glass + 1) / 256).log()
+    inverse = torch.as_tensor(np.linalg.inv(matrix), dtype=picture.dtype, device=picture.device)
+    return Amounts(torch.einsum("bchw,cs->bshw", density, inverse), matrix, glass, background)
 
 
-def part_of_plan(plan: StainPlan, window: Window) -> StainPlan:
-    """The plan of a window."""
-    hematoxylin, most_dab, kept = (x[..., *window.at] for x in (plan.hematoxylin, plan.most_dab, plan.kept))
-    return StainPlan(hematoxylin, most_dab, kept, plan.matrix)
+def part_of_amounts(amounts: Amounts, window: Window) -> Amounts:
+    """Those of a window."""
+    return replace(amounts, of_stains=amounts.of_stains[..., *window.at])
 
 
-def developed(plan: StainPlan, amount: float) -> StainPlan:
-    """The plan with `amount` times the DAB everywhere, as if developed for longer or shorter."""
-    return replace(plan, most_dab=plan.most_dab * amount)
+def developed(amounts: Amounts, factor: float) -> Amounts:
+    """Amounts with `factor` times the DAB everywhere, as if developed for longer or shorter."""
+    factors = amounts.of_stains.new_tensor([1, factor, 1]).view(1, 3, 1, 1)
+    return replace(amounts, of_stains=amounts.of_stains * factors)
+
+
+def restained(amounts: Amounts, out: Tensor) -> Tensor:
+    """The picture that two numbers a pixel (1, 2, H, W) mean: bounded gains of haematoxylin and DAB."""
+    hematoxylin, dab, neither = amounts.of_stains.split(1, 1)
+    change = out.tanh()
+    faint = dab.clamp_max(amounts.background)
+    hematoxylin = hematoxylin * (MOST_GAIN * change[:, :1]).exp()
+    dab = faint * (MOST_GAIN * change[:, 1:]).exp() + (dab - faint) * (MOST_DAB_GAIN * change[:, 1:]).exp()
+    return rendered(torch.cat([hematoxylin, dab, neither], 1), amounts.matrix, amounts.white)
 
 
 def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:
@@ -193,82 +173,40 @@ def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:
         return rendered(hematoxylin, stains.matrix)
 
 
-def stained(plan: StainPlan, out: Tensor) -> Tensor:
-    """The picture that two numbers a pixel (1, 2, H, W) mean: DAB, and a bounded gain of haematoxylin."""
-    wanted = F.softplus(out[:, :1] + LEAST_DAB) / 2
-    dab = plan.most_dab * (1 - (-wanted).exp())
-    hematoxylin = plan.hematoxylin * (MOST_GAIN * out[:, 1:].tanh()).exp()
-    return rendered(torch.cat([hematoxylin, dab], 1), plan.matrix, plan.kept)
-
-
-class StainMaps:
-    """A free DAB map and gain, pixel by pixel."""
-
-    learning_rate, one_cycle = 0.1, False
-
-    def __init__(self, plan: StainPlan, coarse: StainMaps | None = None) -> None:
-        """From nothing, or from the maps of a coarser scale."""
-        self.plan = plan
-        size = plan.hematoxylin.shape[2:]
-        start = plan.hematoxylin.new_zeros(1, 2, *size) if coarse is None else _enlarged(coarse.maps, size)
-        self.maps: Tensor = start.requires_grad_()
-        self.parameters = [self.maps]
-
-    def picture(self, window: Window | None = None) -> Tensor:
-        """Rendered from the maps."""
-        if window is None:
-            return stained(self.plan, self.maps)
-        return stained(part_of_plan(self.plan, window), part_of(self.maps, window))
-
-    def tame(self) -> None:
-        """Nothing to do."""
-
-    def settle(self) -> None:
-        """Nothing to do: every value is a possible one."""
-
-    def develop(self, amount: float) -> None:
-        """The tissue takes more or less."""
-        self.plan = developed(self.plan, amount)
-
-
-def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(maps.detach(), tuple(size), mode="bilinear", align_corners=False)
-
-
 Features: TypeAlias = Callable[[Window | None], Tensor]  # (1, N, h, w) of a window, or of the whole
 
 
 class StainNetwork:
-    """The weights of a small local network: what is stained how is a function of the tissue."""
+    """The weights of a small local network: how far each pixel's amounts change is a function of the tissue."""
 
     learning_rate, one_cycle = 0.015, True
 
     def __init__(
-        self, plan: StainPlan, features: Features, seed: int = 0, coarse: StainNetwork | None = None
+        self, amounts: Amounts, features: Features, seed: int = 0, coarse: StainNetwork | None = None
     ) -> None:
         """From tissue features, whose dtype it computes in; a coarser scale's network goes on."""
-        self.plan, self.features = plan, features
-        self.network: LocalStain = coarse.network if coarse else _new_network(plan, seed)
+        self.amounts, self.features = amounts, features
+        self.network: LocalStain = coarse.network if coarse else _new_network(amounts, seed)
         self.parameters: list[Tensor] = list(self.network.parameters())
 
     def picture(self, window: Window | None = None) -> Tensor:
         """Rendered from what the network says of every pixel; in a window, rows by rows, which are not kept."""
         features = self.features(window)
         if window is None:
-            return self._stained(features, self.plan)
-        plan, parts = part_of_plan(self.plan, window), []
+            return self._stained(features, self.amounts)
+        amounts, parts = part_of_amounts(self.amounts, window), []
         for row in range(0, features.shape[2], ROWS_AT_ONCE):
             rows = Window(0, row, features.shape[3], row + ROWS_AT_ONCE)
-            given = features[..., *rows.at], part_of_plan(plan, rows)
+            given = features[..., *rows.at], part_of_amounts(amounts, rows)
             part: Tensor = checkpoint(self._stained, *given, use_reentrant=False, preserve_rng_state=False)
             parts.append(part)
         return torch.cat(parts, 2)
 
-    def _stained(self, features: Tensor, plan: StainPlan) -> Tensor:
+    def _stained(self, features: Tensor, amounts: Amounts) -> Tensor:
         dtype = features.dtype
         with torch.autocast(features.device.type, dtype, enabled=dtype != torch.float32):
             out = self.network(features.contiguous(memory_format=torch.channels_last))
-        return stained(plan, out)
+        return restained(amounts, out)
 
     def tame(self) -> None:
         """Long gradients are cut."""
@@ -279,7 +217,7 @@ class StainNetwork:
 
     def develop(self, amount: float) -> None:
         """The tissue takes more or less."""
-        self.plan = developed(self.plan, amount)
+        self.amounts = developed(self.amounts, amount)
 
 
 def cut_gradients(parameters: Iterable[Tensor]) -> None:
@@ -287,7 +225,7 @@ def cut_gradients(parameters: Iterable[Tensor]) -> None:
     nn.utils.clip_grad_norm_(parameters, MOST_GRADIENT)
 
 
-def _new_network(plan: StainPlan, seed: int) -> LocalStain:
+def _new_network(amounts: Amounts, seed: int) -> LocalStain:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return LocalStain(FEATURES).to(plan.hematoxylin.device)
+        return LocalStain(FEATURES).to(amounts.of_stains.device)

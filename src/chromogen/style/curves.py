@@ -14,9 +14,13 @@ def total_curve(trace: Sequence[Step]) -> list[float]:
 
 
 def weighted_curves(trace: Sequence[Step], recipe: Recipe) -> dict[str, list[float]]:
-    """The total and each weighted term over the steps of a run, for a loss plot."""
+    """The total and each weighted term over the steps of a run, for a loss plot.
+
+    Terms that the run left out, for want of tissue to compare, have no curve.
+    """
     weighted = {
         f"{term.weight:g} x {term.name}": [term.weight * step.losses.terms[term.name] for step in trace]
         for term in recipe.objective
+        if all(term.name in step.losses.terms for step in trace)
     }
     return {"total": total_curve(trace), **weighted}

@@ -1,8 +1,8 @@
-"""Through which masks pictures are looked at: regions that users draw, and those found in every picture."""
+"""Through which masks pictures are looked at: regions that users draw, compartments of an IHC, and those found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chromogen.errors import expected
-from chromogen.image import Image
-from chromogen.stains.light import cellular_share, stroma_share, texture_octiles, tissue_share
-from chromogen.style.objective import GUIDE, Masks, masks_asked
+from chromogen.image import Image, to_uint8
+from chromogen.nuclei.find import check_visible, find_nuclei
+from chromogen.staining.epithelium import epithelium, rule_of
+from chromogen.staining.tissue import MPP, tissue_of
+from chromogen.stains.deconvolution import H_E
+from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.glass import white_level
+from chromogen.stains.light import texture_octiles, tissue_share
+from chromogen.style.objective import COMPARTMENTS, GUIDE, Masks, masks_asked
 from chromogen.style.recipes import Recipe
+from chromogen.style.start import Compartments, at_mpp
 
 LEAST_REGION_PX = 64
 
@@ -24,23 +31,52 @@ Guides: TypeAlias = Mapping[str, NDArray[np.float32]]  # by name, (H, W) of the 
 NO_GUIDES: Guides = MappingProxyType({})
 
 
-MASKED_BY: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "tissue": tissue_share,
-    "cells": cellular_share,
-    "stroma": stroma_share,
-    "octiles": texture_octiles,
-}
+MASKED_BY: dict[str, Callable[[Tensor, float], Tensor]] = {"tissue": tissue_share, "octiles": texture_octiles}
+CELLS, STROMA = "cells", "stroma"
 
 
-def masks_of(picture: Tensor, recipe: Recipe, mpp: float, guides: Guides) -> Masks:
-    """Those that the recipe's terms look through, of a picture (1, 3, H, W)."""
+def found_masks(names: Collection[str], picture: Tensor, mpp: float) -> Masks:
+    """Masks by name that any picture (1, 3, H, W) in [0, 1] with pixels of `mpp` um shows by itself.
+
+    "cells" is epithelium and tumour, told by nuclei; "stroma" the rest of the tissue.
+    """
+    masks = {name: MASKED_BY[name](picture, mpp) for name in names if name in MASKED_BY}
+    if CELLS in names or STROMA in names:
+        tissue = tissue_share(picture, mpp)
+        cells = tissue * epithelium_share(picture, mpp)
+        masks |= {name: mask for name, mask in ((CELLS, cells), (STROMA, tissue - cells)) if name in names}
+    return masks
+
+
+def epithelium_share(picture: Tensor, mpp: float) -> Tensor:
+    """How far pixels of a picture (1, 3, H, W) in [0, 1] lie in epithelium: (1, 1, H, W), 0 to 1.
+
+    By the shape and company of its nuclei, and the look of the tissue round them. Raises: ValueError for pixels
+    too large to show nuclei.
+    """
+    check_visible(mpp)
+    image = at_mpp(to_uint8(picture), mpp)
+    white = white_level(image, MPP)
+    nuclei, matrix = find_nuclei(image, MPP, white=white), estimate_stains(image, H_E, white).matrix
+    tissue = tissue_of(image, nuclei, white, matrix)
+    share = torch.from_numpy(epithelium(tissue, rule_of(tissue)))[None, None]
+    return F.interpolate(share.to(picture), picture.shape[2:], mode="bilinear", align_corners=False)
+
+
+def masks_of(
+    picture: Tensor, recipe: Recipe, mpp: float, guides: Guides, compartments: Compartments = NO_GUIDES
+) -> Masks:
+    """Those that the recipe's terms look through, of a picture (1, 3, H, W).
+
+    Guides and compartments may be of a larger copy of it.
+    """
     asked = masks_asked(recipe.objective)
-    found = {name: MASKED_BY[name](picture, mpp) for name in asked if not name.startswith(GUIDE)}
-    drawn = {name: _drawn(guides[name.removeprefix(GUIDE)], picture) for name in asked - found.keys()}
+    stained = {name: _drawn(compartments[name], picture) for name in asked & set(COMPARTMENTS)}
+    drawn = {m: _drawn(guides[m.removeprefix(GUIDE)], picture) for m in asked if m.startswith(GUIDE)}
     if drawn and recipe.space == "stain":
         tissue = tissue_share(picture, mpp)
         drawn = {name: mask * tissue for name, mask in drawn.items()}
-    return found | drawn
+    return {**found_masks(asked, picture, mpp), **stained, **drawn}
 
 
 def _drawn(region: NDArray[np.float32], picture: Tensor) -> Tensor:

@@ -15,12 +15,25 @@ from chromogen.errors import expected
 from chromogen.grid import TileGrid
 from chromogen.image import Image, resize, to_tensor
 from chromogen.pixel_size import ASSUMED_MPP
+from chromogen.staining.exemplar import Exemplar, joined_exemplars
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.layers import smallest_side_px
 from chromogen.style.memory import MEASURING_BYTES, check_memory
-from chromogen.style.objective import Masks, Objective, References, average, layers_of, measure, term_values, total
+from chromogen.style.objective import (
+    COMPARTMENTS,
+    Masks,
+    Objective,
+    References,
+    average,
+    layers_of,
+    masks_asked,
+    measure,
+    term_values,
+    total,
+)
 from chromogen.style.recipes import Recipe, style_terms
+from chromogen.style.start import Compartments, compartments_of, measured_exemplars
 from chromogen.style.tiled import TiledAim, halo_px, measure_tiled, picture_of
 
 SQUARE_UM = 24.0  # of the chessboard that halves an image: about three cells
@@ -34,7 +47,8 @@ class Style:
     """Style images, the weight of each, and what the objective measures of them per scale; reusable.
 
     `mpp` is the size of their pixels in um, and of those of the contents that they are for. `floors` are the style
-    errors, by scale, that real images of this style have among themselves.
+    errors, by scale, that real images of this style have among themselves. `exemplar` is what their stain looks
+    like, for stain space.
     """
 
     images: tuple[Image, ...]
@@ -42,6 +56,7 @@ class Style:
     references: dict[float, References]
     mpp: float = ASSUMED_MPP
     floors: Mapping[float, float] = field(default_factory=dict)
+    exemplar: Exemplar | None = None
 
 
 def measure_style(
@@ -58,7 +73,8 @@ def measure_style(
 
     Lengths are taken at `mpp` um per pixel, in styles and contents. `on_measured(done, of)` is called after every
     measurement. `guides` are the regions of a single image that a guided recipe asks for. Raises: ValueError for a
-    mix that is not one weight of at least 0 per image, images too small, and guides that do not fit.
+    mix that is not one weight of at least 0 per image, images too small, and guides that do not fit; in stain
+    space also as `start.measured_exemplars`.
     """
     mixed = shares(len(images), mix)
     if guides and len(images) > 1:
@@ -68,22 +84,37 @@ def measure_style(
         check_guides(image, recipe, guides, "style")
         if tile_px is None:
             check_memory(image, MEASURING_BYTES * image.shape[0] * image.shape[1], encoder, "style")
+    exemplars = measured_exemplars(images, mpp, recipe.site) if recipe.space == "stain" else []
+    stained = _compartments(images, recipe, mpp, exemplars)
     done = count(1)
 
-    def at(image: Image, scale: float) -> References:
+    def at(number: int, scale: float) -> References:
+        image = images[number]
         small = resize(image, size_at(image, scale))
-        masks = masks_of(to_tensor(small).to(encoder.device), recipe, mpp / scale, guides)
+        masks = masks_of(to_tensor(small).to(encoder.device), recipe, mpp / scale, guides, stained[number])
         measured = _measured(small, recipe.objective, recipe.loss_scale, encoder.exact, masks, tile_px)
         if on_measured:
             on_measured(next(done), len(images) * len(recipe.scales))
         return measured
 
     references = {
-        scale: average(recipe.objective, (at(image, scale) for image in images), mixed) for scale in recipe.scales
+        scale: average(recipe.objective, (at(number, scale) for number in range(len(images))), mixed)
+        for scale in recipe.scales
     }
     asked = recipe.scales if recipe.stop_at_floor else ()
-    floors = {scale: _floor(images, recipe, scale, mpp / scale, encoder.exact, guides, tile_px) for scale in asked}
-    return Style(tuple(images), mixed, references, mpp, floors)
+    given = encoder.exact, guides, stained, tile_px
+    floors = {scale: _floor(images, recipe, scale, mpp / scale, *given) for scale in asked}
+    exemplar = joined_exemplars(exemplars, mixed) if exemplars else None
+    return Style(tuple(images), mixed, references, mpp, floors, exemplar)
+
+
+def _compartments(
+    images: Sequence[Image], recipe: Recipe, mpp: float, exemplars: Sequence[Exemplar]
+) -> list[Compartments]:
+    """Those of each image, where the recipe looks through any."""
+    if masks_asked(recipe.objective).isdisjoint(COMPARTMENTS):
+        return [{}] * len(images)
+    return [compartments_of(image, mpp, exemplar) for image, exemplar in zip(images, exemplars, strict=True)]
 
 
 def _measured(
@@ -114,15 +145,16 @@ def _floor(
     mpp: float,
     encoder: Encoder,
     guides: Guides,
+    stained: Sequence[Compartments],
     tile_px: int | None,
 ) -> float:
     """The style error that the images have among themselves on average; of one, its halves by a chessboard."""
     terms = tuple(replace(term, mask=term.mask or "tissue") for term in style_terms(recipe))
     found = []
-    for image in images[:MOST_COMPARED]:
+    for image, compartments in zip(images[:MOST_COMPARED], stained, strict=False):
         small = resize(image, size_at(image, scale))
         picture = to_tensor(small).to(encoder.device)
-        masks = masks_of(picture, replace(recipe, objective=terms), mpp, guides)
+        masks = masks_of(picture, replace(recipe, objective=terms), mpp, guides, compartments)
         dark = _chessboard(picture, min(SQUARE_UM / mpp, min(picture.shape[2:]) / 4))
         halves = (dark, 1 - dark) if len(images) == 1 else (torch.ones_like(dark),)
         for half in halves:

@@ -32,6 +32,7 @@ MEASURING_BYTES = 1000
 KERNEL_BYTES = {"bf16": 0, "fp32": 2 * 36 * 4 * 1_409_024}
 # What tiles do not shrink: the picture, its gradient and Adam's moments, masks, what is kept to go back to.
 WHOLE_BYTES = 100
+START_BYTES = 60  # of what stain space starts from: while it is painted, its amounts, its compartments
 BLOCK_BYTES = 24  # for every pixel of a tile, halo and all: most blocks of its layers are larger
 HISTORY_BYTES = 24  # for every step that L-BFGS remembers
 LEAST_CORE_PX = 128
@@ -61,7 +62,7 @@ def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int 
     """What a picture of `size` (w, h) will need, within about 30 %."""
     pixels = math.prod(size)
     one_piece = tile_px is None or len(TileGrid(size, tile_px, 0)) == 1
-    network = NETWORK_BYTES[precision] if one_piece and recipe.variable == "network" else 0
+    network = NETWORK_BYTES[precision] if one_piece and recipe.space == "stain" else 0
     if tile_px is None:
         return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network) + _kernel_bytes(pixels, precision))
     outer = [min(side, outer_px(tile_px, halo_px(recipe.objective))) for side in size]
@@ -137,7 +138,8 @@ def _lighter(recipe: Recipe) -> str:
 
 
 def _whole_bytes(recipe: Recipe) -> int:
-    return WHOLE_BYTES + (HISTORY_BYTES * recipe.history if recipe.optimizer == "lbfgs" else 0)
+    start = START_BYTES if recipe.space == "stain" else 0
+    return WHOLE_BYTES + start + (HISTORY_BYTES * recipe.history if recipe.optimizer == "lbfgs" else 0)
 
 
 def tape_bytes(grid: TileGrid, objective: Objective, precision: str) -> int:

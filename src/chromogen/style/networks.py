@@ -1,4 +1,4 @@
-"""A network that stains by the tissue around a pixel and nothing else, fitted to one picture."""
+"""A network that changes a stain by the tissue around a pixel and nothing else, fitted to one picture."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ SIGMAS_UM = (0.5, 1.0, 2.0, 4.0, 8.0)
 # Texture of haematoxylin: what stands out between a fine and a coarse scale, averaged over a wide one.
 TEXTURES_UM = ((0.5, 1.0, 2.0), (0.5, 1.5, 2.0), (0.5, 3.0, 6.0))
 
-FEATURES = 3 * (1 + len(SIGMAS_UM)) + 2 * len(TEXTURES_UM)
+STAIN_SIGMAS_UM = (0.5, 1.5, 4.0)
+
+FEATURES = 3 * (1 + len(SIGMAS_UM)) + 2 * len(TEXTURES_UM) + 2 * (1 + len(STAIN_SIGMAS_UM))
 REACH_UM = 3 * max(*SIGMAS_UM, *(coarse + wide for _, coarse, wide in TEXTURES_UM))  # blurs end at three sigmas
 
 
-def tissue_features(picture: Tensor, matrix: NDArray[Any], mpp: float = ASSUMED_MPP) -> Tensor:
+def tissue_features(picture: Tensor, matrix: NDArray[Any], amounts: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
     """What the tissue is like around every pixel of an H&E (1, 3, H, W) in [0, 1]: (1, N, H, W), z-scored.
 
     Concentrations of both stains by `matrix` and their mean density, at five scales, and how much nuclear texture
-    there is. They reach 27 um at most: a function of them cannot know of more.
+    there is; and the `amounts` (1, 2, H, W) of both stains that it starts from, at four. They reach 27 um at most:
+    a function of them cannot know of more.
     """
-    features = raw_features(picture, matrix, mpp)
+    features = raw_features(picture, matrix, amounts, mpp)
     return z_scored(features, features.mean((2, 3), keepdim=True), features.std((2, 3), keepdim=True))
 
 
@@ -40,7 +43,7 @@ def z_scored(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (features - mean) / (std + 1e-6)
 
 
-def raw_features(picture: Tensor, matrix: NDArray[Any], mpp: float) -> Tensor:
+def raw_features(picture: Tensor, matrix: NDArray[Any], amounts: Tensor, mpp: float) -> Tensor:
     """The features (1, N, H, W) as they are."""
     stains = concentrations_of(picture, matrix)[:, :2].clamp_min(0)
     basis = torch.cat([stains, density_of(picture).mean(1, keepdim=True)], 1)
@@ -48,19 +51,22 @@ def raw_features(picture: Tensor, matrix: NDArray[Any], mpp: float) -> Tensor:
     for fine_um, coarse_um, wide_um in TEXTURES_UM:
         detail = blurred(stains[:, :1], fine_um / mpp) - blurred(stains[:, :1], coarse_um / mpp)
         found += [detail, blurred(detail.clamp_min(0), wide_um / mpp)]
+    found += [amounts] + [blurred(amounts, sigma / mpp) for sigma in STAIN_SIGMAS_UM]
     return torch.cat(found, 1)
 
 
 class TiledFeatures:
     """`tissue_features` of a large H&E, window by window, by the means and deviations of the whole.
 
-    Those of a grid's tiles are measured once and kept on disk: they take a sixth of a step's time, and 96 bytes a
-    pixel.
+    Those of a grid's tiles are measured once and kept on disk: they take a sixth of a step's time, and 128 bytes
+    a pixel.
     """
 
-    def __init__(self, he: Image, matrix: NDArray[Any], mpp: float, grid: TileGrid, like: Tensor) -> None:
+    def __init__(
+        self, he: Image, matrix: NDArray[Any], amounts: Tensor, mpp: float, grid: TileGrid, like: Tensor
+    ) -> None:
         """Of an H&E, uint8 (H, W, 3), measured over the grid's cores; in dtype and device of `like`."""
-        self.he, self.matrix, self.mpp, self.like = he, matrix, mpp, like
+        self.he, self.matrix, self.amounts, self.mpp, self.like = he, matrix, amounts, mpp, like
         self._kept: dict[Window, int] = {}
         self._spill = Spill()
         sums = torch.zeros(2, FEATURES, dtype=torch.float64)
@@ -86,14 +92,14 @@ class TiledFeatures:
         height, width = self.he.shape[:2]
         around = window.grown(math.ceil(REACH_UM / self.mpp) + 3, (width, height))
         picture = to_tensor(np.ascontiguousarray(self.he[around.at])).to(self.like.device)
-        return raw_features(picture, self.matrix, self.mpp)[..., *window.seen_from(around).at]
+        found = raw_features(picture, self.matrix, self.amounts[..., *around.at], self.mpp)
+        return found[..., *window.seen_from(around).at]
 
 
 class LocalStain(nn.Module):
-    """Features of the tissue (B, N, H, W) -> what each pixel is stained with (B, 2, H, W), by 1 x 1 convolutions.
+    """Features of the tissue (B, N, H, W) -> how far each pixel's stains change (B, 2, H, W): 1 x 1 convolutions.
 
-    A stain that is a function of the tissue cannot invent glands. At first it stains
-    everything palely alike.
+    A stain that is a function of the tissue cannot invent glands. At first nothing changes.
     """
 
     def __init__(self, features: int, width: int = 48, depth: int = 3) -> None:

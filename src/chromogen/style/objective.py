@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 LOSS_SCALES = ("relative", "paper")
 PAIRED = "paired"  # the real IHC of the same place, and where it may be trusted: known in training alone
 REFERENCES = ("content", "style", "hematoxylin", PAIRED)
-MASKS = ("tissue", "cells", "stroma", "octiles", PAIRED)
+COMPARTMENTS = ("brown nuclei", "blue nuclei", "brown", "pale")  # of an IHC, real or virtual
+MASKS = ("tissue", "cells", "stroma", "octiles", *COMPARTMENTS, PAIRED)
 GUIDE = "guide:"  # and a name: a region that the user drew on both pictures
 
 
@@ -41,8 +42,8 @@ class Term:
     `layers` maps layer names to weights inside the term. `reference` is "content", "style", "hematoxylin"
     (the content's haematoxylin alone, as strong as in the style), "paired" (the real IHC of the same place, in
     training) or None, which compares with nothing (total variation). A `mask` says where both count: the
-    "tissue", its "cells", "stroma" or "octiles", a region drawn on both, "guide:NAME", or with the reference
-    "paired" where the pair is trusted.
+    "tissue", its "cells", "stroma" or "octiles", one of `COMPARTMENTS` in stain space, a region drawn on both,
+    "guide:NAME", or with the reference "paired" where the pair is trusted.
     Raises: ValueError for unknown names, weights below zero, and statistics that know no mask.
     """
 

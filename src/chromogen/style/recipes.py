@@ -9,12 +9,20 @@ from itertools import pairwise
 from typing import Any
 
 from chromogen.errors import choose, expected
-from chromogen.nuclei.sites import SITES
-from chromogen.style.objective import GUIDE, LOSS_SCALES, PAIRED, Objective, Term, refers_to
+from chromogen.style.objective import (
+    COMPARTMENTS,
+    GUIDE,
+    LOSS_SCALES,
+    PAIRED,
+    Objective,
+    Term,
+    masks_asked,
+    refers_to,
+)
 from chromogen.style.statistics import OF_LIGHT
 
 SPACES = ("rgb", "stain")
-VARIABLES = ("pixels", "network")
+SITES = ("auto", "nuclear", "cytoplasm")
 INITS = ("content", "color", "style", "noise")
 OPTIMIZERS = ("lbfgs", "adam")
 CONTENT_LOSSES = ("mse", "mae", "huber")
@@ -25,8 +33,8 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 class Recipe:
     """How a picture is optimized: what is minimized, from where, at which scales, for how long.
 
-    In the `space` rgb the picture's pixels are the `variable`; in stain it is rendered from the H&E's own
-    haematoxylin and a DAB that is free in every pixel, or what a small local network makes of the tissue.
+    In the `space` rgb the picture's pixels are free. In stain the picture starts from *where* times *how*, and a
+    small network changes the amounts of both stains, as a function of the tissue, within bounds.
     `scales` are fractions of the final size, coarse to fine, ending in 1; `steps` has one number per scale,
     where a step is one evaluation of loss and gradient. A scale ends early when its loss fell by less than the
     fraction `plateau` over the last 10 steps (0: never). The first `preconditioned_steps` of every scale divide
@@ -34,14 +42,13 @@ class Recipe:
     style, at content's cost, so plain steps should follow. L-BFGS remembers `history` steps: 30 gain a tenth in
     long runs and end short ones at a higher loss. With `stop_at_floor`, a scale ends
     when the style error is no more than real images of the style have among themselves. In stain space, `site`
-    says where in a cell the marker sits (any, nuclear, membrane or cytoplasm), and the finished picture's DAB is
-    multiplied by `dab_amount`. Raises ValueError.
+    says where in a cell the marker sits (nuclear or cytoplasm; auto: as the style shows it), `seed` also decides
+    which nuclei are brown, and the finished picture's DAB is multiplied by `dab_amount`. Raises ValueError.
     """
 
     objective: Objective
     loss_scale: str = "relative"
     space: str = "rgb"
-    variable: str = "pixels"
     init: str = "content"
     scales: tuple[float, ...] = (1.0,)
     steps: tuple[int, ...] = (100,)
@@ -51,13 +58,12 @@ class Recipe:
     history: int = 10
     seed: int = 0
     stop_at_floor: bool = False
-    site: str = "any"
+    site: str = "auto"
     dab_amount: float = 1.0
 
     def __post_init__(self) -> None:
         choose("loss_scale", self.loss_scale, LOSS_SCALES)
         choose("space", self.space, SPACES)
-        choose("variable", self.variable, VARIABLES)
         choose("init", self.init, INITS)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         _check_scales(self.scales)
@@ -92,15 +98,17 @@ def _check_scales(scales: tuple[float, ...]) -> None:
 
 
 def _check_space(recipe: Recipe) -> None:
-    if recipe.space == "rgb" and recipe.variable != "pixels":
-        raise expected("variable", "pixels in the space rgb", recipe.variable, "choose the space stain")
     choose("site", recipe.site, SITES)
     if not (math.isfinite(recipe.dab_amount) and recipe.dab_amount >= 0):
         raise expected("dab_amount", "a number of at least 0", recipe.dab_amount)
-    if recipe.space == "rgb" and (recipe.site, recipe.dab_amount) != ("any", 1.0):
+    if recipe.space == "stain":
+        if recipe.optimizer != "adam":
+            raise expected("optimizer", "adam in the space stain, where a network is changed", recipe.optimizer)
+        return
+    if (recipe.site, recipe.dab_amount) != ("auto", 1.0):
         raise expected("site and dab_amount", "left alone in the space rgb", recipe.site, "choose the space stain")
-    if recipe.variable == "network" and recipe.optimizer != "adam":
-        raise expected("optimizer", "adam for a network", recipe.optimizer)
+    if brown := masks_asked(recipe.objective) & set(COMPARTMENTS):
+        raise expected("mask", "no compartment of an IHC in the space rgb", min(brown), "choose the space stain")
 
 
 def content_term(layer: str = "relu2_2", weight: float = 1e-3, distance: str = "mse") -> Term:
@@ -151,31 +159,39 @@ PRESETS: dict[str, Recipe] = {
     "fast": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(30, 8), plateau=0.01),
     "balanced": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(50, 25), plateau=0.01),
     "histology": Recipe(
-        (
-            replace(style_term(0.5), mask="tissue"),
-            replace(style_term(0.25), name="cells", mask="cells"),
-            replace(style_term(0.25), name="stroma", mask="stroma"),
-            profile_term(0.5),
-            hematoxylin_term(2.0),
-        ),
+        tuple(replace(style_term(0.25), name=name, mask=name) for name in COMPARTMENTS),
         space="stain",
-        variable="network",
         optimizer="adam",
         scales=(0.5, 1.0),
-        steps=(100, 40),
-        stop_at_floor=True,
+        steps=(24, 8),
     ),
     "best": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(100, 100), plateau=0.002),
 }
 
 
-for _site in ("nuclear", "membrane", "cytoplasm"):
+for _site in SITES[1:]:
     PRESETS[_site] = replace(PRESETS["histology"], site=_site)
 
 
 def preset(name: str) -> Recipe:
     """The preset of that name; ValueError with the nearest name for any other."""
     return PRESETS[choose("preset", name, PRESETS)]
+
+
+def in_space(recipe: Recipe, space: str) -> Recipe:
+    """The recipe in a space of `SPACES`, with what can be there: a network by Adam, or a style over all tissue.
+
+    Raises: ValueError for another space.
+    """
+    if choose("space", space, SPACES) == recipe.space:
+        return recipe
+    if space == "stain":
+        return replace(recipe, space=space, optimizer="adam")
+    grams = style_terms(recipe)
+    others = tuple(term for term in recipe.objective if term not in grams)
+    weight = math.fsum(term.weight for term in grams)
+    style = replace(grams[0], name="style", weight=weight, mask="tissue")
+    return replace(recipe, objective=(style, *others), space=space, site="auto", dab_amount=1.0)
 
 
 def with_term(recipe: Recipe, name: str, **changes: Any) -> Recipe:

@@ -19,19 +19,22 @@ from torch import Tensor, nn
 from chromogen.errors import choose, expected
 from chromogen.grid import Window, whole
 from chromogen.image import Image
-from chromogen.nuclei.sites import ELSEWHERE
 from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import stain_strength
 from chromogen.stains.glass import white_level
 from chromogen.stains.light import LEAST_DENSITY, foreign_beyond, ramp, red_cell_share
 from chromogen.stains.tissue import tissue_mask
-from chromogen.style.canvas import DENSITY_FOR_DAB, LEAST_DAB, MOST_GAIN, RED_CELLS_KEPT
 from chromogen.style.slide_densities import STRIDE_PX, Target, density_from, image_from, mixed, padded
 from chromogen.style.tissue_pyramid import FAR, FEATURES, doubled, halved, smoothed, tissue_pyramid
 
 HALO_PX = 64
 OUTPUTS = 3  # DAB, how far the haematoxylin's detail counts for it, gain of haematoxylin
 TRAINED_SITES = ("any", "nuclear", "cytoplasm")  # of all sites those that haematoxylin and its surroundings tell
+ELSEWHERE = {"nuclear": 0.05, "cytoplasm": 0.1}  # stains are never clean
+DENSITY_FOR_DAB = 3.0  # how soon tissue takes all the DAB it can
+RED_CELLS_KEPT = 0.15  # of their density
+MOST_GAIN = 0.5  # haematoxylin may change by a factor of e to this, either way
+LEAST_DAB = -1.5  # what networks start from: a tenth of the most
 GLASS = (218 / 255, 227 / 255)  # of the darkest channel: stained below, left as it is above; models are trained so
 UNMIXING = np.linalg.inv(H_E)
 GAINS = (0.6, 1.6)  # of haematoxylin, as a slide on the whole: models were trained with these
@@ -216,7 +219,7 @@ class Shares:
 def shares(halved: Tensor, residue: Tensor) -> Shares:
     """By amounts of both stains and the residue, mean and highest density (B, 5, h, w) in half resolution.
 
-    As `StainPlan` has it: glass takes no DAB, nor do ink and pigment, which go through, nor red cells, of which a
+    Glass takes no DAB, nor do ink and pigment, which go through, nor red cells, of which a
     hint does.
     """
     amounts = halved[:, :3]

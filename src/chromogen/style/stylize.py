@@ -1,12 +1,13 @@
 """Neural style transfer by optimizing the image (Gatys, Ecker & Bethge 2016), coarse to fine.
 
-We differ from the paper in what a recipe may ask for: a colour-matched start (Monge-Kantorovich), scales that
-hand on only what the coarser one changed, losses relative to their reference, and bf16 arithmetic. References
-are measured and results are judged in fp32.
+We differ from the paper in what a recipe may ask for: a start from *where* times *how*, or a colour-matched one
+(Monge-Kantorovich), scales that hand on only what the coarser one changed, losses relative to their reference, and
+bf16 arithmetic. References are measured and results are judged in fp32.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,18 +22,18 @@ from torch import Tensor
 
 from chromogen.grid import TileGrid, Window
 from chromogen.image import Image, resize, to_tensor, to_uint8
-from chromogen.nuclei.sites import site_share
+from chromogen.staining.exemplar import Exemplar
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_E
 from chromogen.style.canvas import (
+    Amounts,
     Canvas,
     Features,
     Pixels,
-    StainMaps,
     StainNetwork,
     Stains,
+    amounts_of,
     hematoxylin_alone,
-    stain_plan,
     stains_of,
 )
 from chromogen.style.checkpoint import Checkpoint
@@ -42,9 +43,10 @@ from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.measured_style import Style, check_size, measure_style, size_at, tiles_of
 from chromogen.style.memory import check_memory, has_room_for_tapes, need_of
 from chromogen.style.networks import TiledFeatures, tissue_features
-from chromogen.style.objective import for_scale, measure, refers_to
+from chromogen.style.objective import COMPARTMENTS, for_scale, measure, refers_to
 from chromogen.style.recipes import Recipe
 from chromogen.style.run import OnStep, Run, Step
+from chromogen.style.start import Compartments, Start, start_of
 from chromogen.style.tape import Tapes
 from chromogen.style.tiled import TiledAim, check_can_be_tiled, measure_tiled
 
@@ -66,19 +68,18 @@ class Stylized:
 class Outset:
     """What a canvas begins from at one scale.
 
-    `he` is the content, uint8 (H, W, 3), with pixels of `mpp` um, `start` the recipe's first picture (1, 3, H, W),
-    which stain space has none of, `sites` how much DAB each pixel of the full scale may take by the recipe's site,
-    None for any, `coarser` that of the scale before and what became of it. Loss and gradient are
-    computed on `grid`'s tiles.
+    `he` is the content, uint8 (H, W, 3), with pixels of `mpp` um, `first` the picture to begin from (1, 3, H, W),
+    `coarser` that of the scale before and what became of it. `stains` and `exemplar` are the style's, in stain
+    space. Loss and gradient are computed on `grid`'s tiles.
     """
 
     he: Image
     mpp: float
     stains: Stains | None
+    exemplar: Exemplar | None
     recipe: Recipe
-    start: Tensor | None
-    sites: NDArray[np.float32] | None
-    coarser: tuple[Tensor | None, Canvas] | None
+    first: Tensor
+    coarser: tuple[Tensor, Canvas] | None
     encoder: Encoder
     grid: TileGrid | None
 
@@ -87,19 +88,16 @@ CanvasOf: TypeAlias = Callable[[Outset], Canvas]
 
 
 def canvas_of_recipe(outset: Outset) -> Canvas:
-    """What the recipe changes, from what the coarser scale made of it on: pixels, or stain."""
+    """What the recipe changes, from what the coarser scale made of it on: pixels, or amounts of stain."""
     recipe, coarser = outset.recipe, outset.coarser
-    if outset.start is not None:
-        return Pixels(_carried_over(coarser, outset.start, recipe.init))
-    picture = to_tensor(outset.he).to(outset.encoder.device)
-    stains = cast("Stains", outset.stains)  # in stain space there are
-    plan = stain_plan(picture, stains, outset.mpp, outset.sites)
-    del picture
+    if recipe.space == "rgb":
+        return Pixels(_carried_over(coarser, outset.first, recipe.init))
+    exemplar = cast("Exemplar", outset.exemplar)  # in stain space there is
+    background = exemplar.background_od10 * math.log(10)
+    amounts = amounts_of(outset.first, np.array(exemplar.matrix), exemplar.white, background)
     coarse = coarser[1] if coarser else None
-    if recipe.variable == "pixels":
-        return StainMaps(plan, coarse if isinstance(coarse, StainMaps) else None)
-    features = _features(outset.he, outset.mpp, outset.encoder, outset.grid)
-    return StainNetwork(plan, features, recipe.seed, coarse if isinstance(coarse, StainNetwork) else None)
+    network = coarse if isinstance(coarse, StainNetwork) else None
+    return StainNetwork(amounts, _features(outset, amounts), recipe.seed, network)
 
 
 def stylize(  # noqa: PLR0913 - nine that have little to do with each other
@@ -136,25 +134,52 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     run = Run(recipe, on_step, checkpoint)
     stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
     stains = stains_of(content, style.images, style.mix) if stained else None
-    sites = None if recipe.site == "any" else site_share(content, recipe.site, style.mpp)
-    coarser: tuple[Tensor | None, Canvas] | None = None
+    start = start_of(content, style.mpp, style.exemplar, recipe.seed) if style.exemplar else None
+    recipe = _comparable(recipe, style, start)
+    coarser: tuple[Tensor, Canvas] | None = None
     for number, scale in enumerate(recipe.scales):
         if number < run.number:
             continue
         small = resize(content, size_at(content, scale))
         grid = tiles_of(small, recipe.objective, tile_px)
-        start = first_picture(content, style, recipe, scale).to(encoder.device) if recipe.space == "rgb" else None
-        outset = Outset(small, style.mpp / scale, stains, recipe, start, sites, coarser, encoder, grid)
-        canvas, aim, encoder = _descended(outset, number, style, guides, canvas_of, run)
-        coarser = start, canvas
+        first = first_picture(content, style, recipe, scale, start).to(encoder.device)
+        outset = Outset(small, style.mpp / scale, stains, style.exemplar, recipe, first, coarser, encoder, grid)
+        compartments = start.compartments if start else {}
+        canvas, aim, encoder = _descended(outset, number, style, guides, compartments, canvas_of, run)
+        coarser = first, canvas
     canvas.develop(recipe.dab_amount)
     image = seen_of(canvas, grid)
     final = judge(image, aim, recipe, encoder)
     return Stylized(image, run.initial or final, final, tuple(run.trace), encoder.precision)
 
 
+def _comparable(recipe: Recipe, style: Style, start: Start | None) -> Recipe:
+    """The recipe without terms that look through compartments that style or content hardly has.
+
+    So no tissue is forced to a share of brown. All of them stay where none can be compared.
+    """
+    if start is None:
+        return recipe
+    references = style.references[1.0]
+    missing = {name for name, part in start.compartments.items() if not part.any()}
+    missing |= {
+        term.mask
+        for term in recipe.objective
+        if term.mask in COMPARTMENTS and all(not references[term.name, layer].energy for layer in term.layers)
+    }
+    there = tuple(term for term in recipe.objective if term.mask not in missing)
+    left = any(term.reference == "style" and term.weight > 0 for term in there)
+    return replace(recipe, objective=there) if left else recipe
+
+
 def _descended(
-    outset: Outset, number: int, style: Style, guides: Guides, canvas_of: CanvasOf, run: Run
+    outset: Outset,
+    number: int,
+    style: Style,
+    guides: Guides,
+    compartments: Compartments,
+    canvas_of: CanvasOf,
+    run: Run,
 ) -> tuple[Canvas, Aim | TiledAim, Encoder]:
     """The best picture of a scale, what it was compared with, and the encoder that was good enough.
 
@@ -167,10 +192,10 @@ def _descended(
         if state and state["precision"] == "fp32":
             outset = replace(outset, encoder=outset.encoder.exact)
         encoder = outset.encoder
-        aim = aim_of(outset.he, style, scale, outset.stains, recipe, encoder, guides, grid)
+        aim = _aim_of(replace(outset, encoder=encoder), style, scale, guides, compartments)
         canvas = canvas_of(outset)
         if scale == 1 and run.initial is None:
-            first = seen_of(canvas, grid) if outset.start is None else to_uint8(outset.start)
+            first = to_uint8(outset.first) if recipe.space == "rgb" else seen_of(canvas, grid)
             run.initial = judge(first, aim, recipe, encoder)
         size = outset.he.shape[1], outset.he.shape[0]
         follow = partial(run.record, scale, size, partial(seen_of, canvas, grid))
@@ -195,32 +220,29 @@ def seen_of(canvas: Canvas, grid: TileGrid | None) -> Image:
         return image
 
 
-def _features(he: Image, mpp: float, encoder: Encoder, grid: TileGrid | None) -> Features:
-    """What a network knows of an H&E: held in memory, or of each tile on disk."""
+def _features(outset: Outset, amounts: Amounts) -> Features:
+    """What a network knows of an H&E and what it starts from: held in memory, or of each tile on disk."""
+    he, mpp, encoder, grid = outset.he, outset.mpp, outset.encoder, outset.grid
+    of_stains = amounts.of_stains[:, :2]
     if grid is not None:
-        return TiledFeatures(he, H_E, mpp, grid, torch.empty(0, dtype=encoder.dtype, device=encoder.device))
-    features = tissue_features(to_tensor(he).to(encoder.device), H_E, mpp).to(encoder.dtype)
+        like = torch.empty(0, dtype=encoder.dtype, device=encoder.device)
+        return TiledFeatures(he, H_E, of_stains, mpp, grid, like)
+    features = tissue_features(to_tensor(he).to(encoder.device), H_E, of_stains, mpp).to(encoder.dtype)
     features = features.contiguous(memory_format=torch.channels_last)
     return lambda window: features if window is None else features[..., *window.at]
 
 
-def aim_of(
-    content: Image,
-    style: Style,
-    scale: float,
-    stains: Stains | None,
-    recipe: Recipe,
-    encoder: Encoder,
-    guides: Guides,
-    grid: TileGrid | None,
+def _aim_of(
+    outset: Outset, style: Style, scale: float, guides: Guides, compartments: Compartments
 ) -> Aim | TiledAim:
     """What the picture of a content at a scale is compared with, in one piece or in tiles."""
-    picture = to_tensor(content).to(encoder.device)
-    masks = masks_of(picture, recipe, style.mpp / scale, guides)
+    recipe, encoder, grid = outset.recipe, outset.encoder, outset.grid
+    picture = to_tensor(outset.he).to(encoder.device)
+    masks = masks_of(picture, recipe, outset.mpp, guides, compartments)
     wanted, floor = dict(style.references[scale]), style.floors.get(scale, 0.0)
     seen = {"content": picture}
-    if refers_to(recipe.objective, "hematoxylin") and stains is not None:
-        seen["hematoxylin"] = hematoxylin_alone(picture, stains)
+    if refers_to(recipe.objective, "hematoxylin") and outset.stains is not None:
+        seen["hematoxylin"] = hematoxylin_alone(picture, outset.stains)
     if grid is None:
         for reference, whole in seen.items():
             wanted |= measure(recipe.objective, reference, encoder.exact, whole, recipe.loss_scale, masks)
@@ -240,9 +262,13 @@ def _part(whole: Tensor, window: Window) -> Tensor:
 KEEPS_DETAIL = ("content", "color")
 
 
-def first_picture(content: Image, style: Style, recipe: Recipe, scale: float) -> Tensor:
-    """What a scale starts from by the recipe's `init`, (1, 3, H, W), on the CPU."""
+def first_picture(
+    content: Image, style: Style, recipe: Recipe, scale: float, start: Start | None = None
+) -> Tensor:
+    """What a scale begins from, (1, 3, H, W), on the CPU: the `start`, or by the recipe's `init`."""
     size = size_at(content, scale)
+    if start is not None:
+        return to_tensor(resize(start.picture, size))
     if recipe.init == "noise":
         noise = torch.randn(1, 3, size[1], size[0], generator=torch.Generator().manual_seed(recipe.seed))
         mean = torch.from_numpy(_mean_moments(style)[0]).float()[None, :, None, None]
@@ -262,11 +288,11 @@ def _mean_moments(style: Style) -> tuple[NDArray[np.float64], NDArray[np.float64
     return np.asarray(mean), np.asarray(second - np.outer(mean, mean))
 
 
-def _carried_over(coarser: tuple[Tensor | None, Canvas] | None, start: Tensor, init: str) -> Tensor:
+def _carried_over(coarser: tuple[Tensor, Canvas] | None, start: Tensor, init: str) -> Tensor:
     """A scale's first picture: where the start keeps the tissue's detail, only the change is enlarged."""
-    began, coarse = coarser or (None, None)
-    if began is None or coarse is None:
+    if coarser is None:
         return start
+    began, coarse = coarser
     became = coarse.picture().detach()
     change = became - began if init in KEEPS_DETAIL else became
     enlarged = F.interpolate(change, start.shape[2:], mode="bicubic", align_corners=False)

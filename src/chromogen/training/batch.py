@@ -17,7 +17,7 @@ from chromogen.stains.deconvolution import H_DAB, H_E
 from chromogen.stains.glass import white_level
 from chromogen.stains.light import blurred, concentrations_of, picture_from
 from chromogen.style.encoder import Encoder
-from chromogen.style.guides import MASKED_BY
+from chromogen.style.guides import found_masks
 from chromogen.style.marker_network import Stained
 from chromogen.style.objective import (
     PAIRED,
@@ -48,7 +48,7 @@ def measured_styles(objective: Objective, styles: Sequence[Image], encoder: Enco
 
     def of(style: Image) -> References:
         picture = picture_from(density_from(style, white_level(style))).to(encoder.device)
-        masks = {name: MASKED_BY[name](picture, mpp) for name in masks_asked(objective) - {PAIRED}}
+        masks = found_masks(masks_asked(objective) - {PAIRED}, picture, mpp)
         return measure(objective, "style", encoder, picture, "relative", masks)
 
     return average(objective, (of(style) for style in styles), [1.0] * len(styles))

@@ -18,7 +18,7 @@ from chromogen.image import Image
 from chromogen.stains.deconvolution import H_E
 from chromogen.stains.glass import white_level
 from chromogen.stains.light import picture_from
-from chromogen.style.guides import MASKED_BY
+from chromogen.style.guides import found_masks
 from chromogen.style.objective import PAIRED, Masks
 from chromogen.style.slide_densities import density_from, mixed
 from chromogen.style.stainer_network import HALO_PX, SlideLook, slide_look
@@ -103,7 +103,7 @@ def _fields(content: Content, masks: Collection[str], mpp: float, least_px: int)
     together = np.concatenate(large, 1)
     look = slide_look(together)
     picture = picture_from(density_from(together, look.white))
-    found = {name: MASKED_BY[name](picture, mpp) for name in {*masks, "tissue"} - {PAIRED}}
+    found = found_masks({*masks, "tissue"} - {PAIRED}, picture, mpp)
     widths = [image.shape[1] for image in large]
     parts = {name: mask.split(widths, 3) for name, mask in found.items()}
     each = [{name: part[i] for name, part in parts.items()} for i in range(len(large))]

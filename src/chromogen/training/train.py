@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,7 +28,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.kinds import PlainArchitecture
 from chromogen.style.marker_network import Network, looks_of, stained_in
 from chromogen.style.objective import PAIRED, Objective, Statistics, masks_asked, refers_to, term_values, total
-from chromogen.style.recipes import PRESETS, with_term
+from chromogen.style.recipes import hematoxylin_term, profile_term, style_term
 from chromogen.style.rgb_network import RgbArchitecture
 from chromogen.style.stainer_network import HALO_PX, TRAINED_SITES, Architecture
 from chromogen.training.batch import (
@@ -50,7 +50,13 @@ from chromogen.training.wanted import Wanted, wanted_of
 WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
 STANDARDIZED_ON, LOOKED_AT = 32, 8  # tiles, the second at every validation
 # As trained stainers were measured: their haematoxylin may get paler than a single picture's.
-OBJECTIVE = with_term(PRESETS["histology"], "hematoxylin", weight=0.5).objective
+OBJECTIVE: Objective = (
+    replace(style_term(0.5), mask="tissue"),
+    replace(style_term(0.25), name="cells", mask="cells"),
+    replace(style_term(0.25), name="stroma", mask="stroma"),
+    profile_term(0.5),
+    hematoxylin_term(0.5),
+)
 LOOK_AHEAD = 10_000_000  # seeds of validation lie beyond those of steps
 
 

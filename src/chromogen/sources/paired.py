@@ -12,8 +12,8 @@ import numpy as np
 
 from chromogen.errors import expected
 from chromogen.image import Image, resize, scaled
+from chromogen.sources.predicted import where_of_dab
 from chromogen.staining.maps import Array
-from chromogen.staining.predicted import where_of_dab
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import Place
 from chromogen.stains.deconvolution import optical_density_od10

@@ -11,9 +11,9 @@ import numpy as np
 
 from chromogen.errors import expected
 from chromogen.image import Image, scaled
+from chromogen.sources.predicted import where_of_dab
 from chromogen.staining.exemplar import QUANTILES, Exemplar
 from chromogen.staining.maps import Array
-from chromogen.staining.predicted import where_of_dab
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import Place, sampled
 from chromogen.stains.deconvolution import optical_density_od10

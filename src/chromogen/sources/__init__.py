@@ -1,0 +1,1 @@
+"""Sources of *where* that a network or an optimization gives."""
