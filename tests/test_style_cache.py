@@ -112,6 +112,7 @@ OTHER_RECIPES = {
 }
 MEASURED_ANEW = {"objective", "loss_scale", "space", "scales", "stop_at_floor", "site"}
 IN_STAIN = {field: {"space": "stain", "optimizer": "adam"} for field in ("site", "dab_amount")}
+IN_STAIN["space"] = {"optimizer": "adam"}
 
 
 def test_every_field_is_tried() -> None:
