@@ -43,7 +43,8 @@ ROOMS: dict[str, set[str]] = {
     "stainer": BASE
     | {"image", "lattice", "models", "nuclei", "recent", "stains", "stainer_file", "staining", "style"},
     "onnx_models": BASE | {"image", "lattice", "nuclei", "pixel_size", "stainer", "stainer_file", "style"},
-    "whole_slide": BASE | {"image", "lattice", "nuclei", "pixel_size", "recent", "slides", "stains", "stainer"},
+    "whole_slide": BASE
+    | {"allocator", "image", "lattice", "nuclei", "pixel_size", "recent", "slides", "stains", "stainer"},
     "training": BASE | {"devices", "image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "app": BASE

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from chromogen.allocator import give_back_scattered_memory
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.lattice import Lattice, mirrored
@@ -24,7 +25,7 @@ from chromogen.whole_slide.survey import TissueShare
 from chromogen.whole_slide.view import DamageError, SlideFile, View, read_around_damage, shared_slide
 
 BAND = 16  # blocks across: so many windows of a lattice are kept until the row below has taken its part
-MOST_KEPT_BYTES = 100_000_000  # as many windows of looks, and half as many more
+MOST_KEPT_BYTES = 80_000_000  # as many windows of looks, and a few more
 
 Stained: TypeAlias = tuple[Image, list[Window]]  # pixels, and what of the view could not be read
 
@@ -115,6 +116,7 @@ def stain_block(work: Work, block: Block) -> Done:
         at = damaged[0]
         raise DamageError(f"{str(work.file.path)!r} cannot be read at x {at.left}, y {at.top} of the output.")
     work.store.write(block.index, pixels, damaged)
+    give_back_scattered_memory()
     return Done(block.index, not block.blank, tuple(damaged), peak_rss_mb())
 
 
