@@ -183,14 +183,14 @@ def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
     wide = _chance(location, around.shape, seed) - (FINE + BROAD) * around
     half = BROAD * near + finer(wide, COARSE // 2, near.shape) + _membranes(tissue, location, seed)
     own = FINE * np.log(smooth(matter, TEXTURE_UM / MPP) + np.float32(FLOOR_OD10))
-    return own + finer(half, 2, shape) - SPARED * nuclear
+    return np.asarray(own + finer(half, 2, shape) - SPARED * nuclear, np.float32)
 
 
 def _logarithm(x: Array, mask: Array, um: float, by: int) -> Array:
     """The logarithm of the mean of a map over a mask within `um`, of squares of `by` px."""
     weight = coarser(mask, by)
     inside = coarser(x * mask, by) / np.maximum(weight, np.float32(1e-3))
-    return np.log(mean_over(inside, weight, um / MPP / by) + np.float32(FLOOR_OD10))
+    return np.asarray(np.log(mean_over(inside, weight, um / MPP / by) + np.float32(FLOOR_OD10)))
 
 
 def _chance(location: Location, shape: tuple[int, ...], seed: int) -> Array:
@@ -203,13 +203,14 @@ def _chance(location: Location, shape: tuple[int, ...], seed: int) -> Array:
 def _membranes(tissue: Tissue, location: Location, seed: int) -> Array:
     """Lines midway between neighbouring nuclei, 0 to about MEMBRANE, unevenly strong, of squares of 2 px."""
     owner, distance_um = tissue.owner[::2, ::2], tissue.distance_um[::2, ::2]
-    line = np.zeros(owner.shape, np.float32)
+    line: Array = np.zeros(owner.shape, np.float32)
     line[:-1] += owner[:-1] != owner[1:]
     line[:, :-1] += owner[:, :-1] != owner[:, 1:]
     soft = smooth(line.clip(0, 1), MEMBRANE_UM / MPP / 2) * MEMBRANE_OVER
     lines = (soft * (1.3 - distance_um / REACH_UM).clip(0, 1)).clip(0, 1.2)
-    at, size = (location[0] / 2, location[1] / 2), (line.shape[1], line.shape[0])
-    return lines * (MEMBRANE * 0.6 * (1 + normal_field(at, size, 4.0 / MPP / 2, seed + len(PATCHES))))
+    height, width = owner.shape
+    chance = normal_field((location[0] / 2, location[1] / 2), (width, height), 2.0 / MPP, seed + len(PATCHES))
+    return np.asarray(lines * (MEMBRANE * 0.6 * (1 + chance)), np.float32)
 
 
 def rendered(hematoxylin: Array, dab: Array, density: Array, exemplar: Exemplar) -> Image:
@@ -239,4 +240,4 @@ def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     most, full_od10 = COVERS[exemplar.site]
     left = hematoxylin * (1 - most * ramp(dab, 0, full_od10))
     under = looked_up(smooth(dab, 0.35 / MPP), exemplar.levels_od10, exemplar.hidden_od10)
-    return np.maximum(left, under * ramp(dab, *UNDER_OD10[exemplar.site]))
+    return np.asarray(np.maximum(left, under * ramp(dab, *UNDER_OD10[exemplar.site])), np.float32)

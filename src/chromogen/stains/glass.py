@@ -58,7 +58,7 @@ class GlassView:
 
 
 def glass_view(view: Image, mpp: float) -> GlassView:
-    """A view, uint8 (H, W, 3), with its glass, found once for all who ask. Raises: ValueError for another array."""
+    """A view, uint8 (H, W, 3), with its glass, found for all who ask. Raises: ValueError for another array."""
     light = smoothed(view, mpp)
     return GlassView(view, mpp, light, *white_and_padding(view, light, mpp))
 
