@@ -23,7 +23,9 @@ from chromogen.models import LOOKS
 from chromogen.nuclei.find import built_in, nuclei_seen
 from chromogen.stainer import LOOK_BLEND_PX, LOOK_WINDOW_PX, load_look
 from chromogen.staining import how
+from chromogen.staining.confidence import confidence
 from chromogen.staining.epithelium import epithelium
+from chromogen.staining.exemplar import QUANTILES
 from chromogen.staining.tissue import tissue_of
 from chromogen.staining.window import Dials, look_of, painted, seen
 from measuring import as_the_command_line, command_line, machine, markdown, pin_threads, publish, seconds
@@ -49,18 +51,19 @@ def steps_of(name: str, image: Image) -> dict[str, Callable[[], object]]:
     where = epithelium(tissue, look.rule)
     given = tissue, look, exemplar, where, AT
     if exemplar.site == "nuclear":
-        dab_of = partial(how.nuclear_dab, *given, dials.share, dials.seed)
+        rank = np.interp(how.draws_of(tissue, look.rule, where, AT, dials.seed), look.draws, QUANTILES)
+        levels = how.levels_of(rank, exemplar, dials.share)
+        stains_of = partial(how.nuclear_stains, *given[:4], levels, AT, dials.seed)
     else:
-        dab_of = partial(how.cytoplasm_dab, *given, dials.seed)
-    dab, counterstain = dab_of(), how.counterstain(tissue, look, exemplar)
-    hematoxylin = how.covered(counterstain, dab, exemplar)
+        stains_of = partial(how.cytoplasm_stains, *given, dials.seed)
+    grain = how.grain(tissue.pale_bands[0], look, exemplar)
     return {
         "nuclei, by the network": partial(nuclei_seen, image, white, built_in(views=1)),
         "amounts of both stains, labels, distances": partial(tissue_of, image, nuclei, white, matrix),
         "where": partial(epithelium, tissue, look.rule),
-        "DAB": dab_of,
-        "haematoxylin": lambda: how.covered(how.counterstain(tissue, look, exemplar), dab, exemplar),
-        "the picture": partial(how.rendered, hematoxylin, dab, tissue.density, exemplar),
+        "how sure": partial(confidence, tissue, look.typical, exemplar.known),
+        "both stains": stains_of,
+        "the picture": partial(how.rendered, *stains_of(), grain, exemplar),
         "all": partial(painted, exemplar, dials, image, look, AT),
     }
 

@@ -66,3 +66,33 @@ def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(chromogen.allocator.ctypes, "CDLL", lambda _name: object())
     assert keep_freed_memory() is False
     assert give_back_freed_memory() is False
+
+
+# Leaves small blocks between large ones that are free, and says how much of the process stays resident.
+SCATTER = """
+import ctypes, sys
+from chromogen.allocator import give_back_scattered_memory, keep_freed_memory, resident_bytes
+assert keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+large = []
+for _ in range(100):
+    large.append(libc.malloc(2**20))
+    ctypes.memset(large[-1], 1, 2**20)
+    libc.malloc(64)
+for block in large:
+    libc.free(block)
+before = resident_bytes()
+assert give_back_scattered_memory(int(sys.argv[1])) == (int(sys.argv[1]) < before)
+print(before - resident_bytes())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+@pytest.mark.parametrize(("from_bytes", "given_back"), [(50 * 2**20, True), (2**40, False)])
+def test_gaps_between_blocks_are_given_back_where_they_are_many(from_bytes: int, given_back: bool) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", SCATTER, str(from_bytes)], capture_output=True, text=True, check=True
+    ).stdout
+    assert (int(said) > 80 * 2**20) == given_back

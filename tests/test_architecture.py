@@ -49,7 +49,18 @@ ROOMS: dict[str, set[str]] = {
     "onnx_models": BASE
     | {"image", "lattice", "nuclei", "pixel_size", "stainer", "stainer_file", "staining", "style"},
     "whole_slide": BASE
-    | {"image", "lattice", "nuclei", "pixel_size", "recent", "slides", "stains", "stainer", "staining"},
+    | {
+        "allocator",
+        "image",
+        "lattice",
+        "nuclei",
+        "pixel_size",
+        "recent",
+        "slides",
+        "stains",
+        "stainer",
+        "staining",
+    },
     "measured_looks": BASE | {"image", "nuclei", "pixel_size", "slides", "staining", "stains", "whole_slide"},
     "training": BASE | {"devices", "image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from pathlib import Path
 from typing import Any
 
 M_TRIM_THRESHOLD = -1
@@ -17,6 +19,7 @@ GIVEN_BACK_BYTES = 32 * 2**20  # and more; glibc takes no higher limit
 DEFAULT_MMAP_MAX = 65536
 RESERVED_BYTES = 4 * 2**30
 PAGE_BYTES = 2 * 2**20
+SCATTERED_BYTES = 850 * 2**20
 
 
 def keep_freed_memory() -> bool:
@@ -56,6 +59,43 @@ def give_back_freed_memory(from_bytes: int = GIVEN_BACK_BYTES) -> bool:
     given = all(libc.mallopt(option, value) == 1 for option, value in settings)
     libc.malloc_trim(0)
     return given
+
+
+def give_back_scattered_memory(from_bytes: int = SCATTERED_BYTES) -> bool:
+    """Give back what lies free between blocks in use, if the process takes so much, and twice what it uses.
+
+    Blocks of many sizes leave gaps that only smaller ones fit, and memory would grow for as long as work goes on.
+    False where there was nothing to do, or it cannot be done.
+    """
+    libc = _glibc()
+    if libc is None or not hasattr(libc, "mallinfo2"):
+        return False
+    libc.mallinfo2.restype = _HeapInfo
+    taken = resident_bytes()
+    if taken < from_bytes:
+        return False
+    info = libc.mallinfo2()
+    return taken > 2 * (info.uordblks + info.hblkhd) and bool(libc.malloc_trim(0))
+
+
+def resident_bytes() -> int:
+    """The memory that this process takes now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+class _HeapInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
 
 
 def _glibc() -> Any:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 OVERVIEW_PX = 1024
 VIRTUAL = ("stainer", "target_stain", "stainer_hash", "where", "notice")
 STAIN_MPP = 0.5  # where stainers work, if nothing else is said
-# What a slide of any size is reckoned to take: the built-in looks took 0.5 Mpx/s and 1.6 GB on two cores.
-STAIN_MPX_PER_S, STAIN_MEMORY_MB = 0.5, 1700.0
+# What a slide of any size is reckoned to take on two cores: 0.8 s of a processor a Mpx, busy with other work.
+STAIN_MPX_PER_S, STAIN_MEMORY_MB = 1.5, 1000.0
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,6 @@ def nuclei(
     debug: DebugOption = False,
 ) -> None:
     """Find nuclei, H&E or IHC: outlines, a table, and which of them are positive."""
-    from chromogen.allocator import give_back_freed_memory
     from chromogen.app.nuclei import Settings, check_outputs, nuclei_of_file, said_of, thresholds_of, write_found
     from chromogen.app.nuclei_networks import named_network
     from chromogen.app.nuclei_tables import NO_PARQUET, has_parquet
@@ -88,7 +87,6 @@ def nuclei(
     check_outputs(files, out)
     settings = Settings(named_network(network), stains, levels, mpp)
     ready_folder(out)
-    give_back_freed_memory()  # windows take more than twice as much of a slide otherwise
     began = time.perf_counter()
     with progress_bars() as progress:
         bar = progress.add_task("windows", total=None, loss="", rate="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -109,9 +109,10 @@ def _fused(network: NucleusNetwork, device: torch.device, dtype: torch.dtype) ->
     for layer in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         convolution, norm = layer[0], layer[1]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            layer[0], layer[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+            joined = fuse_conv_bn_eval(convolution, norm)
+            layer[0], layer[1] = joined, nn.Identity()
             if fused:
-                layer[0], layer[2] = _Rectified(layer[0]), nn.Identity()
+                layer[0], layer[2] = _Rectified(joined), nn.Identity()
     return network.to(device, dtype)
 
 
@@ -154,7 +155,7 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
 def _prediction(network: NucleusNetwork, features: Tensor) -> Prediction:
     """Of features (1, C, h, w): radii are computed where they are asked for, which is nearly nowhere."""
     head, places = network.head, features[0].movedim(0, 2)
-    weight, bias = head.weight[:, :, 0, 0], head.bias
+    weight, bias = head.weight[:, :, 0, 0], cast("Tensor", head.bias)
 
     def radii_px(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -13,7 +13,7 @@ from chromogen.image import Image
 from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.outlines import Nuclei
 from chromogen.nuclei.positivity import NOT_GRADED, Grades, Threshold, grades_of
-from chromogen.stains.deconvolution import Array, White, separate_stains_od10
+from chromogen.stains.deconvolution import Array, White, densities_od10
 
 FIELD_UM = 250.0  # side of the squares that are resampled
 LEAST_FIELDS = 8  # with fewer, their spread says little
@@ -137,7 +137,9 @@ def pixel_histograms(
     `tissue` is bool (H, W), and `location_px` (x, y) is where the image lies in its slide, in pixels of the image.
     Parts of a slide add up (`added`). Bins are of BIN_OD10 from LEAST_OD10 to MOST_OD10.
     """
-    second_od10 = separate_stains_od10(image[tissue], matrix, white)[:, 1]
+    weights = np.linalg.inv(matrix)[:, 1].astype(np.float32)
+    colors = densities_od10(image, white)
+    second_od10 = (colors[0] * weights[0] + colors[1] * weights[1] + colors[2] * weights[2])[tissue]
     bins = ((second_od10 - LEAST_OD10) / BIN_OD10).clip(0, BINS - 1).astype(np.int64)
     height, width = tissue.shape
     rows, row = np.unique(_squares(np.arange(height) + location_px[1] + 0.5, mpp), return_inverse=True)

@@ -118,10 +118,10 @@ def _features(tissue: Tissue) -> Array:
     pixel_um = MPP * COARSE
     between, nuclear = coarser(tissue.between, COARSE), coarser(tissue.labels > 0, COARSE)
     stains = [coarser(x * tissue.between, COARSE) for x in (tissue.hematoxylin, tissue.second)]
-    maps = []
+    maps: list[Array] = []
     for um in SCALES_UM:
         cover = np.maximum(smooth(between, um / pixel_um), LEAST_COVER)
-        maps += [smooth(stain, um / pixel_um) / cover for stain in stains]
+        maps += [np.asarray(smooth(stain, um / pixel_um) / cover) for stain in stains]
     all_hematoxylin = coarser(tissue.hematoxylin, COARSE)
     maps += [smooth(all_hematoxylin, um / pixel_um) for um in SCALES_UM[1:]]
     grain = coarser(abs(tissue.total - smooth(tissue.total, 1.5 / MPP)), COARSE)

@@ -311,7 +311,7 @@ def _chance(location: Location, shape: tuple[int, ...], seed: int) -> Array:
 def _membranes(tissue: Tissue, location: Location, seed: int) -> Array:
     """Lines midway between neighbouring nuclei, 0 to about MEMBRANE, unevenly strong, of squares of 2 px."""
     owner, distance_um = tissue.owner[::2, ::2], tissue.distance_um[::2, ::2]
-    line = np.zeros(owner.shape, np.float32)
+    line: Array = np.zeros(owner.shape, np.float32)
     line[:-1] += owner[:-1] != owner[1:]
     line[:, :-1] += owner[:, :-1] != owner[:, 1:]
     soft = smooth(line.clip(0, 1), MEMBRANE_UM / MPP / 2) * MEMBRANE_OVER

@@ -51,7 +51,7 @@ def _weighted(x: Array, weights: Array) -> Array:
         np.add(before, after, out=pair)
         pair *= weight
         total += pair
-    return total
+    return np.asarray(total)
 
 
 def mean_over(x: NDArray[Any], mask: NDArray[Any], sigma_px: float) -> Array:

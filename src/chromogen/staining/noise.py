@@ -61,7 +61,7 @@ def _hashed_normals(rows: NDArray[np.int64], columns: NDArray[np.int64], seed: i
         key = _mixed(_mixed(rows.astype(np.uint64) + np.uint64(seed)) ^ columns.astype(np.uint64))
     high, low = key >> np.uint64(32), key & np.uint64(0xFFFFFFFF)
     radius = np.sqrt(-2 * np.log((high.astype(np.float32) + np.float32(1)) * np.float32(2**-32)))
-    return radius * np.cos(low.astype(np.float32) * np.float32(2 * np.pi * 2**-32))
+    return np.asarray(radius * np.cos(low.astype(np.float32) * np.float32(2 * np.pi * 2**-32)))
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from chromogen.allocator import give_back_scattered_memory
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.lattice import Lattice, mirrored
@@ -25,7 +26,7 @@ from chromogen.whole_slide.survey import TissueShare
 from chromogen.whole_slide.view import DamageError, SlideFile, View, read_around_damage, shared_slide
 
 BAND = 16  # blocks across: so many windows of a lattice are kept until the row below has taken its part
-MOST_KEPT_BYTES = 100_000_000  # as many windows of looks, and half as many more
+MOST_KEPT_BYTES = 80_000_000  # as many windows of looks, and a few more
 
 Stained: TypeAlias = tuple[Image, list[Window]]  # (H, W, C), and what of the view could not be read
 HALF = 128  # of 255: what is more counts as tissue
@@ -125,6 +126,7 @@ def stain_block(work: Work, block: Block) -> Done:
         at = made.damaged[0]
         raise DamageError(f"{str(work.file.path)!r} cannot be read at x {at.left}, y {at.top} of the output.")
     work.store.write(block.index, *made)
+    give_back_scattered_memory()
     return Done(block.index, not block.blank, tuple(made.damaged), peak_rss_mb())
 
 
