@@ -58,7 +58,8 @@ def page(browser: Any, server: Server) -> Iterator[Any]:  # noqa: F811
     page.wait_for_selector("#slide-list .slide")
     yield page
     page.close()
-    assert [line for line in wrong if "422" not in line and "ERR_CONNECTION_REFUSED" not in line] == []
+    expected = ("422", "ERR_CONNECTION_REFUSED", "failed to load")  # broken files, and a server that was killed
+    assert [line for line in wrong if not any(words in line for words in expected)] == []
 
 
 def begin(page: Any, slide: str, stainer: str = "color-transfer") -> None:
@@ -274,12 +275,12 @@ def test_a_dropped_exemplar_becomes_a_stainer_that_is_kept(page: Any, server: Se
 
 
 @pytest.mark.slow
-def test_one_tab_sees_what_another_asks_for(page: Any, server: Server) -> None:
-    other = page.context.new_page()
+def test_one_tab_sees_what_another_asks_for(page: Any, browser: Any, server: Server) -> None:  # noqa: F811
+    other = browser.new_page()
     other.goto(server.address)
     other.wait_for_selector("#slide-list .slide")
     begin(page, "small.png")
     page.click("#stain")
     page.wait_for_selector(".layer.shown")
-    other.wait_for_selector(".job[data-state=done]", state="attached", timeout=15_000)
+    other.wait_for_selector(".job[data-state=done]", state="attached", timeout=60_000)
     other.close()

@@ -215,6 +215,7 @@ async function begin(): Promise<void> {
     slides.begun();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) dialog('login').showModal();
+    else if (error instanceof Refused && error.status === 0) setTimeout(() => void begin(), 2000);
     else complain(error);
   }
 }

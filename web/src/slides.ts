@@ -1,7 +1,7 @@
 // The slides that there are, what is known of them, and opening them.
 
 import { signal } from '@preact/signals';
-import { ask, type Slide, type SlideLine } from './api';
+import { ask, type Refused, type Slide, type SlideLine } from './api';
 import { say } from './dom';
 import type { View } from './pane';
 import { MOST_PANES, type Panes } from './panes';
@@ -49,7 +49,7 @@ export class Slides {
 
   /** What a slide is, asked for once for every version of its file. */
   know(id: string): Promise<Slide> {
-    const key = `${id} ${this.find(id)?.version ?? ''}`;
+    const key = this.keyOf(id);
     let asked = this.asked.get(key);
     if (!asked) {
       this.asked.set(key, (asked = ask<Slide>(`slides/${id}`)));
@@ -58,10 +58,20 @@ export class Slides {
       };
       asked.then(tell, (error: Error) => {
         this.asked.delete(key); // it may be there next time
-        tell(error.message);
+        if ((error as Refused).status) tell(error.message);
       });
     }
     return asked;
+  }
+
+  /** What a slide is now, if the server is there and can read it: before what is open is closed for it. */
+  private knowAnew(id: string): Promise<Slide> {
+    this.asked.delete(this.keyOf(id));
+    return this.know(id);
+  }
+
+  private keyOf(id: string): string {
+    return `${id} ${this.find(id)?.version ?? ''}`;
   }
 
   /** Find out what a slide is, when there is time for it. */
@@ -117,7 +127,7 @@ export class Slides {
     const turn = ++this.turn;
     this.failed.value = '';
     this.opening.value = ids.map((id) => this.find(id)?.name ?? '').join(', ');
-    const found = await Promise.all(ids.map((id) => this.know(id).catch((error: Error) => error)));
+    const found = await Promise.all(ids.map((id) => this.knowAnew(id).catch((error: Error) => error)));
     if (turn !== this.turn) return;
     const slides = found.filter((one): one is Slide => !(one instanceof Error));
     const problem = found.find((one) => one instanceof Error) as Error | undefined;

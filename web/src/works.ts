@@ -38,6 +38,7 @@ export class Works {
         .sort((a, b) => b.id.localeCompare(a.id))
         .slice(0, MOST);
       this.list.value = await Promise.all(all.map((one) => this.withProgress(one as Job)));
+      if (this.isLost.value) this.onEnd(); // another server may have other slides
       this.isLost.value = false;
     } catch {
       this.isLost.value = true;
