@@ -39,12 +39,12 @@ OWN = 0.12  # how far a brown nucleus' own chromatin shows in its DAB
 EDGE_UM, SHARP_UM = 0.35, 0.2  # the optics of a nucleus' edge, and of all haematoxylin
 CHROMATIN_GAIN = 0.4, 3.0
 MOST_GAIN = 2.5  # of a nucleus' haematoxylin, over the typical
-MAX_DETAIL, SHOWN = 1.7, 0.55
+MAX_DETAIL, SHOWN = 1.7, 0.42
 BROWN_OD10 = 0.08, 0.3  # from here DAB decides what lies under it
 LEAST_FULL = 0.3  # of a nucleus' haematoxylin, anywhere in it
 GRAIN_UM = 0.5
 MOST_LOST = 1.5  # times the DAB that a nucleus may lose where a patch does not fit, and is given back
-CLOUDS_UM, CLOUDED = (8.0, 40.0), 0.45
+CLOUDS_UM, CLOUDED = (8.0, 40.0), 0.28
 SPREAD, SPREAD_UM = 0.03, (1.0, 2.0)  # the share of DAB that diffuses, and how far
 GROUND_UM = 4.0  # over which the ground of tissue is even
 FAINT = 0.04  # what is left outside nuclei of haematoxylin that is faint
@@ -140,14 +140,11 @@ def ground_of(
     mean = [float(np.mean(row)) for row in exemplar.matrix]
     usual = exemplar.around_od10 * mean[0] + exemplar.background_od10 * mean[1]
     own = (1 + own / max(usual, 0.02)).clip(0.1, 3)
-    detail = exemplar.detail
-    clouds = [
-        np.exp(np.float32(CLOUDED * min(uneven, 1.0)) * _clouds(tissue, location, seed + 40 + 2 * n))
-        for n, uneven in enumerate((detail.hematoxylin_clouds, detail.second_clouds))
-    ]
+    uneven = min((exemplar.detail.hematoxylin_clouds + exemplar.detail.second_clouds) / 2, 1.0)
+    clouds = np.exp(np.float32(CLOUDED * uneven) * _clouds(tissue, location, seed + 40))
     there = _ground(tissue)
-    hematoxylin = exemplar.around_od10 * there * own * clouds[0]
-    return hematoxylin, exemplar.background_od10 * there * (0.7 + 0.3 * own) * clouds[1]
+    hematoxylin = exemplar.around_od10 * there * own * clouds
+    return hematoxylin, exemplar.background_od10 * there * (0.7 + 0.3 * own) * clouds
 
 
 def _clouds(tissue: Tissue, location: Location, seed: int) -> Array:
