@@ -183,16 +183,16 @@ def nuclear_stains(
 ) -> tuple[Array, Array]:
     """Haematoxylin and DAB of a marker of nuclei, each stained as a nucleus of the exemplar with its level is."""
     blue = counterstain(tissue, look, exemplar, location, seed)
-    faint = np.concatenate([[0], levels_od10]).astype(np.float32)[tissue.owner] * _evenly(tissue, location, seed)
     ground = ground_of(tissue, look, exemplar, location, seed)
     blue += ground[0]
-    if exemplar.atlas is None:
-        return blue, np.asarray(_spread(faint) + ground[1], np.float32)
     stained = np.where(levels_od10 >= exemplar.stained_od10[0], levels_od10, 0)
+    if exemplar.atlas is None:
+        return blue, np.asarray(_spread(_faint(tissue, levels_od10, location, seed)) + ground[1], np.float32)
     dab, cover = _of_atlas(tissue, exemplar.atlas, stained, location, seed)
     shown = cover * ramp(dab, *BROWN_OD10)
     blue += shown * (_hidden(dab, exemplar) - blue)
     between = 1 - smooth(tissue.labels > 0, EDGE_UM / MPP)
+    faint = _faint(tissue, np.where(stained > 0, 0, levels_od10), location, seed)
     beside = faint + between * (ground[1] + _haze(tissue, stained, where, exemplar))
     return blue, np.asarray(_spread(dab) + (1 - cover) * beside, np.float32)
 
@@ -216,12 +216,13 @@ def _haze(tissue: Tissue, stained_od10: NDArray[np.float64], where: Array, exemp
     return finer(exemplar.haze * smooth(source, HAZE_UM / MPP / 2) * reached, 2, where.shape)
 
 
-def _evenly(tissue: Tissue, location: Location, seed: int) -> Array:
-    """How faint DAB lies in a nucleus: in grains, and in part as its chromatin does."""
+def _faint(tissue: Tissue, levels_od10: NDArray[np.float64], location: Location, seed: int) -> Array:
+    """Faint DAB in nuclei: in grains, and in part as their chromatin lies."""
     size = tissue.labels.shape[1], tissue.labels.shape[0]
     grains = (1 + 0.4 * normal_field(location, size, GRAIN_UM / MPP, seed + 31)).clip(0, 3)
     whole = smooth((tissue.labels > 0) * grains, EDGE_UM / MPP)
-    return np.asarray(0.7 * whole + 0.3 * profile(tissue), np.float32)
+    level = np.concatenate([[0], levels_od10]).astype(np.float32)[tissue.owner]
+    return np.asarray(level * (0.7 * whole + 0.3 * profile(tissue)), np.float32)
 
 
 def _hidden(dab: Array, exemplar: Exemplar) -> Array:
