@@ -29,7 +29,7 @@ from chromogen.stains.chromogens import chromogen_name
 from chromogen.stains.glass import white_level
 from chromogen.whole_slide.fields import Region, tissue_fields
 
-MEASURED = 2  # to be raised whenever a number of a look comes to mean something else
+MEASURED = 3  # to be raised whenever a number of a look comes to mean something else
 MOST_FILES = 200
 OVERVIEW_PX = 1536
 UNKNOWN_LICENCE = "as its source"

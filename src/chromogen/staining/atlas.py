@@ -20,6 +20,7 @@ REACH = 1.35  # radii of a nucleus from a patch's middle to its edge
 STEPS_PER_OD10 = 80.0  # how densities are kept in a byte
 MAX_NUCLEI = 144
 PATCH_BYTES = SIDE * SIDE
+LEAST_SEEN = 0.9  # of a nucleus, by area
 CHOICE = 6  # of how many nuclei that are alike one is drawn
 ALIKE = (0.25, 0.35, 0.25)  # in log density, log area and log of the ratio of axes: how much counts as one step
 
@@ -72,8 +73,7 @@ def axes_of(nuclei: Nuclei) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def atlas_of(tissue: Tissue, least_od10: float) -> Atlas | None:
     """The nuclei of an exemplar with at least so much of the second stain; None without any."""
     levels = tissue.of_nuclei(tissue.second)[1:]
-    inside = _inside(tissue)
-    chosen = np.flatnonzero((levels >= least_od10) & inside)
+    chosen = np.flatnonzero((levels >= least_od10) & _inside(tissue) & _uncovered(tissue))
     if not len(chosen):
         return None
     by_level = chosen[np.argsort(levels[chosen], kind="stable")]
@@ -115,6 +115,11 @@ def _inside(tissue: Tissue) -> NDArray[np.bool_]:
     return np.asarray((x > radii) & (y > radii) & (x < width - radii) & (y < height - radii))
 
 
+def _uncovered(tissue: Tissue) -> NDArray[np.bool_]:
+    """Which nuclei lie under no other."""
+    return np.asarray(tissue.pixels_of_nuclei[1:] * MPP**2 >= LEAST_SEEN * tissue.nuclei.areas_um2)
+
+
 def _patch(tissue: Tissue, index: int, nucleus: Nuclei) -> NDArray[np.float64]:
     """The second stain of a nucleus in its own frame, (SIDE, SIDE), without that of its neighbours."""
     middle = (np.arange(SIDE) + 0.5) / SIDE * 2 * REACH - REACH
@@ -129,7 +134,7 @@ def _patch(tissue: Tissue, index: int, nucleus: Nuclei) -> NDArray[np.float64]:
     rows, columns = (
         np.rint(axis).astype(int).clip(0, n - 1) for axis, n in zip(at, tissue.labels.shape, strict=True)
     )
-    own = tissue.owner[rows, columns] == index + 1
+    own = (tissue.owner[rows, columns] == index + 1) | (radius <= 1)
     beside = own & (radius > 1.1)
     stain[~own] = np.median(stain[beside]) if beside.any() else 0
     return np.asarray(stain.clip(0))

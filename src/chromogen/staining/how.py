@@ -39,12 +39,12 @@ OWN = 0.12  # how far a brown nucleus' own chromatin shows in its DAB
 EDGE_UM, SHARP_UM = 0.35, 0.2  # the optics of a nucleus' edge, and of all haematoxylin
 CHROMATIN_GAIN = 0.4, 3.0
 MOST_GAIN = 2.5  # of a nucleus' haematoxylin, over the typical
-MAX_DETAIL, SHOWN = 1.7, 0.55
+MAX_DETAIL, SHOWN = 1.7, 0.42
 BROWN_OD10 = 0.08, 0.3  # from here DAB decides what lies under it
 LEAST_FULL = 0.3  # of a nucleus' haematoxylin, anywhere in it
 GRAIN_UM = 0.5
 MOST_LOST = 1.5  # times the DAB that a nucleus may lose where a patch does not fit, and is given back
-CLOUDS_UM, CLOUDED = (8.0, 40.0), 0.45
+CLOUDS_UM, CLOUDED = (8.0, 40.0), 0.28
 SPREAD, SPREAD_UM = 0.03, (1.0, 2.0)  # the share of DAB that diffuses, and how far
 GROUND_UM = 4.0  # over which the ground of tissue is even
 FAINT = 0.04  # what is left outside nuclei of haematoxylin that is faint
@@ -140,14 +140,11 @@ def ground_of(
     mean = [float(np.mean(row)) for row in exemplar.matrix]
     usual = exemplar.around_od10 * mean[0] + exemplar.background_od10 * mean[1]
     own = (1 + own / max(usual, 0.02)).clip(0.1, 3)
-    detail = exemplar.detail
-    clouds = [
-        np.exp(np.float32(CLOUDED * min(uneven, 1.0)) * _clouds(tissue, location, seed + 40 + 2 * n))
-        for n, uneven in enumerate((detail.hematoxylin_clouds, detail.second_clouds))
-    ]
+    uneven = min((exemplar.detail.hematoxylin_clouds + exemplar.detail.second_clouds) / 2, 1.0)
+    clouds = np.exp(np.float32(CLOUDED * uneven) * _clouds(tissue, location, seed + 40))
     there = _ground(tissue)
-    hematoxylin = exemplar.around_od10 * there * own * clouds[0]
-    return hematoxylin, exemplar.background_od10 * there * (0.7 + 0.3 * own) * clouds[1]
+    hematoxylin = exemplar.around_od10 * there * own * clouds
+    return hematoxylin, exemplar.background_od10 * there * (0.7 + 0.3 * own) * clouds
 
 
 def _clouds(tissue: Tissue, location: Location, seed: int) -> Array:
@@ -186,16 +183,16 @@ def nuclear_stains(
 ) -> tuple[Array, Array]:
     """Haematoxylin and DAB of a marker of nuclei, each stained as a nucleus of the exemplar with its level is."""
     blue = counterstain(tissue, look, exemplar, location, seed)
-    faint = np.concatenate([[0], levels_od10]).astype(np.float32)[tissue.owner] * _evenly(tissue, location, seed)
     ground = ground_of(tissue, look, exemplar, location, seed)
     blue += ground[0]
-    if exemplar.atlas is None:
-        return blue, np.asarray(_spread(faint) + ground[1], np.float32)
     stained = np.where(levels_od10 >= exemplar.stained_od10[0], levels_od10, 0)
+    if exemplar.atlas is None:
+        return blue, np.asarray(_spread(_faint(tissue, levels_od10, location, seed)) + ground[1], np.float32)
     dab, cover = _of_atlas(tissue, exemplar.atlas, stained, location, seed)
     shown = cover * ramp(dab, *BROWN_OD10)
     blue += shown * (_hidden(dab, exemplar) - blue)
     between = 1 - smooth(tissue.labels > 0, EDGE_UM / MPP)
+    faint = _faint(tissue, np.where(stained > 0, 0, levels_od10), location, seed)
     beside = faint + between * (ground[1] + _haze(tissue, stained, where, exemplar))
     return blue, np.asarray(_spread(dab) + (1 - cover) * beside, np.float32)
 
@@ -219,12 +216,13 @@ def _haze(tissue: Tissue, stained_od10: NDArray[np.float64], where: Array, exemp
     return finer(exemplar.haze * smooth(source, HAZE_UM / MPP / 2) * reached, 2, where.shape)
 
 
-def _evenly(tissue: Tissue, location: Location, seed: int) -> Array:
-    """How faint DAB lies in a nucleus: in grains, and in part as its chromatin does."""
+def _faint(tissue: Tissue, levels_od10: NDArray[np.float64], location: Location, seed: int) -> Array:
+    """Faint DAB in nuclei: in grains, and in part as their chromatin lies."""
     size = tissue.labels.shape[1], tissue.labels.shape[0]
     grains = (1 + 0.4 * normal_field(location, size, GRAIN_UM / MPP, seed + 31)).clip(0, 3)
     whole = smooth((tissue.labels > 0) * grains, EDGE_UM / MPP)
-    return np.asarray(0.7 * whole + 0.3 * profile(tissue), np.float32)
+    level = np.concatenate([[0], levels_od10]).astype(np.float32)[tissue.owner]
+    return np.asarray(level * (0.7 * whole + 0.3 * profile(tissue)), np.float32)
 
 
 def _hidden(dab: Array, exemplar: Exemplar) -> Array:
