@@ -217,6 +217,8 @@ def doubted(page: Any, name: str) -> None:
         )
 
     page.route(re.compile("/api/slides/[0-9a-f]{16}$"), answer)
+    page.reload()  # what it knew already is forgotten
+    page.wait_for_selector("#slide-list .slide")
 
 
 @pytest.mark.slow
