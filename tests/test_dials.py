@@ -9,6 +9,7 @@ import pytest
 from chromogen.app.view import dials as module
 from chromogen.app.view.dials import dialled, dials_of
 from chromogen.stainer import load_look
+from test_densities import IHC
 
 
 def test_a_share_is_a_dial_of_a_marker_of_nuclei_alone() -> None:
@@ -44,3 +45,13 @@ def test_a_new_number_of_that_function_is_a_new_dial(monkeypatch: pytest.MonkeyP
 def test_dials_that_cannot_be_are_refused(given: dict[str, float], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         dialled(load_look("nuclear"), given)
+
+
+def test_no_dial_but_chance_changes_what_is_measured_of_a_slide() -> None:
+    """Views whose dials are moved share one measurement (`stained_views`)."""
+    look, sample = load_look("nuclear"), IHC[:160, :160]
+    dials = [dial for dial in dials_of(look) if dial.name != "seed"]
+    before = dialled(look, {}).fit(sample).statistics
+    assert dials
+    for dial in dials:
+        assert dialled(look, {dial.name: dial.high}).fit(sample).statistics == before, dial.name

@@ -217,6 +217,8 @@ def doubted(page: Any, name: str) -> None:
         )
 
     page.route(re.compile("/api/slides/[0-9a-f]{16}$"), answer)
+    page.reload()  # what it knew already is forgotten
+    page.wait_for_selector("#slide-list .slide")
 
 
 @pytest.mark.slow
@@ -230,7 +232,7 @@ def test_numbers_say_what_they_are_of(page: Any) -> None:
     assert page.locator("#numbers th .badge.virtual").count() == 1
     notes = page.locator("#numbers .note").all_inner_texts()
     assert f"patient.tif: {LABEL}. Its numbers measure what the stainer painted." in notes
-    assert f"ihc.png: not sure of its stains: {DOUBT}. Choose them in its bar." in notes
+    assert f"ihc.png: not sure of its stains: {DOUBT}. Choose them behind its badge." in notes
     assert any(note.startswith("ihc.png: lies on the first slide by a guess") for note in notes)
     assert exported(page, "csv")[0] == "regions-virtual-stain.csv"
     he, virtual, ihc = rows(page)

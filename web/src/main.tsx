@@ -94,7 +94,10 @@ function Tools() {
           <button key={name} id={`tab-${name}`} type="button" role="tab" aria-selected={tab.value === name} aria-controls="panel" tabIndex={tab.value === name ? 0 : -1} onClick={() => showTab(name)}>{name}</button>
         ))}
       </div>
-      <div id="panel" role="tabpanel" aria-labelledby={`tab-${tab.value}`} tabIndex={0}>{TABS[tab.value]()}</div>
+      <div id="panel" role="tabpanel" aria-labelledby={`tab-${tab.value}`} tabIndex={0}>
+        <h2 class="unseen">{tab.value}</h2>
+        {TABS[tab.value]()}
+      </div>
     </aside>
   );
 }

@@ -57,7 +57,7 @@ export function notes({ slides }: Measurement): string[] {
   return slides.flatMap((slide) => {
     const found = {
       [`${LABEL}. Its numbers measure what the stainer painted.`]: slide.virtual !== null,
-      [`not sure of its stains: ${slide.stainsDoubt}. Choose them in its bar.`]: slide.stainsDoubt && !slide.stainsChosen,
+      [`not sure of its stains: ${slide.stainsDoubt}. Choose them behind its badge.`]: slide.stainsDoubt && !slide.stainsChosen,
       [`lies on the first slide ${slide.by}.`]: slide.isGuess,
       [`its file states no pixel size; ${SUPPOSED_MPP} µm is assumed.`]: slide.mpp === null,
       [`the numbers are those of the slide, not of the ${VIRTUAL.toLowerCase()} that is laid over it.`]: slide.laidOver,

@@ -153,8 +153,12 @@ export class Slides {
     }
   }
 
-  async toggleBeside(id: string): Promise<void> {
-    await this.last;
+  /** Lay a slide beside those that are open, or close it: after all that was asked for before. */
+  toggleBeside(id: string): Promise<void> {
+    return (this.last = this.last.then(() => this.toggleNow(id)));
+  }
+
+  private async toggleNow(id: string): Promise<void> {
     const pane = this.panes.find(id);
     if (pane) return this.panes.remove(pane);
     if (this.panes.list.length === MOST_PANES) return say(`At most ${MOST_PANES} slides at a time; close one first.`, true);

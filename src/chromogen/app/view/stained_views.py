@@ -46,12 +46,20 @@ def stain_view(stain: Stain, folder: Path) -> None:
         region = job.window(view)
         check_region("view at the stainer's pixel size", region.size, "zoom in, or stain the whole slide")
         seen = kept_survey(file, view)
-        fitted = _FITTED.get((*_identity(file, view), stainer.identity), lambda: stainer.fit(seen.sample))
+        measured = _measured_by(stain, stainer)
+        known = _FITTED.get((*_identity(file, view), measured.identity), lambda: measured.fit(seen.sample))
+        fitted = replace(stainer, statistics=known.statistics)
         mpp = view.mpp or slide.need_mpp()
         made = stain_part(job, view, seen, fitted)
         keep_region(folder, read_around_damage(view, region)[0], mpp, stain.location or (0, 0))
         facts = replace(tile_facts(slide, mpp, fitted), settings=job.plan(view))
         write_image(folder / RESULT, made, facts.as_json(), facts.mpp if facts.source_mpp else None)
+
+
+def _measured_by(stain: Stain, stainer: Stainer) -> Stainer:
+    """The stainer whose statistics of a slide hold for this one: of a look's dials only chance changes them."""
+    chance = {name: value for name, value in stain.dials.items() if name == "seed"}
+    return dialled(load_look(stain.model), chance) if stain.dials else stainer
 
 
 def kept_survey(file: SlideFile, view: View) -> Survey:
