@@ -34,7 +34,7 @@ from chromogen.staining.confidence_map import (
     squares_of,
     unlike_fraction,
 )
-from chromogen.staining.exemplar import joined_exemplars
+from chromogen.staining.exemplar import joined_exemplars, reference_of
 from chromogen.staining.maps import Array, coarser
 from chromogen.staining.tissue import MPP, Tissue, tissue_of
 from chromogen.stains.deconvolution import H_DAB, H_E, separate_stains_od10
@@ -152,9 +152,7 @@ def test_confidence_is_the_share_of_the_exemplars_places_that_are_farther() -> N
 
 def test_an_exemplar_knows_its_own_tissue_as_held_out() -> None:
     """Of held-out places, nineteen in twenty are nearer than the last quantile."""
-    ihc = builtin_ihc()
-    white = white_level(ihc, MPP)
-    tissue = tissue_of(ihc, find_nuclei(ihc, MPP, white=white), white, estimate_stains(ihc, H_DAB, white).matrix)
+    tissue = reference_of(builtin_ihc()).tissue
     known = known_tissue(tissue)
     np.testing.assert_allclose(known.distances, KNOWN[0].distances, rtol=0.02)
     sure = confidence(tissue, typical_of(tissue), (known,))[ground(tissue) > 0.5]

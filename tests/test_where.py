@@ -268,7 +268,7 @@ def test_a_border_lies_on_the_glands_border_or_where_it_was_drawn(
         if moves:
             assert np.mean(found != truth[near]) < 0.75 * np.mean(as_drawn != truth[near])
         else:
-            assert np.mean(found != as_drawn) < 0.02
+            assert np.mean(found != as_drawn) < 0.03
 
 
 @pytest.mark.parametrize("coarse", [16, 32])

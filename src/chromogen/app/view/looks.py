@@ -20,7 +20,6 @@ from chromogen.app.view.trials import Trial
 from chromogen.app.view.work_queue import WorkQueue
 from chromogen.files import scratch_folder
 from chromogen.image import Image, write_image
-from chromogen.measured_looks import measure_look
 from chromogen.models import LOOK_SUFFIX
 from chromogen.staining.looks import write_look
 
@@ -69,6 +68,8 @@ def keep_look(pixels: Image, mpp: float | None, file: Path, name: str) -> tuple[
 
     Raises: ValueError for an exemplar that shows no look; OSError.
     """
+    from chromogen.measured_looks import measure_look
+
     with scratch_folder() as scratch:
         style = scratch / f"{file.stem}.png"
         write_image(style, pixels, mpp=mpp)
