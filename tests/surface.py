@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import typer
 from typer.models import ArgumentInfo
 
 import chromogen
@@ -62,6 +63,8 @@ def command_line() -> str:
         lines.append(f"chromogen {command.__name__}")
         hints = get_type_hints(command, include_extras=True)
         for name, parameter in inspect.signature(command).parameters.items():
+            if hints[name] is typer.Context:
+                continue
             takes, described = get_args(hints[name])
             lines.append(f"    {_named(name, takes, described)}{_default(parameter.default, described)}")
     return "\n".join(lines) + "\n"

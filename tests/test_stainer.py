@@ -95,7 +95,7 @@ def test_any_size(name: str, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", STAINERS)
 def test_a_fitted_stainer_is_small_and_can_be_sent(name: str) -> None:
-    """Workers are sent pickles, with the nuclei of an exemplar; a deep copy is put together from the same parts."""
+    """Workers are sent pickles, nuclei of an exemplar and all; a deep copy is made of the same parts."""
     assert len(pickle.dumps(FITTED[name])) < (150_000 if name == "nuclear" else 8000)
     np.testing.assert_array_equal(deepcopy(FITTED[name])(HE), FITTED[name](HE))
 
