@@ -113,7 +113,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def test_the_command_writes_a_transform_and_an_overlay(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    side = 96
+    side = 64
     image, affine = turned(section(5, side, "ihc", 1), 20, mirror=False)
     write_image(pair[0], section(5, side, "he"))
     write_image(pair[1], image)
