@@ -32,6 +32,8 @@ OF_TORCH = {"torch", "torchmetrics", "lightning-fabric"}
 BROUGHT = {"anyio", "pydantic", "starlette"}  # by an extra, and imported by name
 COMMANDS = (
     "nuclei",
+    "register",
+    "transfer",
     "stylize",
     "stain",
     "train",

@@ -17,11 +17,10 @@ from scipy.ndimage import gaussian_filter
 from shapely.geometry import shape
 from skimage.data import immunohistochemistry
 
-from chromogen import allocator
-from chromogen.app import nuclei as app_nuclei
 from chromogen.app import nuclei_networks, nuclei_tables
 from chromogen.app.nuclei_tables import COLUMNS
 from chromogen.image import Image, read_image_and_facts, read_provenance, write_image
+from chromogen.nuclei.contract import Prediction, prediction_of
 from chromogen.ome_metadata import ome_facts
 from chromogen.regions.geojson import read_features
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains_od10, stain_matrix
@@ -218,13 +217,13 @@ def test_a_wrong_pixel_size_shows_in_nuclei(
 ) -> None:
     """By discs of 8 um, which a stand-in for the network sees at every size."""
 
-    def discs_seen(densities: NDArray[np.float32]) -> NDArray[np.float32]:
+    def discs_seen(densities: NDArray[np.float32]) -> Prediction:
         labels, count = ndimage.label(densities[0, :, ::2, ::2].mean(axis=0) > 0.15)
         made = np.full((1, 33, *labels.shape), np.sqrt((labels > 0).sum() * 4 / max(count, 1) / np.pi), np.float32)
         made[0, 0] = -9
         for row, column in ndimage.center_of_mass(labels > 0, labels, range(1, count + 1)):
             made[0, 0, round(row), round(column)] = 9
-        return made
+        return prediction_of(made)
 
     monkeypatch.setattr(nuclei_networks, "built_in", lambda: discs_seen)
     write_image(tmp_path / "a.png", np.concatenate([discs([0.0, 1.0] * 8)] * 2))
@@ -286,18 +285,6 @@ def test_no_output_takes_the_place_of_another_file(names: list[str], capsys: Cap
     assert "another file than the inputs and the other outputs" in said
     assert [file.read_bytes() for file in files] == before
     assert len(list(tmp_path.iterdir())) == len(files)
-
-
-def test_freed_memory_goes_back_before_windows_are_read(
-    capsys: Capture, ihc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The command line keeps freed memory, which grows with the windows of a slide."""
-    order: list[str] = []
-    monkeypatch.setattr(allocator, "give_back_freed_memory", lambda: order.append("given back"))
-    find = app_nuclei.nuclei_of_file
-    monkeypatch.setattr(app_nuclei, "nuclei_of_file", lambda *given: (order.append("found"), find(*given))[1])
-    assert run(capsys, "nuclei", ihc, "-o", tmp_path)[0] == 0
-    assert order == ["given back", "found"]
 
 
 def test_the_same_command_twice_writes_the_same_bytes(capsys: Capture, ihc: Path, tmp_path: Path) -> None:

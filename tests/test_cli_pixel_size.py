@@ -157,6 +157,7 @@ def test_sizes_that_no_command_takes(
 ) -> None:
     needed = {
         "stylize": files,
+        "register": files,
         "study": (),
         "evaluate": files[:1],
         "calibrate": (model_file, *files[:1]),
@@ -170,5 +171,5 @@ def test_sizes_that_no_command_takes(
 
 def test_every_command_with_pixels_has_such_an_option() -> None:
     assert {name for name, _ in MPP_OPTIONS} == {
-        *("info", "stain", "stylize", "train", "calibrate", "evaluate", "unmix", "study", "nuclei"),
+        *("info", "stain", "stylize", "train", "calibrate", "evaluate", "unmix", "study", "nuclei", "register"),
     }

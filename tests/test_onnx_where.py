@@ -23,11 +23,13 @@ class Blueness(nn.Module):
 
 
 class Other(nn.Module):
-    """What gives so many channels, in squares of so many px, times a value."""
+    """What gives so many channels, in squares of so many px: the brighter the more, from half a value to all."""
 
     def __init__(self, channels: int = 1, stride: int = 4, value: float = 1.0) -> None:
         super().__init__()
         self.layer, self.value = nn.Conv2d(3, channels, stride, stride), value
+        for weights in self.layer.parameters():
+            nn.init.constant_(weights, 0.01)
 
     def forward(self, picture: Tensor) -> Tensor:
         out: Tensor = torch.sigmoid(self.layer(picture)) * self.value

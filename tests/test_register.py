@@ -1,20 +1,23 @@
 """Registration of drawn tissue with known truth: found at any angle, judged, refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from chromogen.image import Image, write_image
+from chromogen.image import Image, read_image, write_image
 from chromogen.registration.align import is_same_place, moved
 from chromogen.registration.pieces import pieces_of
 from chromogen.registration.register import register
 from chromogen.registration.search import search
 from chromogen.registration.transform import Transform
+from chromogen.registration.transform_file import read_transform
 from chromogen.registration.views import View, at_mpp, cropped, view_of
 from chromogen.stains.deconvolution import DAB, EOSIN, HEMATOXYLIN, Array
 from chromogen.stains.tissue import background
+from test_cli import run
 
 MPP = 4.0
 
@@ -95,8 +98,9 @@ def test_pieces_are_told_apart_and_specks_go_along() -> None:
     assert len(pieces_of(view(section(5, 128, "he")))) == 1
 
 
-def error_px(found: Transform, affine: Array, zoom: float = 1.0) -> float:
-    points = np.random.default_rng(0).uniform(90, 170, (50, 2))
+def error_px(found: Transform, affine: Array, side: int = 256, zoom: float = 1.0) -> float:
+    """How far points in the middle of `side` px lie from where they are, in the median."""
+    points = np.random.default_rng(0).uniform(0.35 * side, 0.65 * side, (50, 2))
     off = found.forward_px(points) - moved(affine, points)
     return float(np.median(np.hypot(*off.T)) / zoom)
 
@@ -104,6 +108,26 @@ def error_px(found: Transform, affine: Array, zoom: float = 1.0) -> float:
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "he.png", tmp_path / "ihc.png"
+
+
+def test_the_command_writes_a_transform_and_an_overlay(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    side = 64
+    image, affine = turned(section(5, side, "ihc", 1), 20, mirror=False)
+    write_image(pair[0], section(5, side, "he"))
+    write_image(pair[1], image)
+    out, overlay = tmp_path / "pair.json", tmp_path / "overlay.png"
+    sizes = ["--he-mpp", MPP, "--ihc-mpp", MPP]
+    status, said, err = run(capsys, "register", *pair, "-o", out, "--overlay", overlay, *sizes, "--json")
+    assert status == 0, err
+    facts = json.loads(said)
+    assert (facts["pieces"], facts["ihc_mpp"], facts["warnings"]) == (1, MPP, [])
+    found = read_transform(out)
+    assert error_px(found, affine, side) < 1
+    assert found.quality is not None
+    assert found.quality.residual_um == facts["residual_um"] < MPP
+    assert read_image(overlay).shape == (side, side, 3)
 
 
 @pytest.mark.slow
@@ -130,7 +154,7 @@ def test_the_pixel_size_of_one_side_is_estimated(pair: tuple[Path, Path]) -> Non
     found = register(he, ihc, he_mpp=MPP)
     assert found.target.mpp_from == "estimated"
     assert found.target.mpp == pytest.approx(2 * MPP, rel=0.03)
-    assert error_px(found, affine, 0.5) < 2
+    assert error_px(found, affine, zoom=0.5) < 2
     swapped = register(ihc, he, ihc_mpp=MPP)
     assert swapped.source.mpp == pytest.approx(2 * MPP, rel=0.03)
     assert swapped.target.mpp == MPP

@@ -14,11 +14,13 @@ from skimage.data import immunohistochemistry
 
 from chromogen.image import Image, write_image
 from chromogen.nuclei import find
+from chromogen.nuclei.contract import Prediction, prediction_of
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.network import built_in_network
 from chromogen.nuclei.outlines import joined
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.deconvolution import H_DAB, H_E
+from chromogen.whole_slide import nuclei as module
 from chromogen.whole_slide import view
 from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, slide_nuclei
 from synthetic_slides import synthetic_slide, write_ome_tiff
@@ -82,13 +84,13 @@ def test_nuclei_are_the_same_whatever_the_windows(
     np.testing.assert_allclose(cut["second_od10"], whole["second_od10"], atol=2e-3)
 
 
-def dark_spots(densities: NDArray[np.float32]) -> NDArray[np.float32]:
+def dark_spots(densities: NDArray[np.float32]) -> Prediction:
     """In place of a network: discs of 4 px where it is darkest. Fast."""
     density = densities[0].mean(axis=0)
     coarse = density.reshape(density.shape[0] // 2, 2, density.shape[1] // 2, 2).mean(axis=(1, 3))
     made = np.full((1, 33, *coarse.shape), 4, np.float32)
     made[0, 0] = 20 * (ndimage.gaussian_filter(coarse, 1.5) - 0.3)
-    return made
+    return prediction_of(made)
 
 
 class Counting:
@@ -97,7 +99,7 @@ class Counting:
     def __init__(self, fails_at: int | None = None) -> None:
         self.windows, self.fails_at = 0, fails_at
 
-    def __call__(self, densities: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, densities: NDArray[np.float32]) -> Prediction:
         if self.windows == self.fails_at:
             raise KeyboardInterrupt
         self.windows += 1
@@ -187,6 +189,22 @@ def test_windows_of_glass_are_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
         assert counting.windows == found.windows - found.skipped < 12
         assert len(found.measured) > 20
         assert found.tissue_mm2 == pytest.approx(0.01, rel=0.25)
+
+
+def test_gaps_in_memory_are_given_back_after_each_window(
+    ihc: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else memory would grow with the windows of a slide."""
+    order: list[str] = []
+
+    def seen(densities: NDArray[np.float32]) -> Prediction:
+        order.append("seen")
+        return dark_spots(densities)
+
+    monkeypatch.setattr(find, "CORE_PX", 224)
+    monkeypatch.setattr(module, "give_back_scattered_memory", lambda: order.append("given back"))
+    found_on(ihc, tmp_path / "work", NamedNetwork(seen, "n", "0"))
+    assert order == ["seen", "given back"] * 4
 
 
 def test_damage_is_gone_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ import anyio
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import ndimage
 from shapely.geometry import MultiPolygon, box
 
 from chromogen.app.view import slide_nuclei as module
@@ -17,25 +16,23 @@ from chromogen.app.view.apart import Apart
 from chromogen.app.view.slide_nuclei import Judged, Lattice, NotWantedError, NucleusFinder, Source, lattice_of
 from chromogen.image import Image, write_image
 from chromogen.nuclei import find
+from chromogen.nuclei.contract import Prediction
 from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.positivity import Threshold, fixed_threshold
 from test_densities import IHC
+from test_slide_nuclei import dark_spots
 
 ALL = box(0, 0, 10_000, 10_000)
 
 
 class Spots:
-    """In place of the network: discs of 4 px where it is darkest; it counts the windows that it is shown."""
+    """In place of the network: `dark_spots`, and a count of the windows that it is shown."""
 
     windows = 0
 
-    def __call__(self, densities: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, densities: NDArray[np.float32]) -> Prediction:
         self.windows += 1
-        density = densities[0].mean(axis=0)
-        coarse = density.reshape(density.shape[0] // 2, 2, density.shape[1] // 2, 2).mean(axis=(1, 3))
-        made = np.full((1, 33, *coarse.shape), 4, np.float32)
-        made[0, 0] = 20 * (ndimage.gaussian_filter(coarse, 1.5) - 0.3)
-        return made
+        return dark_spots(densities)
 
 
 @pytest.fixture

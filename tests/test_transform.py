@@ -76,10 +76,11 @@ def test_folding_is_seen() -> None:
     assert least_jacobian(np.eye(2, 3), wavy(400.0)) < 0
 
 
-def test_a_file_brings_it_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [Path, str])
+def test_a_file_brings_it_back(tmp_path: Path, name: type[Path] | type[str]) -> None:
     file, kept = tmp_path / "t.json", transform()
-    write_transform(file, kept)
-    found = read_transform(file)
+    write_transform(name(file), kept)
+    found = read_transform(name(file))
     assert (found.source, found.target, found.quality) == (kept.source, kept.target, kept.quality)
     np.testing.assert_allclose(found.forward_um(POINTS_UM), kept.forward_um(POINTS_UM), atol=2e-3)
     assert found.residual_um_at(np.array([[400.0, 400.0]])).tolist() == [2.0]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from chromogen.errors import expected, missing
 from chromogen.files import keep_newest
 from chromogen.image import Image, PathLike
-from chromogen.nuclei.network import WEIGHTS
 from chromogen.pixel_size import is_same_mpp
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Slide, open_slide, slide_files
@@ -160,6 +159,8 @@ def _measured(reference: ReferenceFile, site: str) -> Look:
 
 def _key(reference: ReferenceFile, site: str) -> str:
     """A name for everything that decides what is measured, and for nothing else."""
+    from chromogen.nuclei.network import WEIGHTS  # loads torch
+
     pixels = hashlib.sha256(np.ascontiguousarray(reference.picture).tobytes()).hexdigest()
     record = [MEASURED, sha256_of(WEIGHTS), site, reference.white.tolist(), reference.picture.shape, pixels]
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()

@@ -13,6 +13,7 @@ from shapely.geometry import Polygon
 
 from chromogen.errors import expected, missing, short
 from chromogen.files import write_text
+from chromogen.image import PathLike
 from chromogen.provenance import NOTICE, versions
 from chromogen.registration.spline import Spline
 from chromogen.registration.transform import Block, Frame, Piece, Quality, Transform
@@ -23,9 +24,9 @@ MOST_BYTES = 50_000_000
 DIGITS_UM = 3
 
 
-def write_transform(path: Path, transform: Transform) -> None:
+def write_transform(path: PathLike, transform: Transform) -> None:
     """Write a transform as JSON, whole or not at all. Raises: OSError."""
-    write_text(path, json.dumps(as_json(transform), separators=(",", ":"), allow_nan=False))
+    write_text(Path(path), json.dumps(as_json(transform), separators=(",", ":"), allow_nan=False))
 
 
 def as_json(transform: Transform) -> dict[str, Any]:
@@ -59,8 +60,9 @@ def _spline_as_json(spline: Spline) -> dict[str, Any]:
     }
 
 
-def read_transform(path: Path) -> Transform:
+def read_transform(path: PathLike) -> Transform:
     """Read a transform. Raises: ValueError for a file that holds none; FileNotFoundError; OSError."""
+    path = Path(path)
     if not path.exists():
         raise missing("transform", "an existing transform", path)
     advice = "make one by `chromogen register HE IHC -o FILE.json`"
