@@ -186,6 +186,19 @@ def test_a_slide_is_seen_in_its_colours(page: Any) -> None:
     keep(page, "one")
 
 
+def test_it_begins_with_a_picture_and_one_button_stains(page: Any, server: Server) -> None:
+    page.wait_for_selector(PICTURE)
+    show(page, "small.png")
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown:not(.coming)")
+    settle(page)
+    keep(page, "one_button")
+    (made,) = server.folder.glob("trials/*/result.png")
+    assert (read_provenance(made) or {})["stainer"] == "nuclear"
+    assert read_image(made).shape == (128, 128, 3)
+    assert page.locator(".pane.is-virtual .badge.virtual").count() == 1
+
+
 @pytest.mark.slow
 def test_keys_move_and_a_link_leads_back(page: Any, server: Server) -> None:
     show(page, "ihc.png")
@@ -498,7 +511,6 @@ def test_an_empty_folder_and_an_empty_pane_say_why(browser: Any, tmp_path: Path)
             process.terminate()
 
 
-@pytest.mark.slow
 def test_what_does_not_open_is_explained(page: Any) -> None:
     show(page, "ihc.png")
     page.click("#slide-list .slide:has-text('broken.svs') .open")
