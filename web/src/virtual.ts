@@ -16,6 +16,15 @@ function plainly(context: CanvasRenderingContext2D, work: () => void): void {
   context.restore();
 }
 
+/** Set a font in which the words fit across the canvas, as far as they stay legible. */
+function setFont(context: CanvasRenderingContext2D, words: string, height: number): void {
+  const set = (px: number): void => void (context.font = `bold ${px}px system-ui, sans-serif`);
+  const [least, most] = [0.4 * height, 0.62 * height];
+  set(most);
+  const fits = (context.canvas.width - 0.8 * height) / context.measureText(words).width;
+  set(Math.max(least, Math.min(1, fits) * most));
+}
+
 /** Paint a band along the upper edge of a canvas, with words again and again, so that a narrow strip shows them too. */
 export function paintBand(context: CanvasRenderingContext2D, words: string, pixelRatio: number): void {
   const height = BAND_PX * pixelRatio;
@@ -23,7 +32,7 @@ export function paintBand(context: CanvasRenderingContext2D, words: string, pixe
     context.fillStyle = GROUND;
     context.fillRect(0, 0, context.canvas.width, height);
     context.fillStyle = INK;
-    context.font = `bold ${0.62 * height}px system-ui, sans-serif`;
+    setFont(context, words, height);
     context.textBaseline = 'middle';
     const step = context.measureText(words).width + 3 * height;
     for (let x = 0.4 * height; x < context.canvas.width; x += step) context.fillText(words, x, height / 2);
