@@ -96,6 +96,8 @@ def test_the_label_is_read_to_its_end_in_a_narrow_pane(page: Any, others: list[s
     seen = canvas(page)
     assert is_labelled(seen)
     assert (seen[4:18, -6:].max(axis=2) < 200).all(), "no letter is cut by the edge"
+    pane, close = (page.locator(part).first.bounding_box() for part in (".pane", ".pane-bar button"))
+    assert close["x"] + close["width"] <= pane["x"] + pane["width"], "what closes it lies in its pane"
 
 
 @pytest.mark.slow
