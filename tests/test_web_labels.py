@@ -84,6 +84,23 @@ def test_a_virtual_slide_is_labelled_in_every_layout(page: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("others", [["patient.tif"], ["patient.tif", "ihc.png"]])
+def test_the_label_is_read_to_its_end_in_a_narrow_pane(page: Any, others: list[str]) -> None:
+    show(page, "he.tif", *others)
+    tab(page, "Stain")
+    page.select_option("#stainer", "color-transfer")
+    page.click("#stain")
+    page.wait_for_selector(".pane.is-virtual .badge.virtual:has-text('laid over')")
+    settle(page)
+    keep(page, f"label_of_{len(others) + 1}")
+    seen = canvas(page)
+    assert is_labelled(seen)
+    assert (seen[4:18, -6:].max(axis=2) < 200).all(), "no letter is cut by the edge"
+    pane, close = (page.locator(part).first.bounding_box() for part in (".pane", ".pane-bar button"))
+    assert close["x"] + close["width"] <= pane["x"] + pane["width"], "what closes it lies in its pane"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("percent", [4, 50, 96])
 def test_the_label_is_seen_beside_any_curtain(page: Any, percent: int) -> None:
     show(page, "patient.tif", "he.tif")

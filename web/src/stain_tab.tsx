@@ -17,6 +17,8 @@ const ASIDE = ['identity', 'color-transfer', 'normalize']; // which come with Ch
 const DIALS: Record<string, [string, (value: number) => string]> = {
   share: ['Positive nuclei', (value) => `${Math.round(100 * value)} %`],
   seed: ['Chance', (value) => `no. ${value}`],
+  intensity: ['Intensity', (value) => `× ${value.toFixed(2)}`],
+  counterstain: ['Counterstain', (value) => `× ${value.toFixed(2)}`],
 };
 
 type What = 'view' | 'region' | 'slide';

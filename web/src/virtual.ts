@@ -5,6 +5,7 @@ export const NOT_FOR_DIAGNOSIS = 'not for diagnosis';
 export const LABEL = `${VIRTUAL} - ${NOT_FOR_DIAGNOSIS}`;
 
 const BAND_PX = 22;
+const [MOST, LEAST, ASIDE] = [0.62, 0.4, 0.4]; // of the band's height: its letters, and what is free beside them
 const [INK, GROUND] = ['#ffffff', '#961414'];
 
 /** Run `work` on a canvas as it is by itself: no turn, no opacity. */
@@ -16,17 +17,25 @@ function plainly(context: CanvasRenderingContext2D, work: () => void): void {
   context.restore();
 }
 
-/** Paint a band along the upper edge of a canvas, with words again and again, so that a narrow strip shows them too. */
+/** Set the largest font in which words fit across a canvas; how many pixels it is high. */
+function fit(context: CanvasRenderingContext2D, words: string, height: number): number {
+  const set = (px: number): number => (context.font = `bold ${px}px system-ui, sans-serif`, px);
+  set(MOST * height);
+  return set(MOST * height * Math.min(1, (context.canvas.width - 2 * ASIDE * height) / context.measureText(words).width));
+}
+
+/** Paint a band along the upper edge of a canvas, with words again and again, so that a narrow strip shows them too; the short ones where those do not fit. */
 export function paintBand(context: CanvasRenderingContext2D, words: string, pixelRatio: number): void {
   const height = BAND_PX * pixelRatio;
   plainly(context, () => {
     context.fillStyle = GROUND;
     context.fillRect(0, 0, context.canvas.width, height);
     context.fillStyle = INK;
-    context.font = `bold ${0.62 * height}px system-ui, sans-serif`;
     context.textBaseline = 'middle';
-    const step = context.measureText(words).width + 3 * height;
-    for (let x = 0.4 * height; x < context.canvas.width; x += step) context.fillText(words, x, height / 2);
+    const told = fit(context, words, height) < LEAST * height ? LABEL : words;
+    fit(context, told, height);
+    const step = context.measureText(told).width + 3 * height;
+    for (let x = ASIDE * height; x < context.canvas.width; x += step) context.fillText(told, x, height / 2);
   });
 }
 
