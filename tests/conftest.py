@@ -13,7 +13,7 @@ from hypothesis import settings
 from chromogen.devices import can_bf16
 from chromogen.image import Image, write_image
 from chromogen.style.encoder import Encoder, Weights, load_weights
-from synthetic import tissue_like
+from synthetic import drawn_pair, tissue_like
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,8 +91,9 @@ def style() -> Image:
 
 
 @pytest.fixture
-def files(tmp_path: Path, content: Image, style: Image) -> tuple[Path, Path]:
-    """A content and a style file."""
-    write_image(tmp_path / "content.png", content)
-    write_image(tmp_path / "style.png", style)
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A content and a style file: an H&E of 48 x 40 px and an IHC that shows nuclei, stained tissue and pale."""
+    he, ihc = drawn_pair(64)
+    write_image(tmp_path / "content.png", he[:40, :48])
+    write_image(tmp_path / "style.png", ihc)
     return tmp_path / "content.png", tmp_path / "style.png"

@@ -15,9 +15,9 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
 from chromogen.style.run import Step
 from chromogen.style.stylize import Stylized, stylize
-from synthetic import tissue_like
+from synthetic import drawn_pair
 
-HE, IHC = tissue_like(48, 40, seed=3), tissue_like(48, 40, seed=4)[..., ::-1].copy()
+HE, IHC = (image[:48, :40].copy() for image in drawn_pair(48))
 RGB = Recipe(
     (content_term("relu2_2", 0.5), style_term(layers=("relu1_1", "relu2_1"))), scales=(0.5, 1.0), steps=(4, 5)
 )

@@ -143,13 +143,11 @@ def test_several_contents_become_a_folder(
     assert read_image(tmp_path / "out/second.png").shape == (24, 48, 3)
 
 
-def test_a_folder_of_styles(
-    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path, content: Image
-) -> None:
-    styles = tmp_path / "ihc"
+def test_a_folder_of_styles(capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path) -> None:
+    styles, ihc = tmp_path / "ihc", read_image(files[1])
     styles.mkdir()
     for name in ("b.png", "a.png"):
-        write_image(styles / name, content if name == "a.png" else content[:, ::-1].copy())
+        write_image(styles / name, ihc if name == "a.png" else ihc[:, ::-1].copy())
     status, out, err = run(capsys, "stylize", files[0], styles, "-o", tmp_path / "out.png", *QUICK, "--json")
     assert status == 0, err
     facts = json.loads(out)
@@ -653,4 +651,4 @@ def test_a_marker_has_its_site_and_a_dial_and_the_file_says_what_it_started_from
         4,
     )
     err = refused(capsys, "stylize", *files, "-o", out, "--preset", "nuclear", *QUICK)
-    assert "got none at all; choose another field" in err
+    assert "unstained nuclei, got none stained; choose another field" in err

@@ -20,9 +20,10 @@ from chromogen.style.measured_style import measure_style
 from chromogen.style.recipes import Recipe, content_term, style_term, tv_term
 from chromogen.style.run import Step
 from chromogen.style.stylize import CanvasOf, Outset, Stylized, canvas_of_recipe, stylize
-from synthetic import tissue_like
+from synthetic import drawn_pair, tissue_like
 
 HE, IHC = tissue_like(48, 40, seed=3), tissue_like(48, 40, seed=4)[..., ::-1].copy()
+DRAWN = drawn_pair(48)  # stain space starts from nuclei and DAB, which the others do not show
 STYLE = style_term(layers=("relu1_1", "relu2_1"))
 RGB = Recipe((content_term("relu2_2", 0.5), STYLE), steps=(5,))
 STAIN = replace(RGB, objective=(STYLE,), space="stain", optimizer="adam")
@@ -33,8 +34,16 @@ RECIPES = {
 }
 
 
-def spoiled(at: int, scale: int = 0, amount: float = 3.0) -> CanvasOf:
-    """Canvases as the recipe wants them; at one scale the update of one step goes astray."""
+def pictures_for(recipe: Recipe) -> tuple[Image, Image]:
+    """An H&E and an IHC that the recipe's space can work with."""
+    return DRAWN if recipe.space == "stain" else (HE, IHC)
+
+
+def spoiled(at: int, scale: int = 0, amount: float = -3.0) -> CanvasOf:
+    """Canvases as the recipe wants them; at one scale the update of one step goes astray.
+
+    A network's weights are made negative: positive ones add stain, which may be better.
+    """
     canvases: list[Canvas] = []
 
     def canvas_of(outset: Outset) -> Canvas:
@@ -67,7 +76,8 @@ def watched(
     def look(_step: Step, picture: Callable[[], Image]) -> None:
         pictures.append(picture())
 
-    result = stylize(HE, IHC, recipe, encoder=encoder, canvas_of=canvas_of, on_step=look, **given)  # type: ignore[arg-type]
+    pair = pictures_for(recipe)
+    result = stylize(*pair, recipe, encoder=encoder, canvas_of=canvas_of, on_step=look, **given)  # type: ignore[arg-type]
     return result, pictures
 
 
@@ -265,7 +275,8 @@ def failing_run(
 
     checkpoint = Checkpoint(file, {}, resume=done > 0, every_s=0.0) if file else None
     try:
-        result = stylize(HE, IHC, recipe, encoder=encoder, on_step=listen, checkpoint=checkpoint)
+        pair = pictures_for(recipe)
+        result = stylize(*pair, recipe, encoder=encoder, on_step=listen, checkpoint=checkpoint)
     except KilledError:
         return None, told
     return result, told
@@ -279,7 +290,7 @@ def test_after_a_fall_back_steps_are_counted_as_in_any_run(
 ) -> None:
     recipe = TWO_SCALES[name]
     result, told = failing_run(recipe, weights, fails_after)
-    straight = stylize(HE, IHC, recipe, encoder=Encoder(weights, precision=bf16))
+    straight = stylize(*pictures_for(recipe), recipe, encoder=Encoder(weights, precision=bf16))
     assert result is not None
     for steps in (told, result.trace):
         assert [(s.index, s.of, s.scale, s.size) for s in steps] == [
@@ -297,7 +308,7 @@ def test_a_run_that_fails_at_once_is_one_in_fp32(name: str, weights: Weights, en
     """Also what a network sees of the tissue is in fp32 then."""
     with pytest.warns(UserWarning, match=f"not finite in {bf16}; going on in fp32"):
         result, told = failing_run(RECIPES[name], weights, 0)
-    straight = stylize(HE, IHC, RECIPES[name], encoder=encoder)
+    straight = stylize(*pictures_for(RECIPES[name]), RECIPES[name], encoder=encoder)
     assert result is not None
     assert [step.losses for step in told] == [step.losses for step in straight.trace]
     assert np.array_equal(result.image, straight.image)

@@ -19,6 +19,7 @@ from chromogen import files
 from chromogen.app.cli import main
 from chromogen.files import named_beside, write_text, write_whole, written_beside
 from chromogen.image import write_image
+from synthetic import drawn_pair
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no such limits, rights or names")
 NOBODY = 65534
@@ -165,17 +166,18 @@ def test_what_lies_beside_a_name_of_250_letters(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("ending", [".png", ".ome.tif"])
 def test_commands_with_a_name_of_250_letters(tmp_path: Path, ending: str) -> None:
-    out, picture = tmp_path / ("z" * (250 - len(ending)) + ending), tmp_path / "he.png"
-    write_image(picture, np.random.default_rng(0).integers(60, 250, (64, 64, 3)).astype(np.uint8))
+    out, he, ihc = tmp_path / ("z" * (250 - len(ending)) + ending), tmp_path / "he.png", tmp_path / "ihc.png"
+    for picture, image in zip((he, ihc), drawn_pair(64), strict=True):
+        write_image(picture, image)
     stylize = "--steps 1 --scales 1 --style-layers relu1_1 --content-layer relu2_2 --precision fp32 --resume"
     asked = {
-        ".png": ["stylize", str(picture), str(picture), "-o", str(out), *stylize.split()],
-        ".ome.tif": ["stain", str(picture), "--stainer", "color-transfer", "--mpp", "0.5", "-o", str(out)],
+        ".png": ["stylize", str(he), str(ihc), "-o", str(out), *stylize.split()],
+        ".ome.tif": ["stain", str(he), "--stainer", "color-transfer", "--mpp", "0.5", "-o", str(out)],
     }
     with pytest.raises(SystemExit) as ended:
         main(asked[ending])
     assert ended.value.code == 0
-    assert {path.name for path in tmp_path.iterdir()} == {picture.name, out.name}
+    assert {path.name for path in tmp_path.iterdir()} == {he.name, ihc.name, out.name}
 
 
 def test_processes_by_spawn(tmp_path: Path) -> None:

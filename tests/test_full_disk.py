@@ -24,7 +24,7 @@ from chromogen.slides.slide import open_slide
 from chromogen.stainer_file import read_model
 from chromogen.style.tape import Tape, Tapes
 from chromogen.whole_slide import stain as stain_module
-from synthetic import tissue_like
+from synthetic import drawn_pair
 from synthetic_slides import SyntheticSource, write_pyramid
 from test_cli import QUICK, run
 from test_cli_train import TINY, command, folder  # noqa: F401 - a fixture
@@ -114,8 +114,9 @@ def test_stylize_leaves_the_old_picture_and_goes_on(
     disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content, style, out = tmp_path / "content.png", tmp_path / "style.png", disk.folder / "out.png"
-    write_image(content, tissue_like(160, 160, seed=1))
-    write_image(style, tissue_like(64, 64, seed=2))
+    for path, image in zip((content, style), drawn_pair(160), strict=True):
+        write_image(path, image)
+    disk.resize(24)  # a drawn picture takes less than 64 kB
     out.write_bytes(b"old")
     trace = disk.folder / "trace.jsonl"
     trace.write_bytes(b'{"content": 0, "index": 1}\n{"content": 0, "ind')

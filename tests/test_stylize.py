@@ -391,6 +391,16 @@ def test_tissue_that_the_exemplar_lacks_is_not_forced_to_its_share_of_brown(enco
     assert dab[1][:, :22].mean() < 0.3 * dab[0][:, :56].mean()
 
 
+def test_where_no_compartment_can_be_compared_the_losses_stay_bounded(encoder: Encoder) -> None:
+    """The style shows only brown tissue, of which the H&E has none: nothing is relative to nothing."""
+    he, _ = drawn_pair(96)
+    style = measure_style([tissue_like(64, 64, seed=1)], BY_COMPARTMENT, encoder)
+    found = stylize(he, style, BY_COMPARTMENT, encoder=encoder)
+    assert found.final.terms.keys() == {"brown nuclei", "brown"}
+    assert found.final.terms == pytest.approx(found.initial.terms)
+    assert max(found.final.terms.values()) < 1.01
+
+
 def test_glass_alone_is_left_as_it_is(encoder: Encoder) -> None:
     style = measure_style([drawn_pair()[1]], BY_COMPARTMENT, encoder)
     found = stylize(np.full((64, 64, 3), 243, np.uint8), style, BY_COMPARTMENT, encoder=encoder)

@@ -156,20 +156,23 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
 def _comparable(recipe: Recipe, style: Style, start: Start | None) -> Recipe:
     """The recipe without terms that look through compartments that style or content hardly has.
 
-    So no tissue is forced to a share of brown. All of them stay where none can be compared.
+    So no tissue is forced to a share of brown. Where none can be compared, those of the style stay: they have no
+    gradient, so the start is left as it is. Relative to nothing, a term that the style lacks would be endless.
     """
     if start is None:
         return recipe
     references = style.references[1.0]
-    missing = {name for name, part in start.compartments.items() if not part.any()}
-    missing |= {
+    not_here = {name for name, part in start.compartments.items() if not part.any()}
+    not_in_style = {
         term.mask
         for term in recipe.objective
         if term.mask in COMPARTMENTS and all(not references[term.name, layer].energy for layer in term.layers)
     }
-    there = tuple(term for term in recipe.objective if term.mask not in missing)
-    left = any(term.reference == "style" and term.weight > 0 for term in there)
-    return replace(recipe, objective=there) if left else recipe
+    for missing in (not_here | not_in_style, not_in_style):
+        there = tuple(term for term in recipe.objective if term.mask not in missing)
+        if any(term.reference == "style" and term.weight > 0 for term in there):
+            return replace(recipe, objective=there)
+    return recipe
 
 
 def _descended(
