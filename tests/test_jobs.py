@@ -158,15 +158,15 @@ def test_side_outputs_are_checked_before_anything_runs(files: Files, tmp_path: P
 
 def test_styles_are_resampled_to_the_contents_pixel_size(files: Files, encoder: Encoder) -> None:
     stylist = Stylist(Styles((files[1],), mpp=0.25), QUICK, encoder)
-    assert stylist.style(0.5).images[0].shape == (18, 16, 3)
-    assert stylist.style(0.125).images[0].shape == (72, 64, 3)
-    assert stylist.style(None).images[0].shape == (36, 32, 3)
-    assert Stylist(Styles((files[1],)), QUICK, encoder).style(0.5).images[0].shape == (36, 32, 3)
+    assert stylist.style(0.5).images[0].shape == (32, 32, 3)
+    assert stylist.style(0.125).images[0].shape == (128, 128, 3)
+    assert stylist.style(None).images[0].shape == (64, 64, 3)
+    assert Stylist(Styles((files[1],)), QUICK, encoder).style(0.5).images[0].shape == (64, 64, 3)
 
 
 def test_styles_brought_to_a_size(files: Files, encoder: Encoder) -> None:
     stylist = Stylist(Styles((files[1],), longest_px=72), QUICK, encoder)
-    assert stylist.style(None).images[0].shape == (72, 64, 3)
+    assert stylist.style(None).images[0].shape == (72, 72, 3)
 
 
 def test_a_bad_style_shows_before_the_first_content(files: Files, encoder: Encoder) -> None:
