@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,10 @@ class Atlas:
     elongations: tuple[float, ...]
     patches: bytes
 
-    @cached_property
+    @property
     def densities_od10(self) -> NDArray[np.float32]:
         """The patches as densities, float32 (N, SIDE, SIDE)."""
-        codes = np.frombuffer(self.patches, np.uint8).reshape(-1, SIDE, SIDE)
-        return codes.astype(np.float32) / np.float32(STEPS_PER_OD10)
+        return _densities_of(self.patches)
 
     def alike(
         self, levels_od10: NDArray[np.float64], nuclei: Nuclei, draws: NDArray[np.float64]
@@ -56,6 +55,13 @@ class Atlas:
         nearest = np.asarray(nearest).reshape(len(nuclei), count)
         drawn = (draws * count).astype(np.intp).clip(0, count - 1)
         return np.asarray(nearest[np.arange(len(nuclei)), drawn], np.intp)
+
+
+@lru_cache(maxsize=8)
+def _densities_of(patches: bytes) -> NDArray[np.float32]:
+    """Kept here and not in the atlas, which is sent to workers."""
+    codes = np.frombuffer(patches, np.uint8).reshape(-1, SIDE, SIDE)
+    return codes.astype(np.float32) / np.float32(STEPS_PER_OD10)
 
 
 def _shape_of(levels_od10: object, areas_um2: object, elongations: object) -> NDArray[np.float64]:
