@@ -157,7 +157,7 @@ def _clouds(tissue: Tissue, location: Location, seed: int) -> Array:
 def _ground(tissue: Tissue) -> Array:
     """1 over tissue and its clefts, 0 on glass: the even ground of an IHC, in which no gap glows."""
     wide = smooth(coarser(tissue.there, COARSE), GROUND_UM / MPP / COARSE)
-    return finer(ramp(wide, 0.1, 0.6), COARSE, tissue.there.shape)
+    return finer(ramp(wide, 0.3, 0.7), COARSE, tissue.there.shape)
 
 
 def profile(tissue: Tissue) -> Array:
