@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from chromogen.registration.views import View, cropped
 
-LOOK_PX = 512  # longest side at which pieces are told apart
+LOOK_PX = 512  # longest side of the view that pieces are separated in
 STAINED = 0.06  # of a map's range: what is paler is glass
 JOINED = 0.02  # of the longest side: gaps up to this wide belong to a piece
 LEAST_PIECE = 0.04  # of the tissue; smaller bits go with the nearest piece

@@ -1,4 +1,4 @@
-"""Through which masks pictures are looked at: regions that users draw, compartments of an IHC, and those found."""
+"""Masks for the losses: regions that users draw, compartments of an IHC, and those found."""
 
 from __future__ import annotations
 
