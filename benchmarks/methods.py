@@ -18,13 +18,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from pastiche.pastiche import save_image
 
-from chromogen.evaluation.experiments import Experiment
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.scoring import Measures
-from chromogen.evaluation.study import Cell, crop_scores, run_study
-from chromogen.evaluation.study_report import Study, write_study
 from chromogen.image import read_image, write_image
 from chromogen.plots import save_plot
+from chromogen.study.cells import Cell, crop_scores, run_study
+from chromogen.study.experiments import Experiment
+from chromogen.study.report import Study, write_study
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, with_term
 from histology import crops, follow, rows_of, table

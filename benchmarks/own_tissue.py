@@ -18,9 +18,9 @@ import numpy as np
 
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.scoring import Measures
-from chromogen.evaluation.study import crop_scores
 from chromogen.image import Image, read_image, write_image
 from chromogen.provenance import NOTICE
+from chromogen.study.cells import crop_scores
 from chromogen.style.encoder import Encoder
 from chromogen.style.kinds import PlainNetwork, kind_of
 from chromogen.style.marker_network import chosen

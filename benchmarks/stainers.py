@@ -20,12 +20,12 @@ import numpy as np
 
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.scoring import Measures
-from chromogen.evaluation.study import crop_scores
 from chromogen.image import write_image
 from chromogen.models import LOOKS, MODEL_SUFFIX
 from chromogen.provenance import NOTICE
 from chromogen.stainer import Stainer, load_stainer
 from chromogen.stainer_file import read_model
+from chromogen.study.cells import crop_scores
 from chromogen.style.encoder import Encoder
 from histology import crops
 

@@ -64,8 +64,10 @@ ROOMS: dict[str, set[str]] = {
     "measured_looks": BASE | {"image", "nuclei", "pixel_size", "slides", "staining", "stains", "whole_slide"},
     "training": BASE | {"devices", "image", "pixel_size", "stains", "style"},
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
+    "study": BASE | {"evaluation", "image", "page", "plots", "stains", "style"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
+    | {"study"}
     | {
         "measured_looks",
         "models",
@@ -230,12 +232,9 @@ FILES: dict[str, list[str]] = {
         "answers",
         "evaluate",
         "report",
-        "experiments",
-        "findings",
         "fields",
-        "study",
-        "study_report",
     ],
+    "study": ["experiments", "findings", "cells", "report"],
     "app": [
         "paths",
         "listeners",

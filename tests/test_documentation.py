@@ -17,11 +17,11 @@ from starlette.testclient import TestClient
 from chromogen.app import demo, looks
 from chromogen.app.cli import app, main
 from chromogen.app.server import create_app
-from chromogen.evaluation import experiments
 from chromogen.image import write_image
 from chromogen.models import LOOK_SUFFIX
 from chromogen.stainer import builtin_ihc
 from chromogen.stains.deconvolution import H_DAB
+from chromogen.study import experiments
 from documentation import BLOCKS, LANGUAGES, PAGES, ROOT, Block, inline_code
 from synthetic import tissue_like
 from synthetic_slides import write_svs

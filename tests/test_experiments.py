@@ -1,8 +1,8 @@
 from itertools import pairwise
 
 from chromogen.app.options import build_recipe, numbers, parse_layers
-from chromogen.evaluation.experiments import BEST, CLAIMS, painting_recipe, report_experiments
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, TISSUE_MEASURES
+from chromogen.study.experiments import BEST, CLAIMS, painting_recipe, report_experiments
 from chromogen.style.objective import Term
 from chromogen.style.recipes import PRESETS
 from documentation import BLOCKS

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from chromogen.evaluation.experiments import Claim, Comparison
-from chromogen.evaluation.findings import FAILS, HOLDS, UNDECIDED, Field, compare, findings
+from chromogen.study.experiments import Claim, Comparison
+from chromogen.study.findings import FAILS, HOLDS, UNDECIDED, Field, compare, findings
 
 BETTER = Comparison("edge_r", "a", "b")
 

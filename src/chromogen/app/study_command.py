@@ -25,11 +25,11 @@ from chromogen.errors import expected
 from chromogen.style.recipes import INITS, PRESETS, preset, with_total_steps
 
 if TYPE_CHECKING:
-    from chromogen.evaluation.experiments import Experiment
     from chromogen.evaluation.fields import Crop
-    from chromogen.evaluation.study import Cell
-    from chromogen.evaluation.study_report import Study
     from chromogen.image import Image
+    from chromogen.study.cells import Cell
+    from chromogen.study.experiments import Experiment
+    from chromogen.study.report import Study
     from chromogen.style.encoder import Encoder
 
 PHOTO_PX = 512
@@ -92,13 +92,13 @@ def study(
 ) -> None:
     """The report's experiments on crops of H&E and IHC: figures, metrics, and which of its findings hold."""
     from chromogen.app.paths import ready_folder
-    from chromogen.evaluation.experiments import CLAIMS, report_experiments
     from chromogen.evaluation.fields import with_seeds
     from chromogen.evaluation.scoring import Measures
-    from chromogen.evaluation.study import cautions, judge
-    from chromogen.evaluation.study_report import Study, write_study
     from chromogen.pixel_size import ASSUMED_MPP
     from chromogen.provenance import facts_since
+    from chromogen.study.cells import cautions, judge
+    from chromogen.study.experiments import CLAIMS, report_experiments
+    from chromogen.study.report import Study, write_study
     from chromogen.style.encoder import Encoder
 
     experiments = _sweep(preset_name, grid, steps, init) if grid else report_experiments(**_given(steps, init))
@@ -133,9 +133,9 @@ def _run(
     encoder: Encoder,
 ) -> tuple[list[Cell], Image | None]:
     """All cells, and the photo in the style of the painting if there are any."""
-    from chromogen.evaluation.experiments import painting_recipe
-    from chromogen.evaluation.study import run_photo, run_study
     from chromogen.image import read_image
+    from chromogen.study.cells import run_photo, run_study
+    from chromogen.study.experiments import painting_recipe
 
     with progress_bars() as bars:
         cells_bar = bars.add_task("cells", total=None, loss="", rate="")
@@ -155,7 +155,7 @@ def _verdicts(found: Study) -> list[str]:
 
 
 def _front(found: Study) -> list[str]:
-    from chromogen.evaluation.study_report import front_points
+    from chromogen.study.report import front_points
 
     points = front_points(found).items()
     return [f"{name}: style error {style_error:.3g}, edges {edges:.3g}" for name, (style_error, edges) in points]
@@ -166,7 +166,7 @@ def _given(steps: int | None, init: str | None) -> dict[str, Any]:
 
 
 def _sweep(preset_name: str, grid: Sequence[str], steps: int | None, init: str | None) -> tuple[Experiment, ...]:
-    from chromogen.evaluation.experiments import Experiment
+    from chromogen.study.experiments import Experiment
 
     base = preset(preset_name)
     base = with_total_steps(base, steps) if steps else base

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromogen.evaluation.experiments import Claim, Experiment
 from chromogen.evaluation.fields import Crop
-from chromogen.evaluation.findings import Field, Finding, findings
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value, score
 from chromogen.evaluation.scoring import Measures, Scores, scores, tiles
 from chromogen.files import write_whole
 from chromogen.image import Image, to_tensor, write_image
 from chromogen.provenance import NOTICE, versions
 from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.study.experiments import Claim, Experiment
+from chromogen.study.findings import Field, Finding, findings
 from chromogen.style.curves import weighted_curves
 from chromogen.style.measured_style import Style
 from chromogen.style.objective import look, measure, term_values, total

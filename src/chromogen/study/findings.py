@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chromogen.evaluation.experiments import Claim, Comparison
 from chromogen.evaluation.intervals import student_interval
 from chromogen.evaluation.scoring import Scores
+from chromogen.study.experiments import Claim, Comparison
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 

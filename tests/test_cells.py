@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.evaluation import study
-from chromogen.evaluation.experiments import CLAIMS, Experiment
 from chromogen.evaluation.fields import Crop, with_seeds
 from chromogen.evaluation.scoring import Measures
-from chromogen.evaluation.study import (
+from chromogen.image import read_image, read_provenance
+from chromogen.study import cells as study
+from chromogen.study.cells import (
     ELSEWHERE,
     GIVEN,
     NO_REAL,
@@ -23,8 +23,8 @@ from chromogen.evaluation.study import (
     run_photo,
     run_study,
 )
-from chromogen.evaluation.study_report import NEXT, Study, front_points, label, study_page, write_study
-from chromogen.image import read_image, read_provenance
+from chromogen.study.experiments import CLAIMS, Experiment
+from chromogen.study.report import NEXT, Study, front_points, label, study_page, write_study
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
 from synthetic import tissue_like

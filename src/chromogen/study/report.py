@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from chromogen import page
-from chromogen.evaluation.experiments import Experiment
 from chromogen.evaluation.fields import Crop
-from chromogen.evaluation.findings import FAILS, HOLDS, UNDECIDED, Finding, Found
 from chromogen.evaluation.intervals import mean_of
 from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.report import definitions, shown, titled, to_text
-from chromogen.evaluation.study import GIVEN, Cell
 from chromogen.files import write_text
 from chromogen.image import Image, read_image
 from chromogen.plots import loss_plot, pareto_plot, picture_grid, save_plot, svg
+from chromogen.study.cells import GIVEN, Cell
+from chromogen.study.experiments import Experiment
+from chromogen.study.findings import FAILS, HOLDS, UNDECIDED, Finding, Found
 from chromogen.style.recipes import Recipe, as_record
 
 CROPS_SHOWN = 4
