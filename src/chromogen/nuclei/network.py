@@ -75,9 +75,13 @@ class NucleusNetwork(nn.Module):
 
     def features(self, densities: Tensor) -> Tensor:
         """What the head makes predictions of, (B, C, H / 2, W / 2)."""
-        fine = _through(self.down_fine, [self.unshuffle(densities)])
-        middle = _through(self.down_middle, [nn.functional.max_pool2d(fine, 2)])
-        coarse = _through(self.bottom, [nn.functional.max_pool2d(middle, 2)])
+        return self.features_of_squares([self.unshuffle(densities)])
+
+    def features_of_squares(self, squares: list[Tensor]) -> Tensor:
+        """As `features`, of the pixels of squares as channels, which are taken out of their list."""
+        fine = _through(self.down_fine, squares)
+        middle = _through(self.down_middle, [_halved(fine)])
+        coarse = _through(self.bottom, [_halved(middle)])
         joined = [torch.cat([middle, _doubled(coarse)], dim=1)]
         del middle, coarse
         middle = _through(self.up_middle, joined)
@@ -97,6 +101,12 @@ def _through(layers: nn.Sequential, given: list[Tensor]) -> Tensor:
 def radii_of(made: Tensor) -> Tensor:
     """Distances to the border, in px, of what the head makes."""
     return MAX_RADIUS_PX * torch.sigmoid(made / 4 - 1.5)
+
+
+def _halved(x: Tensor) -> Tensor:
+    """The largest of every 2 x 2: in bf16 on a processor twice as fast as `max_pool2d`."""
+    rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+    return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
 def _doubled(x: Tensor) -> Tensor:
@@ -143,10 +153,11 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
 
     def look(densities: Tensor) -> Prediction:
         with torch.inference_mode():
-            return _prediction(network, network.features(densities))
+            squares = network.unshuffle(densities.to(where)).to(dtype, memory_format=torch.channels_last)
+            return _prediction(network, network.features_of_squares([squares]))
 
     def predict(densities: NDArray[Any]) -> Prediction:
-        given = torch.from_numpy(densities).to(where, dtype).contiguous(memory_format=torch.channels_last)
+        given = torch.from_numpy(densities)
         return look(given) if views == 1 else _mean(look(given), look(given.flip(2, 3)))
 
     return predict
