@@ -23,6 +23,7 @@ DEFAULT_MMAP_MAX = 65536
 RESERVED_BYTES = 4 * 2**30
 PAGE_BYTES = 2 * 2**20
 SCATTERED_BYTES = 850 * 2**20
+FRUGAL_BYTES = 430 * 2**20  # hardly more than torch and a window's results: taking more anew costs a twentieth
 
 
 def keep_freed_memory() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -37,3 +38,4 @@ NETWORK_MPP = 0.5  # the pixel size that a network reads
 STRIDE_PX = 2  # between the places where it predicts
 LEAST_LIKELY = 0.1  # depth that a place may have in one view of two, and still LEAST_CONFIDENCE in their mean
 MULTIPLE_PX = 16  # of which both sides of its input are
+WEIGHTS = Path(__file__).with_name("nuclei.safetensors")  # of the network that comes with Chromogen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,16 +13,16 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from chromogen.allocator import FRUGAL_BYTES, give_back_scattered_memory
 from chromogen.devices import choose_device, choose_precision
 from chromogen.fused import fused_convolution, fuses, has_fused_convolution
-from chromogen.nuclei.contract import LEAST_LIKELY, STRIDE_PX, Network, Prediction
+from chromogen.nuclei.contract import LEAST_LIKELY, STRIDE_PX, WEIGHTS, Network, Prediction
 from chromogen.nuclei.outlines import RAYS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_RADIUS_PX = 40.0  # of an outline, at the network's pixel size: 20 um
-WEIGHTS = Path(__file__).with_name("nuclei.safetensors")
 
 
 class _Rectified(nn.Module):
@@ -82,10 +81,10 @@ class NucleusNetwork(nn.Module):
         fine = _through(self.down_fine, squares)
         middle = _through(self.down_middle, [_halved(fine)])
         coarse = _through(self.bottom, [_halved(middle)])
-        joined = [torch.cat([middle, _doubled(coarse)], dim=1)]
+        joined = [_beside(middle, coarse)]
         del middle, coarse
         middle = _through(self.up_middle, joined)
-        joined = [torch.cat([fine, _doubled(middle)], dim=1)]
+        joined = [_beside(fine, middle)]
         del fine, middle
         return _through(self.up_fine, joined)
 
@@ -109,8 +108,14 @@ def _halved(x: Tensor) -> Tensor:
     return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
-def _doubled(x: Tensor) -> Tensor:
-    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Fine maps and, after them, coarse ones of half the size, every pixel as 2 x 2: in the memory of the result."""
+    batch, channels, height, width = fine.shape
+    joined = fine.new_empty((batch, height, width, channels + coarse.shape[1])).movedim(3, 1)
+    joined[:, :channels] = fine
+    squares = joined[:, channels:].unflatten(3, (width // 2, 2)).unflatten(2, (height // 2, 2))
+    squares[:] = coarse[:, :, :, None, :, None]
+    return joined
 
 
 def _fused(network: NucleusNetwork, device: torch.device, dtype: torch.dtype) -> NucleusNetwork:
@@ -158,7 +163,11 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
 
     def predict(densities: NDArray[Any]) -> Prediction:
         given = torch.from_numpy(densities)
-        return look(given) if views == 1 else _mean(look(given), look(given.flip(2, 3)))
+        upright = look(given)
+        if views == 1:
+            return upright
+        give_back_scattered_memory(FRUGAL_BYTES)  # the second look finds hardly a gap that fits
+        return _mean(upright, look(given.flip(2, 3)))
 
     return predict
 

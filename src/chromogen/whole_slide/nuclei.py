@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from chromogen.allocator import give_back_scattered_memory
+from chromogen.allocator import FRUGAL_BYTES, give_back_scattered_memory
 from chromogen.errors import choose
 from chromogen.files import written_beside
 from chromogen.grid import Window as Rectangle
@@ -33,7 +33,6 @@ from chromogen.whole_slide.view import View, read_around_damage, view_at
 
 LAYOUT = 1  # of what is kept of a window: another number is another plan
 SMALLEST_DAMAGE_PX = 64
-MOST_KEPT_BYTES = 450_000_000  # of the process, between windows: taking more anew is a twentieth of a window's work
 STAINS = ("auto", "h-dab", "h-e")
 
 OnWindow: TypeAlias = Callable[[int, int], None]
@@ -163,7 +162,7 @@ def slide_nuclei(
                 skipped += 1
             elif not _is_kept(file):
                 _keep(file, in_window(view, window, seen, found, network.run))
-                give_back_scattered_memory(MOST_KEPT_BYTES)
+                give_back_scattered_memory(FRUGAL_BYTES)
         width, height = view.size
         mm2 = seen.tissue_fraction * width * height * NETWORK_MPP**2 / 1e6
         yield SlideNuclei(folder, slide, view.size, found, mm2, len(windows), skipped)
