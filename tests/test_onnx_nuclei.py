@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from chromogen.errors import FAILURES
 from chromogen.nuclei.contract import Prediction, prediction_of
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.network import WEIGHTS, NucleusNetwork
+from chromogen.nuclei.contract import WEIGHTS
+from chromogen.nuclei.network import NucleusNetwork
 from chromogen.onnx_models.nuclei import nucleus_network
 
 pytest.importorskip("onnxruntime")

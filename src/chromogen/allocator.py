@@ -1,8 +1,10 @@
-"""What becomes of freed memory: every step of an optimization frees what the next one needs again."""
+"""What becomes of freed memory, and when Python looks for garbage."""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ M_MMAP_MAX = -4
 M_ARENA_MAX = -8
 MADV_HUGEPAGE = 14
 NEVER = -1
+GARBAGE_OBJECTS = 70_000
 GROWTH_BYTES = 64 * 2**20
 GIVEN_BACK_BYTES = 32 * 2**20  # and more; glibc takes no higher limit
 DEFAULT_MMAP_MAX = 65536
 RESERVED_BYTES = 4 * 2**30
 PAGE_BYTES = 2 * 2**20
 SCATTERED_BYTES = 850 * 2**20
+FRUGAL_BYTES = 430 * 2**20  # hardly more than torch and a window's results: taking more anew costs a twentieth
 
 
 def keep_freed_memory() -> bool:
@@ -39,6 +43,16 @@ def keep_freed_memory() -> bool:
     if kept:
         _reserve_large_pages(libc)
     return kept
+
+
+def collect_garbage_rarely() -> None:
+    """Let Python look for garbage in cycles a hundred times less often than by default, and not when it ends.
+
+    Each full search goes through all of torch's modules, which takes a quarter of a second: while they are loaded,
+    now and then later, and twice or more at the end. It touches the whole process, as `keep_freed_memory` does.
+    """
+    gc.set_threshold(GARBAGE_OBJECTS, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)
 
 
 def give_back_freed_memory(from_bytes: int = GIVEN_BACK_BYTES) -> bool:

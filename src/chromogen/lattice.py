@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -52,17 +52,19 @@ class Lattice:
         beyond the core, or to the larger one's border. Sums are of whole numbers: windows may come in any order.
         The last window comes first: threads with cores side by side then begin with different ones.
         """
-        width, height = core.size
-        total, weight = np.zeros((height, width, 1), np.uint32), np.zeros((height, width, 1), np.uint32)
         windows = self.windows((shape[0], shape[1]), core)[::-1]
-        for window, painted in zip(windows, each(paint, windows), strict=True):
-            if total.shape[2] != painted.shape[2]:
-                total = np.zeros((height, width, painted.shape[2]), np.uint32)
-            part = _common(window, core)
-            own, there = part.seen_from(window).at, part.seen_from(core).at
-            here = self._weights(window)[own]
-            total[there] += painted[own] * here
-            weight[there] += here
+        painted = dict(zip(windows, each(paint, windows), strict=True))
+        made = np.empty((*core.size[::-1], painted[windows[0]].shape[2]), np.uint8)
+        for piece, shown in _pieces(windows, core):
+            parts = [painted[window][piece.seen_from(window).at] for window in shown]
+            made[piece.seen_from(core).at] = parts[0] if len(parts) == 1 else self._mean(parts, shown, piece)
+        return made
+
+    def _mean(self, parts: Sequence[Image], shown: Sequence[Window], piece: Window) -> Image:
+        """What several windows show of a piece, each by its weight."""
+        weights = [self._weights(window)[piece.seen_from(window).at] for window in shown]
+        total = sum(part * weight for part, weight in zip(parts, weights, strict=True))
+        weight = sum(weights[1:], weights[0])
         return np.asarray((total + weight // 2) // weight, np.uint8)
 
     def windows(self, shape: tuple[int, int], core: Window) -> list[Window]:
@@ -121,5 +123,16 @@ def _reflected(start: int, stop: int, side_px: int) -> NDArray[Any]:
     return np.where(places < side_px, places, 2 * side_px - 1 - places)
 
 
-def _common(a: Window, b: Window) -> Window:
-    return Window(max(a.left, b.left), max(a.top, b.top), min(a.right, b.right), min(a.bottom, b.bottom))
+def _pieces(windows: Sequence[Window], core: Window) -> Iterator[tuple[Window, list[Window]]]:
+    """Parts of a core all over which the same windows show, and these windows: rows and columns of both."""
+    by_corner = {(window.left, window.top): window for window in windows}
+    rows = _cut({(window.top, window.bottom) for window in windows}, core.top, core.bottom)
+    columns = _cut({(window.left, window.right) for window in windows}, core.left, core.right)
+    for (top, bottom, tops), (left, right, lefts) in product(rows, columns):
+        yield Window(left, top, right, bottom), [by_corner[corner] for corner in product(lefts, tops)]
+
+
+def _cut(sides: Collection[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int, list[int]]]:
+    """From `start` to `stop`, cut wherever a side begins or ends, and where sides begin that cover each part."""
+    ends = sorted({start, stop, *(end for side in sides for end in side if start < end < stop)})
+    return [(a, b, [first for first, past in sides if first <= a and b <= past]) for a, b in pairwise(ends)]

@@ -159,7 +159,7 @@ def _measured(reference: ReferenceFile, site: str) -> Look:
 
 def _key(reference: ReferenceFile, site: str) -> str:
     """A name for everything that decides what is measured, and for nothing else."""
-    from chromogen.nuclei.network import WEIGHTS  # loads torch
+    from chromogen.nuclei.contract import WEIGHTS
 
     pixels = hashlib.sha256(np.ascontiguousarray(reference.picture).tobytes()).hexdigest()
     record = [MEASURED, sha256_of(WEIGHTS), site, reference.white.tolist(), reference.picture.shape, pixels]

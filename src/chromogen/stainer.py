@@ -58,7 +58,8 @@ class Stainer:
     statistics apart.
     Where there is a `lattice`, `paint` sees its windows, one at a time, and they are blended. `white` (r, g, b) is
     the colour of glass in what it paints, where that is not the slide's own. `where` is what an output says of the
-    source of *where*, as plain data. A fourth channel of what it paints says how sure it is (`Levels`).
+    source of *where*, as plain data. A fourth channel of what it paints says how sure it is (`Levels`). `prepare`
+    loads what painting takes, for whoever wants it to be there when the first image comes.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Stainer:
     lattice: Lattice | None = None
     white: tuple[int, int, int] | None = None
     where: Mapping[str, Any] | None = None
+    prepare: Callable[[], object] | None = None
 
     def __call__(self, image: Image) -> Image:
         """The image in the target stain; by its own statistics where `fit` has not fixed others."""
@@ -200,7 +202,8 @@ def stainer_of_look(
     Raises: ValueError for a share that is not between 0 and 1, or that `where` gives itself, and for a strength
     out of bounds.
     """
-    from chromogen.nuclei.network import WEIGHTS
+    from chromogen.nuclei.contract import WEIGHTS
+    from chromogen.nuclei.find import built_in
     from chromogen.provenance import sha256_of
     from chromogen.staining.tissue import MPP
     from chromogen.staining.where_tissue import ByTissue
@@ -233,6 +236,7 @@ def stainer_of_look(
         lattice=lattice,
         white=(round(red), round(green), round(blue)),
         where=where.record(),
+        prepare=partial(built_in, views=1),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chromogen.allocator import keep_freed_memory
+from chromogen.allocator import collect_garbage_rarely, keep_freed_memory
 from chromogen.app import (
     calibrate_command,
     demo_command,
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed while running, 2 the request was wrong."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     keep_freed_memory()
+    collect_garbage_rarely()
     _print_any_name()
     try:
         with warnings.catch_warnings():

@@ -15,7 +15,7 @@ def named_network(file: Path | None) -> NamedNetwork:
     Raises: FileNotFoundError; ValueError for what is no such model.
     """
     if file is None:
-        from chromogen.nuclei.network import WEIGHTS
+        from chromogen.nuclei.contract import WEIGHTS
 
         return NamedNetwork(built_in(), "built-in", sha256_of(WEIGHTS))
     from chromogen.onnx_models.nuclei import ARGUMENT, nucleus_network

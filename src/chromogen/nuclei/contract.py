@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -15,7 +16,8 @@ class Prediction:
     """What a network says of the middles of squares of STRIDE_PX.
 
     `depth` is float32 (h, w) in [0, 1]: how surely a place lies deep in a nucleus. `radii_px(rows, columns)` gives
-    the distances in px to its border, float32 (N, RAYS), clockwise from +x: few places are asked for.
+    the distances in px to its border, float32 (N, RAYS), clockwise from +x: few places are asked for, all of them
+    with a depth over LEAST_LIKELY.
     """
 
     depth: NDArray[np.float32]
@@ -34,4 +36,6 @@ def prediction_of(made: NDArray[np.float32]) -> Prediction:
 
 NETWORK_MPP = 0.5  # the pixel size that a network reads
 STRIDE_PX = 2  # between the places where it predicts
+LEAST_LIKELY = 0.1  # depth that a place may have in one view of two, and still LEAST_CONFIDENCE in their mean
 MULTIPLE_PX = 16  # of which both sides of its input are
+WEIGHTS = Path(__file__).with_name("nuclei.safetensors")  # of the network that comes with Chromogen

@@ -13,7 +13,7 @@ from chromogen.nuclei.contract import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Netwo
 from chromogen.nuclei.decode import decoded
 from chromogen.nuclei.outlines import Nuclei, joined
 from chromogen.pixel_size import check_mpp
-from chromogen.stains.deconvolution import densities_od10
+from chromogen.stains.deconvolution import put_densities_od10
 from chromogen.stains.glass import white_level
 
 MAX_MPP = 2.0  # of a picture: of a nucleus of 6 um, three pixels are left
@@ -77,8 +77,7 @@ def _padded(seen: Image, white: NDArray[np.float64]) -> NDArray[np.float32]:
     """Densities of a picture as a network takes them, (1, 3, H', W'), glass added to the right and below."""
     height, width = seen.shape[:2]
     padded = np.zeros((1, 3, height + -height % MULTIPLE_PX, width + -width % MULTIPLE_PX), np.float32)
-    for channel, density in enumerate(densities_od10(seen, white)):
-        padded[0, channel, :height, :width] = density
+    put_densities_od10(seen, white, padded[0, :, :height, :width])
     return padded
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,16 +13,16 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from chromogen.allocator import FRUGAL_BYTES, give_back_scattered_memory
 from chromogen.devices import choose_device, choose_precision
 from chromogen.fused import fused_convolution, fuses, has_fused_convolution
-from chromogen.nuclei.contract import STRIDE_PX, Network, Prediction
+from chromogen.nuclei.contract import LEAST_LIKELY, STRIDE_PX, WEIGHTS, Network, Prediction
 from chromogen.nuclei.outlines import RAYS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_RADIUS_PX = 40.0  # of an outline, at the network's pixel size: 20 um
-WEIGHTS = Path(__file__).with_name("nuclei.safetensors")
 
 
 class _Rectified(nn.Module):
@@ -75,13 +74,17 @@ class NucleusNetwork(nn.Module):
 
     def features(self, densities: Tensor) -> Tensor:
         """What the head makes predictions of, (B, C, H / 2, W / 2)."""
-        fine = _through(self.down_fine, [self.unshuffle(densities)])
-        middle = _through(self.down_middle, [nn.functional.max_pool2d(fine, 2)])
-        coarse = _through(self.bottom, [nn.functional.max_pool2d(middle, 2)])
-        joined = [torch.cat([middle, _doubled(coarse)], dim=1)]
+        return self.features_of_squares([self.unshuffle(densities)])
+
+    def features_of_squares(self, squares: list[Tensor]) -> Tensor:
+        """As `features`, of the pixels of squares as channels, which are taken out of their list."""
+        fine = _through(self.down_fine, squares)
+        middle = _through(self.down_middle, [_halved(fine)])
+        coarse = _through(self.bottom, [_halved(middle)])
+        joined = [_beside(middle, coarse)]
         del middle, coarse
         middle = _through(self.up_middle, joined)
-        joined = [torch.cat([fine, _doubled(middle)], dim=1)]
+        joined = [_beside(fine, middle)]
         del fine, middle
         return _through(self.up_fine, joined)
 
@@ -99,8 +102,20 @@ def radii_of(made: Tensor) -> Tensor:
     return MAX_RADIUS_PX * torch.sigmoid(made / 4 - 1.5)
 
 
-def _doubled(x: Tensor) -> Tensor:
-    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+def _halved(x: Tensor) -> Tensor:
+    """The largest of every 2 x 2: in bf16 on a processor twice as fast as `max_pool2d`."""
+    rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+    return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
+def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Fine maps and, after them, coarse ones of half the size, every pixel as 2 x 2: in the memory of the result."""
+    batch, channels, height, width = fine.shape
+    joined = fine.new_empty((batch, height, width, channels + coarse.shape[1])).movedim(3, 1)
+    joined[:, :channels] = fine
+    squares = joined[:, channels:].unflatten(3, (width // 2, 2)).unflatten(2, (height // 2, 2))
+    squares[:] = coarse[:, :, :, None, :, None]
+    return joined
 
 
 def _fused(network: NucleusNetwork, device: torch.device, dtype: torch.dtype) -> NucleusNetwork:
@@ -143,28 +158,37 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
 
     def look(densities: Tensor) -> Prediction:
         with torch.inference_mode():
-            return _prediction(network, network.features(densities))
+            squares = network.unshuffle(densities.to(where)).to(dtype, memory_format=torch.channels_last)
+            return _prediction(network, network.features_of_squares([squares]))
 
     def predict(densities: NDArray[Any]) -> Prediction:
-        given = torch.from_numpy(densities).to(where, dtype).contiguous(memory_format=torch.channels_last)
-        return look(given) if views == 1 else _mean(look(given), look(given.flip(2, 3)))
+        given = torch.from_numpy(densities)
+        upright = look(given)
+        if views == 1:
+            return upright
+        give_back_scattered_memory(FRUGAL_BYTES)  # the second look finds hardly a gap that fits
+        return _mean(upright, look(given.flip(2, 3)))
 
     return predict
 
 
 def _prediction(network: NucleusNetwork, features: Tensor) -> Prediction:
-    """Of features (1, C, h, w): radii are computed where they are asked for, which is nearly nowhere."""
+    """Of features (1, C, h, w): radii are computed where they are asked for, which is nearly nowhere.
+
+    Of the features only those of places stay that are LEAST_LIKELY to lie in a nucleus, a tenth of the memory.
+    """
     head, places = network.head, features[0].movedim(0, 2)
     weight, bias = head.weight[:, :, 0, 0], cast("Tensor", head.bias)
+    depth = nn.functional.linear(places, weight[:1], bias[:1])[..., 0].float().sigmoid()
+    likely = depth > LEAST_LIKELY
+    kept, number = places[likely], likely.flatten().cumsum(0, dtype=torch.int32).view(depth.shape) - 1
 
     def radii_px(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            chosen = places[torch.from_numpy(rows), torch.from_numpy(columns)]
+            chosen = kept[number[torch.from_numpy(rows), torch.from_numpy(columns)]]
             return _numpy(radii_of(nn.functional.linear(chosen, weight[1:], bias[1:]).float()))
 
-    return Prediction(
-        _numpy(nn.functional.linear(places, weight[:1], bias[:1])[..., 0].float().sigmoid()), radii_px
-    )
+    return Prediction(_numpy(depth), radii_px)
 
 
 def _numpy(x: Tensor) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from chromogen.staining.atlas import Atlas, painted_nuclei
 from chromogen.staining.confidence import Typical
 from chromogen.staining.epithelium import Rule, nuclear_logit
 from chromogen.staining.exemplar import HAZE_UM, QUANTILES, Exemplar, Values, median_of
-from chromogen.staining.maps import Array, coarser, finer, looked_up, mean_over, ramp, smooth
+from chromogen.staining.maps import Array, coarser, finer, looked_up, mean_over, ramp, smooth, strips
 from chromogen.staining.noise import normal_at, normal_field
 from chromogen.staining.tissue import COARSE, MPP, Detail, Tissue, nuclear_bands
 
@@ -331,18 +331,39 @@ def hue_of(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
 def rendered(hematoxylin: Array, dab: Array, texture: Array, exemplar: Exemplar) -> Image:
     """The picture, uint8 (H, W, 3): both stains and a texture of no colour over the exemplar's glass."""
     light = np.empty((*texture.shape, 3), np.uint8)
-    hue = hue_of(hematoxylin, dab, exemplar)
-    for channel, (white, h, d, n) in enumerate(zip(exemplar.white, *exemplar.matrix, strict=True)):
-        shown = hematoxylin * np.float32(h) + texture
-        shown += dab * np.float32(d)
-        shown += hue * np.float32(n)
-        np.maximum(shown, -0.03, out=shown)
-        shown *= np.float32(-np.log(10))
-        np.exp(shown, out=shown)
-        shown *= np.float32(white + 1)
-        shown -= np.float32(0.5)  # which rounds: numbers are cut off
-        light[..., channel] = shown.clip(0, 255.5, out=shown)
+    for strip in strips(len(texture)):
+        stains = hematoxylin[strip], dab[strip]
+        hue = hue_of(*stains, exemplar)
+        for channel, (h, d, n) in enumerate(zip(*exemplar.matrix, strict=True)):
+            shown = stains[0] * np.float32(h) + texture[strip]
+            shown += stains[1] * np.float32(d)
+            shown += hue * np.float32(n)
+            light[strip, :, channel] = _light(_passing(shown), exemplar.white[channel])
     return light
+
+
+def glass(texture: Array, exemplar: Exemplar) -> Image:
+    """As `rendered`, without any stain."""
+    light = np.empty((*texture.shape, 3), np.uint8)
+    for strip in strips(len(texture)):
+        passing = _passing(texture[strip].copy())
+        for channel, white in enumerate(exemplar.white):
+            light[strip, :, channel] = _light(passing.copy(), white)
+    return light
+
+
+def _passing(density: Array) -> Array:
+    """The share of light that a density lets through, in its place."""
+    np.maximum(density, -0.03, out=density)
+    density *= np.float32(-np.log(10))
+    return np.exp(density, out=density)
+
+
+def _light(passing: Array, white: float) -> Array:
+    """Levels from 0 to 255.5, in place: numbers are cut off, which then rounds."""
+    passing *= np.float32(white + 1)
+    passing -= np.float32(0.5)
+    return passing.clip(0, 255.5, out=passing)
 
 
 def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:

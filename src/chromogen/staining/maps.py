@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,11 @@ def _smoothed(x: Array, sigma_px: float) -> Array:
         down = _weighted(padded[top : top + STRIP_PX + 2 * reach_px], weights)
         made[top : top + STRIP_PX] = _weighted(down.T, weights).T
     return made
+
+
+def strips(rows: int) -> Iterator[slice]:
+    """All rows, STRIP_PX at a time: what is made of a few at once stays in a processor's cache."""
+    return (slice(top, top + STRIP_PX) for top in range(0, rows, STRIP_PX))
 
 
 def _weighted(x: Array, weights: Array) -> Array:

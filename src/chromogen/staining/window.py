@@ -20,15 +20,16 @@ from chromogen.staining.how import (
     cytoplasm_stains,
     cytoplasm_texture,
     draws_of,
+    glass,
     grain,
     levels_of,
     nuclear_stains,
     over_ground,
     rendered,
 )
-from chromogen.staining.maps import Array
+from chromogen.staining.maps import Array, smooth
 from chromogen.staining.shares import ranks_nearby, shares_of
-from chromogen.staining.tissue import MPP, Tissue, bands, detail_of, tissue_of, tissue_part
+from chromogen.staining.tissue import BANDS_UM, MPP, Tissue, detail_of, mean_density, tissue_of, tissue_part
 from chromogen.staining.where import Place, Where
 from chromogen.staining.where_tissue import ByTissue
 from chromogen.stains.deconvolution import H_E, densities_od10
@@ -103,10 +104,11 @@ def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, loc
 
 def _glass(exemplar: Exemplar, image: Image, look: SlideLook) -> Image:
     """The exemplar's glass with the grain of the image's."""
-    none = np.zeros(image.shape[:2], np.float32)
-    total = densities_od10(image, np.array(look.white)).mean(axis=0)
-    picture = rendered(none, none, grain(bands(total)[0], look, exemplar), exemplar)
-    return np.dstack([picture, np.zeros(image.shape[:2], np.uint8)])
+    total = mean_density(np.moveaxis(densities_od10(image, np.array(look.white)), 0, 2))
+    fine = total - smooth(total, BANDS_UM[0] / MPP)
+    made = np.zeros((*image.shape[:2], 4), np.uint8)
+    made[..., :3] = glass(grain(fine, look, exemplar), exemplar)
+    return made
 
 
 def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:

@@ -55,12 +55,17 @@ def optical_density_od10(image: NDArray[Any], white: White = 255.0) -> Array:
 
 def densities_od10(image: Image, white: White = 255.0) -> NDArray[np.float32]:
     """As `optical_density_od10` of uint8 (H, W, 3), colour by colour: float32 (3, H, W), from a table."""
+    densities = np.empty((3, *image.shape[:2]), np.float32)
+    put_densities_od10(image, white, densities)
+    return densities
+
+
+def put_densities_od10(image: Image, white: White, densities: NDArray[np.float32]) -> None:
+    """The same into an array that is there already."""
     whites = np.broadcast_to(np.asarray(white, np.float64), 3)
     levels = optical_density_od10(np.arange(256), whites[:, None]).astype(np.float32)
-    densities = np.empty((3, *image.shape[:2]), np.float32)
     for channel in range(3):  # nothing is clipped: the word lets numpy look up straight into the result
         levels[channel].take(image[..., channel], out=densities[channel], mode="clip")
-    return densities
 
 
 def separate_stains(image: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: White = 255.0) -> Array:

@@ -178,7 +178,10 @@ def _known(output: Output) -> dict[str, Any]:
 
 def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict: bool) -> _Making:
     """Survey the slide, and see what an earlier run has left."""
-    seen = survey(view, mask_tissue=job.mask_tissue)
+    with ThreadPoolExecutor(1, "prepare") as pool:
+        ready = pool.submit(job.stainer.prepare or (lambda: None))
+        seen = survey(view, mask_tissue=job.mask_tissue)
+        ready.result()
     warn_of_doubt(view.slide, job.stainer, seen.doubt)
     store = BlockStore(output.store, region.size, (BLOCK_PX, BLOCK_PX))
     store.create()
