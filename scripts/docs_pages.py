@@ -47,11 +47,13 @@ def on_page_markdown(markdown: str, **_context: Any) -> str:
 
 
 def below_docs(text: str) -> str:
-    """Markdown of the root as it stands in docs/: links into docs/ lose that part.
+    """Markdown of the root as it stands in docs/, with links that lead there.
 
-    >>> below_docs("see [how](docs/slides.md) and [the web](https://a.b/docs/)")
-    'see [how](slides.md) and [the web](https://a.b/docs/)'
+    >>> below_docs("see [how](docs/slides.md), [news](CHANGELOG.md) and [the web](https://a.b/docs/)")
+    'see [how](slides.md), [news](changelog.md) and [the web](https://a.b/docs/)'
     """
+    for page, source in FROM_ROOT.items():
+        text = text.replace(f"]({source})", f"]({page})")
     return text.replace("](docs/", "](")
 
 
