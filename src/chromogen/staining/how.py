@@ -30,8 +30,9 @@ FINE, BROAD = 1.25, 0.6  # how far cytoplasm's own texture decides its DAB: with
 PATCHES = ((7.0, 0.25), (25.0, 0.25), (70.0, 0.2))  # um, and how far chance decides
 GRANULE_UM, GRANULAR = 0.8, 0.13  # granules of DAB in cytoplasm, and how far chance makes them
 WHOLE = 0.7  # of a nucleus' sparing that a pale one has, too
+EVEN = 0.6  # how far cytoplasm over or under a nucleus is all alike
 SPARED = 1.15  # how far nuclei are spared by a marker of cytoplasm
-MEMBRANE, MEMBRANE_UM, REACH_UM = 0.8, 0.5, 6.0  # how strong, how wide, and how far from nuclei
+MEMBRANE, MEMBRANE_UM, REACH_UM = 1.2, 0.4, 6.0  # how strong, how wide, and how far from nuclei
 MEMBRANE_OVER = 1.9  # what smoothing takes from a line
 HOT_SPOTS = ((1.2, 1.2), (18.0, 0.6), (60.0, 0.6))  # um, and how far chance decides which nuclei are positive
 BY_SHAPE, BY_TISSUE = 0.9, 1.5  # how far a nucleus' shape and company decide; how far *where* does
@@ -41,7 +42,7 @@ CHROMATIN_GAIN = 0.4, 3.0  # how much weaker or stronger than in the H&E detail 
 MOST_GAIN = 2.5  # of a nucleus' haematoxylin, over the typical
 MAX_DETAIL, SHOWN = 1.7, 0.42  # of usual detail: what is more is cut off; how much of the exemplar's is shown
 BROWN_OD10 = 0.08, 0.3  # from here DAB decides what lies under it
-LEAST_FULL = 0.3  # of a nucleus' haematoxylin, anywhere in it
+LEAST_FULL, FULL_UNDER_DAB = 0.3, 0.7  # of a nucleus' haematoxylin, anywhere in it
 GRAIN_UM = 0.5  # of faint DAB in nuclei
 MOST_LOST = 1.5  # times the DAB that a nucleus may lose where a patch does not fit, and is given back
 CLOUDS_UM, CLOUDED = (8.0, 40.0), 0.28  # over what lengths the ground varies by chance, and how far
@@ -77,7 +78,9 @@ class SlideLook:
     where: Any = None
 
 
-def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: Location, seed: int) -> Array:
+def counterstain(
+    tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: Location, seed: int, full: float = LEAST_FULL
+) -> Array:
     """Haematoxylin of the virtual IHC: the H&E's own over what lies round nuclei, as strong as the exemplar's.
 
     What lies outside nuclei and is faint fades: IHC shows fibres and cytoplasm far paler than H&E does.
@@ -96,7 +99,7 @@ def counterstain(tissue: Tissue, look: SlideLook, exemplar: Exemplar, location: 
     gain = smooth(gain, EDGE_UM / MPP)
     own = over.clip(0) * (FAINT + (1 - FAINT) * kept) * gain
     body = np.concatenate([[0], wanted]).astype(np.float32)[tissue.labels]
-    own = np.maximum(own, LEAST_FULL * smooth(body, EDGE_UM / MPP))
+    own = np.maximum(own, full * smooth(body, EDGE_UM / MPP))
     return _focused(tissue, np.minimum(own, MOST_FULL * exemplar.blue_od10[-1]), location, seed)
 
 
@@ -274,7 +277,9 @@ def cytoplasm_stains(
     ground = ground_of(tissue, look, exemplar, location, seed)
     dab = (where * stained + (1 - where) * ground[1]) * ramp(smooth(tissue.total, 0.35 / MPP), 0.03, 0.08)
     dab = _spread(np.asarray(dab, np.float32))
-    return covered(counterstain(tissue, look, exemplar, location, seed) + ground[0], dab, exemplar), dab
+    return covered(
+        counterstain(tissue, look, exemplar, location, seed, FULL_UNDER_DAB) + ground[0], dab, exemplar
+    ), dab
 
 
 def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
@@ -288,7 +293,10 @@ def cytoplasm_texture(tissue: Tissue, location: Location, seed: int) -> Array:
     half = BROAD * near + finer(wide, COARSE // 2, near.shape) + _membranes(tissue, location, seed)
     own = FINE * np.log(smooth(matter, TEXTURE_UM / MPP) + np.float32(FLOOR_OD10))
     own += GRANULAR * normal_field(location, (shape[1], shape[0]), GRANULE_UM / MPP, seed + 50)
-    return np.asarray(own + finer(half, 2, shape) - SPARED * nuclear, np.float32)
+    own += finer(half, 2, shape)
+    mean = tissue.of_nuclei(own).astype(np.float32)[tissue.labels]
+    own += EVEN * smooth(tissue.labels > 0, EDGE_UM / MPP) * (mean - own)
+    return np.asarray(own - SPARED * nuclear, np.float32)
 
 
 def _logarithm(x: Array, mask: Array, um: float, by: int) -> Array:
