@@ -109,7 +109,7 @@ def _halved(x: Tensor) -> Tensor:
 
 
 def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Fine maps and, after them, coarse ones of half the size, every pixel as 2 x 2: in the memory of the result."""
+    """Fine maps and, after them, coarse ones of half the size, in the memory of the result alone."""
     batch, channels, height, width = fine.shape
     joined = fine.new_empty((batch, height, width, channels + coarse.shape[1])).movedim(3, 1)
     joined[:, :channels] = fine
