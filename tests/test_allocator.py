@@ -96,3 +96,17 @@ def test_gaps_between_blocks_are_given_back_where_they_are_many(from_bytes: int,
         [sys.executable, "-c", SCATTER, str(from_bytes)], capture_output=True, text=True, check=True
     ).stdout
     assert (int(said) > 80 * 2**20) == given_back
+
+
+# What Python still searches for garbage, at the very end.
+ENDING = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 1000, gc.get_threshold()[0]))
+from chromogen.allocator import collect_garbage_rarely
+collect_garbage_rarely()
+"""
+
+
+def test_garbage_is_looked_for_rarely_and_not_at_the_end() -> None:
+    said = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["True", str(chromogen.allocator.GARBAGE_OBJECTS)]

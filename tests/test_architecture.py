@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
     "stains": BASE | {"image", "pixel_size"},
     "registration": BASE | {"image", "pixel_size", "slides", "stains"},
-    "nuclei": BASE | {"devices", "fused", "image", "pixel_size", "stains"},
+    "nuclei": BASE | {"allocator", "devices", "fused", "image", "pixel_size", "stains"},
     "staining": BASE | {"image", "nuclei", "regions", "stains"},
     "style": BASE
     | {"devices", "fused", "image", "lattice", "nuclei", "pixel_size", "spill", "staining", "stains"},

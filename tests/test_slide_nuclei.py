@@ -202,7 +202,7 @@ def test_gaps_in_memory_are_given_back_after_each_window(
         return dark_spots(densities)
 
     monkeypatch.setattr(find, "CORE_PX", 224)
-    monkeypatch.setattr(module, "give_back_scattered_memory", lambda: order.append("given back"))
+    monkeypatch.setattr(module, "give_back_scattered_memory", lambda *_: order.append("given back"))
     found_on(ihc, tmp_path / "work", NamedNetwork(seen, "n", "0"))
     assert order == ["seen", "given back"] * 4
 

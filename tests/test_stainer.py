@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -115,3 +117,19 @@ def test_the_builtin_ihc_has_brown_and_blue() -> None:
     assert ihc.shape == (512, 512, 3)
     assert np.mean(ihc[..., 0] > ihc[..., 2] + 30) > 0.2
     assert np.mean(ihc[..., 2] > ihc[..., 0] + 10) > 0.05
+
+
+# Says whether torch is loaded when a look is there, and once it is prepared.
+LOADED = """
+import sys
+from chromogen.stainer import load_stainer
+stainer = load_stainer("epithelial")
+print("torch" in sys.modules)
+stainer.prepare()
+print("torch" in sys.modules)
+"""
+
+
+def test_a_look_loads_torch_when_it_is_prepared_and_not_before() -> None:
+    said = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False", "True"]

@@ -27,7 +27,7 @@ from chromogen.staining.atlas import Atlas
 from chromogen.staining.confidence import KnownTissue
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
-from chromogen.staining.how import counterstain, levels_of
+from chromogen.staining.how import counterstain, glass, levels_of, rendered
 from chromogen.staining.looks import Look, read_look, write_look
 from chromogen.staining.tissue import MPP, tissue_of, tissue_part
 from chromogen.staining.window import Dials, look_of, seen
@@ -352,3 +352,11 @@ def test_distances_are_those_of_every_pixel_but_for_a_little(he: Image) -> None:
     assert abs((tissue.distance_um - wanted).mean()) < 0.05
     assert (tissue.distance_um[tissue.labels > 0] == 0).all()
     assert np.array_equal(tissue.owner[tissue.labels > 0], tissue.labels[tissue.labels > 0])
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_glass_is_the_picture_without_any_stain(name: str) -> None:
+    exemplar = load_look(name).exemplar
+    texture = np.random.default_rng(0).normal(0, 0.02, (70, 45)).astype(np.float32)
+    none = np.zeros_like(texture)
+    assert (glass(texture, exemplar) == rendered(none, none, texture, exemplar)).all()

@@ -23,7 +23,7 @@ DEFAULT_MMAP_MAX = 65536
 RESERVED_BYTES = 4 * 2**30
 PAGE_BYTES = 2 * 2**20
 SCATTERED_BYTES = 850 * 2**20
-FRUGAL_BYTES = 430 * 2**20  # hardly more than torch and a window's results: taking more anew costs a twentieth
+FRUGAL = (430 * 2**20, 1.2)  # hardly more than torch and a window's results; taking more anew costs a twentieth
 
 
 def keep_freed_memory() -> bool:
@@ -75,8 +75,8 @@ def give_back_freed_memory(from_bytes: int = GIVEN_BACK_BYTES) -> bool:
     return given
 
 
-def give_back_scattered_memory(from_bytes: int = SCATTERED_BYTES) -> bool:
-    """Give back what lies free between blocks in use, if the process takes so much, and twice what it uses.
+def give_back_scattered_memory(from_bytes: int = SCATTERED_BYTES, times: float = 2.0) -> bool:
+    """Give back what lies free between blocks in use, if the process takes so much, and `times` what it uses.
 
     Blocks of many sizes leave gaps that only smaller ones fit, and memory would grow for as long as work goes on.
     False where there was nothing to do, or it cannot be done.
@@ -89,7 +89,7 @@ def give_back_scattered_memory(from_bytes: int = SCATTERED_BYTES) -> bool:
     if taken < from_bytes:
         return False
     info = libc.mallinfo2()
-    return taken > 2 * (info.uordblks + info.hblkhd) and bool(libc.malloc_trim(0))
+    return taken > times * (info.uordblks + info.hblkhd) and bool(libc.malloc_trim(0))
 
 
 def resident_bytes() -> int:

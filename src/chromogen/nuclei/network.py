@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from chromogen.allocator import FRUGAL_BYTES, give_back_scattered_memory
+from chromogen.allocator import FRUGAL, give_back_scattered_memory
 from chromogen.devices import choose_device, choose_precision
 from chromogen.fused import fused_convolution, fuses, has_fused_convolution
 from chromogen.nuclei.contract import LEAST_LIKELY, STRIDE_PX, WEIGHTS, Network, Prediction
@@ -109,7 +109,7 @@ def _halved(x: Tensor) -> Tensor:
 
 
 def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Fine maps and, after them, coarse ones of half the size, every pixel as 2 x 2: in the memory of the result."""
+    """Fine maps and, after them, coarse ones of half the size, in the memory of the result alone."""
     batch, channels, height, width = fine.shape
     joined = fine.new_empty((batch, height, width, channels + coarse.shape[1])).movedim(3, 1)
     joined[:, :channels] = fine
@@ -166,7 +166,7 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
         upright = look(given)
         if views == 1:
             return upright
-        give_back_scattered_memory(FRUGAL_BYTES)  # the second look finds hardly a gap that fits
+        give_back_scattered_memory(*FRUGAL)  # the second look finds hardly a gap that fits
         return _mean(upright, look(given.flip(2, 3)))
 
     return predict

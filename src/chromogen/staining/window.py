@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -29,7 +30,16 @@ from chromogen.staining.how import (
 )
 from chromogen.staining.maps import Array, smooth
 from chromogen.staining.shares import ranks_nearby, shares_of
-from chromogen.staining.tissue import BANDS_UM, MPP, Tissue, detail_of, mean_density, tissue_of, tissue_part
+from chromogen.staining.tissue import (
+    BANDS_UM,
+    MPP,
+    Detail,
+    Tissue,
+    detail_of,
+    mean_density,
+    tissue_of,
+    tissue_part,
+)
 from chromogen.staining.where import Place, Where
 from chromogen.staining.where_tissue import ByTissue
 from chromogen.stains.deconvolution import H_E, densities_od10
@@ -61,27 +71,43 @@ class Dials:
 def look_of(dials: Dials, sample: Image) -> SlideLook:
     """The statistics of a slide, from a sample of its tissue, uint8 (H, W, 3) at MPP."""
     white = white_level(sample, MPP)
-    matrix = estimate_stains(sample, H_E, white).matrix
-    tissue = tissue_of(sample, nuclei_seen(sample, white, built_in(views=1)), white, matrix)
-    rule = rule_of(tissue)
-    where = epithelium(tissue, rule)
+    with ThreadPoolExecutor(2, "look") as pool:
+        fitted = pool.submit(estimate_stains, sample, H_E, white)
+        nuclei = nuclei_seen(sample, white, built_in(views=1))
+        tissue = tissue_of(sample, nuclei, white, fitted.result().matrix)
+        everywhere = pool.submit(_everywhere, tissue)
+        rule = rule_of(tissue)
+        where = epithelium(tissue, rule)
+        texture = pool.submit(_texture_inside, tissue, where, dials.seed)
+        over = over_ground(tissue, everywhere.result()[0])
+        even = tuple(map(float, QUANTILES))  # of a sample without nuclei or tissue
+        return SlideLook(
+            tuple(map(float, white)),
+            tuple(tuple(map(float, row)) for row in tissue.matrix),
+            quantiles_of(tissue.of_nuclei(over)[1:], even),
+            everywhere.result()[0],
+            rule,
+            quantiles_of(texture.result(), even),
+            quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
+            everywhere.result()[1],
+            typical_of(tissue),
+            dials.where.measure(sample),
+        )
+
+
+def _everywhere(tissue: Tissue) -> tuple[float, Detail]:
+    """Haematoxylin and detail of tissue without nuclei."""
+    between = tissue.between * (tissue.distance_um > 1.5) > 0.5
+    return median_of(tissue.hematoxylin[between], 0.1), detail_of(
+        tissue, np.ones(len(tissue.nuclei), bool), between
+    )
+
+
+def _texture_inside(tissue: Tissue, where: Array, seed: int) -> Array:
+    """The texture of epithelium's cytoplasm, or of all tissue where there is hardly any."""
     inside = where > INSIDE
     chosen = inside if np.count_nonzero(inside) >= LEAST_INSIDE_PX else tissue.there > 0.5
-    between = tissue.between * (tissue.distance_um > 1.5) > 0.5
-    everywhere_od10 = median_of(tissue.hematoxylin[between], 0.1)
-    even = tuple(map(float, QUANTILES))  # of a sample without nuclei or tissue
-    return SlideLook(
-        tuple(map(float, white)),
-        tuple(tuple(map(float, row)) for row in matrix),
-        quantiles_of(tissue.of_nuclei(over_ground(tissue, everywhere_od10))[1:], even),
-        everywhere_od10,
-        rule,
-        quantiles_of(cytoplasm_texture(tissue, (0, 0), dials.seed)[chosen], even),
-        quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
-        detail_of(tissue, np.ones(len(tissue.nuclei), bool), between),
-        typical_of(tissue),
-        dials.where.measure(sample),
-    )
+    return cytoplasm_texture(tissue, (0, 0), seed)[chosen]
 
 
 def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:

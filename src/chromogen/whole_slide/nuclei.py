@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from chromogen.allocator import FRUGAL_BYTES, give_back_scattered_memory
+from chromogen.allocator import FRUGAL, give_back_scattered_memory
 from chromogen.errors import choose
 from chromogen.files import written_beside
 from chromogen.grid import Window as Rectangle
@@ -162,7 +162,7 @@ def slide_nuclei(
                 skipped += 1
             elif not _is_kept(file):
                 _keep(file, in_window(view, window, seen, found, network.run))
-                give_back_scattered_memory(FRUGAL_BYTES)
+                give_back_scattered_memory(*FRUGAL)
         width, height = view.size
         mm2 = seen.tissue_fraction * width * height * NETWORK_MPP**2 / 1e6
         yield SlideNuclei(folder, slide, view.size, found, mm2, len(windows), skipped)

@@ -179,13 +179,13 @@ def _known(output: Output) -> dict[str, Any]:
 def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict: bool) -> _Making:
     """Survey the slide, and see what an earlier run has left."""
     with ThreadPoolExecutor(1, "prepare") as pool:
-        ready = pool.submit(job.stainer.prepare or (lambda: None))
+        if job.stainer.prepare:
+            pool.submit(job.stainer.prepare)
         seen = survey(view, mask_tissue=job.mask_tissue)
-        ready.result()
-    warn_of_doubt(view.slide, job.stainer, seen.doubt)
+        warn_of_doubt(view.slide, job.stainer, seen.doubt)
+        stainer = job.stainer.fit(seen.sample)
     store = BlockStore(output.store, region.size, (BLOCK_PX, BLOCK_PX))
     store.create()
-    stainer = job.stainer.fit(seen.sample)
     work = Work(job.file, view.slide.quickhash, view.mpp, stainer, stainer.white or seen.white, store, strict)
     blocks = blocks_of(work, view.size, region, seen.share)
     with ThreadPoolExecutor() as pool:
