@@ -50,6 +50,11 @@ export interface Numbers {
   nuclei?: number | null;
   positive_nuclei?: number | null;
   positive_nuclei_percent?: number | null;
+  positive_nuclei_percent_low?: number | null;
+  positive_nuclei_percent_high?: number | null;
+  h_score?: number | null;
+  h_score_low?: number | null;
+  h_score_high?: number | null;
   nuclei_per_mm2?: number | null;
   nuclei_threshold_od10?: number | null;
   nuclei_threshold_source?: ThresholdSource;
@@ -65,6 +70,11 @@ export interface NucleiInView {
   nuclei: number;
   positive_nuclei: number | null;
   positive_nuclei_percent: number | null;
+  positive_nuclei_percent_low: number | null;
+  positive_nuclei_percent_high: number | null;
+  h_score: number | null;
+  h_score_low: number | null;
+  h_score_high: number | null;
   nuclei_threshold_od10: number | null;
   nuclei_threshold_source: ThresholdSource;
   nuclei_doubt: string;
@@ -103,7 +113,22 @@ export interface Stain extends Asked {
   location: [number, number] | null;
   size: [number, number] | null;
   dials: Record<string, number>;
+  fill: boolean;
   output: string;
+  told: Told;
+}
+
+/** What a result's file says: by which source it is stained where it is, and how much tissue is unlike the exemplar's. */
+export interface Told {
+  where?: { source: string; claim: string; levels?: Record<string, number> } | null;
+  unlike_fraction?: number;
+}
+
+/** What can say where a look stains, and what that may claim. */
+export interface WhereLine {
+  id: string;
+  name: string;
+  claim: string;
 }
 
 /** How far work is: steps, or blocks, of how many. */
@@ -155,8 +180,8 @@ export class Refused extends Error {
   }
 }
 
-/** The JSON at a path below /api; throws Refused with the server's words, or plain words where there is no server. */
-export async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+/** What the server answers; throws Refused with its words, or plain words where there is no server. */
+async function answered(path: string, options: RequestInit): Promise<Response> {
   let answer: Response;
   try {
     answer = await fetch(`/api/${path}`, options);
@@ -165,16 +190,21 @@ export async function ask<T>(path: string, options: RequestInit = {}): Promise<T
     throw new Refused(0, 'Chromogen does not answer. Is `chromogen view` still running? What is open stays open.');
   }
   if (!answer.ok) throw new Refused(answer.status, await words(answer));
+  return answer;
+}
+
+/** The JSON at a path below /api. */
+export async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+  const answer = await answered(path, options);
   return answer.status === 204 ? (undefined as T) : ((await answer.json()) as T);
 }
 
-export function post<T>(path: string, body: unknown = {}): Promise<T> {
-  return ask<T>(path, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  });
-}
+const posted = (body: unknown): RequestInit => ({ method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+
+export const post = <T>(path: string, body: unknown = {}): Promise<T> => ask<T>(path, posted(body));
+
+/** The picture that the server makes of what is asked, as an address of this page. */
+export const pictureOf = async (path: string, body: unknown): Promise<string> => URL.createObjectURL(await (await answered(path, posted(body))).blob());
 
 const SPOKEN: Record<string, string> = { mpp: 'pixel size', style: 'exemplar', content: 'H&E', slide: 'slide', geometry: 'region' };
 

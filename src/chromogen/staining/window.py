@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import blake2b
 from typing import TypeAlias
 
 import numpy as np
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
+from chromogen.nuclei.outlines import Nuclei
+from chromogen.recent import Recent
 from chromogen.staining.confidence import confidence, on_pixels, painted_share, typical_of
 from chromogen.staining.confidence_map import levels_of as confidence_levels
 from chromogen.staining.epithelium import epithelium, rule_of
@@ -39,6 +43,7 @@ INSIDE = 0.6  # of epithelium: surely inside
 Maps: TypeAlias = tuple[Array, Array]
 
 LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
+MOST_KEPT_BYTES = 20_000_000  # nuclei of the last windows, for who turns a dial
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,17 @@ def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, loc
     return made
 
 
+def where_map(site: str, where: Where, image: Image, look: SlideLook, location: Location) -> Image:
+    """*Where* in a window of a slide, as `painted` uses it: grey, uint8 (H, W, 3), 255 for 1; 0 on glass."""
+    made = np.zeros_like(image)
+    part = tissue_part(image, np.array(look.white))
+    if part is not None:
+        shown, at = image[part.at], (location[0] + part.left, location[1] + part.top)
+        values = where(Place(shown, seen(shown, look), look, site, at))
+        made[part.at] = np.rint(255 * values)[..., None]
+    return made
+
+
 def _glass(exemplar: Exemplar, image: Image, look: SlideLook) -> Image:
     """The exemplar's glass with the grain of the image's."""
     none = np.zeros(image.shape[:2], np.float32)
@@ -148,4 +164,12 @@ def _levels_of_nuclei(
 def seen(image: Image, look: SlideLook) -> Tissue:
     """What a window of a slide shows, by the slide's glass and stains."""
     white = np.array(look.white)
-    return tissue_of(image, nuclei_seen(image, white, built_in(views=1)), white, np.array(look.matrix))
+    key = (look.white, image.shape, blake2b(image.tobytes()).digest())
+    nuclei = _nuclei_last().get(key, lambda: nuclei_seen(image, white, built_in(views=1)))
+    return tissue_of(image, nuclei, white, np.array(look.matrix))
+
+
+@cache
+def _nuclei_last() -> Recent[Nuclei]:
+    """The nuclei of the last windows of this process."""
+    return Recent(MOST_KEPT_BYTES, lambda nuclei: nuclei.outlines_px.nbytes + nuclei.centres_px.nbytes)
