@@ -147,7 +147,7 @@ export function LayersTab() {
       </section>
       <section>
         <div class="panel-head"><h3>Brightness</h3><Button id="brightness-reset" label="Reset" isDisabled={panes.brightness.value === 1} onClick={() => (panes.brightness.value = 1)} /></div>
-        <Slider id="brightness" label="On the screen alone: no number changes" value={panes.brightness.value} low={0.5} high={2} step={0.05} shown={`× ${panes.brightness.value.toFixed(2)}`} onInput={(value) => (panes.brightness.value = value)} />
+        <Slider id="brightness" label="On the screen alone" value={panes.brightness.value} low={0.5} high={2} step={0.05} shown={`× ${panes.brightness.value.toFixed(2)}`} onInput={(value) => (panes.brightness.value = value)} />
       </section>
       <section>
         <h3>Nuclei</h3>

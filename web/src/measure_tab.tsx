@@ -72,7 +72,7 @@ function Table({ caption, index, measured: { numbers, slides, threshold } }: { c
         <thead>
           <tr>
             <td />
-            {columns.map(({ slide }) => <th key={slide.id} scope="col" title={slide.name}>{short(slide.name)}{slide.virtual !== null && <span class="badge virtual">VIRTUAL</span>}</th>)}
+            {columns.map(({ slide }) => <th key={slide.id} scope="col" title={slide.name}>{short(slide.name).replace(/(\.ome)?\.\w+$/, '')}{slide.virtual !== null && <span class="badge virtual">VIRTUAL</span>}</th>)}
           </tr>
         </thead>
         <tbody>

@@ -34,15 +34,15 @@ export interface Measurement {
 const SUPPOSED_MPP = 0.5; // the server's, where a file states none
 
 export const COLUMNS: [keyof Numbers, string, number][] = [
+  ['positive_nuclei_percent', '% of nuclei positive', 1],
+  ['h_score', 'H-score of nuclei', 0],
+  ['nuclei', 'nuclei', 0],
+  ['nuclei_per_mm2', 'nuclei per mm² of tissue', 0],
+  ['nuclei_threshold_od10', 'positive: DAB above', 2],
   ['above_threshold_percent', '% above', 1],
   ['positive_percent', '% positive (0.20)', 1],
   ['miod_od10', 'mIOD', 3],
   ['pixel_h_score', 'pixel H-score', 1],
-  ['nuclei', 'nuclei', 0],
-  ['nuclei_per_mm2', 'nuclei per mm² of tissue', 0],
-  ['positive_nuclei_percent', '% of nuclei positive', 1],
-  ['h_score', 'H-score of nuclei', 0],
-  ['nuclei_threshold_od10', '… with DAB above', 2],
   ['tissue_percent', '% tissue', 1],
   ['area_um2', 'area, µm²', 0],
 ];
@@ -133,7 +133,7 @@ export const shown = (value: unknown, digits: number): string =>
 
 /** The interval of 95 % of a number, where it has one. */
 export function intervalOf(line: Numbers | NucleiInView, key: string, digits: number): string {
-  const [low, high] = ['low', 'high'].map((end) => (line as unknown as Record<string, unknown>)[`${key}_${end}`]);
+  const [low, high] = [`${key}_low`, `${key}_high`].map((end) => line[end as 'h_score']);
   return typeof low === 'number' ? `${shown(low, digits)} to ${shown(high, digits)}` : '';
 }
 

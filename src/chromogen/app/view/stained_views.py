@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +16,15 @@ from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region
 from chromogen.app.where import WhereOption
-from chromogen.image import write_image
+from chromogen.image import Image, write_image
 from chromogen.recent import Recent
-from chromogen.stainer import Stainer, load_look
+from chromogen.stainer import Location, Stainer, is_look, load_look
 from chromogen.staining.confidence_map import unlike_fraction
+from chromogen.staining.exemplar import Exemplar
+from chromogen.staining.how import SlideLook
 from chromogen.staining.where import Where
 from chromogen.staining.where_tissue import ByTissue
-from chromogen.staining.window import where_map
+from chromogen.staining.window import Amounts, Dials, amounts_of, where_map
 from chromogen.whole_slide.confidence import write_confidence
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.part import stain_part
@@ -31,6 +34,7 @@ from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_
 _SURVEYS: Recent[Survey] = Recent(100_000_000, lambda seen: seen.sample.nbytes)
 _STATISTICS: Recent[Any] = Recent(100, lambda _: 1)
 _WHERES: Recent[Where] = Recent(20, lambda _: 1)
+_AMOUNTS: Recent[Amounts] = Recent(250_000_000, lambda kept: sum(part.nbytes for part in kept))  # of windows
 BLACK = (0, 0, 0)
 
 
@@ -46,8 +50,18 @@ class Ready(NamedTuple):
 def loaded(stain: Stain) -> Stainer:
     """The stainer that was asked for. Raises: as `any_stainer`, `load_look`, `dialled` and `where_of`."""
     if stain.is_set:
-        return dialled(load_look(stain.model), stain.dials, where_of(stain), fill=stain.fill)
-    return any_stainer(stain.model, stain.marker, stain.trained_mpp, stain.value_range, None)
+        made = dialled(load_look(stain.model), stain.dials, where_of(stain), fill=stain.fill)
+    else:
+        made = any_stainer(stain.model, stain.marker, stain.trained_mpp, stain.value_range, None)
+    painting: Callable[..., Image] = made.paint
+    return replace(made, paint=partial(painting, amounts_by=kept_amounts)) if is_look(stain.model) else made
+
+
+def kept_amounts(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Amounts:
+    """What `amounts_of` gives, kept for the strengths that a user tries next."""
+    plain = replace(dials, intensity=1.0, counterstain=1.0)
+    key = (exemplar, plain, look, location, image.shape, blake2b(image.tobytes()).digest())
+    return _AMOUNTS.get(key, lambda: amounts_of(exemplar, plain, image, look, location))
 
 
 def where_of(stain: Stain) -> Where:
