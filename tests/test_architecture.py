@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "stains": BASE | {"image", "pixel_size"},
     "registration": BASE | {"image", "pixel_size", "slides", "stains"},
     "nuclei": BASE | {"allocator", "devices", "fused", "image", "pixel_size", "stains"},
-    "staining": BASE | {"image", "nuclei", "regions", "stains"},
+    "staining": BASE | {"image", "nuclei", "recent", "regions", "stains"},
     "style": BASE
     | {"devices", "fused", "image", "lattice", "nuclei", "pixel_size", "spill", "staining", "stains"},
     "stainer_file": BASE | {"image", "models", "style"},
@@ -294,6 +294,8 @@ FILES: dict[str, list[str]] = {
         "view.stains",
         "view.dials",
         "view.stainer_list",
+        "view.map_pictures",
+        "view.where_files",
         "view.stained_views",
         "view.slide_nuclei",
         "view.adjusted",

@@ -198,6 +198,7 @@ def test_differences_and_how_slides_lie(client: TestClient) -> None:
 
 
 SQUARE = {"type": "Polygon", "coordinates": [[[10, 10], [200, 10], [200, 200], [10, 10]]]}
+ONE = {"name": "Region 1", "geometry": SQUARE}
 
 
 def test_regions_of_a_file_are_read_as_by_the_command_line(client: TestClient) -> None:
@@ -285,6 +286,9 @@ def test_nuclei_of_a_region_are_those_that_the_view_outlines(client: TestClient)
     }
     assert len(seen["outlines"]) == len(seen["positive"]) == found["nuclei"] > 20
     assert sum(seen["positive"]) == found["positive_nuclei"]
+    for score in ("positive_nuclei_percent", "h_score"):
+        assert found[f"{score}_low"] <= found[score] <= found[f"{score}_high"]
+    assert "intervals are over nuclei" in found["nuclei_doubt"], "too few fields"
     assert found["nuclei_per_mm2"] is None, "the picture states no pixel size"
     for outline in seen["outlines"]:
         x, y = np.reshape(outline, (-1, 2)).mean(axis=0)
@@ -569,6 +573,18 @@ def test_a_view_is_stained_at_once(client: TestClient) -> None:
         ("view", {"size": [10, 10]}, "64 to 2048"),
         ("view", {"location": [1000, 0]}, "inside the slide"),
         ("view", {"location": [-5, 0]}, "inside the slide"),
+        ("view", {"fill": True}, "a measured look"),
+        ("view", {"dials": {"share": 0.2}}, "a measured look"),
+        ("view", {"where": {"source": "regions"}}, "a measured look"),
+        ("view", {"where": {"source": "../secret.png"}}, "pattern"),
+        ("view", {"where": {"source": "regions", "levels": {"a": 2}}}, "less than or equal to 1"),
+        ("view", {"stainer": "nuclear", "where": {"source": "regions"}}, "at least one polygon"),
+        ("view", {"stainer": "nuclear", "where": {"source": "regions", "regions": [{}]}}, "at least one polygon"),
+        (
+            "view",
+            {"stainer": "nuclear", "where": {"source": "regions", "regions": [ONE], "levels": {"b": 1}}},
+            "Region 1",
+        ),
         ("slide", {"stainer": "nonsense"}, "stainer"),
         ("slide", {}, "pixel size"),
     ],
@@ -581,6 +597,42 @@ def test_stains_that_cannot_be(client: TestClient, kind: str, changes: dict[str,
     assert answer["status"] == 422
     assert says in str(answer["detail"])
     assert client.get("/api/stains").json() == []
+
+
+def test_where_is_chosen_by_id_and_said(client: TestClient, tmp_path: Path) -> None:
+    grey = PIL.Image.fromarray(np.full((32, 64), 200, np.uint8))
+    grey.save(tmp_path / "slides" / "heat.png")
+    grey.crop((0, 0, 32, 32)).save(tmp_path / "slides" / "of another shape.png")
+    found = ids(client)
+    slide = found["wide.png"]
+    lines = client.get("/api/wheres", params={"slide": slide}).json()
+    assert [(line["id"], line["name"]) for line in lines] == [
+        ("tissue", "tissue"),
+        ("regions", "regions"),
+        (found["heat.png"], "heat.png"),
+    ]
+    assert all(line["claim"] for line in lines)
+    asked = {"slide": slide, "stainer": "nuclear", "location": [100, 20], "size": [80, 72]}
+    levels = {"Region 1": 0.5, "elsewhere": 0.25}
+    regions = {"source": "regions", "regions": [ONE], "levels": levels}
+    for where in ({"source": "tissue"}, {"source": found["heat.png"]}, regions):
+        answer = client.post("/api/where-maps", json={**asked, "where": where})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png"), answer.text
+        assert PIL.Image.open(io.BytesIO(answer.content)).size == (40, 36)
+    assert client.post("/api/where-maps", json={**asked, "stainer": "normalize"}).status_code == 422
+    made = stain(client, "view", **asked, where=regions, fill=True)
+    assert (made["status"], made["told"]["where"]["levels"]) == (201, levels), made
+    assert made["told"]["unlike_fraction"] >= 0
+    assert str(tmp_path) not in json.dumps(made)
+    kept = client.get(f"/api/stains/{made['id']}/regions.geojson").json()
+    assert kept["features"][0]["geometry"] == SQUARE
+    hatched = client.get(f"/api/stains/{made['id']}/unlike.png")
+    assert PIL.Image.open(io.BytesIO(hatched.content)).size == (80, 72)
+    plain = stain(client, "view", **{**asked, "stainer": "identity"})
+    for name in ("regions.geojson", "unlike.png"):
+        assert client.get(f"/api/stains/{plain['id']}/{name}").status_code == 404
+    assert client.post(f"/api/stains/{made['id']}/remove").status_code == 204
+    assert not (tmp_path / "results" / made["id"]).exists()
 
 
 def test_a_slide_is_stained_in_the_background(

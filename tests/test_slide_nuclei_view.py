@@ -19,6 +19,7 @@ from chromogen.nuclei import find
 from chromogen.nuclei.contract import Prediction
 from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.positivity import Threshold, fixed_threshold
+from chromogen.nuclei.scores import scores
 from test_densities import IHC
 from test_slide_nuclei import dark_spots
 
@@ -64,6 +65,10 @@ def test_a_view_shows_what_the_whole_slide_shows_there(
     whole = within(NucleusFinder(Apart()), slide, ALL)
     assert len(whole.nuclei) > 100
     assert 0 < whole.numbers.positive_nuclei < len(whole.nuclei)  # type: ignore[operator]
+    scored, numbers = scores(whole.nuclei, whole.measured, whole.threshold), whole.numbers
+    assert scored.h_score is not None
+    assert scored.h_score.interval == (numbers.h_score_low, numbers.h_score_high)
+    assert scored.h_score.interval[0] < numbers.h_score < scored.h_score.interval[1]  # type: ignore[operator]
     for view in (box(0, 0, 100, 90), box(130, 77.5, 400, 301), box(200, 200, 260, 512)):
         seen, expected = within(NucleusFinder(Apart()), slide, view), whole.within(view)
         assert seen.threshold == whole.threshold

@@ -1,5 +1,7 @@
 """Views are what the whole slide becomes there, and what the page tells makes them again."""
 
+import io
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -8,16 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 
 from chromogen.app.view import stained_views
-from chromogen.app.view.stained_views import loaded, stain_view, stainer_mpp
-from chromogen.app.view.stains import Stain
+from chromogen.app.view.map_pictures import MOST_ALPHA
+from chromogen.app.view.region_files import ImportedRegion
+from chromogen.app.view.stained_views import loaded, show_where, stain_view, stainer_mpp
+from chromogen.app.view.stains import CONFIDENCE, REGIONS, Stain, with_regions
 from chromogen.app.view.work_queue import new_id
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides.slide import open_slide
+from chromogen.stainer import load_look
 from chromogen.stainer_file import write_model
+from chromogen.staining.confidence_map import levels_in
+from chromogen.staining.window import Dials, look_of, painted
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Output
 from chromogen.whole_slide.stain import stain_slide
@@ -67,6 +75,85 @@ def test_a_view_is_what_the_whole_slide_becomes_there(folder: Path, model_file: 
     assert np.abs(loaded(stain)(seen).astype(int) - made).mean() > 2, "not by the colours of the view alone"
     said = read_provenance(folder / "view" / "result.png") or {}
     assert (said["stainer"], said["mpp"]) == (Path(stainer).stem, pytest.approx(0.5))
+
+
+def drawn(name: str, left: int, top: int, side: int) -> ImportedRegion:
+    ring = [(left, top), (left + side, top), (left + side, top + side), (left, top + side), (left, top)]
+    return ImportedRegion(name=name, geometry={"type": "Polygon", "coordinates": [ring]})
+
+
+@pytest.fixture
+def heat_map(folder: Path) -> Path:
+    """A map of the slide: nothing on the left of PLACE, half on its right."""
+    values = np.zeros((64, 192), np.uint8)
+    values[:, 20:] = 128
+    PIL.Image.fromarray(values).save(folder / "heat.png")
+    return folder / "heat.png"
+
+
+def of_source(folder: Path, source: str) -> Stain:
+    if source == "regions":
+        levels = {"Tumor": 0.9, "Region 2": 0.2, "elsewhere": 0.0}
+        stain = asked(folder, "nuclear", where=REGIONS, levels=levels, fill=True)
+        return with_regions(stain, [drawn("Tumor", 0, 0, 140), drawn("Region 2", 150, 20, 90)], folder / "view")
+    return asked(folder, "nuclear", where="heat.png", where_file=str(folder / "heat.png"), dials={"seed": 3})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["regions", "map"])
+def test_a_view_that_follows_a_source_is_what_the_whole_slide_becomes(
+    folder: Path, heat_map: Path, source: str
+) -> None:
+    stain = of_source(folder, source)
+    stain_view(stain, folder / "view")
+    stain_slide(SlideJob(SlideFile(Path(stain.source)), loaded(stain)), Output(folder / "w.ome.tif", "deflate"))
+    (x, y), (width, height) = PLACE
+    made = read_image(folder / "view" / "result.png")
+    np.testing.assert_array_equal(made, lossless(folder / "w.ome.tif")[y : y + height, x : x + width])
+    said = read_provenance(folder / "view" / "result.png") or {}
+    assert said["where"]["source"] == source
+    assert 0 <= said["statistics"]["confidence"]["unlike_fraction"] <= 1
+    levels = levels_in(read_image(folder / "view" / CONFIDENCE))
+    assert levels.shape == (-(-height // 16), -(-width // 16))
+    assert levels.any()
+
+
+def test_strengths_of_stains_need_no_new_amounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, real = [], stained_views.amounts_of
+    monkeypatch.setattr(stained_views, "amounts_of", lambda *given: counted.append(1) or real(*given))
+    exemplar, image = load_look("nuclear").exemplar, IHC[100:260, 300:460]
+    plain = Dials(0.3)
+    look = look_of(plain, image)
+    for dials in (plain, replace(plain, intensity=1.5), replace(plain, intensity=0.5, counterstain=1.2)):
+        kept = painted(exemplar, dials, image, look, (0, 0), stained_views.kept_amounts)
+        np.testing.assert_array_equal(kept, painted(exemplar, dials, image, look, (0, 0)))
+    assert len(counted) == 1
+    painted(exemplar, replace(plain, seed=1), image, look, (0, 0), stained_views.kept_amounts)
+    assert len(counted) == 2, "another draw"
+
+
+def test_where_is_seen_before_it_is_stained(folder: Path, heat_map: Path) -> None:
+    picture = PIL.Image.open(io.BytesIO(show_where(of_source(folder, "map"))))
+    seen = np.asarray(picture)[..., 3]
+    assert seen.shape == (PLACE[1][1] // 2, PLACE[1][0] // 2)
+    assert seen[:, :15].max() == 0, "where the map is 0"
+    assert 0.3 < np.percentile(seen[:, 40:], 90) / MOST_ALPHA <= 0.51, "where it is a half"
+    tissue = np.asarray(PIL.Image.open(io.BytesIO(show_where(asked(folder, "nuclear")))))[..., 3]
+    assert np.abs(tissue.astype(int) - seen).mean() > 5
+
+
+@pytest.mark.parametrize("source", ["regions", "map"])
+def test_what_it_tells_follows_the_same_source(folder: Path, heat_map: Path, source: str) -> None:
+    stain = of_source(folder, source)
+    words = shlex.split(stain.shell_line)
+    assert words[words.index("--where") + 1] == stain.where, "no folder of this machine"
+    assert ("--fill" in words, "--level=Tumor=0.9" in words) == (source == "regions",) * 2
+    assert str(folder) not in stain.python_lines
+    assert stain.where_file in stain.command
+    program = stain.python_lines.partition("output =")[0].replace(repr(stain.name), repr(stain.source))
+    (folder / "again.py").write_text(program.replace(repr(stain.where), repr(stain.where_file)))
+    made = runpy.run_path(str(folder / "again.py"))
+    assert made["stainer"].identity == loaded(stain).identity
 
 
 def test_a_slide_is_surveyed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chromogen.image import read_image, read_provenance
@@ -284,3 +285,40 @@ def test_one_tab_sees_what_another_asks_for(page: Any, browser: Any, server: Ser
     page.wait_for_selector(".layer.shown")
     other.wait_for_selector(".job[data-state=done]", state="attached", timeout=60_000)
     other.close()
+
+
+@pytest.mark.slow
+def test_where_is_seen_and_followed_and_said(page: Any, server: Server) -> None:
+    begin(page, "small.png", "nuclear")
+    page.click("#draw-rectangle")
+    box = page.locator(".pane").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 100, y - 100)
+    page.mouse.down()
+    page.mouse.move(x, y + 100, steps=3)
+    page.mouse.up()
+    page.select_option("#where-source", "regions")
+    assert not page.is_visible("#dial-share"), "regions give shares"
+    page.locator("#levels label:has-text('Region 1') input").fill("0.8")
+    page.wait_for_selector("#notice-over", state="detached")
+    before = keep(page, "where_before").astype(int)
+    with page.expect_response("**/api/where-maps"):
+        page.check("#where-map")
+    page.wait_for_selector("#where-message", state="hidden")
+    settle(page)
+    changed = np.abs(keep(page, "where").astype(int) - before).max(axis=2) > 40
+    rows, columns = np.nonzero(changed[:, round(box["x"]) : round(box["x"] + box["width"])])
+    assert columns.max() + box["x"] < x + 20, "on the region alone"
+    assert rows.min() > y - 120
+    page.click("#stain")
+    page.wait_for_selector(
+        ".layer.shown:has-text('Follows regions that a person drew (Region 1 80 %, elsewhere 0 %)')"
+    )
+    assert not page.is_checked("#where-map"), "the map does not hide the stain"
+    folder = results(server, "result.png").parent
+    assert (read_provenance(folder / "result.png") or {})["where"]["levels"] == {"Region 1": 0.8, "elsewhere": 0}
+    page.check("#fill")
+    page.wait_for_selector(".layer-name:has-text('filled')")
+    settle(page)
+    assert page.locator(".layer").count() == 1
+    assert "--fill" in page.locator(".job pre").first.text_content()

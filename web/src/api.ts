@@ -33,41 +33,33 @@ export interface Placement {
   is_guess: boolean;
 }
 
-/** The numbers of a region in a slide, or why there are none. */
-export interface Numbers {
-  region: number;
-  name: string;
-  slide: string;
-  error?: string;
-  area_um2?: number | null;
-  tissue_percent?: number;
-  measured_mpp?: number;
-  positive_percent?: number | null;
-  above_threshold_percent?: number | null;
-  mean_od10?: number | null;
-  miod_od10?: number | null;
-  pixel_h_score?: number | null;
-  nuclei?: number | null;
-  positive_nuclei?: number | null;
-  positive_nuclei_percent?: number | null;
-  nuclei_per_mm2?: number | null;
-  nuclei_threshold_od10?: number | null;
-  nuclei_threshold_source?: ThresholdSource;
-  nuclei_doubt?: string;
-  why?: string;
-}
+/** A number, or null where it is not known. */
+type Maybe = number | null;
 
 /** Whence the DAB density comes above which a nucleus is positive; empty in an H&E. */
 export type ThresholdSource = 'found' | 'fixed' | '';
 
-/** The nuclei in a box of a slide: each outline as x and y by turns in level-0 pixels, and 1 where it is positive. */
-export interface NucleiInView {
-  nuclei: number;
-  positive_nuclei: number | null;
-  positive_nuclei_percent: number | null;
-  nuclei_threshold_od10: number | null;
+/** What the nuclei of a place say; scores with the ends of their interval of 95 %. */
+interface NucleusNumbers extends Record<'positive_nuclei_percent' | 'h_score', Maybe>, Record<`${'positive_nuclei_percent' | 'h_score'}_${'low' | 'high'}`, Maybe> {
+  nuclei: Maybe;
+  positive_nuclei: Maybe;
+  nuclei_threshold_od10: Maybe;
   nuclei_threshold_source: ThresholdSource;
   nuclei_doubt: string;
+}
+
+/** The numbers of a region in a slide, or why there are none. */
+export interface Numbers extends Partial<NucleusNumbers>, Partial<Record<'area_um2' | 'tissue_percent' | 'measured_mpp' | 'positive_percent' | 'above_threshold_percent' | 'mean_od10' | 'miod_od10' | 'pixel_h_score' | 'nuclei_per_mm2', Maybe>> {
+  region: number;
+  name: string;
+  slide: string;
+  error?: string;
+  why?: string;
+}
+
+/** The nuclei in a box of a slide: each outline as x and y by turns in level-0 pixels, and 1 where it is positive. */
+export interface NucleiInView extends NucleusNumbers {
+  nuclei: number;
   outlines: number[][];
   positive: (0 | 1)[];
 }
@@ -103,7 +95,22 @@ export interface Stain extends Asked {
   location: [number, number] | null;
   size: [number, number] | null;
   dials: Record<string, number>;
+  fill: boolean;
   output: string;
+  told: Told;
+}
+
+/** What a result's file says: by which source it is stained where it is, and how much tissue is unlike the exemplar's. */
+export interface Told {
+  where?: { source: string; claim: string; levels?: Record<string, number> } | null;
+  unlike_fraction?: number;
+}
+
+/** What can say where a look stains, and what that may claim. */
+export interface WhereLine {
+  id: string;
+  name: string;
+  claim: string;
 }
 
 /** How far work is: steps, or blocks, of how many. */
@@ -155,8 +162,8 @@ export class Refused extends Error {
   }
 }
 
-/** The JSON at a path below /api; throws Refused with the server's words, or plain words where there is no server. */
-export async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+/** What the server answers; throws Refused with its words, or plain words where there is no server. */
+async function answered(path: string, options: RequestInit): Promise<Response> {
   let answer: Response;
   try {
     answer = await fetch(`/api/${path}`, options);
@@ -165,16 +172,21 @@ export async function ask<T>(path: string, options: RequestInit = {}): Promise<T
     throw new Refused(0, 'Chromogen does not answer. Is `chromogen view` still running? What is open stays open.');
   }
   if (!answer.ok) throw new Refused(answer.status, await words(answer));
+  return answer;
+}
+
+/** The JSON at a path below /api. */
+export async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+  const answer = await answered(path, options);
   return answer.status === 204 ? (undefined as T) : ((await answer.json()) as T);
 }
 
-export function post<T>(path: string, body: unknown = {}): Promise<T> {
-  return ask<T>(path, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  });
-}
+const posted = (body: unknown): RequestInit => ({ method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+
+export const post = <T>(path: string, body: unknown = {}): Promise<T> => ask<T>(path, posted(body));
+
+/** The picture that the server makes of what is asked, as an address of this page. */
+export const pictureOf = async (path: string, body: unknown): Promise<string> => URL.createObjectURL(await (await answered(path, posted(body))).blob());
 
 const SPOKEN: Record<string, string> = { mpp: 'pixel size', style: 'exemplar', content: 'H&E', slide: 'slide', geometry: 'region' };
 
@@ -203,17 +215,8 @@ export const tileUrl = (slide: Slide, level: number, x: number, y: number): stri
 export const densityUrl = (slide: Slide, stains: StainVectors, level: number, x: number, y: number): string =>
   `/api/slides/${slide.id}/densities/${level}/${x}/${y}.png?stains=${stains}&v=${slide.version}`;
 
-export const differenceUrl = (
-  slide: Slide,
-  other: Slide,
-  stains: [StainVectors, StainVectors],
-  moved: { x: number; y: number } | null,
-  level: number,
-  x: number,
-  y: number,
-): string =>
-  `/api/slides/${slide.id}/differences/${other.id}/${level}/${x}/${y}.png` +
-  `?stains=${stains[0]}&stains=${stains[1]}&v=${slide.version}-${other.version}` +
+export const differenceUrl = (slide: Slide, other: Slide, stains: StainVectors[], moved: { x: number; y: number } | null, level: number, x: number, y: number): string =>
+  `/api/slides/${slide.id}/differences/${other.id}/${level}/${x}/${y}.png?stains=${stains[0]}&stains=${stains[1]}&v=${slide.version}-${other.version}` +
   (moved ? `&offset=${moved.x.toFixed(1)}&offset=${moved.y.toFixed(1)}` : '');
 
 export const nucleiPath = (slide: Slide, stains: StainVectors, [left, top]: [number, number], [width, height]: [number, number]): string =>

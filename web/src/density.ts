@@ -64,12 +64,12 @@ const RAMP: [number, number, number][] = [
   [70, 10, 130],
 ];
 
-function rampColor(at: number): [number, number, number] {
+function rampColor(at: number): number[] {
   const place = Math.min(Math.max(at, 0), 0.9999) * (RAMP.length - 1);
   const index = Math.floor(place);
   const part = place - index;
   const [a, b] = [RAMP[index], RAMP[index + 1]];
-  return [a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part, a[2] + (b[2] - a[2]) * part];
+  return [...a.map((from, i) => from + (b[i] - from) * part), 255];
 }
 
 const TABLE = Array.from({ length: 256 }, (_, level) => rampColor(level / 120)); // violet from a density of 1.2 on
@@ -80,29 +80,20 @@ export function paint(raw: Raw, kind: OverlayKind, threshold: number): ImageData
   const level = Math.round(threshold * 100);
   const [from, to] = [raw.data, out.data];
   for (let i = 0; i < from.length; i += 4) {
-    const tissue = from[i + 2];
-    if (kind === 'dab' || kind === 'eosin' || kind === 'hematoxylin') {
-      const value = from[kind === 'hematoxylin' ? i : i + 1];
-      if (tissue && value > level) set(to, i, TABLE[value], 255);
-    } else if (kind === 'tissue') {
-      if (tissue) set(to, i, [30, 160, 90], 150);
-    } else if (kind === 'kept') {
-      const kept = (tissue - 128) / 127;
-      if (tissue && kept < threshold) set(to, i, [215, 35, 35], Math.min(255, 80 + 350 * (threshold - kept)));
-    } else {
-      const more = from[kind === 'difference' ? i + 1 : i] - 128;
-      if (tissue && Math.abs(more) > level)
-        set(to, i, more > 0 ? [205, 40, 30] : [35, 70, 205], Math.min(255, 90 + 3 * Math.abs(more)));
-    }
+    if (!from[i + 2]) continue; // no tissue
+    const color = colorOf(kind, from[kind.endsWith('hematoxylin') ? i : i + 1], (from[i + 2] - 128) / 127, level, threshold);
+    if (color) to.set(color, i);
   }
   return out;
 }
 
-function set(to: Uint8ClampedArray, i: number, color: readonly number[], alpha: number): void {
-  to[i] = color[0];
-  to[i + 1] = color[1];
-  to[i + 2] = color[2];
-  to[i + 3] = alpha;
+/** Red, green, blue and opacity of a pixel of tissue, by its value and how far structure was kept. */
+function colorOf(kind: OverlayKind, value: number, kept: number, level: number, threshold: number): number[] | null {
+  if (kind === 'tissue') return [30, 160, 90, 150];
+  if (kind === 'kept') return kept < threshold ? [215, 35, 35, Math.min(255, 80 + 350 * (threshold - kept))] : null;
+  if (!isDifference(kind)) return value > level ? TABLE[value] : null;
+  const more = value - 128;
+  return Math.abs(more) > level ? [...(more > 0 ? [205, 40, 30] : [35, 70, 205]), Math.min(255, 90 + 3 * Math.abs(more))] : null;
 }
 
 const MOST_HELD = 160; // tiles of 512 px, 1 MB each

@@ -11,6 +11,7 @@ import { UNDER_WAY, type Job, type Works } from './works';
 interface Look {
   shown: boolean;
   opacity: number;
+  isHatched?: boolean; // whether tissue that is unlike the exemplar's is hatched
 }
 
 /** What can be set of a trial's picture afterwards. */
@@ -29,9 +30,18 @@ export const nameOf = (job: Job): string =>
 /** Whether its result is a slide, not one picture. */
 export const isSlide = (job: Job): boolean => job.kind === 'stains' && job.output.endsWith('.ome.tif');
 
+const LEAST_TOLD = 0.0005; // of the tissue: less rounds to nothing
+
+/** How much of the tissue is unlike the exemplar's; 0 where nobody says, or it is next to nothing. */
+export function unlikeOf(job: Job): number {
+  const found = (job.kind === 'stains' && job.told.unlike_fraction) || 0;
+  return found >= LEAST_TOLD ? found : 0;
+}
+
 export class Layers {
   private readonly looks = signal<Record<string, Look>>(kept('layers', {}));
   readonly adjusted = signal<Record<string, Adjusted>>({});
+  readonly map = signal<{ slide: string; picture: Picture } | null>(null); // of where a look would stain
   private readonly results = signal<Record<string, Slide>>({}); // of work whose result is a slide
 
   constructor(
@@ -86,10 +96,14 @@ export class Layers {
 
   private picturesOn(slide: Slide): Picture[] {
     const jobs = this.of(slide.id).filter(({ id }) => this.look(id).shown);
-    return jobs.reverse().flatMap((job) => {
+    const pictures = jobs.reverse().flatMap((job): Picture[] => {
       const source = isSlide(job) ? this.result(job) : this.address(job);
-      return source ? [{ id: job.id, source, box: this.box(job, slide), opacity: this.look(job.id).opacity }] : [];
+      const [box, { opacity, isHatched }] = [this.box(job, slide), this.look(job.id)];
+      const hatched = { id: `${job.id} unlike`, source: `/api/stains/${job.id}/unlike.png`, box, opacity: 1, isMap: true };
+      return source ? [{ id: job.id, source, box, opacity }, ...(isHatched && unlikeOf(job) ? [hatched] : [])] : [];
     });
+    const { value } = this.map;
+    return value?.slide === slide.id ? [...pictures, value.picture] : pictures;
   }
 
   /** The slide that was made, once the server has said what it is. */

@@ -4,8 +4,9 @@ import { layers, nuclei, panes, setOverlay, setThreshold, works } from './desk';
 import { HINTS, lacking, MOST_THRESHOLD_OD10, type OverlayKind } from './density';
 import { short } from './dom';
 import { partOf, stateOf } from './jobs';
-import { AS_IT_IS, isSlide, nameOf } from './layers';
-import { Button, Icon, Removal, Slider } from './parts';
+import { AS_IT_IS, isSlide, nameOf, unlikeOf } from './layers';
+import { Button, Check, Icon, Removal, Slider } from './parts';
+import { whereInWords } from './where';
 import type { Job } from './works';
 
 const OVERLAYS: [OverlayKind, string][] = [
@@ -39,7 +40,8 @@ export function VirtualLayers() {
 const whatOf = (job: Job): string => (job.size ? `${job.size.join(' × ')} px` : 'whole slide');
 
 /** What was set of it, but for what stands anyway. */
-const setOf = (job: Job): string => (job.kind === 'stains' ? Object.entries(job.dials).map(([name, value]) => `${name} ${Number(value.toFixed(2))}`).join(', ') : '');
+const setOf = (job: Job): string =>
+  job.kind === 'stains' ? [...Object.entries(job.dials).map(([name, value]) => `${name} ${Number(value.toFixed(2))}`), ...(job.fill ? ['filled'] : [])].join(', ') : '';
 
 /** What is not there yet, and how far it is. */
 const Coming = ({ job }: { job: Job }) => (
@@ -70,11 +72,26 @@ function Layer({ job }: { job: Job }) {
       </div>
       {shown && <Slider label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} onInput={(value) => layers.set(job.id, { opacity: value })} />}
       {shown && job.kind === 'trials' && job.state === 'done' && <Adjusting job={job} />}
+      {shown && job.kind === 'stains' && <p class="hint">{whereInWords(job.told)}</p>}
+      {shown && unlikeOf(job) > 0 && <Unlike job={job} />}
       {shown && <div class="buttons">
         <Button icon="beside" label="Beside" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job)} />
         {job.state === 'done' && <Downloads job={job} />}
       </div>}
     </li>
+  );
+}
+
+/** How much of the tissue the exemplar says nothing of, and where that is. */
+function Unlike({ job }: { job: Job }) {
+  const { isHatched = false } = layers.look(job.id);
+  const became = job.kind === 'stains' && job.fill ? 'It is stained all the same.' : 'It is left counterstained.';
+  return (
+    <>
+      <p class="note">{(100 * unlikeOf(job)).toFixed(1)} % of the tissue is unlike any in the exemplar. {became}</p>
+      <Check label="Hatch tissue unlike the exemplar’s" isOn={isHatched} onToggle={(on) => layers.set(job.id, { isHatched: on })} />
+      {isHatched && <p class="legend"><i class="unlike" /> unlike the exemplar’s <i class="unlike tint" /> little like it</p>}
+    </>
   );
 }
 
@@ -129,10 +146,12 @@ export function LayersTab() {
         </div>
       </section>
       <section>
+        <div class="panel-head"><h3>Brightness</h3><Button id="brightness-reset" label="Reset" isDisabled={panes.brightness.value === 1} onClick={() => (panes.brightness.value = 1)} /></div>
+        <Slider id="brightness" label="On the screen alone" value={panes.brightness.value} low={0.5} high={2} step={0.05} shown={`× ${panes.brightness.value.toFixed(2)}`} onInput={(value) => (panes.brightness.value = value)} />
+      </section>
+      <section>
         <h3>Nuclei</h3>
-        <label class="check">
-          <input id="nuclei" type="checkbox" checked={nuclei.shown.value} onChange={(event) => nuclei.show(event.currentTarget.checked)} /> Outline the nuclei in view
-        </label>
+        <Check id="nuclei" label="Outline the nuclei in view" isOn={nuclei.shown.value} onToggle={(on) => nuclei.show(on)} />
         <p class="legend"><i class="line negative" /> negative <i class="line positive" /> positive <i class="line" /> of an H&E</p>
         <div id="nuclei-message" role="status">{nuclei.lines.value.map((line) => <p key={line} class="hint">{line}</p>)}</div>
       </section>

@@ -5,7 +5,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import { ask, post, Refused, type About } from './api';
 import { Cases } from './cases';
 import { about, beginWithPicture, caseName, isDark, nuclei, panes, parts, regions, remember, restore, setDark, setSplit, setThreshold, showTab, slides, tab, toggleOverlay, works, isNarrow, type Tab } from './desk';
-import { complain } from './dom';
+import { complain, say } from './dom';
 import { Jobs, JobsButton } from './jobs';
 import { LayersTab } from './layers_tab';
 import { MeasureTab } from './measure_tab';
@@ -113,7 +113,7 @@ const Help = () => (
         </div>
       ))}
     </dl>
-    <p class="hint">Drop an IHC image on the page to stain after it, or a GeoJSON file to measure its regions.</p>
+    <p class="hint">Drop IHC images on the page to stain after them, or GeoJSON files to measure their regions.</p>
     <form method="dialog"><button class="main">Close</button></form>
   </dialog>
 );
@@ -174,15 +174,16 @@ function pressed(event: KeyboardEvent): void {
   work();
 }
 
-/** A file that is dropped: regions, or an exemplar. */
-function dropped(event: DragEvent): void {
+/** Files that are dropped, one after the other: regions, or exemplars. */
+async function dropped(event: DragEvent): Promise<void> {
   event.preventDefault();
   document.body.classList.remove('dropping');
-  const file = event.dataTransfer?.files[0];
-  if (!file) return;
-  if (!/\.(geo)?json$/i.test(file.name)) return void takeExemplar(file);
-  showTab('Measure');
-  void regions.importFile(file);
+  for (const file of [...(event.dataTransfer?.files ?? [])]) {
+    const isRegions = /\.(geo)?json$/i.test(file.name);
+    if (isRegions) showTab('Measure');
+    if (/\.(svs|ndpi|mrxs|scn|bif|dcm|czi)$/i.test(file.name)) say(`Put ${file.name} into the folder that you gave to chromogen view, and press “Look for new slides”.`, true);
+    else await (isRegions ? regions.importFile(file) : takeExemplar(file));
+  }
 }
 
 function listen(): void {
@@ -201,7 +202,7 @@ function listen(): void {
     document.body.classList.add('dropping');
   });
   document.addEventListener('dragleave', (event) => !event.relatedTarget && document.body.classList.remove('dropping'));
-  document.addEventListener('drop', dropped);
+  document.addEventListener('drop', (event) => void dropped(event));
   window.addEventListener('hashchange', () => void restore());
 }
 

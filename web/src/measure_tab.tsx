@@ -3,7 +3,7 @@
 import { regions } from './desk';
 import { download, short } from './dom';
 import { Button, FileButton, Removal } from './parts';
-import { COLUMNS, csv, geojson, isHe, notes, shown, stainsBy, whyOf, type Measurement, type Region } from './region_numbers';
+import { COLUMNS, csv, geojson, intervalOf, isHe, notes, shown, stainsBy, whyOf, type Measurement, type Region } from './region_numbers';
 
 export function MeasureTab() {
   const list = regions.list.value;
@@ -72,7 +72,7 @@ function Table({ caption, index, measured: { numbers, slides, threshold } }: { c
         <thead>
           <tr>
             <td />
-            {columns.map(({ slide }) => <th key={slide.id} scope="col" title={slide.name}>{short(slide.name)}{slide.virtual !== null && <span class="badge virtual">VIRTUAL</span>}</th>)}
+            {columns.map(({ slide }) => <th key={slide.id} scope="col" title={slide.name}>{short(slide.name).replace(/(\.ome)?\.\w+$/, '')}{slide.virtual !== null && <span class="badge virtual">VIRTUAL</span>}</th>)}
           </tr>
         </thead>
         <tbody>
@@ -85,7 +85,7 @@ function Table({ caption, index, measured: { numbers, slides, threshold } }: { c
             return (
               <tr key={key}>
                 <th scope="row">{above ? `${words} ${threshold.toFixed(2)}` : words}</th>
-                {columns.map(({ line, slide }) => <td key={slide.id}>{shown(line[key], digits)}{above && <small>{isHe(slide) ? ' eosin' : ' DAB'}</small>}</td>)}
+                {columns.map(({ line, slide }) => <td key={slide.id}>{shown(line[key], digits)}<small class="interval">{intervalOf(line, key, digits)}</small>{above && <small>{isHe(slide) ? ' eosin' : ' DAB'}</small>}</td>)}
               </tr>
             );
           })}

@@ -5,6 +5,7 @@ import { ask, nucleiPath, type NucleiInView } from './api';
 import { settled, short, svg } from './dom';
 import type { Pane } from './pane';
 import type { Panes } from './panes';
+import { intervalOf } from './region_numbers';
 
 const MAX_MPP = 1; // of the screen: coarser, nuclei are specks
 const ASSUMED_MPP = 0.5; // the server's, where a file states none
@@ -112,5 +113,7 @@ function inWords(found: NucleiInView): string {
   const counted = `${nuclei.toLocaleString('en')} ${nuclei === 1 ? 'nucleus' : 'nuclei'} in view`;
   if (share === null || threshold === null) return `${counted}.`;
   const whence = found.nuclei_threshold_source === 'found' ? FOUND : 'fixed';
-  return `${counted}, ${share.toFixed(1)} % positive (DAB above ${threshold.toFixed(2)}, ${whence}).${doubt ? ` In doubt: ${doubt}.` : ''}`;
+  const [ends, hEnds] = [intervalOf(found, 'positive_nuclei_percent', 1), intervalOf(found, 'h_score', 0)];
+  const scored = found.h_score === null ? '' : ` H-score ${found.h_score.toFixed(0)}${hEnds && ` (${hEnds})`}.${ends && ` 95 % interval of the share: ${ends} %.`}`;
+  return `${counted}, ${share.toFixed(1)} % positive (DAB above ${threshold.toFixed(2)}, ${whence}).${scored}${doubt ? ` In doubt: ${doubt}.` : ''}`;
 }

@@ -30,12 +30,13 @@ export interface OverlayChoice {
   opacity: number;
 }
 
-/** A picture of a virtual stain to be laid over a part of a slide: an image's address, or a slide. */
+/** A picture of a virtual stain, or a map, to be laid over a part of a slide: an image's address, or a slide. */
 export interface Picture {
   id: string;
   source: string | Slide;
   box: Box;
   opacity: number;
+  isMap?: boolean; // of something about the slide: no virtual stain
 }
 
 interface Laid {
@@ -169,13 +170,17 @@ export class Pane {
     [this.by.value, this.isGuess.value] = ['where you moved it', false];
   }
 
+  private get stainsOver(): Laid[] {
+    return [...this.laid.values()].filter(({ picture }) => !picture.isMap);
+  }
+
   get isLaidOver(): boolean {
-    return this.laid.size > 0;
+    return this.stainsOver.length > 0;
   }
 
   private tellLabel(): void {
     const isVirtual = this.slide.virtual !== null;
-    const words = isVirtual ? VIRTUAL : this.laid.size ? `${VIRTUAL} laid over the slide` : this.differsFrom ? `Difference from a ${VIRTUAL}` : '';
+    const words = isVirtual ? VIRTUAL : this.isLaidOver ? `${VIRTUAL} laid over the slide` : this.differsFrom ? `Difference from a ${VIRTUAL}` : '';
     this.label.value = words && `${words} - ${NOT_FOR_DIAGNOSIS}`;
     this.viewer?.forceRedraw();
   }
@@ -184,7 +189,7 @@ export class Pane {
   private paintLabel(): void {
     const { context } = this.viewer.drawer as unknown as { context: CanvasRenderingContext2D };
     const ratio = OpenSeadragon.pixelDensityRatio;
-    const boxes = [...this.laid.values()].map(({ picture }) => picture.box);
+    const boxes = this.stainsOver.map(({ picture }) => picture.box);
     if (this.slide.virtual !== null) boxes.push({ location: [0, 0], size: [this.slide.width, this.slide.height] });
     for (const { location: [x, y], size: [w, h] } of this.image ? boxes : []) {
       const corners = [[x, y], [x + w, y], [x + w, y + h], [x, y + h]].map(([left, top]): [number, number] => {

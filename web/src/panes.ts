@@ -25,6 +25,7 @@ export class Panes {
   readonly split = signal(50); // percent of the first that curtain and fade show
   readonly front = signal(0); // of two panes on top of each other in the curtain, and the one that blinks
   readonly overlay = signal<OverlayChoice>({ kind: 'none', threshold: FIRST_THRESHOLD_OD10, opacity: 0.75 });
+  readonly brightness = signal(1); // of slides on the screen alone
   readonly place = signal<Place | null>(null);
   onMove: () => void = () => {};
   onChange: () => void = () => {};
@@ -42,6 +43,11 @@ export class Panes {
   /** How the panes lie now: one alone is never behind a curtain. */
   get layout(): Mode | 'single' {
     return this.list.length < 2 ? 'single' : this.mode.value;
+  }
+
+  /** How slides are shown, as CSS has it. */
+  get filter(): string {
+    return this.brightness.value === 1 ? 'none' : `brightness(${this.brightness.value})`;
   }
 
   find(slideId: string): Pane | undefined {

@@ -121,6 +121,12 @@ export const Slider = ({ id, label, value, low, high, step, shown, isDisabled, o
   </label>
 );
 
+export const Check = ({ id, label, isOn, onToggle }: { id?: string; label: string; isOn: boolean; onToggle: (on: boolean) => void }) => (
+  <label class="check">
+    <input id={id} type="checkbox" checked={isOn} onChange={(event) => onToggle(event.currentTarget.checked)} /> <span>{label}</span>
+  </label>
+);
+
 /** A few choices, of which one holds. */
 export function Choice<T extends string>({ name, legend, of, value, onChoose }: { name: string; legend: string; of: readonly (readonly [T, ComponentChildren])[]; value: T; onChoose: (value: T) => void }) {
   return (

@@ -1,6 +1,6 @@
 // Regions and their numbers: what is shown of them, and files of them, GeoJSON and CSV.
 
-import type { Numbers, StainVectors } from './api';
+import type { NucleiInView, Numbers, StainVectors } from './api';
 import { short } from './dom';
 import { LABEL, VIRTUAL } from './virtual';
 
@@ -34,14 +34,15 @@ export interface Measurement {
 const SUPPOSED_MPP = 0.5; // the server's, where a file states none
 
 export const COLUMNS: [keyof Numbers, string, number][] = [
+  ['positive_nuclei_percent', '% of nuclei positive', 1],
+  ['h_score', 'H-score of nuclei', 0],
+  ['nuclei', 'nuclei', 0],
+  ['nuclei_per_mm2', 'nuclei per mm² of tissue', 0],
+  ['nuclei_threshold_od10', 'positive: DAB above', 2],
   ['above_threshold_percent', '% above', 1],
   ['positive_percent', '% positive (0.20)', 1],
   ['miod_od10', 'mIOD', 3],
   ['pixel_h_score', 'pixel H-score', 1],
-  ['nuclei', 'nuclei', 0],
-  ['nuclei_per_mm2', 'nuclei per mm² of tissue', 0],
-  ['positive_nuclei_percent', '% of nuclei positive', 1],
-  ['nuclei_threshold_od10', '… with DAB above', 2],
   ['tissue_percent', '% tissue', 1],
   ['area_um2', 'area, µm²', 0],
 ];
@@ -116,7 +117,8 @@ function described(slide: MeasuredSlide): Record<string, string> {
 
 /** A line for each region and slide. */
 export function csv({ threshold, slides, numbers }: Measurement): string {
-  const more = ['measured_mpp', 'mean_od10', 'positive_nuclei', 'nuclei_threshold_source'];
+  const ends = ['positive_nuclei_percent', 'h_score'].flatMap((name) => [`${name}_low`, `${name}_high`]);
+  const more = ['measured_mpp', 'mean_od10', 'positive_nuclei', ...ends, 'nuclei_threshold_source'];
   const keys = [...more, ...COLUMNS.map(([key]) => key)] as (keyof Numbers)[];
   const header = ['region', ...Object.keys(described(slides[0])), 'threshold_od10', ...keys, 'why'];
   const rows = numbers.map((line) => {
@@ -128,6 +130,12 @@ export function csv({ threshold, slides, numbers }: Measurement): string {
 
 export const shown = (value: unknown, digits: number): string =>
   typeof value === 'number' ? value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }) : '–';
+
+/** The interval of 95 % of a number, where it has one. */
+export function intervalOf(line: Numbers | NucleiInView, key: string, digits: number): string {
+  const [low, high] = [`${key}_low`, `${key}_high`].map((end) => line[end as 'h_score']);
+  return typeof low === 'number' ? `${shown(low, digits)} to ${shown(high, digits)}` : '';
+}
 
 // A cell that a spreadsheet would take for a formula is given as text.
 const cell = (value: unknown): string => {

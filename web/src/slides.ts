@@ -6,7 +6,7 @@ import { say } from './dom';
 import type { View } from './pane';
 import { MOST_PANES, type Panes } from './panes';
 
-const COPIES = /^\d{8}-\d{6}-[0-9a-f]{6}\/(region|exemplar|result)\.png$/; // of work: pictures that lie on slides
+const COPIES = /^\d{8}-\d{6}-[0-9a-f]{6}\/(region|exemplar|result|confidence)\.png$/; // of work: pictures that lie on slides
 const AT_ONCE = 2; // slides of the list that are looked at; pictures that are open need the server more
 const TRIED_FIRST = 12; // slides among which the page looks for an H&E to begin with
 const ROOM_PX = 700; // of the page's width, for each pane that opens by itself

@@ -38,7 +38,9 @@ function drawPane(context: CanvasRenderingContext2D, element: HTMLElement, withi
   context.globalAlpha = Number(getComputedStyle(element.querySelector('.canvas')!).opacity);
   context.fillStyle = getComputedStyle(element).backgroundColor;
   context.fillRect(0, 0, box.width, box.height);
+  context.filter = panes.filter;
   context.drawImage(picture, 0, 0, box.width, box.height);
+  context.filter = 'none';
   for (const path of element.querySelectorAll<SVGPathElement>('.nuclei path, .regions path')) {
     const { a, b, c, d, e, f } = (path.parentElement as unknown as SVGGElement).transform.baseVal.consolidate()!.matrix;
     const placed = new Path2D();

@@ -31,7 +31,7 @@ export function Stage() {
   return (
     <section id="stage" aria-label="Viewer" ref={stage}>
       <Toolbar />
-      <div id="panes" class={panes.linked.value ? '' : 'apart'} data-mode={panes.layout} data-count={panes.list.length} style={{ '--split': `${panes.split.value}%`, '--fade': 1 - panes.split.value / 100 }}>
+      <div id="panes" class={panes.linked.value ? '' : 'apart'} data-mode={panes.layout} data-count={panes.list.length} style={{ '--split': `${panes.split.value}%`, '--fade': 1 - panes.split.value / 100, '--shown': panes.filter }}>
         {panes.list.map((pane, index) => <PaneView key={pane.slide.id} pane={pane} index={index} />)}
         {panes.layout === 'curtain' && <CurtainEdge />}
         {!panes.list.length && <Empty />}

@@ -7,9 +7,9 @@ import { about, layers, panes, parts, isNarrow, regions, showTab, slides, works 
 import { complain, duration, keep, kept, say, settled, short } from './dom';
 import { VirtualLayers } from './layers_tab';
 import type { Box } from './pane';
-import { Button, Choice, FileButton, Slider } from './parts';
+import { Button, Check, Choice, FileButton, Slider } from './parts';
 import { badgeOf } from './slides';
-
+import { givesShares, hideMap, whereAsked, WhereChoice, WhereMap } from './where';
 
 const [LEAST_PX, MOST_PX] = [66, 2046]; // of a view at the stainer's pixel size; the server's limits, but for rounding
 const [LEAST_TRIAL_PX, MOST_TRIAL_PX] = [64, 2048];
@@ -27,6 +27,7 @@ type How = 'quick' | 'exemplar';
 const stainers = signal<Stainer[]>([]);
 const chosen = signal(kept('stainer', 'nuclear'));
 const dials = signal<Record<string, number>>({});
+const fills = signal(false); // whether tissue that is unlike the exemplar's is stained, too
 const shares = signal<Record<string, number>>({});
 const trainedMpp = signal('');
 const valueRange = signal('');
@@ -75,16 +76,21 @@ function asked(slide: Slide): object {
   if (!by) throw new Error('Choose a stainer first.');
   if (by.markers.length > 1 && !marker()) throw new Error('Give at least one marker a share.');
   if (by.asks_mpp && !trainedMpp.value) throw new Error('Type in the pixel size that it was trained at: 0.5 µm for 20x, 0.25 µm for 40x.');
+  const { share, ...others } = dials.value;
   return {
     slide: slide.id,
     stainer: by.id,
-    dials: dials.value,
+    dials: givesShares.value || share === undefined ? others : dials.value,
+    ...(isLook(by) ? { where: whereAsked(), fill: fills.value } : {}),
     ...(by.markers.length > 1 ? { marker: marker() } : {}),
     ...(by.generator && trainedMpp.value ? { trained_mpp: Number(trainedMpp.value) } : {}),
     ...(by.generator ? { value_range: valueRange.value } : {}),
     ...(slide.mpp === null && slideMpp.value ? { mpp: Number(slideMpp.value) } : {}),
   };
 }
+
+/** Whether it is a measured look: dials are theirs alone. */
+const isLook = ({ dials: of }: Stainer): boolean => of.length > 0;
 
 const ownMpp = (slide: Slide): number | null => slide.mpp ?? (Number(slideMpp.value) || null);
 const stainedMpp = (): number | null => stainer.value?.mpp ?? (Number(trainedMpp.value) || null);
@@ -115,6 +121,15 @@ function wantedBox(): Box | null {
   return enlarged(pane.slide, box);
 }
 
+new WhereMap(() => {
+  const pane = panes.first;
+  if (!pane?.image || !stainer.value || !isLook(stainer.value)) return null;
+  const box = wantedBox() ?? enlarged(pane.slide, pane.seen());
+  if (!fitsView(pane.slide, box)) throw new Error('Zoom in to see where the stain would lie.');
+  return { slide: pane.slide, box, asked: { ...asked(pane.slide), dials: {}, fill: false } };
+});
+
+const fitsView = (slide: Slide, { size }: Box): boolean => size.every((side) => side <= MOST_PX * step(slide) + 1);
 const mpxOf = (slide: Slide, size: [number, number]): number => (size[0] * size[1]) / step(slide) ** 2 / 1e6;
 
 /** Stain: at once what fits into a view, else in the background. */
@@ -125,9 +140,8 @@ async function stain(): Promise<void> {
   try {
     await pane.ready;
     const box = wantedBox();
-    const isAtOnce = box && box.size.every((side) => side <= MOST_PX * step(slide) + 1);
     message.value = '';
-    if (isAtOnce) return await stainAtOnce(slide, box);
+    if (box && fitsView(slide, box)) return await stainAtOnce(slide, box);
     const job = await works.start('stains', 'stains', { ...asked(slide), ...box });
     layers.set(job.id, { shown: true, opacity: 1 });
     say('Chromogen stains this in the background. The stain lies on the slide when it is done.');
@@ -142,8 +156,9 @@ async function stainAtOnce(slide: Slide, box: Box, instead = ''): Promise<void> 
   try {
     const job = await works.start('stains', 'stained-views', { ...asked(slide), ...box });
     perMpx.value = (performance.now() - began) / 1000 / Math.max(mpxOf(slide, box.size), 0.05);
-    layers.set(job.id, { shown: true, opacity: instead ? layers.look(instead).opacity : 1 });
+    layers.set(job.id, { ...(instead ? layers.look(instead) : { opacity: 1 }), shown: true });
     live = { id: job.id, box, slide: slide.id };
+    if (!instead) hideMap();
     if (instead) {
       layers.set(instead, { shown: false });
       const before = works.find(instead);
@@ -293,7 +308,7 @@ function StainerChoice({ slide }: { slide: Slide }) {
         </select>
       </label>
       {!stainers.value.length && !message.value && <p class="hint" role="status">Looking for stainers…</p>}
-      {by && <p class="hint" id="stainer-claim">{by.claim || 'Its file does not say how it was taught'}.</p>}
+      {by && (isLook(by) ? <WhereChoice slide={slide} onChange={stainAgain} /> : <p class="hint" id="stainer-claim">{by.claim || 'Its file does not say how it was taught'}.</p>)}
       {by && by.markers.length > 1 && <Markers names={by.markers} />}
       {by?.asks_mpp && <Mpp id="trained-mpp" label="Pixel size it was trained at, µm" of={trainedMpp} />}
       {by?.generator && (
@@ -335,7 +350,7 @@ function Markers({ names }: { names: string[] }) {
 }
 
 function Dials() {
-  const given = stainer.value?.dials ?? [];
+  const given = (stainer.value?.dials ?? []).filter(({ name }) => !(name === 'share' && givesShares.value));
   if (!given.length) return null;
   return (
     <div id="dials">
@@ -346,6 +361,7 @@ function Dials() {
           return <div key={name} class="row"><span class="row-name">{label}</span><output>{words(value)}</output><Button id="dial-seed" label="Another" onClick={() => turn(name, (value + 1) % (high + 1))} /></div>;
         return <Slider key={name} id={`dial-${name}`} label={label} value={value} low={low} high={high} step={by} shown={words(value)} onInput={(to) => turn(name, to)} />;
       })}
+      <Check id="fill" label="Stain tissue unlike the exemplar’s, too" isOn={fills.value} onToggle={(on) => { fills.value = on; stainAgain(); }} />
     </div>
   );
 }

@@ -65,6 +65,17 @@ class WhereOption:
             return read_paired(Path(self.source), self.marker)
         return read_where_model(Path(self.source)) if self._ends(ONNX_SUFFIX) else None
 
+    def of(self, file: Path, mpp: float | None = None) -> Where:
+        """The source for one slide, whose pixels are `mpp` um where its file does not say.
+
+        Raises: as `for_all`, `open_slide` and the sources.
+        """
+        where = self.for_all()
+        if where is not None:
+            return where
+        with open_slide(file, mpp, assumed_mpp=MPP) as slide:
+            return self.on(slide)
+
     def on(self, slide: Slide) -> Where:
         """The source that a file of one slide is."""
         frame = Frame(slide.size, view_at(slide, MPP).size)
@@ -120,8 +131,7 @@ class LookStainer:
             return lambda task: self.make(self._style_of(task, mpp, icc=icc))
         if self.option.of_one_slide and len(tasks) > 1:
             raise expected("where", "of the slide that is stained", f"one file for {len(tasks)} inputs")
-        where = self.option.for_all() or self._of_slide(tasks[0].file, mpp)
-        stainer = self.make(where)
+        stainer = self.make(self.option.of(tasks[0].file, mpp))
         return lambda _task: stainer
 
     def _check_style(self, slides: Sequence[Task]) -> None:
@@ -133,10 +143,6 @@ class LookStainer:
             raise expected("style", wanted, "none", "name a reference IHC")
         if self.share is not None:
             raise expected("share", "left out: the map of `where`, style, gives shares", self.share)
-
-    def _of_slide(self, file: Path, mpp: float | None) -> Where:
-        with open_slide(file, mpp, assumed_mpp=MPP) as slide:
-            return self.option.on(slide)
 
     def _style_of(self, task: Task, mpp: float | None, *, icc: bool) -> Where:
         with open_slide(task.file, mpp, icc, assumed_mpp=MPP) as slide:

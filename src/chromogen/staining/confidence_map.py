@@ -52,3 +52,12 @@ def heat_map(levels: Levels) -> Image:
     colors = np.stack([np.interp(np.arange(256), places, channel) for channel in COLORS.T], axis=1)
     colors[0] = GLASS
     return np.asarray(np.rint(colors), np.uint8)[levels]
+
+
+def levels_in(picture: Image) -> Levels:
+    """The levels (h, w) that a picture by `heat_map` shows; 0 where a colour is none of its."""
+    known = heat_map(np.arange(256, dtype=np.uint8)[None])[0]
+    packed, wanted = (colors.astype(np.int64) @ (65536, 256, 1) for colors in (known, picture))
+    order = np.argsort(packed)
+    found = order[np.searchsorted(packed[order], wanted).clip(0, 255)]
+    return np.asarray(np.where(packed[found] == wanted, found, 0), np.uint8)

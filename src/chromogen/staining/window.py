@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import cache
+from hashlib import blake2b
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
+from chromogen.nuclei.outlines import Nuclei
+from chromogen.recent import Recent
 from chromogen.staining.confidence import confidence, on_pixels, painted_share, typical_of
+from chromogen.staining.confidence_map import Levels
 from chromogen.staining.confidence_map import levels_of as confidence_levels
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
@@ -50,6 +56,7 @@ INSIDE = 0.6  # of epithelium: surely inside
 Maps: TypeAlias = tuple[Array, Array]
 
 LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
+MOST_KEPT_BYTES = 20_000_000  # nuclei of the last windows, for who turns a dial
 
 
 @dataclass(frozen=True)
@@ -110,21 +117,49 @@ def _texture_inside(tissue: Tissue, where: Array, seed: int) -> Array:
     return cytoplasm_texture(tissue, (0, 0), seed)[chosen]
 
 
-def painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
+class Amounts(NamedTuple):
+    """What a window is painted with, as the exemplar has it, each (H, W): both stains, grain, and confidence."""
+
+    hematoxylin: Array
+    second: Array
+    grain: Array
+    levels: Levels
+
+
+def painted(
+    exemplar: Exemplar,
+    dials: Dials,
+    image: Image,
+    look: SlideLook,
+    location: Location,
+    amounts_by: Callable[[Exemplar, Dials, Image, SlideLook, Location], Amounts] | None = None,
+) -> Image:
     """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it, and its confidence.
 
     It is uint8 (H, W, 4): r, g, b and `Levels`. Tissue without confidence is only counterstained, unless filled.
     `location` (x, y) is where it lies on the slide, in its pixels. Beside tissue it is the exemplar's glass.
+    `amounts_by` gives what `amounts_of` does, for who keeps it: it is the same at any strength of the stains.
     """
-    white = np.array(look.white)
-    part = tissue_part(image, white)
-    if part is not None and part.size == (image.shape[1], image.shape[0]):
-        return _painted(exemplar, dials, image, look, location)
-    made = _glass(exemplar, image, look)
+    part = tissue_part(image, np.array(look.white))
     if part is None:
-        return made
+        return _glass(exemplar, image, look)
+    covers = part.size == (image.shape[1], image.shape[0])
+    made = np.empty((*image.shape[:2], 4), np.uint8) if covers else _glass(exemplar, image, look)
     at = location[0] + part.left, location[1] + part.top
-    made[part.at] = _painted(exemplar, dials, image[part.at], look, at)
+    found = (amounts_by or amounts_of)(exemplar, dials, image[part.at], look, at)
+    stains = found.hematoxylin * np.float32(dials.counterstain), found.second * np.float32(dials.intensity)
+    made[part.at] = np.dstack([rendered(*stains, found.grain, exemplar), found.levels])
+    return made
+
+
+def where_map(site: str, where: Where, image: Image, look: SlideLook, location: Location) -> Image:
+    """*Where* in a window of a slide, as `painted` uses it: grey, uint8 (H, W, 3), 255 for 1; 0 on glass."""
+    made = np.zeros_like(image)
+    part = tissue_part(image, np.array(look.white))
+    if part is not None:
+        shown, at = image[part.at], (location[0] + part.left, location[1] + part.top)
+        values = where(Place(shown, seen(shown, look), look, site, at))
+        made[part.at] = np.rint(255 * values)[..., None]
     return made
 
 
@@ -137,7 +172,8 @@ def _glass(exemplar: Exemplar, image: Image, look: SlideLook) -> Image:
     return made
 
 
-def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Image:
+def amounts_of(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Amounts:
+    """What tissue is painted with; `intensity` and `counterstain` of the dials do not count."""
     tissue = seen(image, look)
     where = dials.where(Place(image, tissue, look, exemplar.site, location))
     sure = confidence(tissue, look.typical, exemplar.known)
@@ -147,9 +183,7 @@ def _painted(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, lo
         stains = nuclear_stains(tissue, look, exemplar, where * kept, levels, location, dials.seed)
     else:
         stains = cytoplasm_stains(tissue, look, exemplar, where * kept, location, dials.seed)
-    hematoxylin, second = stains[0] * np.float32(dials.counterstain), stains[1] * np.float32(dials.intensity)
-    picture = rendered(hematoxylin, second, grain(tissue.pale_bands[0], look, exemplar), exemplar)
-    return np.dstack([picture, confidence_levels(sure, tissue)])
+    return Amounts(*stains, grain(tissue.pale_bands[0], look, exemplar), confidence_levels(sure, tissue))
 
 
 def _levels_of_nuclei(
@@ -176,4 +210,12 @@ def _levels_of_nuclei(
 def seen(image: Image, look: SlideLook) -> Tissue:
     """What a window of a slide shows, by the slide's glass and stains."""
     white = np.array(look.white)
-    return tissue_of(image, nuclei_seen(image, white, built_in(views=1)), white, np.array(look.matrix))
+    key = (look.white, image.shape, blake2b(image.tobytes()).digest())
+    nuclei = _nuclei_last().get(key, lambda: nuclei_seen(image, white, built_in(views=1)))
+    return tissue_of(image, nuclei, white, np.array(look.matrix))
+
+
+@cache
+def _nuclei_last() -> Recent[Nuclei]:
+    """The nuclei of the last windows of this process."""
+    return Recent(MOST_KEPT_BYTES, lambda nuclei: nuclei.outlines_px.nbytes + nuclei.centres_px.nbytes)

@@ -7,10 +7,10 @@ from contextlib import nullcontext
 import numpy as np
 
 from chromogen.grid import TileGrid, Window
-from chromogen.image import Image
 from chromogen.slides import pyramid
 from chromogen.stainer import Stainer
-from chromogen.whole_slide.blocks import Block, block_at, painted, threads_given_back
+from chromogen.staining.confidence import SQUARE_PX
+from chromogen.whole_slide.blocks import Block, Painted, block_at, painted, threads_given_back
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.runners import in_threads
 from chromogen.whole_slide.survey import Survey
@@ -19,9 +19,10 @@ from chromogen.whole_slide.view import View
 BLOCK_PX = pyramid.BLOCK_PX
 
 
-def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Image:
+def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Painted:
     """The job's region, uint8 (H, W, 3) at the view's mpp; what cannot be read is white.
 
+    How sure the stainer was comes in squares of SQUARE_PX that begin in the region's corner.
     `seen` is the survey of the whole slide, and `fitted` the stainer with the statistics of its sample.
     Raises: ValueError where the region is not inside the slide; DamageError where the slide is gone.
     """
@@ -33,11 +34,17 @@ def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Imag
         for number, core in enumerate(cores)
     ]
     made = np.empty((*region.size[::-1], 3), np.uint8)
+    levels = np.zeros([-(-side // SQUARE_PX) for side in region.size[::-1]], np.uint8)
 
-    def make(block: Block) -> None:
-        made[cores[block.index[1]].at] = painted(nullcontext(view), fitted, fitted.white or seen.white, block)[0]
+    def make(block: Block) -> list[Window]:
+        core = cores[block.index[1]]
+        done = painted(nullcontext(view), fitted, fitted.white or seen.white, block)
+        made[core.at] = done.pixels
+        if done.levels is not None:
+            top, left = core.top // SQUARE_PX, core.left // SQUARE_PX
+            levels[top : top + done.levels.shape[0], left : left + done.levels.shape[1]] = done.levels
+        return done.damaged
 
     with threads_given_back():
-        for _ in in_threads()(make, blocks):
-            pass
-    return made
+        damaged = [window for found in in_threads()(make, blocks) for window in found]
+    return Painted(made, damaged, levels if levels.any() else None)

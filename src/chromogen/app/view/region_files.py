@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from shapely.geometry import mapping
 
 from chromogen.errors import expected
+from chromogen.files import write_text
 from chromogen.regions.geojson import Drawn, GeoJsonError, read_features, without_area
 
 MOST_REGIONS, LONGEST_NAME = 200, 200
@@ -27,9 +31,9 @@ class Region(BaseModel):
 
 
 class ImportedRegion(Region):
-    """A region from a file, with what of its properties belongs into an export: the class, as the file has it."""
+    """A region with what of its properties belongs into an export: the class, as its file has it."""
 
-    properties: dict[str, Any]
+    properties: dict[str, Any] = Field(default_factory=dict)
 
 
 class Imported(BaseModel):
@@ -64,3 +68,16 @@ def _imported_region(drawn: Drawn) -> ImportedRegion:
         geometry=mapping(drawn.geometry),
         properties={"classification": drawn.classification} if drawn.path_class else {},
     )
+
+
+def write_regions(file: Path, regions: Sequence[ImportedRegion]) -> None:
+    """Write regions as GeoJSON, as `read_regions` and QuPath read it. Raises: OSError."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": region.geometry,
+            "properties": {"objectType": "annotation", "name": region.name, **region.properties},
+        }
+        for region in regions
+    ]
+    write_text(file, json.dumps({"type": "FeatureCollection", "features": features}))

@@ -26,7 +26,8 @@ from chromogen.nuclei.contract import NETWORK_MPP
 from chromogen.nuclei.find import Window, built_in, check_visible, windows_of
 from chromogen.nuclei.measure import Measurements, joined_measurements
 from chromogen.nuclei.outlines import Nuclei, joined
-from chromogen.nuclei.positivity import NOT_GRADED, Grades, Threshold, grades_of, positive_threshold
+from chromogen.nuclei.positivity import Grades, Threshold, grades_of, positive_threshold
+from chromogen.nuclei.scores import Score, scores
 from chromogen.recent import Recent
 from chromogen.whole_slide.nuclei import Stains, at_level_0, has_tissue, in_window, stains_of
 from chromogen.whole_slide.survey import Survey
@@ -57,11 +58,19 @@ class Source:
 
 @dataclass(frozen=True)
 class NucleusNumbers:
-    """How many nuclei there are, how many are positive, and by which threshold; None where that is not known."""
+    """How many nuclei there are, how many are positive, and by which threshold; None where that is not known.
+
+    The positive share and the H-score come with their interval of 95 %, from `low` to `high`.
+    """
 
     nuclei: int
     positive_nuclei: int | None = None
     positive_nuclei_percent: float | None = None
+    positive_nuclei_percent_low: float | None = None
+    positive_nuclei_percent_high: float | None = None
+    h_score: float | None = None
+    h_score_low: float | None = None
+    h_score_high: float | None = None
     nuclei_threshold_od10: float | None = None
     nuclei_threshold_source: str = ""
     nuclei_doubt: str = ""
@@ -69,31 +78,37 @@ class NucleusNumbers:
 
 @dataclass(frozen=True)
 class Judged:
-    """Nuclei in level-0 pixels, the grade of each, int8 (N,), and the threshold that grades them."""
+    """Nuclei in level-0 pixels, what is measured of each, and the threshold that grades them."""
 
     nuclei: Nuclei
-    grades: Grades
+    measured: Measurements
     threshold: Threshold
 
     def within(self, region: BaseGeometry) -> Judged:
         """Those whose centre lies in a region, in level-0 pixels."""
         x, y = self.nuclei.centres_px.astype(np.float64).T
         inside = shapely.contains_xy(region, x, y)
-        return Judged(self.nuclei.take(inside), self.grades[inside], self.threshold)
+        return Judged(self.nuclei.take(inside), self.measured.take(inside), self.threshold)
+
+    @property
+    def grades(self) -> Grades:
+        """The grade of each nucleus, int8 (N,)."""
+        return grades_of(self.measured, self.threshold)
 
     @property
     def numbers(self) -> NucleusNumbers:
         """The numbers of these nuclei; no nucleus of an H&E is positive or negative."""
         if self.threshold.source == "none":
             return NucleusNumbers(len(self.nuclei))
-        judged, positive = (int(np.count_nonzero(self.grades > least)) for least in (NOT_GRADED, 0))
+        scored = scores(self.nuclei, self.measured, self.threshold)
         return NucleusNumbers(
             len(self.nuclei),
-            positive,
-            100 * positive / judged if judged else None,
-            self.threshold.positive_od10,
-            self.threshold.source,
-            self.threshold.doubt,
+            sum(scored.grades[1:]),
+            *_ends(scored.positive_percent),
+            *_ends(scored.h_score),
+            nuclei_threshold_od10=self.threshold.positive_od10,
+            nuclei_threshold_source=self.threshold.source,
+            nuclei_doubt="; ".join(scored.doubts),
         )
 
     def as_json(self) -> bytes:
@@ -103,6 +118,12 @@ class Judged:
         positive = (self.grades > 0).astype(int).tolist()
         found = {**asdict(self.numbers), "outlines": outlines, "positive": positive}
         return json.dumps(found, separators=(",", ":")).encode()
+
+
+def _ends(score: Score | None) -> tuple[float | None, float | None, float | None]:
+    """A score, and both ends of its interval."""
+    low, high = (score and score.interval) or (None, None)
+    return score and score.value, low, high
 
 
 @dataclass(frozen=True)
@@ -148,7 +169,7 @@ class NucleusFinder:
         # A threshold for the whole slide, so that no nucleus changes sides where the view moves.
         threshold = positive_threshold((await self._in(source, sample, is_wanted))[1], source.stains)
         nuclei, measured = await self._in(source, lattice.over(seen), is_wanted)
-        return Judged(nuclei, grades_of(measured, threshold), threshold).within(seen)
+        return Judged(nuclei, measured, threshold).within(seen)
 
     async def _in(self, source: Source, windows: Sequence[int], is_wanted: IsWanted | None) -> Found:
         """The nuclei of some windows."""

@@ -7,37 +7,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path as FilePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from chromogen.app.view.apart import Apart
+from chromogen.app.view.map_pictures import unlike_picture
 from chromogen.app.view.pool import ShelfPool
-from chromogen.app.view.shelf import Shelf, UnknownSlideError
+from chromogen.app.view.region_files import MOST_REGIONS, ImportedRegion
+from chromogen.app.view.shelf import Entry, Shelf, UnknownSlideError
 from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
-from chromogen.app.view.stained_views import stain_view, stainer_mpp
+from chromogen.app.view.stained_views import show_where, stain_view, stainer_mpp
 from chromogen.app.view.stainer_list import StainerLine, stainer_lines
-from chromogen.app.view.stains import Stain, progress_in, start_slide
+from chromogen.app.view.stains import CONFIDENCE, REGIONS, TISSUE, Stain, progress_in, start_slide, with_regions
+from chromogen.app.view.virtual import virtual_facts
+from chromogen.app.view.where_files import DRAWN, WhereLine, where_lines
 from chromogen.app.view.work_folder import REGION, RESULT, new_folder
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
-from chromogen.app.view.work_routes import WorkId, add_work_routes, labelled_png, shown
+from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, labelled_png, shown
 from chromogen.errors import choose, expected
+from chromogen.files import canonical_name, scratch_folder
 from chromogen.image import read_image, read_provenance
 from chromogen.pixel_size import MPP_RANGE
-from chromogen.stainer import STAINERS
+from chromogen.slides.slide import open_slide
+from chromogen.stainer import STAINERS, is_look
+from chromogen.staining.confidence_map import levels_in
+from chromogen.staining.tissue import MPP
 
 PNG_OR_TIFF: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/tiff": {}}}}
-HIDDEN = ("source", "model")
+HIDDEN = ("source", "model", "where_file")
 STAINER = "^[a-z0-9-]{1,50}$"  # a name, or an id from the list: never a path
+
+
+class NewWhere(BaseModel):
+    """What says where a look stains: tissue, regions with a level for each class, or a file by its id."""
+
+    source: str = Field(default=TISSUE, pattern=f"^({TISSUE}|{DRAWN}|[0-9a-f]{{16}})$")
+    regions: list[ImportedRegion] = Field(default_factory=list, max_length=MOST_REGIONS)
+    levels: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, max_length=MOST_REGIONS + 1
+    )
 
 
 class NewStain(BaseModel):
     """A slide and a stainer, and what of both their files do not say.
 
     `mpp` is the slide's pixel size in um; `marker` one of the stainer's, or a blend, `ER:0.7,Ki67:0.3`; a
-    generator trained elsewhere may need its `trained_mpp` and `value_range`; `dials` are those of a measured look.
+    generator trained elsewhere may need its `trained_mpp` and `value_range`. `dials`, `where` and `fill`, which
+    stains tissue unlike the exemplar's too, are those of a measured look.
     """
 
     slide: str = Field(pattern=SLIDE_ID)
@@ -47,6 +66,8 @@ class NewStain(BaseModel):
     trained_mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
     value_range: Literal["0..1", "-1..1", "0..255"] | None = None
     dials: dict[str, float] = Field(default_factory=dict, max_length=20)
+    where: NewWhere = NewWhere()
+    fill: bool = False
 
 
 class NewSlideStain(NewStain):
@@ -69,7 +90,8 @@ def stain_routes(
     """The routes of stains, stained views and stainers; `models` has files of stainers, which `apart` reads."""
     routes = APIRouter(prefix="/api", tags=["stains"])
     _start_routes(routes, shelf, pool, renderer, models, stains, apart)
-    add_work_routes(routes, "stains", renderer, stains, _shown, progress_in)
+    _where_routes(routes, shelf, pool, renderer, models, apart)
+    add_work_routes(routes, "stains", renderer, stains, lambda queued: _shown(queued, stains), progress_in)
     _result_routes(routes, renderer, stains)
     return routes
 
@@ -83,12 +105,6 @@ def _start_routes(
     stains: WorkQueue[Stain],
     apart: Apart,
 ) -> None:
-    async def checked(asked: NewStain) -> tuple[Stain, float | None, float]:
-        """What was asked, with the pixel sizes of slide and stainer; ValueError where there is no such stainer."""
-        stain, own = await renderer.run(lambda: _asked(asked, shelf, pool, models))
-        with _failing_without_folders(stain):
-            return stain, own, await apart.run(stainer_mpp, stain)
-
     @routes.get("/stainers")
     async def stainers() -> list[StainerLine]:
         """The stainers that can be applied, and why others cannot."""
@@ -100,25 +116,72 @@ def _start_routes(
 
         It becomes what the whole slide would be there. Without a pixel size the stainer's is assumed.
         """
-        stain, own, wanted = await checked(asked)
-        placed = replace(stain, location=asked.location, size=asked.size)
-        return _shown(await _view(placed if own or asked.mpp else replace(placed, mpp=wanted), stains, apart))
+        stain = await _placed(asked, shelf, pool, renderer, models, apart)
+        return _shown(await _view(stain, asked.where.regions, stains, apart), stains)
 
     @routes.post("/stains", status_code=201)
     async def slide(asked: NewSlideStain) -> dict[str, Any]:
         """Put the staining of a slide, or of a part that is too large for a view, into the queue."""
-        stain, own, _ = await checked(asked)
+        stain, own = await renderer.run(lambda: _asked(asked, shelf, pool, models))
+        await _mpp_of(stain, apart)  # what is wrong with the stainer shows here
         if own is None and asked.mpp is None:
             raise expected("mpp", "given for a slide that does not say its pixel size", "none", "type it in")
         placed = replace(stain, location=asked.location, size=asked.size, queued=asked.location is not None)
-        return _shown(await renderer.run(lambda: start_slide(stains, placed)))
+        return _shown(await renderer.run(lambda: start_slide(stains, placed, asked.where.regions)), stains)
 
 
-async def _view(stain: Stain, stains: WorkQueue[Stain], apart: Apart) -> Queued[Stain]:
+def _where_routes(
+    routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer, models: Shelf, apart: Apart
+) -> None:
+    @routes.get("/wheres")
+    async def wheres(slide: Annotated[str, Query(pattern=SLIDE_ID)]) -> list[WhereLine]:
+        """What can say where a slide is stained: tissue, regions, and files that may."""
+
+        def found() -> tuple[list[Entry], list[Entry], tuple[int, int]]:
+            with pool.reading(shelf.find(slide)) as opened:
+                return shelf.entries(), models.entries(), opened.size
+
+        return await apart.run(where_lines, *await renderer.run(found))
+
+    @routes.post("/where-maps", response_class=Response, responses=PNG)
+    async def where_map(asked: NewViewStain) -> Response:
+        """*Where* a look would stain a region of a slide, as large as a view may be: a picture to lay on it."""
+        stain = await _placed(asked, shelf, pool, renderer, models, apart)
+        if not is_look(stain.model):
+            raise expected("stainer", "a measured look, which alone is told where", stain.stainer)
+        with scratch_folder() as scratch:
+            ready = with_regions(stain, asked.where.regions, scratch)
+            with _failing_without_folders(ready):
+                picture = await apart.run(show_where, ready)
+        return Response(picture, media_type="image/png", headers=FRESH)
+
+
+async def _placed(
+    asked: NewViewStain, shelf: Shelf, pool: ShelfPool, renderer: Renderer, models: Shelf, apart: Apart
+) -> Stain:
+    """What a view is to be stained with; a slide that says no pixel size has the stainer's."""
+    stain: Stain
+    stain, own = await renderer.run(lambda: _asked(asked, shelf, pool, models))
+    placed = replace(stain, location=asked.location, size=asked.size)
+    wanted = await _mpp_of(stain, apart)
+    return placed if own or asked.mpp else replace(placed, mpp=wanted)
+
+
+async def _mpp_of(stain: Stain, apart: Apart) -> float:
+    """The stainer's pixel size in um. Raises: ValueError for a stainer that cannot be."""
+    with _failing_without_folders(stain):
+        return await apart.run(stainer_mpp, stain)
+
+
+async def _view(
+    stain: Stain, drawn: list[ImportedRegion], stains: WorkQueue[Stain], apart: Apart
+) -> Queued[Stain]:
     """The stain of a view, done; where it fails, nothing is left of it."""
-    with _failing_without_folders(stain), new_folder(stains.folder / stain.id) as folder:
-        await apart.run(stain_view, stain, folder)
-        return stains.keep(stain)
+    with new_folder(stains.folder / stain.id) as folder:
+        ready = with_regions(stain, drawn, folder)
+        with _failing_without_folders(ready):
+            await apart.run(stain_view, ready, folder)
+        return stains.keep(ready)
 
 
 def _result_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stain]) -> None:
@@ -143,6 +206,27 @@ def _result_routes(routes: APIRouter, renderer: Renderer, stains: WorkQueue[Stai
         picture, facts = await renderer.run(lambda: (read_image(file), read_provenance(file) or {}))
         return labelled_png(picture, facts, f"virtual-stain-{work_id}-labelled.png")
 
+    @routes.get("/stains/{work_id}/regions.geojson", response_class=FileResponse)
+    async def regions(work_id: WorkId) -> FileResponse:
+        """The regions that it follows."""
+        file = stains.folder_of(work_id) / REGIONS
+        if not file.is_file():
+            raise HTTPException(404, "The stain follows no regions.")
+        return FileResponse(file, media_type="application/geo+json", filename=REGIONS)
+
+    @routes.get("/stains/{work_id}/unlike.png", response_class=Response, responses=PNG)
+    async def unlike(work_id: WorkId) -> Response:
+        """Which tissue is unlike the exemplar's, hatched: a picture to lay on the result."""
+        found = stains.folder_of(work_id)
+
+        def picture() -> bytes:
+            with open_slide(_result(stains, work_id), assumed_mpp=MPP) as stained:
+                return unlike_picture(levels_in(read_image(found / CONFIDENCE)), stained.size)
+
+        if not (found / CONFIDENCE).is_file():
+            raise HTTPException(404, "The stainer does not say how sure it is.")
+        return Response(await renderer.run(picture), media_type="image/png", headers=FRESH)
+
 
 def _check_view(stains: WorkQueue[Stain], work_id: str) -> None:
     """Raises: 404 where a slide was made, not a picture of a view."""
@@ -162,6 +246,9 @@ def _result(stains: WorkQueue[Stain], work_id: str) -> FilePath:
 def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tuple[Stain, float | None]:
     """What is to be stained, with the slide's own pixel size; ValueError where there is no such stainer."""
     entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
+    if (asked.dials or asked.fill or asked.where.source != TISSUE) and not is_look(model):
+        raise expected("stainer", "a measured look, with dials, fill or where", name, "leave these out")
+    where, where_file = _where(asked.where.source, shelf, models)
     with pool.reading(entry) as opened:
         own, doubt = opened.mpp, opened.look.doubt_as("content")
     return Stain(
@@ -177,7 +264,22 @@ def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tup
         value_range=asked.value_range,
         doubt=doubt,
         dials=asked.dials,
+        where=where,
+        where_file=where_file,
+        levels={canonical_name(label): level for label, level in asked.where.levels.items()},
+        fill=asked.fill,
     ), own
+
+
+def _where(source: str, shelf: Shelf, models: Shelf) -> tuple[str, str]:
+    """What people call a source of *where*, and its file; regions have theirs once there is a folder for them."""
+    if source in (TISSUE, DRAWN):
+        return (TISSUE, "") if source == TISSUE else (REGIONS, REGIONS)
+    try:
+        entry = models.find(source)
+    except UnknownSlideError:
+        entry = shelf.find(source)
+    return entry.name, str(entry.path)
 
 
 def _chosen(models: Shelf, asked: str) -> tuple[str, str]:
@@ -189,10 +291,23 @@ def _chosen(models: Shelf, asked: str) -> tuple[str, str]:
     return entry.name, str(entry.path)
 
 
-def _shown(stain: Queued[Stain]) -> dict[str, Any]:
-    """What a browser may know: no folder of this machine."""
-    error = _without_folders(stain.error, stain.work)
-    return {**shown(stain, HIDDEN), "error": error, "output": stain.work.output}
+def _shown(stain: Queued[Stain], stains: WorkQueue[Stain]) -> dict[str, Any]:
+    """What a browser may know: no folder of this machine; of what is done, what its file says of *where*."""
+    error, told = _without_folders(stain.error, stain.work), {}
+    if stain.state == "done":
+        told = _told(stains.folder_of(stain.work.id) / stain.work.output)
+    return {**shown(stain, HIDDEN), "error": error, "output": stain.work.output, "told": told}
+
+
+def _told(result: FilePath) -> dict[str, Any]:
+    """By which source the stain lies where it does, and how much of the tissue is unlike the exemplar's."""
+    try:
+        found = result.stat()
+    except OSError:
+        return {}
+    facts = virtual_facts(result, f"{found.st_mtime_ns:x}-{found.st_size:x}") or {}
+    statistics = facts.get("statistics") or {}
+    return {"where": facts.get("where"), **(statistics.get("confidence") or {})}
 
 
 @contextmanager
@@ -205,6 +320,6 @@ def _failing_without_folders(stain: Stain) -> Iterator[None]:
 
 
 def _without_folders(text: str, stain: Stain) -> str:
-    for file in (stain.source, stain.model):
+    for file in filter(None, (stain.source, stain.model, stain.where_file)):
         text = text.replace(f"{FilePath(file).parent}{os.sep}", "")
     return text

@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from chromogen.app.view.region_files import ImportedRegion, write_regions
 from chromogen.app.view.shelf import STORE
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
+from chromogen.stainer import is_look
 
-RECORD = "stain.json"
+RECORD, REGIONS, CONFIDENCE = "stain.json", "regions.geojson", "confidence.png"
+TISSUE = "tissue"
 LONGEST_PART = 60
 LOSSLESS = "deflate"
 
@@ -26,8 +30,9 @@ class Stain:
 
     `source` is the file of the slide of id `slide`, `name` what people call it; `location` and `size` say where
     a part of it is, in level-0 pixels, None for the whole; a part that is `queued` is too large to be done at
-    once, and becomes a slide. `dials` are those of a measured look that were moved. `mpp` is the slide's where
-    its file says none.
+    once, and becomes a slide. `mpp` is the slide's where its file says none.
+    Of a measured look, `dials` are those that were moved; `where` is what people call its source of *where*,
+    `where_file` the file that is read for it, `levels` those of its classes; `fill` stains unlike tissue, too.
     `stainer` is a name, `model` what is loaded: that name, or a file; of several markers `marker` is one or a
     blend. A generator trained elsewhere may have to be told its `trained_mpp` and `value_range`. `doubt` says why
     the slide may not be an H&E.
@@ -48,11 +53,20 @@ class Stain:
     doubt: str | None = None
     queued: bool = False
     dials: dict[str, float] = field(default_factory=dict)
+    where: str = TISSUE
+    where_file: str = ""
+    levels: dict[str, float] = field(default_factory=dict)
+    fill: bool = False
 
     @property
     def region(self) -> tuple[int, int, int, int] | None:
         """X, y, width and height of a view."""
         return (*self.location, *self.size) if self.location and self.size else None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether something was chosen that only a measured look has."""
+        return bool(self.dials or self.where_file or self.fill)
 
     @property
     def slide_out(self) -> str:
@@ -70,7 +84,8 @@ class Stain:
     @property
     def files(self) -> tuple[str, ...]:
         """What it leaves in its folder."""
-        return (REGION, RESULT, TRACE, self.slide_out, f"{self.slide_out}{STORE}")
+        made = (self.slide_out, f"{self.slide_out}{STORE}")
+        return (REGION, RESULT, TRACE, REGIONS, CONFIDENCE, *made)
 
     @property
     def leftovers(self) -> tuple[str, ...]:
@@ -88,11 +103,12 @@ class Stain:
     @property
     def command(self) -> list[str]:
         """The whole command, with what lets others follow it."""
-        follow = ["--trace", TRACE, "--json"]
-        return [sys.executable, "-m", "chromogen", "stain", self.source, *self.options(self.model), *follow]
+        follow = ["--trace", TRACE, "--json", *(["--confidence", CONFIDENCE] if is_look(self.model) else [])]
+        options = self.options(self.model, self.where_file)
+        return [sys.executable, "-m", "chromogen", "stain", self.source, *options, *follow]
 
-    def options(self, stainer: str) -> list[str]:
-        """What follows the input on the command line."""
+    def options(self, stainer: str, where: str) -> list[str]:
+        """What follows the input on the command line, with the file of *where*."""
         given = {
             "--marker": self.marker,
             "--mpp": self.trained_mpp and f"{self.trained_mpp:.6g}",
@@ -103,12 +119,14 @@ class Stain:
         }
         ranges = [f"--range={self.value_range}"] if self.value_range else []  # it may begin with a minus
         said = [word for option, value in given.items() if value for word in (option, value)]
-        return ["--stainer", stainer, *said, *ranges, "-o", self.slide_out]
+        follows = ["--where", where, *(f"--level={name}={level:g}" for name, level in self.levels.items())]
+        of_look = [*(follows if self.where_file else []), *(["--fill"] if self.fill else [])]
+        return ["--stainer", stainer, *said, *ranges, *of_look, "-o", self.slide_out]
 
     @property
     def shell_line(self) -> str:
         """The command line that makes the same, in the folder of the slide."""
-        return shlex.join(["chromogen", "stain", self.name, *self.options(self.stainer)])
+        return shlex.join(["chromogen", "stain", self.name, *self.options(self.stainer, self.where)])
 
     @property
     def python_lines(self) -> str:
@@ -121,7 +139,7 @@ class Stain:
             [
                 "from pathlib import Path",
                 "from chromogen import Output, SlideFile, SlideJob, stain_slide",
-                load,
+                *load,
                 "",
                 f"stainer = {stainer}",
                 f"slide = SlideFile(Path({self.name!r}){mpp})",
@@ -130,18 +148,28 @@ class Stain:
             ]
         )
 
-    def _loading(self) -> tuple[str, str]:
-        """What loads the stainer in Python: an import, and a call."""
-        if self.dials:
-            dials = ", ".join(f"{name}={value:g}" for name, value in self.dials.items())
-            load = "from chromogen.stainer import load_look, stainer_of_look"
-            return load, f"stainer_of_look(load_look({self.stainer!r}), {dials})"
+    def _loading(self) -> tuple[list[str], str]:
+        """What loads the stainer in Python: imports and what goes before, and a call."""
+        if self.is_set:
+            return self._loading_look()
         if Path(self.model).suffix.lower() != ONNX_SUFFIX:
             marker = f", {self.marker!r}" if self.marker else ""
-            return "from chromogen import load_stainer", f"load_stainer({self.stainer!r}{marker})"
+            return ["from chromogen import load_stainer"], f"load_stainer({self.stainer!r}{marker})"
         mpp = f", mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
         value_range = f", value_range={self.value_range!r}" if self.value_range else ""
-        return "from chromogen import load_generator", f"load_generator({self.stainer!r}{mpp}{value_range})"
+        return ["from chromogen import load_generator"], f"load_generator({self.stainer!r}{mpp}{value_range})"
+
+    def _loading_look(self) -> tuple[list[str], str]:
+        imports = ["from chromogen.stainer import load_look, stainer_of_look"]
+        given = [f"{name}={value:g}" for name, value in self.dials.items()]
+        if self.where_file:
+            option = f"{self.where!r}, {self.levels}" if self.levels else repr(self.where)
+            mpp = f", {self.mpp:.6g}" if self.mpp else ""
+            where = f"where = WhereOption({option}).of(Path({self.name!r}){mpp})"
+            imports = ["from chromogen.app.where import WhereOption", *imports, "", where]
+            given.append("where=where")
+        given += ["fill=True"] if self.fill else []
+        return imports, f"stainer_of_look(load_look({self.stainer!r}), {', '.join(given)})"
 
 
 @dataclass(frozen=True)
@@ -159,11 +187,19 @@ def stain_queue(folder: Path) -> WorkQueue[Stain]:
     return WorkQueue(folder, Stain, RECORD)
 
 
-def start_slide(stains: WorkQueue[Stain], stain: Stain) -> Queued[Stain]:
+def start_slide(stains: WorkQueue[Stain], stain: Stain, drawn: Sequence[ImportedRegion]) -> Queued[Stain]:
     """Put the staining of a whole slide into the queue; ValueError where too many wait."""
     stains.check_room()
-    with new_folder(stains.folder / stain.id):
-        return stains.start(stain)
+    with new_folder(stains.folder / stain.id) as folder:
+        return stains.start(with_regions(stain, drawn, folder))
+
+
+def with_regions(stain: Stain, drawn: Sequence[ImportedRegion], folder: Path) -> Stain:
+    """The stain, with the regions that it follows in a file in the folder, where it follows any."""
+    if stain.where != REGIONS:
+        return stain
+    write_regions(folder / REGIONS, drawn)
+    return replace(stain, where_file=str((folder / REGIONS).absolute()))
 
 
 def progress_in(folder: Path) -> BlockProgress:

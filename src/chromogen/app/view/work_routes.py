@@ -52,7 +52,7 @@ def add_work_routes(
     @routes.get(f"/{path}")
     async def list_all() -> list[dict[str, Any]]:
         """All that was asked, the newest first."""
-        return [show(queued) for queued in works.all()]
+        return await renderer.run(lambda: [show(queued) for queued in works.all()])  # type: ignore[no-any-return]
 
     @routes.get(f"/{path}/{{work_id}}")
     async def follow(work_id: WorkId) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+// Where a look stains: the slide's own tissue, regions, or a file; seen on the slide before it is stained.
+
+import { computed, effect, signal, untracked } from '@preact/signals';
+import { useEffect } from 'preact/hooks';
+import { ask, pictureOf, type Slide, type Told, type WhereLine } from './api';
+import { layers, panes, regions } from './desk';
+import { settled, short } from './dom';
+import type { Box } from './pane';
+import { Check, Slider } from './parts';
+import type { Region } from './region_numbers';
+
+const [TISSUE, REGIONS, ELSEWHERE] = ['tissue', 'regions', 'elsewhere'];
+const NAMES: Record<string, string> = {
+  tissue: 'the slide’s own tissue',
+  regions: 'regions that a person drew',
+  map: 'a heat map',
+  model: 'a model trained elsewhere',
+  paired: 'a model of real pairs',
+};
+
+const lines = signal<WhereLine[]>([]);
+const source = signal(TISSUE);
+const levels = signal<Record<string, number>>({});
+const isShown = signal(false);
+const state = signal(''); // why there is no map, or that it is coming
+
+const percent = (part: number): string => `${Math.round(100 * part)} %`;
+
+/** The class of a region, as the server has it: its own, else its name. */
+const classOf = ({ name, properties }: Region): string => (properties?.classification as { name?: string } | undefined)?.name || name || '1';
+const classes = computed(() => [...new Set(regions.list.value.map(classOf))]);
+const levelOf = (name: string): number => levels.value[name] ?? (name === ELSEWHERE ? 0 : 1);
+
+/** Whether the source gives the share of positive nuclei itself. */
+export const givesShares = computed(() => source.value !== TISSUE);
+
+/** What a request says of where. Throws where there is no region yet. */
+export function whereAsked(): object {
+  if (source.value !== REGIONS) return { source: source.value };
+  if (!classes.value.length) throw new Error('Draw a region first, or import some under “Measure”; the tools are above the picture.');
+  return { source: REGIONS, regions: regions.list.value, levels: Object.fromEntries([...classes.value, ELSEWHERE].map((name) => [name, levelOf(name)])) };
+}
+
+/** By which source a stain lies where it does, in words. */
+export function whereInWords({ where }: Told): string {
+  if (!where) return '';
+  const given = Object.entries(where.levels ?? {}).map(([name, level]) => `${name} ${percent(level)}`);
+  return `Follows ${NAMES[where.source] ?? where.source}${given.length ? ` (${given.join(', ')})` : ''}: ${where.claim}. Not a measurement.`;
+}
+
+/** The map of what would be stained: asked for once things are quiet, one at a time. */
+export class WhereMap {
+  private isAsking = false;
+  private isOld = false;
+  private last = '';
+  readonly look = settled(() => void this.find(), 350);
+
+  constructor(private readonly wanted: () => { slide: Slide; box: Box; asked: object } | null) {
+    effect(() => {
+      void [isShown.value, source.value, levels.value, regions.list.value, panes.place.value];
+      untracked(() => (isShown.value ? this.look() : this.show(null)));
+    });
+  }
+
+  private show(map: typeof layers.map.value, asked = '', words = ''): void {
+    const { value } = layers.map;
+    [layers.map.value, this.last, state.value] = [map, asked, words];
+    if (value) URL.revokeObjectURL(value.picture.source as string);
+  }
+
+  private async find(): Promise<void> {
+    if (!isShown.value) return;
+    if (this.isAsking) return void (this.isOld = true);
+    this.isAsking = true;
+    try {
+      const wanted = this.wanted();
+      const body = wanted && { ...wanted.asked, ...wanted.box };
+      if (!body || JSON.stringify(body) === this.last) return;
+      state.value = 'Looking where the stain would lie…';
+      const picture = { id: 'where', source: await pictureOf('where-maps', body), box: wanted.box, opacity: 1, isMap: true };
+      this.show({ slide: wanted.slide.id, picture }, JSON.stringify(body));
+      if (!isShown.value) this.show(null);
+    } catch (error) {
+      this.show(null, '', (error as Error).message);
+    } finally {
+      this.isAsking = false;
+      if (this.isOld) this.look();
+      this.isOld = false;
+    }
+  }
+}
+
+export const hideMap = (): void => void (isShown.value = false);
+
+export function WhereChoice({ slide, onChange }: { slide: Slide; onChange: () => void }) {
+  useEffect(() => {
+    ask<WhereLine[]>(`wheres?slide=${slide.id}`).then(
+      (found) => {
+        lines.value = found;
+        if (!found.some(({ id }) => id === source.value)) source.value = TISSUE;
+      },
+      () => {},
+    );
+  }, [slide.id]);
+  const choose = (id: string): void => {
+    source.value = id;
+    onChange();
+  };
+  const set = (name: string, level: number): void => {
+    levels.value = { ...levels.value, [name]: level };
+    onChange();
+  };
+  const { claim = '' } = lines.value.find(({ id }) => id === source.value) ?? {};
+  return (
+    <>
+      <label class="field">Where
+        <select id="where-source" value={source.value} onChange={(event) => choose(event.currentTarget.value)}>
+          <option value={TISSUE}>The slide’s own tissue</option>
+          <option value={REGIONS}>Regions on this slide ({regions.list.value.length})</option>
+          {lines.value.filter(({ id }) => ![TISSUE, REGIONS].includes(id)).map(({ id, name }) => <option key={id} value={id} title={name}>{short(name)}</option>)}
+        </select>
+      </label>
+      {claim && <p class="hint" id="where-claim">{claim[0].toUpperCase() + claim.slice(1)}.</p>}
+      {source.value === REGIONS && (
+        <div id="levels">
+          {[...classes.value, ELSEWHERE].map((name) => (
+            <Slider key={name} label={name === ELSEWHERE ? 'Elsewhere' : name} value={levelOf(name)} low={0} high={1} step={0.05} shown={percent(levelOf(name))} onInput={(level) => set(name, level)} />
+          ))}
+        </div>
+      )}
+      <Check id="where-map" label="Show it on the slide" isOn={isShown.value} onToggle={(on) => (isShown.value = on)} />
+      {isShown.value && <div class="legend where"><span class="ramp" /><span class="ends"><span>not stained</span><span>fully stained</span></span></div>}
+      <p id="where-message" class="hint" role="status">{state.value}</p>
+    </>
+  );
+}
