@@ -23,10 +23,8 @@ from chromogen.app.demo_slide import demo_slide
 from chromogen.image import Image, read_image
 from chromogen.slides.picture import read_picture
 from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, stainer_of_look
-from chromogen.staining.maps import Array
-from chromogen.staining.where import Place
 from chromogen.staining.where_tissue import ByTissue
-from chromogen.staining.window import Dials, look_of, seen
+from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.stylize import stylize
 
 MPP = 0.5
@@ -86,9 +84,7 @@ def methods(exemplars: Path) -> Rows:
 def where(exemplars: Path) -> Rows:
     """What decides where the brown lies, and what comes of it."""
     he = _tumour(exemplars)
-    dials = Dials(1.0)
-    look = look_of(dials, he)
-    likely = ByTissue()(Place(he, seen(he, look), look, "cytoplasm", (0, 0)))
+    likely = where_map("cytoplasm", ByTissue(), he, look_of(Dials(1.0), he), (0, 0))
     return [
         [
             ("H&E", he),
@@ -151,9 +147,9 @@ def _middle(image: Image) -> Image:
     return np.ascontiguousarray(image[top : top + SHOWN_PX, left : left + SHOWN_PX])
 
 
-def _tinted(likely: Array) -> Image:
-    """A map from 0 to 1 as brown on white."""
-    return np.asarray(np.rint(255 - likely[..., None].clip(0, 1) * (255 - BROWN)), np.uint8)
+def _tinted(likely: Image) -> Image:
+    """A grey map, 255 for 1, as brown on white."""
+    return np.asarray(np.rint(255 - likely / 255 * (255 - BROWN)), np.uint8)
 
 
 def _from_afar(image: Image) -> Image:

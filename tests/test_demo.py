@@ -57,7 +57,7 @@ def test_the_page_shows_everything_and_needs_nothing(tmp_path: Path, capsys: pyt
             addresses.extend(value or "" for name, value in attributes if name in {"src", "href"})
 
     Collector().feed(html)
-    assert len(addresses) == 8
+    assert len(addresses) == 8 + 3 + len(demo.SHARES)
     assert all(command in html for command in demo.NEXT.values())
     assert all(address.startswith("data:image/png;base64,") for address in addresses)
     assert html.count("<svg") == 2

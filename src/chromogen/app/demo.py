@@ -21,7 +21,9 @@ from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import run_facts, versions
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import builtin_ihc, load_stainer
+from chromogen.stainer import builtin_ihc, load_look, load_stainer, stain_image, stainer_of_look
+from chromogen.staining.where_tissue import ByTissue
+from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.curves import weighted_curves
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
@@ -41,6 +43,7 @@ FIELD_PX = 384
 SHOWN_PX = 900  # longer side of the whole slide
 DEMO_MPP = 0.499
 STAINER = "epithelial"
+SHARES = 0.1, 0.3, 0.6
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,17 @@ def _page(demo: Demo) -> str:
     figures += [page.picture(result.image, WORDS[name]) for name, (result, _) in demo.results.items()]
     best = demo.results["histology"][0].image
     return page.page(
-        "Chromogen: virtual IHC of one H&E field",
+        "Chromogen: virtual IHC of one H&E slide",
         page.paragraph(
             "An H&E field went in with one real IHC image; the pictures below came out. They show what the "
             "tissue might look like in that stain's colours and texture. Which cells express a marker nobody can "
             "know from an H&E alone: where the brown lies here means nothing."
         ),
-        page.section("Pictures", page.row(*figures)),
+        page.section("In seconds: where times how", *_where_times_how(demo.he)),
+        page.section(
+            "In a minute: the report's method, and an optimization that starts from where times how",
+            page.row(*figures),
+        ),
         page.section("Look closely", page.curtain(demo.he, best, "Slide between H&E and virtual IHC")),
         page.section("The whole slide", *_whole_slide(demo)),
         page.section("Loss curves", page.row(*_curves(demo))),
@@ -134,6 +141,35 @@ def _page(demo: Demo) -> str:
         page.section("How it was made", *_origin(demo)),
         page.section("What next", *_next()),
     )
+
+
+def _where_times_how(he: Image) -> list[str]:
+    """A look's two questions and its dials, on one field."""
+    picture = stain_image(load_stainer(STAINER), he)
+    shares = {share: stainer_of_look(load_look("nuclear"), share) for share in SHARES}
+    by_share = (
+        page.picture(stain_image(stainer, he), f"nuclear: {share:.0%} of nuclei positive")
+        for share, stainer in shares.items()
+    )
+    return [
+        page.paragraph(
+            "Where is the marker? An H&E cannot tell, so you choose: a rule on the tissue, your regions, a map, a "
+            "model of real pairs. How does the stain look? Amounts and colours of one real IHC say that, on the "
+            "H&E's own picture."
+        ),
+        page.row(
+            page.picture(he, "H&E"),
+            page.picture(_likely_epithelium(he), "where: what looks like epithelium, white for all"),
+            page.picture(picture, f"{STAINER}: where times how"),
+        ),
+        page.paragraph("For a marker of nuclei, you set the share of positive nuclei:"),
+        page.row(*by_share),
+    ]
+
+
+def _likely_epithelium(he: Image) -> Image:
+    look = look_of(Dials(1.0), he)
+    return where_map("cytoplasm", ByTissue(), he, look, (0, 0))
 
 
 def _whole_slide(demo: Demo) -> list[str]:
@@ -209,7 +245,7 @@ NEXT = {
     ),
     "A slide of your own: what it is, and how long staining it takes:": "chromogen info slide.svs",
     "Then stain it:": "chromogen stain slide.svs -o stained.ome.tif",
-    "A stainer for a stain of your own:": "chromogen train slides/ --style ihc/ -o my_stain.safetensors",
+    "A look of your own, from one IHC, without training:": "chromogen train --style ihc.png -o my_look.json",
     "For teaching, the report's experiments and which of its findings hold:": "chromogen study -o study/",
 }
 
