@@ -12,9 +12,8 @@ from skimage.data import immunohistochemistry
 from torch import Tensor, nn
 
 from chromogen.errors import FAILURES
-from chromogen.nuclei.contract import Prediction, prediction_of
+from chromogen.nuclei.contract import WEIGHTS, Prediction, prediction_of
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.contract import WEIGHTS
 from chromogen.nuclei.network import NucleusNetwork
 from chromogen.onnx_models.nuclei import nucleus_network
 
