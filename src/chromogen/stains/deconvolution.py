@@ -61,7 +61,7 @@ def densities_od10(image: Image, white: White = 255.0) -> NDArray[np.float32]:
 
 
 def put_densities_od10(image: Image, white: White, densities: NDArray[np.float32]) -> None:
-    """The same into an array that is there already."""
+    """The same into `densities`, float32 (3, H, W), which is there already."""
     whites = np.broadcast_to(np.asarray(white, np.float64), 3)
     levels = optical_density_od10(np.arange(256), whites[:, None]).astype(np.float32)
     for channel in range(3):  # nothing is clipped: the word lets numpy look up straight into the result
