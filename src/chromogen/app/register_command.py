@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -113,7 +114,7 @@ def facts_of(transform: Transform) -> dict[str, Any]:
         "doubtful_pieces": doubtful,
         "he_mpp": transform.source.mpp,
         "ihc_mpp": transform.target.mpp,
-        "residual_um": quality.residual_um if quality else None,
+        "residual_um": quality.residual_um if quality and math.isfinite(quality.residual_um) else None,
         "confidence": quality.confidence if quality else None,
         "fit_before": quality.fit_before if quality else None,
         "fit_after": quality.fit_after if quality else None,
@@ -123,8 +124,9 @@ def facts_of(transform: Transform) -> dict[str, Any]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     pieces = "1 piece" if facts["pieces"] == 1 else f"{facts['pieces']} pieces"
+    residual = "unknown" if facts["residual_um"] is None else f"{facts['residual_um']:.1f} um in the median"
     return [
         f"{facts['output']}: {pieces} of tissue, registered in {duration(facts['seconds'])}; "
-        f"residual {facts['residual_um']:.1f} um in the median, confidence {facts['confidence']:.2f}",
+        f"residual {residual}, confidence {facts['confidence']:.2f}",
         f"Carry regions by it: chromogen transfer REGIONS.geojson --transform {facts['output']} -o OUT.geojson",
     ]
