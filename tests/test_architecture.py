@@ -170,6 +170,7 @@ FILES: dict[str, list[str]] = {
         "register",
         "transform_file",
         "transfer",
+        "exports",
         "registered_slide",
     ],
     "staining": [
