@@ -258,6 +258,7 @@ FILES: dict[str, list[str]] = {
         "staining",
         "where",
         "pairs",
+        "registered",
         "training",
         "calibration",
         "terminal",
