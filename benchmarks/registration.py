@@ -1,13 +1,11 @@
 """How far apart is what `register` brings together? Errors against known truth, in um of the IHC, and CPU seconds.
 
-    python benchmarks/registration.py --data DATA [--only NAME ...] [--simpleitk]
+    python benchmarks/registration.py --data DATA [--only NAME ...]
 
 `he-CD31` and its like are the serial sections of the lung lesion, with a person's landmarks; `CD31-Ki67` and its
 like compare two IHC of it. `rotated`, `mirrored`, `half` and `beside` change the IHC: turned by 37 degrees, half
 the size, or with other tissue on the same slide. `warped-*` are real H&E stained by Chromogen and bent by a known
 displacement. `other-*` show different tissue, and must be refused. A pixel counts as 1 um.
-SimpleITK registers the same pairs, if it is installed: rigid from 24 angles, then affine, then B-spline, by
-mutual information.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -35,7 +33,6 @@ from measuring import pin_threads
 Array = NDArray[np.float64]
 MARKERS = ("CD31", "CC10", "Ki67", "proSPC")
 GLASS = (240, 238, 240)
-ANGLES = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +119,13 @@ def warped(
     tissue = ndimage.gaussian_filter(255.0 - he.mean(2), 6) > 25
     inside = (points > 4).all(1) & (points < np.array([width, height]) - 4).all(1)
     kept = [p for p in np.flatnonzero(inside) if tissue[int(points[p, 1]), int(points[p, 0])]][:600]
-    return Case(name, he, np.stack(planes, 2).clip(0, 255).astype(np.uint8), points[kept], at[kept][:, ::-1] + 0.5)
+    return Case(
+        name,
+        he,
+        np.stack(planes, 2).clip(0, 255).astype(np.uint8),
+        points[kept],
+        np.asarray(at[kept][:, ::-1] + 0.5, np.float64),
+    )
 
 
 def recoloured(data: Path) -> Iterator[tuple[str, Callable[[], Case]]]:
@@ -132,44 +135,38 @@ def recoloured(data: Path) -> Iterator[tuple[str, Callable[[], Case]]]:
         (("ER", "nuclear", 8, 12, 0.12), ("Ki67", "epithelial", -60, 9, 0.12), ("HER2", "nuclear", 170, 6, 0.08))
     ):
         name = f"warped-{marker}"
+        yield name, partial(_stained_and_warped, he[marker], look, name, seed, angle, amplitude, grain)
 
-        def made(
-            seed: int = seed,
-            name: str = name,
-            file: Path = he[marker],
-            look: str = look,
-            angle: float = angle,
-            amplitude: float = amplitude,
-            grain: float = grain,
-        ) -> Case:
-            image = read_image(file)
-            return warped(name, image, load_stainer(look)(image), seed, angle, amplitude, grain)
 
-        yield name, made
+def _stained_and_warped(
+    file: Path, look: str, name: str, seed: int, angle: float, amplitude: float, grain: float
+) -> Case:
+    image = read_image(file)
+    return warped(name, image, load_stainer(look)(image), seed, angle, amplitude, grain)
 
 
 def cases(data: Path) -> Iterator[tuple[str, Callable[[], Case]]]:
     """Names of cases, and what makes them."""
     other = data / "pairs/mist/PR_ihc.png"
     for marker in MARKERS:
-        yield f"he-{marker}", lambda marker=marker: lung(data, ("he", marker))
+        yield f"he-{marker}", partial(lung, data, ("he", marker))
     for pair in combinations(MARKERS, 2):
-        yield "-".join(pair), lambda pair=pair: lung(data, pair)
+        yield "-".join(pair), partial(lung, data, pair)
     for marker in MARKERS:
         for change in (rotated, mirrored, half):
-            yield (
-                f"he-{marker} {change.__name__}",
-                lambda marker=marker, change=change: change(lung(data, ("he", marker))),
-            )
-        yield f"he-{marker} beside", lambda marker=marker: beside(lung(data, ("he", marker)), read_image(other))
+            yield f"he-{marker} {change.__name__}", partial(_changed, data, marker, change)
+        yield f"he-{marker} beside", partial(_changed, data, marker, partial(beside, other=read_image(other)))
     yield from recoloured(data)
     for marker in ("ER", "Ki67", "HER2"):
         for ihc in ("PR_ihc", "Ki67_he"):
-            yield f"other-{marker}-{ihc}", lambda marker=marker, ihc=ihc: _other(data, f"he-{marker}", ihc)
+            yield f"other-{marker}-{ihc}", partial(_other, data, marker, ihc)
 
 
-def _other(data: Path, name: str, ihc: str) -> Case:
-    marker = name.removeprefix("he-")
+def _changed(data: Path, marker: str, change: Callable[[Case], Case]) -> Case:
+    return change(lung(data, ("he", marker)))
+
+
+def _other(data: Path, marker: str, ihc: str) -> Case:
     ours = read_image(data / f"pairs/mist/{marker}_he.png")
     theirs = read_image(data / ("pairs/lung-lesion/Ki67.jpg" if ihc == "Ki67_he" else f"pairs/mist/{ihc}.png"))
     return Case(f"other-{marker}-{ihc}", ours, theirs, np.empty((0, 2)), np.empty((0, 2)))
@@ -202,77 +199,16 @@ def _error(off: Array) -> Array:
     return np.array([np.median(lengths), np.percentile(lengths, 90)])
 
 
-def by_simpleitk(case: Case) -> str:
-    """The same by SimpleITK: mutual information (Mattes 2003), rigid from many angles, affine, B-spline."""
-    import SimpleITK as sitk  # noqa: N813
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    he, ihc = (sitk.GetImageFromArray(255.0 - image.mean(2).astype(np.float32)) for image in (case.he, case.ihc))
-    began = time.process_time()
-    found: Any = sitk.AffineTransform(2)
-    best = min(
-        (_rigid(sitk, he, ihc, angle) for angle in np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)),
-        key=lambda one: one[0],
-    )
-    found.SetMatrix(best[1].GetMatrix())
-    found.SetTranslation(best[1].GetTranslation())
-    found.SetCenter(best[1].GetCenter())
-    found = _followed(sitk, he, ihc, found, (8, 4, 2), 100)[1]
-    mesh = sitk.BSplineTransformInitializer(he, [8, 8])
-    both = sitk.CompositeTransform([found])
-    method = _method(sitk, (4, 2))
-    method.SetMovingInitialTransform(both)
-    method.SetInitialTransform(mesh, True)
-    method.SetOptimizerAsLBFGSB(numberOfIterations=60)
-    bent = sitk.CompositeTransform([found, method.Execute(he, ihc)])
-    spent = time.process_time() - began
-    moved = [np.array([one.TransformPoint(tuple(p - 0.5)) for p in case.on_he]) + 0.5 for one in (found, bent)]
-    affine, end = (_error(points - case.on_ihc) for points in moved)
-    return f"affine {affine[0]:5.1f} end {end[0]:5.1f} (p90 {end[1]:5.1f}) SimpleITK {spent:.1f} s"
-
-
-def _method(sitk: Any, shrink: tuple[int, ...]) -> Any:
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.NONE)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetShrinkFactorsPerLevel(list(shrink))
-    method.SetSmoothingSigmasPerLevel([side / 2 for side in shrink])
-    return method
-
-
-def _rigid(sitk: Any, he: Any, ihc: Any, angle: float) -> tuple[float, Any]:
-    start = sitk.CenteredTransformInitializer(
-        he, ihc, sitk.Euler2DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
-    )
-    turn = sitk.Euler2DTransform(start)
-    turn.SetAngle(angle)
-    return _followed(sitk, he, ihc, turn, (8,), 30)
-
-
-def _followed(sitk: Any, he: Any, ihc: Any, start: Any, shrink: tuple[int, ...], steps: int) -> tuple[float, Any]:
-    method = _method(sitk, shrink)
-    method.SetOptimizerAsRegularStepGradientDescent(4.0, 1e-3, steps, 0.6)
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetInitialTransform(start, True)
-    method.Execute(he, ihc)
-    return method.GetMetricValue(), start
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="cases whose name begins so")
-    parser.add_argument("--simpleitk", action="store_true")
     args = parser.parse_args()
     pin_threads(1)
     for name, made in cases(args.data):
         if args.only and not name.startswith(tuple(args.only)):
             continue
-        case = made()
-        print(f"{name:22} {measured(case)}", flush=True)
-        if args.simpleitk and len(case.on_he):
-            print(f"{'':22} {by_simpleitk(case)}", flush=True)
+        print(f"{name:22} {measured(made())}", flush=True)
 
 
 if __name__ == "__main__":
