@@ -172,6 +172,7 @@ FILES: dict[str, list[str]] = {
         "register",
         "transform_file",
         "transfer",
+        "exports",
         "registered_slide",
     ],
     "staining": [
@@ -256,6 +257,7 @@ FILES: dict[str, list[str]] = {
         "staining",
         "where",
         "pairs",
+        "registered",
         "training",
         "calibration",
         "terminal",

@@ -118,8 +118,9 @@ def test_the_command_writes_a_transform_and_an_overlay(
     write_image(pair[0], section(5, side, "he"))
     write_image(pair[1], image)
     out, overlay = tmp_path / "pair.json", tmp_path / "overlay.png"
+    exports = ["--affine", tmp_path / "affine.txt", "--field", tmp_path / "field.mha"]
     sizes = ["--he-mpp", MPP, "--ihc-mpp", MPP]
-    status, said, err = run(capsys, "register", *pair, "-o", out, "--overlay", overlay, *sizes, "--json")
+    status, said, err = run(capsys, "register", *pair, "-o", out, "--overlay", overlay, *sizes, *exports, "--json")
     assert status == 0, err
     facts = json.loads(said)
     assert (facts["pieces"], facts["ihc_mpp"], facts["warnings"]) == (1, MPP, [])
@@ -127,7 +128,11 @@ def test_the_command_writes_a_transform_and_an_overlay(
     assert error_px(found, affine, side) < 1
     assert found.quality is not None
     assert found.quality.residual_um == facts["residual_um"] < MPP
-    assert read_image(overlay).shape == (side, side, 3)
+    assert read_image(overlay).shape == (side, 2 * side, 3)
+    alone = np.loadtxt(tmp_path / "affine.txt", delimiter=",")
+    off = moved(alone, np.array([[32.0, 32.0]])) - found.forward_px([[32, 32]])
+    assert np.hypot(*off[0]) * MPP < 3 * facts["affine_off_um"] + 1
+    assert (tmp_path / "field.mha").stat().st_size > 1000
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import pytest
 from shapely.geometry import box
 
 from chromogen.image import write_image
-from chromogen.registration.registered_slide import checkerboard, open_registered
-from chromogen.registration.transform import Frame, Piece, Transform
+from chromogen.registration.registered_slide import checkerboard, open_registered, residual_map
+from chromogen.registration.transform import Block, Frame, Piece, Quality, Transform
 from chromogen.slides.slide import open_slide
 from synthetic import tissue_like
 from test_transform import wavy
@@ -69,3 +69,17 @@ def test_a_checkerboard_of_a_slide_with_itself_is_the_slide(ihc: Path) -> None:
     here = Piece(box(0, 0, 150, 150), np.eye(2, 3))
     with open_slide(ihc) as slide, open_registered(ihc, to(ihc, here)) as same:
         np.testing.assert_array_equal(checkerboard(slide, same, 300), slide.overview(300)[0])
+
+
+def test_blocks_are_tinted_by_their_residual(ihc: Path) -> None:
+    blocks = (Block((25.0, 25.0), 1.0, 0.5), Block((75.0, 25.0), 50.0, 0.5))
+    quality = Quality(1.0, 0.5, 0.1, 0.2, blocks)
+    transform = replace(to(ihc, Piece(box(0, 0, 150, 150), np.eye(2, 3))), quality=quality)
+    with open_slide(ihc) as slide:
+        plain, tinted = slide.overview(300)[0].astype(int), residual_map(slide, transform, 300).astype(int)
+    change = tinted - plain
+    left, right = change[2:98, 2:98].mean((0, 1)), change[2:98, 102:198].mean((0, 1))
+    assert left[1] - left[0] > 10, "green"
+    assert right[0] - right[1] > 10, "red"
+    assert not change[110:].any()
+    assert not change[:, 210:].any()

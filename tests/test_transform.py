@@ -9,6 +9,7 @@ import pytest
 from scipy.interpolate import BSpline
 from shapely.geometry import box
 
+from chromogen.app.register_command import facts_of
 from chromogen.registration.deformation import least_jacobian
 from chromogen.registration.spline import Spline, fitted_spline, zero_spline
 from chromogen.registration.transform import Block, Frame, Piece, Quality, Transform, composition, inverse
@@ -105,3 +106,13 @@ def test_a_broken_piece_is_refused(tmp_path: Path, key: str, value: object) -> N
     file.write_text(json.dumps(found))
     with pytest.raises(ValueError, match="Expected `transform`"):
         read_transform(file)
+
+
+def test_a_residual_that_nothing_shows_is_null_in_the_file(tmp_path: Path) -> None:
+    unknown = replace(transform(), quality=Quality(float("nan"), 0.5, 0.2, 0.4))
+    write_transform(tmp_path / "pair.json", unknown)
+    assert json.loads((tmp_path / "pair.json").read_text())["quality"]["residual_um"] is None
+    found = read_transform(tmp_path / "pair.json").quality
+    assert found is not None
+    assert np.isnan(found.residual_um)
+    assert facts_of(unknown)["residual_um"] is None

@@ -19,6 +19,10 @@ chromogen evaluate virtual/ --content he/ --real ihc/ --mpp 0.5 -o report/
 
 chromogen evaluate virtual.png --content he.png -o report/
 
+chromogen evaluate virtual.png --content he.svs --real ihc.svs --register -o report/
+
+chromogen evaluate virtual/ --real ihc/ --transform transforms/ -o report/
+
 chromogen evaluate virtual/ --real ihc/ --group "^(slide[0-9]+)_" -o report/ --json
 
 Open report/index.html. Two baselines stand beside the prediction, the H&E itself and the H&E in the colours of the
@@ -47,6 +51,16 @@ def evaluate(
     real: Annotated[
         Path | None, typer.Option(help="Real IHC: an image or slide, or a folder with the same names.")
     ] = None,
+    transform: Annotated[
+        Path | None,
+        typer.Option(
+            help="Transform by `chromogen register HE IHC` that brings the real IHC to the prediction, or a "
+            "folder of NAME.json."
+        ),
+    ] = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Register each H&E of --content and its real IHC first.")
+    ] = False,
     mpp: Annotated[
         float | None, typer.Option(help="Size of a pixel in um. Default: the file's, else 0.5.")
     ] = None,
@@ -71,11 +85,14 @@ def evaluate(
     Or lay out a blind test of virtual and real IHC, and score its answers.
     """
     _check_asked(prediction, out, blind, answers, key)
+    _check_registration(real, transform, out, register=register)
     if answers and key:
         _score(answers, key, as_json=as_json)
     elif prediction and blind:
         _lay_out(prediction, real, blind, crops=crops, mpp=mpp, group=group, seed=seed, as_json=as_json)
     elif prediction and out:
+        if real and (transform or register):
+            real = _brought(prediction, content, real, transform, out, mpp)
         _report(prediction, content, real, out, mpp, group, shift_um, device, as_json=as_json)
 
 
@@ -97,6 +114,27 @@ def _check_asked(
         raise expected("prediction", "left out with --answers", prediction, "the key knows the crops")
     if not answers and not prediction:
         raise expected("prediction", "a virtual stain", "none", "name an image or slide, or a folder of them")
+
+
+def _check_registration(real: Path | None, transform: Path | None, out: Path | None, *, register: bool) -> None:
+    """Raises: ValueError for a registration without what it is for, or asked in two ways."""
+    from chromogen.errors import expected
+
+    asked = [name for name, given in (("--transform", transform), ("--register", register)) if given]
+    if len(asked) > 1:
+        raise expected("transform", "given without --register", "both", "leave one out")
+    if asked and not (real and out):
+        raise expected(asked[0].strip("-"), "given with --real and -o", "neither" if not real else "no -o")
+
+
+def _brought(
+    prediction: Path, content: Path | None, real: Path, transform: Path | None, out: Path, mpp: float | None
+) -> Path:
+    from chromogen.app.paths import ready_folder
+    from chromogen.app.registered import registered_reals
+
+    ready_folder(out)
+    return registered_reals(prediction, content, real, transform, out, mpp)
 
 
 def _report(

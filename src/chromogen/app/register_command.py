@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -33,7 +34,15 @@ def register(
     out: Annotated[Path, typer.Option("-o", "--out", help="File for the transform, ending in .json.")],
     overlay: Annotated[
         Path | None,
-        typer.Option(help="Also write this picture: squares of the H&E and of the registered IHC in turn."),
+        typer.Option(
+            help="Also write this picture: squares of the H&E and of the registered IHC in turn; residuals."
+        ),
+    ] = None,
+    affine: Annotated[
+        Path | None, typer.Option(help="Also write the nearest affine, in pixels, as text for QuPath's scripts.")
+    ] = None,
+    field: Annotated[
+        Path | None, typer.Option(help="Also write the displacements, in um, as .mha for ITK and SimpleITK.")
     ] = None,
     he_mpp: Annotated[
         float | None, typer.Option(help="Size of an H&E pixel in um. Default: the file's, else estimated.")
@@ -49,7 +58,7 @@ def register(
     from chromogen.registration.register import register as found_by
     from chromogen.registration.transform_file import write_transform
 
-    _check_outputs(he, ihc, out, overlay)
+    _check_outputs(he, ihc, out, overlay, affine, field)
     began = time.perf_counter()
     with progress_bars() as progress:
         task = progress.add_task("register", total=None, loss="", rate="")
@@ -61,13 +70,29 @@ def register(
     write_transform(out, transform)
     if overlay:
         _draw(he, ihc, transform, overlay)
-    facts = {"output": str(out), **facts_of(transform), **facts_since(began)}
+    facts = {
+        "output": str(out),
+        **facts_of(transform),
+        **_exported(transform, affine, field),
+        **facts_since(began),
+    }
     print(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
     for warning in () if as_json else facts["warnings"]:
         print(f"Warning: {warning}", file=sys.stderr)
 
 
-def _check_outputs(he: Path, ihc: Path, out: Path, overlay: Path | None) -> None:
+def _exported(transform: Transform, affine: Path | None, field: Path | None) -> dict[str, Any]:
+    """Write what other programs read; how far the affine is off, in um."""
+    from chromogen.registration.exports import write_affine, write_displacement_field
+
+    if field:
+        write_displacement_field(field, transform)
+    return {"affine_off_um": round(write_affine(affine, transform), 2)} if affine else {}
+
+
+def _check_outputs(
+    he: Path, ihc: Path, out: Path, overlay: Path | None, affine: Path | None, field: Path | None
+) -> None:
     """Raises: ValueError or FileNotFoundError before anything is computed."""
     from chromogen.app.paths import check_apart, check_folder, check_there
     from chromogen.errors import expected
@@ -78,20 +103,27 @@ def _check_outputs(he: Path, ihc: Path, out: Path, overlay: Path | None) -> None
         raise expected("out", "a file ending in .json", out)
     if overlay and overlay.suffix.lower() not in WRITE_SUFFIXES:
         raise expected("overlay", f"a file ending in {', '.join(WRITE_SUFFIXES)}", overlay)
-    outputs = [path for path in (out, overlay) if path]
+    if affine and affine.suffix.lower() != ".txt":
+        raise expected("affine", "a file ending in .txt", affine)
+    if field and field.suffix.lower() != ".mha":
+        raise expected("field", "a file ending in .mha", field)
+    outputs = [path for path in (out, overlay, affine, field) if path]
     check_apart(outputs, [he, ihc])
     for path in outputs:
         check_folder(path.parent)
 
 
 def _draw(he: Path, ihc: Path, transform: Transform, file: Path) -> None:
+    import numpy as np
+
     from chromogen.image import write_image
-    from chromogen.registration.registered_slide import checkerboard, open_registered
+    from chromogen.registration.registered_slide import checkerboard, open_registered, residual_map
     from chromogen.slides.slide import open_slide
 
     longest_px = 1600
     with open_slide(he, mpp=transform.source.mpp) as ours, open_registered(ihc, transform) as theirs:
-        write_image(file, checkerboard(ours, theirs, longest_px))
+        both = [checkerboard(ours, theirs, longest_px), residual_map(ours, transform, longest_px)]
+        write_image(file, np.concatenate(both, axis=1))
 
 
 def facts_of(transform: Transform) -> dict[str, Any]:
@@ -113,7 +145,7 @@ def facts_of(transform: Transform) -> dict[str, Any]:
         "doubtful_pieces": doubtful,
         "he_mpp": transform.source.mpp,
         "ihc_mpp": transform.target.mpp,
-        "residual_um": quality.residual_um if quality else None,
+        "residual_um": quality.residual_um if quality and math.isfinite(quality.residual_um) else None,
         "confidence": quality.confidence if quality else None,
         "fit_before": quality.fit_before if quality else None,
         "fit_after": quality.fit_after if quality else None,
@@ -123,8 +155,15 @@ def facts_of(transform: Transform) -> dict[str, Any]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     pieces = "1 piece" if facts["pieces"] == 1 else f"{facts['pieces']} pieces"
+    residual = "unknown" if facts["residual_um"] is None else f"{facts['residual_um']:.1f} um in the median"
     return [
         f"{facts['output']}: {pieces} of tissue, registered in {duration(facts['seconds'])}; "
-        f"residual {facts['residual_um']:.1f} um in the median, confidence {facts['confidence']:.2f}",
+        f"residual {residual}, confidence {facts['confidence']:.2f}",
+        *_affine_line(facts),
         f"Carry regions by it: chromogen transfer REGIONS.geojson --transform {facts['output']} -o OUT.geojson",
     ]
+
+
+def _affine_line(facts: dict[str, Any]) -> list[str]:
+    off_um = facts.get("affine_off_um")
+    return [] if off_um is None else [f"The affine alone is {off_um:.1f} um off in the median."]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from chromogen.errors import expected
 from chromogen.image import Image, PathLike
@@ -22,6 +23,9 @@ BLOCK_PX = 1024  # what is warped at a time
 BORDER_PX = 2
 WHITE_PX = 1024  # longest side of what the colour of glass is measured of
 SMALLEST_PX = 512  # of a level's longer side
+TINT_UM = (5.0, 15.0, 30.0)  # residuals at which the tint changes
+TINTS = ((60, 170, 60), (235, 215, 40), (245, 150, 30), (215, 40, 40))
+TINT = 0.45
 
 
 class RegisteredSource:
@@ -139,6 +143,27 @@ def check_is(slide: Slide, quickhash: str, role: str) -> None:
     if slide.quickhash != quickhash:
         advice = "register this slide, or name the one that was"
         raise expected(role, "the slide that the transform was made of", f"another, {str(slide.path)!r}", advice)
+
+
+def residual_map(he: Slide, transform: Transform, longest_px: int) -> Image:
+    """The H&E with every block that was compared tinted by how far its tissue still lies apart, uint8 (H, W, 3).
+
+    Green up to 5 um, yellow up to 15, orange up to 30, red beyond; untinted where nothing was compared.
+    """
+    image, step = he.overview(longest_px)
+    blocks = transform.quality.blocks if transform.quality else ()
+    if not blocks:
+        return image
+    centers = np.array([block.center_um for block in blocks])
+    residuals = np.array([block.residual_um for block in blocks])
+    mpp = transform.source.mpp * step
+    tree = cKDTree(centers)
+    side = max(float(np.median(tree.query(centers, 2)[0][:, 1])), mpp) if len(blocks) > 1 else np.inf
+    rows, columns = np.indices(image.shape[:2])
+    away, nearest = tree.query((np.stack([columns, rows], -1) + 0.5) * mpp, p=np.inf)
+    tints = np.array(TINTS, float)[np.searchsorted(TINT_UM, residuals)][nearest]
+    tinted = np.rint(image * (1 - TINT) + tints * TINT).astype(np.uint8)
+    return np.where((away <= side / 2)[..., None], tinted, image)
 
 
 def checkerboard(he: Slide, registered: Slide, longest_px: int, squares: int = 10) -> Image:

@@ -83,9 +83,9 @@ class Block:
 class Quality:
     """How good a registration is.
 
-    `residual_um`: how far tissue still lies apart in the median. `confidence`, 0 to 1: how far the best place is
-    ahead of the next, which is turned, mirrored, or elsewhere. `fit_before`, `fit_after`: squares of local
-    correlation by the affine, and with the displacement.
+    `residual_um`: how far tissue still lies apart in the median, NaN where nothing shows it. `confidence`, 0 to 1:
+    how far the best place is ahead of the next, which is turned, mirrored, or elsewhere. `fit_before`,
+    `fit_after`: squares of local correlation by the affine, and with the displacement.
     """
 
     residual_um: float

@@ -37,9 +37,15 @@ def as_json(transform: Transform) -> dict[str, Any]:
         "versions": versions(),
         "source": asdict(transform.source),
         "target": asdict(transform.target),
-        "quality": asdict(transform.quality) if transform.quality else None,
+        "quality": _quality_as_json(transform.quality) if transform.quality else None,
         "pieces": [_piece_as_json(piece) for piece in transform.pieces],
     }
+
+
+def _quality_as_json(quality: Quality) -> dict[str, Any]:
+    """JSON has no NaN: a residual that no block measures is null."""
+    known = np.isfinite(quality.residual_um)
+    return {**asdict(quality), "residual_um": quality.residual_um if known else None}
 
 
 def _piece_as_json(piece: Piece) -> dict[str, Any]:
@@ -102,9 +108,8 @@ def _quality(found: Mapping[str, Any]) -> Quality:
         )
         for b in found["blocks"]
     ]
-    residual, sure, before, after = (
-        float(found[name]) for name in ("residual_um", "confidence", "fit_before", "fit_after")
-    )
+    residual = float("nan") if found["residual_um"] is None else float(found["residual_um"])
+    sure, before, after = (float(found[name]) for name in ("confidence", "fit_before", "fit_after"))
     return Quality(residual, sure, before, after, tuple(blocks))
 
 
