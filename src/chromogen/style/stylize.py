@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -84,9 +83,6 @@ class Outset:
     grid: TileGrid | None
 
 
-CanvasOf: TypeAlias = Callable[[Outset], Canvas]
-
-
 def canvas_of_recipe(outset: Outset) -> Canvas:
     """What the recipe changes, from what the coarser scale made of it on: pixels, or amounts of stain."""
     recipe, coarser = outset.recipe, outset.coarser
@@ -100,7 +96,7 @@ def canvas_of_recipe(outset: Outset) -> Canvas:
     return StainNetwork(amounts, _features(outset, amounts), recipe.seed, network)
 
 
-def stylize(  # noqa: PLR0913 - nine that have little to do with each other
+def stylize(
     content: Image,
     style: Image | Style,
     recipe: Recipe,
@@ -110,7 +106,6 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     guides: Guides = NO_GUIDES,
     tile_px: int | None = None,
     checkpoint: Checkpoint | None = None,
-    canvas_of: CanvasOf = canvas_of_recipe,
 ) -> Stylized:
     """The content image in the look of the style: uint8 (H, W, 3) in, uint8 of the same size out.
 
@@ -119,7 +114,7 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     content's regions, for a guided recipe and a style measured with its own of the same names. With `tile_px`,
     loss and gradient of the whole picture are computed in tiles of at most so many pixels on a side: the same
     picture in less memory. A `checkpoint` keeps on disk where the descent is, and may go on from there; the caller
-    forgets it. `canvas_of` says what is changed at a scale (`adapt.adapted`: a trained network). Raises:
+    forgets it. Raises:
     ValueError for what cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()
@@ -145,7 +140,7 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
         first = first_picture(content, style, recipe, scale, start).to(encoder.device)
         outset = Outset(small, style.mpp / scale, stains, style.exemplar, recipe, first, coarser, encoder, grid)
         compartments = start.compartments if start else {}
-        canvas, aim, encoder = _descended(outset, number, style, guides, compartments, canvas_of, run)
+        canvas, aim, encoder = _descended(outset, number, style, guides, compartments, run)
         coarser = first, canvas
     canvas.develop(recipe.dab_amount)
     image = seen_of(canvas, grid)
@@ -181,7 +176,6 @@ def _descended(
     style: Style,
     guides: Guides,
     compartments: Compartments,
-    canvas_of: CanvasOf,
     run: Run,
 ) -> tuple[Canvas, Aim | TiledAim, Encoder]:
     """The best picture of a scale, what it was compared with, and the encoder that was good enough.
@@ -196,7 +190,7 @@ def _descended(
             outset = replace(outset, encoder=outset.encoder.exact)
         encoder = outset.encoder
         aim = _aim_of(replace(outset, encoder=encoder), style, scale, guides, compartments)
-        canvas = canvas_of(outset)
+        canvas = canvas_of_recipe(outset)
         if scale == 1 and run.initial is None:
             first = to_uint8(outset.first) if recipe.space == "rgb" else seen_of(canvas, grid)
             run.initial = judge(first, aim, recipe, encoder)

@@ -10,6 +10,7 @@ from typing import Any
 from chromogen.errors import expected
 from chromogen.stainer import Stainer, stainer_of_look
 from chromogen.staining.looks import Look
+from chromogen.staining.where import Where
 
 MOST_SEED = 9999
 STEPS = 100  # of a slider
@@ -44,8 +45,8 @@ def _dial(parameter: inspect.Parameter, look: Look) -> Dial | None:
     return None
 
 
-def dialled(look: Look, given: Mapping[str, float]) -> Stainer:
-    """The stainer of a look with some dials set.
+def dialled(look: Look, given: Mapping[str, float], where: Where | None = None) -> Stainer:
+    """The stainer of a look with some dials set, by a source of *where*.
 
     Raises: ValueError for a dial that the look does not have, or a value out of its range.
     """
@@ -58,4 +59,4 @@ def dialled(look: Look, given: Mapping[str, float]) -> Stainer:
     values: dict[str, Any] = {
         name: int(value) if dials[name].step == 1 else value for name, value in given.items()
     }
-    return stainer_of_look(look, **values)
+    return stainer_of_look(look, where=where, **values)

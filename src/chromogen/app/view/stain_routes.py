@@ -36,14 +36,13 @@ STAINER = "^[a-z0-9-]{1,50}$"  # a name, or an id from the list: never a path
 class NewStain(BaseModel):
     """A slide and a stainer, and what of both their files do not say.
 
-    `mpp` is the slide's pixel size in um; `marker` one of the stainer's, or a blend, `ER:0.7,Ki67:0.3`; a
+    `mpp` is the slide's pixel size in um; a
     generator trained elsewhere may need its `trained_mpp` and `value_range`; `dials` are those of a measured look.
     """
 
     slide: str = Field(pattern=SLIDE_ID)
     stainer: str = Field(pattern=STAINER)
     mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
-    marker: str | None = Field(None, max_length=2000)
     trained_mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
     value_range: Literal["0..1", "-1..1", "0..255"] | None = None
     dials: dict[str, float] = Field(default_factory=dict, max_length=20)
@@ -172,7 +171,6 @@ def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tup
         stainer=name,
         model=model,
         mpp=None if own else asked.mpp,
-        marker=asked.marker,
         trained_mpp=asked.trained_mpp,
         value_range=asked.value_range,
         doubt=doubt,

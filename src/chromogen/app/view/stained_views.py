@@ -11,7 +11,7 @@ from chromogen.app.view.stains import Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region
 from chromogen.image import write_image
 from chromogen.recent import Recent
-from chromogen.stainer import Stainer, load_look
+from chromogen.stainer import Stainer, load_look, where_of
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.part import stain_part
 from chromogen.whole_slide.survey import Survey, survey
@@ -24,8 +24,8 @@ _FITTED: Recent[Stainer] = Recent(100, lambda _: 1)
 def loaded(stain: Stain) -> Stainer:
     """The stainer that was asked for. Raises: as `any_stainer`, `load_look` and `dialled`."""
     if stain.dials:
-        return dialled(load_look(stain.model), stain.dials)
-    return any_stainer(stain.model, stain.marker, stain.trained_mpp, stain.value_range, None)
+        return dialled(load_look(stain.model), stain.dials, where_of(stain.model))
+    return any_stainer(stain.model, stain.trained_mpp, stain.value_range, None)
 
 
 def stainer_mpp(stain: Stain) -> float:

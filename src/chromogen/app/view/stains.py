@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -28,8 +27,8 @@ class Stain:
     a part of it is, in level-0 pixels, None for the whole; a part that is `queued` is too large to be done at
     once, and becomes a slide. `dials` are those of a measured look that were moved. `mpp` is the slide's where
     its file says none.
-    `stainer` is a name, `model` what is loaded: that name, or a file; of several markers `marker` is one or a
-    blend. A generator trained elsewhere may have to be told its `trained_mpp` and `value_range`. `doubt` says why
+    `stainer` is a name, `model` what is loaded: that name, or a file. A generator trained elsewhere may have to be
+    told its `trained_mpp` and `value_range`. `doubt` says why
     the slide may not be an H&E.
     """
 
@@ -42,7 +41,6 @@ class Stain:
     mpp: float | None = None
     location: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
-    marker: str | None = None
     trained_mpp: float | None = None
     value_range: str | None = None
     doubt: str | None = None
@@ -58,7 +56,6 @@ class Stain:
     def slide_out(self) -> str:
         """The name under which the command line writes it."""
         names = [Path(name).stem for name in (self.name, self.stainer)]
-        names += [re.sub(r"[^\w.-]+", "-", self.marker)] if self.marker else []
         names += [f"{self.location[0]}-{self.location[1]}"] if self.location else []
         return f"{'_'.join(name[:LONGEST_PART] for name in names)}.ome.tif"
 
@@ -94,7 +91,6 @@ class Stain:
     def options(self, stainer: str) -> list[str]:
         """What follows the input on the command line."""
         given = {
-            "--marker": self.marker,
             "--mpp": self.trained_mpp and f"{self.trained_mpp:.6g}",
             "--slide-mpp": self.mpp and f"{self.mpp:.6g}",
             "--region": self.region and ",".join(map(str, self.region)),
@@ -134,11 +130,11 @@ class Stain:
         """What loads the stainer in Python: an import, and a call."""
         if self.dials:
             dials = ", ".join(f"{name}={value:g}" for name, value in self.dials.items())
-            load = "from chromogen.stainer import load_look, stainer_of_look"
-            return load, f"stainer_of_look(load_look({self.stainer!r}), {dials})"
+            load = "from chromogen.stainer import load_look, stainer_of_look, where_of"
+            of = f"load_look({self.stainer!r}), where=where_of({self.stainer!r})"
+            return load, f"stainer_of_look({of}, {dials})"
         if Path(self.model).suffix.lower() != ONNX_SUFFIX:
-            marker = f", {self.marker!r}" if self.marker else ""
-            return "from chromogen import load_stainer", f"load_stainer({self.stainer!r}{marker})"
+            return "from chromogen import load_stainer", f"load_stainer({self.stainer!r})"
         mpp = f", mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
         value_range = f", value_range={self.value_range!r}" if self.value_range else ""
         return "from chromogen import load_generator", f"load_generator({self.stainer!r}{mpp}{value_range})"
