@@ -115,7 +115,6 @@ def test_tissue_is_the_default_and_is_said(capsys: pytest.CaptureFixture[str], t
         (("--where", "{regions}", "--level", "Tumor=1"), "got Tumor; add --level Stroma=VALUE"),
         (("--where", "{regions}", "--level", "Tumor=1", "--level", "Tumor=0"), "given once for each class"),
         (("--level", "Tumor=1"), "given with regions, in GeoJSON or a label image, got tissue"),
-        (("--where", "{regions}", "--marker", "ER"), "`marker` to be given with a model of several markers"),
         (("--where", "{regions}", "--stainer", "nuclear", "--share", "0.2"), "the map of `where`, regions, gives"),
         (("--where", "style", "--stainer", "nuclear"), "as nuclear comes without its picture"),
         (("--where", "{regions}", "--stainer", "normalize"), "`where` to be given with a look"),

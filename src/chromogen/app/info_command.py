@@ -71,11 +71,11 @@ def _described(file: Path, mpp: float | None, stain_mpp: float) -> SlideInfo | d
     from chromogen.app.info import describe, describe_look, describe_model, describe_onnx, is_model, is_onnx
     from chromogen.stainer import is_look
 
+    if is_model(file):
+        return describe_model(file)
     if is_look(file):
         return describe_look(file)
-    if is_onnx(file):
-        return describe_onnx(file)
-    return describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp)
+    return describe_onnx(file) if is_onnx(file) else describe(file, mpp, stain_mpp)
 
 
 def _json(
@@ -173,7 +173,9 @@ def _model_text(card: dict[str, Any]) -> str:
         "sha256": card["sha256"],
         "note": card["notice"],
     }
-    return "\n".join([f"{card['path']}: model of pairs", *(f"  {n:11}{text}" for n, text in lines.items() if text)])
+    return "\n".join(
+        [f"{card['path']}: model of pairs", *(f"  {n:11}{text}" for n, text in lines.items() if text)]
+    )
 
 
 def _slide_text(slide: SlideInfo) -> str:

@@ -19,6 +19,7 @@ from chromogen.app.options import region_of
 from chromogen.app.paths import check_folder
 from chromogen.app.terminal import DebugOption, JsonOption, duration, note_assumed, progress_bars
 from chromogen.errors import choose, expected
+from chromogen.pixel_size import check_mpp
 from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def train(
         asked = Asked(style, site, style_mpp, region, name, source, licence, preview)
         _make_look(asked, out, began, as_json=as_json)
         return
+    check_mpp("mpp", mpp)
     assert paired is not None  # noqa: S101 - either is given
     _check_left_out(ctx, OF_LOOKS, "with IHC alone, for a look")
     _check_model(out, export)
@@ -179,7 +181,6 @@ def _train_with_bar(
 ) -> dict[str, Any]:
     """As `train_on_pairs`, with what is to be told of the pairs."""
     from chromogen.app.training import train_on_pairs
-    from chromogen.devices import choose_device
 
     with progress_bars() as progress:
         rate = "measuring the pairs"
@@ -196,7 +197,7 @@ def _train_with_bar(
             on_step=follow,
             resume=resume,
             ranks=ranks,
-            device=str(choose_device(device)),
+            device=device,
         )
     return {**facts, "pairs": list(pairs.rows), "warnings": list(pairs.warnings)}
 

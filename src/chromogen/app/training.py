@@ -23,7 +23,7 @@ from chromogen.style.checkpoint import Checkpoint
 from chromogen.training.ranks import ALONE, Ranks
 from chromogen.training.train import OnTrained, Shown, Trained, Training, TrainStep, train_where
 
-SHEET_PAIRS = 6
+SHEET_PAIRS, ENLARGED = 6, 2  # of what is shown at 2 um to a pixel
 SOURCE = "the IHC of the pairs"  # whose names may be patients'
 
 
@@ -47,7 +47,7 @@ def train_on_pairs(
     on_step: OnTrained,
     resume: bool,
     ranks: Ranks = ALONE,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Train a network on pairs and write its model; the facts. Of several `ranks` only the first writes.
 
@@ -122,7 +122,8 @@ def _draw(outputs: Outputs, pairs: Sequence[tuple[Image, Image, Image]]) -> None
     shown = pairs[:SHEET_PAIRS]
     height, width = (max(he.shape[axis] for he, *_ in shown) for axis in (0, 1))
     rows = [np.concatenate([_framed(pair[row], height, width) for pair in shown], 1) for row in range(3)]
-    write_image(outputs.beside("preview.png"), np.concatenate(rows), {"notice": NOTICE})
+    sheet = np.concatenate(rows).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+    write_image(outputs.beside("preview.png"), sheet, {"notice": NOTICE})
 
 
 def _framed(image: Image, height: int, width: int) -> Image:

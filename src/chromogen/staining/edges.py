@@ -39,18 +39,25 @@ def along_edges(values: Array, pixel_um: float, place: Place) -> Array:
 def map_of_network(predict: Callable[[Image], Array], image: Image, place: Place) -> Array:
     """The map of a window by a network that gives (h, w) of `image`, which is the window in the network's pixels.
 
-    The network is given the image mirrored to multiples of MULTIPLE_PX, of which it makes maps a whole number of
-    times smaller. What its pixels are too coarse to say, the tissue's edges say.
+    What the pixels of the map are too coarse to say, the tissue's edges say.
+    """
+    values, (across, down) = values_of_network(predict, image)
+    shape = place.image.shape[0], place.image.shape[1]
+    pixel_px = across * shape[1] / image.shape[1], down * shape[0] / image.shape[0]
+    return along_edges(sampled(values, pixel_px, (0, 0), shape), max(pixel_px) * MPP, place)
+
+
+def values_of_network(predict: Callable[[Image], Array], image: Image) -> tuple[Array, tuple[int, int]]:
+    """What a network gives for an image, (h, w), and how many px of it (x, y) a pixel of that is wide.
+
+    The network is given the image mirrored to multiples of MULTIPLE_PX, of which it makes a map that is a whole
+    number of times smaller.
     """
     height, width = image.shape[:2]
-    found = predict(np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric"))
-    down, across = (
-        (side + -side % MULTIPLE_PX) // own for side, own in zip(image.shape[:2], found.shape, strict=True)
-    )
-    shape = place.image.shape[:2]
-    pixel_px = across * shape[1] / width, down * shape[0] / height
-    values = found[: -(-height // down), : -(-width // across)]
-    return along_edges(sampled(values, pixel_px, (0, 0), (shape[0], shape[1])), max(pixel_px) * MPP, place)
+    whole = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
+    found = predict(whole)
+    down, across = whole.shape[0] // found.shape[0], whole.shape[1] // found.shape[1]
+    return found[: -(-height // down), : -(-width // across)], (across, down)
 
 
 def border_along_edges(inside: Array, pixel_um: float, place: Place) -> Array:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -83,6 +84,9 @@ class Outset:
     grid: TileGrid | None
 
 
+CanvasOf: TypeAlias = Callable[[Outset], Canvas]
+
+
 def canvas_of_recipe(outset: Outset) -> Canvas:
     """What the recipe changes, from what the coarser scale made of it on: pixels, or amounts of stain."""
     recipe, coarser = outset.recipe, outset.coarser
@@ -96,7 +100,7 @@ def canvas_of_recipe(outset: Outset) -> Canvas:
     return StainNetwork(amounts, _features(outset, amounts), recipe.seed, network)
 
 
-def stylize(
+def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     content: Image,
     style: Image | Style,
     recipe: Recipe,
@@ -106,6 +110,7 @@ def stylize(
     guides: Guides = NO_GUIDES,
     tile_px: int | None = None,
     checkpoint: Checkpoint | None = None,
+    canvas_of: CanvasOf = canvas_of_recipe,
 ) -> Stylized:
     """The content image in the look of the style: uint8 (H, W, 3) in, uint8 of the same size out.
 
@@ -114,7 +119,7 @@ def stylize(
     content's regions, for a guided recipe and a style measured with its own of the same names. With `tile_px`,
     loss and gradient of the whole picture are computed in tiles of at most so many pixels on a side: the same
     picture in less memory. A `checkpoint` keeps on disk where the descent is, and may go on from there; the caller
-    forgets it. Raises:
+    forgets it. `canvas_of` says what is changed at a scale. Raises:
     ValueError for what cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()
@@ -140,7 +145,7 @@ def stylize(
         first = first_picture(content, style, recipe, scale, start).to(encoder.device)
         outset = Outset(small, style.mpp / scale, stains, style.exemplar, recipe, first, coarser, encoder, grid)
         compartments = start.compartments if start else {}
-        canvas, aim, encoder = _descended(outset, number, style, guides, compartments, run)
+        canvas, aim, encoder = _descended(outset, number, style, guides, compartments, canvas_of, run)
         coarser = first, canvas
     canvas.develop(recipe.dab_amount)
     image = seen_of(canvas, grid)
@@ -176,6 +181,7 @@ def _descended(
     style: Style,
     guides: Guides,
     compartments: Compartments,
+    canvas_of: CanvasOf,
     run: Run,
 ) -> tuple[Canvas, Aim | TiledAim, Encoder]:
     """The best picture of a scale, what it was compared with, and the encoder that was good enough.
@@ -190,7 +196,7 @@ def _descended(
             outset = replace(outset, encoder=outset.encoder.exact)
         encoder = outset.encoder
         aim = _aim_of(replace(outset, encoder=encoder), style, scale, guides, compartments)
-        canvas = canvas_of_recipe(outset)
+        canvas = canvas_of(outset)
         if scale == 1 and run.initial is None:
             first = to_uint8(outset.first) if recipe.space == "rgb" else seen_of(canvas, grid)
             run.initial = judge(first, aim, recipe, encoder)

@@ -41,14 +41,16 @@ MOST_LEVEL = 1.5  # spots that are darker say nothing more of where
 class Field:
     """A pair in cells of 2 um: features (1, FEATURES, h, w) of its H&E, and at each blur what its IHC has.
 
-    `stainable` (1, 1, h, w), 0 to 1, is how much of a cell the marker can stain: nuclei, or tissue. `levels` and
-    `weights` (1, L, h, w) are the level of DAB over that, and how far it counts. `he` is uint8 (h, w, 3).
+    `stainable` (1, 1, h, w), 0 to 1, is how much of a cell the marker can stain: nuclei, or tissue; `covers`
+    (1, L, h, w) is the same at each blur, `levels` the level of DAB over it, `weights` how far that counts.
+    `he` is uint8 (h, w, 3).
     """
 
     slide: str
     he: Image
     features: Tensor
     stainable: Tensor
+    covers: Tensor
     levels: Tensor
     weights: Tensor
 
@@ -105,7 +107,8 @@ def fields_of(
             except ValueError as error:  # negative tissue is worth learning from, and no exemplar
                 refused.append(error)
     if not exemplars:
-        raise refused[0]
+        wanted = "at least one IHC, of those trained on, with stained and unstained tissue"
+        raise expected("pairs", wanted, f"none: {refused[0]}", "choose fields that the marker stains")
     exemplar = _joined(exemplars)
     fields = [_field(one, stains[one.pair.slide], ihc, exemplar) for one, ihc in zip(shown, seen, strict=True)]
     return [fields[at] for at in train], [fields[at] for at in held], words, exemplar
@@ -163,7 +166,7 @@ def _field(one: CheckedPair, stains: SlideStains, ihc: _Ihc, exemplar: Exemplar)
         for trust, cover in zip(trust_of(one.found), covers, strict=True)
     ]
     small = he[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX]
-    return Field(one.pair.slide, small, features, stainable, torch.cat(levels, 1), torch.cat(weights, 1))
+    return Field(one.pair.slide, small, features, stainable, *(torch.cat(x, 1) for x in (covers, levels, weights)))
 
 
 def _brought(x: Array, one: CheckedPair) -> Array:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
+from chromogen.devices import choose_device
 from chromogen.errors import choose, expected
 from chromogen.image import Image
 from chromogen.staining.exemplar import SITES, Exemplar
@@ -97,7 +98,7 @@ def train_where(
     on_step: OnTrained | None = None,
     checkpoint: Checkpoint | None = None,
     ranks: Ranks = ALONE,
-    device: torch.device | str = "cpu",
+    device: str = "auto",
 ) -> Trained:
     """Learn *where* from checked pairs at MPP (`check_pair`); `start` is a network to go on from.
 
@@ -109,7 +110,7 @@ def train_where(
     if training.batch < ranks.count:
         raise expected("batch", f"at least one pair for each of {ranks.count} processes", training.batch)
     train, held, words, exemplar = fields_of(pairs, training.site)
-    network = _begun(train, training, start).to(device)
+    network = _begun(train, training, start).to(choose_device(device))
     run = Run(network, train, held, training, ranks)
     if saved := ranks.of_first(checkpoint.load() if checkpoint else None):
         run.load_state_dict(saved)
@@ -141,7 +142,7 @@ def _begun(fields: Sequence[Field], training: Training, start: WhereNetwork | No
     with torch.no_grad():
         network.mean.copy_(features.mean(2, keepdim=True).unsqueeze(3))
         network.std.copy_(features.std(2, keepdim=True).unsqueeze(3).clamp_min(1e-3))
-        network.body[-1].bias.fill_(math.log(mean / (1 - mean)))  # type: ignore[operator, union-attr]
+        network.body[-1].bias.fill_(math.log(mean / (1 - mean)))  # type: ignore[operator]
     return network
 
 
@@ -149,13 +150,8 @@ def expected_levels(network: WhereNetwork, field: Field, features: Tensor) -> Te
     """Levels (1, L, h, w) that the network expects at each blur, over what can be stained."""
     device = network.mean.device
     fine = F.interpolate(network(features.to(device)), scale_factor=CELLS, mode="bilinear").cpu()
-    return torch.cat(
-        [
-            blurred(fine * field.stainable, sigma) / blurred(field.stainable, sigma).clamp_min(LEAST_COVER)
-            for sigma in BLURS_CELLS
-        ],
-        1,
-    )
+    found = torch.cat([blurred(fine * field.stainable, sigma) for sigma in BLURS_CELLS], 1)
+    return found / field.covers.clamp_min(LEAST_COVER)
 
 
 class Run:
