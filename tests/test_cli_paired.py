@@ -204,7 +204,7 @@ def test_neither_ihc_nor_pairs(tmp_path: Path) -> None:
 def test_ihc_without_any_stain_makes_no_model(folder: Path) -> None:
     """One line says what is missing, and nothing is left."""
     for file in (folder / "pairs").glob("*_ihc.png"):
-        he = read_image(Path(str(file).replace("_ihc", "_he")))
+        he = read_image(file.with_name(file.name.replace("_ihc", "_he")))
         pale = combine_stains(separate_stains(he, H_E).clip(0) * (0.7, 0, 0), H_DAB)
         write_image(file, pale, {})
     refused(folder, "Expected `pairs` to be at least one IHC, of those trained on, with stained and unstained")

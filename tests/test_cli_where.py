@@ -90,7 +90,7 @@ def test_a_model_of_pairs_and_its_figures(capsys: pytest.CaptureFixture[str], ti
     assert status == 0, err
     record = read_provenance(out)
     assert record
-    assert record["where"]["validation"] == {"dab_r": 0.4}
+    assert record["where"]["validation"] == {"dab_r_4um": 0.4}
     assert record["where"]["claim"].startswith("where the marker lies")
 
 

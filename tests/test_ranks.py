@@ -17,7 +17,7 @@ from chromogen.staining.where_file import read_model
 from chromogen.training.ranks import ALONE, Ranks, launched
 from chromogen.training.train import train_where
 from drawn_pairs import drawn_pair
-from test_train import PAIRS, QUICK
+from test_train import PAIRS, QUICK, _ihc_is_seen_once  # noqa: F401 - a fixture
 
 BOTH = [Ranks(rank, 2) for rank in (0, 1)]
 

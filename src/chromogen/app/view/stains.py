@@ -10,6 +10,7 @@ from pathlib import Path
 from chromogen.app.view.shelf import STORE
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue
+from chromogen.models import MODEL_SUFFIX
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
@@ -130,9 +131,10 @@ class Stain:
         """What loads the stainer in Python: an import, and a call."""
         if self.dials:
             dials = ", ".join(f"{name}={value:g}" for name, value in self.dials.items())
-            load = "from chromogen.stainer import load_look, stainer_of_look, where_of"
-            of = f"load_look({self.stainer!r}), where=where_of({self.stainer!r})"
-            return load, f"stainer_of_look({of}, {dials})"
+            of_pairs = Path(self.model).suffix.lower() == MODEL_SUFFIX
+            load = f"from chromogen.stainer import load_look, stainer_of_look{', where_of' if of_pairs else ''}"
+            where = f", where=where_of({self.stainer!r})" if of_pairs else ""
+            return load, f"stainer_of_look(load_look({self.stainer!r}), {dials}{where})"
         if Path(self.model).suffix.lower() != ONNX_SUFFIX:
             return "from chromogen import load_stainer", f"load_stainer({self.stainer!r})"
         mpp = f", mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
