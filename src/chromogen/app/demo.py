@@ -209,7 +209,7 @@ NEXT = {
     ),
     "A slide of your own: what it is, and how long staining it takes:": "chromogen info slide.svs",
     "Then stain it:": "chromogen stain slide.svs -o stained.ome.tif",
-    "A stainer for a stain of your own:": "chromogen train slides/ --style ihc/ -o my_stain.safetensors",
+    "A stainer for a stain of your own, from its IHC:": "chromogen train --style ihc.png -o my_look.json",
     "For teaching, the report's experiments and which of its findings hold:": "chromogen study -o study/",
 }
 
