@@ -24,12 +24,10 @@ from chromogen.slides.facts import Facts
 from chromogen.slides.store import LOCK, BlockStore, planned
 from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
 from chromogen.stainer import builtin_ihc, load_look
-from chromogen.stainer_file import Model, trained_weights, write_model
 from chromogen.staining.looks import write_look
-from chromogen.stains.deconvolution import H_DAB
+from chromogen.staining.where_file import Model, trained_weights, write_model
+from chromogen.staining.where_network import Architecture, WhereNetwork
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.slide_densities import Target
-from chromogen.style.stainer_network import Architecture, StainerNetwork
 
 Maker = Callable[[Path], None]
 Rng = random.Random
@@ -120,9 +118,9 @@ def _pyramid(path: Path) -> None:
 
 def _model(path: Path) -> None:
     torch.manual_seed(0)
-    network = StainerNetwork(Architecture(), Target(tuple(tuple(map(float, row)) for row in H_DAB), 1.2, 1.4))
+    network = WhereNetwork(Architecture())
     weights = trained_weights(network)
-    write_model(path, Model(path.stem, "DAB", 0.5, network.architecture, network.target, weights))
+    write_model(path, Model(path.stem, network.architecture, weights, load_look("nuclear")))
 
 
 def _look(path: Path) -> None:

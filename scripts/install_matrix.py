@@ -37,7 +37,6 @@ COMMANDS = (
     "stylize",
     "stain",
     "train",
-    "calibrate",
     "export",
     "demo",
     "evaluate",

@@ -37,8 +37,8 @@ from chromogen.app.demo_slide import demo_slide
 from chromogen.files import scratch_folder
 from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import builtin_ihc
-from chromogen.stainer_file import read_model
+from chromogen.stainer import builtin_ihc, load_stainer
+from chromogen.staining.where_file import read_model
 from serving import Serving
 
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)
@@ -72,8 +72,8 @@ def _stylize(given: Path) -> list[str]:
 
 
 def _train(given: Path) -> list[str]:
-    quick = "--steps 6 --batch 1 --tile 32 --validate-every 3 --precision fp32 --resume"
-    return ["train", str(given / "he"), "--style", str(given / "ihc.png"), "-o", "m.safetensors", *quick.split()]
+    quick = "--steps 200 --batch 1 --validate-every 50 --site cytoplasm --resume"
+    return ["train", "--paired", str(given / "pairs"), "-o", "m.safetensors", *quick.split()]
 
 
 def _stain(given: Path) -> list[str]:
@@ -105,16 +105,18 @@ class Round:
 
 
 def make_inputs(folder: Path) -> None:
-    """Small real pictures, and a region of the demo slide."""
+    """Small real pictures, a region of the demo slide, and tiles of it with what a look makes of them as pairs."""
     if (folder / "slide.tif").exists():
         return
-    for name in ("tiles", "he"):
+    for name in ("tiles", "pairs"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     with open_slide(demo_slide()) as slide:
         for number in range(2):
             tile = slide.read_region((900 + 100 * number, 1200), (160, 160))
-            write_image(folder / "he" / f"{number}.png", tile)
             write_image(folder / "tiles" / f"{number}.png", tile[:40, :48])
+            large = slide.read_region((700 + 300 * number, 1000), (288, 288))
+            write_image(folder / "pairs" / f"{number}_he.png", large)
+            write_image(folder / "pairs" / f"{number}_ihc.png", load_stainer("epithelial")(large))
         region = slide.read_region((700, 900), (768, 640))
     write_image(folder / "ihc.png", builtin_ihc()[:96, :96])
     per_cm = (20_000.0, 20_000.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,12 +70,12 @@ def encoder(weights: Weights) -> Encoder:
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network in a file, as `chromogen train` writes it, for tests that need any."""
-    from chromogen.stainer_file import write_model
-    from test_kinds import model
+    """A small model of pairs in a file, as `chromogen train` writes it, for tests that need any."""
+    from chromogen.staining.where_file import write_model
+    from test_where_file import model
 
     file = tmp_path_factory.mktemp("model") / "my_stain.safetensors"
-    write_model(file, replace(model("stain"), name=file.stem))
+    write_model(file, model(file.stem))
     return file
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chromogen.grid import Window
 from chromogen.image import Image
@@ -75,3 +76,15 @@ def drawn_pair(side: int = 128, seed: int = 0) -> tuple[Image, Image]:
     brown = gland * (1 - 0.8 * nuclei) * (0.9 + 6 * grain)
     ihc = np.stack([0.5 * chromatin + 0.3 + 2 * grain, brown.clip(0) + 0.03, 0 * x], 2)
     return tuple(combine_stains(amounts * tissue[..., None], of) for amounts, of in ((he, H_E), (ihc, H_DAB)))
+
+
+def drawn(side: int, seed: int, second: float = 0.6, matrix: NDArray[np.float64] = H_E) -> Image:
+    """Nuclei in tissue, and a strip of glass."""
+    rng = np.random.default_rng(seed)
+    amounts = np.zeros((side, side, 3))
+    amounts[..., 1] = second * rng.uniform(0.8, 1.2, (side, side))
+    y, x = np.mgrid[:side, :side]
+    for row, column in rng.uniform(0, side, (side * side // 500, 2)):
+        amounts[(y - row) ** 2 + (x - column) ** 2 < 36] = (1.4, 0.3 * second, 0)
+    amounts[: side // 3] = 0
+    return combine_stains(amounts, matrix)

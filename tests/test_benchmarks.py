@@ -14,7 +14,6 @@ import efficiency
 import looks
 import measuring
 import nuclei_kept
-import own_tissue
 import peer_sizes
 import slides
 import tiles
@@ -168,15 +167,6 @@ def test_the_mosaic_of_slides_is_the_texture_side_by_side_in_an_ellipse(level: i
             inside = (x - middle) ** 2 + (y - middle) ** 2 <= (0.9 * middle) ** 2
             stone = slides.texture()[y * factor % slides.TEXTURE_PX, x * factor % slides.TEXTURE_PX]
             np.testing.assert_array_equal(seen[row, column], stone if inside else slides.GLASS)
-
-
-def test_halves_are_of_one_place_and_each_is_once_trained_on() -> None:
-    he, ihc = tissue_like(20, 41, seed=1), tissue_like(20, 41, seed=2)
-    first, second = own_tissue.halves(he, ihc)
-    np.testing.assert_array_equal(first[1], he[:, :20])
-    np.testing.assert_array_equal(first[2], ihc[:, :20])
-    np.testing.assert_array_equal(first[3], he[:, 21:])
-    assert all(np.array_equal(a, b) for a, b in zip(second[1:], (*first[3:], *first[1:3]), strict=True))
 
 
 def greedy(_content: Path, _style: Path) -> list[float]:

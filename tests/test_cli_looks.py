@@ -85,8 +85,7 @@ def test_share_and_seed_are_dials(capsys: pytest.CaptureFixture[str], tile: Path
     [
         (("--share", "1.5"), "share"),
         (("--share", "0.5"), "epithelial stains cytoplasm, not nuclei"),
-        (("--marker", "ER"), "Expected `marker` to be given with a model of several markers"),
-        (("--blend", "3"), "Expected `blend` to be given with a network or generator"),
+        (("--blend", "3"), "Expected `blend` to be given with a generator"),
         (("--site", "nuclear"), "Expected `site` to be given with --style"),
         (("--stainer", "identity", "--share", "0.2"), "Expected `share` to be given with a look"),
         (("--stainer", "identity", "--intensity", "2"), "Expected `intensity` to be given with a look"),
@@ -192,15 +191,15 @@ def test_the_preview_does_without_a_demo_slide(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("-o", "m.safetensors"), "a look's file ending in .json, as no H&E is given"),
-        (("-o", "m.json", "--steps", "3"), "Expected `steps` to be given with H&E as CONTENT"),
-        (("-o", "m.json", "--resume"), "Expected `resume` to be given with H&E as CONTENT"),
-        (("-o", "m.json", "--style", "ER=ck.png"), "Expected `style` to be MARKER=IHC for every one"),
+        (("-o", "m.safetensors"), "a look's file ending in .json, as no pairs are given"),
+        (("-o", "m.json", "--steps", "3"), "Expected `steps` to be given with pairs"),
+        (("-o", "m.json", "--resume"), "Expected `resume` to be given with pairs"),
+        (("-o", "m.json", "--style", "no.png"), "Expected `style` to be an existing IHC"),
         (("-o", "m.json", "--style-region", "1,2"), "Expected `style-region` to be X,Y,W,H"),
         (("-o", "m.json", "--preview", "none.png"), "Expected `preview` to be an existing H&E"),
         (("-o", "ck.json", "--preview", "ck.png"), None),
         (("-o", "m.json", "--site", "nucleus"), "did you mean nuclear"),
-        (("he.png", "-o", "m.safetensors", "--name", "x"), "Expected `name` to be given with IHC alone"),
+        (("-o", "m.json", "--paired", "."), "Expected `style` to be given, or pairs, got both"),
     ],
 )
 def test_what_does_not_go_with_a_look_is_refused(
@@ -215,12 +214,6 @@ def test_what_does_not_go_with_a_look_is_refused(
         assert said in refused(capsys, "train", "--style", "ck.png", *options)
     else:
         assert run(capsys, "train", "--style", "ck.png", *options)[0] == 0
-
-
-def test_several_markers_are_several_looks(capsys: pytest.CaptureFixture[str], small_ihc: Path) -> None:
-    styles = ("--style", f"ER={small_ihc}", "--style", f"PR={small_ihc}")
-    said = refused(capsys, "train", *styles, "-o", small_ihc.with_suffix(".json"))
-    assert "IHC of one marker, for a look, got ER, PR; make a look of each" in said
 
 
 def test_strengths_are_dials(capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path) -> None:

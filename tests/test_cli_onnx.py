@@ -283,10 +283,10 @@ def test_export_and_stain_with_it(
     status, said, _ = run(capsys, "info", file)
     assert status == 0
     assert "0.5 um/px, as it says" in said
-    assert "means nothing" in said
+    assert "where the marker lies" in said
     for name in (file, model_file):
         out = tmp_path / f"{name.stem}.ome.tif"
-        assert run(capsys, "stain", slide, "-o", out, "--stainer", name, *LOSSLESS)[0] == 0
+        assert run(capsys, "stain", slide, "-o", out, "--where", name, *LOSSLESS)[0] == 0
     by_onnx, by_torch = (pixels(tmp_path / f"{stem}.ome.tif") for stem in ("dab", "my_stain"))
     assert np.abs(by_onnx.astype(int) - by_torch).max() <= 1
 
@@ -296,6 +296,4 @@ def test_export_refuses(capsys: pytest.CaptureFixture[str], model_file: Path, tm
     assert "name a file that `chromogen train` wrote" in refused(
         capsys, "export", "epithelial", "-o", tmp_path / "dab.onnx"
     )
-    assert "export" in refused(
-        capsys, "train", tmp_path, "--style", tmp_path, "-o", "m.safetensors", "--export", "coreml"
-    )
+    assert "export" in refused(capsys, "train", "--paired", tmp_path, "-o", "m.safetensors", "--export", "coreml")

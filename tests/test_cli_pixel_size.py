@@ -10,13 +10,14 @@ from skimage.data import immunohistochemistry
 from tifffile import TiffFile
 
 from chromogen.app.cli import app
-from chromogen.app.training import _content
+from chromogen.app.pairs import _pieces
 from chromogen.evaluation.evaluate import evaluate
 from chromogen.evaluation.fields import crops_of_pairs, find_pairs
 from chromogen.image import read_image_and_facts, read_provenance, resize, write_image
 from chromogen.ome_metadata import ome_facts
 from chromogen.slides.slide import open_slide
 from chromogen.style.encoder import Encoder
+from drawn_pairs import drawn_pair
 from synthetic import tissue_like
 from test_cli import QUICK, refused, run
 
@@ -124,12 +125,18 @@ def test_study_takes_crops_at_the_size_of_the_he(tmp_path: Path) -> None:
     assert (crop.mpp, crop.ihc.shape, crop.paired) == (pytest.approx(0.5), (128, 128, 3), True)
 
 
-def test_train_resamples_what_states_another_size(files: tuple[Path, Path], tmp_path: Path) -> None:
-    content, is_assumed = _content(files[1], 0.5, None, "style")
-    assert (content.fields[0].shape, is_assumed) == ((40, 48, 3), False)
-    write_image(tmp_path / "silent.png", IHC)
-    content, is_assumed = _content(tmp_path / "silent.png", 0.5, None, "style")
-    assert (content.fields[0].shape, is_assumed) == ((80, 96, 3), True)
+def test_train_resamples_what_states_another_size(tmp_path: Path) -> None:
+    """Pairs of 1 um/px at 0.5, and what states no size as it is."""
+    pair = drawn_pair(0, "pink", 128, (4.0, 2.0))
+    for name, mpp in (("a", 1.0), ("silent", None)):
+        for end, image in (("he", pair.he), ("ihc", pair.ihc)):
+            write_image(tmp_path / f"{name}_{end}.png", image, mpp=mpp)
+    (first, *_), assumed = _pieces(find_pairs(tmp_path)[0], None, None, None)
+    assert (first.he.shape, first.ihc.shape, assumed) == ((256, 256, 3), (256, 256, 3), False)
+    (first, *_), assumed = _pieces(find_pairs(tmp_path)[1], None, None, None)
+    assert (first.he.shape, assumed) == ((128, 128, 3), True)
+    (first, *_), assumed = _pieces(find_pairs(tmp_path)[1], 0.25, None, None)
+    assert (first.he.shape, assumed) == ((64, 64, 3), False)
 
 
 @pytest.mark.parametrize("name", ["o.tif", "o.png", "o.jpg", "o.webp"])
@@ -152,7 +159,6 @@ def test_sizes_that_no_command_takes(
     mpp: str,
     capsys: pytest.CaptureFixture[str],
     files: tuple[Path, Path],
-    model_file: Path,
     tmp_path: Path,
 ) -> None:
     needed = {
@@ -160,8 +166,7 @@ def test_sizes_that_no_command_takes(
         "register": files,
         "study": (),
         "evaluate": files[:1],
-        "calibrate": (model_file, *files[:1]),
-        "train": files[:1],
+        "train": ("--paired", tmp_path) if option == "--mpp" else ("--style", files[1]),
     }.get(command, files[:1])
     out = [] if command == "info" else ["-o", tmp_path / "o.safetensors"]
     error = refused(capsys, command, *needed, *out, option, mpp)
@@ -171,5 +176,5 @@ def test_sizes_that_no_command_takes(
 
 def test_every_command_with_pixels_has_such_an_option() -> None:
     assert {name for name, _ in MPP_OPTIONS} == {
-        *("info", "stain", "stylize", "train", "calibrate", "evaluate", "unmix", "study", "nuclei", "register"),
+        *("info", "stain", "stylize", "train", "evaluate", "unmix", "study", "nuclei", "register"),
     }

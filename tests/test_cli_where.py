@@ -90,7 +90,7 @@ def test_a_model_of_pairs_and_its_figures(capsys: pytest.CaptureFixture[str], ti
     assert status == 0, err
     record = read_provenance(out)
     assert record
-    assert record["where"]["validation"] == {"dab_r": 0.4}
+    assert record["where"]["validation"] == {"dab_r_4um": 0.4}
     assert record["where"]["claim"].startswith("where the marker lies")
 
 
@@ -115,7 +115,6 @@ def test_tissue_is_the_default_and_is_said(capsys: pytest.CaptureFixture[str], t
         (("--where", "{regions}", "--level", "Tumor=1"), "got Tumor; add --level Stroma=VALUE"),
         (("--where", "{regions}", "--level", "Tumor=1", "--level", "Tumor=0"), "given once for each class"),
         (("--level", "Tumor=1"), "given with regions, in GeoJSON or a label image, got tissue"),
-        (("--where", "{regions}", "--marker", "ER"), "`marker` to be given with a model of several markers"),
         (("--where", "{regions}", "--stainer", "nuclear", "--share", "0.2"), "the map of `where`, regions, gives"),
         (("--where", "style", "--stainer", "nuclear"), "as nuclear comes without its picture"),
         (("--where", "{regions}", "--stainer", "normalize"), "`where` to be given with a look"),

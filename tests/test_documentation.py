@@ -23,9 +23,8 @@ from chromogen.stainer import builtin_ihc
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.study import experiments
 from documentation import BLOCKS, LANGUAGES, PAGES, ROOT, Block, inline_code
-from synthetic import tissue_like
+from synthetic import drawn, tissue_like
 from synthetic_slides import write_svs
-from test_train import drawn
 
 # Pictures of so few pixels, and of so few steps, are warned of.
 pytestmark = pytest.mark.filterwarnings("default")

@@ -21,13 +21,13 @@ from chromogen.app.view.work_queue import WorkQueue, new_id, wait_for
 from chromogen.files import write_whole
 from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide
-from chromogen.stainer_file import read_model
+from chromogen.staining.where_file import read_model
 from chromogen.style.tape import Tape, Tapes
 from chromogen.whole_slide import stain as stain_module
 from synthetic import drawn_pair
 from synthetic_slides import SyntheticSource, write_pyramid
 from test_cli import QUICK, run
-from test_cli_train import TINY, command, folder  # noqa: F401 - a fixture
+from test_cli_paired import TINY, command, folder  # noqa: F401 - a fixture
 from test_stains import write_slide
 from test_work_queue import Errand
 

@@ -11,8 +11,8 @@ import nbformat
 import pytest
 
 from chromogen.image import write_image
+from synthetic import drawn
 from synthetic_slides import write_svs
-from test_train import drawn
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))

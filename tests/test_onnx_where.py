@@ -1,5 +1,6 @@
 """`--where FILE.onnx`: a model trained elsewhere says where."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from chromogen.errors import FAILURES
 from chromogen.onnx_models.where import ByModel, _predicted, read_where_model
+from chromogen.staining.edges import values_of_network
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
@@ -93,7 +95,7 @@ def test_a_map_lies_where_the_picture_does(tmp_path: Path, shape: tuple[int, int
     where = read_where_model(exported(tmp_path / "a.onnx", Blueness()))
     picture = np.full((*shape, 3), 200, np.uint8)
     picture[:, : shape[1] // 2, 0] = 90
-    found = where._given(picture)
+    found, _ = values_of_network(partial(_predicted, where), picture)
     height, width = shape
     assert found.shape == (-(-height // 4), -(-width // 4))
     assert found[:, : width // 8 - 1].min() > 0.9

@@ -9,16 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.image import Image
 from chromogen.stains.registration import Displacement
-from chromogen.training.fields import Content, PairedIhc, split
 from chromogen.training.pairs import (
     CheckedPair,
     TissuePair,
     alike_names,
     check_pair,
-    contents_of,
     joined,
+    kept_of,
     trust_of,
 )
 from drawn_pairs import drawn_pair
@@ -39,10 +37,7 @@ def test_a_pair_is_used_and_told_of() -> None:
     assert found.problem is None
     row = found.row(MPP)
     assert row["displacement_um"] == pytest.approx(row["displacement_px"] * MPP, abs=0.06)
-    (content,) = contents_of([found])
-    assert content.slide == "s"
-    assert content.paired is not None
-    assert content.paired.shift_px == found.found.shift_px
+    assert kept_of([found]) == [found]
 
 
 @pytest.mark.parametrize(
@@ -60,8 +55,8 @@ def test_what_is_no_pair_is_left_out(pair: TissuePair, said: str) -> None:
     found = check_pair(pair, MPP)
     assert found.problem == said
     with pytest.raises(ValueError, match=f"at least one H&E with an IHC of its tissue, got a {said}"):
-        contents_of([found])
-    assert len(contents_of([found, check_pair(PAIR, MPP)])) == 1
+        kept_of([found])
+    assert len(kept_of([found, check_pair(PAIR, MPP)])) == 1
 
 
 def test_two_sizes_and_small_pictures_are_refused() -> None:
@@ -102,33 +97,9 @@ def test_names_that_may_be_tiles_of_one_slide() -> None:
     assert alike_names([replace(pair, slide="one") for pair in named("S1_1", "S1_2")]) is None
 
 
-BLANK: Image = np.zeros((4, 4, 3), np.uint8)
-
-
-@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), min_size=2, max_size=24))
-def test_no_slide_is_on_both_sides(made: list[tuple[str, bool]]) -> None:
-    contents = [
-        Content(str(i), (BLANK,), slide, PairedIhc(BLANK, (0, 0), (1.0,)) if paired else None)
-        for i, (slide, paired) in enumerate(made)
-    ]
-    train, held, words = split(contents)
-    assert held
-    assert train
-    judged = [content for content in contents if content.paired] or contents
-    assert all(content in judged for content in held)
-    if len({content.slide for content in judged}) > 1:
-        assert {content.slide for content in train}.isdisjoint(content.slide for content in held)
-        assert "not trained on" in words
-    elif len(judged) > 1:
-        assert {content.name for content in train}.isdisjoint(content.name for content in held)
-        assert "only slide" in words
-    else:
-        assert words == "the only pair, which was trained on"
-
-
 def test_none_at_all() -> None:
     with pytest.raises(ValueError, match="got none"):
-        contents_of([])
+        kept_of([])
     bad = CheckedPair(PAIR, Displacement((0, 0), 0, 0, 0), "wrong")
     with pytest.raises(ValueError, match="got a wrong, and 1 others"):
-        contents_of([bad, bad])
+        kept_of([bad, bad])

@@ -14,16 +14,13 @@ from chromogen.style.recipes import (
     from_record,
     guided,
     in_space,
-    paired_term,
     preset,
     style_term,
     style_terms,
-    with_pairs,
     with_style,
     with_term,
     with_total_steps,
 )
-from chromogen.training.train import OBJECTIVE
 
 
 def test_the_paper_preset_is_the_reports_best_setting() -> None:
@@ -61,7 +58,6 @@ def test_a_recipe_survives_its_record(name: str) -> None:
         ({"plateau": -0.1}, "at least 0"),
         ({"seed": -1}, "a whole number of at least 0"),
         ({"objective": (content_term(),)}, "at least one style term"),
-        ({"objective": (style_term(), paired_term())}, "train a stainer on them"),
         ({"objective": (style_term(weight=0.0),)}, "raise style_weight"),
     ],
 )
@@ -148,9 +144,3 @@ def test_a_recipe_in_the_other_space_has_what_can_be_there() -> None:
     assert in_space(stained, "stain") is stained
     with pytest.raises(ValueError, match="did you mean stain"):
         in_space(stained, "stane")
-
-
-def test_pairs_take_the_place_of_the_profile() -> None:
-    objective = with_pairs(OBJECTIVE, 2.0)
-    assert [term.statistic for term in objective] == ["gram", "gram", "gram", "hematoxylin", "dab_pyramid"]
-    assert (objective[-1].weight, objective[-1].reference, objective[-1].mask) == (2.0, "paired", "paired")

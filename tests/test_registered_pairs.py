@@ -12,7 +12,7 @@ from chromogen.registration.transform import Frame, Piece, Transform
 from chromogen.registration.transform_file import write_transform
 from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB
-from test_train import drawn
+from synthetic import drawn
 
 TURNED = np.array([[0.0, -1.0, 64.0], [1.0, 0.0, 0.0]])  # a quarter turn of 128 px at 0.5 um
 
@@ -36,19 +36,17 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("named", ["a.json", "."])
 def test_the_ihc_comes_to_its_h_and_e(pairs: Path, named: str) -> None:
-    found = read_pairs(pairs, 0.5, transform=pairs.parent / named)
-    ihc = found.contents[0].paired
-    assert ihc is not None
-    np.testing.assert_array_equal(ihc.image, drawn(128, 1, 0.9, H_DAB))
+    found = read_pairs(pairs, transform=pairs.parent / named)
+    np.testing.assert_array_equal(found.kept[0].pair.ihc, drawn(128, 1, 0.9, H_DAB))
     assert found.rows[0]["displacement_px"] < 2
 
 
 def test_without_it_sizes_differ(pairs: Path) -> None:
     with pytest.raises(ValueError, match="two pictures of one size"):
-        read_pairs(pairs, 0.5)
+        read_pairs(pairs)
 
 
 def test_another_h_and_e_is_refused(pairs: Path) -> None:
     write_image(pairs / "a_he.png", drawn(128, 2), mpp=0.5)
     with pytest.raises(ValueError, match="Expected `he` to be the slide that the transform was made of"):
-        read_pairs(pairs, 0.5, transform=pairs.parent / "a.json")
+        read_pairs(pairs, transform=pairs.parent / "a.json")

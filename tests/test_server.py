@@ -23,13 +23,13 @@ from chromogen.app.view.virtual import PAPER
 from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.stainer import STAINERS
-from chromogen.stainer_file import write_model
+from chromogen.staining.where_file import write_model
 from chromogen.stains.deconvolution import H_DAB, combine_stains
 from test_densities import IHC
 from test_guard import HERE
 from test_intake import png_bomb
-from test_kinds import model
 from test_trials import STEPS, worker
+from test_where_file import model
 from test_work_queue import until
 
 A_FILE = {"content-type": "application/octet-stream"}
@@ -668,29 +668,28 @@ def test_a_slide_is_stained_in_the_background(
 def test_models_of_the_folders_are_asked_for_by_id(client: TestClient, tmp_path: Path) -> None:
     models = tmp_path / "slides" / "models"
     models.mkdir()
-    write_model(models / "markers.safetensors", model("stain, markers"))
-    write_model(tmp_path / "outside.safetensors", model("stain, markers"))
+    write_model(models / "er.safetensors", model(look="nuclear"))
+    write_model(tmp_path / "outside.safetensors", model())
     (models / "bad.safetensors").write_bytes(b"weights")
     (models / "bad.onnx").write_bytes(b"weights")
     (tmp_path / "slides" / "link.safetensors").symlink_to(tmp_path / "outside.safetensors")
     lines = {line["name"]: line for line in client.get("/api/stainers").json()[len(STAINERS) :]}
-    assert sorted(lines) == [f"models/{name}" for name in ("bad.onnx", "bad.safetensors", "markers.safetensors")]
-    found = lines["models/markers.safetensors"]
-    assert (found["markers"], found["problem"]) == (["ER", "Ki67", "HER2"], "")
+    assert sorted(lines) == [f"models/{name}" for name in ("bad.onnx", "bad.safetensors", "er.safetensors")]
+    found = lines["models/er.safetensors"]
+    assert found["problem"] == ""
+    assert found["claim"].startswith("where the marker lies")
+    assert [dial["name"] for dial in found["dials"]] == ["seed", "intensity", "counterstain"], "no share"
     assert all(lines[f"models/bad.{suffix}"]["problem"] for suffix in ("onnx", "safetensors"))
     assert str(tmp_path) not in json.dumps(lines)
     asked = {"slide": ids(client)["wide.png"], "location": [0, 0], "size": [96, 80]}
-    for refused, says in (({}, "ER"), ({"marker": "PR"}, "PR")):
-        answer = stain(client, "view", **asked, stainer=found["id"], **refused)
-        assert answer["status"] == 422
-        assert says in str(answer["detail"])
     broken = stain(client, "view", **asked, stainer=lines["models/bad.safetensors"]["id"])
     assert broken["status"] == 422
     assert str(tmp_path) not in json.dumps(broken)
-    made = stain(client, "view", **asked, stainer=found["id"], marker="ER:1,Ki67:1")
-    assert made["status"] == 201
-    assert "--stainer models/markers.safetensors --marker ER:1,Ki67:1" in str(made["command"])
-    assert str(tmp_path) not in json.dumps(made)
+    for dials in ({}, {"intensity": 0.5}):
+        made = stain(client, "view", **asked, stainer=found["id"], dials=dials)
+        assert made["status"] == 201
+        assert "--stainer models/er.safetensors" in str(made["command"])
+        assert str(tmp_path) not in json.dumps(made)
 
 
 def test_a_generator_is_told_what_its_file_does_not_say(client: TestClient, tmp_path: Path) -> None:

@@ -670,9 +670,9 @@ def test_memory_does_not_grow_with_the_slide(tmp_path: Path) -> None:
 def test_a_network_is_seamless_wherever_a_region_begins(
     tissue: SyntheticSource, tmp_path: Path, region: tuple[int, int, int, int] | None
 ) -> None:
-    """Its pyramid begins at multiples of its stride, seen from the slide and not from the region."""
-    from chromogen.stainer_file import write_model
-    from test_stainer_file import model
+    """Its windows begin at fixed places, seen from the slide and not from the region."""
+    from chromogen.staining.where_file import write_model
+    from test_where_file import model
 
     write_model(tmp_path / "model.safetensors", model())
     stainer = load_stainer(tmp_path / "model.safetensors")

@@ -23,16 +23,16 @@ from chromogen.app.view.work_queue import new_id
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides.slide import open_slide
 from chromogen.stainer import load_look
-from chromogen.stainer_file import write_model
 from chromogen.staining.confidence_map import levels_in
+from chromogen.staining.where_file import write_model
 from chromogen.staining.window import Dials, look_of, painted
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Output
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from test_densities import IHC
-from test_kinds import model
 from test_stains import write_slide
+from test_where_file import model
 
 # The slide here is an IHC.
 pytestmark = pytest.mark.filterwarnings("ignore:.* looks like an IHC:UserWarning")
@@ -180,7 +180,6 @@ def test_a_view_is_at_the_pixel_size_of_the_stainer(folder: Path) -> None:
         ({"size": (20, 200)}, "64 to 2048"),
         ({"location": (1500, 0)}, "inside the slide"),
         ({"model": "nonsense"}, "stainer"),
-        ({"marker": "ER"}, "marker"),
         ({"value_range": "0..1"}, "range"),
     ],
 )
@@ -201,12 +200,13 @@ def made_again(folder: Path, stain: Stain) -> list[Image]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["built in", "blend", "generator", "no pixel size"])
+@pytest.mark.parametrize("kind", ["built in", "model of pairs", "dials of a model", "generator", "no pixel size"])
 def test_command_line_and_python_make_the_same_pixels(folder: Path, kind: str) -> None:
     stain = asked(folder, "epithelial")
-    if kind == "blend":
-        write_model(folder / "markers.safetensors", model("stain, markers"))
-        stain = asked(folder, "markers.safetensors", marker="ER:0.7,Ki67:0.3")
+    if kind.endswith(("pairs", "model")):
+        write_model(folder / "er.safetensors", model())
+        dials = {"intensity": 0.5} if kind.startswith("dials") else {}
+        stain = asked(folder, "er.safetensors", dials=dials)
     elif kind == "generator":
         generators = pytest.importorskip("generators", reason="the extra `onnx` is not installed")
         generators.saved(folder / "cut.onnx", generators.normed(64))

@@ -10,10 +10,8 @@ from chromogen.image import to_tensor
 from chromogen.stains.deconvolution import H_DAB, separate_stains
 from chromogen.stains.light import texture_octiles
 from chromogen.style.statistics import (
-    PYRAMID_PX,
     STATISTICS,
     dab_profile,
-    dab_pyramid,
     gram_matrix,
     hematoxylin_density,
     laplacian,
@@ -114,17 +112,6 @@ def test_a_profile_of_nothing_is_zero() -> None:
     white, nowhere = torch.ones(1, 3, 9, 9), torch.zeros(1, 8, 9, 9)
     assert (dab_profile(white, torch.ones(1, 8, 9, 9)) == 0).all()
     assert (dab_profile(0.5 * white, nowhere) == 0).all()
-
-
-def test_a_dab_pyramid_is_scipys_blurs_of_what_is_trusted() -> None:
-    image = immunohistochemistry()[100:180, 60:150]
-    trust = np.zeros((3, *image.shape[:2]), np.float32)
-    trust[0], trust[1, 20:], trust[2, :, :40] = 1.0, 0.5, 0.25
-    found = dab_pyramid(to_tensor(image), torch.from_numpy(trust)[None])[0].numpy()
-    dab = separate_stains(image, H_DAB)[..., 1].clip(0)
-    for level, sigma in enumerate(PYRAMID_PX):
-        wanted = ndimage.gaussian_filter(dab * trust[level], sigma, mode="nearest", truncate=3.0)
-        np.testing.assert_allclose(found[level], wanted, atol=2e-4)
 
 
 def test_laplacian_is_scipys() -> None:

@@ -18,9 +18,7 @@ from chromogen.image import read_image, read_provenance
 from chromogen.provenance import NOTICE
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
-from chromogen.stainer_file import write_model
 from test_densities import IHC
-from test_kinds import model
 from test_stains import write_slide
 from test_web import (  # noqa: F401
     PATIENCE_MS,
@@ -181,28 +179,6 @@ def test_what_was_cancelled_is_removed(page: Any, server: Server) -> None:
     page.click("#jobs button:has-text('for good')")
     page.locator(".job").wait_for(state="detached")
     assert list(server.folder.glob("trials/*")) == []
-
-
-@pytest.mark.slow
-def test_a_blend_of_markers_of_a_model_in_the_folder(page: Any, server: Server) -> None:
-    write_model(server.folder / "slides" / "markers.safetensors", model("stain, markers"))
-    page.reload()
-    page.wait_for_selector("#slide-list .slide")
-    show(page, "small.png")
-    tab(page, "Stain")
-    page.wait_for_selector("#stainer option", state="attached")
-    value = page.locator("#stainer option:has-text('markers.safetensors')").get_attribute("value")
-    page.select_option("#stainer", value)
-    page.locator("#marker-shares label:has-text('Ki67') input").fill("100")
-    keep(page, "stain_blend")
-    page.click("#stain")
-    page.wait_for_selector(".layer.shown")
-    said = read_provenance(results(server, "result.png")) or {}
-    assert said["stainer"] == "test (ER 0.5, Ki67 0.5)"
-    page.locator("#marker-shares label:has-text('Ki67') input").fill("0")
-    page.locator("#marker-shares label:has(span:text-is('ER')) input").fill("0")
-    page.click("#stain")
-    page.wait_for_selector("#stain-message:has-text('at least one marker')")
 
 
 @pytest.mark.slow

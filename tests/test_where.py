@@ -19,23 +19,23 @@ from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import measure
 from chromogen.nuclei.positivity import fixed_threshold, grades_of
-from chromogen.sources.optimized import ByStyle, style_map
-from chromogen.sources.paired import read_paired
 from chromogen.stainer import Stainer, load_look, stain_image, stainer_of_look
-from chromogen.stainer_file import claim_of, write_model
 from chromogen.staining.epithelium import epithelium
 from chromogen.staining.how import SlideLook
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import MPP, Tissue
 from chromogen.staining.where import Frame, Place, Where, sampled
+from chromogen.staining.where_file import CLAIM, write_model
 from chromogen.staining.where_map import read_map
+from chromogen.staining.where_pairs import read_paired
 from chromogen.staining.where_regions import read_regions
 from chromogen.staining.where_tissue import ByTissue
 from chromogen.staining.window import Dials, look_of, seen
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.stains.glass import white_level
-from test_stainer_file import model
+from chromogen.style.where_style import ByStyle, style_map
 from test_staining import painted_glands
+from test_where_file import model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 SIDE = (320, 512)  # of the picture: gland on the left, fibres on the right, glass at the end
@@ -115,7 +115,7 @@ def labels_of(folder: Path) -> Where:
 
 
 def paired_of(folder: Path) -> Where:
-    made = replace(model("er"), training={"kind": "paired", "evidence": "2 pairs", "validation": {"dab_r": 0.4}})
+    made = replace(model("er"), training={"evidence": "2 pairs", "validation": {"dab_r_4um": 0.4}})
     write_model(folder / "er.safetensors", made)
     return read_paired(folder / "er.safetensors")
 
@@ -242,14 +242,8 @@ def test_only_pairs_may_claim_a_place(folder: Path) -> None:
         if name != "model":
             assert MAKERS[name](folder).record()["claim"].startswith("where the marker lies") == (name == "paired")
     record = paired_of(folder).record()
-    assert record["claim"] == claim_of({"kind": "paired", "evidence": "2 pairs"})
-    assert record["validation"] == {"dab_r": 0.4}
-
-
-def test_a_model_of_appearance_is_no_source(folder: Path) -> None:
-    write_model(folder / "look.safetensors", model("look"))
-    with pytest.raises(ValueError, match="a model that was trained on pairs, which alone knows where"):
-        read_paired(folder / "look.safetensors")
+    assert record["claim"] == f"{CLAIM}: 2 pairs"
+    assert record["validation"] == {"dab_r_4um": 0.4}
 
 
 def test_a_border_lies_on_the_glands_border_or_where_it_was_drawn(

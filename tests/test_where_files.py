@@ -1,6 +1,5 @@
 """Which files the page offers as sources of *where*."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ import tifffile
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
 from chromogen.app.view.where_files import where_lines
-from chromogen.stainer_file import write_model
-from test_stainer_file import model
+from chromogen.staining.where_file import write_model
+from test_where_file import model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 SIZE = (640, 320)
@@ -41,9 +40,8 @@ def test_grey_images_of_the_slides_aspect_may_be_maps(tmp_path: Path) -> None:
 
 
 def test_of_models_only_those_that_say_where(tmp_path: Path) -> None:
-    paired = {"kind": "paired", "evidence": "2 pairs", "validation": {"dab_r": 0.4}}
-    write_model(tmp_path / "pairs.safetensors", replace(model("er"), training=paired))
-    write_model(tmp_path / "style.safetensors", model("er"))
+    write_model(tmp_path / "pairs.safetensors", model("er"))
+    (tmp_path / "broken.safetensors").write_bytes(b"no model")
     (tmp_path / "look.json").write_text("{}")
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     assert list(offered(tmp_path)) == ["pairs.safetensors"]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from chromogen.style.objective import Objective, Term
     from chromogen.style.recipes import PRESETS, Recipe
     from chromogen.style.stylize import stylize
-    from chromogen.training.fields import Content
-    from chromogen.training.train import Training, train_stainer
+    from chromogen.training.pairs import TissuePair, check_pair
+    from chromogen.training.train import Training, train_where
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.output import Output
     from chromogen.whole_slide.stain import stain_slide
@@ -54,9 +54,10 @@ _ROOMS = {
     "Look": "staining.looks",
     "read_look": "staining.looks",
     "write_look": "staining.looks",
-    "Content": "training.fields",
+    "TissuePair": "training.pairs",
+    "check_pair": "training.pairs",
     "Training": "training.train",
-    "train_stainer": "training.train",
+    "train_where": "training.train",
     "SlideFile": "whole_slide.view",
     "SlideJob": "whole_slide.job",
     "Output": "whole_slide.output",
@@ -65,7 +66,6 @@ _ROOMS = {
 
 __all__ = [
     "PRESETS",
-    "Content",
     "Encoder",
     "Look",
     "Objective",
@@ -75,8 +75,10 @@ __all__ = [
     "SlideJob",
     "Stainer",
     "Term",
+    "TissuePair",
     "Training",
     "__version__",
+    "check_pair",
     "evaluate",
     "find_nuclei",
     "give_back_freed_memory",
@@ -92,7 +94,7 @@ __all__ = [
     "stain_slide",
     "stainer_of_look",
     "stylize",
-    "train_stainer",
+    "train_where",
     "write_image",
     "write_look",
 ]

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 Statistics: TypeAlias = Any  # what `measure` finds and `paint` is given: small, picklable
 Location: TypeAlias = tuple[int, int]  # (x, y) on the whole picture, in pixels of the stainer's mpp
 Paint: TypeAlias = Callable[[Image, Statistics, Location], Image]
-PaintPart: TypeAlias = Callable[[Image, Statistics, Window], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
 STRIP_PX = 32
@@ -49,8 +48,7 @@ class Stainer:
     """How an image, sRGB uint8 (H, W, 3) at `mpp` um/px, becomes the same tissue in another stain.
 
     `paint(image, statistics, location)` makes a picture of the same size of an image that lies at `location` on
-    the slide; what is further than `halo_px` from a pixel does not change it. `paint_part` makes a window of that
-    picture with less work. `measure(sample)` finds what must be
+    the slide; what is further than `halo_px` from a pixel does not change it. `measure(sample)` finds what must be
     the same over a whole slide. All are called from several threads at once and sent to other machines:
     module-level functions with small arguments, a file's name rather than its weights. Images begin at multiples
     of `stride_px`, seen from the whole. An image may be a thousand pixels wide: a network may cut it up and run
@@ -71,7 +69,6 @@ class Stainer:
     halo_px: int = 0
     stride_px: int = 1
     statistics: Statistics = None
-    paint_part: PaintPart | None = None
     lattice: Lattice | None = None
     white: tuple[int, int, int] | None = None
     where: Mapping[str, Any] | None = None
@@ -101,8 +98,6 @@ class Stainer:
                 return _painted_last().get(key, lambda: self.paint(seen, statistics, at))
 
             return self.lattice.blended(paint, image.shape, part, each)
-        if self.paint_part is not None:
-            return self.paint_part(image, statistics, part)
         return self.paint(image, statistics, location)[part.at]
 
     def fit(self, sample: Image) -> Stainer:
@@ -116,12 +111,12 @@ def _painted_last() -> Recent[Image]:
     return Recent(MOST_KEPT_BYTES, lambda image: image.nbytes)
 
 
-def load_stainer(name: PathLike, marker: str | None = None) -> Stainer:
+def load_stainer(name: PathLike) -> Stainer:
     """A built-in stainer by its name, or a look or model by its file.
 
-    `marker` chooses among those of one network: `ER`, or a blend, `ER:0.7,Ki67:0.3`.
-    Raises: ValueError, with the nearest name, for another stainer or marker, for a marker that is left out where
-    there are several, and for a file that is no stainer or damaged; FileNotFoundError.
+    A model of pairs says *where*, and the look of its pairs' IHC *how*.
+    Raises: ValueError, with the nearest name, for another stainer, and for a file that is no stainer or damaged;
+    FileNotFoundError.
 
     >>> load_stainer("identity").target_stain
     'as it is'
@@ -131,56 +126,45 @@ def load_stainer(name: PathLike, marker: str | None = None) -> Stainer:
             "stainer", "a name or a model of Chromogen's", name, "for ONNX there is load_generator(FILE, MPP)"
         )
     if is_look(name):
-        if marker is not None:
-            raise expected("marker", f"left out: {name} has one look", marker)
         return _look(str(name))
-    if Path(name).suffix == MODEL_SUFFIX or Path(name).is_file():
-        return _learned(str(Path(name).absolute()), marker)
-    made = STAINERS[choose("stainer", str(name), STAINERS)]()
-    if marker is not None:
-        raise expected("marker", f"left out: {name} has one look", marker)
-    return made
-
-
-def _learned(file: str, marker: str | None = None) -> Stainer:
-    """Of a model, by what its file says."""
-    from chromogen.stainer_file import look_of, paint, paint_part, read_model
-    from chromogen.style.kinds import kind_of
-    from chromogen.style.marker_network import blend_of, plain_of, shares_in_words
-    from chromogen.style.slide_densities import STRIDE_PX
-
-    model = read_model(Path(file))
-    blend = blend_of(marker, model.markers)
-    shares = shares_in_words(model.markers, blend)
-    what = file, model.sha256, blend
-    return Stainer(
-        f"{model.name} ({shares})" if shares else model.name,
-        f"{model.target_stain} as {shares}" if shares else model.target_stain,
-        partial(paint, *what),
-        f"{model.sha256} {blend}" if shares else model.sha256,
-        partial(look_of, *what),
-        model.mpp,
-        kind_of(plain_of(model.architecture)).halo_px,
-        STRIDE_PX,
-        paint_part=partial(paint_part, *what),
-    )
+    return STAINERS[choose("stainer", str(name), STAINERS)]()
 
 
 def _look(name: str) -> Stainer:
-    return stainer_of_look(load_look(name))
+    return stainer_of_look(load_look(name), where=where_of(name))
 
 
 def is_look(name: PathLike) -> bool:
-    """Whether a name is that of a measured look: one that comes with Chromogen, or a file."""
-    return str(name) in LOOKS or Path(name).suffix.lower() == LOOK_SUFFIX
+    """Whether a name is that of a measured look: one that comes with Chromogen, or a file of a look or model."""
+    return str(name) in LOOKS or Path(name).suffix.lower() in (LOOK_SUFFIX, MODEL_SUFFIX)
 
 
 def load_look(name: PathLike) -> Look:
-    """A measured look by its name or file. Raises: FileNotFoundError; ValueError for what is no look."""
+    """A measured look by its name or file, or that of a model's pairs.
+
+    Raises: FileNotFoundError; ValueError for what is none, or damaged.
+    """
     from chromogen.models import FOLDER
     from chromogen.staining.looks import read_look
 
+    if _is_model(name):
+        from chromogen.staining.where_file import read_model
+
+        return read_model(Path(name)).look
     return read_look(FOLDER / f"{name}{LOOK_SUFFIX}" if str(name) in LOOKS else Path(name))
+
+
+def where_of(name: PathLike) -> Where | None:
+    """The source of *where* that comes with a look: a model of pairs is both. None: the slide's own tissue."""
+    if not _is_model(name):
+        return None
+    from chromogen.staining.where_pairs import read_paired
+
+    return read_paired(Path(name))
+
+
+def _is_model(name: PathLike) -> bool:
+    return Path(name).suffix.lower() == MODEL_SUFFIX
 
 
 def stainer_of_look(

@@ -91,7 +91,6 @@ export interface Trial extends Asked {
 export interface Stain extends Asked {
   name: string;
   stainer: string;
-  marker: string | null;
   location: [number, number] | null;
   size: [number, number] | null;
   dials: Record<string, number>;
@@ -137,7 +136,6 @@ export interface Stainer {
   name: string;
   target_stain: string;
   claim: string;
-  markers: string[];
   generator: boolean;
   asks_mpp: boolean;
   value_range: string;

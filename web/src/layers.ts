@@ -25,7 +25,7 @@ const HIDDEN: Look = { shown: false, opacity: 1 };
 
 /** By what a virtual stain was made, in a few words. */
 export const nameOf = (job: Job): string =>
-  job.kind === 'trials' ? 'style transfer' : [short(job.stainer).replace(/\.(json|safetensors|onnx)$/, ''), job.marker].filter(Boolean).join(', ');
+  job.kind === 'trials' ? 'style transfer' : short(job.stainer).replace(/\.(json|safetensors|onnx)$/, '');
 
 /** Whether its result is a slide, not one picture. */
 export const isSlide = (job: Job): boolean => job.kind === 'stains' && job.output.endsWith('.ome.tif');

@@ -28,7 +28,6 @@ const stainers = signal<Stainer[]>([]);
 const chosen = signal(kept('stainer', 'nuclear'));
 const dials = signal<Record<string, number>>({});
 const fills = signal(false); // whether tissue that is unlike the exemplar's is stained, too
-const shares = signal<Record<string, number>>({});
 const trainedMpp = signal('');
 const valueRange = signal('');
 const slideMpp = signal('');
@@ -57,24 +56,13 @@ async function readStainers(): Promise<void> {
 function choose(id: string): void {
   [chosen.value, dials.value, live] = [id, {}, null];
   keep('stainer', id);
-  const markers = stainer.value?.markers ?? [];
-  shares.value = Object.fromEntries(markers.map((name, i) => [name, i ? 0 : 100]));
   valueRange.value = stainer.value?.value_range || '-1..1';
-}
-
-/** Shares as the command line takes them: `ER`, or `ER:0.7,Ki67:0.3`; empty where no marker has one. */
-function marker(): string {
-  const given = Object.entries(shares.value).filter(([, share]) => share > 0);
-  const whole = given.reduce((sum, [, share]) => sum + share, 0);
-  if (given.length === 1) return given[0][0];
-  return given.map(([name, share]) => `${name}:${Number((share / whole).toFixed(4))}`).join(',');
 }
 
 /** What a request says of the stainer and the slide; throws where something has to be told first. */
 function asked(slide: Slide): object {
   const by = stainer.value;
   if (!by) throw new Error('Choose a stainer first.');
-  if (by.markers.length > 1 && !marker()) throw new Error('Give at least one marker a share.');
   if (by.asks_mpp && !trainedMpp.value) throw new Error('Type in the pixel size that it was trained at: 0.5 µm for 20x, 0.25 µm for 40x.');
   const { share, ...others } = dials.value;
   return {
@@ -82,7 +70,6 @@ function asked(slide: Slide): object {
     stainer: by.id,
     dials: givesShares.value || share === undefined ? others : dials.value,
     ...(isLook(by) ? { where: whereAsked(), fill: fills.value } : {}),
-    ...(by.markers.length > 1 ? { marker: marker() } : {}),
     ...(by.generator && trainedMpp.value ? { trained_mpp: Number(trainedMpp.value) } : {}),
     ...(by.generator ? { value_range: valueRange.value } : {}),
     ...(slide.mpp === null && slideMpp.value ? { mpp: Number(slideMpp.value) } : {}),
@@ -309,7 +296,6 @@ function StainerChoice({ slide }: { slide: Slide }) {
       </label>
       {!stainers.value.length && !message.value && <p class="hint" role="status">Looking for stainers…</p>}
       {by && (isLook(by) ? <WhereChoice slide={slide} onChange={stainAgain} /> : <p class="hint" id="stainer-claim">{by.claim || 'Its file does not say how it was taught'}.</p>)}
-      {by && by.markers.length > 1 && <Markers names={by.markers} />}
       {by?.asks_mpp && <Mpp id="trained-mpp" label="Pixel size it was trained at, µm" of={trainedMpp} />}
       {by?.generator && (
         <label class="field">Numbers it takes
@@ -336,18 +322,6 @@ const Mpp = ({ id, label, of }: { id: string; label: string; of: { value: string
     <input id={id} type="number" min="0.05" max="20" step="any" placeholder="0.5 for 20x, 0.25 for 40x" value={of.value} onInput={(event) => (of.value = event.currentTarget.value)} />
   </label>
 );
-
-function Markers({ names }: { names: string[] }) {
-  const whole = names.reduce((sum, name) => sum + (shares.value[name] ?? 0), 0);
-  return (
-    <fieldset id="marker-shares">
-      <legend>Markers, by their shares</legend>
-      {names.map((name) => (
-        <Slider key={name} label={name} value={shares.value[name] ?? 0} low={0} high={100} step={5} shown={whole ? `${Math.round((100 * (shares.value[name] ?? 0)) / whole)} %` : '–'} onInput={(value) => { shares.value = { ...shares.value, [name]: value }; stainAgain(); }} />
-      ))}
-    </fieldset>
-  );
-}
 
 function Dials() {
   const given = (stainer.value?.dials ?? []).filter(({ name }) => !(name === 'share' && givesShares.value));

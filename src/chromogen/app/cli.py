@@ -14,7 +14,6 @@ import typer
 
 from chromogen.allocator import collect_garbage_rarely, keep_freed_memory
 from chromogen.app import (
-    calibrate_command,
     demo_command,
     evaluate_command,
     export_command,
@@ -132,7 +131,6 @@ for _command, _epilog, _panel in (
     (stylize_command.stylize, stylize_command.EPILOG, MAKE),
     (stain_command.stain, stain_command.EPILOG, MAKE),
     (train_command.train, train_command.EPILOG, MAKE),
-    (calibrate_command.calibrate, calibrate_command.EPILOG, MAKE),
     (export_command.export, export_command.EPILOG, MAKE),
     (evaluate_command.evaluate, evaluate_command.EPILOG, MEASURE),
     (nuclei_command.nuclei, nuclei_command.EPILOG, MEASURE),

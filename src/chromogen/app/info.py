@@ -98,8 +98,8 @@ def _virtual(path: Path) -> dict[str, Any] | None:
 
 
 def describe_model(path: Path) -> dict[str, Any]:
-    """The model card of a stainer's file. Raises: as `read_model`."""
-    from chromogen.stainer_file import read_model
+    """The card of a model of pairs. Raises: as `read_model`."""
+    from chromogen.staining.where_file import read_model
 
     return {"path": str(path), "bytes": path.stat().st_size, **read_model(path).card()}
 
@@ -157,7 +157,7 @@ def is_onnx(path: Path) -> bool:
 
 def is_model(path: Path) -> bool:
     """Whether a path is that of a model."""
-    return path.suffix == MODEL_SUFFIX
+    return path.suffix.lower() == MODEL_SUFFIX
 
 
 def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:

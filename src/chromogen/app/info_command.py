@@ -15,6 +15,7 @@ from chromogen.app.terminal import DebugOption, JsonOption, duration, end_with, 
 if TYPE_CHECKING:
     from chromogen.app.info import SlideInfo, StainEstimate
 
+TOLD = ("steps", "batch", "learning_rate", "seed", "validated_on")  # of how a model was trained
 SHOWN_OD10 = 0.6
 STRENGTHS = ("faintly", "weakly (as 1+)", "moderately (as 2+)", "strongly (as 3+)")
 
@@ -70,11 +71,11 @@ def _described(file: Path, mpp: float | None, stain_mpp: float) -> SlideInfo | d
     from chromogen.app.info import describe, describe_look, describe_model, describe_onnx, is_model, is_onnx
     from chromogen.stainer import is_look
 
+    if is_model(file):
+        return describe_model(file)
     if is_look(file):
         return describe_look(file)
-    if is_onnx(file):
-        return describe_onnx(file)
-    return describe_model(file) if is_model(file) else describe(file, mpp, stain_mpp)
+    return describe_onnx(file) if is_onnx(file) else describe(file, mpp, stain_mpp)
 
 
 def _json(
@@ -157,23 +158,24 @@ def _onnx_text(card: dict[str, Any]) -> str:
 
 def _model_text(card: dict[str, Any]) -> str:
     network, training, said = card["architecture"], card["training"], card["software"]
-    plain = network.get("of", network)
+    look = card["look"]
     lines = {
         "name": card["name"],
         "stain": f"{card['target_stain']}, at {card['mpp']:g} um/px",
         "claim": card["claim"],
-        "markers": ", ".join(network.get("markers", ())),
-        "network": f"{', '.join(f'{k} {v}' for k, v in plain.items())}; "
+        "look": f"{look['source']} ({look['licence']}), {look['sha256'][:12]}",
+        "network": f"{', '.join(f'{k} {v}' for k, v in network.items())}; "
         f"{card['parameters']} weights, {card['bytes'] / 1000:.0f} kB",
-        "training": ", ".join(f"{k} {v}" for k, v in training.items() if not isinstance(v, dict | list)),
-        "losses": ", ".join(f"{k} {v:.3g}" for k, v in training.get("validation", {}).items()),
+        "training": ", ".join(f"{k} {v}" for k, v in training.items() if k in TOLD),
+        "held out": ", ".join(f"{k} {v:.3g}" for k, v in training.get("validation", {}).items()),
         "data": "; ".join(f"{k}: {v if isinstance(v, str) else len(v)}" for k, v in card["data"].items()),
         "made with": ", ".join(f"{k} {v}" for k, v in said.items()),
-        "VGG19": card["attribution"],
         "sha256": card["sha256"],
         "note": card["notice"],
     }
-    return "\n".join([f"{card['path']}: stainer", *(f"  {n:11}{text}" for n, text in lines.items() if text)])
+    return "\n".join(
+        [f"{card['path']}: model of pairs", *(f"  {n:11}{text}" for n, text in lines.items() if text)]
+    )
 
 
 def _slide_text(slide: SlideInfo) -> str:

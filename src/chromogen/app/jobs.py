@@ -30,17 +30,15 @@ from chromogen.pixel_size import ASSUMED_MPP, check_mpp
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
 from chromogen.slides.picture import Picture, read_picture
 from chromogen.stains.appearance import doubts
-from chromogen.style.adapt import adapted, check_adaptable
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
-from chromogen.style.kinds import PlainNetwork
 from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
 from chromogen.style.start import record_of
-from chromogen.style.stylize import CanvasOf, Stylized, canvas_of_recipe, stylize
+from chromogen.style.stylize import Stylized, stylize
 from chromogen.style.tiled import halo_px
 
 
@@ -96,7 +94,6 @@ class Styles:
 
 
 NO_LIMITS = Limits()
-SAME_SCALE = 1.5  # factor between pixels of a network and of contents
 
 
 class Stylist:
@@ -135,18 +132,10 @@ class Stylist:
             self.content_regions, self._style_regions = regions
             self.recipe = guided(recipe, sorted(regions[0]))
         self._measured: dict[tuple[float, ...], Style] = {}
-        self._canvas_of: CanvasOf = canvas_of_recipe
-        self._started_from: dict[str, Any] = {}
-        self._network_mpp: float | None = None
         if self.limits != Limits():  # what is kept of freed memory counts against them
             give_back_freed_memory()
         if content_mpp and longest_px is None:
             self.style(content_mpp)  # what is wrong with the styles shows here, before the first content
-
-    def start_from(self, network: PlainNetwork, identity: str, mpp: float) -> None:
-        """Adapt a network trained at `mpp` to every content. Raises: as `check_adaptable`."""
-        check_adaptable(network, self.recipe, self.limits.tile_px)
-        self._canvas_of, self._started_from, self._network_mpp = adapted(network), {"from": identity}, mpp
 
     @property
     def style_mpps(self) -> list[float | None]:
@@ -178,7 +167,6 @@ class Stylist:
         """A content at the size it is stylized in, and the size of its pixels in um, if known."""
         picture = read_sized(content, self.longest_px, self.content_mpp)
         self._doubt(picture, "content", content)
-        self._doubt_scale(content, picture.mpp)
         return picture
 
     def measured(self, image: Image, mpp: float | None) -> tuple[Style, Need]:
@@ -217,7 +205,6 @@ class Stylist:
             guides=guides,
             tile_px=need.tile_px,
             checkpoint=checkpoint,
-            canvas_of=self._canvas_of,
         )
         facts = decisive | self._facts(result) | {"tile_px": need.tile_px}
         write_image(output, result.image, facts, mpp)
@@ -249,18 +236,11 @@ class Stylist:
         styles = [] if self.styles.longest_px else [mpp] * self.style_mpps.count(None)
         return ({} if content_mpp else {"mpp_assumed": mpp}) | ({"style_mpp_assumed": styles} if styles else {})
 
-    def _doubt_scale(self, content: Path, mpp: float | None) -> None:
-        """Warn of a content that a trained network does not know tissue at the scale of."""
-        own = self._network_mpp
-        if own and mpp and not 1 / SAME_SCALE <= mpp / own <= SAME_SCALE:
-            said = f"The model knows tissue at {own:g} um/px, and {content.name} has {mpp:g}"
-            warnings.warn(f"{said}; resample it, or expect a poor start.", stacklevel=3)
-
     def _inputs(self, image: Image, content: Path, mpp: float | None, guides: Guides) -> dict[str, Any]:
         """What decides the picture; hashes for names, which may identify a patient."""
         height, width = image.shape[:2]
         style = self.style(mpp)
-        start = self._started_from or (record_of(style.exemplar, self.recipe.seed) if style.exemplar else {})
+        start = record_of(style.exemplar, self.recipe.seed) if style.exemplar else {}
         drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         return {
             "notice": NOTICE,

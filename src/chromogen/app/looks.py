@@ -73,8 +73,8 @@ def make_look(asked: Asked, out: Path) -> dict[str, Any]:
 
 def _check(asked: Asked, out: Path, preview: Path) -> None:
     if out.suffix.lower() != LOOK_SUFFIX:
-        advice = "name H&E as CONTENT to train a network"
-        raise expected("out", f"a look's file ending in {LOOK_SUFFIX}, as no H&E is given", out, advice)
+        advice = "name pairs by --paired to train a model"
+        raise expected("out", f"a look's file ending in {LOOK_SUFFIX}, as no pairs are given", out, advice)
     check_there("style", asked.styles, "an existing IHC image, slide or folder")
     check_there("preview", [asked.he] if asked.he else [], "an existing H&E image or slide")
     check_apart([out, preview], [*asked.styles, *([asked.he] if asked.he else [])])

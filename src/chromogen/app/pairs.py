@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,53 +17,58 @@ from chromogen.provenance import sha256_of
 from chromogen.registration.registered_slide import check_is, open_registered
 from chromogen.registration.transform_file import read_transform
 from chromogen.slides.slide import Slide, open_slide
-from chromogen.training.fields import Content
-from chromogen.training.pairs import TissuePair, alike_names, check_pair, contents_of, joined
+from chromogen.staining.tissue import MPP
+from chromogen.training.pairs import CheckedPair, TissuePair, alike_names, check_pair, joined, kept_of
 
 PIECE_PX = 1024  # of a pair: sections bend, so parts of a large one are brought together each by itself
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is trained on, a row for each pair, hashes of their files, and what is to be said of them."""
+    """What is trained on, a row for each pair, hashes of their files, and what is to be said of them.
 
-    contents: tuple[Content, ...]
+    `assumed` says of how many H&E Chromogen assumes the pixel size, as their files do not say it.
+    """
+
+    kept: tuple[CheckedPair, ...]
     rows: tuple[dict[str, Any], ...]
     data: dict[str, list[str]]
     warnings: tuple[str, ...]
+    assumed: int = 0
 
 
 def read_pairs(
     folder: Path,
-    mpp: float,
     *,
-    slide_mpp: float | None = None,
+    mpp: float | None = None,
     group: str | None = None,
     transform: Path | None = None,
 ) -> Pairs:
-    """All pairs below a folder at `mpp`, checked; `group` finds in a name which slide it is from.
+    """All pairs below a folder at MPP, checked; `group` finds in a name which slide it is from.
 
-    `transform`: a registration of the H&E to the IHC, or a folder with NAME.json of each pair.
+    `mpp` is um per pixel of files that do not say it. `transform`: a registration of the H&E to the IHC, or a
+    folder with NAME.json of each pair.
 
     Raises: ValueError for pairs that are none (no partner, two sizes, two pixel sizes, none that fits);
     FileNotFoundError.
     """
     found = find_pairs(folder)
-    pieces = [piece for pair in found for piece in _pieces(pair, mpp, slide_mpp, group, transform)]
-    pairs, said = joined(pieces)
-    checked = [check_pair(pair, mpp) for pair in pairs]
-    contents = tuple(contents_of(checked))
+    read = [_pieces(pair, mpp, group, transform) for pair in found]
+    pairs, said = joined([piece for pieces, _ in read for piece in pieces])
+    checked = [check_pair(pair, MPP) for pair in pairs]
+    kept = tuple(kept_of(checked))
     files = {"paired_he_sha256": [pair.he for pair in found], "paired_ihc_sha256": [pair.ihc for pair in found]}
     return Pairs(
-        contents,
-        tuple(one.row(mpp) for one in checked),
+        kept,
+        tuple(one.row(MPP) for one in checked),
         {role: [sha256_of(file) for file in dict.fromkeys(of)] for role, of in files.items()},
-        (*said, *_cautions(found, pairs, contents, group)),
+        (*said, *_cautions(found, pairs, kept, group)),
+        sum(assumed for _, assumed in read),
     )
 
 
 def _cautions(
-    files: Sequence[Pair], pairs: Sequence[TissuePair], contents: Sequence[Content], group: str | None
+    files: Sequence[Pair], pairs: Sequence[TissuePair], kept: Sequence[CheckedPair], group: str | None
 ) -> list[str]:
     said = []
     if len({pair.he for pair in files}) < len(files):
@@ -71,30 +76,32 @@ def _cautions(
     alike = None if group else alike_names(pairs)
     if alike:
         said.append(f"{alike[0]} and {alike[1]} may be of one slide: if so, say so with --group")
-    if len({content.slide for content in contents}) == 1:
+    if len({one.pair.slide for one in kept}) == 1:
         said.append("what is used is of one slide: nothing is learnt of how well it does on another")
     return said
 
 
 def _pieces(
-    pair: Pair, mpp: float, slide_mpp: float | None, group: str | None, transform: Path | None
-) -> list[TissuePair]:
-    """A pair, or squares of it that are small enough."""
+    pair: Pair, mpp: float | None, group: str | None, transform: Path | None
+) -> tuple[list[TissuePair], bool]:
+    """A pair, or squares of it that are small enough; and whether Chromogen assumes its pixel size."""
     slide = pair.slide if group is None else group_of(pair.name, group)
-    he, ihc = _opened(pair, mpp, slide_mpp) if transform is None else _registered(pair, transform)
+    he, ihc = _opened(pair, mpp) if transform is None else _registered(pair, transform)
     with he, ihc:
-        _check_mpp(pair, _known_mpp(he), _known_mpp(ihc))
-        images = [section.read_at((0, 0), section.size_at(mpp), mpp) for section in (he, ihc)]
+        known = _known_mpp(he)
+        _check_mpp(pair, known, _known_mpp(ihc))
+        images = [section.read_at((0, 0), section.size_at(MPP), MPP) for section in (he, ihc)]
     if images[0].shape != images[1].shape:
-        return [TissuePair(pair.name, slide, *images)]  # refused where pairs are checked
+        return [TissuePair(pair.name, slide, *images)], known is None  # refused where pairs are checked
     cuts = list(_squares(images[0]))
     names = [pair.name if len(cuts) == 1 else f"{pair.name}, part {number}" for number in range(1, len(cuts) + 1)]
-    return [TissuePair(name, slide, images[0][at], images[1][at]) for name, at in zip(names, cuts, strict=True)]
+    parts = [TissuePair(name, slide, images[0][at], images[1][at]) for name, at in zip(names, cuts, strict=True)]
+    return parts, known is None
 
 
-def _opened(pair: Pair, mpp: float, slide_mpp: float | None) -> tuple[Slide, Slide]:
-    he = open_slide(pair.he, mpp=slide_mpp, assumed_mpp=mpp)
-    return he, open_slide(pair.ihc, mpp=slide_mpp, assumed_mpp=mpp)
+def _opened(pair: Pair, mpp: float | None) -> tuple[Slide, Slide]:
+    he = open_slide(pair.he, mpp=mpp, assumed_mpp=MPP)
+    return he, open_slide(pair.ihc, mpp=mpp, assumed_mpp=MPP)
 
 
 def _registered(pair: Pair, transform: Path) -> tuple[Slide, Slide]:
@@ -121,7 +128,7 @@ def _check_mpp(pair: Pair, he_mpp: float | None, ihc_mpp: float | None) -> None:
     if he_mpp is None or ihc_mpp is None or not is_same_mpp(he_mpp, ihc_mpp):
         got = " and ".join("unknown" if x is None else f"{x:g} um/px" for x in (he_mpp, ihc_mpp))
         raise expected(
-            "pairs", "H&E and IHC of one pixel size", f"{pair.name}, {got}", "resample one, or give --slide-mpp"
+            "pairs", "H&E and IHC of one pixel size", f"{pair.name}, {got}", "resample one, or give --mpp"
         )
 
 
@@ -135,13 +142,15 @@ def record_of(pairs: Pairs) -> list[dict[str, Any]]:
     return [{**row, "pair": at, "slide": numbers[row["slide"]]} for at, row in enumerate(pairs.rows, 1)]
 
 
-def evidence_of(pairs: Pairs, validated_on: str, dab_r: float | None) -> str:
+def evidence_of(pairs: Pairs, validated_on: str, validation: Mapping[str, float]) -> str:
     """What the claim of a model rests on, in a sentence."""
     used = [row for row in pairs.rows if row["left_out"] is None]
     slides = len({row["slide"] for row in used})
     apart = statistics.median(row["displacement_um"] for row in used)
     left = statistics.median(row["residual_um"] for row in used)
-    agrees = "DAB agreement unknown" if dab_r is None else f"DAB correlation {dab_r:.2f}"
+    found = {name.removeprefix("dab_r_"): r for name, r in validation.items() if name.startswith("dab_r_")}
+    said = ", ".join(f"{r:.2f} over {blur.replace('um', ' um')}" for blur, r in found.items())
+    agrees = f"DAB correlation {said}," if found else "DAB agreement unknown"
     return (
         f"taught by {len(used)} of {len(pairs.rows)} pairs of {slides} slide{'s' if slides > 1 else ''}, "
         f"{apart:g} um apart in the median and {left:g} um after they were brought together; "

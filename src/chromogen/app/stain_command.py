@@ -27,6 +27,7 @@ from chromogen.app.terminal import (
     tell,
 )
 from chromogen.errors import expected
+from chromogen.models import MODEL_SUFFIX
 from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ chromogen stain slide.svs --style ihc_slide.svs --intensity 0.8 --counterstain 1
 
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
-chromogen stain slide.svs --stainer markers.safetensors --marker ER:0.7,Ki67:0.3 -o blend.ome.tif
-
 chromogen stain slides/ --stainer normalize -o normalized/
 
 chromogen stain slide.tif --slide-mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
@@ -70,8 +69,9 @@ chromogen stain slide.tif --slide-mpp 0.25 --region 20000,15000,8192,8192 -o par
 chromogen stain slide.svs --stainer cut.onnx --mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
 
 STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer (colours
-of an IHC), normalize (H&E as a reference), identity (the image as it is), a look or model that `chromogen train`
-wrote, or a generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
+of an IHC), normalize (H&E as a reference), identity (the image as it is), a look that `chromogen train --style`
+wrote, a model by `train --paired` (the look of its pairs, where it expects the marker), or a generator trained
+elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
 
 WHERE: tissue (a guess by the slide's nuclei), FILE.geojson (regions of QuPath), an image of the whole slide (a
 grey heat map; with --level, labels), FILE.onnx (a model that gives a map), FILE.safetensors (by `train --paired`:
@@ -120,12 +120,13 @@ def stain(
     ] = None,
     seed: Annotated[int, OfLook(help="Another number: other nuclei are positive.", min=0)] = 0,
     where: Annotated[
-        str,
+        str | None,
         OfLook(
             metavar="tissue|FILE|style",
-            help="What says where the stain lies (below): a guess by the tissue, regions, a map, or a model.",
+            help="What says where the stain lies (below): a guess by the tissue, regions, a map, or a model. By "
+            "default a model that is given as --stainer, else tissue.",
         ),
-    ] = "tissue",
+    ] = None,
     level: Annotated[
         list[str] | None,
         OfLook(
@@ -142,10 +143,6 @@ def stain(
     confidence: Annotated[
         Path | None,
         OfLook(metavar="FILE", help="Image to write: how far tissue is like any in the IHC, 8 um to a pixel."),
-    ] = None,
-    marker: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of a model of several markers: ER, or a blend, ER:0.7,Ki67:0.3."),
     ] = None,
     slide_mpp: Annotated[
         float | None,
@@ -214,7 +211,7 @@ def stain(
     if of_look:
         check_left_out({"range": value_range, "blend": blend})
         slide_mpp = _one_of(slide_mpp, mpp)
-        option = WhereOption(where, levels_of(level or []), marker)
+        option = WhereOption(where or _source_of(style, stainer), levels_of(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)
         make = partial(
             stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain, fill=fill
@@ -224,10 +221,10 @@ def stain(
     else:
         strengths = {"intensity": intensity, "counterstain": counterstain}
         turned: dict[str, object] = {name: strength for name, strength in strengths.items() if strength != 1}
-        turned |= {} if where == "tissue" else {"where": where}
+        turned |= {"where": where}
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
         check_left_out({"share": share, "level": level, "fill": fill or None, **of_files, **turned}, LOOKS)
-        made_by = any_stainer(stainer, marker, mpp, value_range, blend)
+        made_by = any_stainer(stainer, mpp, value_range, blend)
         slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
         tasks = plan_stains(paths, out)
         stainer_for = _always(made_by)
@@ -264,6 +261,11 @@ def stain(
     _report(results, errors, time.perf_counter() - began, as_json=as_json, fill=fill)
 
 
+def _source_of(style: list[Path] | None, stainer: str) -> str:
+    """The source of *where* that comes with a look: a model of pairs, or the tissue."""
+    return stainer if not style and Path(stainer).suffix.lower() == MODEL_SUFFIX else "tissue"
+
+
 def _look(
     style: list[Path] | None, name: str, site: str, style_mpp: float | None, style_region: str | None
 ) -> tuple[Look, list[Image]]:
@@ -292,7 +294,7 @@ def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
         progress.remove_task(bar)
 
 
-def check_left_out(given: Mapping[str, object], where: str = "with a network or generator") -> None:
+def check_left_out(given: Mapping[str, object], where: str = "with a generator") -> None:
     """ValueError for an option that was given and does not go with this stainer."""
     for option, value in given.items():
         if value is not None:

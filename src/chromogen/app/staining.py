@@ -136,21 +136,17 @@ def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
     return note
 
 
-def any_stainer(
-    name: str, marker: str | None, mpp: float | None, value_range: str | None, blend_px: int | None
-) -> Stainer:
+def any_stainer(name: str, mpp: float | None, value_range: str | None, blend_px: int | None) -> Stainer:
     """The stainer of a name or file, a generator's among them; what only that is given goes with none else.
 
     Raises: as `load_stainer` and `load_generator`.
     """
     if Path(name).suffix.lower() == ONNX_SUFFIX:
-        if marker is not None:
-            raise expected("marker", "left out: a generator has one look", marker)
         return load_generator(name, mpp, value_range=value_range, blend_px=blend_px)
     for option, given in (("range", value_range), ("blend", blend_px)):
         if given is not None:
             raise expected(option, f"given with a generator in a {ONNX_SUFFIX} file", given, "leave it out")
-    return load_stainer(name, marker)
+    return load_stainer(name)
 
 
 def stain_tile(

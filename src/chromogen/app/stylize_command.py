@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
     from chromogen.app.paths import SideOutputs
     from chromogen.app.regions import Regions
-    from chromogen.style.kinds import PlainNetwork
     from chromogen.style.run import OnStep, Step
 
 EPILOG = """Examples:
@@ -55,8 +53,6 @@ chromogen stylize tiles/ ihc.png -o results/ --preset fast
 chromogen stylize he.png ihc.png -o fig9.png --preset paper --content-layer relu4_2 --plot loss.png
 
 chromogen stylize he.png ihc.png -o virtual.png --preset nuclear --mpp 0.25 --dry-run
-
-chromogen stylize he.png ihc.png -o virtual.png --from my_stain.safetensors --steps 20
 
 How good is it? chromogen evaluate virtual.png --content he.png --real ihc.png -o report/. Side by side: chromogen
 view FOLDER.
@@ -78,8 +74,6 @@ def stylize(
     tv_weight: given.TvWeight = None,
     loss_scale: given.LossScale = None,
     space: given.Space = None,
-    model: given.From = None,
-    marker: given.Marker = None,
     init: given.Init = None,
     steps: given.Steps = None,
     scales: given.Scales = None,
@@ -153,9 +147,6 @@ def stylize(
         check_side_outputs(jobs, styles.files, side, resume=resume)
     files = [content for content, _ in jobs]
     regions = _drawn(content_mask or (), style_mask or (), files, styles.files)
-    start = None
-    if model:
-        start, recipe = _network_of(model, marker), _adapting(recipe, steps)
     with progress_bars() as progress:
         measuring = _measuring(progress)
         stylist = Stylist(
@@ -168,8 +159,6 @@ def stylize(
             regions=regions,
             limits=Limits(tile, _parsed(max_memory, partial(byte_count, "max_memory"))),
         )
-        if start:
-            stylist.start_from(*start)
         measuring(1, 1)  # hidden, also where an earlier run has measured the style
         if dry_run:
             _foretell(stylist, files, as_json=as_json)
@@ -236,24 +225,6 @@ def _drawn(
     if len(contents) > 1 or len(styles) > 1:
         raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
     return read_regions((contents[0], content_masks), (styles[0], style_masks))
-
-
-def _adapting(recipe: Recipe, steps: str | None) -> Recipe:
-    """The recipe at full scale alone, to which a single number of steps then belongs."""
-    from chromogen.style.adapt import at_full_scale
-
-    recipe, given = at_full_scale(recipe), _parsed(steps, partial(numbers, "steps", kind=int))
-    return replace(recipe, steps=given) if given and len(given) == 1 else recipe
-
-
-def _network_of(file: Path, marker: str | None) -> tuple[PlainNetwork, str, float]:
-    """A stainer's network, what it is known by, and its mpp. Raises: ValueError, FileNotFoundError."""
-    from chromogen.stainer_file import read_model
-    from chromogen.style.marker_network import blend_of, chosen
-
-    read = read_model(file)
-    blend = blend_of(marker, read.markers)
-    return chosen(read.network(), blend), f"{read.sha256} {blend}" if blend else read.sha256, read.mpp
 
 
 def _parsed(text: str | None, parse: Callable[[str], Any]) -> Any:

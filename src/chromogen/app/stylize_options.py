@@ -61,13 +61,6 @@ Space = Annotated[
         "change within bounds. " + from_preset(lambda recipe: recipe.space)
     ),
 ]
-From = Annotated[
-    Path | None,
-    Search("--from", metavar="MODEL", help="Adapt the network of a file by `train`, in --steps steps."),
-]
-Marker = Annotated[
-    str | None, Search(metavar="NAME", help="Of a --from of several markers: ER, or a blend, ER:0.7,Ki67:0.3.")
-]
 Init = Annotated[
     str | None,
     Search(

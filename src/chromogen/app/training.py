@@ -1,37 +1,30 @@
-"""Training on files: fields of images, folders and slides in, a model with its record beside it out."""
+"""Training on pairs in files: a model with its record beside it out."""
 
 from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chromogen.app.pairs import Pairs, evidence_of, record_of
-from chromogen.app.paths import check_folder, check_there
 from chromogen.files import write_whole
 from chromogen.image import Image, write_image
+from chromogen.measured_looks import UNKNOWN_LICENCE, stain_of
 from chromogen.plots import loss_plot, save_plot
-from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of
-from chromogen.slides.slide import open_slide, slide_files
-from chromogen.stainer_file import Model, check_suffix, claim_of, trained_weights, write_model
-from chromogen.stains.appearance import doubts
+from chromogen.provenance import NOTICE, peak_rss_mb
+from chromogen.staining.looks import Look
+from chromogen.staining.where_file import Model, trained_weights, write_model
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.encoder import Encoder
-from chromogen.style.marker_network import check_marker
-from chromogen.training.fields import Content, split
 from chromogen.training.ranks import ALONE, Ranks
-from chromogen.training.train import OnTrained, Trained, Training, TrainStep, train_stainer
-from chromogen.whole_slide.fields import tissue_fields
+from chromogen.training.train import OnTrained, Shown, Trained, Training, TrainStep, train_where
 
-OVERVIEW_PX = 1024
-SHEET_PAIRS = 6
+SHEET_PAIRS, ENLARGED = 6, 2  # of what is shown at 2 um to a pixel
+SOURCE = "the IHC of the pairs"  # whose names may be patients'
 
 
 @dataclass(frozen=True)
@@ -45,133 +38,59 @@ class Outputs:
         return self.model.with_name(f"{self.model.stem}.{ending}")
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Files and folders of H&E and IHC, their pixel size in um where files do not say it or are wrong.
-
-    `style_mpp` is that of the IHC, where it is another. Styles are by marker, "" where there is but one. `pairs`
-    come beside or instead; `start` is a model of one look to go on from.
-    """
-
-    contents: Sequence[Path] = ()
-    styles: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    mpp: float | None = None
-    pairs: Pairs | None = None
-    start: Model | None = None
-    style_mpp: float | None = None
-
-
-def check_files(inputs: Inputs, out: Path) -> None:
-    """What can be said before anything is read. Raises: ValueError, FileNotFoundError, OSError."""
-    check_suffix(out)
-    check_folder(out.parent)
-    files_of(inputs.contents, "content")
-    for marker, paths in inputs.styles.items():
-        files_of(paths, "style")
-        if len(inputs.styles) > 1 or marker:
-            check_marker(marker)
-
-
-def train_on_files(
-    inputs: Inputs,
+def train_on_pairs(
+    pairs: Pairs,
     out: Path,
     training: Training,
-    encoder: Encoder,
     *,
+    start: Model | None = None,
     on_step: OnTrained,
     resume: bool,
     ranks: Ranks = ALONE,
+    device: str = "auto",
 ) -> dict[str, Any]:
-    """Train a stainer on what `check_files` lets through; its facts. Of several `ranks` only the first writes.
-
-    Without styles they are the IHC of those pairs that are trained on.
+    """Train a network on pairs and write its model; the facts. Of several `ranks` only the first writes.
 
     Beside the model lie NAME.train.jsonl (every step), NAME.loss.png and NAME.preview.png, and until it is done
-    NAME.checkpoint. Raises: ValueError or FileNotFoundError for wrong inputs, OSError, ArithmeticError.
+    NAME.checkpoint. Raises: ValueError for wrong inputs, OSError, ArithmeticError.
     """
     outputs = Outputs(out)
-    contents, ihc, data, assumed = _read(inputs, training.mpp)
-    facts = {"training": _record(training), **data}
-    checkpoint = Checkpoint(outputs.beside("checkpoint"), facts, resume=resume)
+    data = pairs.data | ({"from_model_sha256": start.sha256} if start else {})
+    network = start.network() if start else None
+    if not ranks.is_first:
+        train_where(pairs.kept, training, start=network, ranks=ranks, device=device)
+        return {}
+    checkpoint = Checkpoint(outputs.beside("checkpoint"), {"training": asdict(training), **data}, resume=resume)
     log = outputs.beside("train.jsonl")
 
-    def follow(step: TrainStep, seen: Any) -> None:
+    def follow(step: TrainStep, shown: Shown) -> None:
         _log(log, step)
         if step.validation:
-            _draw(outputs, seen())
-        on_step(step, seen)
+            _draw(outputs, shown())
+        on_step(step, shown)
 
-    network = inputs.start.network() if inputs.start else None
-    train = partial(train_stainer, contents, ihc, training, encoder=encoder, ranks=ranks, start=network)
-    if not ranks.is_first:
-        train()
-        return {}
-    trained = train(on_step=follow, checkpoint=checkpoint)
-    model = _model(out.stem, training, trained, data, encoder, inputs.pairs)
+    trained = train_where(
+        pairs.kept, training, start=network, on_step=follow, checkpoint=checkpoint, ranks=ranks, device=device
+    )
+    model = _model(out.stem, training, trained, data, pairs)
     write_model(out, model)
     save_plot(loss_plot(curves_of(trained.trace), out.stem), outputs.beside("loss.png"))
     checkpoint.forget()
-    facts = {**_facts(out, model, trained), "peak_rss_mb": round(peak_rss_mb(), 1)}
-    return facts | ({"without_mpp": assumed} if assumed else {})
+    return {**_facts(out, model, trained), "peak_rss_mb": round(peak_rss_mb(), 1)}
 
 
-def _read(inputs: Inputs, mpp: float) -> tuple[list[Content], dict[str, list[Image]], dict[str, Any], int]:
-    """H&E, IHC by marker, uint8 (H, W, 3) at `mpp`, what they are, as hashes, and how many state no pixel size."""
-    pairs = inputs.pairs
-    given = files_of(inputs.contents, "content")
-    shown = {marker: files_of(paths, "style") for marker, paths in (inputs.styles or {"": ()}).items()}
-    read = [_content(file, mpp, inputs.mpp, "content") for file in given]
-    styles = {
-        marker: [_content(file, mpp, inputs.style_mpp or inputs.mpp, "style") for file in files]
-        for marker, files in shown.items()
-    }
-    assumed = sum(is_assumed for found in (read, *styles.values()) for _, is_assumed in found)
-    contents = [content for content, _ in read]
-    ihc = {marker: [field for content, _ in found for field in content.fields] for marker, found in styles.items()}
-    if pairs:
-        contents += pairs.contents
-    if pairs and not inputs.styles:
-        ihc = {"": [content.paired.image for content in split(contents)[0] if content.paired]}
-    return contents, ihc, _data(given, shown, pairs, inputs.start), assumed
-
-
-def _data(
-    contents: Sequence[Path], styles: Mapping[str, Sequence[Path]], pairs: Pairs | None, start: Model | None
-) -> dict[str, Any]:
-    """What is trained on, as hashes."""
-    roles = {"content_sha256": contents} | {f"style_sha256 {m}".rstrip(): files for m, files in styles.items()}
-    data: dict[str, Any] = {
-        role: [sha256_of(file) for file in files if file.is_file()] for role, files in roles.items()
-    }
-    data |= pairs.data if pairs else {}
-    return data | ({"from_model_sha256": start.sha256} if start else {})
-
-
-def _record(training: Training) -> dict[str, Any]:
-    """As plain data, for a model and a checkpoint."""
-    return {**vars(training), "objective": [asdict(term) for term in training.objective]}
-
-
-def _model(
-    name: str, training: Training, trained: Trained, data: dict[str, Any], encoder: Encoder, pairs: Pairs | None
-) -> Model:
+def _model(name: str, training: Training, trained: Trained, data: dict[str, Any], pairs: Pairs) -> Model:
     record = {
-        **(_paired(pairs, trained) if pairs else {"kind": "style"}),
-        **_record(training),
+        "evidence": evidence_of(pairs, trained.validated_on, trained.validation),
+        "pairs": record_of(pairs),
+        **asdict(training),
         "steps": trained.steps,
         "validated_on": trained.validated_on,
         "validation": dict(trained.validation),
-        "collapse": trained.collapse,
-        "encoder": encoder.record(),
     }
+    look = Look(name, stain_of(trained.exemplar), SOURCE, UNKNOWN_LICENCE, trained.exemplar)
     network = trained.network
-    weights, stain = trained_weights(network), "DAB" if training.site == "any" else f"DAB, {training.site}"
-    return Model(name, stain, training.mpp, network.architecture, network.target, weights, record, data)
-
-
-def _paired(pairs: Pairs, trained: Trained) -> dict[str, Any]:
-    evidence = evidence_of(pairs, trained.validated_on, trained.validation.get("dab_r"))
-    return {"kind": "paired", "evidence": evidence, "pairs": record_of(pairs)}
+    return Model(name, network.architecture, trained_weights(network), look, record, data)
 
 
 def _facts(out: Path, model: Model, trained: Trained) -> dict[str, Any]:
@@ -179,29 +98,14 @@ def _facts(out: Path, model: Model, trained: Trained) -> dict[str, Any]:
         "output": str(out),
         "bytes": out.stat().st_size,
         "sha256": model.sha256,
+        "target_stain": model.look.target_stain,
         "steps": trained.steps,
         "seconds": trained.trace[-1].seconds if trained.trace else 0.0,
         "validation": dict(trained.validation),
         "validated_on": trained.validated_on,
-        "collapse": trained.collapse,
-        "claim": claim_of(model.training),
+        "claim": model.claim,
         "notice": NOTICE,
     }
-
-
-def files_of(paths: Sequence[Path], role: str) -> list[Path]:
-    """Files, and the images and slides in folders. Raises: FileNotFoundError; ValueError for an empty folder."""
-    check_there(role, paths, "an existing image, slide or folder")
-    return slide_files(paths)
-
-
-def _content(file: Path, mpp: float, slide_mpp: float | None, role: str) -> tuple[Content, bool]:
-    """Fields at an mpp, and whether that is what Chromogen assumes of an image that states no pixel size."""
-    with open_slide(file, mpp=slide_mpp, assumed_mpp=mpp) as slide:
-        view, step = slide.overview(OVERVIEW_PX)
-        if doubt := doubts(view, role, slide.need_mpp() * step):
-            warnings.warn(f"{file.name} {doubt}.", stacklevel=2)
-        return Content(file.name, tuple(tissue_fields(slide, view, step, mpp))), slide.mpp_from == "assumed"
 
 
 def _log(file: Path, step: TrainStep) -> None:
@@ -213,18 +117,25 @@ def _log(file: Path, step: TrainStep) -> None:
         log.write(json.dumps(asdict(step)) + "\n")
 
 
-def _draw(outputs: Outputs, pairs: Sequence[tuple[Image, Image]]) -> None:
-    """H&E above, what it becomes below."""
-    rows = [np.concatenate([pair[i] for pair in pairs[:SHEET_PAIRS]], 1) for i in (0, 1)]
-    write_image(outputs.beside("preview.png"), np.concatenate(rows), {"notice": NOTICE})
+def _draw(outputs: Outputs, pairs: Sequence[tuple[Image, Image, Image]]) -> None:
+    """H&E above, where DAB is expected below, and where the IHC has it at the bottom."""
+    shown = pairs[:SHEET_PAIRS]
+    height, width = (max(he.shape[axis] for he, *_ in shown) for axis in (0, 1))
+    rows = [np.concatenate([_framed(pair[row], height, width) for pair in shown], 1) for row in range(3)]
+    sheet = np.concatenate(rows).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+    write_image(outputs.beside("preview.png"), sheet, {"notice": NOTICE})
+
+
+def _framed(image: Image, height: int, width: int) -> Image:
+    """The image with white to its right and below."""
+    missing = (0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)
+    return np.pad(image, missing, constant_values=255)
 
 
 def curves_of(trace: Sequence[TrainStep]) -> dict[str, list[float]]:
-    """Loss, its terms, and the latest validation at every step."""
-    names = list(trace[0].terms) if trace else []
+    """The loss and the latest validation at every step."""
     held, latest = [], math.nan
     for step in trace:
-        latest = step.validation["total"] if step.validation else latest
+        latest = step.validation["loss"] if step.validation else latest
         held.append(latest)
-    terms = {name: [step.terms[name] for step in trace] for name in names}
-    return {"loss": [step.loss for step in trace], **terms, "validation": held}
+    return {"loss": [step.loss for step in trace], "validation": held}

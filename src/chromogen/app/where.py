@@ -16,15 +16,15 @@ from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.onnx_models.where import read_where_model
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.slide import Slide, open_slide
-from chromogen.sources.optimized import style_map
-from chromogen.sources.paired import read_paired
 from chromogen.stainer import Stainer
 from chromogen.staining.looks import Look
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import Frame, Where
 from chromogen.staining.where_map import read_map
+from chromogen.staining.where_pairs import read_paired
 from chromogen.staining.where_regions import ELSEWHERE, read_regions
 from chromogen.staining.where_tissue import ByTissue
+from chromogen.style.where_style import style_map
 from chromogen.whole_slide.view import view_at
 
 NAMES = ("tissue", "style")
@@ -33,11 +33,10 @@ FILES = (*GEOJSON_SUFFIXES, *WRITE_SUFFIXES, ONNX_SUFFIX, MODEL_SUFFIX)
 
 @dataclass(frozen=True)
 class WhereOption:
-    """What a user asks for: a name or a file, levels by class of regions, the marker of a model of several."""
+    """What a user asks for: a name or a file, and levels by class of regions."""
 
     source: str = "tissue"
     levels: Mapping[str, float] | None = None
-    marker: str | None = None
 
     def __post_init__(self) -> None:
         """Raises: ValueError for what names no source, and for options that do not go with it."""
@@ -47,8 +46,6 @@ class WhereOption:
             raise expected("where", f"{', '.join(NAMES)} or a file ending in {', '.join(FILES)}", self.source)
         if self.levels and not self.of_one_slide:
             raise expected("level", "given with regions, in GeoJSON or a label image", self.source, "leave it out")
-        if self.marker is not None and not self._ends(MODEL_SUFFIX):
-            raise expected("marker", "given with a model of several markers", self.marker, "leave it out")
 
     @property
     def of_one_slide(self) -> bool:
@@ -62,7 +59,7 @@ class WhereOption:
         if self.source not in NAMES:
             check_there("where", [Path(self.source)], "an existing file")
         if self._ends(MODEL_SUFFIX):
-            return read_paired(Path(self.source), self.marker)
+            return read_paired(Path(self.source))
         return read_where_model(Path(self.source)) if self._ends(ONNX_SUFFIX) else None
 
     def of(self, file: Path, mpp: float | None = None) -> Where:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,13 +15,12 @@ from chromogen.errors import choose, expected, short
 from chromogen.image import Image, PathLike
 from chromogen.lattice import Lattice
 from chromogen.onnx_models.extra import library
-from chromogen.onnx_models.onnx_file import CARD, MOMENTS, MOMENTS_USED, RANGES, OnnxFile, Port, read_onnx
+from chromogen.onnx_models.onnx_file import RANGES, OnnxFile, Port, read_onnx
 from chromogen.pixel_size import check_mpp
 from chromogen.stainer import Location, Stainer, Statistics
 
 BLENDED = 4  # windows overlap by this part of theirs, if nothing else is said
 TARGET = "as its generator was trained"
-NOTHING: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
 QUIET = 4  # what onnxruntime says of a model comes as an exception
 
 
@@ -41,16 +38,13 @@ def load_generator(
 ) -> Stainer:
     """A stainer of a generator's ONNX file, that was trained on pictures of `mpp` um/px.
 
-    What `export_onnx` wrote says all that itself, and is fitted to slides as the stainer it was made of. Of others
-    the numbers lie in `value_range`, one of `RANGES`, by default as its last layer tells. It sees windows as large
+    The numbers lie in `value_range`, one of `RANGES`, by default as its last layer tells. It sees windows as large
     as it says, or of 512 px, that overlap by `blend_px`, by default a quarter. It is tried once.
 
     Raises: FileNotFoundError; ValueError for what is no generator, or does not say what is not given, or makes a
     picture of another size; RuntimeError where it does not run; ArithmeticError where it makes no numbers.
     """
     found = read_onnx(Path(file).absolute())
-    if CARD in found.metadata:
-        return _own(found, value_range, blend_px)
     mpp = _mpp(found, mpp)
     generator = Generator(str(found.path), found.sha256, _range(found, value_range))
     lattice = Lattice(found.window_px, found.window_px // BLENDED if blend_px is None else blend_px, found.fixed)
@@ -86,24 +80,6 @@ def _range(found: OnnxFile, given: str | None) -> str:
     return choose("range", given or found.range or "", RANGES)
 
 
-def _own(found: OnnxFile, value_range: str | None, blend_px: int | None) -> Stainer:
-    """One of ours: it needs no blending, and knows slides by their look."""
-    from chromogen.style.kinds import KINDS
-    from chromogen.style.slide_densities import STRIDE_PX
-    from chromogen.style.stainer_network import slide_look
-
-    for option, given in (("range", value_range), ("blend", blend_px)):
-        if given is not None:
-            raise expected(option, "left out, as the model is one of Chromogen's", given)
-    said = found.metadata
-    generator = Generator(str(found.path), found.sha256, _range(found, None))
-    name, target = said.get("name", found.path.stem), said.get("target_stain", TARGET)
-    of_moments = MOMENTS in {port.name for port in found.optional}
-    look, kind = (partial(look_by, generator), "rgb") if of_moments else (slide_look, "stain-pyramid")
-    painted = partial(paint_by_look, generator)
-    return Stainer(name, target, painted, found.sha256, look, _mpp(found, None), KINDS[kind].halo_px, STRIDE_PX)
-
-
 def _trial(side_px: int) -> Image:
     """A picture with all levels in it."""
     ramp = np.linspace(0, 255, side_px).astype(np.uint8)
@@ -118,25 +94,6 @@ def paint(generator: Generator, image: Image, _statistics: Statistics, _location
     FloatingPointError for what is no number.
     """
     return _loaded(generator).painted(image)
-
-
-def paint_by_look(generator: Generator, image: Image, look: Any, _location: Location) -> Image:
-    """What a model of ours makes of an image, uint8 (H, W, 3), by a slide's look. Raises: as `paint`."""
-    return _loaded(generator).painted(image, _as_inputs(look))
-
-
-def look_by(generator: Generator, sample: Image) -> Any:
-    """The look of a slide, an `RgbLook`, by what an `rgb` model of ours finds in uint8 (H, W, 3) of its tissue."""
-    from chromogen.style.rgb_network import RgbLook, sampled
-
-    seen, white = sampled(sample)
-    (moments,) = _loaded(generator).run([MOMENTS_USED], seen, {"white": np.array(white, np.float32)})
-    return RgbLook(white, moments[0])
-
-
-def _as_inputs(look: Any) -> dict[str, NDArray[np.float32]]:
-    """By the names of its fields."""
-    return {name: np.atleast_1d(np.array(value, np.float32)) for name, value in vars(look).items()}
 
 
 @lru_cache(maxsize=4)
@@ -177,25 +134,24 @@ class Running:
     low: float
     high: float
 
-    def painted(self, image: Image, more: Mapping[str, NDArray[np.float32]] = NOTHING) -> Image:
-        """What becomes of an image, uint8 (H, W, 3), by it and more inputs. Raises: as `paint`."""
-        (found,) = self.run([self.made.name], image, more)
+    def painted(self, image: Image) -> Image:
+        """What becomes of an image, uint8 (H, W, 3). Raises: as `paint`."""
+        found = self._made_of(image)
         return _pixels(_as_image(np.asarray(found), image.shape), self.low, self.high)
 
-    def run(self, outputs: list[str], image: Image, more: Mapping[str, NDArray[np.float32]]) -> list[Any]:
-        """Outputs by their names. Raises: RuntimeError."""
+    def _made_of(self, image: Image) -> Any:
+        """The picture as it comes out. Raises: RuntimeError."""
         given: NDArray[Any] = image[None] if self.source.layout == "NHWC" else image.transpose(2, 0, 1)[None]
         if self.source.dtype != "uint8":
             given = given * np.float32((self.high - self.low) / 255) + np.float32(self.low)
         given = np.ascontiguousarray(given.astype(self.source.dtype, copy=False))
         try:
-            made: list[Any] = self.session.run(outputs, {self.source.name: given, **more})
+            return self.session.run([self.made.name], {self.source.name: given})[0]
         except Exception as error:
             width, height = image.shape[1], image.shape[0]
             raise RuntimeError(
                 f"The generator does not run on {width} x {height} px: {short(error).rstrip('.')}."
             ) from error
-        return made
 
 
 def _as_image(found: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -13,8 +13,7 @@ from chromogen.onnx_models.extra import library
 from chromogen.provenance import NOTICE
 
 SUFFIX = ".onnx"
-CARD = "chromogen-stainer"  # in the metadata of what we exported
-MOMENTS, MOMENTS_USED = "moments", "moments_used"  # of our `rgb` models' norms: an input and an output
+CARD = "chromogen-where"  # in the metadata of what we exported
 MOST_BYTES = 2_000_000_000  # what ONNX itself holds in one piece
 LEAST_SIDE_PX, MOST_SIDE_PX = 16, 2048
 WINDOW_PX = 512  # of what takes any size

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,17 @@ from chromogen.image import Image, scaled
 from chromogen.onnx_models.generator import session
 from chromogen.onnx_models.onnx_file import RANGES, Port, port_of, whole_model
 from chromogen.pixel_size import check_mpp
-from chromogen.staining.edges import along_edges
+from chromogen.staining.edges import MULTIPLE_PX, map_of_network
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Place, sampled
+from chromogen.staining.where import Place
+
+if TYPE_CHECKING:
+    from chromogen.staining.where_network import SlideStains
 
 ARGUMENT = "where"
 CLAIM = "as a model that was trained elsewhere has it; Chromogen does not know how well it does"
-MULTIPLE_PX = 64  # of the pictures that a model is given
+LOOK = ("white", "strength")  # inputs with usual values: a slide's glass, and its haematoxylin and eosin
 TRIAL_PX = (2 * MULTIPLE_PX, 3 * MULTIPLE_PX)
 TAKES = "a model that takes one RGB picture, float32 or uint8 [1, 3, H, W], of any H and W"
 GIVES = "a model that gives one map from 0 to 1, float32 [1, 1, h, w] with H a multiple of h and W of w"
@@ -51,23 +54,25 @@ class ByModel:
         """The file by its hash."""
         return {"source": self.name, "claim": CLAIM, "sha256": self.sha256, "mpp": self.mpp}
 
-    def measure(self, _sample: Image) -> None:
-        """Nothing: a model sees windows one by one."""
+    def measure(self, sample: Image) -> Any:
+        """White and strengths of the slide's stains, where the model has inputs for both; else nothing."""
+        from chromogen.staining.where_network import slide_stains
+
+        return slide_stains(sample) if _loaded(self.file, self.sha256).takes_look else None
 
     def __call__(self, place: Place) -> Array:
         """What the model gives for a window; what its pixels are too coarse to say, the tissue's edges say."""
-        values = self._given(scaled(place.image, MPP / self.mpp))
-        height, width = place.image.shape[:2]
-        pixel_px = width / values.shape[1], height / values.shape[0]
-        return along_edges(sampled(values, pixel_px, (0, 0), (height, width)), max(pixel_px) * MPP, place)
+        seen = scaled(place.image, MPP / self.mpp)
+        return map_of_network(partial(_predicted, self, look=place.look.where), seen, place)
 
-    def _given(self, image: Image) -> Array:
-        """The map (h, w) of an image, which is mirrored to a size that the model takes."""
-        height, width = image.shape[:2]
-        whole = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
-        found = _predicted(self, whole)
-        down, across = whole.shape[0] // found.shape[0], whole.shape[1] // found.shape[1]
-        return found[: -(-height // down), : -(-width // across)]
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that runs, the picture that it takes, and whether it takes a slide's look."""
+
+    running: Any
+    source: Port
+    takes_look: bool
 
 
 def read_where_model(file: Path, mpp: float | None = None) -> ByModel:
@@ -103,24 +108,27 @@ def _source(file: Path, model: Any) -> Port:
 
 
 @lru_cache(maxsize=2)
-def _loaded(file: str, sha256: str) -> tuple[Any, Port]:
+def _loaded(file: str, sha256: str) -> Loaded:
     """Once a process. Raises: ValueError where the file is another by now."""
     model, content, found = whole_model(Path(file), ARGUMENT)
     if found != sha256:
         got = found[:12]
         raise expected(ARGUMENT, f"the file with hash {sha256[:12]}", got, "do not change it under way")
-    return session(Path(file), content, ARGUMENT), _source(Path(file), model)
+    takes_look = {value.name for value in model.graph.input}.issuperset(LOOK)
+    return Loaded(session(Path(file), content, ARGUMENT), _source(Path(file), model), takes_look)
 
 
-def _predicted(where: ByModel, image: Image) -> Array:
+def _predicted(where: ByModel, image: Image, look: SlideStains | None = None) -> Array:
     """What the model gives for an image, (h, w). Raises: as `read_where_model`."""
-    running, source = _loaded(where.file, where.sha256)
+    loaded = _loaded(where.file, where.sha256)
+    running, source = loaded.running, loaded.source
     low, high = RANGES[where.value_range]
-    given: NDArray[Any] = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    picture: NDArray[Any] = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
     if source.dtype == "float32":
-        given = given * np.float32((high - low) / 255) + np.float32(low)
+        picture = picture * np.float32((high - low) / 255) + np.float32(low)
+    told = {name: np.array(getattr(look, name), np.float32) for name in LOOK if look is not None}
     try:
-        found = np.asarray(running.run([running.get_outputs()[0].name], {source.name: given})[0])
+        found = np.asarray(running.run([running.get_outputs()[0].name], {source.name: picture, **told})[0])
     except Exception as error:  # onnxruntime's own have no other base
         got = f"{where.file!r}, which does not run on {image.shape[1]} x {image.shape[0]} px ({short(error)})"
         raise expected(ARGUMENT, TAKES, got) from error

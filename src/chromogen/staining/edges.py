@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from chromogen.image import Image
 from chromogen.staining.epithelium import epithelium
 from chromogen.staining.maps import Array, coarser, finer, guided, ramp, smooth
 from chromogen.staining.tissue import COARSE, MPP
-from chromogen.staining.where import Place
+from chromogen.staining.where import Place, sampled
 
 MATTER_UM = 2.0  # over which eosin is smoothed as a guide: a gland's border is an edge, a fibre is none
 EPSILON, DRAWN_EPSILON = 1e-3, 1e-2
 LEAST_PIXEL_UM, MOST_PIXEL_UM = 2.0, 40.0  # a finer map needs no tissue's edges; too few of a coarser vary
 DRAWN_UM = 6.0  # how far a hand-drawn border may lie beside the edge that it means
 STEPS_UM, NONE, FULL = (16.0, 8.0, 4.0), 0.3, 0.7  # radii of filters for a drawn border; what becomes 0 and 1
+MULTIPLE_PX = 64  # of the pictures that networks are given
 MOVED = 0.1, 0.4  # by how much tissue changes what a filter alone makes: not at all, and enough to believe it
 
 
@@ -30,6 +34,30 @@ def along_edges(values: Array, pixel_um: float, place: Place) -> Array:
     side_px = round(min(pixel_um, MOST_PIXEL_UM) / MPP)
     fine = guided(values, _guides(place), side_px, EPSILON, side_px)
     return _within(fine, values, side_px * MPP) * place.tissue.there
+
+
+def map_of_network(predict: Callable[[Image], Array], image: Image, place: Place) -> Array:
+    """The map of a window by a network that gives (h, w) of `image`, which is the window in the network's pixels.
+
+    What the pixels of the map are too coarse to say, the tissue's edges say.
+    """
+    values, (across, down) = values_of_network(predict, image)
+    shape = place.image.shape[0], place.image.shape[1]
+    pixel_px = across * shape[1] / image.shape[1], down * shape[0] / image.shape[0]
+    return along_edges(sampled(values, pixel_px, (0, 0), shape), max(pixel_px) * MPP, place)
+
+
+def values_of_network(predict: Callable[[Image], Array], image: Image) -> tuple[Array, tuple[int, int]]:
+    """What a network gives for an image, (h, w), and how many px of it (x, y) a pixel of that is wide.
+
+    The network is given the image mirrored to multiples of MULTIPLE_PX, of which it makes a map that is a whole
+    number of times smaller.
+    """
+    height, width = image.shape[:2]
+    whole = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
+    found = predict(whole)
+    down, across = whole.shape[0] // found.shape[0], whole.shape[1] // found.shape[1]
+    return found[: -(-height // down), : -(-width // across)], (across, down)
 
 
 def border_along_edges(inside: Array, pixel_um: float, place: Place) -> Array:

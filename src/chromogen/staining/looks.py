@@ -25,6 +25,7 @@ FORMAT = "chromogen look 2"
 SUFFIX = ".json"
 MOST_BYTES = 1_000_000
 LEAST_VARIANCE = 1e-4  # of features: rounding may lose less
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error)
 LENGTHS = {
     "white": 3,
     "blue_od10": len(QUANTILES),
@@ -60,8 +61,23 @@ def sha256_of_exemplar(exemplar: Exemplar) -> str:
 
 def write_look(path: Path, look: Look) -> None:
     """Write a look as JSON. Raises: OSError."""
+    write_text(path, json.dumps(record_of_look(look), indent=1) + "\n")
+
+
+def record_of_look(look: Look) -> dict[str, Any]:
+    """A look as JSON has it."""
     told = {field.name: getattr(look, field.name) for field in fields(Look)}
-    write_text(path, json.dumps({"format": FORMAT, **told, "exemplar": record_of(look.exemplar)}, indent=1) + "\n")
+    return {"format": FORMAT, **told, "exemplar": record_of(look.exemplar)}
+
+
+def look_of_record(told: dict[str, Any]) -> Look:
+    """The look of what a file says, which is used up. Raises: one of UNREADABLE where that cannot be one."""
+    if told.pop("format") != FORMAT:
+        raise ValueError("another format")
+    exemplar = exemplar_of_record(told.pop("exemplar"))
+    doubts = tuple(map(str, told.get("doubts", ())))
+    said = {name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}
+    return Look(**said, exemplar=exemplar, doubts=doubts)
 
 
 def record_of(exemplar: Exemplar) -> dict[str, Any]:
@@ -79,14 +95,8 @@ def read_look(path: Path) -> Look:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError("too large")
-        told = json.loads(path.read_text("utf-8"))
-        if told.pop("format") != FORMAT:
-            raise ValueError("another format")
-        exemplar = exemplar_of_record(told.pop("exemplar"))
-        doubts = tuple(map(str, told.get("doubts", ())))
-        said = {name: str(told[name]) for name in ("name", "target_stain", "source", "licence")}
-        return Look(**said, exemplar=exemplar, doubts=doubts)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error) as error:
+        return look_of_record(json.loads(path.read_text("utf-8")))
+    except UNREADABLE as error:
         wanted = "a look that `write_look` wrote"
         raise expected("stainer", wanted, f"{str(path)!r} ({error})", "measure the exemplar again") from error
 

@@ -82,41 +82,6 @@ def _white_of(picture: Tensor, mpp: float) -> NDArray[np.float64]:
     return white_level(to_uint8(picture[..., ::step, ::step]), mpp * step)
 
 
-RED_CELLS = (1.2, -0.12)  # eosin above, and haematoxylin of it below: what eosin alone never looks like
-FOREIGN = (0.25, 0.35)  # share of a density that is neither stain, above the picture's own
-INK = (0.3, 0.45)  # negative eosin as a share of the density
-LEAST_DENSITY = 0.6  # below it shares are noise
-
-
-def red_cell_share(concentrations: Tensor) -> Tensor:
-    """Which pixels are red blood cells, by H&E concentrations (B, 3, H, W): (B, 1, H, W), 0 or 1.
-
-    Haemoglobin takes blue light as eosin does not, and hardly any red light: haematoxylin comes out negative.
-    """
-    hematoxylin, eosin = concentrations[:, :1], concentrations[:, 1:2]
-    return ((eosin > RED_CELLS[0]) & (hematoxylin < RED_CELLS[1] * eosin)).to(concentrations.dtype)
-
-
-def foreign_beyond(concentrations: Tensor, usual_residue: Tensor) -> Tensor:
-    """How far pixels are neither stain but ink or pigment, by H&E concentrations: (B, 1, H, W), 0 to 1.
-
-    Melanin, haemosiderin and green ink lie far from the plane of both stains, further than this slide's own stains
-    do, whose usual share of density that is neither stain is one number; blue ink needs eosin taken away.
-    """
-    density = _length(concentrations)
-    strange = ramp(concentrations[:, 2:3] / density - usual_residue, *FOREIGN)
-    return strange.maximum(ramp(-concentrations[:, 1:2] / density, *INK))
-
-
-def _length(concentrations: Tensor) -> Tensor:
-    return concentrations.square().sum(1, keepdim=True).sqrt().clamp_min(LEAST_DENSITY)
-
-
-def ramp(x: Tensor, low: float, high: float) -> Tensor:
-    """0 up to `low`, 1 from `high` on, linear between; of any shape."""
-    return ((x - low) / (high - low)).clamp(0, 1)
-
-
 MOST_SAMPLED = 1_000_000  # values that quantiles are found of
 
 

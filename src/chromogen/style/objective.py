@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
 
 LOSS_SCALES = ("relative", "paper")
-PAIRED = "paired"  # the real IHC of the same place, and where it may be trusted: known in training alone
-REFERENCES = ("content", "style", "hematoxylin", PAIRED)
+REFERENCES = ("content", "style", "hematoxylin")
 COMPARTMENTS = ("brown nuclei", "blue nuclei", "brown", "pale")  # of an IHC, real or virtual
-MASKS = ("tissue", "cells", "stroma", "octiles", *COMPARTMENTS, PAIRED)
+MASKS = ("tissue", "cells", "stroma", "octiles", *COMPARTMENTS)
 GUIDE = "guide:"  # and a name: a region that the user drew on both pictures
 
 
@@ -40,10 +39,10 @@ class Term:
     """One part of a loss: `distance` between the `statistic` of the image at `layers` and of the `reference`.
 
     `layers` maps layer names to weights inside the term. `reference` is "content", "style", "hematoxylin"
-    (the content's haematoxylin alone, as strong as in the style), "paired" (the real IHC of the same place, in
-    training) or None, which compares with nothing (total variation). A `mask` says where both count: the
-    "tissue", its "cells", "stroma" or "octiles", one of `COMPARTMENTS` in stain space, a region drawn on both,
-    "guide:NAME", or with the reference "paired" where the pair is trusted.
+    (the content's haematoxylin alone, as strong as in the style) or None, which compares with nothing (total
+    variation). A `mask` says where both count: the
+    "tissue", its "cells", "stroma" or "octiles", one of `COMPARTMENTS` in stain space, or a region drawn on
+    both, "guide:NAME".
     Raises: ValueError for unknown names, weights below zero, and statistics that know no mask.
     """
 
@@ -66,8 +65,6 @@ class Term:
             choose("statistic", self.statistic, MASKED)
         elif self.statistic in MASK_NEEDED:
             raise expected("mask", f"given for {self.statistic}", "none", f"there are {', '.join(MASKS)}")
-        if (self.reference == PAIRED) != (self.mask == PAIRED):
-            raise expected("mask", "paired where the reference is, and only there", self.mask)
         check_layers(self.layers)
         if not self.layers:
             raise expected(f"{self.name}_layers", "at least one layer", "none")

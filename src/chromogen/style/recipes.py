@@ -13,11 +13,9 @@ from chromogen.style.objective import (
     COMPARTMENTS,
     GUIDE,
     LOSS_SCALES,
-    PAIRED,
     Objective,
     Term,
     masks_asked,
-    refers_to,
 )
 from chromogen.style.statistics import OF_LIGHT
 
@@ -83,8 +81,6 @@ class Recipe:
         of_light = next((term.name for term in self.objective if term.statistic in OF_LIGHT), None)
         if self.loss_scale == "paper" and of_light:
             raise expected("loss_scale", f"relative for {of_light}", "paper")
-        if refers_to(self.objective, PAIRED):
-            raise expected("objective", "without pairs", "a paired term", "train a stainer on them")
         if not any(term.reference == "style" and term.weight > 0 for term in self.objective):
             raise expected(
                 "objective", "at least one style term with a weight above 0", "none", "raise style_weight"
@@ -134,20 +130,6 @@ def hematoxylin_term(weight: float) -> Term:
 def profile_term(weight: float) -> Term:
     """Which tissue gets the brown, as in the style: the mean difference over octiles of nuclear texture."""
     return Term("profile", weight, {"image": 1.0}, "dab_profile", "mae", "style", "octiles")
-
-
-PAIRED_WEIGHT = 3.0  # beside the style's, which sum up to half of it
-
-
-def paired_term(weight: float = PAIRED_WEIGHT) -> Term:
-    """Where the brown lies in a real IHC of the same place, at three blurs, as far as the pair is trusted."""
-    return Term("paired", weight, {"image": 1.0}, "dab_pyramid", "mse", PAIRED, PAIRED)
-
-
-def with_pairs(objective: Objective, weight: float = PAIRED_WEIGHT) -> Objective:
-    """The objective with what pairs teach of where the brown goes, in place of what the style's profile says."""
-    others = (term for term in objective if term.statistic != "dab_profile")
-    return (*others, paired_term(weight))
 
 
 # Started from the style's colours, dark nuclei turn brown; started from the content they stay blue. At any style

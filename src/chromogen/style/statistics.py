@@ -66,21 +66,6 @@ def profile_of(sums: Tensor, pixels: Tensor) -> Tensor:
     return torch.where(means.mean(1, keepdim=True) > 0, found, means)
 
 
-PYRAMID_PX = (2.0, 8.0, 24.0)  # from nuclei to nests: the coarse ones outlive a displacement that the fine do not
-
-
-def dab_pyramid(picture: Tensor, trust: Tensor) -> Tensor:
-    """Where the brown lies, ever more blurred, (B, 3, H, W) of a picture (B, 3, H, W) in [0, 1], by H-DAB vectors.
-
-    `trust` (B, 3, H, W), 0 to 1, is how far each level counts at each place.
-    """
-    import torch
-
-    dab = concentrations_of(picture.float(), H_DAB)[:, 1:2].clamp_min(0)
-    levels = [blurred(dab * trust[:, i : i + 1], sigma) for i, sigma in enumerate(PYRAMID_PX)]
-    return torch.cat(levels, 1)
-
-
 def neighbor_differences(features: Tensor) -> Tensor:
     """Differences to the right and lower neighbour, (B, 2C, H, W), zero past the border (local, halo 1 px)."""
     import torch
@@ -142,7 +127,6 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
 MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gram": masked_gram_matrix,
     "dab_profile": dab_profile,
-    "dab_pyramid": dab_pyramid,
 }
 # Sums over tiles decide what is additive; what is local looks so many positions around.
 ADDITIVE = ("gram", "dab_profile")
@@ -152,5 +136,5 @@ LOCAL = {
     "laplacian": 1,
     "hematoxylin": 5,
 }
-OF_LIGHT = ("hematoxylin", "dab_profile", "dab_pyramid")  # what only a picture in [0, 1] has
+OF_LIGHT = ("hematoxylin", "dab_profile")  # what only a picture in [0, 1] has
 MASK_NEEDED = MASKED.keys() - STATISTICS.keys()

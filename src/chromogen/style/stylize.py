@@ -119,7 +119,7 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     content's regions, for a guided recipe and a style measured with its own of the same names. With `tile_px`,
     loss and gradient of the whole picture are computed in tiles of at most so many pixels on a side: the same
     picture in less memory. A `checkpoint` keeps on disk where the descent is, and may go on from there; the caller
-    forgets it. `canvas_of` says what is changed at a scale (`adapt.adapted`: a trained network). Raises:
+    forgets it. `canvas_of` says what is changed at a scale. Raises:
     ValueError for what cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()

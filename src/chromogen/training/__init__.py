@@ -1,1 +1,1 @@
-"""Training of stainers: tissue cut into tiles, their losses, and the way down."""
+"""Training of the network that says *where*: pairs checked, what they teach, and the way down."""

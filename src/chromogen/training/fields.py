@@ -1,8 +1,8 @@
-"""Tissue to train on: fields of H&E with masks, and tiles of them, changed as labs and scanners do."""
+"""What pairs teach: features of an H&E, and levels of DAB that its registered IHC has at several blurs."""
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,218 +15,170 @@ from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.image import Image
-from chromogen.stains.deconvolution import H_E
-from chromogen.stains.glass import white_level
-from chromogen.stains.light import picture_from
-from chromogen.style.guides import found_masks
-from chromogen.style.objective import PAIRED, Masks
-from chromogen.style.slide_densities import density_from, mixed
-from chromogen.style.stainer_network import HALO_PX, SlideLook, slide_look
-from chromogen.style.statistics import PYRAMID_PX
+from chromogen.staining.exemplar import QUANTILES, Exemplar, Reference, exemplar_of, joined_exemplars, reference_of
+from chromogen.staining.maps import Array
+from chromogen.staining.where_network import (
+    CELL_PX,
+    STRIDE_PX,
+    SlideStains,
+    density_from,
+    features_of,
+    slide_stains,
+)
+from chromogen.stains.light import blurred
+from chromogen.stains.tissue import tissue_mask
+from chromogen.training.pairs import BLURS_PX, CheckedPair, trust_of
 
 T = TypeVar("T")
-
-SCALES = (0.87, 1.15)  # of a tile, so that another scanner's pixels are nothing new
-STAIN_JITTER = 0.12  # standard deviation of the logarithm of a stain's strength
-TRIES = 8  # places looked at for a tile with tissue
-LEAST_TISSUE = 0.02  # of a field's pixels
-
-
-@dataclass(frozen=True)
-class PairedIhc:
-    """The real IHC of a field, uint8 of its size: the field's tissue lies `shift_px` (x, y) further in it.
-
-    `trust`, 0 to 1, is how far each level of the `dab_pyramid` counts.
-    """
-
-    image: Image
-    shift_px: tuple[float, float]
-    trust: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Content:
-    """An image, or fields of a slide, uint8 (H, W, 3), at the model's mpp. `name` is told to nobody.
-
-    Contents of one `slide` are never on both sides of a split. Where there is a `paired` IHC, there is one field.
-    """
-
-    name: str
-    fields: tuple[Image, ...]
-    slide: str = ""
-    paired: PairedIhc | None = None
+BLURS_CELLS = tuple(sigma / CELL_PX for sigma in BLURS_PX)
+MAX_EXEMPLARS = 16  # IHC that the look is measured of: more change it little
+LEAST_TISSUE = 0.02  # of a pair's pixels
+LEAST_COVER = 0.02  # of what a blur sees: less says nothing of a place
+MOST_LEVEL = 1.5  # spots that are darker say nothing more of where
 
 
 @dataclass(frozen=True)
 class Field:
-    """Densities over white (1, 3, H, W) with a mirrored rim of `HALO_PX`, their masks, the slide's look.
+    """A pair in cells of 2 um: features (1, FEATURES, h, w) of its H&E, and at each blur what its IHC has.
 
-    `ihc`: densities of the real IHC of the same place, where there is one.
+    `stainable` (1, 1, h, w), 0 to 1, is how much of a cell the marker can stain: nuclei, or tissue; `covers`
+    (1, L, h, w) is the same at each blur, `levels` the level of DAB over it, `weights` how far that counts.
+    `he` is uint8 (h, w, 3).
     """
 
-    density: Tensor
-    masks: Masks
-    look: SlideLook
-    tissue: float
-    ihc: Tensor | None = None
+    slide: str
+    he: Image
+    features: Tensor
+    stainable: Tensor
+    covers: Tensor
+    levels: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
-class Tile:
-    """Densities with the halo around (1, 3, T + 128, T + 128), masks of the core, and the slide's look.
+class _Ihc:
+    """DAB of an IHC, summed over nuclei and over tissue, and how much of a cell these are: maps (h, w) by site."""
 
-    `ihc`: densities of the real IHC of the core (1, 3, T, T); none is bare glass that no mask trusts.
+    dab_od10: dict[str, Array]
+    stainable: dict[str, Array]
+
+
+def split(slides: Sequence[str]) -> tuple[list[int], list[int], str]:
+    """Which pairs, by their slides, are trained on and which validated on, and how that is said.
+
+    It is every fifth slide, at least one; of a single slide every fifth pair. A single pair is both.
     """
+    names, count = list(dict.fromkeys(slides)), len(slides)
+    if len(names) > 1:
+        held = [at for at, slide in enumerate(slides) if slide in names[:0:-5]]
+        return _others(count, held), held, f"{len(held)} of {count} pairs, not trained on"
+    if count > 1:
+        held = list(range(count))[:0:-5]
+        return _others(count, held), held, f"{len(held)} of {count} pairs of the only slide, not trained on"
+    return [0], [0], "the only pair, which was trained on"
 
-    density: Tensor
-    masks: Masks
-    look: SlideLook
-    ihc: Tensor
+
+def _others(count: int, held: Collection[int]) -> list[int]:
+    return [at for at in range(count) if at not in held]
 
 
-def fields_of(contents: Sequence[Content], masks: Collection[str], mpp: float, least_px: int) -> list[Field]:
-    """The fields that show tissue. Raises: ValueError where none does, or none is large enough."""
-    found = [field for content in contents for field in _fields(content, masks, mpp, least_px)]
-    if not found:
-        wanted = f"images with tissue, at least {least_px} px on each side at {mpp:g} um/px"
-        raise expected("content", wanted, "none", "give more, or smaller tiles")
+def fields_of(
+    checked: Sequence[CheckedPair], site: str = "auto"
+) -> tuple[list[Field], list[Field], str, Exemplar]:
+    """What pairs at MPP teach: fields to train on, to validate on, how that is said, and the look of their IHC.
+
+    `site` is what the marker stains: nuclear, cytoplasm, or auto. Raises: ValueError where no pair shows tissue,
+    or no IHC that is trained on shows stained and unstained tissue.
+    """
+    shown = [one for one in checked if tissue_mask(one.pair.he).mean() > LEAST_TISSUE]
+    if not shown:
+        raise expected("pairs", "H&E with tissue", "none", "choose other fields")
+    train, held, words = split([one.pair.slide for one in shown])
+    stains = _stains_of_slides(shown)
+    seen: list[_Ihc] = []
+    exemplars: list[Exemplar] = []
+    refused: list[ValueError] = []
+    for at, one in enumerate(shown):
+        reference = reference_of(one.pair.ihc)
+        seen.append(_seen(reference))
+        if at in train and len(exemplars) < MAX_EXEMPLARS:
+            try:
+                exemplars.append(exemplar_of(reference, site))
+            except ValueError as error:  # negative tissue is worth learning from, and no exemplar
+                refused.append(error)
+    if not exemplars:
+        wanted = "at least one IHC, of those trained on, with stained and unstained tissue"
+        raise expected("pairs", wanted, f"none: {refused[0]}", "choose fields that the marker stains")
+    exemplar = _joined(exemplars)
+    fields = [_field(one, stains[one.pair.slide], ihc, exemplar) for one, ihc in zip(shown, seen, strict=True)]
+    return [fields[at] for at in train], [fields[at] for at in held], words, exemplar
+
+
+def _joined(exemplars: Sequence[Exemplar]) -> Exemplar:
+    """The mean look of those that most agree what the marker stains."""
+    site = Counter(one.site for one in exemplars).most_common(1)[0][0]
+    return joined_exemplars([one for one in exemplars if one.site == site])
+
+
+def _stains_of_slides(shown: Sequence[CheckedPair]) -> dict[str, SlideStains]:
+    """Of all pictures of a slide together: stroma is pale also where a field shows nothing else."""
+    found = {}
+    for slide in dict.fromkeys(one.pair.slide for one in shown):
+        pictures = [one.pair.he for one in shown if one.pair.slide == slide]
+        height = min(len(picture) for picture in pictures)
+        found[slide] = slide_stains(np.concatenate([picture[:height] for picture in pictures], 1))
     return found
 
 
-def _fields(content: Content, masks: Collection[str], mpp: float, least_px: int) -> list[Field]:
-    """Masks are those of all fields side by side: stroma is stroma, also where a field shows nothing else."""
-    large = [image for image in content.fields if min(image.shape[:2]) >= least_px]
-    if not large:
-        return []
-    height = min(len(image) for image in large)
-    large = [image[:height] for image in large]
-    together = np.concatenate(large, 1)
-    look = slide_look(together)
-    picture = picture_from(density_from(together, look.white))
-    found = found_masks({*masks, "tissue"} - {PAIRED}, picture, mpp)
-    widths = [image.shape[1] for image in large]
-    parts = {name: mask.split(widths, 3) for name, mask in found.items()}
-    each = [{name: part[i] for name, part in parts.items()} for i in range(len(large))]
-    if PAIRED in masks:
-        each = [
-            {**masks_here, PAIRED: _trust(content.paired, image)}
-            for masks_here, image in zip(each, large, strict=True)
-        ]
-    made = [_field(image, look, here, content.paired) for image, here in zip(large, each, strict=True)]
-    return [field for field in made if field.tissue > LEAST_TISSUE]
+def _seen(reference: Reference) -> _Ihc:
+    """What can be stained, and the DAB on it, in cells."""
+    tissue = reference.tissue
+    parts = {"nuclear": np.asarray(tissue.labels > 0, np.float32), "cytoplasm": tissue.there}
+    dab_od10 = tissue.second.clip(0)
+    return _Ihc(
+        {site: in_cells(dab_od10 * part) for site, part in parts.items()},
+        {site: in_cells(part) for site, part in parts.items()},
+    )
 
 
-def _field(image: Image, look: SlideLook, masks: Masks, paired: PairedIhc | None) -> Field:
-    rim = ((HALO_PX, HALO_PX), (HALO_PX, HALO_PX), (0, 0))
-    density = density_from(np.pad(image, rim, "reflect"), look.white)
-    framed = {name: _framed(mask) for name, mask in masks.items()}
-    ihc = None if paired is None else _framed(_brought(paired))
-    return Field(density, framed, look, float(masks["tissue"].mean()), ihc)
+def in_cells(x: Array) -> Array:
+    """Means (h, w) over cells of a map (H, W), without what is left of its sides over whole pixels of the map."""
+    height, width = (side // STRIDE_PX * STRIDE_PX for side in x.shape)
+    cut = torch.from_numpy(np.ascontiguousarray(x[:height, :width], np.float32))
+    return np.asarray(F.avg_pool2d(cut[None, None], CELL_PX)[0, 0].numpy())
 
 
-def _framed(x: Tensor) -> Tensor:
-    return F.pad(x.float(), (HALO_PX,) * 4).to(x.dtype)
+def _field(one: CheckedPair, stains: SlideStains, ihc: _Ihc, exemplar: Exemplar) -> Field:
+    height, width = (side // STRIDE_PX * STRIDE_PX for side in one.pair.he.shape[:2])
+    he = np.ascontiguousarray(one.pair.he[:height, :width])
+    features = features_of(density_from(he, stains.white), torch.tensor(stains.strength))
+    moved = [_brought(x, one) for x in (ihc.dab_od10[exemplar.site], ihc.stainable[exemplar.site])]
+    dab, stainable = (torch.from_numpy(x)[None, None] for x in moved)
+    inside = torch.from_numpy(_brought(np.ones(moved[0].shape, np.float32), one))[None, None]
+    covers = [blurred(stainable, sigma) for sigma in BLURS_CELLS]
+    low, high = _typical(exemplar)
+    levels = [
+        ((blurred(dab, sigma) / cover.clamp_min(LEAST_COVER) - low) / (high - low)).clamp(0, MOST_LEVEL)
+        for sigma, cover in zip(BLURS_CELLS, covers, strict=True)
+    ]
+    weights = [
+        trust**2 * cover * (cover > LEAST_COVER) * inside
+        for trust, cover in zip(trust_of(one.found), covers, strict=True)
+    ]
+    small = he[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX]
+    return Field(one.pair.slide, small, features, stainable, *(torch.cat(x, 1) for x in (covers, levels, weights)))
 
 
-def _brought(paired: PairedIhc) -> Tensor:
-    """Densities (1, 3, H, W) of the IHC, moved onto its H&E; what lies outside goes on as the border."""
-    x, y = paired.shift_px
-    moved = ndimage.shift(paired.image, (-y, -x, 0), order=1, mode="nearest")
-    return density_from(moved, white_level(paired.image))
+def _brought(x: Array, one: CheckedPair) -> Array:
+    """A map of the IHC in cells, moved onto its H&E; 0 where the IHC ends."""
+    right, down = one.found.shift_px
+    moved = ndimage.shift(x, (-down / CELL_PX, -right / CELL_PX), order=1, mode="constant", cval=0.0)
+    return np.asarray(moved, np.float32)
 
 
-def _trust(paired: PairedIhc | None, image: Image) -> Tensor:
-    """How far each level of the pyramid counts (1, L, H, W): nothing without a pair, or where its IHC ends."""
-    height, width = image.shape[:2]
-    if paired is None:
-        return torch.zeros(1, len(PYRAMID_PX), height, width)
-    (x, y), rows, columns = paired.shift_px, np.arange(height), np.arange(width)
-    inside = np.outer((rows + y >= 0) & (rows + y < height), (columns + x >= 0) & (columns + x < width))
-    return torch.tensor(paired.trust).view(1, -1, 1, 1) * torch.from_numpy(inside).float()
-
-
-def least_side_px(tile_px: int) -> int:
-    """The smallest field that a tile fits into, however it is scaled."""
-    return math.ceil((tile_px + 2 * HALO_PX) * SCALES[1]) + 1 - 2 * HALO_PX
-
-
-def drawn_tile(fields: Sequence[Field], tile_px: int, rng: np.random.Generator, *, plain: bool = False) -> Tile:
-    """A tile with tissue from any field, by how much it has; unless `plain`: turned, scaled, stained anew."""
-    shares = np.array([field.tissue * field.density.shape[2] * field.density.shape[3] for field in fields])
-    field = fields[rng.choice(len(fields), p=shares / shares.sum())]
-    scale = 1.0 if plain else float(rng.uniform(*SCALES))
-    side = round((tile_px + 2 * HALO_PX) * scale)
-    top, left = _place(field, side, rng)
-    cut = (slice(top, top + side), slice(left, left + side))
-    turns, flipped = (0, False) if plain else (int(rng.integers(4)), bool(rng.integers(2)))
-
-    def laid(x: Tensor) -> Tensor:
-        part = _scaled(x[..., *cut], tile_px + 2 * HALO_PX).rot90(turns, (2, 3))
-        return (part.flip(3) if flipped else part).contiguous()
-
-    density = laid(field.density)
-    core = slice(HALO_PX, HALO_PX + tile_px)
-    masks = {name: laid(mask)[..., core, core] for name, mask in field.masks.items()}
-    ihc = torch.zeros(1, 3, tile_px, tile_px) if field.ihc is None else laid(field.ihc)[..., core, core]
-    return Tile(density if plain else _restained(density, rng), masks, field.look, ihc)
-
-
-def _place(field: Field, side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Top and left of the square with the most tissue in its core, of a few."""
-    height, width = field.density.shape[2:]
-    best, most = (0, 0), -1.0
-    for _ in range(TRIES):
-        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-        core = slice(top + HALO_PX, top + side - HALO_PX), slice(left + HALO_PX, left + side - HALO_PX)
-        share = float(field.masks["tissue"][..., *core].mean())
-        if share > 0.5:
-            return top, left
-        if share > most:
-            best, most = (top, left), share
-    return best
-
-
-def _scaled(x: Tensor, side: int) -> Tensor:
-    if x.shape[2] == side:
-        return x
-    if x.dtype == torch.bool:
-        return F.interpolate(x.float(), (side, side), mode="nearest") > 0.5
-    return F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
-
-
-def _restained(density: Tensor, rng: np.random.Generator) -> Tensor:
-    """With another strength of both stains, as another batch of them would give."""
-    gains = [*np.exp(rng.normal(0, STAIN_JITTER, 2)), 1.0]
-    amounts = [float(g) * x for g, x in zip(gains, mixed(density, np.linalg.inv(H_E)), strict=True)]
-    return torch.cat(mixed(torch.cat(amounts, 1), H_E), 1)
-
-
-def split(contents: Sequence[Content]) -> tuple[list[Content], list[Content], str]:
-    """What is trained on, what is validated on, and how that is said; every fifth slide, at least one.
-
-    Where there are pairs, it is pairs that are validated on. Of a single slide every fifth image or field; a
-    single one is validated on itself.
-    """
-    slides = [content.slide or str(at) for at, content in enumerate(contents)]
-    judged = {at for at, content in enumerate(contents) if content.paired} or set(range(len(contents)))
-    names = list(dict.fromkeys(slides[at] for at in sorted(judged)))
-    what = "pairs" if contents[min(judged)].paired else "images or slides"
-    if len(names) > 1:
-        apart = {at for at, slide in enumerate(slides) if slide in names[:0:-5]}
-        train, _ = _parted(contents, apart)
-        kept = [contents[at] for at in sorted(apart & judged)]
-        return train, kept, f"{len(kept)} of {len(judged)} {what}, not trained on"
-    if len(judged) > 1:
-        held = set(sorted(judged)[:0:-5])
-        train, kept = _parted(contents, held)
-        return train, kept, f"{len(kept)} of {len(judged)} {what} of the only slide, not trained on"
-    content = contents[min(judged)]
-    if len(content.fields) > 1:
-        train_fields, kept_fields = _parted(content.fields, set(range(len(content.fields) - 1, 0, -5)))
-        of = f"{len(kept_fields)} of {len(content.fields)} fields of the only slide, not trained on"
-        return [Content(content.name, tuple(train_fields))], [Content(content.name, tuple(kept_fields))], of
-    return list(contents), [content], f"the only {'pair' if content.paired else 'image'}, which was trained on"
-
-
-def _parted(items: Sequence[T], held: Collection[int]) -> tuple[list[T], list[T]]:
-    return [x for i, x in enumerate(items) if i not in held], [x for i, x in enumerate(items) if i in held]
+def _typical(exemplar: Exemplar) -> tuple[float, float]:
+    """DAB, of base 10, that counts as level 0 and as level 1: of unstained tissue, and of stained."""
+    low, high = (
+        float(np.interp(0.5, QUANTILES, values)) for values in (exemplar.unstained_od10, exemplar.stained_od10)
+    )
+    return low, max(high, low + 0.05)

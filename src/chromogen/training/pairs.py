@@ -19,9 +19,8 @@ from chromogen.image import Image, resize
 from chromogen.stains.appearance import doubts
 from chromogen.stains.deconvolution import Array, optical_density_od10
 from chromogen.stains.registration import FARTHEST_UM, Displacement, displacement
-from chromogen.style.statistics import PYRAMID_PX
-from chromogen.training.fields import Content, PairedIhc
 
+BLURS_PX = (2.0, 8.0, 24.0)  # from nuclei to nests: the coarse ones outlive a displacement that the fine do not
 LEAST_CONFIDENCE = 0.1  # wrong pairs reach 0.1 by chance
 SURE = 0.3  # from which a pair counts in full
 THUMBNAIL_PX = 32
@@ -88,34 +87,26 @@ def _problem(pair: TissuePair, found: Displacement) -> str | None:
 
 
 def trust_of(found: Displacement) -> tuple[float, ...]:
-    """How far each level of the `dab_pyramid` counts, by what is left of a displacement; squares add up to 1.
+    """How far DAB counts at each of BLURS_PX, by what is left of a displacement; squares add up to 1.
 
-    A level that blurs less than the residual compares one cell with another. What does not fit surely counts less.
+    A blur below the residual compares one cell with another. What does not fit surely counts less.
 
     >>> trust_of(Displacement((0, 0), 0.0, 1.0, 1.0))[0] > trust_of(Displacement((0, 0), 20.0, 1.0, 1.0))[0]
     True
     """
-    levels = [1 / (1 + (found.residual_px / sigma) ** 2) for sigma in PYRAMID_PX]
+    levels = [1 / (1 + (found.residual_px / sigma) ** 2) for sigma in BLURS_PX]
     sure = min(1.0, found.confidence / SURE)
     return tuple(float(np.sqrt(sure * level / sum(levels))) for level in levels)
 
 
-def contents_of(checked: Sequence[CheckedPair]) -> list[Content]:
-    """What is trained on: the pairs that are not left out. Raises: ValueError where none is left."""
+def kept_of(checked: Sequence[CheckedPair]) -> list[CheckedPair]:
+    """The pairs that are not left out. Raises: ValueError where none is left."""
     kept = [one for one in checked if one.problem is None]
     if not kept:
         first = f"{checked[0].pair.name} {checked[0].problem}" if checked else "none"
         more = f", and {len(checked) - 1} others that do not" if len(checked) > 1 else ""
         raise expected("pairs", "at least one H&E with an IHC of its tissue", f"{first}{more}")
-    return [
-        Content(
-            one.pair.name,
-            (one.pair.he,),
-            one.pair.slide,
-            PairedIhc(one.pair.ihc, one.found.shift_px, trust_of(one.found)),
-        )
-        for one in kept
-    ]
+    return kept
 
 
 def joined(pairs: Sequence[TissuePair]) -> tuple[list[TissuePair], list[str]]:

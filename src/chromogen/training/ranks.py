@@ -1,9 +1,7 @@
 """Processes that train one network together, on one machine or several, through Lightning Fabric.
 
-What a batch looks like is a matter of all its tiles (`batch`). So every process measures its share of them and
-tells the others; each computes the same loss of the whole, and what its own tiles give to the gradient is summed:
-the gradient of one process, up to rounding. Averaged gradients of separate losses, as DistributedDataParallel has
-them, would want the tiles of each process alone to look like the style.
+Every process works on its share of a batch, and their gradients are summed: the gradient of one process, up to
+rounding. All draw the same batches and follow the same steps.
 """
 
 from __future__ import annotations
@@ -46,19 +44,6 @@ class Ranks:
     def own(self, items: Sequence[T]) -> Sequence[T]:
         """What of a batch is for this process."""
         return items[self.rank :: self.count]
-
-    def gathered(self, rows: Tensor, of: int) -> Tensor:
-        """Rows (b, ...) measured of one's own share, among those of all `of`; only one's own carry a gradient."""
-        if self.count == 1:
-            return rows
-        placed = rows.new_zeros(of, *rows.shape[1:])
-        placed[self.rank :: self.count] = rows
-        mine = placed.detach()
-        return placed + (self.summed(mine.clone()) - mine)
-
-    def all_of(self, own: Sequence[Tensor], of: int) -> list[Tensor]:
-        """Tensors (1, ...) of one's own share, among all `of`."""
-        return list(own) if self.count == 1 else list(self.gathered(torch.cat(list(own)), of).split(1))
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Over all processes, in place."""

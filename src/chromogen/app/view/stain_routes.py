@@ -54,7 +54,7 @@ class NewWhere(BaseModel):
 class NewStain(BaseModel):
     """A slide and a stainer, and what of both their files do not say.
 
-    `mpp` is the slide's pixel size in um; `marker` one of the stainer's, or a blend, `ER:0.7,Ki67:0.3`; a
+    `mpp` is the slide's pixel size in um; a
     generator trained elsewhere may need its `trained_mpp` and `value_range`. `dials`, `where` and `fill`, which
     stains tissue unlike the exemplar's too, are those of a measured look.
     """
@@ -62,7 +62,6 @@ class NewStain(BaseModel):
     slide: str = Field(pattern=SLIDE_ID)
     stainer: str = Field(pattern=STAINER)
     mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
-    marker: str | None = Field(None, max_length=2000)
     trained_mpp: float | None = Field(None, ge=MPP_RANGE[0], le=MPP_RANGE[1])
     value_range: Literal["0..1", "-1..1", "0..255"] | None = None
     dials: dict[str, float] = Field(default_factory=dict, max_length=20)
@@ -259,7 +258,6 @@ def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tup
         stainer=name,
         model=model,
         mpp=None if own else asked.mpp,
-        marker=asked.marker,
         trained_mpp=asked.trained_mpp,
         value_range=asked.value_range,
         doubt=doubt,

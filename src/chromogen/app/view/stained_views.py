@@ -19,6 +19,7 @@ from chromogen.app.where import WhereOption
 from chromogen.image import Image, write_image
 from chromogen.recent import Recent
 from chromogen.stainer import Location, Stainer, is_look, load_look
+from chromogen.stainer import where_of as own_where
 from chromogen.staining.confidence_map import unlike_fraction
 from chromogen.staining.exemplar import Exemplar
 from chromogen.staining.how import SlideLook
@@ -52,7 +53,7 @@ def loaded(stain: Stain) -> Stainer:
     if stain.is_set:
         made = dialled(load_look(stain.model), stain.dials, where_of(stain), fill=stain.fill)
     else:
-        made = any_stainer(stain.model, stain.marker, stain.trained_mpp, stain.value_range, None)
+        made = any_stainer(stain.model, stain.trained_mpp, stain.value_range, None)
     painting: Callable[..., Image] = made.paint
     return replace(made, paint=partial(painting, amounts_by=kept_amounts)) if is_look(stain.model) else made
 
@@ -67,10 +68,10 @@ def kept_amounts(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook
 def where_of(stain: Stain) -> Where:
     """The source of *where* that was asked for, read once as long as its file does not change.
 
-    Raises: as `WhereOption.of`.
+    Without any it is the model's own, or the slide's tissue. Raises: as `WhereOption.of`.
     """
     if not stain.where_file:
-        return ByTissue()
+        return own_where(stain.model) or ByTissue()
     file = Path(stain.where_file)
     found = file.stat()
     key = (file, found.st_mtime_ns, found.st_size, tuple(stain.levels.items()), stain.source, stain.mpp)

@@ -13,10 +13,11 @@ from chromogen.app.view.dials import Dial, dials_of
 from chromogen.app.view.shelf import Entry
 from chromogen.models import LOOK_CLAIM, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.onnx_models.generator import TARGET
-from chromogen.onnx_models.onnx_file import CARD, read_onnx
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
+from chromogen.onnx_models.onnx_file import read_onnx
 from chromogen.stainer import STAINERS, load_look, stainer_of_look
 from chromogen.staining.looks import FORMAT
+from chromogen.staining.tissue import MPP
 
 MODEL_SUFFIXES = (MODEL_SUFFIX, ONNX_SUFFIX, LOOK_SUFFIX)
 FOREIGN = "a generator trained elsewhere: Chromogen knows nothing of what it was taught"
@@ -36,7 +37,6 @@ class StainerLine:
     name: str
     target_stain: str = ""
     claim: str = ""
-    markers: tuple[str, ...] = ()
     generator: bool = False
     asks_mpp: bool = False
     value_range: str = ""
@@ -94,19 +94,18 @@ def _of_file(path: Path, _version: str) -> StainerLine:
 
 
 def _of_model(path: Path) -> StainerLine:
-    from chromogen.stainer_file import claim_of, read_model
+    from chromogen.staining.where_file import read_model
 
     model = read_model(path)
-    return StainerLine("", "", model.target_stain, claim_of(model.training), model.markers, mpp=model.mpp)
+    dials = tuple(dial for dial in dials_of(model.look) if dial.name != "share")  # the model gives shares
+    return StainerLine("", "", model.look.target_stain, model.claim, mpp=MPP, dials=dials)
 
 
 def _of_generator(path: Path) -> StainerLine:
     found = read_onnx(path)
     said = found.metadata
-    if CARD in said:  # one of ours knows all of itself
-        return StainerLine("", "", said.get("target_stain", TARGET), mpp=_number(said.get("mpp")))
     asks_mpp, mpp = "mpp" not in said, _number(said.get("mpp"))
-    return StainerLine("", "", TARGET, FOREIGN, (), True, asks_mpp, found.range or "", mpp=mpp)
+    return StainerLine("", "", TARGET, FOREIGN, True, asks_mpp, found.range or "", mpp=mpp)
 
 
 def _number(text: str | None) -> float | None:

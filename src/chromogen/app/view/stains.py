@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from chromogen.app.view.region_files import ImportedRegion, write_regions
 from chromogen.app.view.shelf import STORE
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue
+from chromogen.models import MODEL_SUFFIX
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
@@ -33,8 +33,8 @@ class Stain:
     once, and becomes a slide. `mpp` is the slide's where its file says none.
     Of a measured look, `dials` are those that were moved; `where` is what people call its source of *where*,
     `where_file` the file that is read for it, `levels` those of its classes; `fill` stains unlike tissue, too.
-    `stainer` is a name, `model` what is loaded: that name, or a file; of several markers `marker` is one or a
-    blend. A generator trained elsewhere may have to be told its `trained_mpp` and `value_range`. `doubt` says why
+    `stainer` is a name, `model` what is loaded: that name, or a file. A generator trained elsewhere may have to be
+    told its `trained_mpp` and `value_range`. `doubt` says why
     the slide may not be an H&E.
     """
 
@@ -47,7 +47,6 @@ class Stain:
     mpp: float | None = None
     location: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
-    marker: str | None = None
     trained_mpp: float | None = None
     value_range: str | None = None
     doubt: str | None = None
@@ -72,7 +71,6 @@ class Stain:
     def slide_out(self) -> str:
         """The name under which the command line writes it."""
         names = [Path(name).stem for name in (self.name, self.stainer)]
-        names += [re.sub(r"[^\w.-]+", "-", self.marker)] if self.marker else []
         names += [f"{self.location[0]}-{self.location[1]}"] if self.location else []
         return f"{'_'.join(name[:LONGEST_PART] for name in names)}.ome.tif"
 
@@ -110,7 +108,6 @@ class Stain:
     def options(self, stainer: str, where: str) -> list[str]:
         """What follows the input on the command line, with the file of *where*."""
         given = {
-            "--marker": self.marker,
             "--mpp": self.trained_mpp and f"{self.trained_mpp:.6g}",
             "--slide-mpp": self.mpp and f"{self.mpp:.6g}",
             "--region": self.region and ",".join(map(str, self.region)),
@@ -153,8 +150,7 @@ class Stain:
         if self.is_set:
             return self._loading_look()
         if Path(self.model).suffix.lower() != ONNX_SUFFIX:
-            marker = f", {self.marker!r}" if self.marker else ""
-            return ["from chromogen import load_stainer"], f"load_stainer({self.stainer!r}{marker})"
+            return ["from chromogen import load_stainer"], f"load_stainer({self.stainer!r})"
         mpp = f", mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
         value_range = f", value_range={self.value_range!r}" if self.value_range else ""
         return ["from chromogen import load_generator"], f"load_generator({self.stainer!r}{mpp}{value_range})"
@@ -168,6 +164,9 @@ class Stain:
             where = f"where = WhereOption({option}).of(Path({self.name!r}){mpp})"
             imports = ["from chromogen.app.where import WhereOption", *imports, "", where]
             given.append("where=where")
+        elif Path(self.model).suffix.lower() == MODEL_SUFFIX:
+            imports = [f"{imports[0]}, where_of"]
+            given.append(f"where=where_of({self.stainer!r})")
         given += ["fill=True"] if self.fill else []
         return imports, f"stainer_of_look(load_look({self.stainer!r}), {', '.join(given)})"
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from chromogen.errors import expected
 from chromogen.image import Image, scaled
-from chromogen.sources.predicted import where_of_dab
+from chromogen.staining.edges import along_edges
 from chromogen.staining.exemplar import QUANTILES, Exemplar
-from chromogen.staining.maps import Array
+from chromogen.staining.maps import Array, mean_over
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import Place, sampled
 from chromogen.stains.deconvolution import optical_density_od10
@@ -22,6 +22,8 @@ CLAIM = "where style transfer put the colour of the reference IHC; it knows noth
 STYLE_MPP = 1.0  # of the small scale
 STEPS = 60
 MOST_PX = 4_000_000  # of a tile: more is no tile, and takes memory and minutes
+TISSUE_UM, NUCLEI_UM = 4.0, 15.0  # over which DAB is averaged: about a cell; about ten nuclei, for a share
+PIXEL_OF_SIGMA = 2.5  # um of a pixel that resolves as much as a Gaussian of one um
 LEVELS, MOST_OD10 = 255, 2.0  # of the kept map
 
 
@@ -61,6 +63,19 @@ class ByStyle:
 
     def _sha256(self) -> str:
         return hashlib.sha256(self.dab).hexdigest()
+
+
+def where_of_dab(dab_od10: Array, full_od10: float, place: Place) -> Array:
+    """The map (H, W), 0 to 1, that predicted DAB (H, W) makes, which is 1 where DAB is `full_od10` on average.
+
+    For a marker of nuclei the mean over nuclei counts: a prediction that is torn between brown and blue is half
+    brown, and so becomes the share of brown ones. For other markers the mean over tissue counts.
+    """
+    nuclear = place.site == "nuclear"
+    mask = place.tissue.labels > 0 if nuclear else place.tissue.there
+    sigma_um = NUCLEI_UM if nuclear else TISSUE_UM
+    level = (mean_over(dab_od10.clip(0), mask, sigma_um / MPP) / full_od10).clip(0, 1)
+    return along_edges(np.asarray(level, np.float32), PIXEL_OF_SIGMA * sigma_um, place)
 
 
 def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> ByStyle:

@@ -1,1 +1,0 @@
-"""Sources of *where* that a network or an optimization gives."""
