@@ -27,7 +27,7 @@ from chromogen.whole_slide import stain as stain_module
 from synthetic import drawn_pair
 from synthetic_slides import SyntheticSource, write_pyramid
 from test_cli import QUICK, run
-from test_cli_paired import TINY, command, folder  # noqa: F401 - a fixture
+from test_cli_paired import TINY, command, drawn_ones, folder  # noqa: F401 - fixtures
 from test_stains import write_slide
 from test_work_queue import Errand
 

@@ -59,7 +59,9 @@ def stain_view(stain: Stain, folder: Path) -> None:
 def _measured_by(stain: Stain, stainer: Stainer) -> Stainer:
     """The stainer whose statistics of a slide hold for this one: of a look's dials only chance changes them."""
     chance = {name: value for name, value in stain.dials.items() if name == "seed"}
-    return dialled(load_look(stain.model), chance) if stain.dials else stainer
+    if not stain.dials:
+        return stainer
+    return dialled(load_look(stain.model), chance, where_of(stain.model))
 
 
 def kept_survey(file: SlideFile, view: View) -> Survey:
