@@ -28,9 +28,11 @@ from chromogen.stainer import load_look
 from chromogen.staining import exemplar
 from chromogen.staining.edges import values_of_network
 from chromogen.staining.exemplar import Exemplar, Reference
-from chromogen.staining.tissue import tissue_of
+from chromogen.staining.maps import ramp
+from chromogen.staining.tissue import GLASS_OD10, SMOOTH_UM, tissue_of
 from chromogen.staining.where_network import STRIDE_PX, WhereNetwork, level_map, slide_stains
-from chromogen.stains.deconvolution import H_DAB, separate_stains
+from chromogen.stains.deconvolution import H_DAB, densities_od10, separate_stains
+from chromogen.stains.glass import white_level
 from chromogen.training import fields
 from chromogen.training.pairs import BLURS_PX, CheckedPair, TissuePair, check_pair, kept_of
 from chromogen.training.train import Training, train_where
@@ -82,7 +84,9 @@ def agreement(
     predict = partial(level_map, network, stains=slide_stains(he))
     level, _ = values_of_network(predict, he)
     fine = ndimage.zoom(level, STRIDE_PX, order=1, grid_mode=True, mode="nearest")[: he.shape[0], : he.shape[1]]
-    both = [[ndimage.gaussian_filter(x, sigma)[at].ravel() for x in (fine, dab)] for sigma in BLURS_PX]
+    density = densities_od10(he, white_level(he)).mean(axis=0)
+    there = ramp(ndimage.gaussian_filter(density, SMOOTH_UM / MPP), *GLASS_OD10)  # as in a map that is used
+    both = [[ndimage.gaussian_filter(x, sigma)[at].ravel() for x in (fine * there, dab)] for sigma in BLURS_PX]
     return tuple(float(np.corrcoef(*pair)[0, 1]) for pair in both)
 
 

@@ -27,7 +27,7 @@ from chromogen.whole_slide import stain as stain_module
 from synthetic import drawn_pair
 from synthetic_slides import SyntheticSource, write_pyramid
 from test_cli import QUICK, run
-from test_cli_paired import TINY, command, folder  # noqa: F401 - a fixture
+from test_cli_paired import command, drawn_ones, folder  # noqa: F401 - fixtures
 from test_stains import write_slide
 from test_work_queue import Errand
 
@@ -137,7 +137,8 @@ def test_stylize_leaves_the_old_picture_and_goes_on(
 @pytest.mark.parametrize("kb", [4, 24])
 def test_train_goes_on(disk: Disk, folder: Path, capsys: pytest.CaptureFixture[str], kb: int) -> None:  # noqa: F811
     out = disk.folder / "m.safetensors"
-    asked = [out if word == str(folder / "m.safetensors") else word for word in command(folder, *TINY, "--resume")]
+    given = command(folder, "--mpp", "0.5", "--resume")
+    asked = [out if word == str(folder / "m.safetensors") else word for word in given]
     disk.resize(kb)
     status, _, err = run(capsys, *asked)
     assert status == 1
