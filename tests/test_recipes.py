@@ -123,6 +123,7 @@ def test_regions_take_the_place_of_compartments_and_weigh_as_much() -> None:
     [
         ({"site": "nuclaer"}, "did you mean nuclear"),
         ({"dab_amount": -1.0}, "at least 0"),
+        ({"share": 1.5}, "0 to 1, got 1.5"),
         ({"dab_amount": float("nan")}, "at least 0"),
         ({"site": "membrane"}, "auto, nuclear, cytoplasm"),
         ({"site": "nuclear", "space": "rgb"}, "choose the space stain"),

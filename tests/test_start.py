@@ -9,10 +9,19 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from chromogen.image import Image, resize
+from chromogen.stainer import load_look
 from chromogen.staining.exemplar import Exemplar
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.style import start as module
-from chromogen.style.start import COMPARTMENTS, Start, compartments_of, measured_exemplars, record_of, start_of
+from chromogen.style.start import (
+    BROWN_NUCLEI,
+    COMPARTMENTS,
+    Start,
+    compartments_of,
+    measured_exemplars,
+    record_of,
+    start_of,
+)
 from synthetic import drawn_pair
 
 MPP = 0.5
@@ -131,3 +140,16 @@ def test_the_record_says_how_and_by_which_source_of_where(exemplar: Exemplar) ->
     nuclear = record_of(replace(exemplar, site="nuclear", share=0.2), 3)["start"]
     assert (nuclear["where"], nuclear["share"]) == ("share", 0.2)
     assert nuclear["exemplar_sha256"] != said["exemplar_sha256"]
+    chosen = record_of(replace(exemplar, site="nuclear", share=0.2), 3, 0.6)["start"]
+    assert (chosen["where"], chosen["share"]) == ("share", 0.6)
+
+
+def test_a_share_is_that_of_brown_nuclei() -> None:
+    nuclear = load_look("nuclear").exemplar
+    few, many = (start_of(HE, MPP, nuclear, 0, share).compartments[BROWN_NUCLEI].mean() for share in (0.1, 0.9))
+    assert many > 3 * few
+
+
+def test_a_share_of_a_marker_of_cytoplasm_is_refused(exemplar: Exemplar) -> None:
+    with pytest.raises(ValueError, match="`share` to be left out for a marker of cytoplasm, got 0.3"):
+        start_of(HE, MPP, exemplar, 0, 0.3)

@@ -240,7 +240,7 @@ class Stylist:
         """What decides the picture; hashes for names, which may identify a patient."""
         height, width = image.shape[:2]
         style = self.style(mpp)
-        start = record_of(style.exemplar, self.recipe.seed) if style.exemplar else {}
+        start = record_of(style.exemplar, self.recipe.seed, self.recipe.share) if style.exemplar else {}
         drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         return {
             "notice": NOTICE,

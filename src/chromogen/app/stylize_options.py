@@ -104,6 +104,10 @@ Seed = Annotated[
     int | None,
     Search(help=f"Seed of the noise, and of which nuclei are brown. {from_preset(lambda recipe: recipe.seed)}"),
 ]
+Share = Annotated[
+    float | None,
+    Search(help="Of positive nuclei, 0 to 1, for a marker of nuclei. Default: as many as in the style."),
+]
 Size = Annotated[int | None, Scale(help="Longer side of the result in px. Default: the content's.", min=1)]
 StyleSize = Annotated[int | None, Scale(help="Longer side of the styles in px. Default: as they are.", min=1)]
 Mpp = Annotated[

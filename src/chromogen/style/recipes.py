@@ -41,7 +41,8 @@ class Recipe:
     long runs and end short ones at a higher loss. With `stop_at_floor`, a scale ends
     when the style error is no more than real images of the style have among themselves. In stain space, `site`
     says where in a cell the marker sits (nuclear or cytoplasm; auto: as the style shows it), `seed` also decides
-    which nuclei are brown, and the finished picture's DAB is multiplied by `dab_amount`. Raises ValueError.
+    which nuclei are brown, `share` how many of them (None: as many as in the style), and the finished picture's
+    DAB is multiplied by `dab_amount`. Raises ValueError.
     """
 
     objective: Objective
@@ -58,6 +59,7 @@ class Recipe:
     stop_at_floor: bool = False
     site: str = "auto"
     dab_amount: float = 1.0
+    share: float | None = None
 
     def __post_init__(self) -> None:
         choose("loss_scale", self.loss_scale, LOSS_SCALES)
@@ -97,12 +99,15 @@ def _check_space(recipe: Recipe) -> None:
     choose("site", recipe.site, SITES)
     if not (math.isfinite(recipe.dab_amount) and recipe.dab_amount >= 0):
         raise expected("dab_amount", "a number of at least 0", recipe.dab_amount)
+    if recipe.share is not None and not 0 <= recipe.share <= 1:
+        raise expected("share", "0 to 1", recipe.share)
     if recipe.space == "stain":
         if recipe.optimizer != "adam":
             raise expected("optimizer", "adam in the space stain, where a network is changed", recipe.optimizer)
         return
-    if (recipe.site, recipe.dab_amount) != ("auto", 1.0):
-        raise expected("site and dab_amount", "left alone in the space rgb", recipe.site, "choose the space stain")
+    if (recipe.site, recipe.dab_amount, recipe.share) != ("auto", 1.0, None):
+        wanted = "left alone in the space rgb"
+        raise expected("site, share and dab_amount", wanted, recipe.site, "choose the space stain")
     if brown := masks_asked(recipe.objective) & set(COMPARTMENTS):
         raise expected("mask", "no compartment of an IHC in the space rgb", min(brown), "choose the space stain")
 
@@ -173,7 +178,7 @@ def in_space(recipe: Recipe, space: str) -> Recipe:
     others = tuple(term for term in recipe.objective if term not in grams)
     weight = math.fsum(term.weight for term in grams)
     style = replace(grams[0], name="style", weight=weight, mask="tissue")
-    return replace(recipe, objective=(style, *others), space=space, site="auto", dab_amount=1.0)
+    return replace(recipe, objective=(style, *others), space=space, site="auto", dab_amount=1.0, share=None)
 
 
 def with_term(recipe: Recipe, name: str, **changes: Any) -> Recipe:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from chromogen.errors import expected
 from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, resize
 from chromogen.lattice import Lattice, mirrored
@@ -99,13 +100,14 @@ def _middle(quantiles: Sequence[float]) -> float:
     return quantiles[len(quantiles) // 2]
 
 
-def start_of(he: Image, mpp: float, exemplar: Exemplar, seed: int) -> Start:
+def start_of(he: Image, mpp: float, exemplar: Exemplar, seed: int, share: float | None = None) -> Start:
     """An H&E, uint8 (H, W, 3) with pixels of `mpp` um, as the exemplar's marker would stain it.
 
-    The sources of *where* are those of `chromogen stain`. Raises: ValueError for pixels too large to show nuclei.
+    *Where* is the tissue's own, as in `chromogen stain`; `share` of the nuclei are positive, by default as many as
+    in the exemplar. Raises: ValueError for pixels too large to show nuclei, and for a share of another marker.
     """
     check_visible(mpp)
-    coarse, dials = at_mpp(he, mpp), Dials(exemplar.share, seed)
+    coarse, dials = at_mpp(he, mpp), Dials(_share(exemplar, share), seed)
     paint = partial(_painted, exemplar, dials, look_of(dials, _sample(coarse)), coarse)
     everything = whole((coarse.shape[1], coarse.shape[0]))
     painted_whole = Lattice(WINDOW_PX, BLEND_PX, fixed=False).blended(paint, coarse.shape, everything)
@@ -116,9 +118,19 @@ def start_of(he: Image, mpp: float, exemplar: Exemplar, seed: int) -> Start:
     return Start(picture, compartments_of(picture, mpp, exemplar, he))
 
 
-def record_of(exemplar: Exemplar, seed: int) -> dict[str, Any]:
+def _share(exemplar: Exemplar, share: float | None) -> float:
+    if share is None:
+        return exemplar.share
+    if exemplar.site != "nuclear":
+        raise expected("share", "left out for a marker of cytoplasm", share, "it is that of positive nuclei")
+    return share
+
+
+def record_of(exemplar: Exemplar, seed: int, share: float | None = None) -> dict[str, Any]:
     """What provenance says of a start."""
-    where = {"where": "share", "share": exemplar.share} if exemplar.site == "nuclear" else {"where": "tissue"}
+    where = (
+        {"where": "share", "share": _share(exemplar, share)} if exemplar.site == "nuclear" else {"where": "tissue"}
+    )
     how = {"site": exemplar.site, "exemplar_sha256": sha256_of_exemplar(exemplar)}
     return {"start": {"from": "where times how", **where, **how, "seed": seed}}
 

@@ -134,7 +134,7 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     run = Run(recipe, on_step, checkpoint)
     stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
     stains = stains_of(content, style.images, style.mix) if stained else None
-    start = start_of(content, style.mpp, style.exemplar, recipe.seed) if style.exemplar else None
+    start = start_of(content, style.mpp, style.exemplar, recipe.seed, recipe.share) if style.exemplar else None
     recipe = _comparable(recipe, style, start)
     coarser: tuple[Tensor, Canvas] | None = None
     for number, scale in enumerate(recipe.scales):
