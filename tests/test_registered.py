@@ -10,10 +10,10 @@ from chromogen.app.registered import registered_reals
 from chromogen.image import read_image, write_image
 from chromogen.registration.transform_file import read_transform
 from chromogen.stains.deconvolution import H_DAB
+from synthetic import drawn
 from test_cli import run
 from test_register import MPP, error_px, section, turned
 from test_registered_pairs import pairs
-from test_train import drawn
 
 __all__ = ["pairs"]
 
