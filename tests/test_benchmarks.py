@@ -34,7 +34,9 @@ def pair(folder: Path, height: int, width: int) -> tuple[Path, Path]:
 
 
 @pytest.mark.filterwarnings("ignore:.*getdata:DeprecationWarning")  # of Pillow, by pastiche
-@pytest.mark.parametrize("size", [(40, 48), (65, 50), (128, 71)])
+@pytest.mark.parametrize(
+    "size", [(65, 50), *(pytest.param(s, marks=pytest.mark.slow) for s in [(40, 48), (128, 71)])]
+)
 def test_our_words_for_pastiches_objective_are_right(size: tuple[int, int], tmp_path: Path) -> None:
     files = pair(tmp_path, *size)
     content, style = (read_image(file) for file in files)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -41,8 +42,17 @@ HE, IHC = tissue_like(SIDE, SIDE, seed=1), tissue_like(SIDE, SIDE, seed=2)[..., 
 CROP = Crop("a-1", "a-1", "a", HE, IHC, paired=True)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    run_study([CROP], EXPERIMENTS, folder, encoder)
+    return folder
+
+
 @pytest.fixture
-def cells(tmp_path: Path, encoder: Encoder) -> list[Cell]:
+def cells(finished: Path, tmp_path: Path, encoder: Encoder) -> list[Cell]:
+    """Of a copy of a finished study, whose cells are read."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     return run_study([CROP], EXPERIMENTS, tmp_path, encoder)
 
 

@@ -38,7 +38,9 @@ def test_the_reports_experiments_and_findings(
 def test_a_sweep(capsys: pytest.CaptureFixture[str], pairs: Path, tmp_path: Path) -> None:
     grid = ["--grid", "content.weight=1e-3,1", "--grid", "style.layers=relu1_1+relu2_1", "--grid", "steps=1"]
     out_folder = tmp_path / "sweep"
-    status, out, err = run(capsys, "study", "--pairs", pairs, "-o", out_folder, *grid, "--preset", "paper")
+    status, out, err = run(
+        capsys, "study", "--pairs", pairs, "--crops", 1, "-o", out_folder, *grid, "--preset", "paper"
+    )
     assert status == 0, err
     assert "index.html" in out
     assert "Warning: slides: 2" in err

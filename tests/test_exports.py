@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 from shapely.geometry import box
 
+from chromogen.registration import exports
 from chromogen.registration.exports import (
     displacements_um,
     nearest_affine_px,
@@ -71,11 +72,12 @@ def test_itk_moves_points_by_the_field(tmp_path: Path) -> None:
     assert np.abs(moved - pair.forward_um(POINTS_UM)).max() < 0.1
 
 
-def test_a_field_has_few_enough_nodes() -> None:
+def test_a_field_has_few_enough_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "MOST_NODES", 10_000)
     pair = transform(Piece(box(0, 0, SIDE_UM, SIDE_UM), AFFINE, replace(wavy(), spacing_um=0.05)))
     field, step = displacements_um(pair)
-    assert field.shape[0] * field.shape[1] < 4.1e6
-    assert step > 0.9
+    assert field.shape[0] * field.shape[1] < 10_500
+    assert step > 10
 
 
 @pytest.mark.parametrize("spacing_um", [0.0, -1.0])

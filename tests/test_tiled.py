@@ -138,8 +138,19 @@ def without_room(*_asked: object) -> bool:
     return False
 
 
-@pytest.mark.parametrize("canvas", CANVASES)
-@pytest.mark.parametrize("name", ["gram of the image", "masked gram", "content, several layers", "haematoxylin"])
+@pytest.mark.parametrize(
+    ("name", "canvas"),
+    [
+        ("gram of the image", "rgb"),
+        ("content, several layers", "rgb"),
+        ("haematoxylin", "rgb"),
+        ("masked gram", "network"),
+        *(
+            pytest.param(name, "network", marks=pytest.mark.slow)
+            for name in ("gram of the image", "content, several layers", "haematoxylin")
+        ),
+    ],
+)
 def test_tiles_looked_at_twice_give_the_same_to_the_bit(
     name: str, canvas: str, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
