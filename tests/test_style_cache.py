@@ -109,9 +109,10 @@ OTHER_RECIPES = {
     "stop_at_floor": True,
     "site": "cytoplasm",
     "dab_amount": 2.0,
+    "share": 0.3,
 }
 MEASURED_ANEW = {"objective", "loss_scale", "space", "scales", "stop_at_floor", "site"}
-IN_STAIN = {field: {"space": "stain", "optimizer": "adam"} for field in ("site", "dab_amount")}
+IN_STAIN = {field: {"space": "stain", "optimizer": "adam"} for field in ("site", "dab_amount", "share")}
 IN_STAIN["space"] = {"optimizer": "adam"}
 
 

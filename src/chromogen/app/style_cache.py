@@ -73,6 +73,7 @@ NOT_MEASURED = {
     "history",
     "seed",
     "dab_amount",
+    "share",
 }
 NOT_MEASURED_OF_TERMS = {"weight", "distance"}  # floors do depend on them, and on the weights of layers
 
