@@ -23,7 +23,7 @@ from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 
 CREDIBLE = (*CREDIBLE_ALONE, *CREDIBLE_BESIDE_REAL)
-SIZE = (300, 333)  # no multiples of anything
+SIZE = (210, 227)  # no multiples of anything
 IMAGE = np.asarray(immunohistochemistry())
 CORNERS = ((0, 0), (9, 4), (150, 170))
 PREDICTION, HE, REAL = (np.ascontiguousarray(IMAGE[y : y + SIZE[0], x : x + SIZE[1]]) for y, x in CORNERS)
@@ -45,7 +45,7 @@ CLOSE = {
 
 def test_tiles_add_up_to_the_whole(measures: tuple[Measure, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = score(measures, [Tile(PREDICTION, HE, REAL)])
-    monkeypatch.setattr("chromogen.evaluation.scoring.CORE_PX", 192)
+    monkeypatch.setattr("chromogen.evaluation.scoring.CORE_PX", 128)
     cut = list(tiles(PREDICTION, HE, REAL, mpp=None))
     assert len(cut) == 4
     for name, value in score(measures, cut).items():

@@ -115,7 +115,7 @@ def test_loss_and_gradient_in_tiles_are_those_of_the_whole(name: str, encoder: E
     assert_the_same(at_first(recipe, encoder, None), at_first(recipe, encoder, 48))
 
 
-@pytest.mark.parametrize("name", ["masked gram", "haematoxylin", "profile"])
+@pytest.mark.parametrize("name", ["masked gram", "haematoxylin", pytest.param("profile", marks=pytest.mark.slow)])
 def test_so_they_are_in_stain_space(name: str, encoder: Encoder) -> None:
     recipe = recipe_of(name, "network")
     assert_the_same(at_first(recipe, encoder, None), at_first(recipe, encoder, 48))
@@ -142,12 +142,11 @@ def without_room(*_asked: object) -> bool:
     ("name", "canvas"),
     [
         ("gram of the image", "rgb"),
-        ("content, several layers", "rgb"),
-        ("haematoxylin", "rgb"),
         ("masked gram", "network"),
         *(
-            pytest.param(name, "network", marks=pytest.mark.slow)
-            for name in ("gram of the image", "content, several layers", "haematoxylin")
+            pytest.param(name, canvas, marks=pytest.mark.slow)
+            for name in ("content, several layers", "haematoxylin")
+            for canvas in CANVASES
         ),
     ],
 )
@@ -217,7 +216,7 @@ def test_what_compares_all_with_all_is_refused(encoder: Encoder) -> None:
         stylize(HE, IHC, recipe, encoder=encoder, tile_px=48)
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", pytest.param("adam", marks=pytest.mark.slow)])
 def test_a_tiled_picture_is_the_untiled_one(optimizer: str, encoder: Encoder) -> None:
     """But for rounding, which differs by processor and which L-BFGS makes more of."""
     recipe = replace(recipe_of("content"), scales=(0.5, 1.0), steps=(3, 3), optimizer=optimizer)
@@ -228,6 +227,7 @@ def test_a_tiled_picture_is_the_untiled_one(optimizer: str, encoder: Encoder) ->
     assert np.abs(tiled.image.astype(int) - whole.image).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_a_tiled_network_stains_like_the_untiled_one(encoder: Encoder) -> None:
     recipe = replace(recipe_of("masked gram", "network"), scales=(0.5, 1.0), steps=(3, 3))
     whole, tiled = (stylize(*DRAWN, recipe, encoder=encoder, tile_px=tile_px) for tile_px in (None, 32))
