@@ -22,7 +22,7 @@ GIVEN_BACK_BYTES = 32 * 2**20  # and more; glibc takes no higher limit
 DEFAULT_MMAP_MAX = 65536
 RESERVED_BYTES = 4 * 2**30
 PAGE_BYTES = 2 * 2**20
-SCATTERED_BYTES = 850 * 2**20
+SCATTERED_BYTES = 700 * 2**20
 FRUGAL = (430 * 2**20, 1.2)  # hardly more than torch and a window's results; taking more anew costs a twentieth
 
 
@@ -75,7 +75,7 @@ def give_back_freed_memory(from_bytes: int = GIVEN_BACK_BYTES) -> bool:
     return given
 
 
-def give_back_scattered_memory(from_bytes: int = SCATTERED_BYTES, times: float = 2.0) -> bool:
+def give_back_scattered_memory(from_bytes: int = SCATTERED_BYTES, times: float = 1.3) -> bool:
     """Give back what lies free between blocks in use, if the process takes so much, and `times` what it uses.
 
     Blocks of many sizes leave gaps that only smaller ones fit, and memory would grow for as long as work goes on.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from chromogen.allocator import give_back_freed_memory
 from chromogen.app.options import region_of
 from chromogen.app.terminal import (
     DebugOption,
@@ -46,6 +47,7 @@ LOOKS = "with a look"
 OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
 LEAST_TOLD = 0.0005  # of the tissue that is unlike the exemplar's: less rounds to nothing
+LARGE_BYTES = 8 * 2**20  # maps of a network: kept, they leave gaps, and memory grows with the slide
 
 EPILOG = """Examples:
 
@@ -206,6 +208,7 @@ def stain(
     from chromogen.whole_slide.stain import stain_slide
     from chromogen.whole_slide.view import SlideFile
 
+    give_back_freed_memory(LARGE_BYTES)
     began = time.perf_counter()
     of_look = bool(style) or is_look(stainer)
     if of_look:
