@@ -110,7 +110,7 @@ def _halved(x: Tensor) -> Tensor:
 
 def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
     """Fine maps and, after them, coarse ones of half the size, in the memory of the result alone."""
-    if torch.jit.is_tracing():  # an ONNX file knows no writing in place
+    if torch.onnx.is_in_onnx_export():  # an ONNX file knows no writing in place
         return torch.cat([fine, nn.functional.interpolate(coarse, scale_factor=2, mode="nearest")], dim=1)
     batch, channels, height, width = fine.shape
     joined = fine.new_empty((batch, height, width, channels + coarse.shape[1])).movedim(3, 1)
