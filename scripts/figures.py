@@ -82,7 +82,7 @@ def methods(exemplars: Path) -> Rows:
 
 
 def where(exemplars: Path) -> Rows:
-    """What decides where the brown lies, and what comes of it."""
+    """An H&E, the map that decides where the brown lies, and the stain."""
     he = _tumour(exemplars)
     likely = where_map("cytoplasm", ByTissue(), he, look_of(Dials(1.0), he), (0, 0))
     return [
