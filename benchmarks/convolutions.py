@@ -19,7 +19,7 @@ from torch import Tensor
 from chromogen.image import to_tensor
 from chromogen.style import winograd
 from chromogen.style.encoder import Encoder
-from efficiency import gradient, references_of
+from efficiency import gradient, targets_for
 from measuring import as_the_command_line, command_line, in_turn, machine, markdown, pin_threads, positive, publish
 from pair import pictures
 
@@ -35,11 +35,11 @@ LEAST_PAIRS = {
 def measured(size_px: int, rounds: int, encoder: Encoder) -> list[dict[str, Any]]:
     """The figures for one size."""
     he, ihc = pictures(size_px)
-    references, start = references_of(he, ihc, encoder), to_tensor(he)
+    targets, start = targets_for(he, ihc, encoder), to_tensor(he)
 
     def evaluate(least_pairs: int) -> Tensor:
         winograd.LEAST_PAIRS = least_pairs
-        return gradient(start, references, encoder).flatten().double()
+        return gradient(start, targets, encoder).flatten().double()
 
     exact = evaluate(NONE)
     found = {name: evaluate(least) for name, least in LEAST_PAIRS.items()}

@@ -27,7 +27,8 @@ from torch import Tensor
 from chromogen.image import Image, to_tensor
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import CONVOLUTIONS
-from chromogen.style.objective import References, look, measure, term_values, total
+from chromogen.style.loss import Targets, add_gradient, targets_of, tiles_of, windows_of, with_reference
+from chromogen.style.optimize import loss_function
 from chromogen.style.recipes import PRESETS, STYLE_LAYERS
 from chromogen.style.stylize import stylize
 from measuring import (
@@ -59,42 +60,37 @@ def counted_gflop(encoder: Encoder, size_px: int) -> tuple[float, float]:
     return convolutions / 1e9, grams / 1e9
 
 
-def gradient(picture: Tensor, references: References, encoder: Encoder) -> Tensor:
+def gradient(picture: Tensor, targets: Targets, encoder: Encoder) -> Tensor:
     """Of the default recipe's loss with respect to the picture."""
     x = picture.detach().requires_grad_()
-    values = term_values(
-        RECIPE.objective, look(encoder, x, RECIPE.objective, RECIPE.loss_scale), references, RECIPE.loss_scale
-    )
-    (found,) = torch.autograd.grad(total(RECIPE.objective, values), x)
-    return found
+    add_gradient(loss_function(RECIPE, encoder), windows_of(x), targets)
+    assert x.grad is not None
+    return x.grad
 
 
-def references_of(he: Image, ihc: Image, encoder: Encoder) -> References:
+def targets_for(he: Image, ihc: Image, encoder: Encoder) -> Targets:
     """What content and style have, in fp32."""
-    given = {"content": he, "style": ihc}
-    content, style = (
-        measure(RECIPE.objective, name, encoder.exact, to_tensor(image), RECIPE.loss_scale)
-        for name, image in given.items()
-    )
-    return content | style
+    loss = loss_function(RECIPE, encoder)
+    targets = targets_of(loss, tiles_of((he.shape[1], he.shape[0]), RECIPE.objective))
+    for name, image in {"content": he, "style": ihc}.items():
+        targets = with_reference(loss, name, windows_of(to_tensor(image)), targets)
+    return targets
 
 
-def cosine(picture: Tensor, references: References, encoder: Encoder) -> float:
+def cosine(picture: Tensor, targets: Targets, encoder: Encoder) -> float:
     """Between the gradients in this precision and in fp32."""
-    ours, exact = (
-        gradient(picture, references, network).flatten().double() for network in (encoder, encoder.exact)
-    )
+    ours, exact = (gradient(picture, targets, network).flatten().double() for network in (encoder, encoder.exact))
     return torch.cosine_similarity(ours, exact, dim=0).item()
 
 
 def measured(size_px: int, rounds: int, encoder: Encoder) -> dict[str, Any]:
     """The figures for one size."""
     he, ihc = pictures(size_px)
-    references, start = references_of(he, ihc, encoder), to_tensor(he)
+    targets, start = targets_for(he, ihc, encoder), to_tensor(he)
     later = stylize(he, ihc, replace(RECIPE, scales=(1.0,), steps=(8,)), encoder=encoder).image
     matrix = torch.randn(PRODUCT, PRODUCT).to(DTYPES[encoder.precision])
     works: Mapping[str, Callable[[], object]] = {
-        "evaluation": partial(gradient, start, references, encoder),
+        "evaluation": partial(gradient, start, targets, encoder),
         "product": lambda: matrix @ matrix,
     }
     times = in_turn(works, rounds, warm_up=3)
@@ -110,7 +106,7 @@ def measured(size_px: int, rounds: int, encoder: Encoder) -> dict[str, Any]:
         "fastest_gflops": (convolutions + grams) / min(times["evaluation"]),
         "peak_in_turn_gflops": 2 * PRODUCT**3 / statistics.median(times["product"]) / 1e9,
         "peak_alone_gflops": matmul_gflops(DTYPES[encoder.precision], products=30),
-        "cosine": [cosine(picture, references, encoder) for picture in (start, to_tensor(later))],
+        "cosine": [cosine(picture, targets, encoder) for picture in (start, to_tensor(later))],
     }
 
 

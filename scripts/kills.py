@@ -58,7 +58,7 @@ class Kind:
 
 
 def _stylize(given: Path) -> list[str]:
-    quick = "--steps 5 --scales 1 --style-layers relu1_1,relu2_1 --content-layer relu2_2 --precision fp32 --resume"
+    quick = "--steps 5 --set scales=1 --set style.layers=relu1_1,relu2_1 --precision fp32 --resume"
     return [
         "stylize",
         str(given / "tiles"),

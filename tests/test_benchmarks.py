@@ -13,8 +13,6 @@ import confidence
 import efficiency
 import looks
 import measuring
-import nuclei_kept
-import peer_sizes
 import slides
 import tiles
 from chromogen.image import read_image, write_image
@@ -87,7 +85,7 @@ def test_spread_is_median_and_quartiles() -> None:
 
 
 def test_a_watch_notes_every_target_and_judges_only_when_near() -> None:
-    from chromogen.style.descent import Losses
+    from chromogen.style.optimize import Losses
     from chromogen.style.run import Step
 
     values = iter([30.0, 9.0, 4.0])
@@ -141,22 +139,6 @@ def test_tiles_are_compared_pixel_by_pixel() -> None:
     assert [row[-1].strip(" |") for row in rows] == ["1.00", "2.00"]
 
 
-def test_a_nucleus_keeps_its_contrast_or_loses_it() -> None:
-    labels = np.zeros((60, 60), np.int32)
-    labels[5:15, 5:15], labels[5:15, 15:25], labels[40:50, 40:50], labels[50:52, 0:2] = 1, 2, 4, 5
-    stain = np.full((60, 60), 0.1)
-    stain[labels == 1], stain[labels == 2], stain[labels == 4] = 0.5, 0.9, 0.3
-    # A neighbour is no part of a ring, 3 does not exist, and 5 is too small to count.
-    assert nuclei_kept.contrasts(stain, labels) == pytest.approx([0.4, 0.8, 0.2])
-
-
-def test_the_place_of_a_part_is_found_by_its_pixels() -> None:
-    image, labels = tissue_like(40, 50, seed=2), np.arange(2000).reshape(40, 50)
-    assert np.array_equal(nuclei_kept.nuclei_in(image, image[7:27, 11:31], labels), labels[7:27, 11:31])
-    with pytest.raises(ValueError, match="another picture"):
-        nuclei_kept.nuclei_in(image, 255 - image[7:27, 11:31], labels)
-
-
 @pytest.mark.parametrize("level", [0, 1])
 def test_the_mosaic_of_slides_is_the_texture_side_by_side_in_an_ellipse(level: int) -> None:
     mosaic = slides.Mosaic(1200)
@@ -169,20 +151,6 @@ def test_the_mosaic_of_slides_is_the_texture_side_by_side_in_an_ellipse(level: i
             inside = (x - middle) ** 2 + (y - middle) ** 2 <= (0.9 * middle) ** 2
             stone = slides.texture()[y * factor % slides.TEXTURE_PX, x * factor % slides.TEXTURE_PX]
             np.testing.assert_array_equal(seen[row, column], stone if inside else slides.GLASS)
-
-
-def greedy(_content: Path, _style: Path) -> list[float]:
-    return [float(np.zeros(10**13)[0])]
-
-
-def test_what_asks_for_too_much_does_not_fit(tmp_path: Path) -> None:
-    assert peer_sizes.measured(greedy, 1000.0, tmp_path, tmp_path) == {"failed": "does not fit"}
-    rows = [{"size_px": 8, "name": "us", "failed": "does not fit"}, {"size_px": 8, "name": "we", "step_s": 1.0}]
-    rows[1]["peak_mb"] = 2000.0
-    assert peer_sizes.table(rows).splitlines()[2:] == [
-        "| 8^2 | us | does not fit | - | - |",
-        "| 8^2 | we | 1.0 | 15625.0 | 2.00 GB |",
-    ]
 
 
 def test_misplaced_dab_is_what_the_other_has_not_there() -> None:

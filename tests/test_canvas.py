@@ -2,56 +2,62 @@ import numpy as np
 import pytest
 import torch
 
-from chromogen.grid import Window
+from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import to_tensor, to_uint8
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains, stain_matrix
 from chromogen.stains.estimation import stain_strength
 from chromogen.style.canvas import (
     GAINS,
-    MOST_DAB_GAIN,
-    MOST_GAIN,
+    MAX_DAB_GAIN,
+    MAX_GAIN,
     Canvas,
     Pixels,
     StainNetwork,
     amounts_of,
-    cut_gradients,
-    developed,
     hematoxylin_alone,
     ihc_vectors,
     restained,
     stains_of,
+    with_dab_scaled,
 )
-from chromogen.style.networks import tissue_features
+from chromogen.style.networks import TissueFeatures
 from synthetic import tissue_like
 
 HE, IHC = tissue_like(40, 48, seed=1), tissue_like(40, 48, seed=2)[..., ::-1].copy()
 STAINS = stains_of(HE, [IHC], [1.0])
 WHITE = (243.0, 238.0, 246.0)
 AMOUNTS = amounts_of(to_tensor(IHC), H_DAB, WHITE)
-FEATURES = tissue_features(to_tensor(HE), H_E, AMOUNTS.of_stains[:, :2])
+WHOLE = whole((48, 40))
+FEATURES = TissueFeatures(HE, H_E, AMOUNTS.of_stains[:, :2], 0.5, TileGrid((48, 40), 64, 0), torch.empty(0))(WHOLE)
+
+
+def features_at(window: Window) -> torch.Tensor:
+    return FEATURES[..., *window.at]
+
+
 CANVASES: dict[str, Canvas] = {
     "pixels": Pixels(to_tensor(HE)),
-    "network": StainNetwork(AMOUNTS, lambda _window: FEATURES, seed=0),
+    "network": StainNetwork(AMOUNTS, features_at, seed=0),
 }
 
 
 @pytest.mark.parametrize("canvas", CANVASES.values(), ids=CANVASES)
 def test_a_canvas_is_a_picture_by_its_parameters(canvas: Canvas) -> None:
-    picture = canvas.picture()
+    picture = canvas.picture(WHOLE)
     assert picture.shape == (1, 3, 40, 48)
     assert 0 <= picture.min() <= picture.max() <= 1
     picture.square().sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in canvas.parameters)
-    canvas.tame()
-    canvas.settle()
+    canvas.clip_gradients()
+    canvas.project()
 
 
 def test_pixels_stay_between_black_and_white() -> None:
     canvas = Pixels(to_tensor(HE))
     with torch.no_grad():
         canvas.x += 2
-    canvas.settle()
-    assert canvas.picture().max() == 1
+    canvas.project()
+    assert canvas.picture(WHOLE).max() == 1
 
 
 def test_amounts_are_those_over_the_glass_and_make_the_picture_again() -> None:
@@ -68,7 +74,7 @@ def test_amounts_change_by_no_more_than_their_bounds() -> None:
         made = amounts_of(restained(AMOUNTS, sign * strong), H_DAB, WHITE).of_stains
         clear = (restained(AMOUNTS, sign * strong) > 0.02).all(1)[0] & (made.abs().amin(1)[0] > 0.05)
         ratio = (made[:, :2] / AMOUNTS.of_stains[:, :2])[0][:, clear]
-        for found, most in zip(ratio, (MOST_GAIN, MOST_DAB_GAIN), strict=True):
+        for found, most in zip(ratio, (MAX_GAIN, MAX_DAB_GAIN), strict=True):
             assert found.median().log().item() == pytest.approx(sign * most, abs=0.05)
 
 
@@ -80,7 +86,7 @@ def test_the_background_changes_less() -> None:
     made = amounts_of(
         restained(amounts_of(picture, H_DAB, (255,) * 3, 0.2), torch.full((1, 2, 20, 24), 50.0)), H_DAB, (255,) * 3
     )
-    wanted = 0.2 * np.exp(MOST_GAIN), 0.2 * np.exp(MOST_GAIN) + 0.2 * np.exp(MOST_DAB_GAIN)
+    wanted = 0.2 * np.exp(MAX_GAIN), 0.2 * np.exp(MAX_GAIN) + 0.2 * np.exp(MAX_DAB_GAIN)
     for part, value in zip((slice(0, 12), slice(12, 24)), wanted, strict=True):
         assert made.of_stains[0, 1, :, part].mean().item() == pytest.approx(value, abs=0.02)
 
@@ -114,22 +120,22 @@ def test_the_haematoxylin_is_brought_to_the_strength_of_the_ihc() -> None:
 
 
 def test_the_dab_is_multiplied() -> None:
-    twice = developed(AMOUNTS, 2.0).of_stains
+    twice = with_dab_scaled(AMOUNTS, 2.0).of_stains
     torch.testing.assert_close(twice[:, 1], 2 * AMOUNTS.of_stains[:, 1])
     assert torch.equal(twice[:, ::2], AMOUNTS.of_stains[:, ::2])
 
 
 def test_a_finer_scale_goes_on_with_the_network() -> None:
-    network = StainNetwork(AMOUNTS, lambda _window: FEATURES)
+    network = StainNetwork(AMOUNTS, features_at)
     assert StainNetwork(AMOUNTS, network.features, 1, network).network is network.network
 
 
 def test_a_window_is_a_part_of_the_picture() -> None:
-    canvas = StainNetwork(AMOUNTS, lambda w: FEATURES if w is None else FEATURES[..., *w.at])
+    canvas = StainNetwork(AMOUNTS, features_at)
     with torch.no_grad():
         canvas.parameters[-2].normal_()
         part = canvas.picture(Window(7, 3, 30, 29))
-        torch.testing.assert_close(part, canvas.picture()[..., 3:29, 7:30])
+        torch.testing.assert_close(part, canvas.picture(WHOLE)[..., 3:29, 7:30])
 
 
 def test_hematoxylin_alone_has_no_brown() -> None:
@@ -139,14 +145,15 @@ def test_hematoxylin_alone_has_no_brown() -> None:
 
 def test_long_gradients_are_cut_together_and_short_ones_stay() -> None:
     for length, left in ((10.0, 1.0), (0.5, 0.5)):
-        parameters = [torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)]
+        canvas = StainNetwork(AMOUNTS, features_at)
+        parameters = canvas.parameters = [torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)]
         parameters[0].grad, parameters[1].grad = torch.tensor([0.6 * length, 0.0]), torch.tensor([-0.8 * length])
-        cut_gradients(parameters)
+        canvas.clip_gradients()
         torch.testing.assert_close(parameters[0].grad, torch.tensor([0.6 * left, 0.0]))
         torch.testing.assert_close(parameters[1].grad, torch.tensor([-0.8 * left]))
 
 
 def test_a_seed_gives_a_network() -> None:
-    one, same, other = (StainNetwork(AMOUNTS, lambda _window: FEATURES, seed).parameters[0] for seed in (0, 0, 1))
+    one, same, other = (StainNetwork(AMOUNTS, features_at, seed).parameters[0] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)

@@ -14,7 +14,7 @@ import chromogen
 SOURCE = Path(chromogen.__file__).parent
 # What a method developer calls; the convolutions and networks below them have their own tests.
 ROOMS = ("image", "page", "stainer", "stains", "evaluation")
-STYLE = "canvas descent encoder gram guides losses measured_style objective recipes statistics stylize".split()
+STYLE = "canvas distances encoder gram guides loss measured_style objective optimize recipes statistics".split()
 ARRAY = re.compile(r"(?:Image|Tensor|NDArray|Array)\b")
 SHAPE = re.compile(r"\((?:\.\.\.|[A-Za-z0-9]+),[^()]*\)")
 

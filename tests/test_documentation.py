@@ -186,7 +186,7 @@ def all_options() -> set[str]:
     ours = {name for command in COMMANDS.values() for option in command.params for name in names_of(option)}
     scripts = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*")]
     asked = {name for script in scripts for name in re.findall(r'"(--[a-z-]+)"', script.read_text("utf-8"))}
-    return ours | asked | {"--help", "--version"}
+    return ours | asked | {"--help", "--help-all", "--version", "--install-completion", "--show-completion"}
 
 
 def names_of(option: Any) -> list[str]:
@@ -204,6 +204,7 @@ def test_options_in_sentences_exist(page: Path) -> None:
         if words[0].startswith("--"):
             assert words[0].split("=")[0] in known, f"{page.name}: {code}"
         if words[0] == "chromogen" and len(words) > 1 and words[1] in COMMANDS:
-            of_command = {name for option in COMMANDS[words[1]].params for name in names_of(option)} | {"--help"}
+            of_command = {name for option in COMMANDS[words[1]].params for name in names_of(option)}
+            of_command |= {"--help", "--help-all"}
             asked = {word.split("=")[0] for word in words[2:] if word.startswith("-")}
             assert asked <= of_command, f"{page.name}: {code}"

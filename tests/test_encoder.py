@@ -76,7 +76,7 @@ def test_gram_matrices_on_the_way_are_those_of_the_activations(
 ) -> None:
     network = Encoder(weights, precision=request.getfixturevalue("bf16") if precision == "bf16" else precision)
     asked = [("relu1_1", None), ("relu2_2", None)]
-    activations, grams = network.look(image, ["image", "relu2_2"], asked)
+    activations, grams = network.with_grams(image, ["image", "relu2_2"], asked)
     assert set(activations) == {"image", "relu2_2"}
     assert set(grams) == set(asked)
     for (layer, _), gram in grams.items():
@@ -95,7 +95,7 @@ def test_unknown_layer(encoder: Encoder, image: torch.Tensor) -> None:
 
 def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path, bf16: str) -> None:
     from chromogen.image import read_image, to_tensor
-    from chromogen.style.objective import look, measure, term_values, total
+    from chromogen.style.loss import LossFunction, add_gradient, targets_of, tiles_of, windows_of, with_reference
     from chromogen.style.recipes import PRESETS
 
     objective = PRESETS["balanced"].objective
@@ -104,11 +104,12 @@ def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path, bf1
     gradients = []
     for precision in ("fp32", bf16):
         network = Encoder(weights, precision=precision)
-        references = measure(objective, "style", network.exact, ihc, "relative")
-        references |= measure(objective, "content", network.exact, he, "relative")
+        loss = LossFunction(objective, "relative", network)
+        targets = targets_of(loss, tiles_of((128, 128), objective))
+        for name, reference in (("style", ihc), ("content", he)):
+            targets = with_reference(loss, name, windows_of(reference), targets)
         picture = he.clone().requires_grad_()
-        measured = look(network, picture, objective, "relative")
-        total(objective, term_values(objective, measured, references, "relative")).backward()
+        add_gradient(loss, windows_of(picture), targets)
         assert picture.grad is not None
         gradients.append(picture.grad.flatten())
     assert torch.cosine_similarity(*gradients, dim=0) > 0.99

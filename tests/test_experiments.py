@@ -1,6 +1,6 @@
 from itertools import pairwise
 
-from chromogen.app.options import build_recipe, numbers, parse_layers
+from chromogen.app.options import build_recipe, numbers
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, TISSUE_MEASURES
 from chromogen.study.experiments import BEST, CLAIMS, painting_recipe, report_experiments
 from chromogen.style.objective import Term
@@ -60,11 +60,7 @@ def test_the_paintings_recipe_is_that_of_the_documented_command() -> None:
     commands = [words for block in BLOCKS if block.page.name == "study.md" for words in block.commands]
     (words,) = [words for words in commands if "figure_3.png" in words]
     given = dict(pairwise(words))
-    fields = {
-        "init": given["--init"],
-        "scales": numbers("scales", given["--scales"], float),
-        "steps": numbers("steps", given["--steps"], int),
-    }
-    layer, weight = parse_layers("content_layer", given["--content-layer"]), float(given["--content-weight"])
-    terms = {("content", "layers"): layer, ("content", "weight"): weight}
-    assert build_recipe(given["--preset"], fields, terms) == painting_recipe()
+    settings = [value for option, value in pairwise(words) if option == "--set"]
+    assert build_recipe(given["--preset"], {"steps": numbers("steps", given["--steps"], int)}, settings) == (
+        painting_recipe()
+    )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
@@ -22,7 +20,6 @@ from chromogen.files import write_whole
 from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide
 from chromogen.staining.where_file import read_model
-from chromogen.style.tape import Tape, Tapes
 from chromogen.whole_slide import stain as stain_module
 from synthetic import drawn_pair
 from synthetic_slides import SyntheticSource, write_pyramid
@@ -154,15 +151,6 @@ def test_train_goes_on(disk: Disk, folder: Path, capsys: pytest.CaptureFixture[s
         2,
     ]
     assert disk.names() == {"m.safetensors", "m.train.jsonl", "m.loss.png", "m.preview.png"}
-
-
-def test_tapes_end_where_the_disk_does(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(disk.folder))
-    tapes, like = Tapes(has_room=True), torch.zeros(0)
-    tapes.keep(0, Tape(signs={"1_2": torch.ones(1, 8, 4, 4)}))
-    with pytest.warns(UserWarning, match="looked at twice from here on, which is slower: .*No space left"):
-        tapes.keep(1, Tape(activations={"2_1": torch.ones(1, 64, 32, 32)}))
-    assert [tapes.of(number, like).is_written for number in range(2)] == [True, False]
 
 
 def fill(disk: Disk) -> None:

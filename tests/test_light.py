@@ -5,8 +5,6 @@ import pytest
 import torch
 from scipy import ndimage
 
-from chromogen.evaluation.style_distance import nuclear_texture_od10
-from chromogen.evaluation.tile import Tile
 from chromogen.image import read_image, to_tensor, to_uint8
 from chromogen.stains import light
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, optical_density, separate_stains
@@ -16,7 +14,6 @@ from chromogen.stains.light import (
     density_of,
     picture_from,
     rendered,
-    texture_octiles,
     tissue_share,
 )
 from chromogen.stains.tissue import tissue_mask
@@ -101,24 +98,6 @@ def test_losses_and_masks_share_one_tissue_beside_glass(white: int) -> None:
     share, mask = tissue_share(to_tensor(image))[0, 0].numpy(), tissue_mask(image)
     assert share.mean() == pytest.approx(mask.mean(), abs=0.01)
     assert mask.mean() == pytest.approx(0.6, abs=0.02)
-
-
-def test_octiles_are_equal_parts_of_the_tissue_by_the_evaluations_texture() -> None:
-    image = tissue_like(96, 128, seed=6)
-    image[:, 64:] = 250
-    masks = texture_octiles(to_tensor(image))[0].numpy() > 0
-    tile = Tile(image, mpp=0.5)
-    texture = nuclear_texture_od10(tile, image)
-    assert not masks[:, :, 76:].any()
-    assert masks.sum(axis=0).max() == 1
-    counts = masks.sum(axis=(1, 2))
-    assert counts.max() - counts.min() <= 2
-    means = [texture[mask].mean() for mask in masks]
-    assert means == sorted(means)
-
-
-def test_a_blank_picture_has_no_octiles() -> None:
-    assert (texture_octiles(torch.ones(1, 3, 20, 20)) == 0).all()
 
 
 def test_tissue_is_what_is_darker_than_the_pictures_own_glass() -> None:

@@ -1,25 +1,35 @@
 import math
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import pytest
 import torch
 
 from chromogen.style.encoder import Encoder
+from chromogen.style.loss import (
+    LossFunction,
+    Targets,
+    add_gradient,
+    targets_of,
+    tiles_of,
+    value_of,
+    windows_of,
+    with_reference,
+)
 from chromogen.style.objective import (
+    NO_MASKS,
+    Masks,
     Objective,
     References,
     Term,
     average,
     for_scale,
     layers_of,
-    look,
     masks_asked,
-    measure,
-    term_values,
     total,
 )
-from chromogen.style.recipes import content_term, profile_term, style_term, tv_term
+from chromogen.style.recipes import content_term, style_term, tv_term
 
 EVERY: Objective = (
     content_term("relu2_2", 0.5, "mse"),
@@ -35,21 +45,42 @@ def picture(seed: int, height: int = 20, width: int = 24) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(scope="module")
-def references(encoder: Encoder) -> dict[str, References]:
-    return {
-        scale: measure(EVERY, "content", encoder, picture(1), scale)
-        | measure(EVERY, "style", encoder, picture(2, 32, 18), scale)
-        for scale in ("paper", "relative")
-    }
+Pictures: TypeAlias = dict[str, torch.Tensor]  # by reference: "content", "style"
+GIVEN: Pictures = {"content": picture(1), "style": picture(2, 32, 18)}
 
 
-def values_of(encoder: Encoder, image: torch.Tensor, references: References, scale: str) -> dict[str, float]:
-    measured = look(encoder, image, EVERY, scale)
-    return {k: v.item() for k, v in term_values(EVERY, measured, references, scale).items()}
+def measured(
+    objective: Objective, name: str, encoder: Encoder, image: torch.Tensor, scale: str, masks: Masks = NO_MASKS
+) -> References:
+    """What the terms that refer to a reference measure of its picture."""
+    loss = LossFunction(tuple(term for term in objective if term.reference == name), scale, encoder)
+    grid = tiles_of((image.shape[3], image.shape[2]), objective)
+    return with_reference(loss, name, windows_of(image), targets_of(loss, grid, masks)).references
 
 
-def test_paper_scale_is_the_reports_arithmetic(encoder: Encoder, references: dict[str, References]) -> None:
+def targets_for(
+    loss: LossFunction, x: torch.Tensor, given: Pictures, masks: Masks = NO_MASKS, of_style: Masks = NO_MASKS
+) -> Targets:
+    """What a picture x is compared with: a style of any size, and content of its own."""
+    known = (
+        measured(loss.objective, "style", loss.encoder, given["style"], loss.loss_scale, of_style)
+        if "style" in given
+        else {}
+    )
+    targets = targets_of(loss, tiles_of((x.shape[3], x.shape[2]), loss.objective), masks, known)
+    return (
+        with_reference(loss, "content", windows_of(given["content"]), targets) if "content" in given else targets
+    )
+
+
+def values_of(
+    encoder: Encoder, x: torch.Tensor, scale: str, objective: Objective = EVERY, given: Pictures = GIVEN
+) -> dict[str, float]:
+    loss = LossFunction(objective, scale, encoder)
+    return {k: v.item() for k, v in value_of(loss, windows_of(x), targets_for(loss, x, given))[1].items()}
+
+
+def test_paper_scale_is_the_reports_arithmetic(encoder: Encoder) -> None:
     """Every formula again in numpy float64, from the raw features, with Grams summed over positions."""
     x, p, s = picture(3), picture(1), picture(2, 32, 18)
     features = [
@@ -65,7 +96,7 @@ def test_paper_scale_is_the_reports_arithmetic(encoder: Encoder, references: dic
         wanted = wanted * m / a[layer][0].size
         return float(((g - wanted) ** 2).sum() / (4 * n**2 * m**2))
 
-    found = values_of(encoder, x, references["paper"], "paper")
+    found = values_of(encoder, x, "paper")
     assert found["content"] == pytest.approx(0.5 * ((f["relu2_2"] - c["relu2_2"]) ** 2).sum(), rel=1e-4)
     assert found["mae"] == pytest.approx(np.abs(f["relu3_1"] - c["relu3_1"]).sum(), rel=1e-4)
     layers = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
@@ -76,21 +107,17 @@ def test_paper_scale_is_the_reports_arithmetic(encoder: Encoder, references: dic
     assert found["tv"] == pytest.approx(differences, rel=1e-4)
 
 
-def test_relative_scale_divides_by_the_references_energy(
-    encoder: Encoder, references: dict[str, References]
-) -> None:
+def test_relative_scale_divides_by_the_references_energy(encoder: Encoder) -> None:
     x, p = picture(3), picture(1)
     f, c = (encoder(image, ["relu2_2", "relu3_1"]) for image in (x, p))
-    found = values_of(encoder, x, references["relative"], "relative")
+    found = values_of(encoder, x, "relative")
     error, energy = (f["relu2_2"] - c["relu2_2"]).square().sum(), c["relu2_2"].square().sum()
     assert found["content"] == pytest.approx((error / energy).item(), rel=1e-4)
     error, energy = (f["relu3_1"] - c["relu3_1"]).abs().sum(), c["relu3_1"].abs().sum()
     assert found["mae"] == pytest.approx((error / energy).item(), rel=1e-4)
 
 
-def test_relative_style_is_the_mean_relative_gram_error(
-    encoder: Encoder, references: dict[str, References]
-) -> None:
+def test_relative_style_is_the_mean_relative_gram_error(encoder: Encoder) -> None:
     def gram(image: torch.Tensor, layer: str) -> torch.Tensor:
         v = encoder(image, [layer])[layer][0].flatten(1)
         return v @ v.T / v.shape[1]
@@ -99,59 +126,41 @@ def test_relative_style_is_the_mean_relative_gram_error(
     for layer in ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"):
         g, a = gram(picture(3), layer), gram(picture(2, 32, 18), layer)
         errors.append(((g - a).square().sum() / a.square().sum()).item())
-    found = values_of(encoder, picture(3), references["relative"], "relative")
+    found = values_of(encoder, picture(3), "relative")
     assert found["style"] == pytest.approx(np.mean(errors), rel=1e-4)
 
 
-def test_relative_values_do_not_depend_on_units(encoder: Encoder, references: dict[str, References]) -> None:
+def test_relative_values_do_not_depend_on_units(encoder: Encoder) -> None:
     """The image counts 0-1 in `relative` and 0-255 in `paper`; ratios cannot tell."""
-    found = values_of(encoder, picture(3), references["relative"], "relative")
-    in_paper = values_of(encoder, picture(3), references["paper"], "paper")
-    energy = references["paper"]["color", "image"].energy.item()
+    found = values_of(encoder, picture(3), "relative")
+    in_paper = values_of(encoder, picture(3), "paper")
+    energy = measured(EVERY, "style", encoder, GIVEN["style"], "paper")["color", "image"].energy.item()
     assert found["color"] == pytest.approx(in_paper["color"] / energy, rel=1e-4)
 
 
 @pytest.mark.parametrize("scale", ["paper", "relative"])
-def test_terms_with_a_reference_vanish_on_it(
-    encoder: Encoder, references: dict[str, References], scale: str
-) -> None:
-    on_content = values_of(encoder, picture(1), references[scale], scale)
-    on_style = term_values(
-        (style_term(),),
-        look(encoder, picture(2, 32, 18), (style_term(),), scale),
-        references[scale],
-        scale,
-    )
+def test_terms_with_a_reference_vanish_on_it(encoder: Encoder, scale: str) -> None:
+    on_content = values_of(encoder, GIVEN["content"], scale)
+    on_style = values_of(encoder, GIVEN["style"], scale, (style_term(),), {"style": GIVEN["style"]})
     assert [on_content[name] for name in ("content", "mae", "huber")] == [0, 0, 0]
-    assert on_style["style"].item() == pytest.approx(0, abs=1e-6)
+    assert on_style["style"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("scale", ["paper", "relative"])
 @pytest.mark.parametrize("term", EVERY, ids=lambda term: term.name)
-def test_every_term_has_a_finite_gradient(
-    encoder: Encoder, references: dict[str, References], scale: str, term: Term
-) -> None:
-    x = picture(3).requires_grad_()
-    measured = look(encoder, x, (term,), scale)
-    term_values((term,), measured, references[scale], scale)[term.name].backward()
+def test_every_term_has_a_finite_gradient(encoder: Encoder, scale: str, term: Term) -> None:
+    x, loss = picture(3).requires_grad_(), LossFunction((term,), scale, encoder)
+    add_gradient(loss, windows_of(x), targets_for(loss, x, GIVEN))
     assert x.grad is not None
     assert x.grad.isfinite().all()
     assert x.grad.abs().max() > 0
 
 
-def test_a_batch_is_the_mean_of_its_items(encoder: Encoder, references: dict[str, References]) -> None:
-    one, other = (values_of(encoder, picture(seed), references["relative"], "relative") for seed in (3, 4))
-    both = values_of(encoder, torch.cat([picture(3), picture(4)]), references["relative"], "relative")
-    assert both == pytest.approx({name: (one[name] + other[name]) / 2 for name in one}, rel=1e-4)
-
-
 def test_layer_weights_count_inside_a_term(encoder: Encoder) -> None:
     term = replace(style_term(), layers={"relu1_1": 2.0, "relu2_1": 0.0})
-    reference = measure((term,), "style", encoder, picture(2), "relative")
-    measured = look(encoder, picture(3), (term,), "relative")
-    found = term_values((term,), measured, reference, "relative")["style"]
     only = replace(term, layers={"relu1_1": 1.0})
-    assert found.item() == pytest.approx(2 * term_values((only,), measured, reference, "relative")["style"].item())
+    found, wanted = (values_of(encoder, picture(3), "relative", (one,))["style"] for one in (term, only))
+    assert found == pytest.approx(2 * wanted)
 
 
 def test_total_is_the_weighted_sum() -> None:
@@ -162,7 +171,7 @@ def test_total_is_the_weighted_sum() -> None:
 
 def test_average_mixes_statistics_not_pictures(encoder: Encoder) -> None:
     objective = (style_term(layers=("relu1_1",)),)
-    one, other = (measure(objective, "style", encoder, picture(seed, 16 * seed), "relative") for seed in (1, 2))
+    one, other = (measured(objective, "style", encoder, picture(seed, 16 * seed), "relative") for seed in (1, 2))
     mixed = average(objective, [one, other], [3, 1])["style", "relu1_1"]
     wanted = 0.75 * one["style", "relu1_1"].measured + 0.25 * other["style", "relu1_1"].measured
     assert torch.allclose(mixed.measured, wanted)
@@ -195,10 +204,9 @@ def test_every_scale_of_a_run_minimizes_the_same(encoder: Encoder, scale: str) -
 
     def loss(pictures: list[torch.Tensor], fraction: float) -> float:
         x, content, style = pictures
-        reference = measure(objective, "content", encoder, content, scale)
-        reference |= measure(objective, "style", encoder, style, scale)
-        values = term_values(objective, look(encoder, x, objective, scale), reference, scale)
-        return total(for_scale(objective, fraction, scale), values).item()
+        scaled = LossFunction(for_scale(objective, fraction, scale), scale, encoder)
+        targets = targets_for(scaled, x, {"content": content, "style": style})
+        return value_of(scaled, windows_of(x), targets)[0].item()
 
     half = [picture(seed) for seed in (1, 2, 3)]
     whole = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in half]
@@ -220,12 +228,14 @@ def test_a_masked_term_sees_the_tissue_alone(encoder: Encoder) -> None:
     beside, its = (
         torch.cat([x, other], dim=3) for x, other in ((tissue, torch.ones_like(tissue)), (inside, 0 * inside))
     )
-    reference = measure((term,), "style", encoder, tissue, "relative", {"tissue": inside})
-    seen = term_values((term,), look(encoder, beside, (term,), "relative", {"tissue": its}), reference, "relative")
-    blind = replace(term, mask=None)
-    plain = term_values((blind,), look(encoder, beside, (blind,), "relative"), reference, "relative")
-    assert seen["style"].item() < 1e-6
-    assert plain["style"].item() > 0.2
+    found = {}
+    for mask in ("tissue", None):
+        loss = LossFunction((replace(term, mask=mask),), "relative", encoder)
+        of_style = {"tissue": inside} if mask else NO_MASKS
+        targets = targets_for(loss, beside, {"style": tissue}, {"tissue": its}, of_style)
+        found[mask] = value_of(loss, windows_of(beside), targets)[1]["style"].item()
+    assert found["tissue"] < 1e-6
+    assert found[None] > 0.2
 
 
 def test_masks_are_known_and_only_for_statistics_that_know_them() -> None:
@@ -234,5 +244,5 @@ def test_masks_are_known_and_only_for_statistics_that_know_them() -> None:
         replace(style_term(), mask="tisue")
     with pytest.raises(ValueError, match="Expected `statistic`"):
         replace(content_term(), mask="tissue")
-    with pytest.raises(ValueError, match="Expected `mask` to be given"):
-        replace(profile_term(1.0), mask=None)
+    with pytest.raises(ValueError, match="`reference` to be content or hematoxylin for activations, got style"):
+        replace(content_term(), reference="style")

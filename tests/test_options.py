@@ -5,14 +5,12 @@ from hypothesis import strategies as st
 from chromogen.app.options import (
     build_recipe,
     byte_count,
-    from_preset,
     grid_recipes,
     numbers,
     parse_layers,
-    term_value,
 )
 from chromogen.style.layers import LAYERS
-from chromogen.style.recipes import PRESETS, preset
+from chromogen.style.recipes import PRESETS, preset, style_terms
 
 
 @given(st.lists(st.tuples(st.sampled_from(LAYERS), st.floats(0, 1e6)), min_size=1, unique_by=lambda x: x[0]))
@@ -50,37 +48,59 @@ def test_numbers() -> None:
 
 
 def test_nothing_given_is_the_preset() -> None:
-    assert build_recipe("best", {"init": None, "steps": None}, {("content", "weight"): None}) == PRESETS["best"]
+    assert build_recipe("best", {"seed": None, "steps": None}) == PRESETS["best"]
 
 
 def test_single_fields_override_a_preset() -> None:
-    recipe = build_recipe("paper", {"init": "noise", "steps": (7,)}, {("content", "weight"): 0.5})
-    assert (recipe.init, recipe.steps, recipe.objective[0].weight) == ("noise", (7,), 0.5)
+    recipe = build_recipe("paper", {"seed": 4, "steps": (7,)}, ["init=noise", "content.weight=0.5"])
+    assert (recipe.init, recipe.seed, recipe.steps, recipe.objective[0].weight) == ("noise", 4, (7,), 0.5)
     assert recipe.objective[1] == PRESETS["paper"].objective[1]
 
 
+def test_style_settings_change_all_style_terms_together() -> None:
+    recipe = build_recipe("histology", {}, ["style.weight=3", "style.layers=relu1_1,relu2_1=2"])
+    assert sum(term.weight for term in style_terms(recipe)) == pytest.approx(3)
+    assert {tuple(term.layers.items()) for term in style_terms(recipe)} == {(("relu1_1", 0.5), ("relu2_1", 2.0))}
+
+
+def test_the_space_and_the_scales_come_first_whatever_the_order() -> None:
+    recipe = build_recipe("best", {}, ["steps=3,4", "scales=0.25,1", "optimizer=adam", "space=stain"])
+    assert (recipe.space, recipe.optimizer, recipe.scales, recipe.steps) == ("stain", "adam", (0.25, 1.0), (3, 4))
+
+
 def test_one_number_of_steps_is_shared_among_the_scales() -> None:
-    recipe = build_recipe("best", {"steps": (30,)}, {})
+    recipe = build_recipe("best", {"steps": (30,)})
     assert recipe.steps == (15, 15)
 
 
 def test_several_numbers_of_steps_are_one_a_scale() -> None:
-    assert build_recipe("best", {"steps": (3, 2)}, {}).steps == (3, 2)
+    assert build_recipe("best", {"steps": (3, 2)}).steps == (3, 2)
     with pytest.raises(ValueError, match="2 numbers of at least 0"):
-        build_recipe("best", {"steps": (3, 2, 1)}, {})
+        build_recipe("best", {"steps": (3, 2, 1)})
 
 
 def test_new_scales_share_the_presets_steps() -> None:
-    recipe = build_recipe("paper", {"scales": (0.25, 0.5, 1.0)}, {})
+    recipe = build_recipe("paper", {}, ["scales=0.25,0.5,1"])
     assert len(recipe.steps) == 3
     assert sum(recipe.steps) == sum(PRESETS["paper"].steps)
-    assert build_recipe("paper", {"scales": (0.5, 1.0), "steps": (4, 5)}, {}).steps == (4, 5)
+    assert build_recipe("paper", {"steps": (4, 5)}, ["scales=0.5,1"]).steps == (4, 5)
 
 
-def test_help_tells_the_presets_values() -> None:
-    said = from_preset(term_value("content", "weight"))
-    assert said == "Default: none; by preset: 0.001 in paper; 0.5 in fast, balanced, best."
-    assert from_preset(lambda recipe: recipe.seed) == "Default: 0."
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["seed"], "FIELD=VALUE"),
+        (["seed="], "FIELD=VALUE"),
+        (["sed=1"], "did you mean seed"),
+        (["seed=1", "seed=2"], "each field once, got seed twice"),
+        (["content.wait=1"], "did you mean weight"),
+        (["scales=1,0.5"], "rising fractions"),
+        (["space=stane"], "did you mean stain"),
+    ],
+)
+def test_a_wrong_setting_is_refused(settings: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build_recipe("paper", {}, settings)
 
 
 def test_a_grid_changes_fields_of_recipes_and_terms() -> None:

@@ -4,14 +4,10 @@ import torch
 from scipy import ndimage
 from skimage.data import immunohistochemistry
 
-from chromogen.evaluation.style_distance import NO_PROFILES, add_profiles, profile
-from chromogen.evaluation.tile import Tile
 from chromogen.image import to_tensor
 from chromogen.stains.deconvolution import H_DAB, separate_stains
-from chromogen.stains.light import texture_octiles
 from chromogen.style.statistics import (
     STATISTICS,
-    dab_profile,
     gram_matrix,
     hematoxylin_density,
     laplacian,
@@ -99,19 +95,6 @@ def test_what_a_mask_hides_has_no_gradient() -> None:
     assert features.grad is not None
     assert (features.grad[..., 3:] == 0).all()
     assert (features.grad[..., :3] > 0).all()
-
-
-def test_a_dab_profile_is_the_evaluations() -> None:
-    image = np.asarray(immunohistochemistry())[:128, :160]
-    found = dab_profile(to_tensor(image), texture_octiles(to_tensor(image)))[0]
-    histograms = add_profiles(NO_PROFILES, Tile(image, he=image, real=image, mpp=0.5))
-    assert found.numpy() == pytest.approx(profile(histograms[0]), abs=0.12)
-
-
-def test_a_profile_of_nothing_is_zero() -> None:
-    white, nowhere = torch.ones(1, 3, 9, 9), torch.zeros(1, 8, 9, 9)
-    assert (dab_profile(white, torch.ones(1, 8, 9, 9)) == 0).all()
-    assert (dab_profile(0.5 * white, nowhere) == 0).all()
 
 
 def test_laplacian_is_scipys() -> None:

@@ -1,4 +1,4 @@
-"""Tensors on disk for as long as they are needed: what would not fit into memory with the rest."""
+"""Tensors by number and name, kept for as long as they are needed: in memory, or on disk where they do not fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chromogen.files import scratch_folder
 
@@ -26,8 +26,33 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, str
         raise OSError(f"{path.name} could not be written in {path.parent}: {error}") from error
 
 
+class Store(Protocol):
+    """Tensors by number and name."""
+
+    def keep(self, number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Add to what is kept under a number; OSError where there is no room."""
+
+    def of(self, number: int) -> dict[str, Tensor]:
+        """What is kept under a number."""
+
+
+class InMemory:
+    """A `Store` in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, dict[str, Tensor]] = {}
+
+    def keep(self, number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Add to what is kept under a number."""
+        self._kept[number] = {**self.of(number), **tensors}
+
+    def of(self, number: int) -> dict[str, Tensor]:
+        """What is kept under a number."""
+        return self._kept.get(number, {})
+
+
 class Spill:
-    """Tensors by number and name, in a folder of the system's for temporary files that goes when this does.
+    """A `Store` in a folder of the system's for temporary files that goes when this does.
 
     TMPDIR says where that is; what a killed process leaves there goes with the next such folder.
     """
@@ -49,11 +74,6 @@ class Spill:
 
         kept = "_folder" in self.__dict__ and self._file(number).exists()
         return load_file(self._file(number)) if kept else {}
-
-    def forget(self, number: int) -> None:
-        """Keep nothing under a number any longer."""
-        if "_folder" in self.__dict__:
-            self._file(number).unlink(missing_ok=True)
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number}.safetensors"

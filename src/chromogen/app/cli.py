@@ -28,13 +28,14 @@ from chromogen.app import (
     unmix_command,
     view_command,
 )
+from chromogen.app.help import ALL, hide_rare_options
 from chromogen.app.terminal import verdict
 from chromogen.pixel_size import check_mpp
 from chromogen.provenance import NOTICE, __version__
 
 EPILOG = (
-    "Start with `chromogen demo`; `chromogen COMMAND --help` has examples. Exit status: 0 done, "
-    "1 failed while running, 2 the request was wrong."
+    "Start with `chromogen demo`; `chromogen COMMAND --help` has examples, `--help-all` every option. "
+    "Exit status: 0 done, 1 failed while running, 2 the request was wrong."
 )
 INTERRUPTED = (
     "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew, or goes on, with slides "
@@ -45,7 +46,6 @@ TYPER_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 app = typer.Typer(
     name="chromogen",
     epilog=EPILOG,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            status = app(arguments, standalone_mode=False, prog_name="chromogen")
+            status = _run(arguments)
         if status == TYPER_INTERRUPTED:
             raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
@@ -72,6 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message, status = verdict(error)
         _complain(message, arguments)
     sys.exit(status or 0)
+
+
+def _run(arguments: Sequence[str]) -> int | None:
+    """Run a command; returns a status where the command ended early."""
+    group: Any = typer.main.get_command(app)
+    if ALL in arguments:
+        arguments = ["--help" if argument == ALL else argument for argument in arguments]
+    else:
+        hide_rare_options(group.commands)
+    status: int | None = group.main(arguments, prog_name="chromogen", standalone_mode=False)
+    return status
 
 
 def _print_any_name() -> None:

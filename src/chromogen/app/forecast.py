@@ -1,4 +1,4 @@
-"""What a picture would take, before it is made: tiles, memory, room on the disk, time."""
+"""What a picture would take, before it is made: tiles, memory, time."""
 
 from __future__ import annotations
 
@@ -10,43 +10,34 @@ import psutil
 
 from chromogen.app.jobs import Stylist
 from chromogen.app.regions import resized
-from chromogen.grid import TileGrid
 from chromogen.image import Image, shrunk
+from chromogen.style.loss import tiles_of
 from chromogen.style.measured_style import Style
-from chromogen.style.memory import has_room_for_tapes, tape_bytes
-from chromogen.style.recipes import Recipe
+from chromogen.style.recipes import Recipe, as_record
 from chromogen.style.stylize import stylize
-from chromogen.style.tiled import halo_px
 
 SAMPLE_PX = 384
 SAMPLE_STEPS = 3
-# Of a tile's pixel, halo and all, against one of the sample: there and back, or twice there and back.
-WORK_WITH_TAPES = 1.25
-WORK_WITHOUT = 1.45
+WORK_IN_TILES = 1.45  # of a tile's pixel, halo and all, against one of the sample: the forward pass runs twice
 OTHER_STEPS = 1.5  # what is done once takes about as long as so many steps
 
 
 def forecast(stylist: Stylist, content: Path) -> dict[str, Any]:
-    """Of a content file: size, tiles, about how much memory and time, by a few steps on a small copy.
-
-    And what the tapes of all tiles take for temporary files, and whether there is room for them.
-    """
+    """Of a content file: size, tiles, recipe, about how much memory and time, by a few steps on a small copy."""
     image, mpp = stylist.read(content)
     size = image.shape[1], image.shape[0]
     style, need = stylist.measured(image, mpp)
     taken = psutil.Process().memory_info().rss  # before the sample, whose memory may be kept
     pace = _seconds_per_pixel(stylist, image, style)
-    precision, grid = stylist.encoder.precision, _grid(size, stylist.recipe, need.tile_px)
-    work = _pixels_seen(size, stylist.recipe, precision, need.tile_px)
+    work = _pixels_seen(size, stylist.recipe, need.tile_px)
     return {
         "content": str(content),
         "size": list(size),
         "tile_px": need.tile_px,
-        "tiles": len(grid) if grid else 1,
-        "tapes_mb": round(tape_bytes(grid, stylist.recipe.objective, precision) / 1e6) if grid else 0,
-        "tapes_fit": grid is None or has_room_for_tapes(grid, stylist.recipe.objective, precision),
+        "tiles": len(tiles_of(size, stylist.recipe.objective, need.tile_px)),
         "peak_mb": round((taken + need.bytes) / 1e6),
         "seconds": round(pace * work, 1),
+        "recipe": as_record(stylist.recipe),
     }
 
 
@@ -60,24 +51,16 @@ def _seconds_per_pixel(stylist: Stylist, image: Image, style: Style) -> float:
     return seconds / float(small.shape[0] * small.shape[1])
 
 
-def _pixels_seen(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int | None) -> float:
+def _pixels_seen(size: tuple[int, int], recipe: Recipe, tile_px: int | None) -> float:
     """Pixels of all steps together, at the cost that they have in one piece."""
     return sum(
-        _pixels_at((round(size[0] * scale), round(size[1] * scale)), recipe, precision, tile_px)
+        _pixels_at((round(size[0] * scale), round(size[1] * scale)), recipe, tile_px)
         * (steps + (OTHER_STEPS if scale == 1 else 0))
         for scale, steps in zip(recipe.scales, recipe.steps, strict=True)
     )
 
 
-def _pixels_at(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int | None) -> float:
-    grid = _grid(size, recipe, tile_px)
-    if grid is None:
-        return size[0] * size[1]
-    work = WORK_WITH_TAPES if has_room_for_tapes(grid, recipe.objective, precision) else WORK_WITHOUT
+def _pixels_at(size: tuple[int, int], recipe: Recipe, tile_px: int | None) -> float:
+    grid = tiles_of(size, recipe.objective, tile_px)
+    work = 1 if len(grid) == 1 else WORK_IN_TILES
     return work * sum(tile.outer.size[0] * tile.outer.size[1] for tile in grid)
-
-
-def _grid(size: tuple[int, int], recipe: Recipe, tile_px: int | None) -> TileGrid | None:
-    """None where one piece, or one tile, is enough."""
-    grid = None if tile_px is None else TileGrid(size, tile_px, halo_px(recipe.objective))
-    return None if grid is None or len(grid) == 1 else grid

@@ -33,13 +33,13 @@ from chromogen.stains.appearance import doubts
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides
+from chromogen.style.loss import halo_px
 from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
 from chromogen.style.start import record_of
 from chromogen.style.stylize import Stylized, stylize
-from chromogen.style.tiled import halo_px
 
 
 def read_sized(path: Path, longest_px: int | None, mpp: float | None = None) -> Picture:

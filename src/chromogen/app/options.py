@@ -1,40 +1,18 @@
-"""Between text on the command line and a recipe: parsing, overriding, and what help says of defaults."""
+"""Between text on the command line and a recipe: parsing and overriding."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from functools import partial
 from itertools import product
 from typing import Any
 
 from chromogen.errors import choose, expected, repeated
 from chromogen.style.layers import check_layers
 from chromogen.style.objective import Term
-from chromogen.style.recipes import PRESETS, Recipe, in_space, preset, with_style, with_term, with_total_steps
+from chromogen.style.recipes import Recipe, in_space, preset, with_style, with_term, with_total_steps
 
 DEFAULT_PRESET = "histology"
-
-
-def from_preset(value: Callable[[Recipe], object]) -> str:
-    """What help says of an option whose default is the preset's: that of the usual one, then the others."""
-    usual = value(PRESETS[DEFAULT_PRESET])
-    others: dict[str, list[str]] = {}
-    for name, recipe in PRESETS.items():
-        if str(value(recipe)) != str(usual):
-            others.setdefault(str(value(recipe)), []).append(name)
-    said = "; ".join(f"{other} in {', '.join(names)}" for other, names in others.items())
-    return f"Default: {usual}; by preset: {said}." if others else f"Default: {usual}."
-
-
-def term_value(name: str, field: str) -> Callable[[Recipe], object]:
-    """The field of a term in a recipe, as help shows it."""
-
-    def value(recipe: Recipe) -> object:
-        found = next((getattr(term, field) for term in recipe.objective if term.name == name), "none")
-        return ",".join(found) if isinstance(found, Mapping) else found
-
-    return value
 
 
 def numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
@@ -94,22 +72,37 @@ def parse_layers(option: str, text: str) -> dict[str, float]:
     }
 
 
-def build_recipe(preset_name: str, fields: Mapping[str, Any], terms: Mapping[tuple[str, str], Any]) -> Recipe:
-    """A preset with single fields overridden: of the recipe, and of its terms by (term, field); None keeps."""
+def build_recipe(preset_name: str, fields: Mapping[str, Any], settings: Sequence[str] = ()) -> Recipe:
+    """A preset with fields replaced (None keeps), and with settings like `content.weight=0.5` or `init=noise`.
+
+    A field named `steps` comes last: one number is shared among the scales. Raises: ValueError.
+
+    >>> build_recipe("paper", {"steps": (50,)}, ["init=noise", "scales=0.5,1"]).steps
+    (25, 25)
+    """
     recipe = preset(preset_name)
-    if fields.get("space") is not None:
-        recipe = in_space(recipe, fields["space"])
-    for (term, field), value in terms.items():
-        if value is not None:
-            change = with_style if term == "style" else partial(with_term, name=term)
-            recipe = change(recipe, **{field: value})
+    chosen = [_setting(text) for text in settings]
+    if twice := repeated([field for field, _ in chosen]):
+        raise expected("set", "each field once", f"{twice} twice")
+    for field, text in sorted(chosen, key=lambda setting: _ORDER.get(setting[0], len(_ORDER))):
+        recipe = _with_field(recipe, field, text)
+    recipe = replace(
+        recipe, **{name: value for name, value in fields.items() if value is not None and name != "steps"}
+    )
     steps = fields.get("steps")
-    given = {name: value for name, value in fields.items() if value is not None and name != "steps"}
-    if "scales" in given and (steps is None or len(steps) == 1):
-        total = steps[0] if steps else sum(recipe.steps)
-        return with_total_steps(replace(recipe, **given, steps=(1,) * len(given["scales"])), total)
-    recipe = replace(recipe, **given, **({"steps": steps} if steps and len(steps) > 1 else {}))
-    return with_total_steps(recipe, steps[0]) if steps and len(steps) == 1 else recipe
+    if not steps:
+        return recipe
+    return with_total_steps(recipe, steps[0]) if len(steps) == 1 else replace(recipe, steps=steps)
+
+
+_ORDER = {"space": 0, "scales": 1}  # what decides which other settings can be, first
+
+
+def _setting(text: str) -> tuple[str, str]:
+    field, equals, value = text.partition("=")
+    if not equals or not value.strip():
+        raise expected("set", "FIELD=VALUE", text, "as in content.weight=0.5")
+    return field.strip(), value.strip()
 
 
 def grid_recipes(base: Recipe, texts: Sequence[str]) -> dict[str, Recipe]:
@@ -147,10 +140,13 @@ def _axis(text: str) -> tuple[str, list[str]]:
 def _with_field(recipe: Recipe, field: str, text: str) -> Recipe:
     term, dot, part = field.partition(".")
     if dot:
-        choose(f"a field of {term} in grid", part, ("weight", "layers", "distance", "mask"))
-        return with_term(recipe, term, **{part: _value(field, text, *(f for f in fields(Term) if f.name == part))})
+        choose(f"a field of {term}", part, ("weight", "layers", "distance", "mask"))
+        value = _value(field, text, *(f for f in fields(Term) if f.name == part))
+        return with_style(recipe, **{part: value}) if term == "style" else with_term(recipe, term, **{part: value})
     options = {f.name: f for f in fields(Recipe) if f.name != "objective"}
-    value = _value(field, text, options[choose("a field in grid", field, options)])
+    value = _value(field, text, options[choose("a field of the recipe", field, options)])
+    if field == "space":
+        return in_space(recipe, value)
     if field == "steps" and len(value) == 1:
         return with_total_steps(recipe, value[0])
     if field == "scales":

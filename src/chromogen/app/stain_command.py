@@ -60,6 +60,7 @@ chromogen stain slide.svs --style my_ihc.png --style-mpp 0.5 -o as_my_ihc.ome.ti
 chromogen stain slide.svs --where regions.geojson --level Tumor=0.9 --level Stroma=0 -o drawn.ome.tif
 
 chromogen stain slide.svs --stainer nuclear --where er_pairs.safetensors -o er.ome.tif
+
 chromogen stain slide.svs --style ihc_slide.svs --intensity 0.8 --counterstain 1.2 -o paler.ome.tif
 
 chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif

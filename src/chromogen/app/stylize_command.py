@@ -19,7 +19,6 @@ from chromogen.app.options import (
     build_recipe,
     byte_count,
     numbers,
-    parse_layers,
 )
 from chromogen.app.terminal import (
     DebugOption,
@@ -34,9 +33,9 @@ from chromogen.app.terminal import (
     result_line,
     tell,
 )
-from chromogen.errors import choose, expected
+from chromogen.errors import expected
 from chromogen.provenance import NOTICE
-from chromogen.style.recipes import CONTENT_LOSSES, Recipe
+from chromogen.style.recipes import Recipe
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
@@ -50,36 +49,24 @@ chromogen stylize he.png ihc.png -o virtual.png
 
 chromogen stylize tiles/ ihc.png -o results/ --preset fast
 
-chromogen stylize he.png ihc.png -o fig9.png --preset paper --content-layer relu4_2 --plot loss.png
+chromogen stylize he.png ihc.png -o fig9.png --preset paper --set content.layers=relu4_2 --plot loss.png
 
 chromogen stylize he.png ihc.png -o virtual.png --preset nuclear --mpp 0.25 --dry-run
 
 How good is it? chromogen evaluate virtual.png --content he.png --real ihc.png -o report/. Side by side: chromogen
 view FOLDER.
 
-LAYERS: names with commas between, each with an optional =weight, as in relu1_1=0.5,relu2_1=0.5; there are
-image and relu1_1 to relu5_4. The report's 4th convolutional layer is relu2_2. A step is one evaluation of loss
-and gradient."""
+Layers are names with commas between, each with an optional =weight: `--set style.layers=relu1_1=0.5,relu2_1=0.5`.
+There are image and relu1_1 to relu5_4. The report's 4th convolutional layer is relu2_2. A step is one evaluation
+of loss and gradient."""
 
 
 def stylize(
     paths: given.Paths,
     out: given.Out,
     preset: given.Preset = DEFAULT_PRESET,
-    content_layer: given.ContentLayer = None,
-    content_loss: given.ContentLoss = None,
-    content_weight: given.ContentWeight = None,
-    style_layers: given.StyleLayers = None,
-    style_weight: given.StyleWeight = None,
-    tv_weight: given.TvWeight = None,
-    loss_scale: given.LossScale = None,
-    space: given.Space = None,
-    init: given.Init = None,
+    settings: given.Set = None,
     steps: given.Steps = None,
-    scales: given.Scales = None,
-    plateau: given.Plateau = None,
-    preconditioned_steps: given.PreconditionedSteps = None,
-    optimizer: given.Optimizer = None,
     seed: given.Seed = None,
     share: given.Share = None,
     size: given.Size = None,
@@ -109,33 +96,11 @@ def stylize(
 ) -> None:
     """An H&E image in the look of an IHC image that you give, by optimization: the report's method, taken further.
 
-    Minutes a picture, every setting an option. Slides and many tiles are for `stain`, with a stainer trained once.
+    Minutes a picture. Slides and many tiles are for `stain`, with a stainer trained once.
     """
-    recipe = build_recipe(
-        preset,
-        {
-            "loss_scale": loss_scale,
-            "space": space,
-            "init": init,
-            "steps": _parsed(steps, partial(numbers, "steps", kind=int)),
-            "scales": _parsed(scales, partial(numbers, "scales", kind=float)),
-            "plateau": plateau,
-            "preconditioned_steps": preconditioned_steps,
-            "optimizer": optimizer,
-            "seed": seed,
-            "share": share,
-            "site": site,
-            "dab_amount": dab_amount,
-        },
-        {
-            ("content", "layers"): _parsed(content_layer, partial(parse_layers, "content_layer")),
-            ("content", "distance"): _parsed(content_loss, partial(choose, "content_loss", valid=CONTENT_LOSSES)),
-            ("content", "weight"): content_weight,
-            ("style", "layers"): _parsed(style_layers, partial(parse_layers, "style_layers")),
-            ("style", "weight"): style_weight,
-            ("tv", "weight"): tv_weight,
-        },
-    )
+    steps_each = _parsed(steps, partial(numbers, "steps", kind=int))
+    fields = {"steps": steps_each, "seed": seed, "share": share, "site": site, "dab_amount": dab_amount}
+    recipe = build_recipe(preset, fields, settings or ())
     from chromogen.app.jobs import Styles, Stylist
     from chromogen.app.paths import SideOutputs, check_side_outputs, plan
     from chromogen.style.encoder import Encoder, load_weights
@@ -245,19 +210,7 @@ def _foretell(stylist: Stylist, contents: Sequence[Path], *, as_json: bool) -> N
         width, height = facts["size"]
         tiles = f"in {facts['tiles']} tiles of {facts['tile_px']} px" if facts["tiles"] > 1 else "in one piece"
         took = f"about {facts['peak_mb'] / 1000:.1f} GB and {duration(facts['seconds'])}"
-        print(f"{facts['content']}: {width} x {height} px {tiles}, {took}{_on_disk(facts)}")
-
-
-def _on_disk(facts: Mapping[str, Any]) -> str:
-    """What tiles put into temporary files, or would."""
-    from chromogen.style.memory import MOST_OF_FREE
-
-    if facts["tiles"] == 1:
-        return ""
-    gb = facts["tapes_mb"] / 1000
-    if facts["tapes_fit"]:
-        return f", {gb:.1f} GB of temporary files"
-    return f" (sooner where TMPDIR is on a disk with {gb / MOST_OF_FREE:.1f} GB free)"
+        print(f"{facts['content']}: {width} x {height} px {tiles}, {took}")
 
 
 def _measuring(progress: Progress) -> Callable[[int, int], None]:

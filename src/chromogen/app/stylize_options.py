@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chromogen.app.options import from_preset, term_value
-from chromogen.app.terminal import Loss, Machine, Output, Region, Scale, Search
-from chromogen.style.recipes import CONTENT_LOSSES
+from chromogen.app.terminal import Machine, Output, Region, Scale, Search
 
 Paths = Annotated[
     list[Path],
@@ -27,82 +25,26 @@ Preset = Annotated[
         "best. The report's own losses: paper.",
     ),
 ]
-ContentLayer = Annotated[
-    str | None,
-    Loss(
-        metavar="LAYERS",
-        help=f"Where content is compared. {from_preset(term_value('content', 'layers'))}",
-    ),
-]
-ContentLoss = Annotated[
-    str | None,
-    Loss(help=f"{', '.join(CONTENT_LOSSES)}. {from_preset(term_value('content', 'distance'))}"),
-]
-ContentWeight = Annotated[
-    float | None, Loss(help=f"Weight of content. {from_preset(term_value('content', 'weight'))}")
-]
-StyleLayers = Annotated[
-    str | None,
-    Loss(metavar="LAYERS", help=f"Where style is compared. {from_preset(term_value('style', 'layers'))}"),
-]
-StyleWeight = Annotated[float | None, Loss(help=f"Weight of style. {from_preset(term_value('style', 'weight'))}")]
-TvWeight = Annotated[float | None, Loss(help="Weight of total variation. Default: 0.")]
-LossScale = Annotated[
-    str | None,
-    Loss(
-        help="relative: each term over its reference's energy; paper: the report's absolute formulas. "
-        + from_preset(lambda recipe: recipe.loss_scale)
-    ),
-]
-Space = Annotated[
-    str | None,
+Set = Annotated[
+    list[str] | None,
     Search(
-        help="rgb: pixels are free; stain: the H&E as `stain --style` paints it; amounts of both stains then "
-        "change within bounds. " + from_preset(lambda recipe: recipe.space)
-    ),
-]
-Init = Annotated[
-    str | None,
-    Search(
-        help="First picture: content, color (content in the style's colours), style or noise. "
-        + from_preset(lambda recipe: recipe.init)
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change a setting of the preset; may repeat. Of the loss: content.weight, content.layers, "
+        "content.distance, style.weight, style.layers, tv.weight. Of the search: init, scales, optimizer, "
+        "plateau, preconditioned_steps, history, loss_scale, space. `--dry-run --json` prints them all.",
     ),
 ]
 Steps = Annotated[
     str | None,
     Search(
         metavar="N[,N...]",
-        help="Most steps: in all, or one number a scale. "
-        + from_preset(lambda recipe: "+".join(map(str, recipe.steps))),
+        help="Maximum of steps: in all, or one number for each scale. Default: the preset's.",
     ),
 ]
-Scales = Annotated[
-    str | None,
-    Search(
-        metavar="F,...,1",
-        help="Fractions of the size, coarse to fine. "
-        + from_preset(lambda recipe: "+".join(f"{scale:g}" for scale in recipe.scales)),
-    ),
-]
-Plateau = Annotated[
-    float | None,
-    Search(
-        help="End a scale when 10 steps lower its loss by less than this fraction; 0: never. "
-        + from_preset(lambda recipe: recipe.plateau)
-    ),
-]
-PreconditionedSteps = Annotated[
-    int | None,
-    Search(
-        help="First steps of a scale that divide the style's gradient by its variances: half of the steps do "
-        "where style outweighs content by far; elsewhere content suffers. "
-        + from_preset(lambda recipe: recipe.preconditioned_steps)
-    ),
-]
-Optimizer = Annotated[str | None, Search(help=f"lbfgs or adam. {from_preset(lambda recipe: recipe.optimizer)}")]
 Seed = Annotated[
     int | None,
-    Search(help=f"Seed of the noise, and of which nuclei are brown. {from_preset(lambda recipe: recipe.seed)}"),
+    Search(help="Seed of the noise, and of which nuclei are brown. Default: 0."),
 ]
 Share = Annotated[
     float | None,

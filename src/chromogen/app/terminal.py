@@ -29,7 +29,6 @@ JsonOption = Annotated[
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel="Output")]
 
-Loss = partial(typer.Option, rich_help_panel="Loss")
 Search = partial(typer.Option, rich_help_panel="Optimization")
 Scale = partial(typer.Option, rich_help_panel="Size and styles")
 Region = partial(typer.Option, rich_help_panel="Where the brown goes")

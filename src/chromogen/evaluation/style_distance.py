@@ -11,7 +11,6 @@ from chromogen.evaluation.sums import Array, UndefinedError
 from chromogen.evaluation.tile import Tile, blur, needed
 from chromogen.image import Image, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10, separate_stains_od10
-from chromogen.stains.light import OCTILES, TEXTURE_UM
 from chromogen.style.layers import smallest_side_px
 
 if TYPE_CHECKING:
@@ -139,6 +138,8 @@ def sliced_wasserstein(histograms: Array) -> float:
 
 # DAB profile: which tissue gets the brown?
 TEXTURE_BINS = 2048
+TEXTURE_UM = (0.5, 3.0, 6.0)  # fine and coarse scale of nuclear texture, and over which it is averaged
+OCTILES = 8
 TEXTURE_MOST_OD10 = 1.0
 NO_PROFILES: Array = np.zeros((2, 2, TEXTURE_BINS))
 

@@ -82,40 +82,6 @@ def _white_of(picture: Tensor, mpp: float) -> NDArray[np.float64]:
     return white_level(to_uint8(picture[..., ::step, ::step]), mpp * step)
 
 
-MOST_SAMPLED = 1_000_000  # values that quantiles are found of
-
-
-def _sampled(values: Tensor) -> Tensor:
-    return values[:: 1 + len(values) // MOST_SAMPLED]
-
-
-OCTILES = 8
-TEXTURE_UM = (0.5, 3.0, 6.0)
-
-
-def texture_octiles(picture: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
-    """Eighths of the tissue by how densely nuclei lie, of a picture (1, 3, H, W): (1, 8, H, W) bool.
-
-    Nuclear texture is what stands out of red density between 0.5 and 3 um, averaged over 6 um; unlike unmixed
-    haematoxylin it is not hidden by DAB. A picture without tissue has eight empty masks.
-    """
-    import torch
-
-    fine_um, coarse_um, wide_um = TEXTURE_UM
-    red = density_of(picture[:, :1])
-    detail = blurred(red, fine_um / mpp) - blurred(red, coarse_um / mpp)
-    texture = blurred(detail.clamp_min(0), wide_um / mpp)
-    tissue = tissue_share(picture, mpp) > 0.5
-    inside = texture[tissue]
-    if not len(inside):
-        return torch.zeros(1, OCTILES, *texture.shape[2:], dtype=torch.bool, device=texture.device)
-    steps = torch.linspace(0, 1, OCTILES + 1, dtype=texture.dtype, device=texture.device)[1:-1]
-    borders = torch.quantile(_sampled(inside), steps)
-    octile = torch.bucketize(texture, borders)
-    masks = [tissue & (octile == index) for index in range(OCTILES)]
-    return torch.cat(masks, 1)
-
-
 def _tensor(matrix: NDArray[Any], like: Tensor) -> Tensor:
     import torch
 

@@ -20,8 +20,8 @@ from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.study.experiments import Claim, Experiment
 from chromogen.study.findings import Field, Finding, findings
 from chromogen.style.curves import weighted_curves
+from chromogen.style.loss import LossFunction, add_gradient, targets_of, tiles_of, windows_of, with_reference
 from chromogen.style.measured_style import Style
-from chromogen.style.objective import look, measure, term_values, total
 from chromogen.style.recipes import Recipe, as_record, with_term
 from chromogen.style.run import OnStep
 from chromogen.style.stylize import Stylized, first_picture, stylize
@@ -261,8 +261,8 @@ def content_pull(recipe: Recipe, crop: Crop, encoder: Encoder) -> float:
     terms = tuple(term for term in recipe.objective if term.name == "content")
     he = to_tensor(crop.he).to(encoder.device)
     there = first_picture(crop.he, Style((crop.ihc,), (1.0,), {}), away, 1.0).to(encoder.device)
-    references = measure(terms, "content", encoder.exact, he, recipe.loss_scale)
-    measured = look(encoder.exact, there.requires_grad_(), terms, recipe.loss_scale)
-    values = term_values(terms, measured, references, recipe.loss_scale)
-    total(terms, values).backward()
+    loss = LossFunction(terms, recipe.loss_scale, encoder.exact)
+    targets = targets_of(loss, tiles_of((he.shape[3], he.shape[2]), terms))
+    targets = with_reference(loss, "content", windows_of(he), targets)
+    add_gradient(loss, windows_of(there.requires_grad_()), targets)
     return 0.0 if there.grad is None else float(there.grad.norm())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -18,13 +18,13 @@ from chromogen.stains.estimation import estimate_stains, stain_strength
 from chromogen.stains.light import concentrations_of, density_of, rendered
 from chromogen.style.networks import FEATURES, LocalStain
 
-MOST_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
+MAX_TURNED_DEG = 20.0  # from the usual vectors to an IHC's own
 GAINS = (0.72, 1.6)  # haematoxylin is never made weaker or stronger than so: paler nuclei lose their contrast
 DAB_HEADROOM = 1.2
-LEAST_STRONGEST_DAB = 0.3
-MOST_GAIN = 0.4  # haematoxylin, and the faint DAB of a background, may change by a factor of e to this, either way
-MOST_DAB_GAIN = 0.8  # DAB above that: more for the background would tint collagen in patches
-MOST_GRADIENT = 1.0
+MIN_STRONGEST_DAB = 0.3
+MAX_GAIN = 0.4  # haematoxylin, and the faint DAB of a background, may change by a factor of e to this, either way
+MAX_DAB_GAIN = 0.8  # DAB above that: more for the background would tint collagen in patches
+MAX_GRADIENT = 1.0
 ROWS_AT_ONCE = 64  # of a window, by a network: its activations would take more memory than the encoder's
 
 
@@ -35,17 +35,17 @@ class Canvas(Protocol):
     learning_rate: float
     one_cycle: bool
 
-    def picture(self, window: Window | None = None) -> Tensor:
-        """The picture (1, 3, H, W) in [0, 1], or a window of it, with its gradient."""
+    def picture(self, window: Window) -> Tensor:
+        """A window (1, 3, h, w) of the picture, in [0, 1], with its gradient."""
 
-    def tame(self) -> None:
+    def clip_gradients(self) -> None:
         """Called between gradient and step."""
 
-    def settle(self) -> None:
-        """Called after a step."""
+    def project(self) -> None:
+        """Called after a step: bring the parameters back to those that are allowed."""
 
-    def develop(self, amount: float) -> None:
-        """Called at the end: make `amount` times the DAB, where there is such a thing."""
+    def scale_dab(self, factor: float) -> None:
+        """Called at the end: multiply the DAB, where there is such a thing."""
 
 
 class Pixels:
@@ -58,19 +58,19 @@ class Pixels:
         self.x = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         self.parameters = [self.x]
 
-    def picture(self, window: Window | None = None) -> Tensor:
+    def picture(self, window: Window) -> Tensor:
         """The pixels."""
-        return self.x if window is None else part_of(self.x, window)
+        return part_of(self.x, window)
 
-    def tame(self) -> None:
+    def clip_gradients(self) -> None:
         """Nothing to do."""
 
-    def settle(self) -> None:
+    def project(self) -> None:
         """Keep them between black and white."""
         with torch.no_grad():
             self.x.clamp_(0, 1)
 
-    def develop(self, amount: float) -> None:
+    def scale_dab(self, factor: float) -> None:
         """Nothing to do: pixels know no DAB."""
 
 
@@ -110,7 +110,7 @@ def stains_of(content: Image, styles: Sequence[Image], mix: Sequence[float]) -> 
     hematoxylin, dab = np.average(strengths, axis=0, weights=mix)
     ours = stain_strength(content, H_E)[0]
     gain = hematoxylin / ours if min(hematoxylin, ours) > 0 else 1.0
-    return Stains(matrix, float(np.clip(gain, *GAINS)), max(float(dab) * DAB_HEADROOM, LEAST_STRONGEST_DAB))
+    return Stains(matrix, float(np.clip(gain, *GAINS)), max(float(dab) * DAB_HEADROOM, MIN_STRONGEST_DAB))
 
 
 def ihc_vectors(style: Image) -> Array:
@@ -120,7 +120,7 @@ def ihc_vectors(style: Image) -> Array:
     """
     estimated = estimate_stains(style, H_DAB).matrix
     cosines = (estimated[:2] * H_DAB[:2]).sum(1)
-    return estimated if cosines.min() > np.cos(np.radians(MOST_TURNED_DEG)) else H_DAB
+    return estimated if cosines.min() > np.cos(np.radians(MAX_TURNED_DEG)) else H_DAB
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def part_of_amounts(amounts: Amounts, window: Window) -> Amounts:
     return replace(amounts, of_stains=amounts.of_stains[..., *window.at])
 
 
-def developed(amounts: Amounts, factor: float) -> Amounts:
+def with_dab_scaled(amounts: Amounts, factor: float) -> Amounts:
     """Amounts with `factor` times the DAB everywhere, as if developed for longer or shorter."""
     factors = amounts.of_stains.new_tensor([1, factor, 1]).view(1, 3, 1, 1)
     return replace(amounts, of_stains=amounts.of_stains * factors)
@@ -161,8 +161,8 @@ def restained(amounts: Amounts, out: Tensor) -> Tensor:
     hematoxylin, dab, neither = amounts.of_stains.split(1, 1)
     change = out.tanh()
     faint = dab.clamp_max(amounts.background)
-    hematoxylin = hematoxylin * (MOST_GAIN * change[:, :1]).exp()
-    dab = faint * (MOST_GAIN * change[:, 1:]).exp() + (dab - faint) * (MOST_DAB_GAIN * change[:, 1:]).exp()
+    hematoxylin = hematoxylin * (MAX_GAIN * change[:, :1]).exp()
+    dab = faint * (MAX_GAIN * change[:, 1:]).exp() + (dab - faint) * (MAX_DAB_GAIN * change[:, 1:]).exp()
     return rendered(torch.cat([hematoxylin, dab, neither], 1), amounts.matrix, amounts.white)
 
 
@@ -173,7 +173,7 @@ def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:
         return rendered(hematoxylin, stains.matrix)
 
 
-Features: TypeAlias = Callable[[Window | None], Tensor]  # (1, N, h, w) of a window, or of the whole
+Features: TypeAlias = Callable[[Window], Tensor]  # (1, N, h, w) of a window
 
 
 class StainNetwork:
@@ -189,11 +189,9 @@ class StainNetwork:
         self.network: LocalStain = coarse.network if coarse else _new_network(amounts, seed)
         self.parameters: list[Tensor] = list(self.network.parameters())
 
-    def picture(self, window: Window | None = None) -> Tensor:
-        """Rendered from what the network says of every pixel; in a window, rows by rows, which are not kept."""
+    def picture(self, window: Window) -> Tensor:
+        """Rendered from what the network says of every pixel, rows by rows, whose activations are not kept."""
         features = self.features(window)
-        if window is None:
-            return self._stained(features, self.amounts)
         amounts, parts = part_of_amounts(self.amounts, window), []
         for row in range(0, features.shape[2], ROWS_AT_ONCE):
             rows = Window(0, row, features.shape[3], row + ROWS_AT_ONCE)
@@ -208,21 +206,16 @@ class StainNetwork:
             out = self.network(features.contiguous(memory_format=torch.channels_last))
         return restained(amounts, out)
 
-    def tame(self) -> None:
-        """Long gradients are cut."""
-        cut_gradients(self.parameters)
+    def clip_gradients(self) -> None:
+        """No longer than `MAX_GRADIENT`, all together: one odd step must not undo many."""
+        nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT)
 
-    def settle(self) -> None:
+    def project(self) -> None:
         """Nothing to do."""
 
-    def develop(self, amount: float) -> None:
+    def scale_dab(self, factor: float) -> None:
         """The tissue takes more or less."""
-        self.amounts = developed(self.amounts, amount)
-
-
-def cut_gradients(parameters: Iterable[Tensor]) -> None:
-    """Of a network's parameters together no longer than `MOST_GRADIENT`: one odd step must not undo many."""
-    nn.utils.clip_grad_norm_(parameters, MOST_GRADIENT)
+        self.amounts = with_dab_scaled(self.amounts, factor)
 
 
 def _new_network(amounts: Amounts, seed: int) -> LocalStain:

@@ -18,8 +18,7 @@ from torch import Tensor
 from chromogen.devices import choose_device, choose_precision
 from chromogen.errors import choose, expected
 from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
-from chromogen.style.tape import GramOf, Tape
-from chromogen.style.trunk import Convolution, look
+from chromogen.style.vgg import Convolution, GramOf, activations_and_grams
 
 POOLINGS = ("max", "average")
 
@@ -194,32 +193,29 @@ class Encoder:
 
     def __call__(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Activations of an image (B, 3, H, W) in [0, 1] at `layers`."""
-        return self.look(image, layers, ())[0]
+        return self.with_grams(image, layers, ())[0]
 
-    def look(
+    def with_grams(
         self,
         image: Tensor,
         layers: Collection[str],
         grams_of: Collection[GramOf],
         masks: Mapping[str, Tensor] = MappingProxyType({}),
-        tape: Tape | None = None,
     ) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
         """Activations at `layers`, and Gram matrices (B, C, C) of others or the same, measured on the way.
 
         Gram matrices are asked for by layer and name of a mask (None: everywhere counts) and are means over
-        positions, float32; asked for here they cost less than from activations. A `tape` that was written when
-        the same was asked of the same image spares the way there; an empty one is written.
+        positions, float32; asked for here they cost less than from activations.
         """
         every = {*layers, *(layer for layer, _ in grams_of)}
         check_layers(every)
         _check_size(image, every)
         x = ((image - self.mean) / self.std).to(self.dtype, memory_format=torch.channels_last)
         needed = CONVOLUTIONS[: LAYERS.index(deepest(every))] if every else ()
-        looked_at = [name for name in needed if f"relu{name}" in layers]
+        compared = [name for name in needed if f"relu{name}" in layers]
         of = [(layer.removeprefix("relu"), mask) for layer, mask in grams_of]
         convolutions = {name: self.convolutions[name] for name in needed}
-        tape = Tape() if tape is None else tape
-        activations, grams = look(x, convolutions, looked_at, of, self.pooling, masks, tape)
+        activations, grams = activations_and_grams(x, convolutions, compared, of, self.pooling, masks)
         found = {"image": image} if "image" in layers else {}
         found |= {f"relu{name}": tensor for name, tensor in activations.items()}
         return found, {(f"relu{name}", mask): gram for (name, mask), gram in grams.items()}

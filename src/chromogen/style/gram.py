@@ -11,10 +11,8 @@ from torch.nn.functional import avg_pool2d
 
 # Positions added up in bf16 before fp32 takes over: rounding errors of the parts average out.
 POSITIONS_PER_PART = 2048
-LEAST_POSITIONS = 1e-6
+MIN_POSITIONS = 1e-6
 VALUES_AT_ONCE = 2**22
-# Masks that are sums of others, whose Gram matrices tell theirs.
-PARTS = {"tissue": ("cells", "stroma")}
 # Added to the style's variances in the preconditioner, in units of their mean; 0.3 to 10 do about as well.
 DAMPING = 3.0
 
@@ -56,25 +54,17 @@ def counting(vectors: Tensor, shares: Tensor) -> Iterator[tuple[Tensor, Tensor, 
         yield vectors.index_select(1, band), shares.index_select(1, band), band
 
 
-def gram_of_parts(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The Gram matrix of a whole from its parts' matrices (B, C, C) and shares (1, M, 1), which add up to it."""
-    grams, positions = zip(*((gram, shares.sum()) for gram, shares in parts), strict=True)
-    products = [gram * count for gram, count in zip(grams, positions, strict=True)]
-    mean: Tensor = sum(products[1:], products[0]) / sum(positions[1:], positions[0]).clamp_min(LEAST_POSITIONS)
-    return mean
-
-
 def sum_of(shares: Tensor) -> Tensor:
     """How many positions count by their shares (1, M, 1), never quite zero."""
-    return shares.sum().clamp_min(LEAST_POSITIONS)
+    return shares.sum().clamp_min(MIN_POSITIONS)
 
 
-def add_products_back(
+def add_products_gradient(
     flow: Tensor | None, vectors: Tensor, gradient: Tensor, shares: Tensor | None = None
 ) -> Tensor:
-    """Add to `flow` (B, M, C), written on if there is one, what a mean of products asks of its vectors.
+    """Add to `flow` (B, M, C), in place if there is one, the gradient of vectors by that of their mean products.
 
-    By the gradient (B, C, C) of that mean: d<g, V^T S V / M>/dV = S V (g + g^T) / M.
+    From the gradient g (B, C, C) of that mean: d<g, V^T S V / M>/dV = S V (g + g^T) / M.
     """
     positions = vectors.shape[1] if shares is None else sum_of(shares)
     factor = ((gradient + gradient.transpose(1, 2)) / positions).to(vectors.dtype)
@@ -107,7 +97,7 @@ class MeanGram(torch.autograd.Function):
         """One product with what the gradient asks for."""
         (vectors,), (gradient,) = ctx.saved_tensors, gradients
         batch, channels, height, width = ctx.shape
-        rows = add_products_back(None, vectors, gradient, ctx.shares)
+        rows = add_products_gradient(None, vectors, gradient, ctx.shares)
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2), None
 
 

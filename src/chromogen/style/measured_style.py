@@ -12,32 +12,32 @@ import torch
 from torch import Tensor
 
 from chromogen.errors import expected
-from chromogen.grid import TileGrid
 from chromogen.image import Image, resize, to_tensor
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.staining.exemplar import Exemplar, joined_exemplars
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.layers import smallest_side_px
+from chromogen.style.loss import LossFunction, picture_of, targets_of, tiles_of, with_reference
 from chromogen.style.memory import MEASURING_BYTES, check_memory
 from chromogen.style.objective import (
     COMPARTMENTS,
     Masks,
     Objective,
     References,
+    Term,
     average,
+    distance_of,
     layers_of,
     masks_asked,
-    measure,
-    term_values,
     total,
+    values_by,
 )
 from chromogen.style.recipes import Recipe, style_terms
 from chromogen.style.start import Compartments, compartments_of, measured_exemplars
-from chromogen.style.tiled import TiledAim, halo_px, measure_tiled, picture_of
 
 SQUARE_UM = 24.0  # of the chessboard that halves an image: about three cells
-MOST_COMPARED = 8  # of several style images, to find their floor
+MAX_COMPARED = 8  # of several style images, to find their floor
 
 OnMeasured: TypeAlias = Callable[[int, int], None]
 
@@ -92,7 +92,7 @@ def measure_style(
         image = images[number]
         small = resize(image, size_at(image, scale))
         masks = masks_of(to_tensor(small).to(encoder.device), recipe, mpp / scale, guides, stained[number])
-        measured = _measured(small, recipe.objective, recipe.loss_scale, encoder.exact, masks, tile_px)
+        measured = _measured(small, recipe.objective, recipe, encoder.exact, masks, tile_px)
         if on_measured:
             on_measured(next(done), len(images) * len(recipe.scales))
         return measured
@@ -118,24 +118,13 @@ def _compartments(
 
 
 def _measured(
-    image: Image, objective: Objective, loss_scale: str, encoder: Encoder, masks: Masks, tile_px: int | None
+    image: Image, objective: Objective, recipe: Recipe, encoder: Encoder, masks: Masks, tile_px: int | None
 ) -> References:
-    """What the terms that refer to the style measure of its image, uint8 (H, W, 3): in one piece, or in tiles."""
-    grid = tiles_of(image, objective, tile_px)
-    if grid is None:
-        return measure(objective, "style", encoder, to_tensor(image).to(encoder.device), loss_scale, masks)
-    aim = TiledAim(grid, {}, masks)
-    return measure_tiled(
-        objective, "style", encoder, picture_of(image, encoder.device), loss_scale, aim
-    ).references
-
-
-def tiles_of(image: Image, objective: Objective, tile_px: int | None) -> TileGrid | None:
-    """The tiles of an image, uint8 (H, W, 3); None where one is enough."""
-    if tile_px is None:
-        return None
-    grid = TileGrid((image.shape[1], image.shape[0]), tile_px, halo_px(objective))
-    return grid if len(grid) > 1 else None
+    """What terms that refer to the style measure of its image, uint8 (H, W, 3)."""
+    terms = tuple(term for term in objective if term.reference == "style")
+    loss = LossFunction(terms, recipe.loss_scale, encoder)
+    targets = targets_of(loss, tiles_of((image.shape[1], image.shape[0]), recipe.objective, tile_px), masks)
+    return with_reference(loss, "style", picture_of(image, encoder.device), targets).references
 
 
 def _floor(
@@ -151,7 +140,7 @@ def _floor(
     """The style error that the images have among themselves on average; of one, its halves by a chessboard."""
     terms = tuple(replace(term, mask=term.mask or "tissue") for term in style_terms(recipe))
     found = []
-    for image, compartments in zip(images[:MOST_COMPARED], stained, strict=False):
+    for image, compartments in zip(images[:MAX_COMPARED], stained, strict=False):
         small = resize(image, size_at(image, scale))
         picture = to_tensor(small).to(encoder.device)
         masks = masks_of(picture, replace(recipe, objective=terms), mpp, guides, compartments)
@@ -159,19 +148,17 @@ def _floor(
         halves = (dark, 1 - dark) if len(images) == 1 else (torch.ones_like(dark),)
         for half in halves:
             seen = {name: mask * half for name, mask in masks.items()}
-            found.append(_measured(small, terms, recipe.loss_scale, encoder, seen, tile_px))
+            found.append(_measured(small, terms, recipe, encoder, seen, tile_px))
     errors = [_style_error(terms, *pair) for pair in permutations(found, 2)]
     return math.fsum(errors) / len(errors)
 
 
 def _style_error(terms: Objective, ours: References, theirs: References) -> float:
-    measured = {
-        (term.statistic, layer, term.mask): ours[term.name, layer].measured
-        for term in terms
-        for layer in term.layers
-    }
-    values = term_values(terms, measured, theirs, "relative")
-    return float(total(terms, values)) / math.fsum(term.weight for term in terms)
+    def at(term: Term, layer: str) -> Tensor:
+        place = term.name, layer
+        return distance_of(term, ours[place].measured, theirs[place], "relative")
+
+    return float(total(terms, values_by(terms, at))) / math.fsum(term.weight for term in terms)
 
 
 def _chessboard(picture: Tensor, square_px: float) -> Tensor:

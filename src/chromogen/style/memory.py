@@ -1,14 +1,10 @@
-"""How much memory a picture takes in one piece and in tiles, and so which tiles; and what these put on disk."""
+"""How much memory a picture takes in one piece and in tiles, and so which tiles."""
 
 from __future__ import annotations
 
 import math
-import shutil
 import warnings
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
-from tempfile import gettempdir
 
 import psutil
 
@@ -16,10 +12,9 @@ from chromogen.errors import expected
 from chromogen.grid import ALIGNED_PX, TileGrid, outer_px
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
-from chromogen.style.layers import CONVOLUTIONS, LAYERS, deepest, stride_px
-from chromogen.style.objective import Objective, layers_of
+from chromogen.style.layers import stride_px
+from chromogen.style.loss import halo_px
 from chromogen.style.recipes import Recipe
-from chromogen.style.tiled import halo_px
 from chromogen.style.winograd import LEAST_PX
 
 # Peak bytes per pixel down to relu5_1, measured at 512 to 1024 px: in one piece, where freed memory is kept
@@ -38,8 +33,6 @@ HISTORY_BYTES = 24  # for every step that L-BFGS remembers
 LEAST_CORE_PX = 128
 MOST_OF_FREE = 0.8
 MOST_OF_LIMIT = 0.9  # of one that is to be kept to: what will be needed is known to a tenth
-VALUE_BYTES = {"bf16": 2, "fp32": 4}
-IN_MEMORY = ("tmpfs", "ramfs")  # file systems
 
 
 @dataclass(frozen=True)
@@ -134,45 +127,9 @@ def _warn_of_small_tiles(tile_px: int, size: tuple[int, int], recipe: Recipe) ->
 
 
 def _lighter(recipe: Recipe) -> str:
-    return " or --optimizer adam" if recipe.optimizer == "lbfgs" else ""
+    return " or --set optimizer=adam" if recipe.optimizer == "lbfgs" else ""
 
 
 def _whole_bytes(recipe: Recipe) -> int:
     start = START_BYTES if recipe.space == "stain" else 0
     return WHOLE_BYTES + start + (HISTORY_BYTES * recipe.history if recipe.optimizer == "lbfgs" else 0)
-
-
-def tape_bytes(grid: TileGrid, objective: Objective, precision: str) -> int:
-    """What the tapes of all tiles together take on disk."""
-    pixels = sum(math.prod(tile.outer.size) for tile in grid)
-    return int(pixels * _tape_bytes_per_pixel(objective, precision))
-
-
-def _tape_bytes_per_pixel(objective: Objective, precision: str) -> float:
-    """As `Tape` packs it with max pools: values where a loss looks, else one bit each; two for each window."""
-    seen = layers_of(objective) - {"image"}
-    needed = CONVOLUTIONS[1 : LAYERS.index(deepest(seen))] if seen else ()  # the first is made again
-    found = 0.0
-    for name, following in pairwise((*needed, "")):
-        halvings = int(name[0]) - 1
-        values = min(64 << halvings, 512) / 4**halvings
-        windows = values / 4 if following.endswith("_1") else 0
-        bits = 2 * windows
-        if f"relu{name}" in seen:
-            bits += 8 * VALUE_BYTES[precision] * values
-        else:
-            bits += windows or values
-        found += bits / 8
-    return found
-
-
-def has_room_for_tapes(grid: TileGrid, objective: Objective, precision: str) -> bool:
-    """Whether most of what is free for temporary files (TMPDIR) would hold them."""
-    return tape_bytes(grid, objective, precision) <= MOST_OF_FREE * _free_bytes(Path(gettempdir()).resolve())
-
-
-def _free_bytes(folder: Path) -> int:
-    """Of a folder's disk; none of one that is memory itself, as that is what tiles are short of."""
-    mounts = [m for m in psutil.disk_partitions(all=True) if folder.is_relative_to(m.mountpoint)]
-    nearest = max(mounts, key=lambda mount: len(mount.mountpoint), default=None)
-    return 0 if nearest is not None and nearest.fstype in IN_MEMORY else shutil.disk_usage(folder).free

@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from chromogen.grid import TileGrid, Window, whole
+from chromogen.grid import TileGrid, Window
 from chromogen.image import Image, to_tensor
-from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.spill import Spill
+from chromogen.spill import InMemory, Spill, Store
 from chromogen.stains.light import blurred, concentrations_of, density_of
 
 SIGMAS_UM = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -27,24 +26,13 @@ FEATURES = 3 * (1 + len(SIGMAS_UM)) + 2 * len(TEXTURES_UM) + 2 * (1 + len(STAIN_
 REACH_UM = 3 * max(*SIGMAS_UM, *(coarse + wide for _, coarse, wide in TEXTURES_UM))  # blurs end at three sigmas
 
 
-def tissue_features(picture: Tensor, matrix: NDArray[Any], amounts: Tensor, mpp: float = ASSUMED_MPP) -> Tensor:
-    """What the tissue is like around every pixel of an H&E (1, 3, H, W) in [0, 1]: (1, N, H, W), z-scored.
-
-    Concentrations of both stains by `matrix` and their mean density, at five scales, and how much nuclear texture
-    there is; and the `amounts` (1, 2, H, W) of both stains that it starts from, at four. They reach 27 um at most:
-    a function of them cannot know of more.
-    """
-    features = raw_features(picture, matrix, amounts, mpp)
-    return z_scored(features, features.mean((2, 3), keepdim=True), features.std((2, 3), keepdim=True))
-
-
 def z_scored(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Features (1, N, H, W) by their means and standard deviations (1, N, 1, 1)."""
     return (features - mean) / (std + 1e-6)
 
 
 def raw_features(picture: Tensor, matrix: NDArray[Any], amounts: Tensor, mpp: float) -> Tensor:
-    """The features (1, N, H, W) as they are."""
+    """The features (1, N, H, W) of an H&E (1, 3, H, W) in [0, 1] and amounts (1, 2, H, W), not z-scored."""
     stains = concentrations_of(picture, matrix)[:, :2].clamp_min(0)
     basis = torch.cat([stains, density_of(picture).mean(1, keepdim=True)], 1)
     found = [basis] + [blurred(basis, sigma / mpp) for sigma in SIGMAS_UM]
@@ -55,20 +43,23 @@ def raw_features(picture: Tensor, matrix: NDArray[Any], amounts: Tensor, mpp: fl
     return torch.cat(found, 1)
 
 
-class TiledFeatures:
-    """`tissue_features` of a large H&E, window by window, by the means and deviations of the whole.
+class TissueFeatures:
+    """What the tissue is like around every pixel of an H&E, window by window: (1, N, H, W), z-scored.
 
-    Those of a grid's tiles are measured once and kept on disk: they take a sixth of a step's time, and 128 bytes
-    a pixel.
+    Concentrations of both stains and their mean density, at five scales; how much nuclear texture there is; and
+    the amounts of both stains that the picture starts from, at four scales. They reach 27 um at most: a function
+    of them cannot know of more. Means and deviations are those of the whole. Features of a grid's tiles are
+    computed once, in memory for one tile and else on disk: they take a sixth of a step's time, and 128 bytes a
+    pixel.
     """
 
     def __init__(
         self, he: Image, matrix: NDArray[Any], amounts: Tensor, mpp: float, grid: TileGrid, like: Tensor
     ) -> None:
-        """Of an H&E, uint8 (H, W, 3), measured over the grid's cores; in dtype and device of `like`."""
+        """Of an H&E, uint8 (H, W, 3), with `amounts` (1, 2, H, W), in dtype and device of `like`."""
         self.he, self.matrix, self.amounts, self.mpp, self.like = he, matrix, amounts, mpp, like
         self._kept: dict[Window, int] = {}
-        self._spill = Spill()
+        self._store: Store = InMemory() if len(grid) == 1 else Spill()
         sums = torch.zeros(2, FEATURES, dtype=torch.float64)
         for tile in grid:
             raw = self._raw(tile.core).double()
@@ -78,15 +69,15 @@ class TiledFeatures:
         std = ((sums[1] - count * mean.square()) / (count - 1)).clamp_min(0).sqrt()
         self.mean, self.std = (moment.float().view(1, -1, 1, 1).to(like.device) for moment in (mean, std))
         for number, tile in enumerate(grid):
-            self._spill.keep(number, {"features": self(tile.outer)})
+            self._store.keep(number, {"features": self(tile.outer)})
             self._kept[tile.outer] = number
 
-    def __call__(self, window: Window | None) -> Tensor:
+    def __call__(self, window: Window) -> Tensor:
         """(1, N, h, w) of a window."""
         if window in self._kept:
-            return self._spill.of(self._kept[window])["features"].to(self.like.device)
-        height, width = self.he.shape[:2]
-        return z_scored(self._raw(window or whole((width, height))), self.mean, self.std).to(self.like.dtype)
+            return self._store.of(self._kept[window])["features"].to(self.like.device)
+        found = z_scored(self._raw(window), self.mean, self.std).to(self.like.dtype)
+        return found.contiguous(memory_format=torch.channels_last)
 
     def _raw(self, window: Window) -> Tensor:
         height, width = self.he.shape[:2]

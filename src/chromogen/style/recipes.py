@@ -132,11 +132,6 @@ def hematoxylin_term(weight: float) -> Term:
     return Term("hematoxylin", weight, {"image": 1.0}, "hematoxylin", "mse", "hematoxylin")
 
 
-def profile_term(weight: float) -> Term:
-    """Which tissue gets the brown, as in the style: the mean difference over octiles of nuclear texture."""
-    return Term("profile", weight, {"image": 1.0}, "dab_profile", "mae", "style", "octiles")
-
-
 # Started from the style's colours, dark nuclei turn brown; started from the content they stay blue. At any style
 # error relu2_2 keeps more of the tissue than relu4_2, and no more of its colours (docs/study.md).
 _TISSUE = (content_term("relu2_2", weight=0.5), style_term())

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from chromogen.image import Image
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.descent import Losses, State
+from chromogen.style.optimize import Losses, State
 from chromogen.style.recipes import Recipe
 
 

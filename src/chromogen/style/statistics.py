@@ -18,7 +18,7 @@ def activations(features: Tensor) -> Tensor:
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """Mean over positions of the products of channels, (B, C, C) (additive over tiles, weighted by area).
+    """Mean over positions of the products of channels, (B, C, C) (a picture's is the mean of its tiles').
 
     The report's G = F F^T (Gatys et al. 2016) divided by the number of positions M, so that images of different
     size can be compared: the same as scaling the style's G by M_generated / M_style.
@@ -40,30 +40,6 @@ def masked_gram_matrix(features: Tensor, mask: Tensor) -> Tensor:
     from chromogen.style.gram import mean_gram, shares_of
 
     return mean_gram(features, shares_of(mask, features.shape[2:]))
-
-
-def dab_profile(picture: Tensor, octiles: Tensor) -> Tensor:
-    """Which eighth of the tissue gets the brown: mean DAB by octile (1, 8, H, W), over their mean, (B, 8).
-
-    Of a picture (B, 3, H, W) in [0, 1], by H-DAB vectors (global: octiles are of the whole picture). No DAB, or
-    no tissue, gives zeros.
-    """
-    return profile_of(dab_by_octile(picture, octiles), octiles.sum((2, 3)))
-
-
-def dab_by_octile(picture: Tensor, octiles: Tensor) -> Tensor:
-    """All the DAB in each octile (1, 8, H, W) of a picture (B, 3, H, W): (B, 8), which adds up over tiles."""
-    dab = concentrations_of(picture.float(), H_DAB)[:, 1:2].clamp_min(0)
-    return (dab * octiles).sum((2, 3))
-
-
-def profile_of(sums: Tensor, pixels: Tensor) -> Tensor:
-    """The profile, (B, 8), from the DAB in each octile and its number of pixels."""
-    import torch
-
-    means = sums / pixels.clamp_min(1)
-    found: Tensor = means / means.mean(1, keepdim=True).clamp_min(1e-6)
-    return torch.where(means.mean(1, keepdim=True) > 0, found, means)
 
 
 def neighbor_differences(features: Tensor) -> Tensor:
@@ -99,7 +75,7 @@ def hematoxylin_density(picture: Tensor) -> Tensor:
     return blurred(density, HEMATOXYLIN_SMOOTHING_PX)
 
 
-MOST_PATCHES = 24  # along a side: all are compared with all
+MAX_PATCHES = 24  # along a side: all are compared with all
 
 
 def self_similarity(features: Tensor) -> Tensor:
@@ -110,7 +86,7 @@ def self_similarity(features: Tensor) -> Tensor:
     """
     from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-    height, width = (min(side, MOST_PATCHES) for side in features.shape[2:])
+    height, width = (min(side, MAX_PATCHES) for side in features.shape[2:])
     patches = adaptive_avg_pool2d(features.float(), (height, width)).flatten(2)
     centred = normalize(patches - patches.mean(2, keepdim=True), dim=1)
     return centred.transpose(1, 2) @ centred
@@ -124,17 +100,13 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "self_similarity": self_similarity,
     "hematoxylin": hematoxylin_density,
 }
-MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "gram": masked_gram_matrix,
-    "dab_profile": dab_profile,
-}
-# Sums over tiles decide what is additive; what is local looks so many positions around.
-ADDITIVE = ("gram", "dab_profile")
+MASKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"gram": masked_gram_matrix}
+MEANS = ("gram",)  # over positions: that of a picture is the mean of its tiles'
+# Values at every position, by how many positions around it they depend on.
 LOCAL = {
     "activations": 0,
     "differences": 1,
     "laplacian": 1,
     "hematoxylin": 5,
 }
-OF_LIGHT = ("hematoxylin", "dab_profile")  # what only a picture in [0, 1] has
-MASK_NEEDED = MASKED.keys() - STATISTICS.keys()
+OF_LIGHT = ("hematoxylin",)  # only a picture in [0, 1] has it

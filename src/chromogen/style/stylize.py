@@ -20,15 +20,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chromogen.grid import TileGrid, Window
+from chromogen.grid import TileGrid, whole
 from chromogen.image import Image, resize, to_tensor, to_uint8
 from chromogen.staining.exemplar import Exemplar
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_E
 from chromogen.style.canvas import (
-    Amounts,
     Canvas,
-    Features,
     Pixels,
     StainNetwork,
     Stains,
@@ -37,18 +35,17 @@ from chromogen.style.canvas import (
     stains_of,
 )
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.descent import Aim, Losses, NotFiniteInBf16Error, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
-from chromogen.style.measured_style import Style, check_size, measure_style, size_at, tiles_of
-from chromogen.style.memory import check_memory, has_room_for_tapes, need_of
-from chromogen.style.networks import TiledFeatures, tissue_features
-from chromogen.style.objective import COMPARTMENTS, for_scale, measure, refers_to
+from chromogen.style.loss import Targets, check_can_be_tiled, targets_of, tiles_of, windows_of, with_reference
+from chromogen.style.measured_style import Style, check_size, measure_style, size_at
+from chromogen.style.memory import check_memory, need_of
+from chromogen.style.networks import TissueFeatures
+from chromogen.style.objective import COMPARTMENTS, for_scale, refers_to
+from chromogen.style.optimize import Losses, NotFiniteInBf16Error, judge, loss_function, optimize
 from chromogen.style.recipes import Recipe
 from chromogen.style.run import OnStep, Run, Step
 from chromogen.style.start import Compartments, Start, start_of
-from chromogen.style.tape import Tapes
-from chromogen.style.tiled import TiledAim, check_can_be_tiled, measure_tiled
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
 
@@ -81,7 +78,7 @@ class Outset:
     first: Tensor
     coarser: tuple[Tensor, Canvas] | None
     encoder: Encoder
-    grid: TileGrid | None
+    grid: TileGrid
 
 
 CanvasOf: TypeAlias = Callable[[Outset], Canvas]
@@ -97,7 +94,9 @@ def canvas_of_recipe(outset: Outset) -> Canvas:
     amounts = amounts_of(outset.first, np.array(exemplar.matrix), exemplar.white, background)
     coarse = coarser[1] if coarser else None
     network = coarse if isinstance(coarse, StainNetwork) else None
-    return StainNetwork(amounts, _features(outset, amounts), recipe.seed, network)
+    like = torch.empty(0, dtype=outset.encoder.dtype, device=outset.encoder.device)
+    features = TissueFeatures(outset.he, H_E, amounts.of_stains[:, :2], outset.mpp, outset.grid, like)
+    return StainNetwork(amounts, features, recipe.seed, network)
 
 
 def stylize(  # noqa: PLR0913 - nine that have little to do with each other
@@ -141,15 +140,15 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
         if number < run.number:
             continue
         small = resize(content, size_at(content, scale))
-        grid = tiles_of(small, recipe.objective, tile_px)
+        grid = tiles_of(size_at(content, scale), recipe.objective, tile_px)
         first = first_picture(content, style, recipe, scale, start).to(encoder.device)
         outset = Outset(small, style.mpp / scale, stains, style.exemplar, recipe, first, coarser, encoder, grid)
         compartments = start.compartments if start else {}
-        canvas, aim, encoder = _descended(outset, number, style, guides, compartments, canvas_of, run)
+        canvas, targets, encoder = _optimized(outset, number, style, guides, compartments, canvas_of, run)
         coarser = first, canvas
-    canvas.develop(recipe.dab_amount)
-    image = seen_of(canvas, grid)
-    final = judge(image, aim, recipe, encoder)
+    canvas.scale_dab(recipe.dab_amount)
+    image = image_of(canvas, grid)
+    final = judge(image, targets, recipe, encoder)
     return Stylized(image, run.initial or final, final, tuple(run.trace), encoder.precision)
 
 
@@ -175,7 +174,7 @@ def _comparable(recipe: Recipe, style: Style, start: Start | None) -> Recipe:
     return recipe
 
 
-def _descended(
+def _optimized(
     outset: Outset,
     number: int,
     style: Style,
@@ -183,10 +182,10 @@ def _descended(
     compartments: Compartments,
     canvas_of: CanvasOf,
     run: Run,
-) -> tuple[Canvas, Aim | TiledAim, Encoder]:
+) -> tuple[Canvas, Targets, Encoder]:
     """The best picture of a scale, what it was compared with, and the encoder that was good enough.
 
-    Where bf16 fails, canvas and aim are made anew in fp32, as a run that is resumed in fp32 makes them.
+    Where bf16 fails, canvas and targets are made anew in fp32, as a run that is resumed in fp32 makes them.
     """
     recipe, grid, scale = outset.recipe, outset.grid, outset.recipe.scales[number]
     here = replace(recipe, objective=for_scale(recipe.objective, scale, recipe.loss_scale))
@@ -195,71 +194,44 @@ def _descended(
         if state and state["precision"] == "fp32":
             outset = replace(outset, encoder=outset.encoder.exact)
         encoder = outset.encoder
-        aim = _aim_of(replace(outset, encoder=encoder), style, scale, guides, compartments)
+        targets = _targets(replace(outset, encoder=encoder), style, scale, guides, compartments)
         canvas = canvas_of(outset)
         if scale == 1 and run.initial is None:
-            first = to_uint8(outset.first) if recipe.space == "rgb" else seen_of(canvas, grid)
-            run.initial = judge(first, aim, recipe, encoder)
+            first = to_uint8(outset.first) if recipe.space == "rgb" else image_of(canvas, grid)
+            run.initial = judge(first, targets, recipe, encoder)
         size = outset.he.shape[1], outset.he.shape[0]
-        follow = partial(run.record, scale, size, partial(seen_of, canvas, grid))
+        follow = partial(run.record, scale, size, partial(image_of, canvas, grid))
         try:
-            descend(canvas, aim, here, recipe.steps[number], encoder, follow, run.keep, state)
+            optimize(canvas, targets, here, recipe.steps[number], encoder, follow, run.keep, state)
         except NotFiniteInBf16Error as error:
             warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
             state = error.state
         else:
-            return canvas, aim, encoder
+            return canvas, targets, encoder
 
 
-def seen_of(canvas: Canvas, grid: TileGrid | None) -> Image:
+def image_of(canvas: Canvas, grid: TileGrid) -> Image:
     """The canvas's present picture, uint8 (H, W, 3)."""
+    width, height = grid.size
+    image = np.empty((height, width, 3), np.uint8)
     with torch.no_grad():
-        if grid is None:
-            return to_uint8(canvas.picture())
-        width, height = grid.size
-        image = np.empty((height, width, 3), np.uint8)
         for tile in grid:
             image[tile.core.at] = to_uint8(canvas.picture(tile.core))
-        return image
+    return image
 
 
-def _features(outset: Outset, amounts: Amounts) -> Features:
-    """What a network knows of an H&E and what it starts from: held in memory, or of each tile on disk."""
-    he, mpp, encoder, grid = outset.he, outset.mpp, outset.encoder, outset.grid
-    of_stains = amounts.of_stains[:, :2]
-    if grid is not None:
-        like = torch.empty(0, dtype=encoder.dtype, device=encoder.device)
-        return TiledFeatures(he, H_E, of_stains, mpp, grid, like)
-    features = tissue_features(to_tensor(he).to(encoder.device), H_E, of_stains, mpp).to(encoder.dtype)
-    features = features.contiguous(memory_format=torch.channels_last)
-    return lambda window: features if window is None else features[..., *window.at]
-
-
-def _aim_of(
-    outset: Outset, style: Style, scale: float, guides: Guides, compartments: Compartments
-) -> Aim | TiledAim:
-    """What the picture of a content at a scale is compared with, in one piece or in tiles."""
-    recipe, encoder, grid = outset.recipe, outset.encoder, outset.grid
+def _targets(outset: Outset, style: Style, scale: float, guides: Guides, compartments: Compartments) -> Targets:
+    """What the picture of a content at a scale is compared with."""
+    recipe, encoder = outset.recipe, outset.encoder
     picture = to_tensor(outset.he).to(encoder.device)
     masks = masks_of(picture, recipe, outset.mpp, guides, compartments)
-    wanted, floor = dict(style.references[scale]), style.floors.get(scale, 0.0)
-    seen = {"content": picture}
+    loss = loss_function(recipe, encoder.exact)
+    targets = targets_of(loss, outset.grid, masks, style.references[scale], style.floors.get(scale, 0.0))
+    targets = with_reference(loss, "content", windows_of(picture), targets)
     if refers_to(recipe.objective, "hematoxylin") and outset.stains is not None:
-        seen["hematoxylin"] = hematoxylin_alone(picture, outset.stains)
-    if grid is None:
-        for reference, whole in seen.items():
-            wanted |= measure(recipe.objective, reference, encoder.exact, whole, recipe.loss_scale, masks)
-        return Aim(wanted, masks, floor)
-    tapes = Tapes(has_room=has_room_for_tapes(grid, recipe.objective, encoder.precision))
-    aim = TiledAim(grid, wanted, masks, floor, tapes=tapes)
-    for reference, whole in seen.items():
-        parts = partial(_part, whole)
-        aim = measure_tiled(recipe.objective, reference, encoder.exact, parts, recipe.loss_scale, aim)
-    return aim
-
-
-def _part(whole: Tensor, window: Window) -> Tensor:
-    return whole[..., *window.at]
+        alone = hematoxylin_alone(picture, outset.stains)
+        targets = with_reference(loss, "hematoxylin", windows_of(alone), targets)
+    return targets
 
 
 KEEPS_DETAIL = ("content", "color")
@@ -296,7 +268,7 @@ def _carried_over(coarser: tuple[Tensor, Canvas] | None, start: Tensor, init: st
     if coarser is None:
         return start
     began, coarse = coarser
-    became = coarse.picture().detach()
+    became = coarse.picture(whole((began.shape[3], began.shape[2]))).detach()
     change = became - began if init in KEEPS_DETAIL else became
     enlarged = F.interpolate(change, start.shape[2:], mode="bicubic", align_corners=False)
     return (start + enlarged if init in KEEPS_DETAIL else enlarged).clamp(0, 1)

@@ -37,19 +37,19 @@ def mae(measured: Tensor, reference: Tensor) -> Tensor:
     return _sum_per_item((measured - reference).abs())
 
 
-def huber(measured: Tensor, reference: Tensor, knee: Tensor | None = None) -> Tensor:
-    """Sum of Huber losses (1964), quadratic up to a `knee` and linear beyond, of (B, ...): (B,).
+def huber(measured: Tensor, reference: Tensor, delta: Tensor | None = None) -> Tensor:
+    """Sum of Huber losses (1964), quadratic up to `delta` and linear beyond, of (B, ...): (B,).
 
-    The knee is the root mean square of the reference, unless given: that of the whole, where this is a part of it.
+    `delta` is the root mean square of the reference, unless given: that of the whole, where this is a part of it.
 
     >>> import torch
     >>> huber(torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 1.0]])).item()
     1.5
     """
-    if knee is None:
-        knee = reference.square().mean().sqrt()
+    if delta is None:
+        delta = reference.square().mean().sqrt()
     error = (measured - reference).abs()
-    return _sum_per_item((error.square() / 2).where(error <= knee, knee * (error - knee / 2)))
+    return _sum_per_item((error.square() / 2).where(error <= delta, delta * (error - delta / 2)))
 
 
 def gram_mse(measured: Tensor, reference: Tensor) -> Tensor:

@@ -1,22 +1,22 @@
-"""The way down: a canvas is changed until its picture's losses are low, at one scale."""
+"""Optimize at one scale: change a canvas until its picture's losses are low."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from chromogen.image import Image, to_tensor
+from chromogen.image import Image
 from chromogen.style.canvas import Canvas
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import preconditioner
-from chromogen.style.objective import Masks, References, look, term_values, total
+from chromogen.style.loss import LossFunction, Preconditioners, Targets, Value, add_gradient, picture_of, value_of
+from chromogen.style.objective import References
 from chromogen.style.recipes import Recipe, style_terms
-from chromogen.style.tiled import NO_PRECONDITIONERS, Preconditioners, TiledAim, evaluate, picture_of
 
 PLATEAU_STEPS = 10
 FIRST_MOVE = 0.003  # of values in [0, 1]
@@ -32,33 +32,24 @@ class Losses:
     terms: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Aim:
-    """What a picture of one scale is compared with, and the masks it is looked at through."""
-
-    references: References
-    masks: Masks = field(default_factory=dict)
-    floor: float = 0.0  # of the style error: below it nothing is gained
-
-
-def judge(image: Image, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder) -> Losses:
+def judge(image: Image, targets: Targets, recipe: Recipe, encoder: Encoder) -> Losses:
     """The losses of a finished picture, uint8 (H, W, 3), in fp32."""
-    with torch.no_grad():
-        if isinstance(aim, TiledAim):
-            parts = picture_of(image, encoder.device)
-            given = parts, aim, recipe.objective, recipe.loss_scale, encoder.exact
-            return _losses(recipe, *evaluate(*given, backward=False))
-        picture = to_tensor(image).to(encoder.device)
-        return _losses(recipe, *_values(picture, aim, recipe, encoder.exact))
+    loss = loss_function(recipe, encoder).exact
+    return _losses(value_of(loss, picture_of(image, encoder.device), targets))
+
+
+def loss_function(recipe: Recipe, encoder: Encoder) -> LossFunction:
+    """How the recipe compares pictures."""
+    return LossFunction(recipe.objective, recipe.loss_scale, encoder)
 
 
 Record: TypeAlias = Callable[[Losses], None]
 State: TypeAlias = dict[str, Any]
-Keep: TypeAlias = Callable[[Callable[[], State]], None]
+SaveState: TypeAlias = Callable[[Callable[[], State]], None]
 
 
-def keep_nothing(_state: Callable[[], State]) -> None:
-    """For those who would rather start anew."""
+def save_nothing(_state: Callable[[], State]) -> None:
+    """For runs without a checkpoint."""
 
 
 class NotFiniteInBf16Error(ArithmeticError):
@@ -69,28 +60,28 @@ class NotFiniteInBf16Error(ArithmeticError):
         self.state = state
 
 
-def descend(
+def optimize(
     canvas: Canvas,
-    aim: Aim | TiledAim,
+    targets: Targets,
     recipe: Recipe,
     steps: int,
     encoder: Encoder,
     record: Record,
-    keep: Keep = keep_nothing,
+    save_state: SaveState = save_nothing,
     saved: State | None = None,
 ) -> None:
     """Optimize at one scale, and leave the canvas at its best picture.
 
-    After every step `keep` may ask for the state, and `saved` is such a state to go on from. Raises:
+    After every step `save_state` may ask for the state, and `saved` is such a state to continue from. Raises:
     NotFiniteInBf16Error with the state to continue from in fp32, in which the steps so far count; ArithmeticError
     where fp32 gives no finite loss either.
     """
-    descent = Descent(canvas, recipe, steps)
+    run = Optimization(canvas, recipe, steps)
     if saved:
-        descent.go_on(saved)
-    _optimize(descent, aim, encoder, record, keep)
-    if descent.totals:
-        descent.end(_seen(canvas, aim, recipe, encoder).total)
+        run.load_state_dict(saved)
+    _optimize(run, targets, encoder, record, save_state)
+    if run.totals:
+        run.end(_losses(value_of(loss_function(recipe, encoder), canvas.picture, targets)).total)
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -103,8 +94,8 @@ def _put_back(parameters: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
             parameter.copy_(copy)
 
 
-class Descent:
-    """A canvas on its way down at one scale: the optimizer, the losses so far, and the best picture yet.
+class Optimization:
+    """One scale of a run: the canvas, its optimizer, the losses so far, and the best picture yet.
 
     `lowest` is the best picture's loss, in the precision of the present steps. The optimizer's history began after
     `began` steps.
@@ -124,27 +115,27 @@ class Descent:
         self.optimizer, self.cycle = OPTIMIZERS[self.recipe.optimizer](self.canvas, self.recipe.history, left)
 
     @property
-    def lately(self) -> list[float]:
+    def since_restart(self) -> list[float]:
         """The losses since the optimizer began: those before a restart say nothing of how fast it goes now."""
         return self.totals[self.began :]
 
     def step(self, closure: Callable[[], float]) -> list[Tensor]:
-        """One step; the parameters as they were before, which is where the loss was looked at."""
-        looked_at = _copies(self.canvas.parameters)
+        """One step; returns the parameters before it, whose loss the step computed."""
+        before = _copies(self.canvas.parameters)
         self.optimizer.step(closure)
         if self.cycle:
             self.cycle.step()
-        return looked_at
+        return before
 
-    def remember(self, total: float, looked_at: list[Tensor]) -> None:
+    def remember(self, total: float, before: list[Tensor]) -> None:
         """Keep a better picture; where a step made the loss `WILD`, begin again at the best one."""
         self.totals.append(total)
         if total < self.lowest:
-            self.best, self.lowest = looked_at, total
+            self.best, self.lowest = before, total
         elif total > WILD * self.lowest:
-            self.go_back()
+            self.restart_at_best()
 
-    def go_back(self) -> None:
+    def restart_at_best(self) -> None:
         """Begin again at the best picture."""
         _put_back(self.canvas.parameters, self.best)
         self._begin()
@@ -154,8 +145,8 @@ class Descent:
         if not total < self.lowest:
             _put_back(self.canvas.parameters, self.best)
 
-    def state(self) -> State:
-        """All that going on takes."""
+    def state_dict(self) -> State:
+        """All that continuing needs."""
         return {
             "parameters": self.canvas.parameters,
             "best": self.best,
@@ -166,16 +157,16 @@ class Descent:
             "cycle": self.cycle.last_epoch if self.cycle else None,
         }
 
-    def state_in_fp32(self, looked_at: list[Tensor]) -> State:
+    def state_in_fp32(self, before: list[Tensor]) -> State:
         """The state to continue from in fp32: the best picture, else the current one.
 
         Its loss in bf16 is not kept, since fp32 rounds otherwise: the first step in fp32 judges it anew.
         """
-        kept = {"parameters": self.best or looked_at, "totals": self.totals, "began": len(self.totals)}
+        kept = {"parameters": self.best or before, "totals": self.totals, "began": len(self.totals)}
         return {**kept, "best": [], "lowest": math.inf, "optimizer": None, "cycle": None, "precision": "fp32"}
 
-    def go_on(self, state: State) -> None:
-        """Take on a state, of a canvas like this one."""
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a state of a canvas like this one."""
         _put_back(self.canvas.parameters, state["parameters"])
         self.totals = state["totals"][: state["began"]]
         self._begin()
@@ -188,57 +179,39 @@ class Descent:
             self.cycle.last_epoch = state["cycle"]
 
 
-def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: Record, keep: Keep) -> None:
+def _optimize(
+    run: Optimization, targets: Targets, encoder: Encoder, record: Record, save_state: SaveState
+) -> None:
     """Step by step to the end of the scale."""
-    canvas, recipe, totals = descent.canvas, descent.recipe, descent.totals
-    preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
+    canvas, recipe, totals = run.canvas, run.recipe, run.totals
+    loss = loss_function(recipe, encoder)
+    preconditioners = _preconditioners(targets.references, recipe) if recipe.preconditioned_steps else {}
     latest: list[Losses] = []
 
     def closure() -> float:
-        descent.optimizer.zero_grad()
+        run.optimizer.zero_grad()
         used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
-        loss, values = _with_gradient(canvas, aim, recipe, encoder, used)
-        canvas.tame()
-        latest[:] = [_losses(recipe, loss, values)]
+        latest[:] = [_losses(add_gradient(loss, canvas.picture, targets, used))]
+        canvas.clip_gradients()
         return latest[0].total
 
-    while len(totals) < descent.steps:
-        looked_at = descent.step(closure)
+    while len(totals) < run.steps:
+        before = run.step(closure)
         if not (math.isfinite(latest[0].total) and all(p.isfinite().all() for p in canvas.parameters)):
             if encoder.precision != "fp32":
-                raise NotFiniteInBf16Error(descent.state_in_fp32(looked_at))
-            if not descent.lately:
+                raise NotFiniteInBf16Error(run.state_in_fp32(before))
+            if not run.since_restart:
                 raise ArithmeticError(f"The loss is {latest[0].total} after {len(totals)} steps; try adam.")
-            descent.go_back()
+            run.restart_at_best()
             continue
-        canvas.settle()
+        canvas.project()
         record(latest[0])
-        descent.remember(latest[0].total, looked_at)
-        if _has_settled(descent.lately, recipe.plateau):
+        run.remember(latest[0].total, before)
+        if _has_converged(run.since_restart, recipe.plateau):
             break
-        if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], aim, recipe):
+        if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], targets, recipe):
             break
-        keep(lambda: {**descent.state(), "precision": encoder.precision})
-
-
-def _seen(canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder) -> Losses:
-    """The losses of the present picture, as the steps see it; no gradient."""
-    with torch.no_grad():
-        if isinstance(aim, TiledAim):
-            given = canvas.picture, aim, recipe.objective, recipe.loss_scale, encoder
-            return _losses(recipe, *evaluate(*given, backward=False))
-        return _losses(recipe, *_values(canvas.picture().detach(), aim, recipe, encoder))
-
-
-def _with_gradient(
-    canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder, used: Preconditioners
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The total and the terms' values; adds the gradient to the canvas's parameters."""
-    if isinstance(aim, TiledAim):
-        return evaluate(canvas.picture, aim, recipe.objective, recipe.loss_scale, encoder, used)
-    loss, values = _values(canvas.picture(), aim, recipe, encoder, used)
-    loss.backward()
-    return loss, values
+        save_state(lambda: {**run.state_dict(), "precision": encoder.precision})
 
 
 def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:
@@ -250,29 +223,15 @@ def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:
     }
 
 
-def _values(
-    picture: Tensor,
-    aim: Aim,
-    recipe: Recipe,
-    encoder: Encoder,
-    preconditioners: Preconditioners = NO_PRECONDITIONERS,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The total and the terms' values; preconditioners change the gradient alone."""
-    measured = look(encoder, picture, recipe.objective, recipe.loss_scale, aim.masks)
-    for (layer, mask), precondition in preconditioners.items():
-        measured["gram", layer, mask].register_hook(precondition)
-    values = term_values(recipe.objective, measured, aim.references, recipe.loss_scale)
-    return total(recipe.objective, values), values
+def _losses(value: Value) -> Losses:
+    total, terms = value
+    return Losses(total.item(), {name: term.item() for name, term in terms.items()})
 
 
-def _losses(recipe: Recipe, loss: Tensor, values: dict[str, Tensor]) -> Losses:
-    return Losses(loss.item(), {term.name: values[term.name].item() for term in recipe.objective})
+Optimizer: TypeAlias = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR | None]
 
 
-Search: TypeAlias = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR | None]
-
-
-def _lbfgs(canvas: Canvas, history: int, _steps: int) -> Search:
+def _lbfgs(canvas: Canvas, history: int, _steps: int) -> Optimizer:
     """L-BFGS of one evaluation a step, no line search; the history goes on from step to step.
 
     torch's first step moves all pixels together by 1: so little that in bf16 rounding decides what curvature it
@@ -294,7 +253,7 @@ def _step_in_full(optimizer: torch.optim.Optimizer, *_given: object) -> None:
     optimizer.param_groups[0]["lr"] = 1.0
 
 
-def _adam(canvas: Canvas, _history: int, steps: int) -> Search:
+def _adam(canvas: Canvas, _history: int, steps: int) -> Optimizer:
     """Adam (Kingma & Ba 2015) at the canvas's rate; where it asks for one, in a cycle (Smith 2018)."""
     optimizer = torch.optim.Adam(canvas.parameters, lr=canvas.learning_rate, betas=(0.9, 0.99))
     if canvas.one_cycle and steps > 1:
@@ -304,18 +263,18 @@ def _adam(canvas: Canvas, _history: int, steps: int) -> Search:
     return optimizer, None
 
 
-OPTIMIZERS: dict[str, Callable[[Canvas, int, int], Search]] = {"lbfgs": _lbfgs, "adam": _adam}
+OPTIMIZERS: dict[str, Callable[[Canvas, int, int], Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
 
 
-def _is_at_floor(losses: Losses, aim: Aim | TiledAim, recipe: Recipe) -> bool:
-    if not aim.floor:
+def _is_at_floor(losses: Losses, targets: Targets, recipe: Recipe) -> bool:
+    if not targets.floor:
         return False
     terms = style_terms(recipe)
     weighted = math.fsum(term.weight * losses.terms[term.name] for term in terms)
-    return weighted <= aim.floor * math.fsum(term.weight for term in terms)
+    return weighted <= targets.floor * math.fsum(term.weight for term in terms)
 
 
-def _has_settled(totals: Sequence[float], plateau: float) -> bool:
+def _has_converged(totals: Sequence[float], plateau: float) -> bool:
     """Whether the loss fell by less than the fraction `plateau` over the last steps."""
     if plateau == 0 or len(totals) <= PLATEAU_STEPS:
         return False

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from chromogen.grid import whole
 from chromogen.image import Image, to_uint8
-from chromogen.style import descent as module
+from chromogen.style import optimize as module
 from chromogen.style.canvas import Canvas, Pixels
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.descent import Descent
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import measure_style
+from chromogen.style.optimize import Optimization
 from chromogen.style.recipes import Recipe, content_term, style_term, tv_term
 from chromogen.style.run import Step
 from chromogen.style.stylize import CanvasOf, Outset, Stylized, canvas_of_recipe, stylize
@@ -51,17 +52,17 @@ def spoiled(at: int, scale: int = 0, amount: float = -3.0) -> CanvasOf:
         canvases.append(canvas)
         if len(canvases) - 1 != scale:
             return canvas
-        settle, steps = canvas.settle, iter(range(1, 1000))
+        project, steps = canvas.project, iter(range(1, 1000))
 
         def astray() -> None:
-            settle()
+            project()
             if next(steps) == at:
                 with torch.no_grad():
                     for parameter in canvas.parameters:
                         noise = torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1))
                         parameter.copy_(noise if isinstance(canvas, Pixels) else amount * noise)
 
-        canvas.settle = astray  # type: ignore[method-assign]
+        canvas.project = astray  # type: ignore[method-assign]
         return canvas
 
     return canvas_of
@@ -145,9 +146,9 @@ def test_the_judgement_of_a_scale_is_one_look_without_a_gradient(encoder: Encode
     looks: list[bool] = []
 
     class Counting(Encoder):
-        def look(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
+        def with_grams(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
             looks.append(image.requires_grad)
-            return super().look(image, layers, grams_of, masks)
+            return super().with_grams(image, layers, grams_of, masks)
 
     counting = Counting(encoder.weights, precision="fp32")
     stylize(HE, measure_style([IHC], RGB, encoder), RGB, encoder=counting)
@@ -191,26 +192,26 @@ def test_a_restart_does_not_end_a_scale_by_its_plateau(encoder: Encoder) -> None
     assert len(disturbed) > at + 1 + module.PLATEAU_STEPS
 
 
-def test_a_scale_that_has_settled_since_a_restart_ends() -> None:
-    descent = Descent(Pixels(torch.rand(1, 3, 4, 4)), RGB, 60)
+def test_a_scale_that_has_converged_since_a_restart_ends() -> None:
+    optimization = Optimization(Pixels(torch.rand(1, 3, 4, 4)), RGB, 60)
     for total in (9.0, 5.0, 4.0, 20.0):
-        descent.remember(total, [torch.full((1, 3, 4, 4), total)])
-    assert (descent.lately, descent.lowest) == ([], 4.0)
-    assert torch.equal(descent.canvas.parameters[0], torch.full((1, 3, 4, 4), 4.0))
+        optimization.remember(total, [torch.full((1, 3, 4, 4), total)])
+    assert (optimization.since_restart, optimization.lowest) == ([], 4.0)
+    assert torch.equal(optimization.canvas.parameters[0], torch.full((1, 3, 4, 4), 4.0))
     for step in range(module.PLATEAU_STEPS + 1):
-        assert not module._has_settled(descent.lately, 0.01), step
-        descent.remember(4.0, [torch.zeros(1)])
-    assert module._has_settled(descent.lately, 0.01)
+        assert not module._has_converged(optimization.since_restart, 0.01), step
+        optimization.remember(4.0, [torch.zeros(1)])
+    assert module._has_converged(optimization.since_restart, 0.01)
 
 
 def test_the_rate_after_a_restart_is_planned_for_the_steps_that_are_left() -> None:
     canvas = Pixels(torch.rand(1, 3, 4, 4))
     canvas.one_cycle = True  # type: ignore[misc]
-    descent = Descent(canvas, replace(RGB, optimizer="adam"), 20)
+    optimization = Optimization(canvas, replace(RGB, optimizer="adam"), 20)
     for total in (4.0, 3.0, 20.0):
-        descent.remember(total, [torch.zeros(1, 3, 4, 4)])
-    assert descent.cycle is not None
-    assert descent.cycle.total_steps == 20 - 3 + 1
+        optimization.remember(total, [torch.zeros(1, 3, 4, 4)])
+    assert optimization.cycle is not None
+    assert optimization.cycle.total_steps == 20 - 3 + 1
 
 
 def test_a_loss_that_is_not_finite_in_fp32_is_a_wild_step(encoder: Encoder) -> None:
@@ -218,8 +219,8 @@ def test_a_loss_that_is_not_finite_in_fp32_is_a_wild_step(encoder: Encoder) -> N
     evaluations: list[int] = []
 
     class Once(Encoder):
-        def look(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
-            found = super().look(image, layers, grams_of, masks)
+        def with_grams(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
+            found = super().with_grams(image, layers, grams_of, masks)
             if image.requires_grad:
                 evaluations.append(1)
                 if len(evaluations) == 4:
@@ -240,8 +241,8 @@ class Failing(Encoder):
 
     done, fails_after = 0, 0
 
-    def look(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
-        found = super().look(image, layers, grams_of, masks)
+    def with_grams(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
+        found = super().with_grams(image, layers, grams_of, masks)
         if self.precision == "bf16" and image.requires_grad and self.done >= self.fails_after:
             return tuple({name: f * float("nan") for name, f in part.items()} for part in found)
         return found
@@ -337,15 +338,15 @@ def test_a_killed_run_goes_on_as_it_would_have_before_and_after_a_fall_back(
 
 def test_pictures_of_the_best_are_what_their_loss_was_of() -> None:
     canvas = Pixels(torch.zeros(1, 3, 2, 2))
-    descent = Descent(canvas, RGB, 3)
+    optimization = Optimization(canvas, RGB, 3)
     for total, value in ((3.0, 0.1), (1.0, 0.4), (1.5, 0.7)):
-        descent.remember(total, [torch.full((1, 3, 2, 2), value)])
+        optimization.remember(total, [torch.full((1, 3, 2, 2), value)])
     for total in (1.0, 1.2, float("nan"), float("inf")):
         with torch.no_grad():
             canvas.x.fill_(0.9)
-        descent.end(total)
-        assert (to_uint8(canvas.picture()) == 102).all(), total
+        optimization.end(total)
+        assert (to_uint8(canvas.picture(whole((2, 2)))) == 102).all(), total
     with torch.no_grad():
         canvas.x.fill_(0.9)
-    descent.end(0.99)
-    assert (to_uint8(canvas.picture()) > 200).all()
+    optimization.end(0.99)
+    assert (to_uint8(canvas.picture(whole((2, 2)))) > 200).all()

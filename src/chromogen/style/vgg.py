@@ -1,4 +1,4 @@
-"""VGG's convolutions, ReLUs and pools as one differentiable step, with a backward pass of its own.
+"""VGG's convolutions, ReLUs and pools as one differentiable function, with its own backward pass.
 
 Autograd would keep a second gradient wherever a loss looks at a layer, and reorder every kernel at every step.
 The derivative with respect to the input of a 3 x 3 convolution with padding 1 is the convolution with the kernel
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +20,15 @@ from torch import Tensor
 from chromogen.devices import Operator, operator
 from chromogen.fused import fused_convolution, fuses, gives, has_fused_convolution, ramp, reordered
 from chromogen.style import winograd
-from chromogen.style.gram import PARTS, add_products_back, gram_of_parts, mean_products, shares_of, vectors_of
-from chromogen.style.tape import GramOf, Tape
+from chromogen.style.gram import add_products_gradient, mean_products, shares_of, vectors_of
 
 ONES = (1, 1)
 WINDOW = ((2, 2), (2, 2), (0, 0))  # size, stride and padding of every pool
-MOST_STRIPS = 32
+MAX_STRIPS = 32
 
 
 class Convolution:
-    """A 3 x 3 convolution with padding 1 and its way back, for inputs of any size.
+    """A 3 x 3 convolution with padding 1 and the gradient of its input, for inputs of any size.
 
     oneDNN wants kernels in an order that depends on the size of its input, and brings them into it at every call
     where they are not, which can take several times as long as the convolution itself. So each is laid out for
@@ -49,7 +49,7 @@ class Convolution:
         """What Winograd's kernels that were made so far take."""
         return sum(kernel.nbytes for kernel in self._at_points.values())
 
-    def there(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """ReLU of the convolution."""
         if winograd.pays(x, self.kernel):
             return winograd.convolve(x, self._transformed("kernel"), lambda band: band.add_(self.bias).relu_())
@@ -57,7 +57,7 @@ class Convolution:
             return fused_convolution(x, self._laid("kernel", x.shape), self.bias, "relu")
         return F.conv2d(x, self.kernel, self.bias, padding=1).relu_()
 
-    def back_from(self, gradient: Tensor) -> Tensor:
+    def input_grad(self, gradient: Tensor) -> Tensor:
         """From the derivative with respect to the convolution's output, that with respect to its input."""
         if winograd.pays(gradient, self.back):
             return winograd.convolve(gradient, self._transformed("back"), lambda band: band)
@@ -83,17 +83,17 @@ RELU_BACK = "aten.hardtanh_backward"  # its derivative is the same, and torch's 
 AVERAGE_BACK, MAX_BACK = "aten.avg_pool2d_backward.grad_input", "aten.max_pool2d_with_indices_backward.grad_input"
 
 
-def relu_back(gradient: Tensor, activation: Tensor) -> Tensor:
+def relu_backward(gradient: Tensor, activation: Tensor) -> Tensor:
     """From the derivative with respect to a ReLU's output, that with respect to its input."""
     back = operator(RELU_BACK)
-    if back and _is_relu_back(back, gradient.device, gradient.dtype):
+    if back and _is_relu_backward(back, gradient.device, gradient.dtype):
         flow: Tensor = back(gradient, activation, 0, math.inf)
         return flow
     return torch.where(activation > 0, gradient, 0)
 
 
 @cache
-def _is_relu_back(back: Operator, device: torch.device, dtype: torch.dtype) -> bool:
+def _is_relu_backward(back: Operator, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether it lets through what is above zero."""
     activation = ramp((1, 2, 4, 6), dtype, device)
     gradient = activation.roll(1, 3)
@@ -107,7 +107,7 @@ def strips_of(x: Tensor) -> int:
     """
     if not x.is_contiguous(memory_format=torch.channels_last):
         return 1
-    return next(n for n in range(MOST_STRIPS, 0, -1) if n == 1 or x.shape[2] % (2 * n) == 0)
+    return next(n for n in range(MAX_STRIPS, 0, -1) if n == 1 or x.shape[2] % (2 * n) == 0)
 
 
 def as_batch(x: Tensor, strips: int) -> Tensor:
@@ -134,25 +134,25 @@ def pool(x: Tensor, pooling: str) -> tuple[Tensor, Tensor | None]:
     return as_images(pooled, len(x)), winners
 
 
-def pool_back(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) -> Tensor:
+def pool_backward(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) -> Tensor:
     """From the derivative with respect to a pool's output, that with respect to its input of this shape."""
     back = operator(AVERAGE_BACK if winners is None else MAX_BACK)
-    if not (back and _is_pool_back(back, winners is None, gradient.device, gradient.dtype)):
-        return _pool_back_in_public(gradient, shape, winners)
+    if not (back and _is_pool_backward(back, winners is None, gradient.device, gradient.dtype)):
+        return _pool_backward_in_public(gradient, shape, winners)
     x = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
-    return _pool_back_by(back, gradient, x, winners)
+    return _pool_backward_by(back, gradient, x, winners)
 
 
 @cache
-def _is_pool_back(back: Operator, average: bool, device: torch.device, dtype: torch.dtype) -> bool:
+def _is_pool_backward(back: Operator, average: bool, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether it is a pool's backward pass, and writes where it is asked to."""
     x, gradient = ramp((1, 2, 5, 7), dtype, device), ramp((1, 2, 2, 3), dtype, device)
     winners = None if average else pool(x, "max")[1]
-    wanted = _pool_back_in_public(gradient, x.shape, winners)
-    return gives(wanted, lambda: _pool_back_by(back, gradient, x, winners))
+    wanted = _pool_backward_in_public(gradient, x.shape, winners)
+    return gives(wanted, lambda: _pool_backward_by(back, gradient, x, winners))
 
 
-def _pool_back_by(back: Operator, gradient: Tensor, x: Tensor, winners: Tensor | None) -> Tensor:
+def _pool_backward_by(back: Operator, gradient: Tensor, x: Tensor, winners: Tensor | None) -> Tensor:
     """Writes on x, of whose values none is looked at: it lends its memory to the result."""
     if winners is None:
         back(gradient, x, *WINDOW, False, True, None, grad_input=x)
@@ -163,7 +163,7 @@ def _pool_back_by(back: Operator, gradient: Tensor, x: Tensor, winners: Tensor |
     return x
 
 
-def _pool_back_in_public(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) -> Tensor:
+def _pool_backward_in_public(gradient: Tensor, shape: Sequence[int], winners: Tensor | None) -> Tensor:
     """Every value goes to its window's four positions, a quarter to each, or to the one that won."""
     if winners is None:
         height, width = (side // 2 * 2 for side in shape[2:])
@@ -179,93 +179,107 @@ def _pool_back_in_public(gradient: Tensor, shape: Sequence[int], winners: Tensor
     return there if strips == 1 else as_images(there, batch)
 
 
-def add_gram_back(flow: Tensor | None, activations: Tensor, gradient: Tensor, shares: Tensor | None) -> Tensor:
-    """Add what a Gram matrix of these activations asks for to their gradient; writes on `flow`."""
+def add_gram_gradient(flow: Tensor | None, activations: Tensor, gradient: Tensor, shares: Tensor | None) -> Tensor:
+    """Add to the gradient `flow` of activations that of their Gram matrix, whose own is given; in place."""
     given = None if flow is None else vectors_of(flow)
-    rows = add_products_back(given, vectors_of(activations), gradient, shares)
+    rows = add_products_gradient(given, vectors_of(activations), gradient, shares)
     batch, channels, height, width = activations.shape
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-class Trunk(torch.autograd.Function):
-    """(B, 3, H, W) standardized, and the convolutions to run in turn -> activations and Gram matrices asked for.
+GramOf: TypeAlias = tuple[str, str | None]  # of which convolution or layer, and through which mask
+Pooled: TypeAlias = "tuple[torch.Size, Tensor | None]"  # the input's shape, and which position won (max pools)
 
-    ReLU and max pool commute: where no loss looks in between, the way back masks at the pool's end, on a quarter
-    of the values, and the activations before the pool are not kept.
+
+@dataclass(frozen=True)
+class Saved:
+    """What the backward pass needs from the forward pass, by the names of convolutions.
+
+    `activations` are kept where a loss compares them, and `pools` behind convolutions. Elsewhere the backward pass
+    only needs `signs`: anything that is positive where the activation is. ReLU and max pool commute, so a pool's
+    output does where the pool hides the rest: a quarter of the values.
     """
+
+    activations: dict[str, Tensor] = field(default_factory=dict)
+    signs: dict[str, Tensor] = field(default_factory=dict)
+    pools: dict[str, Pooled] = field(default_factory=dict)
+
+    def take(self, name: str) -> Tensor | None:
+        """The activations of a convolution, or what has their signs; they are no longer kept."""
+        activations, signs = self.activations.pop(name, None), self.signs.pop(name, None)
+        return signs if activations is None else activations
+
+
+class _Vgg(torch.autograd.Function):
+    """(B, 3, H, W) standardized, and the convolutions to run in turn -> activations and Gram matrices."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         convolutions: Mapping[str, Convolution],
-        looked_at: Sequence[str],
+        compared: Sequence[str],
         grams_of: Sequence[GramOf],
         pooling: str,
-        masks_by_name: Mapping[str, Tensor],
-        tape: Tape,
+        masks: Mapping[str, Tensor],
     ) -> tuple[Tensor, ...]:
-        """`convolutions` by name, "1_1" first; one called "x_1" comes after a pool, but for the first."""
-        shares = {of: _shares(*of, x.shape, masks_by_name) for of in grams_of}
-        if not tape.is_written:
-            _write(tape, x, convolutions, looked_at, shares, pooling)
-        ctx.convolutions, ctx.shares, ctx.first, ctx.tape = convolutions, shares, x.detach(), tape
-        ctx.looked_at, ctx.grams_of = tuple(looked_at), tuple(grams_of)
+        """`convolutions` by name, "1_1" first; each one called "x_1" but the first comes after a pool."""
+        ctx.shares = {of: _shares(*of, x.shape, masks) for of in grams_of}
+        ctx.saved, grams = _forward(x, convolutions, compared, ctx.shares, pooling)
+        ctx.convolutions, ctx.input, ctx.compared, ctx.grams_of = convolutions, x.detach(), compared, grams_of
         ctx.set_materialize_grads(False)
-        found = tape.activations
-        activations = (found[name] if name in found else convolutions[name].there(x) for name in looked_at)
-        outputs = (*activations, *(tape.grams[of] for of in grams_of))
-        found.pop("1_1", None)  # the largest of all, and made again in no time
-        # Not `save_for_backward`: the way back lets go of each as it passes. Detached, they hold no graph.
+        outputs = (*(ctx.saved.activations[name] for name in compared), *(grams[of] for of in grams_of))
+        ctx.saved.activations.pop("1_1", None)  # the largest of all; to compute it again takes no time
+        # Not `save_for_backward`: the backward pass frees each as it passes. Detached, they hold no graph.
         return tuple(output.detach() for output in outputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Walk back from the deepest layer, adding what the losses ask for where they look."""
-        of_activations = dict(zip(ctx.looked_at, gradients, strict=False))
-        of_grams = dict(zip(ctx.grams_of, gradients[len(ctx.looked_at) :], strict=True))
+        """From the deepest layer up, adding each loss's gradient at its layer."""
+        of_activations = dict(zip(ctx.compared, gradients, strict=False))
+        of_grams = dict(zip(ctx.grams_of, gradients[len(ctx.compared) :], strict=True))
         flow: Tensor | None = None
         for name, convolution in reversed(ctx.convolutions.items()):
-            mask, masked = ctx.tape.take(name), False
+            mask, masked = ctx.saved.take(name), False
             if mask is None:
-                mask = convolution.there(ctx.first)
-            if flow is not None and name in ctx.tape.pools:
-                shape, winners = ctx.tape.pools.pop(name)
+                mask = convolution.forward(ctx.input)
+            if flow is not None and name in ctx.saved.pools:
+                shape, winners = ctx.saved.pools.pop(name)
                 masked = mask.shape != shape
-                flow = pool_back(relu_back(flow, mask) if masked else flow, shape, winners)
+                flow = pool_backward(relu_backward(flow, mask) if masked else flow, shape, winners)
             for of, gradient in of_grams.items():
                 if of[0] == name and gradient is not None:
-                    flow = add_gram_back(flow, mask, gradient, ctx.shares[of])
-            flow = _joined(flow, of_activations.get(name))
+                    flow = add_gram_gradient(flow, mask, gradient, ctx.shares[of])
+            flow = _sum(flow, of_activations.get(name))
             if flow is not None:
-                flow = convolution.back_from(flow if masked else relu_back(flow, mask))
-        return flow, None, None, None, None, None, None
+                flow = convolution.input_grad(flow if masked else relu_backward(flow, mask))
+        return flow, None, None, None, None, None
 
 
-def _write(
-    tape: Tape,
+def _forward(
     x: Tensor,
     convolutions: Mapping[str, Convolution],
-    looked_at: Sequence[str],
+    compared: Sequence[str],
     shares: Mapping[GramOf, Tensor | None],
     pooling: str,
-) -> None:
-    """Go there, and write down what was seen."""
-    with_losses = {*looked_at, *(name for name, _ in shares)}
+) -> tuple[Saved, dict[GramOf, Tensor]]:
+    saved = Saved()
+    grams: dict[GramOf, Tensor] = {}
+    with_losses = {*compared, *(name for name, _ in shares)}
     before = ""
     for name, convolution in convolutions.items():
         if name.endswith("_1") and before:
             shape = x.shape
             x, winners = pool(x, pooling)
-            tape.pools[before] = shape, winners
+            saved.pools[before] = shape, winners
             if pooling == "max" and before not in with_losses:
-                tape.signs[before] = x
-        x = convolution.there(x)
-        if name != "1_1" or name in looked_at:
-            (tape.activations if name in with_losses else tape.signs)[name] = x
-        for of in (of for of in shares if of[0] == name):
-            tape.grams[of] = mean_products(vectors_of(x), shares[of])
+                saved.signs[before] = x
+        x = convolution.forward(x)
+        if name != "1_1" or name in compared:
+            (saved.activations if name in with_losses else saved.signs)[name] = x
+        grams |= {of: mean_products(vectors_of(x), share) for of, share in shares.items() if of[0] == name}
         before = name
+    return saved, grams
 
 
 def _shares(name: str, mask: str | None, shape: Sequence[int], masks: Mapping[str, Tensor]) -> Tensor | None:
@@ -274,44 +288,30 @@ def _shares(name: str, mask: str | None, shape: Sequence[int], masks: Mapping[st
     return None if mask is None else shares_of(masks[mask], [side >> halvings for side in shape[2:]])
 
 
-def _joined(flow: Tensor | None, asked: Tensor | None) -> Tensor | None:
-    """The gradient that came from deeper layers plus the one a loss asks for here.
+def _sum(flow: Tensor | None, added: Tensor | None) -> Tensor | None:
+    """The gradient from deeper layers plus that of a loss at this layer.
 
     Not in place: writing where one has just read from memory takes twice as long as writing elsewhere.
     """
-    if flow is None or asked is None:
-        return asked if flow is None else flow
-    return flow + asked
+    if flow is None or added is None:
+        return added if flow is None else flow
+    return flow + added
 
 
-def look(
+def activations_and_grams(
     x: Tensor,
     convolutions: Mapping[str, Convolution],
-    looked_at: Sequence[str],
+    compared: Sequence[str],
     grams_of: Sequence[GramOf],
     pooling: str,
     masks: Mapping[str, Tensor],
-    tape: Tape,
 ) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
     """Activations by name, and Gram matrices (means over positions, float32) by name and mask.
 
-    x in the dtype of the kernels; masks (1, 1, H, W), float32. A `tape` of the same x, if it is written, spares
-    the way there; an empty one is written.
+    x in the dtype of the kernels; masks (1, 1, H, W), float32.
     """
-    if not (looked_at or grams_of):
+    if not (compared or grams_of):
         return {}, {}
-    wholes = {(name, mask) for name, mask in grams_of if _parts_of(name, mask, grams_of)}
-    parts = [of for of in grams_of if of not in wholes]
-    found = Trunk.apply(x, convolutions, looked_at, parts, pooling, masks, tape)  # type: ignore[no-untyped-call]
-    activations = dict(zip(looked_at, found[: len(looked_at)], strict=True))
-    grams = dict(zip(parts, found[len(looked_at) :], strict=True))
-    for whole in wholes:
-        shares = [(grams[of], _shares(*of, x.shape, masks)) for of in _parts_of(*whole, grams_of)]
-        grams[whole] = gram_of_parts([(gram, share) for gram, share in shares if share is not None])
-    return activations, grams
-
-
-def _parts_of(name: str, mask: str | None, grams_of: Sequence[GramOf]) -> list[GramOf]:
-    """Those of the Gram matrices asked for that add up to this one; none where some are not asked for."""
-    parts: list[GramOf] = [(name, part) for part in PARTS.get(mask or "", ())]
-    return parts if set(parts) <= {*grams_of} else []
+    found = _Vgg.apply(x, convolutions, compared, grams_of, pooling, masks)  # type: ignore[no-untyped-call]
+    activations = dict(zip(compared, found[: len(compared)], strict=True))
+    return activations, dict(zip(grams_of, found[len(compared) :], strict=True))

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import huber as scipy_huber
 
-from chromogen.style.losses import DISTANCES, gram_mse, huber, mae, mse
+from chromogen.style.distances import DISTANCES, gram_mse, huber, mae, mse
 
 BATTERY = pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
 
@@ -49,7 +49,7 @@ def test_mae_is_the_sum_of_absolute_differences() -> None:
     assert mae(torch.tensor(x), torch.tensor(p)).item() == pytest.approx(np.abs(x - p).sum(), rel=1e-5)
 
 
-def test_huber_is_scipys_with_the_references_rms_as_knee() -> None:
+def test_huber_is_scipys_with_the_references_rms_as_delta() -> None:
     x, p = (a.numpy() for a in pair())
     wanted = scipy_huber(np.sqrt((p**2).mean()), x - p).sum()
     assert huber(torch.tensor(x), torch.tensor(p)).item() == pytest.approx(wanted, rel=1e-5)

@@ -1,4 +1,4 @@
-"""The trunk's own backward pass against autograd on plain torch operations."""
+"""VGG's own backward pass against autograd on plain torch operations."""
 
 import ast
 from collections.abc import Callable, Iterable
@@ -10,19 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chromogen import fused
-from chromogen.style import trunk
-from chromogen.style.tape import Tape
-from chromogen.style.trunk import Convolution, look, pool, pool_back
+from chromogen.style import vgg
+from chromogen.style.vgg import Convolution, activations_and_grams, pool, pool_backward
 
 SHAPES = {"1_1": (3, 8), "1_2": (8, 8), "2_1": (8, 16), "2_2": (16, 16), "3_1": (16, 16)}
-LOOKED_AT = (["1_1", "2_1", "3_1"], ["1_2", "2_2"], ["3_1"], ["1_1"], list(SHAPES))
+COMPARED = (["1_1", "2_1", "3_1"], ["1_2", "2_2"], ["3_1"], ["1_1"], list(SHAPES))
 SIZES = ((16, 16), (19, 22), (4, 5))
 MASKS = {
     "left": torch.cat([torch.ones(1, 1, 12, 8), torch.zeros(1, 1, 12, 11)], 3),
     "soft": torch.rand(1, 1, 12, 19, generator=torch.Generator().manual_seed(3)),
 }
-MASKS |= {"cells": MASKS["left"] * MASKS["soft"], "stroma": (1 - MASKS["left"]) / 2, "nothing": MASKS["left"] * 0}
-MASKS |= {"tissue": MASKS["cells"] + MASKS["stroma"]}
+MASKS |= {"nothing": MASKS["left"] * 0}
 POOLS = {"max": F.max_pool2d, "average": F.avg_pool2d}
 
 
@@ -37,19 +35,19 @@ def kernels() -> dict[str, tuple[Tensor, Tensor]]:
     }
 
 
-def plain(x: Tensor, looked_at: list[str], pooling: str) -> dict[str, Tensor]:
+def plain(x: Tensor, compared: list[str], pooling: str) -> dict[str, Tensor]:
     found = {}
     for name, (kernel, bias) in kernels().items():
         if name in ("2_1", "3_1"):
             x = POOLS[pooling](x, 2)
         x = F.relu(F.conv2d(x, kernel, bias, padding=1))
         found[name] = x
-    return {name: found[name] for name in looked_at}
+    return {name: found[name] for name in compared}
 
 
-def laid_out(looked_at: list[str]) -> dict[str, Convolution]:
+def laid_out(compared: list[str]) -> dict[str, Convolution]:
     names = list(SHAPES)
-    return {name: Convolution(*kernels()[name]) for name in names[: names.index(looked_at[-1]) + 1]}
+    return {name: Convolution(*kernels()[name]) for name in names[: names.index(compared[-1]) + 1]}
 
 
 def gradient(found: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -63,51 +61,46 @@ def gradient(found: dict[str, Tensor], x: Tensor) -> Tensor:
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("pooling", list(POOLS))
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("looked_at", LOOKED_AT)
+@pytest.mark.parametrize("compared", COMPARED)
 def test_equals_autograd(
-    looked_at: list[str], size: tuple[int, int], pooling: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+    compared: list[str], size: tuple[int, int], pooling: str, fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not fused:
-        monkeypatch.setattr(trunk, "has_fused_convolution", lambda _device: False)
+        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device: False)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    ours, _ = look(x, laid_out(looked_at), looked_at, [], pooling, {}, Tape())
-    theirs = plain(x, looked_at, pooling)
-    for name in looked_at:
+    ours, _ = activations_and_grams(x, laid_out(compared), compared, [], pooling, {})
+    theirs = plain(x, compared, pooling)
+    for name in compared:
         assert torch.allclose(ours[name], theirs[name], atol=1e-6)
     assert torch.allclose(gradient(ours, x), gradient(theirs, x), atol=1e-5)
 
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("pooling", list(POOLS))
-@pytest.mark.parametrize("looked_at", LOOKED_AT)
+@pytest.mark.parametrize("compared", COMPARED)
 @pytest.mark.parametrize("grams_of", [["1_1", "2_1", "3_1"], ["1_2"], ["2_2", "3_1"]])
-@pytest.mark.parametrize(
-    "through", [(None,), ("left",), (None, "left", "soft"), ("tissue", "cells", "stroma"), ("nothing", "tissue")]
-)
+@pytest.mark.parametrize("through", [(None,), ("left",), (None, "left", "soft"), ("nothing", "soft")])
 def test_gram_matrices_equal_autograd(
     grams_of: list[str],
-    looked_at: list[str],
+    compared: list[str],
     pooling: str,
     fused: bool,
     through: tuple[str | None, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Alone, beside activations of other layers, and of the same; through several masks of one layer.
-
-    The tissue's follow from those of cells and stroma where these are asked for, and count alike.
-    """
+    """Alone, beside activations of other layers, and of the same; through several masks of one layer."""
     if not fused:
-        monkeypatch.setattr(trunk, "has_fused_convolution", lambda _device: False)
+        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device: False)
     x = torch.randn(2, 3, 12, 19, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    deepest = max(*looked_at, *grams_of)
+    deepest = max(*compared, *grams_of)
     of = [(name, mask) for name in grams_of for mask in through]
-    ours, grams = look(x, laid_out([deepest]), looked_at, of, pooling, MASKS, Tape())
+    ours, grams = activations_and_grams(x, laid_out([deepest]), compared, of, pooling, MASKS)
     theirs = plain(x, list(SHAPES), pooling)
     wanted = {(name, mask): gram_by_autograd(theirs[name], mask) for name, mask in of}
     for key in of:
         assert torch.allclose(grams[key], wanted[key], atol=1e-6)
     found = gradient({**ours, **{f"gram {k}": v for k, v in grams.items()}}, x)
-    expected = gradient({**{n: theirs[n] for n in looked_at}, **{f"gram {k}": v for k, v in wanted.items()}}, x)
+    expected = gradient({**{n: theirs[n] for n in compared}, **{f"gram {k}": v for k, v in wanted.items()}}, x)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
@@ -132,7 +125,7 @@ def test_max_pool_in_strips_is_the_max_pool(height: int, batch: int, layout: tor
     pooled, winners = pool(x.detach(), "max")
     wanted = F.max_pool2d(x, 2)
     assert torch.equal(pooled, wanted)
-    back = pool_back(upstream.contiguous(memory_format=torch.channels_last), x.shape, winners)
+    back = pool_backward(upstream.contiguous(memory_format=torch.channels_last), x.shape, winners)
     assert torch.equal(back, torch.autograd.grad(wanted, x, upstream)[0])
 
 
@@ -165,8 +158,8 @@ def nothing_written(*given: Tensor, grad_input: Tensor | None = None, **_named: 
 
 def without(monkeypatch: pytest.MonkeyPatch, names: Iterable[str], instead: Callable[..., Tensor] | None) -> None:
     """As if torch had something else, or nothing, under some of the names."""
-    there = trunk.operator
-    for module in (trunk, fused):
+    there = vgg.operator
+    for module in (vgg, fused):
         monkeypatch.setattr(module, "operator", lambda name: instead if name in names else there(name))
 
 
@@ -189,13 +182,13 @@ def test_an_operator_that_is_missing_or_another_is_done_without(
         _, winners = pool(x, "max")
         back = upstream[..., :6, :9].contiguous(memory_format=torch.channels_last)
         return {
-            "there": convolution.there(x),
-            "back": convolution.back_from(
+            "there": convolution.forward(x),
+            "back": convolution.input_grad(
                 torch.cat([upstream, x], 1).contiguous(memory_format=torch.channels_last)
             ),
-            "relu": trunk.relu_back(upstream, x),
-            "max": pool_back(back, x.shape, winners),
-            "average": pool_back(back, x.shape, None),
+            "relu": vgg.relu_backward(upstream, x),
+            "max": pool_backward(back, x.shape, winners),
+            "average": pool_backward(back, x.shape, None),
         }
 
     wanted = all_of_them()
@@ -217,18 +210,18 @@ def test_without_any_of_them_it_equals_autograd(
     size: tuple[int, int], pooling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, NAMES, None)
-    assert not trunk.has_fused_convolution(torch.device("cpu"))
+    assert not vgg.has_fused_convolution(torch.device("cpu"))
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    ours, _ = look(x, laid_out(list(SHAPES)), list(SHAPES), [], pooling, {}, Tape())
+    ours, _ = activations_and_grams(x, laid_out(list(SHAPES)), list(SHAPES), [], pooling, {})
     theirs = plain(x, list(SHAPES), pooling)
     assert torch.allclose(gradient(ours, x), gradient(theirs, x), atol=1e-5)
 
 
 def test_what_torch_has_is_used() -> None:
     """Else every run is as slow as without; all are there from torch 2.6 on, as far as we know."""
-    assert all(trunk.operator(name) for name in NAMES)
-    assert trunk.operator("aten.no_such_thing") is None
-    assert trunk.operator("no_such_room.at_all") is None
+    assert all(vgg.operator(name) for name in NAMES)
+    assert vgg.operator("aten.no_such_thing") is None
+    assert vgg.operator("no_such_room.at_all") is None
     assert Convolution(*kernels()["2_1"]).fused == torch.backends.mkldnn.is_available()
 
 
@@ -236,7 +229,7 @@ def test_no_private_name_of_torch_is_used_unguarded() -> None:
     """Of all our source, in calls and attributes of torch: each is taken by `operator`, or by getattr."""
     found = [
         (file.name, ast.unparse(node))
-        for file in Path(trunk.__file__).parents[1].rglob("*.py")
+        for file in Path(vgg.__file__).parents[1].rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute)
         and ast.unparse(node).startswith(("torch.", "F.", "nn."))
@@ -245,20 +238,20 @@ def test_no_private_name_of_torch_is_used_unguarded() -> None:
     assert set(found) <= {("devices.py", "torch.ops")}
 
 
-def test_a_loss_may_ignore_some_of_what_it_looked_at() -> None:
+def test_a_loss_may_ignore_some_of_what_it_asked_for() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours, _ = look(x, laid_out(["3_1"]), ["1_1", "3_1"], [], "max", {}, Tape())
+    ours, _ = activations_and_grams(x, laid_out(["3_1"]), ["1_1", "3_1"], [], "max", {})
     theirs = plain(x, ["1_1"], "max")
     assert torch.allclose(gradient({"1_1": ours["1_1"]}, x), gradient(theirs, x), atol=1e-5)
 
 
 def test_gradients_given_to_it_are_left_as_they_are() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours, _ = look(x, laid_out(["2_1"]), ["1_1", "2_1"], [], "max", {}, Tape())
+    ours, _ = activations_and_grams(x, laid_out(["2_1"]), ["1_1", "2_1"], [], "max", {})
     given = [torch.ones_like(activation) for activation in ours.values()]
     torch.autograd.grad(list(ours.values()), x, given)
     assert all(bool((g == 1).all()) for g in given)
 
 
-def test_looking_at_nothing_runs_nothing() -> None:
-    assert look(torch.rand(1, 3, 16, 16), {}, [], [], "max", {}, Tape()) == ({}, {})
+def test_nothing_asked_for_runs_nothing() -> None:
+    assert activations_and_grams(torch.rand(1, 3, 16, 16), {}, [], [], "max", {}) == ({}, {})
