@@ -30,10 +30,11 @@ test-slow: $(READY)  ## All tests, with coverage
 docs: $(READY)  ## Build the documentation; then open site/index.html
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=scripts $(BIN)/mkdocs build --strict
 
-lint: $(READY) docs  ## Style, types, the documentation's links, the Dockerfile
+lint: $(READY) docs  ## Style, types, the documentation's links and English, the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/plain_english.py
 	$(BIN)/hadolint Dockerfile
 
 install-matrix: $(READY)  ## The wheel in empty environments, by Python, versions and extras: an hour

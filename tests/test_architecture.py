@@ -296,6 +296,7 @@ FILES: dict[str, list[str]] = {
         "view.looks",
         "server",
         "view_command",
+        "help",
         "cli",
     ],
 }

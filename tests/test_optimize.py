@@ -146,9 +146,9 @@ def test_the_judgement_of_a_scale_is_one_look_without_a_gradient(encoder: Encode
     looks: list[bool] = []
 
     class Counting(Encoder):
-        def with_grams(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
+        def with_grams(self, image, *given):  # type: ignore[no-untyped-def]
             looks.append(image.requires_grad)
-            return super().with_grams(image, layers, grams_of, masks)
+            return super().with_grams(image, *given)
 
     counting = Counting(encoder.weights, precision="fp32")
     stylize(HE, measure_style([IHC], RGB, encoder), RGB, encoder=counting)
@@ -169,7 +169,7 @@ def test_a_run_interrupted_while_its_last_update_is_judged_goes_on(
 
     whole = stylize(HE, IHC, RGB, encoder=encoder, canvas_of=spoiled(at=5))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_seen", interrupted)
+        patch.setattr(Optimization, "end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(resume=False)
     resumed = run(resume=True)
@@ -219,8 +219,8 @@ def test_a_loss_that_is_not_finite_in_fp32_is_a_wild_step(encoder: Encoder) -> N
     evaluations: list[int] = []
 
     class Once(Encoder):
-        def with_grams(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
-            found = super().with_grams(image, layers, grams_of, masks)
+        def with_grams(self, image, *given):  # type: ignore[no-untyped-def]
+            found = super().with_grams(image, *given)
             if image.requires_grad:
                 evaluations.append(1)
                 if len(evaluations) == 4:
@@ -241,8 +241,8 @@ class Failing(Encoder):
 
     done, fails_after = 0, 0
 
-    def with_grams(self, image, layers, grams_of, masks):  # type: ignore[no-untyped-def]
-        found = super().with_grams(image, layers, grams_of, masks)
+    def with_grams(self, image, *given):  # type: ignore[no-untyped-def]
+        found = super().with_grams(image, *given)
         if self.precision == "bf16" and image.requires_grad and self.done >= self.fails_after:
             return tuple({name: f * float("nan") for name, f in part.items()} for part in found)
         return found
