@@ -61,6 +61,8 @@ ROOMS: dict[str, set[str]] = {
     "training": BASE | {"devices", "image", "staining", "stains", "style"},
     "evaluation": BASE | {"image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "study": BASE | {"evaluation", "image", "page", "plots", "stains", "style"},
+    "data": {"app", "image", "pixel_size", "slides", "stainer"},
+    "api": {"app", "errors", "image", "pixel_size", "slides", "stainer", "style", "whole_slide"},
     "app": BASE
     | {"pixel_size", "tiff_pages"}
     | {"study"}

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from chromogen.provenance import __version__
 
 if TYPE_CHECKING:
+    from chromogen import data
     from chromogen.allocator import give_back_freed_memory, keep_freed_memory
+    from chromogen.api import StainedFile, list_stainers, load_stainer, stain, stylize
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
     from chromogen.measured_looks import measure_look
@@ -16,13 +18,13 @@ if TYPE_CHECKING:
     from chromogen.onnx_models.generator import load_generator
     from chromogen.registration.register import register
     from chromogen.slides.slide import open_slide
-    from chromogen.stainer import Stainer, load_stainer, stainer_of_look
+    from chromogen.stainer import Stainer, stainer_of_look
     from chromogen.staining.looks import Look, read_look, write_look
     from chromogen.style.encoder import Encoder
     from chromogen.style.measured_style import measure_style
     from chromogen.style.objective import Objective, Term
     from chromogen.style.recipes import PRESETS, Recipe
-    from chromogen.style.stylize import stylize
+    from chromogen.style.stylize import Stylized
     from chromogen.training.pairs import TissuePair, check_pair
     from chromogen.training.train import Training, train_where
     from chromogen.whole_slide.job import SlideJob
@@ -45,10 +47,14 @@ _ROOMS = {
     "PRESETS": "style.recipes",
     "Recipe": "style.recipes",
     "measure_style": "style.measured_style",
-    "stylize": "style.stylize",
+    "Stylized": "style.stylize",
+    "stylize": "api",
+    "stain": "api",
+    "StainedFile": "api",
+    "list_stainers": "api",
     "Stainer": "stainer",
     "load_generator": "onnx_models.generator",
-    "load_stainer": "stainer",
+    "load_stainer": "api",
     "stainer_of_look": "stainer",
     "measure_look": "measured_looks",
     "Look": "staining.looks",
@@ -73,16 +79,20 @@ __all__ = [
     "Recipe",
     "SlideFile",
     "SlideJob",
+    "StainedFile",
     "Stainer",
+    "Stylized",
     "Term",
     "TissuePair",
     "Training",
     "__version__",
     "check_pair",
+    "data",
     "evaluate",
     "find_nuclei",
     "give_back_freed_memory",
     "keep_freed_memory",
+    "list_stainers",
     "load_generator",
     "load_stainer",
     "measure_look",
@@ -91,6 +101,7 @@ __all__ = [
     "read_image",
     "read_look",
     "register",
+    "stain",
     "stain_slide",
     "stainer_of_look",
     "stylize",
@@ -101,6 +112,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "data":
+        return import_module("chromogen.data")
     if name not in _ROOMS:
         raise AttributeError(f"module 'chromogen' has no attribute {name!r}")
     return getattr(import_module(f"chromogen.{_ROOMS[name]}"), name)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chromogen.grid import TileGrid, whole
-from chromogen.image import Image, resize, to_tensor, to_uint8
+from chromogen.image import Image, encode_image, resize, to_tensor, to_uint8
 from chromogen.staining.exemplar import Exemplar
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_E
@@ -59,6 +59,10 @@ class Stylized:
     final: Losses
     trace: tuple[Step, ...]
     precision: str
+
+    def _repr_png_(self) -> bytes:
+        """The picture, for notebooks."""
+        return encode_image(self.image, ".png")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,94 @@
+"""The front door from Python: arrays and files in, arrays and files out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import chromogen
+from chromogen.image import read_image, read_provenance, write_image
+from chromogen.slides.slide import open_slide
+from chromogen.stainer import stain_image
+from chromogen.style.recipes import PRESETS
+from synthetic import drawn_pair, tissue_like
+from synthetic_slides import SyntheticSource, write_pyramid
+
+TISSUE = tissue_like(90, 120, seed=2)
+
+
+def test_an_array_keeps_its_size_at_any_pixel_size() -> None:
+    stained = chromogen.stain(TISSUE, stainer="normalize", mpp=0.5)
+    assert np.array_equal(stained, stain_image(chromogen.load_stainer("normalize"), TISSUE))
+    finer = chromogen.stain(np.kron(TISSUE, np.ones((2, 2, 1), np.uint8)), stainer="normalize", mpp=0.25)
+    assert finer.shape == (180, 240, 3)
+    assert np.abs(finer[::2, ::2].astype(int) - stained).mean() < 12
+
+
+def test_a_file_without_out_gives_the_picture(tmp_path: Path) -> None:
+    write_image(tmp_path / "he.png", TISSUE, mpp=0.5)
+    assert np.array_equal(chromogen.stain(tmp_path / "he.png", stainer="identity"), TISSUE)
+
+
+def test_a_tile_is_written_with_its_facts_and_shows_itself(tmp_path: Path) -> None:
+    write_image(tmp_path / "he.png", TISSUE, mpp=0.5)
+    made = chromogen.stain(tmp_path / "he.png", tmp_path / "out.png", stainer="normalize")
+    assert made.path == tmp_path / "out.png"
+    assert made.facts["stainer"] == "normalize"
+    assert (read_provenance(made.path) or {})["stainer"] == "normalize"
+    assert made._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("ignore:The slide")
+def test_a_slide_is_written_as_the_command_writes_it(tmp_path: Path) -> None:
+    tissue = SyntheticSource((600, 400)).read(0, (0, 0), (600, 400))
+    slide = write_pyramid(tmp_path / "slide.tif", tissue, (4,))
+    made = chromogen.stain(slide, tmp_path / "out.ome.tif", stainer="identity", mpp=0.5)
+    with open_slide(made.path) as written:
+        assert written.size == (600, 400)
+        assert written.mpp == pytest.approx(0.5)
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`out` to be left out for an array"):
+        chromogen.stain(TISSUE, tmp_path / "out.png")
+    with pytest.raises(ValueError, match="did you mean epithelial"):
+        chromogen.stain(TISSUE, stainer="epithelail")
+    with pytest.raises(ValueError, match="`mpp` to be from"):
+        chromogen.stain(TISSUE, stainer="identity", mpp=500)
+    with pytest.raises(FileNotFoundError):
+        chromogen.stain(tmp_path / "none.png")
+
+
+def test_stainers_are_listed_and_loaded() -> None:
+    names = chromogen.list_stainers()
+    assert {"epithelial", "nuclear", "normalize"} <= {*names}
+    assert [chromogen.load_stainer(name).name for name in names] == list(names)
+
+
+@pytest.mark.filterwarnings("ignore:The style")
+def test_stylize_takes_a_preset_settings_or_a_recipe_and_files(tmp_path: Path) -> None:
+    he, ihc = drawn_pair(96)
+    settings = ["steps=2", "scales=1", "style.layers=relu1_1"]
+    made = chromogen.stylize(he, ihc, "fast", settings=settings)
+    assert (made.image.shape, len(made.trace)) == (he.shape, 2)
+    assert made._repr_png_().startswith(b"\x89PNG")
+    for path, image in (("he.png", he), ("ihc.png", ihc)):
+        write_image(tmp_path / path, image, mpp=0.5)
+    again = chromogen.stylize(tmp_path / "he.png", tmp_path / "ihc.png", "fast", settings=settings)
+    assert np.array_equal(again.image, made.image)
+    coarse = read_image(tmp_path / "ihc.png")[::2, ::2]
+    write_image(tmp_path / "coarse.png", np.ascontiguousarray(coarse), mpp=1.0)
+    other = chromogen.stylize(tmp_path / "he.png", tmp_path / "coarse.png", "fast", settings=settings)
+    assert other.image.shape == he.shape
+    with pytest.raises(ValueError, match="did you mean fast"):
+        chromogen.stylize(he, ihc, "fats")
+    assert PRESETS["fast"].space == "rgb"
+
+
+def test_sample_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tissue = SyntheticSource((900, 700)).read(0, (0, 0), (900, 700))
+    slide = write_pyramid(tmp_path / "slide.tif", tissue, (4,))
+    monkeypatch.setattr("chromogen.data.demo_slide", lambda: slide)
+    assert chromogen.data.slide() == slide
+    assert chromogen.data.he(256).shape == (256, 256, 3)
+    assert chromogen.data.ihc().shape == (512, 512, 3)
