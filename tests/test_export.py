@@ -17,7 +17,7 @@ from chromogen.staining.where import Place
 from chromogen.staining.where_file import write_model
 from chromogen.staining.where_network import SlideStains, level_map, slide_stains
 from chromogen.staining.where_pairs import read_paired
-from chromogen.staining.window import seen
+from chromogen.staining.ready import seen
 from synthetic import tissue_like
 from test_where_file import model
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +17,13 @@ from chromogen.app.view.work_folder import RESULT, check_region, keep_region
 from chromogen.app.where import WhereOption
 from chromogen.image import Image, write_image
 from chromogen.recent import Recent
-from chromogen.stainer import Location, Stainer, is_look, load_look
+from chromogen.stainer import Stainer, is_look, load_look
 from chromogen.stainer import where_of as own_where
 from chromogen.staining.confidence_map import unlike_fraction
-from chromogen.staining.exemplar import Exemplar
-from chromogen.staining.how import SlideLook
+from chromogen.staining.sample import Measured, look_by_chance, measured
 from chromogen.staining.where import Where
 from chromogen.staining.where_tissue import ByTissue
-from chromogen.staining.window import Amounts, Dials, amounts_of, where_map
+from chromogen.staining.window import Keep, where_map
 from chromogen.whole_slide.confidence import write_confidence
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.part import stain_part
@@ -35,7 +33,11 @@ from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_
 _SURVEYS: Recent[Survey] = Recent(100_000_000, lambda seen: seen.sample.nbytes)
 _STATISTICS: Recent[Any] = Recent(100, lambda _: 1)
 _WHERES: Recent[Where] = Recent(20, lambda _: 1)
-_AMOUNTS: Recent[Amounts] = Recent(250_000_000, lambda kept: sum(part.nbytes for part in kept))  # of windows
+_MEASURED: Recent[Measured] = Recent(60_000_000, lambda found: found.nbytes)  # of samples of slides
+_KEEP = Keep(  # of windows, as far as they are seen
+    Recent(250_000_000, lambda ready: ready.nbytes),
+    Recent(100_000_000, lambda amounts: sum(part.nbytes for part in amounts)),
+)
 BLACK = (0, 0, 0)
 
 
@@ -51,18 +53,18 @@ class Ready(NamedTuple):
 def loaded(stain: Stain) -> Stainer:
     """The stainer that was asked for. Raises: as `any_stainer`, `load_look`, `dialled` and `where_of`."""
     if stain.is_set:
-        made = dialled(load_look(stain.model), stain.dials, where_of(stain), fill=stain.fill)
-    else:
-        made = any_stainer(stain.model, stain.trained_mpp, stain.value_range, None)
-    painting: Callable[..., Image] = made.paint
-    return replace(made, paint=partial(painting, amounts_by=kept_amounts)) if is_look(stain.model) else made
+        return dialled(load_look(stain.model), stain.dials, where_of(stain), fill=stain.fill)
+    return any_stainer(stain.model, stain.trained_mpp, stain.value_range, None)
 
 
-def kept_amounts(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Amounts:
-    """What `amounts_of` gives, kept for the strengths that a user tries next."""
-    plain = replace(dials, intensity=1.0, counterstain=1.0)
-    key = (exemplar, plain, look, location, image.shape, blake2b(image.tobytes()).digest())
-    return _AMOUNTS.get(key, lambda: amounts_of(exemplar, plain, image, look, location))
+def _of_region(stain: Stain, ready: Ready) -> Stainer:
+    """The fitted stainer; a look paints what the region shows of a window, and keeps what no dial changes."""
+    fitted, region = ready.fitted, ready.job.window(ready.view)
+    if not is_look(stain.model):
+        return fitted
+    painting: Callable[..., Image] = fitted.paint
+    paint = partial(painting, shown=region, keep=_KEEP)
+    return replace(fitted, paint=paint, identity=f"{fitted.identity}, shown {region}")
 
 
 def where_of(stain: Stain) -> Where:
@@ -91,7 +93,7 @@ def stain_view(stain: Stain, folder: Path) -> None:
     """
     with _ready(stain) as ready:
         job, view, fitted = ready.job, ready.view, ready.fitted
-        made = stain_part(*ready)
+        made = stain_part(job, view, ready.seen, _of_region(stain, ready))
         mpp = view.mpp or view.slide.need_mpp()
         keep_region(folder, read_around_damage(view, job.window(view))[0], mpp, stain.location or (0, 0))
         sure = {} if made.levels is None else {"unlike_fraction": unlike_fraction(made.levels)}
@@ -131,14 +133,13 @@ def _ready(stain: Stain) -> Iterator[Ready]:
 
 
 def _statistics(stain: Stain, stainer: Stainer, slide: tuple[object, ...], seen: Survey) -> Any:
-    """The stainer's statistics of a slide: of what is set of a look, only chance and *where* change them."""
-    if not stain.is_set:
+    """The stainer's statistics of a slide: of all looks the same, but for chance and *where*."""
+    if not is_look(stain.model):
         return _STATISTICS.get((*slide, stainer.identity), lambda: stainer.fit(seen.sample).statistics)
-    chance = {name: value for name, value in stain.dials.items() if name == "seed"}
-    plain, where = dialled(load_look(stain.model), chance), where_of(stain)
-    found = _STATISTICS.get((*slide, plain.identity), lambda: plain.fit(seen.sample).statistics)
-    measured = _STATISTICS.get((*slide, where.identity), lambda: where.measure(seen.sample))
-    return replace(found, where=measured)
+    seed, where = int(stain.dials.get("seed", 0)), where_of(stain)
+    found = _MEASURED.get(slide, lambda: measured(seen.sample))
+    look = _STATISTICS.get((*slide, seed), lambda: look_by_chance(found, seed))
+    return replace(look, where=_STATISTICS.get((*slide, where.identity), lambda: where.measure(seen.sample)))
 
 
 def kept_survey(file: SlideFile, view: View) -> Survey:
