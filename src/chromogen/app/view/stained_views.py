@@ -13,13 +13,15 @@ from chromogen.app.staining import any_stainer, tile_facts
 from chromogen.app.view.dials import dialled
 from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
-from chromogen.app.view.work_folder import RESULT, check_region, keep_region
+from chromogen.app.view.work_folder import RESULT, check_region, keep_region, region_file
 from chromogen.app.where import WhereOption
+from chromogen.grid import Window
 from chromogen.image import Image, write_image
 from chromogen.recent import Recent
 from chromogen.stainer import Stainer, is_look, load_look
 from chromogen.stainer import where_of as own_where
 from chromogen.staining.confidence_map import unlike_fraction
+from chromogen.staining.looks import Look
 from chromogen.staining.sample import Measured, look_by_chance, measured
 from chromogen.staining.where import Where
 from chromogen.staining.where_tissue import ByTissue
@@ -33,6 +35,9 @@ from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_
 _SURVEYS: Recent[Survey] = Recent(100_000_000, lambda seen: seen.sample.nbytes)
 _STATISTICS: Recent[Any] = Recent(100, lambda _: 1)
 _WHERES: Recent[Where] = Recent(20, lambda _: 1)
+_WINDOWS: Recent[Image] = Recent(60_000_000, lambda window: window.nbytes)
+_REGIONS: Recent[bytes] = Recent(30_000_000, len)  # as files
+_LOOKS: Recent[Look] = Recent(20, lambda _: 1)
 _MEASURED: Recent[Measured] = Recent(60_000_000, lambda found: found.nbytes)  # of samples of slides
 _KEEP = Keep(  # of windows, as far as they are seen
     Recent(250_000_000, lambda ready: ready.nbytes),
@@ -53,7 +58,7 @@ class Ready(NamedTuple):
 def loaded(stain: Stain) -> Stainer:
     """The stainer that was asked for. Raises: as `any_stainer`, `load_look`, `dialled` and `where_of`."""
     if stain.is_set:
-        return dialled(load_look(stain.model), stain.dials, where_of(stain), fill=stain.fill)
+        return dialled(_look(stain), stain.dials, where_of(stain), fill=stain.fill)
     return any_stainer(stain.model, stain.trained_mpp, stain.value_range, None)
 
 
@@ -75,10 +80,22 @@ def where_of(stain: Stain) -> Where:
     if not stain.where_file:
         return own_where(stain.model) or ByTissue()
     file = Path(stain.where_file)
-    found = file.stat()
-    key = (file, found.st_mtime_ns, found.st_size, tuple(stain.levels.items()), stain.source, stain.mpp)
+    key = (*_version(file), tuple(stain.levels.items()), stain.source, stain.mpp)
     option = WhereOption(stain.where_file, stain.levels or None)
     return _WHERES.get(key, lambda: option.of(Path(stain.source), stain.mpp))
+
+
+def _look(stain: Stain) -> Look:
+    """The measured look that was asked for, read once as long as its file does not change. Raises: as `load_look`."""
+    file = Path(stain.model)
+    key = _version(file) if file.suffix and file.is_file() else (stain.model,)
+    return _LOOKS.get(key, lambda: load_look(stain.model))
+
+
+def _version(file: Path) -> tuple[object, ...]:
+    """A file as it is now. Raises: OSError."""
+    found = file.stat()
+    return file, found.st_mtime_ns, found.st_size
 
 
 def stainer_mpp(stain: Stain) -> float:
@@ -95,7 +112,7 @@ def stain_view(stain: Stain, folder: Path) -> None:
         job, view, fitted = ready.job, ready.view, ready.fitted
         made = stain_part(job, view, ready.seen, _of_region(stain, ready))
         mpp = view.mpp or view.slide.need_mpp()
-        keep_region(folder, read_around_damage(view, job.window(view))[0], mpp, stain.location or (0, 0))
+        keep_region(folder, _region_file(stain, view, job.window(view), mpp))
         sure = {} if made.levels is None else {"unlike_fraction": unlike_fraction(made.levels)}
         facts = replace(
             tile_facts(view.slide, mpp, fitted), settings=job.plan(view), statistics={"confidence": sure}
@@ -105,11 +122,20 @@ def stain_view(stain: Stain, folder: Path) -> None:
             write_confidence(folder / CONFIDENCE, made.levels, facts.as_json())
 
 
+def _region_file(stain: Stain, view: View, window: Window, mpp: float) -> bytes:
+    """The H&E of a region, as a file, made once."""
+
+    def make() -> bytes:
+        return region_file(read_around_damage(view, window)[0], mpp, stain.location or (0, 0))
+
+    return _REGIONS.get((*view.identity, window, stain.location), make)
+
+
 def show_where(stain: Stain) -> bytes:
     """*Where* in the region of a stain by a look, as a picture to lay on the slide. Raises: as `_ready`."""
     with _ready(stain) as (job, view, seen, fitted):
         where = where_of(stain)
-        painting = partial(where_map, load_look(stain.model).exemplar.site, where)
+        painting = partial(where_map, _look(stain).exemplar.site, where)
         shows = replace(fitted, paint=painting, identity=f"where {where.identity}", white=BLACK)
         return where_picture(stain_part(job, view, seen, shows).pixels[..., 0])
 
@@ -123,12 +149,12 @@ def _ready(stain: Stain) -> Iterator[Ready]:
     stainer = loaded(stain)
     file = SlideFile(Path(stain.source), stain.mpp)
     with held_slide(file) as slide:
-        view = view_at(slide, stainer.mpp)
+        view = replace(view_at(slide, stainer.mpp), kept=_WINDOWS)
         job = SlideJob(file, stainer, stain.region)
         advice = "zoom in, or stain the whole slide"
         check_region("view at the stainer's pixel size", job.window(view).size, advice)
-        seen = kept_survey(file, view)
-        statistics = _statistics(stain, stainer, _identity(file, view), seen)
+        seen = kept_survey(view)
+        statistics = _statistics(stain, stainer, view.identity, seen)
         yield Ready(job, view, seen, replace(stainer, statistics=statistics))
 
 
@@ -142,10 +168,6 @@ def _statistics(stain: Stain, stainer: Stainer, slide: tuple[object, ...], seen:
     return replace(look, where=_STATISTICS.get((*slide, where.identity), lambda: where.measure(seen.sample)))
 
 
-def kept_survey(file: SlideFile, view: View) -> Survey:
+def kept_survey(view: View) -> Survey:
     """What a slide shows from afar, surveyed once in this process."""
-    return _SURVEYS.get(_identity(file, view), lambda: survey(view))
-
-
-def _identity(file: SlideFile, view: View) -> tuple[object, ...]:
-    return str(file.path), view.slide.quickhash, view.slide.mpp, view.mpp
+    return _SURVEYS.get(view.identity, lambda: survey(view))
