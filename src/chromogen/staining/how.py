@@ -79,8 +79,8 @@ class Part:
 class Base(NamedTuple):
     """Of tissue, what neither chance nor a dial changes, whatever a marker stains: maps (H, W).
 
-    `labels` and `owner` are those of `Tissue`. `blue_od10` is haematoxylin in focus, over the ground. `ground` is 1
-    where there is some, `detail` how it varies as the tissue does, about 1. `inside` is 1 in nuclei, soft at edges.
+    `labels` and `owner` are those of `Tissue`. `blue_od10` is haematoxylin in focus, over the ground. `ground` is
+    1 where there is tissue, `detail` how it varies there, about 1. `inside` is 1 in nuclei, with soft edges.
     """
 
     labels: NDArray[np.int32]
@@ -123,7 +123,7 @@ def _blue(tissue: Tissue, look: SlideLook, exemplar: Exemplar, full: float) -> A
     own = over.clip(0) * (FAINT + (1 - FAINT) * kept) * gain
     body = np.concatenate([[0], wanted]).astype(np.float32)[tissue.labels]
     own = np.maximum(own, full * smooth(body, EDGE_UM / MPP))
-    return np.minimum(own, MOST_FULL * exemplar.blue_od10[-1])
+    return np.asarray(np.minimum(own, MOST_FULL * exemplar.blue_od10[-1]), np.float32)
 
 
 def focused(base: Base, part: Part, stain: Array, seed: int) -> Array:
@@ -135,7 +135,7 @@ def focused(base: Base, part: Part, stain: Array, seed: int) -> Array:
 
 def per_nucleus(values: NDArray[Any], labels: NDArray[np.int32], elsewhere: float = 0.0) -> Array:
     """A map (H, W) of values of nuclei, (N,), at the pixels with their labels."""
-    return np.concatenate([[elsewhere], values]).astype(np.float32)[labels]
+    return np.asarray(np.concatenate([[elsewhere], values]).astype(np.float32)[labels])
 
 
 def over_ground(tissue: Tissue, everywhere_od10: float) -> Array:
@@ -254,5 +254,3 @@ def _light(passing: Array, white: float) -> Array:
     passing *= np.float32(white + 1)
     passing -= np.float32(0.5)
     return passing.clip(0, 255.5, out=passing)
-
-

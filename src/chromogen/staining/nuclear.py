@@ -115,9 +115,7 @@ def _haze(base: Base, maps: NuclearMaps, stained_od10: NDArray[np.float64], exem
     return finer(exemplar.haze * smooth(source, HAZE_UM / MPP / 2) * maps.reached, 2, base.labels.shape)
 
 
-def _faint(
-    part: Part, base: Base, maps: NuclearMaps, levels_od10: NDArray[np.float64], seed: int
-) -> Array:
+def _faint(part: Part, base: Base, maps: NuclearMaps, levels_od10: NDArray[np.float64], seed: int) -> Array:
     """Faint DAB in nuclei: in grains, and in part as their chromatin lies."""
     grains = (1 + 0.4 * normal_field(part.corner, part.at.size, GRAIN_UM / MPP, seed + 31)).clip(0, 3)
     whole = smooth((base.labels > 0) * grains, EDGE_UM / MPP)

@@ -1,4 +1,4 @@
-"""What of a window of a slide neither chance nor a dial changes: for who turns dials, also of the part they see."""
+"""A window of a slide, or what is seen of it, ready to be stained: what neither chance nor a dial changes."""
 
 from __future__ import annotations
 
@@ -48,12 +48,26 @@ class Candidates(NamedTuple):
     shares: NDArray[np.float64] | None
 
 
+class MarkedNuclei(NamedTuple):
+    """Of a marker of nuclei."""
+
+    maps: NuclearMaps
+    candidates: Candidates
+
+
+class MarkedCytoplasm(NamedTuple):
+    """Of a marker of cytoplasm."""
+
+    maps: CytoplasmMaps
+    texture: Texture
+
+
 @dataclass(frozen=True)
 class Ready:
     """A part of a window of a slide, ready to be stained with any share, seed and strength.
 
-    `nuclei` are all of the window's. Of a marker of nuclei there are `nuclear` and `candidates`, of one of cytoplasm
-    `texture` and `cytoplasm`. `grain` and `levels` are as in `Amounts`.
+    `nuclei` are all of the window's. `marked` is what a marker of nuclei needs, or one of cytoplasm. `grain` and
+    `levels` are as in `Amounts`.
     """
 
     part: Part
@@ -61,30 +75,28 @@ class Ready:
     base: Base
     grain: Array
     levels: Levels
-    nuclear: NuclearMaps | None = None
-    candidates: Candidates | None = None
-    texture: Texture | None = None
-    cytoplasm: CytoplasmMaps | None = None
+    marked: MarkedNuclei | MarkedCytoplasm
 
     @property
     def nbytes(self) -> int:
         """Memory of its maps."""
-        maps = {id(one): one.nbytes for group in self.groups().values() for one in group}
-        return sum(maps.values()) + self.grain.nbytes + self.levels.nbytes
-
-    def groups(self) -> dict[str, Any]:
-        """Those of its maps that come in groups, by their names here."""
-        names = ("base", "nuclear", "texture", "cytoplasm")
-        return {name: group for name in names if (group := getattr(self, name)) is not None}
+        texture = self.marked.texture if isinstance(self.marked, MarkedCytoplasm) else ()
+        maps: list[NDArray[Any]] = [*self.base, *self.marked.maps, *texture, self.grain, self.levels]
+        return sum({id(one): one.nbytes for one in maps}.values())
 
 
 class Amounts(NamedTuple):
-    """What a part of a window is painted with, as the exemplar has it, each (H, W): both stains, grain, confidence."""
+    """What a window is painted with, as the exemplar has it, each (H, W): both stains, grain, and confidence."""
 
     hematoxylin: Array
     second: Array
     grain: Array
     levels: Levels
+
+    def cut(self, at: Window) -> Amounts:
+        """A copy of a part."""
+        hematoxylin, second, fine = (one[at.at].copy() for one in (self.hematoxylin, self.second, self.grain))
+        return Amounts(hematoxylin, second, fine, self.levels[at.at].copy())
 
 
 def seen(image: Image, look: SlideLook) -> Tissue:
@@ -112,24 +124,28 @@ def ready_of(
     there = where(Place(image, tissue, look, exemplar.site, location))
     sure = confidence(tissue, look.typical, exemplar.known)
     kept = on_pixels(np.ones_like(sure) if fill else painted_share(sure), there.shape)
+    centres_px = tissue.nuclei.centres_px.astype(np.float64) + location
     is_nuclear = exemplar.site == "nuclear"
-    common = Ready(
-        Part(location, whole((image.shape[1], image.shape[0])), tissue.nuclei.centres_px + np.asarray(location, np.float64)),
+    return Ready(
+        Part(location, whole((image.shape[1], image.shape[0])), centres_px),
         tissue.nuclei,
         base_of(tissue, look, exemplar, LEAST_FULL if is_nuclear else cytoplasm.LEAST_FULL),
         grain(tissue.pale_bands[0], look, exemplar),
         confidence_levels(sure, tissue),
+        _marked_nuclei(tissue, look, where, there, kept)
+        if is_nuclear
+        else MarkedCytoplasm(cytoplasm_maps(tissue, there * kept), texture_of(tissue)),
     )
-    if not is_nuclear:
-        maps = cytoplasm_maps(tissue, there * kept)
-        return replace(common, texture=texture_of(tissue), cytoplasm=maps)
+
+
+def _marked_nuclei(tissue: Tissue, look: SlideLook, source: Where, where: Array, kept: Array) -> MarkedNuclei:
     candidates = Candidates(
         nuclear_logit(tissue.nuclei, look.rule.large_um2),
-        tissue.of_nuclei(there)[1:],
+        tissue.of_nuclei(where)[1:],
         tissue.of_nuclei(kept)[1:],
-        shares_of(tissue, there * kept) if where.gives_shares else None,
+        shares_of(tissue, where * kept) if source.gives_shares else None,
     )
-    return replace(common, nuclear=nuclear_maps(tissue, there * kept), candidates=candidates)
+    return MarkedNuclei(nuclear_maps(tissue, where * kept), candidates)
 
 
 def part_of(ready: Ready, core: Window) -> Ready:
@@ -138,10 +154,18 @@ def part_of(ready: Ready, core: Window) -> Ready:
     That is a margin, and all of each nucleus that shows in it: stains of a nucleus are means over it.
     """
     at = _with_nuclei(core.grown(MARGIN_PX, ready.part.at.size), ready)
-    shape = ready.base.labels.shape
-    groups = {name: _cut(group, at, shape) for name, group in ready.groups().items()}
-    maps = _cut((ready.grain, ready.levels), at, shape)
-    return replace(ready, part=replace(ready.part, at=at), grain=maps[0], levels=maps[1], **groups)
+    shape, marked = ready.base.labels.shape, ready.marked
+    if isinstance(marked, MarkedNuclei):
+        cut: MarkedNuclei | MarkedCytoplasm = marked._replace(maps=_cut(marked.maps, at, shape))
+    else:
+        cut = MarkedCytoplasm(_cut(marked.maps, at, shape), _cut(marked.texture, at, shape))
+    return Ready(
+        replace(ready.part, at=at),
+        ready.nuclei,
+        _cut(ready.base, at, shape),
+        *_cut((ready.grain, ready.levels), at, shape),
+        cut,
+    )
 
 
 def _with_nuclei(part: Window, ready: Ready) -> Window:
@@ -149,9 +173,9 @@ def _with_nuclei(part: Window, ready: Ready) -> Window:
     centres, outlines = ready.nuclei.centres_px, ready.nuclei.outlines_px
     reach = REACH * np.abs(outlines - centres[:, None]).max(axis=1, initial=0) + 8
     least, most = centres - reach, centres + reach
-    ends = np.array(part.size) + (part.left, part.top)
-    shown = (most > (part.left, part.top)).all(axis=1) & (least < ends).all(axis=1)
-    left, top = np.minimum(least[shown].min(axis=0, initial=np.inf), (part.left, part.top)).clip(0)
+    begins, ends = np.array((part.left, part.top)), np.array((part.right, part.bottom))
+    shown = (most > begins).all(axis=1) & (least < ends).all(axis=1)
+    left, top = np.minimum(least[shown].min(axis=0, initial=np.inf), begins).clip(0)
     right, bottom = np.maximum(most[shown].max(axis=0, initial=0), ends)
     width, height = ready.part.at.size
     squares = (int(side // ALIGNED_PX) * ALIGNED_PX for side in (left, top))
@@ -171,14 +195,13 @@ def _cut(maps: T, at: Window, shape: tuple[int, ...]) -> T:
 
 
 def amounts_of(ready: Ready, exemplar: Exemplar, look: SlideLook, share: float, seed: int) -> Amounts:
-    """What tissue is painted with, by the share of positive nuclei, for a marker of nuclei, and the seed of chance."""
-    part, base = ready.part, ready.base
-    if ready.nuclear is not None and ready.candidates is not None:
-        levels = _levels_of_nuclei(ready, ready.candidates, exemplar, look, share, seed)
-        stains = nuclear_stains(part, ready.nuclei, base, ready.nuclear, exemplar, levels, seed)
+    """What tissue is painted with, by the share of positive nuclei, if it marks nuclei, and the seed of chance."""
+    part, base, marked = ready.part, ready.base, ready.marked
+    if isinstance(marked, MarkedNuclei):
+        levels = _levels_of_nuclei(ready, marked.candidates, exemplar, look, share, seed)
+        stains = nuclear_stains(part, ready.nuclei, base, marked.maps, exemplar, levels, seed)
     else:
-        assert ready.texture is not None and ready.cytoplasm is not None
-        stains = cytoplasm_stains(part, base, ready.texture, ready.cytoplasm, exemplar, look.texture, seed)
+        stains = cytoplasm_stains(part, base, marked.texture, marked.maps, exemplar, look.texture, seed)
     return Amounts(*stains, ready.grain, ready.levels)
 
 

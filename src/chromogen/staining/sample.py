@@ -72,7 +72,6 @@ def measured(sample: Image) -> Measured:
         return Measured(look, texture.result(), _textured(tissue, inside), centres_px, logits, where)
 
 
-
 def look_by_chance(found: Measured, seed: int) -> SlideLook:
     """The slide's statistics, with those of what a seed draws; its source of *where* measures its own."""
     texture = with_chance(found.texture, (0, 0), seed)[found.textured]

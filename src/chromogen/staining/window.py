@@ -105,8 +105,8 @@ def _amounts(
         return made if core.size == made.part.at.size else part_of(made, core)
 
     def amounts(ready: Ready) -> Amounts:
-        made, at = amounts_of(ready, exemplar, look, dials.share, dials.seed), core.seen_from(ready.part.at).at
-        return made if core.size == ready.part.at.size else Amounts(*(one[at].copy() for one in made))
+        made = amounts_of(ready, exemplar, look, dials.share, dials.seed)
+        return made if core.size == ready.part.at.size else made.cut(core.seen_from(ready.part.at))
 
     if keep is None:
         return amounts(ready())

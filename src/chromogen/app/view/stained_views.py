@@ -86,7 +86,7 @@ def where_of(stain: Stain) -> Where:
 
 
 def _look(stain: Stain) -> Look:
-    """The measured look that was asked for, read once as long as its file does not change. Raises: as `load_look`."""
+    """The look that was asked for, read once as long as its file does not change. Raises: as `load_look`."""
     file = Path(stain.model)
     key = _version(file) if file.suffix and file.is_file() else (stain.model,)
     return _LOOKS.get(key, lambda: load_look(stain.model))
