@@ -136,6 +136,7 @@ FILES: dict[str, list[str]] = {
         "canvas",
         "tiled",
         "memory",
+        "interrupts",
         "checkpoint",
         "descent",
         "start",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -14,6 +15,7 @@ from chromogen.image import Image, to_tensor
 from chromogen.style.canvas import Canvas
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import preconditioner
+from chromogen.style.interrupts import Interrupts
 from chromogen.style.objective import Masks, References, look, term_values, total
 from chromogen.style.recipes import Recipe, style_terms
 from chromogen.style.tiled import NO_PRECONDITIONERS, Preconditioners, TiledAim, evaluate, picture_of
@@ -57,8 +59,13 @@ State: TypeAlias = dict[str, Any]
 Keep: TypeAlias = Callable[[Callable[[], State]], None]
 
 
-def keep_nothing(_state: Callable[[], State]) -> None:
-    """For those who would rather start anew."""
+@dataclass(frozen=True)
+class Watch:
+    """Who is told the losses of every step, who may ask for the state after it, and what may end the descent."""
+
+    record: Record
+    keep: Keep
+    interrupts: Interrupts
 
 
 class NotFiniteInBf16Error(ArithmeticError):
@@ -75,20 +82,25 @@ def descend(
     recipe: Recipe,
     steps: int,
     encoder: Encoder,
-    record: Record,
-    keep: Keep = keep_nothing,
+    watch: Watch,
     saved: State | None = None,
 ) -> None:
     """Optimize at one scale, and leave the canvas at its best picture.
 
-    After every step `keep` may ask for the state, and `saved` is such a state to go on from. Raises:
-    NotFiniteInBf16Error with the state to continue from in fp32, in which the steps so far count; ArithmeticError
-    where fp32 gives no finite loss either.
+    `saved` is a state to go on from, as `keep` is given. Interrupts come in while loss and gradient are computed,
+    which changes nothing; `keep` is asked once more before they end the descent. Raises: NotFiniteInBf16Error with
+    the state to continue from in fp32, in which the steps so far count; ArithmeticError where fp32 gives no finite
+    loss either; KeyboardInterrupt.
     """
     descent = Descent(canvas, recipe, steps)
     if saved:
         descent.go_on(saved)
-    _optimize(descent, aim, encoder, record, keep)
+    try:
+        _optimize(descent, aim, encoder, watch)
+    except KeyboardInterrupt:
+        if watch.interrupts.asked:
+            watch.keep(partial(descent.state, encoder.precision))
+        raise
     if descent.totals:
         descent.end(_seen(canvas, aim, recipe, encoder).total)
 
@@ -154,9 +166,10 @@ class Descent:
         if not total < self.lowest:
             _put_back(self.canvas.parameters, self.best)
 
-    def state(self) -> State:
-        """All that going on takes."""
+    def state(self, precision: str) -> State:
+        """All that going on in a precision takes."""
         return {
+            "precision": precision,
             "parameters": self.canvas.parameters,
             "best": self.best,
             "lowest": self.lowest,
@@ -188,16 +201,17 @@ class Descent:
             self.cycle.last_epoch = state["cycle"]
 
 
-def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: Record, keep: Keep) -> None:
+def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, watch: Watch) -> None:
     """Step by step to the end of the scale."""
     canvas, recipe, totals = descent.canvas, descent.recipe, descent.totals
     preconditioners = _preconditioners(aim.references, recipe) if recipe.preconditioned_steps else {}
     latest: list[Losses] = []
 
     def closure() -> float:
-        descent.optimizer.zero_grad()
-        used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
-        loss, values = _with_gradient(canvas, aim, recipe, encoder, used)
+        with watch.interrupts.let_in():
+            descent.optimizer.zero_grad()
+            used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
+            loss, values = _with_gradient(canvas, aim, recipe, encoder, used)
         canvas.tame()
         latest[:] = [_losses(recipe, loss, values)]
         return latest[0].total
@@ -212,13 +226,13 @@ def _optimize(descent: Descent, aim: Aim | TiledAim, encoder: Encoder, record: R
             descent.go_back()
             continue
         canvas.settle()
-        record(latest[0])
+        watch.record(latest[0])
         descent.remember(latest[0].total, looked_at)
         if _has_settled(descent.lately, recipe.plateau):
             break
         if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], aim, recipe):
             break
-        keep(lambda: {**descent.state(), "precision": encoder.precision})
+        watch.keep(partial(descent.state, encoder.precision))
 
 
 def _seen(canvas: Canvas, aim: Aim | TiledAim, recipe: Recipe, encoder: Encoder) -> Losses:

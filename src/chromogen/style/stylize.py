@@ -37,7 +37,7 @@ from chromogen.style.canvas import (
     stains_of,
 )
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.descent import Aim, Losses, NotFiniteInBf16Error, descend, judge
+from chromogen.style.descent import Aim, Losses, NotFiniteInBf16Error, Watch, descend, judge
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.measured_style import Style, check_size, measure_style, size_at, tiles_of
@@ -202,8 +202,9 @@ def _descended(
             run.initial = judge(first, aim, recipe, encoder)
         size = outset.he.shape[1], outset.he.shape[0]
         follow = partial(run.record, scale, size, partial(seen_of, canvas, grid))
+        watch = Watch(follow, run.keep, run.interrupts)
         try:
-            descend(canvas, aim, here, recipe.steps[number], encoder, follow, run.keep, state)
+            descend(canvas, aim, here, recipe.steps[number], encoder, watch, state)
         except NotFiniteInBf16Error as error:
             warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
             state = error.state
