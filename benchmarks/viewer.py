@@ -213,15 +213,15 @@ def dials(address: str, slide_id: str, process: psutil.Process, turns: int) -> d
         asked: dict[str, Any] = {"slide": slide_id, "stainer": stainer, "location": PLACE}
         asked["size"] = tuple(round(side * 0.5 / MPP) for side in VIEW_PX)
 
-        def stained(asked: dict[str, Any] = asked, **set_to: float) -> tuple[float, float]:
+        def stained(set_to: Mapping[str, float], asked: Mapping[str, Any] = asked) -> tuple[float, float]:
             busy, began = processor_s(process), time.perf_counter()
             client.post("/api/stained-views", json={**asked, "dials": set_to}).raise_for_status()
             return processor_s(process) - busy, time.perf_counter() - began
 
-        found[f"{stainer}, first view"] = _medians([stained()], process)
+        found[f"{stainer}, first view"] = _medians([stained({})], process)
         for name in names:
             values = [number if name == "seed" else 0.4 + number / 100 for number in range(1, turns + 1)]
-            found[f"{stainer}, {name}"] = _medians([stained(**{name: value}) for value in values], process)
+            found[f"{stainer}, {name}"] = _medians([stained({name: value}) for value in values], process)
     return found
 
 
