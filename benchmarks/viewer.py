@@ -1,11 +1,13 @@
-"""Tile latency of the web app beside openslide-python's Deep Zoom generator behind the same server; load, soak.
+"""Tiles of the web app beside openslide-python's Deep Zoom generator behind the same server; load; dials.
 
-    python benchmarks/viewer.py [--tiles 60] [--viewers 20] [--seconds 15] [--out DIR] [--json]
+    python benchmarks/viewer.py [--tiles 60] [--viewers 20] [--seconds 15] [--turns 3] [--out DIR] [--json]
 
 The slide is 60,000 px wide, a tiled pyramid as scanners write it (levels 1, 4 and 16 times coarser), of real
 tissue repeated. Both make tiles of 512 px and the same JPEG; each has a slide of its own open, in one process that
-serves both. Cold is a tile that nobody asked for before, warm the same one again; kinds take turns. Then many
-viewers pan at once, and two for longer: tiles a second, latency, and the memory of the server.
+serves both. Cold is a tile that nobody asked for before, warm the same one again; kinds take turns, and ratios
+are of their processor times. Then many viewers pan at once, and two for longer: tiles a second, latency, and the
+memory of the server at the beginning and after each quarter of the time. Last a view of VIEW_PX at 0.5 um/px is
+stained, and each dial is turned: processor time of the server and its processes, the median of some turns.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,9 @@ WIDTH, HEIGHT, MPP = 60_000, 20_000, 0.25
 LEVELS = (1, 4, 16)
 STORED_PX = 256
 KINDS = ("chromogen", "deepzoom")
+VIEW_PX = 1200, 800
+PLACE = 20_000, 6_000  # of the view, in level-0 pixels
+DIALS = {"nuclear": ("share", "seed", "intensity", "counterstain"), "epithelial": ("seed", "intensity")}
 
 
 def write_slide(path: Path) -> None:
@@ -166,7 +171,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "p95": statistics.quantiles(values, n=20)[-1], "n": len(values)}
 
 
-def load(address: str, slide_id: str, process: psutil.Process, viewers: int, seconds: float) -> dict[str, float]:
+def load(address: str, slide_id: str, process: psutil.Process, viewers: int, seconds: float) -> dict[str, Any]:
     """So many viewers at once, each panning to places of its own: latency, rate, errors, memory."""
     times: list[float] = []
     errors: list[str] = []
@@ -183,19 +188,53 @@ def load(address: str, slide_id: str, process: psutil.Process, viewers: int, sec
             if answer.status_code != 200:
                 errors.append(answer.text)
 
-    before = process.memory_info().rss / 1e6
     threads = [threading.Thread(target=pan, args=(number,)) for number in range(viewers)]
+    rss_mb = [process.memory_info().rss / 1e6]
     for thread in threads:
         thread.start()
+    for _ in range(4):
+        time.sleep(seconds / 4)
+        rss_mb.append(process.memory_info().rss / 1e6)
     for thread in threads:
         thread.join()
     return {
         **percentiles(times),
         "tiles_per_s": len(times) / seconds,
         "errors": len(errors),
-        "rss_before_mb": before,
-        "rss_after_mb": process.memory_info().rss / 1e6,
+        "rss_mb": rss_mb,
     }
+
+
+def dials(address: str, slide_id: str, process: psutil.Process, turns: int) -> dict[str, dict[str, float]]:
+    """Seconds of the processor and on the clock of a stained view, and of each dial of it; memory after it."""
+    client = httpx2.Client(base_url=address, timeout=600)
+    found: dict[str, dict[str, float]] = {}
+    for stainer, names in DIALS.items():
+        asked: dict[str, Any] = {"slide": slide_id, "stainer": stainer, "location": PLACE}
+        asked["size"] = tuple(round(side * 0.5 / MPP) for side in VIEW_PX)
+
+        def stained(set_to: Mapping[str, float], asked: Mapping[str, Any] = asked) -> tuple[float, float]:
+            busy, began = processor_s(process), time.perf_counter()
+            client.post("/api/stained-views", json={**asked, "dials": set_to}).raise_for_status()
+            return processor_s(process) - busy, time.perf_counter() - began
+
+        found[f"{stainer}, first view"] = _medians([stained({})], process)
+        for name in names:
+            values = [number if name == "seed" else 0.4 + number / 100 for number in range(1, turns + 1)]
+            found[f"{stainer}, {name}"] = _medians([stained({name: value}) for value in values], process)
+    return found
+
+
+def processor_s(process: psutil.Process) -> float:
+    """Processor time of a process and those that it has begun."""
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(one.user + one.system for one in times))
+
+
+def _medians(costs: Sequence[tuple[float, float]], process: psutil.Process) -> dict[str, float]:
+    processor, clock = (statistics.median(values) for values in zip(*costs, strict=True))
+    rss = sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    return {"processor_s": processor, "clock_s": clock, "rss_mb": rss / 1e6, "n": len(costs)}
 
 
 def main() -> None:
@@ -207,6 +246,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=positive, default=60)
     parser.add_argument("--viewers", type=positive, default=20)
     parser.add_argument("--seconds", type=positive, default=15)
+    parser.add_argument("--turns", type=positive, default=3, help="of each dial")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         slide = Path(scratch) / "slide.tif"
@@ -216,22 +256,38 @@ def main() -> None:
             found = latency(address, slide_id, arguments.tiles)
             crowd = load(address, slide_id, process, arguments.viewers, arguments.seconds)
             soak = load(address, slide_id, process, 2, 2 * arguments.seconds)
-    rows = [
-        [name, *(f"{v[column]:.1f}" for column in ("median", "p95", "processor_mean"))]
-        for name, v in found.items()
-    ]
+            stained = dials(address, slide_id, process, arguments.turns)
+    results = {"latency_ms": found, "load": crowd, "soak": soak, "dials": stained, "machine": machine()}
+    loads = {f"{arguments.viewers} viewers": crowd, "2 viewers, twice as long": soak}
+    publish("viewer", results, tables(found, loads, stained), arguments)
+
+
+def tables(
+    found: Mapping[str, Mapping[str, float]], loads: Mapping[str, Any], stained: Mapping[str, Mapping[str, float]]
+) -> str:
+    """All figures; ratios are of processor time, over the other generator's."""
+    busy_ms = {name: kind["processor_mean"] for name, kind in found.items()}
+    other = {name: busy_ms[f"{KINDS[1]}, {name.partition(', ')[2]}"] for name in found}
+    latencies = [
+        [name, *(f"{kind[column]:.1f}" for column in ("median", "p95", "processor_mean")),
+         f"{busy_ms[name] / other[name]:.2f}"]
+        for name, kind in found.items()
+    ]  # fmt: skip
     crowds = [
         [name, f"{v['tiles_per_s']:.0f}", f"{v['median']:.0f}", f"{v['p95']:.0f}", f"{v['errors']:.0f}",
-         f"{v['rss_before_mb']:.0f}", f"{v['rss_after_mb']:.0f}"]
-        for name, v in ((f"{arguments.viewers} viewers", crowd), ("2 viewers, twice as long", soak))
+         ", ".join(f"{mb:.0f}" for mb in v["rss_mb"])]
+        for name, v in loads.items()
     ]  # fmt: skip
-    report = (
-        markdown(["tile of 512 px", "median ms", "95 % ms", "processor ms"], rows)
-        + "\n\n"
-        + markdown(["", "tiles/s", "median ms", "95 % ms", "errors", "MB before", "MB after"], crowds)
+    turned = [
+        [name, f"{v['processor_s']:.2f}", f"{v['clock_s']:.2f}", f"{v['rss_mb']:.0f}"]
+        for name, v in stained.items()
+    ]
+    heads = (
+        ["tile of 512 px", "median ms", "95 % ms", "processor ms", "ratio"],
+        ["", "tiles/s", "median ms", "95 % ms", "errors", "MB"],
+        ["a view is stained", "processor s", "clock s", "MB after"],
     )
-    results = {"latency_ms": found, "load": crowd, "soak": soak, "machine": machine()}
-    publish("viewer", results, report, arguments)
+    return "\n\n".join(markdown(head, rows) for head, rows in zip(heads, (latencies, crowds, turned), strict=True))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,8 @@ from chromogen.app.view.stains import CONFIDENCE, REGIONS, Stain, with_regions
 from chromogen.app.view.work_queue import new_id
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import load_look
 from chromogen.staining.confidence_map import levels_in
 from chromogen.staining.where_file import write_model
-from chromogen.staining.window import Dials, look_of, painted
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Output
 from chromogen.whole_slide.stain import stain_slide
@@ -116,20 +114,6 @@ def test_a_view_that_follows_a_source_is_what_the_whole_slide_becomes(
     levels = levels_in(read_image(folder / "view" / CONFIDENCE))
     assert levels.shape == (-(-height // 16), -(-width // 16))
     assert levels.any()
-
-
-def test_strengths_of_stains_need_no_new_amounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted, real = [], stained_views.amounts_of
-    monkeypatch.setattr(stained_views, "amounts_of", lambda *given: counted.append(1) or real(*given))
-    exemplar, image = load_look("nuclear").exemplar, IHC[100:260, 300:460]
-    plain = Dials(0.3)
-    look = look_of(plain, image)
-    for dials in (plain, replace(plain, intensity=1.5), replace(plain, intensity=0.5, counterstain=1.2)):
-        kept = painted(exemplar, dials, image, look, (0, 0), stained_views.kept_amounts)
-        np.testing.assert_array_equal(kept, painted(exemplar, dials, image, look, (0, 0)))
-    assert len(counted) == 1
-    painted(exemplar, replace(plain, seed=1), image, look, (0, 0), stained_views.kept_amounts)
-    assert len(counted) == 2, "another draw"
 
 
 def test_where_is_seen_before_it_is_stained(folder: Path, heat_map: Path) -> None:

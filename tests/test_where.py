@@ -23,6 +23,7 @@ from chromogen.stainer import Stainer, load_look, stain_image, stainer_of_look
 from chromogen.staining.epithelium import epithelium
 from chromogen.staining.how import SlideLook
 from chromogen.staining.maps import Array
+from chromogen.staining.ready import seen
 from chromogen.staining.tissue import MPP, Tissue
 from chromogen.staining.where import Frame, Place, Where, sampled
 from chromogen.staining.where_file import CLAIM, write_model
@@ -30,7 +31,7 @@ from chromogen.staining.where_map import read_map
 from chromogen.staining.where_pairs import read_paired
 from chromogen.staining.where_regions import read_regions
 from chromogen.staining.where_tissue import ByTissue
-from chromogen.staining.window import Dials, look_of, seen
+from chromogen.staining.window import Dials, look_of
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.stains.glass import white_level
 from chromogen.style.where_style import ByStyle, style_map

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.app.view.work_folder import check_region, keep_region, lines_of
+from chromogen.app.view.work_folder import check_region, keep_region, lines_of, region_file
 from chromogen.image import read_image, read_provenance
 from test_densities import IHC
 
@@ -17,7 +17,7 @@ def test_regions_have_a_size(size: tuple[int, int]) -> None:
 
 
 def test_a_region_is_kept_with_where_it_lay(tmp_path: Path) -> None:
-    keep_region(tmp_path, IHC[:64, :80].copy(), 0.5, (3, 4))
+    keep_region(tmp_path, region_file(IHC[:64, :80].copy(), 0.5, (3, 4)))
     assert (read_image(tmp_path / "region.png") == IHC[:64, :80]).all()
     assert read_provenance(tmp_path / "region.png") == {"mpp": 0.5, "region_of_slide": [3, 4]}
 

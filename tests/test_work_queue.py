@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,9 @@ from chromogen.app.view.work_queue import Queued, UnknownWorkError, WorkQueue, n
 NOTHING = ""
 FOREVER = "import time; time.sleep(600)"
 FINISH = "open('result', 'w').close(); open('begun', 'w').close()"
+AT_TERM = (
+    "import signal, time; signal.signal(15, lambda *_: ({}, exit(1))); open('begun', 'w').close(); time.sleep(600)"
+)
 ONCE_STOPPED = "import os, time; os.path.exists('begun') or (open('begun', 'w').close(), time.sleep(600))"
 
 
@@ -231,7 +234,8 @@ def left_behind(folder: Path, *files: str, code: str = NOTHING, **state: object)
         ("waiting", [], "", "interrupted", ""),
         ("waiting", [], "Error: of an earlier run", "interrupted", ""),
         ("waiting", ["result"], "", "done", ""),
-        ("cancelled", ["result"], "", "cancelled", ""),
+        ("cancelled", ["result"], "", "done", ""),
+        ("cancelled", [], "", "cancelled", ""),
         ("failed", [], "", "failed", ""),
     ],
 )
@@ -279,6 +283,36 @@ def test_a_process_whose_number_was_never_written_is_ended(tmp_path: Path) -> No
         for process in (lost, other, elsewhere):
             process.kill()
             process.wait()
+
+
+def test_what_finishes_while_it_is_cancelled_is_done(works: WorkQueue[Errand]) -> None:
+    errand = start(works, AT_TERM.format("open('result', 'w').close()"))
+    begun(works, errand)
+    works.cancel(errand.id)
+    until(lambda: works.find(errand.id).state == "done")
+    assert queue_in(works.folder).find(errand.id).state == "done"
+
+
+def test_what_has_ended_is_not_cancelled(works: WorkQueue[Errand], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if it ends between the question and the answer."""
+    errand = start(works, NOTHING)
+    running = wait_for(works, errand.id, 300)
+    monkeypatch.setattr(works, "find", lambda _id: replace(running, state="running"))
+    assert works.cancel(errand.id).state == "done"
+
+
+def test_a_process_whose_server_was_killed_may_write_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "orphan").mkdir()
+    code = AT_TERM.format("open('kept', 'w').close()")
+    orphan = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path / "orphan")
+    try:
+        until((tmp_path / "orphan" / "begun").exists)
+        began = psutil.Process(orphan.pid).create_time()
+        errand = left_behind(tmp_path, state="running", pid=orphan.pid, pid_began=began)
+        assert queue_in(tmp_path).find(errand.id).state == "interrupted"
+        assert (tmp_path / "orphan" / "kept").exists()
+    finally:
+        orphan.kill()
 
 
 def test_a_process_that_was_to_be_cancelled_when_the_server_died_is_ended(tmp_path: Path) -> None:

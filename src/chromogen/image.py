@@ -7,6 +7,7 @@ import json
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 MAX_PROVENANCE = 1_000_000  # characters of JSON
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 
-_PNG: dict[str, Any] = {"format": "PNG"}
+_PNG: dict[str, Any] = {"format": "PNG", "compress_type": zlib.Z_RLE}  # of tissue half the time, and as small
 _JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
 _TIFF = {"format": "TIFF", "compression": "tiff_adobe_deflate"}
 _WEBP = {"format": "WEBP", "lossless": True}

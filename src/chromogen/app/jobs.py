@@ -188,7 +188,8 @@ class Stylist:
     ) -> tuple[Stylized, dict[str, Any]]:
         """Read, stylize, write; the result and the facts about it as plain data.
 
-        Long runs leave a checkpoint beside the output until they are done; `resume` goes on from one.
+        Long runs leave a checkpoint beside the output until they are done, and so do runs that are interrupted;
+        `resume` goes on from one. Raises: KeyboardInterrupt.
         """
         began = time.perf_counter()
         image, mpp = self.read(content)
@@ -196,19 +197,20 @@ class Stylist:
         style, need = self.measured(image, mpp)
         decisive = self._inputs(image, content, mpp, guides)
         checkpoint = Checkpoint(named_beside(output, ".checkpoint"), decisive, resume=resume)
-        result = stylize(
-            image,
-            style,
-            self.recipe,
-            encoder=self.encoder,
-            on_step=together(*listeners),
-            guides=guides,
-            tile_px=need.tile_px,
-            checkpoint=checkpoint,
-        )
-        facts = decisive | self._facts(result) | {"tile_px": need.tile_px}
-        write_image(output, result.image, facts, mpp)
-        checkpoint.forget()
+        with checkpoint.interrupts:
+            result = stylize(
+                image,
+                style,
+                self.recipe,
+                encoder=self.encoder,
+                on_step=together(*listeners),
+                guides=guides,
+                tile_px=need.tile_px,
+                checkpoint=checkpoint,
+            )
+            facts = decisive | self._facts(result) | {"tile_px": need.tile_px}
+            write_image(output, result.image, facts, mpp)
+            checkpoint.forget()
         seconds = time.perf_counter() - began
         return result, {"output": str(output), **facts, **self._assumed(mpp), "seconds": seconds, **run_facts()}
 

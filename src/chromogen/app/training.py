@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,10 @@ def train_on_pairs(
             _draw(outputs, shown())
         on_step(step, shown)
 
-    trained = train_where(
-        pairs.kept, training, start=network, on_step=follow, checkpoint=checkpoint, ranks=ranks, device=device
-    )
+    with checkpoint.interrupts if ranks.count == 1 else nullcontext():  # which others would not wait for
+        trained = train_where(
+            pairs.kept, training, start=network, on_step=follow, checkpoint=checkpoint, ranks=ranks, device=device
+        )
     model = _model(out.stem, training, trained, data, pairs)
     write_model(out, model)
     save_plot(loss_plot(curves_of(trained.trace), out.stem), outputs.beside("loss.png"))

@@ -159,30 +159,42 @@ def _radii(nuclei: Nuclei, which: NDArray[np.intp], turn: NDArray[np.floating]) 
 
 
 def painted_nuclei(
-    tissue: Tissue, atlas: Atlas, levels_od10: NDArray[np.float64], draws: NDArray[np.float64]
+    nuclei: Nuclei,
+    owner: NDArray[np.int32],
+    distance_um: Array,
+    corner: tuple[int, int],
+    atlas: Atlas,
+    levels_od10: NDArray[np.float64],
+    draws: NDArray[np.float64],
 ) -> tuple[Array, Array]:
-    """The second stain and cover (0 to 1), each (H, W), of nuclei that take an exemplar's patches.
+    """The second stain and cover (0 to 1), each (H, W), of nuclei (N) that take an exemplar's patches.
 
+    `owner` and `distance_um` are those of `Tissue`; they begin at `corner` (x, y) in the frame of the nuclei.
     A nucleus with a level of 0 takes none. `draws` (N, 3), 0 to 1, choose its patch and which way that lies.
     """
-    shape = tissue.labels.shape
-    second, cover = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    stained = np.concatenate([[False], levels_od10 > 0])
-    radius_um = np.sqrt(tissue.nuclei.areas_um2 / np.pi)
-    reach_um = np.concatenate([[0], radius_um * (REACH - 1)]).astype(np.float32)
-    near = stained[tissue.owner] & (tissue.distance_um < reach_um[tissue.owner])
-    rows, columns = np.nonzero(near)
+    second, cover = np.zeros(owner.shape, np.float32), np.zeros(owner.shape, np.float32)
+    radius_um = np.sqrt(nuclei.areas_um2 / np.pi)
+    reach_um = np.concatenate([[0], np.where(levels_od10 > 0, radius_um * (REACH - 1), 0)]).astype(np.float32)
+    rows, columns = np.nonzero(distance_um < reach_um[owner])
     if not len(rows):
         return second, cover
-    which = tissue.owner[rows, columns].astype(np.intp) - 1
-    radius, u, v = _in_frame(tissue.nuclei, which, rows, columns, draws)
-    patch = atlas.alike(levels_od10, tissue.nuclei, draws[:, 0])
+    shown, which = _those(owner[rows, columns].astype(np.intp) - 1, len(nuclei))
+    nuclei, levels_od10, draws = nuclei.take(shown), levels_od10[shown], draws[shown]
+    radius, u, v = _in_frame(nuclei, which, rows + corner[1], columns + corner[0], draws)
+    patch = atlas.alike(levels_od10, nuclei, draws[:, 0])
     gain = (levels_od10 / np.asarray(atlas.levels_od10)[patch]).clip(0.6, 1.4)
     at = [patch[which], (v + REACH) / (2 * REACH) * SIDE - 0.5, (u + REACH) / (2 * REACH) * SIDE - 0.5]
     fade = ((REACH - radius) / (REACH - 1.1)).clip(0, 1)
     second[rows, columns] = _sampled(atlas.densities_od10, at) * gain[which] * fade
     cover[rows, columns] = fade
     return second, cover
+
+
+def _those(which: NDArray[np.intp], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which of `count` nuclei occur in `which`, and `which` as places among those."""
+    occurs = np.zeros(count, bool)
+    occurs[which] = True
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[which]
 
 
 def _in_frame(

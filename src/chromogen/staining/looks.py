@@ -7,6 +7,7 @@ import math
 import zlib
 from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +55,7 @@ class Look:
         return sha256_of_exemplar(self.exemplar)
 
 
+@lru_cache(maxsize=32)
 def sha256_of_exemplar(exemplar: Exemplar) -> str:
     """The hash of all that decides pixels."""
     return sha256(json.dumps(record_of(exemplar), sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
-from chromogen.staining.how import Location, SlideLook, draws_of
+from chromogen.nuclei.outlines import Nuclei
 from chromogen.staining.maps import Array
 from chromogen.staining.noise import normal_at
 from chromogen.staining.tissue import MPP, Tissue
@@ -24,21 +24,25 @@ def shares_of(tissue: Tissue, where: Array) -> NDArray[np.float64]:
 
 
 def ranks_nearby(
-    tissue: Tissue, look: SlideLook, shares: NDArray[np.float64], location: Location, seed: int
+    nuclei: Nuclei,
+    centres_px: NDArray[np.float64],
+    draws: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    seed: int,
 ) -> NDArray[np.float64]:
-    """The rank of each nucleus among the RIVALS nearest whose share is the same, (N,), 0 to 1.
+    """The rank of each nucleus, by what it draws, among the RIVALS nearest of the same share, (N,), 0 to 1.
 
     A nucleus whose rank is over 1 - share is positive. So the share holds in every neighbourhood: independent
     draws would miss it by 4 points among 100 nuclei, and ranks in the whole slide by what its hot spots weigh.
+    `centres_px` (N, 2) are places on the slide.
     """
-    count = len(tissue.nuclei)
+    count = len(nuclei)
     if not count:
         return np.zeros(0)
-    draws = draws_of(tissue, look.rule, np.zeros_like(tissue.there), location, seed)
-    places = tissue.nuclei.centres_px * MPP
+    places = nuclei.centres_px * MPP
     _, nearest = cKDTree(places).query(places, np.arange(2, RIVALS + 2), distance_upper_bound=NEAR_UM)
     rivals = np.minimum(nearest, count - 1)  # what is not there has the number `count`
     alike = (nearest < count) & (abs(shares[rivals] - shares[:, None]) < SAME_SHARE)
     below = np.count_nonzero(alike & (draws[rivals] < draws[:, None]), axis=1)
-    tie = ndtr(normal_at(tissue.nuclei.centres_px + np.asarray(location, np.float64), 1.0 / MPP, seed + TIES))
+    tie = ndtr(normal_at(centres_px, 1.0 / MPP, seed + TIES))
     return np.asarray((below + tie) / (np.count_nonzero(alike, axis=1) + 1))

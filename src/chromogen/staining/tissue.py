@@ -112,6 +112,14 @@ class Tissue:
         return finer(near, COARSE, x.shape)
 
 
+def means_of_nuclei(x: Array, labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+    """The mean of a map (H, W) over each of `count` nuclei, float64 (count,); 0 of one that has no pixel there."""
+    inside = np.flatnonzero(labels)
+    found = labels.ravel()[inside].astype(np.intp)
+    sums = np.bincount(found, x.ravel()[inside], count + 1)
+    return np.asarray(sums / np.maximum(np.bincount(found, minlength=count + 1), 1))[1:]
+
+
 def mean_density(density: Array) -> Array:
     """The mean of three colours of (H, W, 3), float32 (H, W)."""
     total = density[..., 0] + density[..., 1]

@@ -1,62 +1,27 @@
-"""One window of a slide from H&E to virtual IHC, and what is measured of the slide before."""
+"""One window of a slide from H&E to virtual IHC."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from chromogen.grid import Window, whole
 from chromogen.image import Image
-from chromogen.nuclei.find import built_in, nuclei_seen
-from chromogen.nuclei.outlines import Nuclei
 from chromogen.recent import Recent
-from chromogen.staining.confidence import confidence, on_pixels, painted_share, typical_of
-from chromogen.staining.confidence_map import Levels
-from chromogen.staining.confidence_map import levels_of as confidence_levels
-from chromogen.staining.epithelium import epithelium, rule_of
-from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
-from chromogen.staining.how import (
-    Location,
-    SlideLook,
-    cytoplasm_stains,
-    cytoplasm_texture,
-    draws_of,
-    glass,
-    grain,
-    levels_of,
-    nuclear_stains,
-    over_ground,
-    rendered,
-)
-from chromogen.staining.maps import Array, smooth
-from chromogen.staining.shares import ranks_nearby, shares_of
-from chromogen.staining.tissue import (
-    BANDS_UM,
-    MPP,
-    Detail,
-    Tissue,
-    detail_of,
-    mean_density,
-    tissue_of,
-    tissue_part,
-)
+from chromogen.staining.exemplar import Exemplar
+from chromogen.staining.how import Location, SlideLook, glass, grain, rendered
+from chromogen.staining.maps import smooth
+from chromogen.staining.ready import Amounts, Ready, amounts_of, part_of, ready_of, seen
+from chromogen.staining.sample import look_by_chance, measured
+from chromogen.staining.tissue import BANDS_UM, MPP, mean_density, tissue_part
 from chromogen.staining.where import Place, Where
 from chromogen.staining.where_tissue import ByTissue
-from chromogen.stains.deconvolution import H_E, densities_od10
-from chromogen.stains.estimation import estimate_stains
-from chromogen.stains.glass import white_level
+from chromogen.stains.deconvolution import densities_od10
 
-INSIDE = 0.6  # of epithelium: surely inside
-Maps: TypeAlias = tuple[Array, Array]
-
-LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
-MOST_KEPT_BYTES = 20_000_000  # nuclei of the last windows, for who turns a dial
+GLASS_PX = 8  # round glass: farther than its grain is smoothed
 
 
 @dataclass(frozen=True)
@@ -77,53 +42,14 @@ class Dials:
 
 def look_of(dials: Dials, sample: Image) -> SlideLook:
     """The statistics of a slide, from a sample of its tissue, uint8 (H, W, 3) at MPP."""
-    white = white_level(sample, MPP)
-    with ThreadPoolExecutor(2, "look") as pool:
-        fitted = pool.submit(estimate_stains, sample, H_E, white)
-        nuclei = nuclei_seen(sample, white, built_in(views=1))
-        tissue = tissue_of(sample, nuclei, white, fitted.result().matrix)
-        everywhere = pool.submit(_everywhere, tissue)
-        rule = rule_of(tissue)
-        where = epithelium(tissue, rule)
-        texture = pool.submit(_texture_inside, tissue, where, dials.seed)
-        over = over_ground(tissue, everywhere.result()[0])
-        even = tuple(map(float, QUANTILES))  # of a sample without nuclei or tissue
-        return SlideLook(
-            tuple(map(float, white)),
-            tuple(tuple(map(float, row)) for row in tissue.matrix),
-            quantiles_of(tissue.of_nuclei(over)[1:], even),
-            everywhere.result()[0],
-            rule,
-            quantiles_of(texture.result(), even),
-            quantiles_of(draws_of(tissue, rule, where, (0, 0), dials.seed), even),
-            everywhere.result()[1],
-            typical_of(tissue),
-            dials.where.measure(sample),
-        )
+    return replace(look_by_chance(measured(sample), dials.seed), where=dials.where.measure(sample))
 
 
-def _everywhere(tissue: Tissue) -> tuple[float, Detail]:
-    """Haematoxylin and detail of tissue without nuclei."""
-    between = tissue.between * (tissue.distance_um > 1.5) > 0.5
-    return median_of(tissue.hematoxylin[between], 0.1), detail_of(
-        tissue, np.ones(len(tissue.nuclei), bool), between
-    )
+class Keep(NamedTuple):
+    """Where `painted` keeps, for who turns dials, what is ready to be stained, and amounts of stains."""
 
-
-def _texture_inside(tissue: Tissue, where: Array, seed: int) -> Array:
-    """The texture of epithelium's cytoplasm, or of all tissue where there is hardly any."""
-    inside = where > INSIDE
-    chosen = inside if np.count_nonzero(inside) >= LEAST_INSIDE_PX else tissue.there > 0.5
-    return cytoplasm_texture(tissue, (0, 0), seed)[chosen]
-
-
-class Amounts(NamedTuple):
-    """What a window is painted with, as the exemplar has it, each (H, W): both stains, grain, and confidence."""
-
-    hematoxylin: Array
-    second: Array
-    grain: Array
-    levels: Levels
+    ready: Recent[Ready]
+    amounts: Recent[Amounts]
 
 
 def painted(
@@ -132,24 +58,62 @@ def painted(
     image: Image,
     look: SlideLook,
     location: Location,
-    amounts_by: Callable[[Exemplar, Dials, Image, SlideLook, Location], Amounts] | None = None,
+    shown: Window | None = None,
+    keep: Keep | None = None,
 ) -> Image:
     """A window of a slide, uint8 (H, W, 3) at MPP, as the exemplar's stain would show it, and its confidence.
 
     It is uint8 (H, W, 4): r, g, b and `Levels`. Tissue without confidence is only counterstained, unless filled.
     `location` (x, y) is where it lies on the slide, in its pixels. Beside tissue it is the exemplar's glass.
-    `amounts_by` gives what `amounts_of` does, for who keeps it: it is the same at any strength of the stains.
+    Only what lies in `shown`, a window of the slide, need be painted, as it would be without; the rest is black.
     """
+    size = image.shape[1], image.shape[0]
+    core = whole(size) if shown is None else _common(shown.seen_from(Window(*location, 0, 0)), whole(size))
     part = tissue_part(image, np.array(look.white))
-    if part is None:
-        return _glass(exemplar, image, look)
-    covers = part.size == (image.shape[1], image.shape[0])
-    made = np.empty((*image.shape[:2], 4), np.uint8) if covers else _glass(exemplar, image, look)
-    at = location[0] + part.left, location[1] + part.top
-    found = (amounts_by or amounts_of)(exemplar, dials, image[part.at], look, at)
-    stains = found.hematoxylin * np.float32(dials.counterstain), found.second * np.float32(dials.intensity)
-    made[part.at] = np.dstack([rendered(*stains, found.grain, exemplar), found.levels])
+    made = np.zeros((*image.shape[:2], 4), np.uint8)
+    if part is None or part.size != size:
+        _paint_glass(made, core, exemplar, image, look)
+    inside = core if part is None else _common(core, part)
+    if part is not None and min(inside.size) > 0:
+        at = location[0] + part.left, location[1] + part.top
+        found = _amounts(exemplar, dials, image[part.at], look, at, inside.seen_from(part), keep)
+        stains = found.hematoxylin * np.float32(dials.counterstain), found.second * np.float32(dials.intensity)
+        made[inside.at] = np.dstack([rendered(*stains, found.grain, exemplar), found.levels])
     return made
+
+
+def _common(window: Window, other: Window) -> Window:
+    """What two windows share: of no size where that is nothing."""
+    left, top = max(window.left, other.left), max(window.top, other.top)
+    right, bottom = min(window.right, other.right), min(window.bottom, other.bottom)
+    return Window(left, top, max(left, right), max(top, bottom))
+
+
+def _amounts(
+    exemplar: Exemplar,
+    dials: Dials,
+    image: Image,
+    look: SlideLook,
+    location: Location,
+    core: Window,
+    keep: Keep | None,
+) -> Amounts:
+    """What the core of an image of tissue is painted with, made or kept."""
+
+    def ready() -> Ready:
+        made = ready_of(exemplar, dials.where, dials.fill, image, look, location)
+        return made if core.size == made.part.at.size else part_of(made, core)
+
+    def amounts(ready: Ready) -> Amounts:
+        made = amounts_of(ready, exemplar, look, dials.share, dials.seed)
+        return made if core.size == ready.part.at.size else made.cut(core.seen_from(ready.part.at))
+
+    if keep is None:
+        return amounts(ready())
+    without_chance = replace(look, texture=(), draws=())
+    key = (exemplar, dials.where, dials.fill, without_chance, location, core, blake2b(image.tobytes()).digest())
+    wanted = (*key, look, dials.share, dials.seed)
+    return keep.amounts.get(wanted, lambda: amounts(keep.ready.get(key, ready)))
 
 
 def where_map(site: str, where: Where, image: Image, look: SlideLook, location: Location) -> Image:
@@ -163,59 +127,10 @@ def where_map(site: str, where: Where, image: Image, look: SlideLook, location: 
     return made
 
 
-def _glass(exemplar: Exemplar, image: Image, look: SlideLook) -> Image:
-    """The exemplar's glass with the grain of the image's."""
-    total = mean_density(np.moveaxis(densities_od10(image, np.array(look.white)), 0, 2))
+def _paint_glass(made: Image, core: Window, exemplar: Exemplar, image: Image, look: SlideLook) -> None:
+    """Paint the core, uint8 (H, W, 4), as the exemplar's glass, with the grain of the image's."""
+    seen_px = core.grown(GLASS_PX, (image.shape[1], image.shape[0]))
+    total = mean_density(np.moveaxis(densities_od10(image[seen_px.at], np.array(look.white)), 0, 2))
     fine = total - smooth(total, BANDS_UM[0] / MPP)
-    made = np.zeros((*image.shape[:2], 4), np.uint8)
-    made[..., :3] = glass(grain(fine, look, exemplar), exemplar)
-    return made
-
-
-def amounts_of(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Amounts:
-    """What tissue is painted with; `intensity` and `counterstain` of the dials do not count."""
-    tissue = seen(image, look)
-    where = dials.where(Place(image, tissue, look, exemplar.site, location))
-    sure = confidence(tissue, look.typical, exemplar.known)
-    kept = on_pixels(np.ones_like(sure) if dials.fill else painted_share(sure), where.shape)
-    if exemplar.site == "nuclear":
-        levels = _levels_of_nuclei(tissue, look, exemplar, dials, (where, kept), location)
-        stains = nuclear_stains(tissue, look, exemplar, where * kept, levels, location, dials.seed)
-    else:
-        stains = cytoplasm_stains(tissue, look, exemplar, where * kept, location, dials.seed)
-    return Amounts(*stains, grain(tissue.pale_bands[0], look, exemplar), confidence_levels(sure, tissue))
-
-
-def _levels_of_nuclei(
-    tissue: Tissue,
-    look: SlideLook,
-    exemplar: Exemplar,
-    dials: Dials,
-    maps: tuple[Array, Array],
-    location: Location,
-) -> NDArray[np.float64]:
-    """Mean DAB of each nucleus, (N,): by the local share that a map gives, or by the dial's over all the slide.
-
-    `maps` are *where*, and how far tissue is stained at all.
-    """
-    where, kept = maps
-    if dials.where.gives_shares:
-        shares = shares_of(tissue, where * kept)
-        return levels_of(ranks_nearby(tissue, look, shares, location, dials.seed), exemplar, shares)
-    draws = draws_of(tissue, look.rule, where, location, dials.seed)
-    shares = dials.share * tissue.of_nuclei(kept)[1:]
-    return levels_of(np.interp(draws, look.draws, QUANTILES), exemplar, shares)
-
-
-def seen(image: Image, look: SlideLook) -> Tissue:
-    """What a window of a slide shows, by the slide's glass and stains."""
-    white = np.array(look.white)
-    key = (look.white, image.shape, blake2b(image.tobytes()).digest())
-    nuclei = _nuclei_last().get(key, lambda: nuclei_seen(image, white, built_in(views=1)))
-    return tissue_of(image, nuclei, white, np.array(look.matrix))
-
-
-@cache
-def _nuclei_last() -> Recent[Nuclei]:
-    """The nuclei of the last windows of this process."""
-    return Recent(MOST_KEPT_BYTES, lambda nuclei: nuclei.outlines_px.nbytes + nuclei.centres_px.nbytes)
+    shown = fine[core.seen_from(seen_px).at]
+    made[core.at][..., :3] = glass(grain(shown, look, exemplar), exemplar)

@@ -18,6 +18,7 @@ from torch import Tensor
 from chromogen.errors import expected
 from chromogen.files import written_beside
 from chromogen.spill import save_tensors
+from chromogen.style.interrupts import Interrupts
 
 EVERY_S = 60.0
 
@@ -25,7 +26,8 @@ EVERY_S = 60.0
 class Checkpoint:
     """A file that holds where a descent is, written anew every minute; `facts` are what decides the picture.
 
-    With `resume`, a file from an earlier run is gone on from.
+    With `resume`, a file from an earlier run is gone on from. It is also written before `interrupts` end the work:
+    enter those for as long as that goes on.
     """
 
     def __init__(
@@ -33,12 +35,13 @@ class Checkpoint:
     ) -> None:
         self.file, self.every_s, self.resume = file, every_s, resume
         self.facts = json.loads(json.dumps(facts))
+        self.interrupts = Interrupts()
         self._written = time.monotonic()
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to write again."""
-        return time.monotonic() - self._written >= self.every_s
+        """Whether it is time to write again, or the work is to end."""
+        return self.interrupts.asked or time.monotonic() - self._written >= self.every_s
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a state of dicts, lists, numbers, texts and tensors in place of the last; OSError if it fails."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -14,6 +15,7 @@ from chromogen.image import Image
 from chromogen.style.canvas import Canvas
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import preconditioner
+from chromogen.style.interrupts import Interrupts
 from chromogen.style.loss import LossFunction, Preconditioners, Targets, Value, add_gradient, picture_of, value_of
 from chromogen.style.objective import References
 from chromogen.style.recipes import Recipe, style_terms
@@ -48,8 +50,16 @@ State: TypeAlias = dict[str, Any]
 SaveState: TypeAlias = Callable[[Callable[[], State]], None]
 
 
-def save_nothing(_state: Callable[[], State]) -> None:
-    """For runs without a checkpoint."""
+@dataclass(frozen=True)
+class Watch:
+    """What follows an optimization: `record` gets the losses of every step, `save_state` may ask for the state.
+
+    `interrupts` may end it.
+    """
+
+    record: Record
+    save_state: SaveState
+    interrupts: Interrupts
 
 
 class NotFiniteInBf16Error(ArithmeticError):
@@ -66,20 +76,25 @@ def optimize(
     recipe: Recipe,
     steps: int,
     encoder: Encoder,
-    record: Record,
-    save_state: SaveState = save_nothing,
+    watch: Watch,
     saved: State | None = None,
 ) -> None:
     """Optimize at one scale, and leave the canvas at its best picture.
 
-    After every step `save_state` may ask for the state, and `saved` is such a state to continue from. Raises:
-    NotFiniteInBf16Error with the state to continue from in fp32, in which the steps so far count; ArithmeticError
-    where fp32 gives no finite loss either.
+    `saved` is a state to continue from, as `save_state` gets it. Interrupts come in while loss and gradient are
+    computed, which changes nothing; then `save_state` is called once more. Raises: NotFiniteInBf16Error with the
+    state to continue from in fp32, in which the steps so far count; ArithmeticError where fp32 gives no finite
+    loss either; KeyboardInterrupt.
     """
     run = Optimization(canvas, recipe, steps)
     if saved:
         run.load_state_dict(saved)
-    _optimize(run, targets, encoder, record, save_state)
+    try:
+        _optimize(run, targets, encoder, watch)
+    except KeyboardInterrupt:
+        if watch.interrupts.asked:
+            watch.save_state(partial(run.state_dict, encoder.precision))
+        raise
     if run.totals:
         run.end(_losses(value_of(loss_function(recipe, encoder), canvas.picture, targets)).total)
 
@@ -145,9 +160,10 @@ class Optimization:
         if not total < self.lowest:
             _put_back(self.canvas.parameters, self.best)
 
-    def state_dict(self) -> State:
-        """All that continuing needs."""
+    def state_dict(self, precision: str) -> State:
+        """All that continuing in a precision needs."""
         return {
+            "precision": precision,
             "parameters": self.canvas.parameters,
             "best": self.best,
             "lowest": self.lowest,
@@ -179,9 +195,7 @@ class Optimization:
             self.cycle.last_epoch = state["cycle"]
 
 
-def _optimize(
-    run: Optimization, targets: Targets, encoder: Encoder, record: Record, save_state: SaveState
-) -> None:
+def _optimize(run: Optimization, targets: Targets, encoder: Encoder, watch: Watch) -> None:
     """Step by step to the end of the scale."""
     canvas, recipe, totals = run.canvas, run.recipe, run.totals
     loss = loss_function(recipe, encoder)
@@ -189,9 +203,10 @@ def _optimize(
     latest: list[Losses] = []
 
     def closure() -> float:
-        run.optimizer.zero_grad()
-        used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
-        latest[:] = [_losses(add_gradient(loss, canvas.picture, targets, used))]
+        with watch.interrupts.let_in():
+            run.optimizer.zero_grad()
+            used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
+            latest[:] = [_losses(add_gradient(loss, canvas.picture, targets, used))]
         canvas.clip_gradients()
         return latest[0].total
 
@@ -205,13 +220,13 @@ def _optimize(
             run.restart_at_best()
             continue
         canvas.project()
-        record(latest[0])
+        watch.record(latest[0])
         run.remember(latest[0].total, before)
         if _has_converged(run.since_restart, recipe.plateau):
             break
         if len(totals) > PLATEAU_STEPS and _is_at_floor(latest[0], targets, recipe):
             break
-        save_state(lambda: {**run.state_dict(), "precision": encoder.precision})
+        watch.save_state(partial(run.state_dict, encoder.precision))
 
 
 def _preconditioners(references: References, recipe: Recipe) -> Preconditioners:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from chromogen.image import Image
 from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.interrupts import Interrupts
 from chromogen.style.optimize import Losses, State
 from chromogen.style.recipes import Recipe
 
@@ -36,6 +37,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, on_step: OnStep | None, checkpoint: Checkpoint | None) -> None:
         self.of, self.on_step, self.checkpoint = sum(recipe.steps), on_step, checkpoint
+        self.interrupts = checkpoint.interrupts if checkpoint else Interrupts()
         saved = (checkpoint.load() if checkpoint else None) or {"number": 0, "trace": [], "initial": None}
         self.number: int = saved["number"]
         self.trace = [_step_from(step) for step in saved["trace"]]

@@ -42,7 +42,7 @@ from chromogen.style.measured_style import Style, check_size, measure_style, siz
 from chromogen.style.memory import check_memory, need_of
 from chromogen.style.networks import TissueFeatures
 from chromogen.style.objective import COMPARTMENTS, for_scale, refers_to
-from chromogen.style.optimize import Losses, NotFiniteInBf16Error, judge, loss_function, optimize
+from chromogen.style.optimize import Losses, NotFiniteInBf16Error, Watch, judge, loss_function, optimize
 from chromogen.style.recipes import Recipe
 from chromogen.style.run import OnStep, Run, Step
 from chromogen.style.start import Compartments, Start, start_of
@@ -205,8 +205,9 @@ def _optimized(
             run.initial = judge(first, targets, recipe, encoder)
         size = outset.he.shape[1], outset.he.shape[0]
         follow = partial(run.record, scale, size, partial(image_of, canvas, grid))
+        watch = Watch(follow, run.keep, run.interrupts)
         try:
-            optimize(canvas, targets, here, recipe.steps[number], encoder, follow, run.keep, state)
+            optimize(canvas, targets, here, recipe.steps[number], encoder, watch, state)
         except NotFiniteInBf16Error as error:
             warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=3)
             state = error.state

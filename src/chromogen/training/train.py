@@ -114,12 +114,15 @@ def train_where(
     run = Run(network, train, held, training, ranks)
     if saved := ranks.of_first(checkpoint.load() if checkpoint else None):
         run.load_state_dict(saved)
+    if checkpoint:
+        checkpoint.interrupts.hold()
     while run.index < training.steps and run.looks_without_better() < training.patience:
         step = run.step()
         if on_step:
             on_step(step, run.shown)
         if checkpoint and (checkpoint.is_due or run.index == training.steps):
             checkpoint.save_if_it_can(run.state_dict())
+            checkpoint.interrupts.stop_if_asked()
     run.network.load_state_dict(run.best)
     looked = [step.validation for step in run.trace if step.validation]
     best = min(looked, key=lambda found: found["loss"], default={})

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.pixel_size import is_same_mpp
+from chromogen.recent import Recent
 from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.slides.source import DamagedRegionError
@@ -47,10 +49,16 @@ class SlideFile(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A slide at `mpp` um/px as one picture; None: its own pixels."""
+    """A slide at `mpp` um/px as one picture; None: its own pixels. `kept` has windows that were read before."""
 
     slide: Slide
     mpp: float | None
+    kept: Recent[Image] | None = None
+
+    @cached_property
+    def identity(self) -> tuple[object, ...]:
+        """What its pixels follow from."""
+        return str(self.slide.path), self.slide.quickhash, self.slide.mpp, self.mpp
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,7 +67,11 @@ class View:
 
     def read(self, window: Window) -> Image:
         """The window's pixels, uint8 (H, W, 3), as cut out of the whole view. Raises: SlideError."""
-        return self.slide.read_at((window.left, window.top), window.size, self.mpp)
+
+        def read() -> Image:
+            return self.slide.read_at((window.left, window.top), window.size, self.mpp)
+
+        return self.kept.get((*self.identity, window), read) if self.kept else read()
 
 
 def view_at(slide: Slide, mpp: float) -> View:

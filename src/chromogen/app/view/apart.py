@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import psutil
 
+from chromogen.allocator import FRUGAL, give_back_scattered_memory, keep_freed_memory
 from chromogen.errors import expected
 
 MOST_WAITING = 8
@@ -49,9 +50,9 @@ class Apart:
         """
         try:
             if self._pool is None:
-                self._pool = ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent)
+                self._pool = ProcessPoolExecutor(1, get_context("spawn"), _begin)
                 self._pid = self._pool.submit(os.getpid).result(self._timeout_s)
-            return self._pool.submit(work, *arguments).result(self._timeout_s)
+            return self._pool.submit(_done, work, *arguments).result(self._timeout_s)
         except (BrokenProcessPool, TimeoutError) as error:
             what = "one that took too long" if isinstance(error, TimeoutError) else "one at which its process died"
             self.close()
@@ -67,8 +68,20 @@ class Apart:
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """In the process: Ctrl-C is for the server alone, and a server that is killed takes this process along."""
+def _done(work: Callable[..., T], *arguments: Any) -> T:
+    """In the process: what work gives; memory that it left in gaps goes back."""
+    try:
+        return work(*arguments)
+    finally:
+        give_back_scattered_memory(*FRUGAL)
+
+
+def _begin() -> None:
+    """In the process: Ctrl-C is for the server alone, and a server that is killed takes this process along.
+
+    Freed memory is kept, as the command line does: maps of windows are many, large and short-lived.
+    """
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:

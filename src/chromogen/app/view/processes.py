@@ -12,7 +12,7 @@ from typing import IO
 
 import psutil
 
-GRACE_S = 5.0
+GRACE_S = 15.0  # in which a process may write down where it is
 CLOCK_S = 2.0  # by how much the beginning of a process may seem to change when the clock is set
 LEAST_FREE_BYTES = 100_000
 
@@ -51,25 +51,30 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 def end_if_running(pid: int, pid_began: float | None) -> None:
-    """Kill a process that nobody watches any more, and wait until it is gone."""
+    """End a process that nobody watches any more, and wait until it is gone."""
     if is_running(pid, pid_began):
         with suppress(psutil.Error):  # it may end meanwhile
-            _kill(psutil.Process(pid))
+            _end(psutil.Process(pid))
 
 
 def end_lost(folder: Path, command: Sequence[str]) -> None:
-    """Kill a process that runs a command in a folder, whose number nobody has written down."""
+    """End a process that runs a command in a folder, whose number nobody has written down."""
     where = str(folder.resolve())
     for process in psutil.process_iter(["cwd", "cmdline"]):
         words = process.info["cmdline"] or []
         if process.info["cwd"] == where and words[1:] == list(command[1:]):
             with suppress(psutil.Error):
-                _kill(process)
+                _end(process)
 
 
-def _kill(process: psutil.Process) -> None:
-    process.kill()
-    process.wait(GRACE_S)
+def _end(process: psutil.Process) -> None:
+    """As `end`, of a process of others."""
+    process.terminate()
+    try:
+        process.wait(GRACE_S)
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait(GRACE_S)
 
 
 def complaint(file: Path, beginning: str = "") -> str:

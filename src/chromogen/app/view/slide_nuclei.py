@@ -213,7 +213,7 @@ def _surveyed(source: Source) -> Iterator[tuple[View, Survey, Stains]]:
     file = SlideFile(source.path, source.mpp)
     with held_slide(file) as slide:
         view = view_at(slide, NETWORK_MPP)
-        seen = kept_survey(file, view)
+        seen = kept_survey(view)
         yield view, seen, stains_of(seen, source.stains)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +13,19 @@ from chromogen.app.staining import any_stainer, tile_facts
 from chromogen.app.view.dials import dialled
 from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
-from chromogen.app.view.work_folder import RESULT, check_region, keep_region
+from chromogen.app.view.work_folder import RESULT, check_region, keep_region, region_file
 from chromogen.app.where import WhereOption
+from chromogen.grid import Window
 from chromogen.image import Image, write_image
 from chromogen.recent import Recent
-from chromogen.stainer import Location, Stainer, is_look, load_look
+from chromogen.stainer import Stainer, is_look, load_look
 from chromogen.stainer import where_of as own_where
 from chromogen.staining.confidence_map import unlike_fraction
-from chromogen.staining.exemplar import Exemplar
-from chromogen.staining.how import SlideLook
+from chromogen.staining.looks import Look
+from chromogen.staining.sample import Measured, look_by_chance, measured
 from chromogen.staining.where import Where
 from chromogen.staining.where_tissue import ByTissue
-from chromogen.staining.window import Amounts, Dials, amounts_of, where_map
+from chromogen.staining.window import Keep, where_map
 from chromogen.whole_slide.confidence import write_confidence
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.part import stain_part
@@ -35,7 +35,14 @@ from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_
 _SURVEYS: Recent[Survey] = Recent(100_000_000, lambda seen: seen.sample.nbytes)
 _STATISTICS: Recent[Any] = Recent(100, lambda _: 1)
 _WHERES: Recent[Where] = Recent(20, lambda _: 1)
-_AMOUNTS: Recent[Amounts] = Recent(250_000_000, lambda kept: sum(part.nbytes for part in kept))  # of windows
+_WINDOWS: Recent[Image] = Recent(60_000_000, lambda window: window.nbytes)
+_REGIONS: Recent[bytes] = Recent(30_000_000, len)  # as files
+_LOOKS: Recent[Look] = Recent(20, lambda _: 1)
+_MEASURED: Recent[Measured] = Recent(60_000_000, lambda found: found.nbytes)  # of samples of slides
+_KEEP = Keep(  # of windows, as far as they are seen
+    Recent(250_000_000, lambda ready: ready.nbytes),
+    Recent(100_000_000, lambda amounts: sum(part.nbytes for part in amounts)),
+)
 BLACK = (0, 0, 0)
 
 
@@ -51,18 +58,18 @@ class Ready(NamedTuple):
 def loaded(stain: Stain) -> Stainer:
     """The stainer that was asked for. Raises: as `any_stainer`, `load_look`, `dialled` and `where_of`."""
     if stain.is_set:
-        made = dialled(load_look(stain.model), stain.dials, where_of(stain), fill=stain.fill)
-    else:
-        made = any_stainer(stain.model, stain.trained_mpp, stain.value_range, None)
-    painting: Callable[..., Image] = made.paint
-    return replace(made, paint=partial(painting, amounts_by=kept_amounts)) if is_look(stain.model) else made
+        return dialled(_look(stain), stain.dials, where_of(stain), fill=stain.fill)
+    return any_stainer(stain.model, stain.trained_mpp, stain.value_range, None)
 
 
-def kept_amounts(exemplar: Exemplar, dials: Dials, image: Image, look: SlideLook, location: Location) -> Amounts:
-    """What `amounts_of` gives, kept for the strengths that a user tries next."""
-    plain = replace(dials, intensity=1.0, counterstain=1.0)
-    key = (exemplar, plain, look, location, image.shape, blake2b(image.tobytes()).digest())
-    return _AMOUNTS.get(key, lambda: amounts_of(exemplar, plain, image, look, location))
+def _of_region(stain: Stain, ready: Ready) -> Stainer:
+    """The fitted stainer; a look paints what the region shows of a window, and keeps what no dial changes."""
+    fitted, region = ready.fitted, ready.job.window(ready.view)
+    if not is_look(stain.model):
+        return fitted
+    painting: Callable[..., Image] = fitted.paint
+    paint = partial(painting, shown=region, keep=_KEEP)
+    return replace(fitted, paint=paint, identity=f"{fitted.identity}, shown {region}")
 
 
 def where_of(stain: Stain) -> Where:
@@ -73,10 +80,22 @@ def where_of(stain: Stain) -> Where:
     if not stain.where_file:
         return own_where(stain.model) or ByTissue()
     file = Path(stain.where_file)
-    found = file.stat()
-    key = (file, found.st_mtime_ns, found.st_size, tuple(stain.levels.items()), stain.source, stain.mpp)
+    key = (*_version(file), tuple(stain.levels.items()), stain.source, stain.mpp)
     option = WhereOption(stain.where_file, stain.levels or None)
     return _WHERES.get(key, lambda: option.of(Path(stain.source), stain.mpp))
+
+
+def _look(stain: Stain) -> Look:
+    """The look that was asked for, read once as long as its file does not change. Raises: as `load_look`."""
+    file = Path(stain.model)
+    key = _version(file) if file.suffix and file.is_file() else (stain.model,)
+    return _LOOKS.get(key, lambda: load_look(stain.model))
+
+
+def _version(file: Path) -> tuple[object, ...]:
+    """A file as it is now. Raises: OSError."""
+    found = file.stat()
+    return file, found.st_mtime_ns, found.st_size
 
 
 def stainer_mpp(stain: Stain) -> float:
@@ -91,9 +110,9 @@ def stain_view(stain: Stain, folder: Path) -> None:
     """
     with _ready(stain) as ready:
         job, view, fitted = ready.job, ready.view, ready.fitted
-        made = stain_part(*ready)
+        made = stain_part(job, view, ready.seen, _of_region(stain, ready))
         mpp = view.mpp or view.slide.need_mpp()
-        keep_region(folder, read_around_damage(view, job.window(view))[0], mpp, stain.location or (0, 0))
+        keep_region(folder, _region_file(stain, view, job.window(view), mpp))
         sure = {} if made.levels is None else {"unlike_fraction": unlike_fraction(made.levels)}
         facts = replace(
             tile_facts(view.slide, mpp, fitted), settings=job.plan(view), statistics={"confidence": sure}
@@ -103,11 +122,20 @@ def stain_view(stain: Stain, folder: Path) -> None:
             write_confidence(folder / CONFIDENCE, made.levels, facts.as_json())
 
 
+def _region_file(stain: Stain, view: View, window: Window, mpp: float) -> bytes:
+    """The H&E of a region, as a file, made once."""
+
+    def make() -> bytes:
+        return region_file(read_around_damage(view, window)[0], mpp, stain.location or (0, 0))
+
+    return _REGIONS.get((*view.identity, window, stain.location), make)
+
+
 def show_where(stain: Stain) -> bytes:
     """*Where* in the region of a stain by a look, as a picture to lay on the slide. Raises: as `_ready`."""
     with _ready(stain) as (job, view, seen, fitted):
         where = where_of(stain)
-        painting = partial(where_map, load_look(stain.model).exemplar.site, where)
+        painting = partial(where_map, _look(stain).exemplar.site, where)
         shows = replace(fitted, paint=painting, identity=f"where {where.identity}", white=BLACK)
         return where_picture(stain_part(job, view, seen, shows).pixels[..., 0])
 
@@ -121,30 +149,25 @@ def _ready(stain: Stain) -> Iterator[Ready]:
     stainer = loaded(stain)
     file = SlideFile(Path(stain.source), stain.mpp)
     with held_slide(file) as slide:
-        view = view_at(slide, stainer.mpp)
+        view = replace(view_at(slide, stainer.mpp), kept=_WINDOWS)
         job = SlideJob(file, stainer, stain.region)
         advice = "zoom in, or stain the whole slide"
         check_region("view at the stainer's pixel size", job.window(view).size, advice)
-        seen = kept_survey(file, view)
-        statistics = _statistics(stain, stainer, _identity(file, view), seen)
+        seen = kept_survey(view)
+        statistics = _statistics(stain, stainer, view.identity, seen)
         yield Ready(job, view, seen, replace(stainer, statistics=statistics))
 
 
 def _statistics(stain: Stain, stainer: Stainer, slide: tuple[object, ...], seen: Survey) -> Any:
-    """The stainer's statistics of a slide: of what is set of a look, only chance and *where* change them."""
-    if not stain.is_set:
+    """The stainer's statistics of a slide: of all looks the same, but for chance and *where*."""
+    if not is_look(stain.model):
         return _STATISTICS.get((*slide, stainer.identity), lambda: stainer.fit(seen.sample).statistics)
-    chance = {name: value for name, value in stain.dials.items() if name == "seed"}
-    plain, where = dialled(load_look(stain.model), chance), where_of(stain)
-    found = _STATISTICS.get((*slide, plain.identity), lambda: plain.fit(seen.sample).statistics)
-    measured = _STATISTICS.get((*slide, where.identity), lambda: where.measure(seen.sample))
-    return replace(found, where=measured)
+    seed, where = int(stain.dials.get("seed", 0)), where_of(stain)
+    found = _MEASURED.get(slide, lambda: measured(seen.sample))
+    look = _STATISTICS.get((*slide, seed), lambda: look_by_chance(found, seed))
+    return replace(look, where=_STATISTICS.get((*slide, where.identity), lambda: where.measure(seen.sample)))
 
 
-def kept_survey(file: SlideFile, view: View) -> Survey:
+def kept_survey(view: View) -> Survey:
     """What a slide shows from afar, surveyed once in this process."""
-    return _SURVEYS.get(_identity(file, view), lambda: survey(view))
-
-
-def _identity(file: SlideFile, view: View) -> tuple[object, ...]:
-    return str(file.path), view.slide.quickhash, view.slide.mpp, view.mpp
+    return _SURVEYS.get(view.identity, lambda: survey(view))

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.view.work_folder import REGION, RESULT, TRACE, check_region, keep_region, lines_of, new_folder
+from chromogen.app.view.work_folder import (
+    REGION,
+    RESULT,
+    TRACE,
+    check_region,
+    keep_region,
+    lines_of,
+    new_folder,
+    region_file,
+)
 from chromogen.app.view.work_queue import Queued, WorkQueue, new_id
 from chromogen.image import Image, read_provenance, scaled, write_image
 from chromogen.provenance import sha256_of
@@ -123,7 +132,7 @@ def start_trial(trials: WorkQueue[Trial], trial: Trial, region: Image, exemplar:
     trials.check_room()
     with new_folder(trials.folder / trial.id) as folder:
         (folder / PREVIEWS).mkdir()
-        keep_region(folder, region, trial.mpp, trial.location)
+        keep_region(folder, region_file(region, trial.mpp, trial.location))
         write_image(folder / EXEMPLAR, *_at(exemplar, trial.mpp))
         return trials.start(trial)
 

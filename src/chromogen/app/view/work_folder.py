@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.errors import expected
-from chromogen.image import Image, write_image
+from chromogen.files import write_whole
+from chromogen.image import Image, encode_image
 
 REGION, RESULT, TRACE = "region.png", "result.png", "trace.jsonl"
 LEAST_SIDE_PX, MOST_SIDE_PX = 64, 2048  # of a region
@@ -34,9 +35,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def keep_region(folder: Path, region: Image, mpp: float | None, location: tuple[int, int]) -> None:
-    """Write the region, uint8 (H, W, 3), with its mpp and where it lay, (x, y) in level-0 pixels."""
-    write_image(folder / REGION, region, {"mpp": mpp, "region_of_slide": list(location)}, mpp)
+def keep_region(folder: Path, file: bytes) -> None:
+    """Write the file of a region into the folder. Raises: OSError."""
+    write_whole(folder / REGION, file)
+
+
+def region_file(region: Image, mpp: float | None, location: tuple[int, int]) -> bytes:
+    """The file of a region, uint8 (H, W, 3), with its mpp and where it lay, (x, y) in level-0 pixels."""
+    return encode_image(region, Path(REGION).suffix, {"mpp": mpp, "region_of_slide": list(location)}, mpp)
 
 
 def lines_of(trace: Path, count: str) -> Sequence[dict[str, Any]]:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -175,9 +175,9 @@ class WorkQueue(Generic[W]):
 
     def cancel(self, work_id: str) -> Queued[W]:
         """Stop work that waits or runs; what has ended stays as it is."""
-        found = self.find(work_id)
-        if found.state in UNDER_WAY:
-            found = self._became(work_id, state="cancelled")
+        self.find(work_id)
+        found = self._became(work_id, of=UNDER_WAY, state="cancelled")
+        if found.state == "cancelled":
             with self._lock:
                 child = self._child if self._child and self._child[0] == work_id else None
             if child:
@@ -245,10 +245,10 @@ class WorkQueue(Generic[W]):
             child = begin(command, folder, out, err)
             with self._lock:
                 self._child = work_id, child
-            if self.find(work_id).state == "waiting" and not self._closed:
-                self._became(work_id, state="running", pid=child.pid, pid_began=began(child.pid))
-            else:
-                end(child)
+            if not self._closed:
+                self._became(work_id, of=("waiting",), state="running", pid=child.pid, pid_began=began(child.pid))
+            if self.find(work_id).pid != child.pid:
+                end(child)  # cancelled meanwhile
             status = child.wait()
         with self._lock:
             self._child = None
@@ -256,6 +256,8 @@ class WorkQueue(Generic[W]):
 
     def _ended(self, work_id: str, status: int) -> None:
         found = self._as_cancelled_elsewhere(work_id)
+        if found.state == "cancelled" and found.work.is_finished(self.folder / work_id):
+            self._became(work_id, of=("cancelled",), **self._outcome(found))  # before it could be stopped
         if found.state != "running" and not (found.state == "waiting" and self._closed):
             return  # cancelled, perhaps waiting again
         if status == 0:
@@ -280,12 +282,17 @@ class WorkQueue(Generic[W]):
         """The work, cancelled if another server wrote so into its record."""
         recorded = self._read(self.folder / work_id / self._record)
         if recorded and recorded.state == "cancelled":
-            return self._became(work_id, state="cancelled")
+            return self._became(work_id, of=("running",), state="cancelled")
         return self.find(work_id)
 
-    def _became(self, work_id: str, **changes: Any) -> Queued[W]:
-        """Where that cannot be written, a server after this one takes up what was."""
+    def _became(self, work_id: str, of: Sequence[str] = STATES, **changes: Any) -> Queued[W]:
+        """Change work that is in one of some states; what it is now.
+
+        Where that cannot be written, a server after this one takes up what was.
+        """
         with self._lock:
+            if self._works[work_id].state not in of:
+                return self._works[work_id]
             queued = self._works[work_id] = replace(self._works[work_id], **changes)
             with suppress(OSError):
                 self._write(queued)
@@ -323,7 +330,8 @@ class WorkQueue(Generic[W]):
             end_if_running(queued.pid, queued.pid_began)
         elif queued.state in UNDER_WAY:
             end_lost(folder, queued.work.command)
-        if queued.state not in UNDER_WAY:
+        was_running = queued.state == "cancelled" and queued.pid is not None
+        if queued.state not in UNDER_WAY and not (was_running and queued.work.is_finished(folder)):
             return queued
         queued = replace(queued, **self._outcome(queued))
         with suppress(OSError):
