@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "page": BASE | {"image"},
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
     "stains": BASE | {"image", "pixel_size"},
+    "labels": BASE | {"regions", "stains"},
     "registration": BASE | {"image", "pixel_size", "slides", "stains"},
     "nuclei": BASE | {"allocator", "devices", "fused", "image", "pixel_size", "stains"},
     "staining": BASE | {"image", "models", "nuclei", "recent", "regions", "stains"},
@@ -65,6 +66,7 @@ ROOMS: dict[str, set[str]] = {
     | {"pixel_size", "tiff_pages"}
     | {"study"}
     | {
+        "labels",
         "measured_looks",
         "models",
         "onnx_models",
@@ -121,6 +123,7 @@ FILES: dict[str, list[str]] = {
         "chromogens",
         "light",
     ],
+    "labels": ["coincidence", "squares", "regions"],
     "style": [
         "layers",
         "gram",
@@ -248,6 +251,11 @@ FILES: dict[str, list[str]] = {
         "where",
         "pairs",
         "registered",
+        "pair_transform",
+        "label_nuclei",
+        "label_maps",
+        "label_features",
+        "labels",
         "training",
         "terminal",
         "info_command",
@@ -261,6 +269,7 @@ FILES: dict[str, list[str]] = {
         "unmix_command",
         "register_command",
         "transfer_command",
+        "label_command",
         "nuclei_command",
         "stain_command",
         "train_command",

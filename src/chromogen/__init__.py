@@ -9,6 +9,7 @@ from chromogen.provenance import __version__
 
 if TYPE_CHECKING:
     from chromogen.allocator import give_back_freed_memory, keep_freed_memory
+    from chromogen.app.labels import LabelSettings, label
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
     from chromogen.measured_looks import measure_look
@@ -37,6 +38,8 @@ _ROOMS = {
     "write_image": "image",
     "open_slide": "slides.slide",
     "register": "registration.register",
+    "label": "app.labels",
+    "LabelSettings": "app.labels",
     "evaluate": "evaluation.evaluate",
     "find_nuclei": "nuclei.find",
     "Encoder": "style.encoder",
@@ -67,6 +70,7 @@ _ROOMS = {
 __all__ = [
     "PRESETS",
     "Encoder",
+    "LabelSettings",
     "Look",
     "Objective",
     "Output",
@@ -83,6 +87,7 @@ __all__ = [
     "find_nuclei",
     "give_back_freed_memory",
     "keep_freed_memory",
+    "label",
     "load_generator",
     "load_stainer",
     "measure_look",
