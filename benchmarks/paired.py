@@ -7,8 +7,8 @@ four drawn tissues not trained on, against the rule's own DAB. Real: left half a
 its neighbour, an answer about that section and no other. Three ways: the pair as it was scanned; brought together
 by the one displacement that `train --paired` finds; registered, as by `train --paired --register`. All are judged
 by the same real IHC: a lung lesion's is bent onto its H&E by a thin-plate spline through a person's 80 landmarks,
-which no way has seen; ER's is the published, registered one. The spline of the registration sees both halves'
-tissue, the network only one. Sections at 5 % of their scale are no exemplars of a stain: their second stain is
+which no way has seen; ER's is the published, registered one. `turned`: the same IHC, scanned 20 degrees further
+round. The spline of the registration sees both halves' tissue, the network only one. Sections at 5 % of their scale are no exemplars of a stain: their second stain is
 taken for DAB, and that of the 97th percentile counts as stained.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from scipy import ndimage
 from scipy.interpolate import RBFInterpolator
 from scipy.stats import spearmanr
 
-from chromogen.image import Image, read_image
+from chromogen.image import Image, read_image, write_image
 from chromogen.registration.register import register
 from chromogen.registration.registered_slide import open_registered
 from chromogen.stainer import load_look
@@ -53,6 +54,7 @@ BLUR_PX = 8.0
 MARGIN_PX = 74  # between what is trained on and what is judged: three blurs, and how far sections lie apart
 DARK = 0.97  # of the pixels of a section that is no exemplar
 GLASS = 240  # beyond the scan
+TURNED_DEGREES = 20.0
 Density: TypeAlias = NDArray[np.float64]
 Way: TypeAlias = Callable[[CheckedPair], CheckedPair]
 
@@ -126,22 +128,21 @@ class Section:
     ihc: Path
     judge: Image
     site: str
+    turned: float = 0.0  # degrees by which the IHC is scanned further round
 
 
 def real_pairs(data: Path) -> dict[str, Section]:
     """ER of breast, and lung lesions as they were scanned."""
     lung, mist = data / "pairs/lung-lesion", data / "pairs/mist"
     he, ihc = mist / "ER_he.png", mist / "ER_ihc.png"
-    markers = sorted(file.stem.removesuffix("_aligned") for file in lung.glob("*_aligned.png"))
-    return {
-        "ER of breast": Section(he, ihc, _together(read_image(he), read_image(ihc)), "nuclear"),
-        **{
-            f"lung lesion, {name}": Section(
-                lung / "he.jpg", lung / f"{name}.jpg", by_landmarks(lung, name), "cytoplasm"
-            )
-            for name in markers
-        },
-    }
+    found = {"ER of breast": Section(he, ihc, _together(read_image(he), read_image(ihc)), "nuclear")}
+    for name in sorted(file.stem.removesuffix("_aligned") for file in lung.glob("*_aligned.png")):
+        section = Section(lung / "he.jpg", lung / f"{name}.jpg", by_landmarks(lung, name), "cytoplasm")
+        found |= {
+            f"lung lesion, {name}": section,
+            f"lung lesion, {name}, turned": replace(section, turned=TURNED_DEGREES),
+        }
+    return found
 
 
 def _together(he: Image, ihc: Image) -> Image:
@@ -170,10 +171,16 @@ def landmarks(file: Path) -> Density:
 def scanned(section: Section, way: str) -> Image:
     """The IHC that is trained on, of the H&E's size. Raises: ValueError where registration refuses."""
     height, width = section.judge.shape[:2]
-    if way == REGISTERED:
-        with open_registered(section.ihc, register(section.he, section.ihc)) as ihc:
-            return ihc.read_region((0, 0), (width, height))
     image = read_image(section.ihc)
+    if section.turned:
+        turned = ndimage.rotate(image, section.turned, reshape=False, order=1, cval=GLASS)
+        image = np.asarray(turned, np.uint8)
+    if way == REGISTERED:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "ihc.png")
+            write_image(file, image)
+            with open_registered(file, register(section.he, file)) as ihc:
+                return ihc.read_region((0, 0), (width, height))
     more = [(0, max(0, side - own)) for side, own in zip((height, width), image.shape[:2], strict=True)]
     return np.pad(image, (*more, (0, 0)), mode="edge")[:height, :width]
 

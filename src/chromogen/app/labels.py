@@ -211,7 +211,7 @@ def _facts(
     classes: Classes,
     tissue: LabelledTissue,
 ) -> Labels:
-    sharing = [square for square in both.squares if square.shift_um is not None]
+    sharing = [square for square in both.squares if square.he_nuclei and square.shift_um is not None]
     nuclei = sum(square.he_nuclei for square in sharing)
     quality, source, target = transform.quality, transform.source, transform.target
     of = {value: [r.number for r in tissue.regions if r.positive is value] for value in (True, False)}
