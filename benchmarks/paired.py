@@ -8,8 +8,9 @@ its neighbour, an answer about that section and no other. Three ways: the pair a
 by the one displacement that `train --paired` finds; registered, as by `train --paired --register`. All are judged
 by the same real IHC: a lung lesion's is bent onto its H&E by a thin-plate spline through a person's 80 landmarks,
 which no way has seen; ER's is the published, registered one. `turned`: the same IHC, scanned 20 degrees further
-round. The spline of the registration sees both halves' tissue, the network only one. Sections at 5 % of their scale are no exemplars of a stain: their second stain is
-taken for DAB, and that of the 97th percentile counts as stained.
+round. The spline of the registration sees both halves' tissue, the network only one. Sections at 5 % of their
+scale are no exemplars of a stain: their second stain is taken for DAB, and that of the 97th percentile counts as
+stained.
 """
 
 from __future__ import annotations

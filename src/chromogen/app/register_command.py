@@ -42,7 +42,8 @@ def register(
         Path | None, typer.Option(help="Also write the nearest affine, in pixels, as text for QuPath's scripts.")
     ] = None,
     field: Annotated[
-        Path | None, typer.Option(help="Also write the displacements, in um, as .mha for ITK and SimpleITK.")
+        Path | None,
+        typer.Option(help="Also write the displacements, in um: .mha for ITK and SimpleITK, or .zarr (OME-Zarr)."),
     ] = None,
     he_mpp: Annotated[
         float | None, typer.Option(help="Size of an H&E pixel in um. Default: the file's, else estimated.")
@@ -97,6 +98,7 @@ def _check_outputs(
     from chromogen.app.paths import check_apart, check_folder, check_there
     from chromogen.errors import expected
     from chromogen.image import WRITE_SUFFIXES
+    from chromogen.registration.exports import check_field
 
     check_there("he and ihc", [he, ihc], "an existing image or slide")
     if out.suffix.lower() != ".json":
@@ -105,8 +107,8 @@ def _check_outputs(
         raise expected("overlay", f"a file ending in {', '.join(WRITE_SUFFIXES)}", overlay)
     if affine and affine.suffix.lower() != ".txt":
         raise expected("affine", "a file ending in .txt", affine)
-    if field and field.suffix.lower() != ".mha":
-        raise expected("field", "a file ending in .mha", field)
+    if field:
+        check_field(field)
     outputs = [path for path in (out, overlay, affine, field) if path]
     check_apart(outputs, [he, ihc])
     for path in outputs:
