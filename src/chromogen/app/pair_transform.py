@@ -59,8 +59,8 @@ def transform_of(
 def checked(transform: Transform, ihc: Path) -> Transform:
     """The transform. Raises: ValueError where no piece of it fits better than other tissue would."""
     if all(piece.doubt for piece in transform.pieces):
-        got = f"one that {transform.pieces[0].doubt}, to {ihc.name!r}"
-        raise expected("transform", "a registration that fits", got, "look at `chromogen register --overlay`")
+        got = f"tissue that {transform.pieces[0].doubt}, in {ihc.name!r}"
+        raise expected("he and ihc", "two sections of the same tissue", got, "check which slides belong together")
     return transform
 
 
