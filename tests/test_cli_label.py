@@ -167,12 +167,16 @@ def test_what_is_registered_in_doubt_is_refused(he: Path, ihc: Path, tmp_path: P
         chromogen.label(he, ihc, tmp_path / "labels.geojson", transform=doubtful)
 
 
-def test_pixels_too_large_for_nuclei_label_regions(he: Path, ihc: Path, tmp_path: Path) -> None:
+def test_pixels_too_large_for_nuclei_label_regions(he: Path, tmp_path: Path) -> None:
+    """Of an IHC that Chromogen made, which is said."""
+    ihc = tmp_path / "virtual.png"
+    write_image(ihc, section(bent(MIDDLES), IS_POSITIVE, H_DAB, 2), {"stainer": "nuclear"}, MPP)
     settings = chromogen.LabelSettings(threshold_od10=0.2, gap_um=60)
     coarse = transform_of(he, ihc, mpp=3.0)
     found = chromogen.label(he, ihc, tmp_path / "labels.geojson", transform=coarse, settings=settings)
     assert found.positive_regions >= 1
     assert any("nuclei do not show" in note for note in found.notes)
+    assert any("virtual stain by nuclear" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from chromogen.app.info import virtual_facts
 from chromogen.app.label_features import (
     LabelledTissue,
     nucleus_features,
@@ -31,6 +32,7 @@ from chromogen.files import named_beside
 from chromogen.image import PathLike
 from chromogen.labels.squares import SIDE_UM, Matched, Square
 from chromogen.nuclei.find import MAX_MPP
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import versions
 from chromogen.registration.registered_slide import open_registered
 from chromogen.registration.transform import Transform
@@ -131,6 +133,7 @@ def label(
     """
     he, ihc, out = Path(he), Path(ihc), Path(out)
     check_labels(he, ihc, out, settings, transform, register=register)
+    check_stains(he, ihc, settings)
     found = transform_of(
         he, ihc, transform, register_now=register, mpps=(settings.he_mpp, settings.ihc_mpp), on_stage=on_stage
     )
@@ -139,7 +142,6 @@ def label(
         open_slide(ihc, mpp=found.target.mpp) as theirs,
         open_registered(ihc, found) as registered,
     ):
-        check_stains(ours, theirs)
         return _labelled(_Pair(ours, theirs, registered, found), out, settings, on_stage)
 
 
@@ -161,13 +163,15 @@ def check_labels(
             raise expected(name, "above 0", getattr(settings, name))
 
 
-def check_stains(he: Slide, ihc: Slide) -> None:
+def check_stains(he: Path, ihc: Path, settings: LabelSettings) -> None:
     """Raises: ValueError where a slide looks like another stain than it was given as, or shows nothing."""
-    for slide, role, name in ((he, "content", "he"), (ihc, "style", "ihc")):
-        image, step = slide.overview(OVERVIEW_PX)
-        doubt = doubts(image, role, slide.need_mpp() * step)
+    roles = (he, "content", "he", settings.he_mpp), (ihc, "style", "ihc", settings.ihc_mpp)
+    for file, role, name, mpp in roles:
+        with open_slide(file, mpp=mpp, assumed_mpp=ASSUMED_MPP) as slide:
+            image, step = slide.overview(OVERVIEW_PX)
+            doubt = doubts(image, role, slide.need_mpp() * step)
         if doubt:
-            got = f"{slide.path.name!r}, which {doubt.split(';')[0]}"
+            got = f"{file.name!r}, which {doubt.split(';')[0]}"
             raise expected(name, "an H&E" if name == "he" else "an IHC with DAB", got, "name the H&E first")
 
 
@@ -194,8 +198,17 @@ def _labelled(pair: _Pair, out: Path, settings: LabelSettings, on_stage: OnStage
             region_features(tissue, known, transform), square_features(both.squares, maps, transform), nuclei
         )
         facts = _facts(out, settings, transform, known, both, classes, tissue)
+        facts = replace(facts, notes=(*facts.notes, *_virtual_note(ihc.path)))
         write_features(out, features, _header(facts, transform, known))
     return facts
+
+
+def _virtual_note(ihc: Path) -> list[str]:
+    """What to say of an IHC that Chromogen made."""
+    made = virtual_facts(ihc)
+    if not made:
+        return []
+    return [f"the IHC is a virtual stain by {made['stainer']}: these are labels of a model, not of a real IHC"]
 
 
 def _follow(on_stage: OnStage, stage: str, done: int, of: int) -> None:
