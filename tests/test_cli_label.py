@@ -161,6 +161,25 @@ def test_the_file_says_how_it_was_made(he: Path, ihc: Path, tmp_path: Path) -> N
     assert "he.png" not in out.read_text()
 
 
+def test_stopped_it_resumes(he: Path, ihc: Path, tmp_path: Path) -> None:
+    """Nuclei that were found stay beside the output, and go once it is written."""
+    out, transform = tmp_path / "labels.geojson", transform_of(he, ihc)
+
+    def stop(_done: int, _of: int, stage: str) -> None:
+        if stage == "nuclei of he":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chromogen.label(he, ihc, out, transform=transform, on_stage=stop)
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {"labels.geojson.ihc.nuclei", "labels.geojson.he.nuclei"}
+    assert list(tmp_path.glob("labels.geojson.ihc.nuclei/blocks/*.npz"))
+    stages: list[tuple[int, int, str]] = []
+    chromogen.label(he, ihc, out, transform=transform, on_stage=lambda *stage: stages.append(stage))
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.geojson"]
+    assert {stage for _, _, stage in stages} == {"nuclei of ihc", "nuclei of he", "regions"}
+
+
 def test_what_is_registered_in_doubt_is_refused(he: Path, ihc: Path, tmp_path: Path) -> None:
     doubtful = transform_of(he, ihc, doubt="fits no better than turned or mirrored")
     with pytest.raises(ValueError, match=r"to be two sections of the same tissue.*'ihc\.png'"):

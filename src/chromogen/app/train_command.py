@@ -233,11 +233,16 @@ def _tell(pairs: Pairs, *, as_json: bool) -> None:
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Every pair: how far it is apart before and after, how surely, and whether it is used."""
+    from chromogen.app.pairs import REFUSED
+
     named = [("pair", "displacement", "left after", "confidence", "")]
     named += [
         (
             row["pair"],
-            *(f"{row[f'{of}_um']:g} um, {row[f'{of}_px']:g} px" for of in ("displacement", "residual")),
+            *(
+                "-" if row["left_out"] == REFUSED else f"{row[f'{of}_um']:g} um, {row[f'{of}_px']:g} px"
+                for of in ("displacement", "residual")
+            ),
             f"{row['confidence']:.2f}",
             f"left out: {row['left_out']}" if row["left_out"] else "used",
         )
