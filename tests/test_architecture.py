@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "page": BASE | {"image"},
     "slides": BASE | FACTS | {"decoders", "image", "ome_metadata", "recent", "tiff_pages"},
     "stains": BASE | {"image", "pixel_size"},
+    "labels": BASE | {"regions", "stains"},
     "registration": BASE | {"image", "pixel_size", "slides", "stains"},
     "nuclei": BASE | {"allocator", "devices", "fused", "image", "pixel_size", "stains"},
     "staining": BASE | {"image", "models", "nuclei", "recent", "regions", "stains"},
@@ -67,6 +68,7 @@ ROOMS: dict[str, set[str]] = {
     | {"pixel_size", "tiff_pages"}
     | {"study"}
     | {
+        "labels",
         "measured_looks",
         "models",
         "onnx_models",
@@ -123,6 +125,7 @@ FILES: dict[str, list[str]] = {
         "chromogens",
         "light",
     ],
+    "labels": ["coincidence", "squares", "regions"],
     "style": [
         "layers",
         "gram",
@@ -252,8 +255,13 @@ FILES: dict[str, list[str]] = {
         "nuclei",
         "staining",
         "where",
+        "pair_transform",
         "pairs",
         "registered",
+        "label_nuclei",
+        "label_maps",
+        "label_features",
+        "labels",
         "training",
         "terminal",
         "info_command",
@@ -267,6 +275,7 @@ FILES: dict[str, list[str]] = {
         "unmix_command",
         "register_command",
         "transfer_command",
+        "label_command",
         "nuclei_command",
         "stain_command",
         "train_command",

@@ -1,10 +1,12 @@
 """Transforms for other programs: read back, they move points alike."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from scipy import ndimage
 from shapely.geometry import box
 
@@ -70,6 +72,37 @@ def test_itk_moves_points_by_the_field(tmp_path: Path) -> None:
     field = sitk.DisplacementFieldTransform(sitk.ReadImage(tmp_path / "field.mha", sitk.sitkVectorFloat64))
     moved = np.array([field.TransformPoint(tuple(point)) for point in POINTS_UM])
     assert np.abs(moved - pair.forward_um(POINTS_UM)).max() < 0.1
+
+
+def test_a_reader_of_the_specification_moves_points_by_an_ome_zarr(tmp_path: Path) -> None:
+    """By what NGFF 0.6 says alone: scene, path, axes, scale, components in the order of the output's axes."""
+    pair, store = transform(), tmp_path / "field.ome.zarr"
+    write_displacement_field(store, pair)
+    ome = json.loads((store / "zarr.json").read_text())["attributes"]["ome"]
+    (found,) = ome["scene"]["coordinateTransformations"]
+    assert (ome["version"], found["type"], found["interpolation"]) == ("0.6", "displacements", "linear")
+    folder = store / found["path"]
+    (image,) = json.loads((folder / "zarr.json").read_text())["attributes"]["ome"]["multiscales"]
+    (dataset,) = image["datasets"]
+    axes = [axis["name"] for axis in image["coordinateSystems"][0]["axes"]]
+    array = zarr.open_array(folder / dataset["path"], mode="r")
+    spaces = {system["name"]: system["axes"] for system in ome["scene"]["coordinateSystems"]}
+    assert [axis["type"] for axis in image["coordinateSystems"][0]["axes"]] == ["displacement", "space", "space"]
+    assert image["coordinateSystems"][0]["axes"][1:] == spaces[found["input"]["name"]]
+    assert array.shape[0] == len(spaces[found["output"]["name"]])
+    scale = dict(zip(axes, dataset["coordinateTransformations"][0]["scale"], strict=True))
+    values = array[:]
+    y, x = POINTS_UM[:, 1], POINTS_UM[:, 0]
+    at = np.stack([y / scale["y"], x / scale["x"]])
+    dy, dx = (ndimage.map_coordinates(values[k], at, order=1) for k in range(2))
+    np.testing.assert_allclose(np.column_stack([x + dx, y + dy]), pair.forward_um(POINTS_UM), atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["field.nii", "taken.zarr"])
+def test_a_field_without_a_place_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "taken.zarr").mkdir()
+    with pytest.raises(ValueError, match="Expected `field` to be a"):
+        write_displacement_field(tmp_path / name, transform())
 
 
 def test_a_field_has_few_enough_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Registration of drawn tissue with known truth: found at any angle, judged, refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from chromogen.registration.transform_file import read_transform
 from chromogen.registration.views import View, at_mpp, cropped, view_of
 from chromogen.stains.deconvolution import DAB, EOSIN, HEMATOXYLIN, Array
 from chromogen.stains.tissue import background
-from test_cli import run
+from test_cli import refused, run
+from test_exports import straight
+from test_transform import transform
 
 MPP = 4.0
 
@@ -185,3 +188,22 @@ def test_a_tiny_image_is_refused(pair: tuple[Path, Path]) -> None:
     write_image(pair[1], section(5, 256, "ihc"))
     with pytest.raises(ValueError, match="Expected `he` to be at least 32 px on each side"):
         register(*pair)
+
+
+def test_one_file_is_no_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "he.png", section(5, 64, "he"))
+    same = str(tmp_path / "he.png")
+    assert "another file than the H&E" in refused(capsys, "register", same, same, "-o", str(tmp_path / "t.json"))
+
+
+def test_what_is_all_in_doubt_is_not_written(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in pair:
+        write_image(file, section(5, 64, "he"))
+    doubtful = transform(replace(straight(), doubt="fits no better than turned or mirrored"))
+    monkeypatch.setattr("chromogen.registration.register.register", lambda *_files, **_more: doubtful)
+    out = tmp_path / "t.json"
+    said = refused(capsys, "register", str(pair[0]), str(pair[1]), "-o", str(out))
+    assert "tissue that fits no better than turned or mirrored, in 'ihc.png'" in said
+    assert not out.exists()

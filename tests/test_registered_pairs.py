@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 
-from chromogen.app.pairs import read_pairs
+from chromogen.app.pairs import REFUSED, Registration, read_pairs
+from chromogen.evaluation.fields import Pair
 from chromogen.image import write_image
 from chromogen.registration.transform import Frame, Piece, Transform
 from chromogen.registration.transform_file import write_transform
@@ -36,7 +37,7 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("named", ["a.json", "."])
 def test_the_ihc_comes_to_its_h_and_e(pairs: Path, named: str) -> None:
-    found = read_pairs(pairs, transform=pairs.parent / named)
+    found = read_pairs(pairs, registration=Registration(pairs.parent / named))
     np.testing.assert_array_equal(found.kept[0].pair.ihc, drawn(128, 1, 0.9, H_DAB))
     assert found.rows[0]["displacement_px"] < 2
 
@@ -49,4 +50,29 @@ def test_without_it_sizes_differ(pairs: Path) -> None:
 def test_another_h_and_e_is_refused(pairs: Path) -> None:
     write_image(pairs / "a_he.png", drawn(128, 2), mpp=0.5)
     with pytest.raises(ValueError, match="Expected `he` to be the slide that the transform was made of"):
-        read_pairs(pairs, transform=pairs.parent / "a.json")
+        read_pairs(pairs, registration=Registration(pairs.parent / "a.json"))
+
+
+def test_a_pair_that_registration_refuses_is_named(tmp_path: Path) -> None:
+    """Here a blank IHC."""
+    for name, image in (("a_he", drawn(96, 1)), ("a_ihc", np.full((96, 96, 3), 255, np.uint8))):
+        write_image(tmp_path / f"{name}.png", image, mpp=0.5)
+    with pytest.raises(ValueError, match="Expected `pairs` to be at least one H&E with an IHC .*, got a: .*blank"):
+        read_pairs(tmp_path, registration=Registration())
+
+
+def test_what_is_refused_is_left_out_beside_what_fits(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for role, seed in (("he", 3), ("ihc", 4)):
+        write_image(pairs / f"b_{role}.png", drawn(96, seed, 0.9, H_DAB), mpp=0.5)
+    good = Registration(pairs.parent / "a.json")
+
+    def of(_self: Registration, pair: Pair, mpp: float | None) -> Transform:
+        if pair.name == "b":
+            raise ValueError("Expected `he and ihc` to be two sections of the same tissue.")
+        return as_found(good, pair, mpp)
+
+    as_found = Registration.of
+    monkeypatch.setattr(Registration, "of", of)
+    found = read_pairs(pairs, registration=Registration())
+    assert [row["left_out"] for row in found.rows] == [None, REFUSED]
+    assert any(said.startswith("b: Expected `he and ihc`") for said in found.warnings)

@@ -94,3 +94,21 @@ def test_bad_regions_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         main(["transfer", str(regions), "--transform", str(file), "-o", str(tmp_path / "o.geojson")])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_regions_of_another_slide_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All beyond the slide: the wrong transform, or the wrong way; some: a note."""
+    far = feature({"type": "Point", "coordinates": [90_000.0, 10.0]})
+    regions, file, out = tmp_path / "r.geojson", tmp_path / "t.json", tmp_path / "o.geojson"
+    write_transform(file, transform())
+    regions.write_text(json.dumps([far, far]))
+    with pytest.raises(SystemExit) as end:
+        main(["transfer", str(regions), "--transform", str(file), "-o", str(out)])
+    assert end.value.code == 2
+    assert "2 objects, all beyond it; check --to" in capsys.readouterr().err
+    assert not out.exists()
+    regions.write_text(json.dumps([far, POINT]))
+    with pytest.raises(SystemExit):
+        main(["transfer", str(regions), "--transform", str(file), "-o", str(out)])
+    assert "1 of 2 objects lie beyond the slide" in capsys.readouterr().err
+    assert out.exists()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from chromogen import data
     from chromogen.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.api import StainedFile, list_stainers, load_stainer, stain, stylize
+    from chromogen.app.labels import LabelSettings, label
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
     from chromogen.measured_looks import measure_look
@@ -39,6 +40,8 @@ _ROOMS = {
     "write_image": "image",
     "open_slide": "slides.slide",
     "register": "registration.register",
+    "label": "app.labels",
+    "LabelSettings": "app.labels",
     "evaluate": "evaluation.evaluate",
     "find_nuclei": "nuclei.find",
     "Encoder": "style.encoder",
@@ -73,6 +76,7 @@ _ROOMS = {
 __all__ = [
     "PRESETS",
     "Encoder",
+    "LabelSettings",
     "Look",
     "Objective",
     "Output",
@@ -92,6 +96,7 @@ __all__ = [
     "find_nuclei",
     "give_back_freed_memory",
     "keep_freed_memory",
+    "label",
     "list_stainers",
     "load_generator",
     "load_stainer",

@@ -18,6 +18,7 @@ from chromogen.app import (
     evaluate_command,
     export_command,
     info_command,
+    label_command,
     nuclei_command,
     register_command,
     stain_command,
@@ -147,6 +148,7 @@ for _command, _epilog, _panel in (
     (nuclei_command.nuclei, nuclei_command.EPILOG, MEASURE),
     (register_command.register, register_command.EPILOG, MEASURE),
     (transfer_command.transfer, transfer_command.EPILOG, MEASURE),
+    (label_command.label, label_command.EPILOG, MEASURE),
     (unmix_command.unmix, unmix_command.EPILOG, MEASURE),
     (study_command.study, study_command.EPILOG, MEASURE),
 ):

@@ -118,13 +118,13 @@ def _check_asked(
 
 def _check_registration(real: Path | None, transform: Path | None, out: Path | None, *, register: bool) -> None:
     """Raises: ValueError for a registration without what it is for, or asked in two ways."""
+    from chromogen.app.pair_transform import check_one_way
     from chromogen.errors import expected
 
-    asked = [name for name, given in (("--transform", transform), ("--register", register)) if given]
-    if len(asked) > 1:
-        raise expected("transform", "given without --register", "both", "leave one out")
-    if asked and not (real and out):
-        raise expected(asked[0].strip("-"), "given with --real and -o", "neither" if not real else "no -o")
+    check_one_way(transform, register=register)
+    if (register or transform) and not (real and out):
+        asked = "register" if register else "transform"
+        raise expected(asked, "given with --real and -o", "neither" if not real else "no -o")
 
 
 def _brought(

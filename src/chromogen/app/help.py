@@ -12,7 +12,7 @@ ALL = "--help-all"
 SHOWN = {
     "stylize": "out preset settings steps seed share mpp style_mpp content_mask style_mask resume dry_run as_json",
     "stain": "out stainer style style_mpp site share where level intensity counterstain slide_mpp region as_json",
-    "train": "out style paired site transform group mpp style_mpp steps resume as_json",
+    "train": "out style paired site register transform group mpp style_mpp steps resume as_json",
     "evaluate": "out content real transform register mpp group blind answers key as_json",
     "study": "out pairs painting size crops steps init mpp grid preset_name as_json",
 }

@@ -86,11 +86,11 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             quickhash=slide.quickhash,
             stain=_estimate(slide, share, stain_mpp) if slide.mpp else None,
             doubt=doubts(overview, "content", (slide.mpp or ASSUMED_MPP) * step),
-            virtual=_virtual(path),
+            virtual=virtual_facts(path),
         )
 
 
-def _virtual(path: Path) -> dict[str, Any] | None:
+def virtual_facts(path: Path) -> dict[str, Any] | None:
     """What a slide or image that Chromogen stained says of that; None for others."""
     facts = read_facts(path)
     said = facts.as_json() if facts else (read_provenance(path) if is_image(path) else None) or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,20 @@ SPECK = np.array([(0, 0), (0.01, 0), (0.01, 0.01), (0, 0.01)])
 
 def write_geojson(path: Path, parts: Iterable[Judged]) -> None:
     """A FeatureCollection of detections: closed polygons of (x, y) in level-0 pixels, class and measurements."""
+    write_features(path, (feature for part in parts for feature in features_of(part)))
+
+
+def write_features(
+    path: Path, features: Iterable[Mapping[str, Any]], facts: Mapping[str, Any] | None = None
+) -> None:
+    """A FeatureCollection, feature by feature; `facts` are its member "chromogen", which others ignore."""
     with written_beside(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write('{"type":"FeatureCollection","features":[')
+        known = f'"chromogen":{json.dumps(facts, allow_nan=False)},' if facts else ""
+        file.write(f'{{"type":"FeatureCollection",{known}"features":[')
         between = "\n"
-        for part in parts:
-            for feature in features_of(part):
-                file.write(between + json.dumps(feature, allow_nan=False, separators=(",", ":")))
-                between = ",\n"
+        for feature in features:
+            file.write(between + json.dumps(feature, allow_nan=False, separators=(",", ":")))
+            between = ",\n"
         file.write("\n]}\n")
 
 

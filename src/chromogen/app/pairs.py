@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from chromogen.errors import expected
+import numpy as np
+
+from chromogen.app.pair_transform import transform_of
+from chromogen.errors import expected, short
 from chromogen.evaluation.cases import group_of
 from chromogen.evaluation.fields import Pair, find_pairs
 from chromogen.image import Image
 from chromogen.pixel_size import is_same_mpp
 from chromogen.provenance import sha256_of
-from chromogen.registration.registered_slide import check_is, open_registered
-from chromogen.registration.transform_file import read_transform
+from chromogen.registration.registered_slide import open_registered
+from chromogen.registration.transform import Transform
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.staining.tissue import MPP
+from chromogen.stains.registration import Displacement
 from chromogen.training.pairs import CheckedPair, TissuePair, alike_names, check_pair, joined, kept_of
 
 PIECE_PX = 1024  # of a pair: sections bend, so parts of a large one are brought together each by itself
+
+
+OnPair: TypeAlias = Callable[[int, int, str], None]  # pairs read, of how many, the next one's name
+REFUSED = "its H&E and IHC cannot be registered"  # names of files may be patients', and this goes on record
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the IHC of pairs come to their H&E: by the transform in a file, or in NAME.json of a folder, or now."""
+
+    transform: Path | None = None
+
+    def of(self, pair: Pair, mpp: float | None) -> Transform:
+        """The transform of a pair. Raises: ValueError where it is of other slides, or doubtful."""
+        file = self.transform
+        named = file / f"{pair.name}.json" if file and file.is_dir() else file
+        return transform_of(pair.he, pair.ihc, named, register_now=file is None, mpps=(mpp, mpp))
 
 
 @dataclass(frozen=True)
@@ -42,21 +63,33 @@ def read_pairs(
     *,
     mpp: float | None = None,
     group: str | None = None,
-    transform: Path | None = None,
+    registration: Registration | None = None,
+    on_pair: OnPair = lambda _done, _of, _name: None,
 ) -> Pairs:
     """All pairs below a folder at MPP, checked; `group` finds in a name which slide it is from.
 
-    `mpp` is um per pixel of files that do not say it. `transform`: a registration of the H&E to the IHC, or a
-    folder with NAME.json of each pair.
+    `mpp` is um per pixel of files that do not say it. Without a registration H&E and IHC lie on each other. A pair
+    that registration refuses is left out, and said.
 
     Raises: ValueError for pairs that are none (no partner, two sizes, two pixel sizes, none that fits);
     FileNotFoundError.
     """
     found = find_pairs(folder)
-    read = [_pieces(pair, mpp, group, transform) for pair in found]
+    read, refused = [], []
+    for done, pair in enumerate(found):
+        on_pair(done, len(found), pair.name)
+        try:
+            read.append(_pieces(pair, mpp, group, registration))
+        except _RefusedError as error:
+            refused.append((pair, str(error)))
+    if not read:
+        got = f"{refused[0][0].name}: {refused[0][1]}"
+        raise expected("pairs", "at least one H&E with an IHC of its tissue", short(got, 300))
     pairs, said = joined([piece for pieces, _ in read for piece in pieces])
+    said += [f"{pair.name}: {why.rstrip('.')}" for pair, why in refused]
     checked = [check_pair(pair, MPP) for pair in pairs]
     kept = tuple(kept_of(checked))
+    checked += [_left_out(pair) for pair, _ in refused]
     files = {"paired_he_sha256": [pair.he for pair in found], "paired_ihc_sha256": [pair.ihc for pair in found]}
     return Pairs(
         kept,
@@ -81,15 +114,28 @@ def _cautions(
     return said
 
 
+class _RefusedError(ValueError):
+    """Two slides that registration refuses."""
+
+
+def _left_out(pair: Pair) -> CheckedPair:
+    """A pair that was not read, as it goes on record."""
+    nothing = np.zeros((1, 1, 3), np.uint8)
+    return CheckedPair(
+        TissuePair(pair.name, pair.slide, nothing, nothing), Displacement((0.0, 0.0), 0.0, 0.0, 0.0), REFUSED
+    )
+
+
 def _pieces(
-    pair: Pair, mpp: float | None, group: str | None, transform: Path | None
+    pair: Pair, mpp: float | None, group: str | None, registration: Registration | None
 ) -> tuple[list[TissuePair], bool]:
     """A pair, or squares of it that are small enough; and whether Chromogen assumes its pixel size."""
     slide = pair.slide if group is None else group_of(pair.name, group)
-    he, ihc = _opened(pair, mpp) if transform is None else _registered(pair, transform)
+    he, ihc = _opened(pair, mpp) if registration is None else _registered(pair, registration, mpp)
     with he, ihc:
         known = _known_mpp(he)
-        _check_mpp(pair, known, _known_mpp(ihc))
+        if registration is None:
+            _check_mpp(pair, known, _known_mpp(ihc))
         images = [section.read_at((0, 0), section.size_at(MPP), MPP) for section in (he, ihc)]
     if images[0].shape != images[1].shape:
         return [TissuePair(pair.name, slide, *images)], known is None  # refused where pairs are checked
@@ -104,11 +150,19 @@ def _opened(pair: Pair, mpp: float | None) -> tuple[Slide, Slide]:
     return he, open_slide(pair.ihc, mpp=mpp, assumed_mpp=MPP)
 
 
-def _registered(pair: Pair, transform: Path) -> tuple[Slide, Slide]:
-    """Both slides of a pair, the IHC in the frame of the H&E. Raises: ValueError for slides of another pair."""
-    found = read_transform(transform / f"{pair.name}.json" if transform.is_dir() else transform)
-    he = open_slide(pair.he, mpp=found.source.mpp)
-    check_is(he, found.source.quickhash, "he")
+def _registered(pair: Pair, registration: Registration, mpp: float | None) -> tuple[Slide, Slide]:
+    """Both slides of a pair, the IHC in the frame of the H&E.
+
+    Raises: ValueError for a transform of other slides; _RefusedError where registration finds no place.
+    """
+    try:
+        found = registration.of(pair, mpp)
+    except ValueError as error:
+        if registration.transform:
+            raise
+        raise _RefusedError(str(error)) from error
+    given, assumed = found.source.mpp, found.source.mpp_from == "assumed"
+    he = open_slide(pair.he, mpp=None if assumed else given, assumed_mpp=given)
     return he, open_registered(pair.ihc, found)
 
 

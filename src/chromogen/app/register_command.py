@@ -42,7 +42,8 @@ def register(
         Path | None, typer.Option(help="Also write the nearest affine, in pixels, as text for QuPath's scripts.")
     ] = None,
     field: Annotated[
-        Path | None, typer.Option(help="Also write the displacements, in um, as .mha for ITK and SimpleITK.")
+        Path | None,
+        typer.Option(help="Also write the displacements, in um: .mha for ITK and SimpleITK, or .zarr (OME-Zarr)."),
     ] = None,
     he_mpp: Annotated[
         float | None, typer.Option(help="Size of an H&E pixel in um. Default: the file's, else estimated.")
@@ -54,6 +55,7 @@ def register(
     debug: DebugOption = False,
 ) -> None:
     """Find where the tissue of an H&E lies on an IHC of the same block, and write the transform."""
+    from chromogen.app.pair_transform import checked
     from chromogen.provenance import facts_since
     from chromogen.registration.register import register as found_by
     from chromogen.registration.transform_file import write_transform
@@ -66,7 +68,7 @@ def register(
         def follow(done: int, of: int, stage: str) -> None:
             progress.update(task, completed=done, total=of, rate=stage)
 
-        transform = found_by(he, ihc, he_mpp=he_mpp, ihc_mpp=ihc_mpp, on_stage=follow)
+        transform = checked(found_by(he, ihc, he_mpp=he_mpp, ihc_mpp=ihc_mpp, on_stage=follow), ihc)
     write_transform(out, transform)
     if overlay:
         _draw(he, ihc, transform, overlay)
@@ -97,16 +99,19 @@ def _check_outputs(
     from chromogen.app.paths import check_apart, check_folder, check_there
     from chromogen.errors import expected
     from chromogen.image import WRITE_SUFFIXES
+    from chromogen.registration.exports import check_field
 
     check_there("he and ihc", [he, ihc], "an existing image or slide")
+    if he.resolve() == ihc.resolve():
+        raise expected("ihc", "another file than the H&E", ihc)
     if out.suffix.lower() != ".json":
         raise expected("out", "a file ending in .json", out)
     if overlay and overlay.suffix.lower() not in WRITE_SUFFIXES:
         raise expected("overlay", f"a file ending in {', '.join(WRITE_SUFFIXES)}", overlay)
     if affine and affine.suffix.lower() != ".txt":
         raise expected("affine", "a file ending in .txt", affine)
-    if field and field.suffix.lower() != ".mha":
-        raise expected("field", "a file ending in .mha", field)
+    if field:
+        check_field(field)
     outputs = [path for path in (out, overlay, affine, field) if path]
     check_apart(outputs, [he, ihc])
     for path in outputs:
@@ -138,6 +143,8 @@ def facts_of(transform: Transform) -> dict[str, Any]:
         )
         if frame.mpp_from in ("assumed", "estimated")
     ]
+    if transform.source.quickhash == transform.target.quickhash:
+        warnings.append("Both files hold the same image.")
     if doubtful:
         warnings.append(f"{doubtful} of {len(transform.pieces)} pieces fit no better than other tissue would.")
     return {

@@ -24,7 +24,7 @@ from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
     from chromogen.app.looks import Asked
-    from chromogen.app.pairs import Pairs
+    from chromogen.app.pairs import Pairs, Registration
     from chromogen.staining.where_file import Model
     from chromogen.training.ranks import Ranks
     from chromogen.training.train import Training, TrainStep
@@ -38,6 +38,8 @@ chromogen train --style ihc_slide.svs --site nuclear --name "Ki67, our lab" -o k
 chromogen train --paired pairs/ -o my_marker.safetensors
 
 chromogen train --paired pairs/ --group '^[^_]+' --site nuclear -o my_marker.safetensors
+
+chromogen train --paired slides/ --register -o my_marker.safetensors
 
 chromogen train --paired few_pairs/ --from my_marker.safetensors --steps 100 -o our_marker.safetensors
 
@@ -64,6 +66,7 @@ def train(
     paired: given.Paired = None,
     site: given.Site = "auto",
     transform: given.Transform = None,
+    register: given.Register = False,
     group: given.Group = None,
     mpp: given.Mpp = None,
     start: given.From = None,
@@ -90,6 +93,8 @@ def train(
 ) -> None:
     """Measure a look of IHC alone, or learn from pairs of H&E and IHC where a marker lies."""
     from chromogen.app.looks import Asked
+    from chromogen.app.pair_transform import check_one_way
+    from chromogen.app.pairs import Registration
     from chromogen.training.ranks import launched
     from chromogen.training.train import Training
 
@@ -104,6 +109,7 @@ def train(
         _make_look(asked, out, began, as_json=as_json)
         return
     check_mpp("mpp", mpp)
+    check_one_way(transform, register=register)
     assert paired is not None  # noqa: S101 - either is given
     _check_left_out(ctx, OF_LOOKS, "with IHC alone, for a look")
     _check_model(out, export)
@@ -112,7 +118,8 @@ def train(
     ranks, device = launched(devices, nodes, strategy, device)
     if not ranks.is_first:
         warnings.simplefilter("ignore")  # the first says it
-    pairs = _read(paired, mpp, group, transform)
+    registration = Registration(transform) if register or transform else None
+    pairs = _read(paired, mpp, group, registration)
     if ranks.is_first:
         _tell(pairs, as_json=as_json)
     facts = _train_with_bar(pairs, out, training, model, resume=resume, ranks=ranks, device=device)
@@ -166,12 +173,18 @@ def _begun_from(file: Path | None) -> Model | None:
     return None if file is None else read_model(file)
 
 
-def _read(folder: Path, mpp: float | None, group: str | None, transform: Path | None) -> Pairs:
+def _read(folder: Path, mpp: float | None, group: str | None, registration: Registration | None) -> Pairs:
     """The pairs of a folder; notes how many state no pixel size."""
     from chromogen.app.pairs import read_pairs
     from chromogen.staining.tissue import MPP
 
-    pairs = read_pairs(folder, mpp=mpp, group=group, transform=transform)
+    with progress_bars() as progress:
+        bar = progress.add_task("pairs", total=None, rate="", loss="")
+
+        def follow(done: int, of: int, name: str) -> None:
+            progress.update(bar, completed=done, total=of, rate=f"registering {name}" if registration else name)
+
+        pairs = read_pairs(folder, mpp=mpp, group=group, registration=registration, on_pair=follow)
     note_assumed([MPP] * pairs.assumed, "--mpp", "pair")
     return pairs
 
@@ -220,11 +233,16 @@ def _tell(pairs: Pairs, *, as_json: bool) -> None:
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Every pair: how far it is apart before and after, how surely, and whether it is used."""
+    from chromogen.app.pairs import REFUSED
+
     named = [("pair", "displacement", "left after", "confidence", "")]
     named += [
         (
             row["pair"],
-            *(f"{row[f'{of}_um']:g} um, {row[f'{of}_px']:g} px" for of in ("displacement", "residual")),
+            *(
+                "-" if row["left_out"] == REFUSED else f"{row[f'{of}_um']:g} um, {row[f'{of}_px']:g} px"
+                for of in ("displacement", "residual")
+            ),
             f"{row['confidence']:.2f}",
             f"left out: {row['left_out']}" if row["left_out"] else "used",
         )

@@ -45,6 +45,7 @@ Transform = Annotated[
         help="Registration of the pair by `chromogen register`, or a folder with NAME.json of each pair.",
     ),
 ]
+Register = Annotated[bool, OfPairs("--register", help="Register each pair first.")]
 Group = Annotated[
     str | None,
     OfPairs(

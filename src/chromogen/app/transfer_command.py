@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from chromogen.app.terminal import DebugOption, JsonOption
+
+if TYPE_CHECKING:
+    from chromogen.registration.transform import Frame
 
 EPILOG = """Examples:
 
@@ -34,7 +38,6 @@ def transfer(
     from chromogen.app.paths import check_apart, check_folder, check_there
     from chromogen.errors import choose, expected
     from chromogen.files import write_text
-    from chromogen.regions.geojson import parsed_geojson
     from chromogen.registration.transfer import transferred
     from chromogen.registration.transform_file import read_transform
 
@@ -44,8 +47,36 @@ def transfer(
         raise expected("out", "a file ending in .geojson", out)
     check_apart([out], [regions, transform])
     check_folder(out.parent)
-    moved, count = transferred(parsed_geojson(regions.read_bytes()), read_transform(transform), back=to == "he")
+    found, by = _parsed(regions), read_transform(transform)
+    moved, count = transferred(found, by, back=to == "he")
+    off = _checked_off(found, count, by.source if to == "ihc" else by.target, "H&E" if to == "ihc" else "IHC")
     write_text(out, json.dumps(moved))
     name = "IHC" if to == "ihc" else "H&E"
-    facts = {"output": str(out), "objects": count, "to": to}
+    facts = {"output": str(out), "objects": count, "off_slide": off, "to": to}
+    if off:
+        print(f"Note: {off} of {count} objects lie beyond the slide that they come from.", file=sys.stderr)
     print(json.dumps(facts) if as_json else f"{out}: {count} object{'s' * (count != 1)} moved to the {name}")
+
+
+def _parsed(regions: Path) -> Any:
+    """GeoJSON of a file. Raises: ValueError, which names the file and says what is wrong with it."""
+    from chromogen.errors import expected
+    from chromogen.regions.geojson import GeoJsonError, parsed_geojson
+
+    try:
+        return parsed_geojson(regions.read_bytes())
+    except GeoJsonError as error:
+        raise expected("regions", "GeoJSON as QuPath exports it", f"{str(regions)!r}: {error}") from error
+
+
+def _checked_off(found: Any, count: int, frame: Frame, slide: str) -> int:
+    """How many objects lie beyond the slide they come from. Raises: ValueError where all do."""
+    from chromogen.errors import expected
+    from chromogen.registration.transfer import off_slide
+
+    off = off_slide(found, frame.size_px)
+    if off and off == count:
+        there = f"on the {slide} of {frame.size_px[0]} x {frame.size_px[1]} px that was registered"
+        advice = "check --to, and whether the transform is of these slides"
+        raise expected("regions", f"drawn {there}", f"{count} objects, all beyond it", advice)
+    return off

@@ -1,14 +1,16 @@
-"""A transform for other programs: an affine as text, and a displacement field that ITK reads."""
+"""A transform for other programs: an affine as text, and a displacement field for ITK or in OME-Zarr."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from chromogen.errors import expected
-from chromogen.files import write_text, write_whole
+from chromogen.files import folder_written_beside, write_text, write_whole
 from chromogen.image import PathLike
+from chromogen.provenance import NOTICE
 from chromogen.registration.transform import Transform
 from chromogen.stains.deconvolution import Array
 
@@ -16,6 +18,9 @@ NODES_A_CELL = 8  # of a displacement's control points: linear between nodes is 
 MOST_NODES = 4_000_000
 FITTED = 40  # points a side that an affine is fitted to
 LEAST_NODES = 3
+FIELD_SUFFIXES = (".mha", ".zarr")
+NGFF = "0.6"
+FIELD = "coordinateTransformations/displacements"  # where OME-Zarr keeps it
 
 
 def nearest_affine_px(transform: Transform) -> tuple[Array, float]:
@@ -67,14 +72,29 @@ def displacements_um(transform: Transform, spacing_um: float | None = None) -> t
 
 
 def write_displacement_field(path: PathLike, transform: Transform, spacing_um: float | None = None) -> None:
-    """Write `displacements_um` as a MetaImage (.mha), the format of ITK's DisplacementFieldTransform.
+    """Write `displacements_um` for other programs: MetaImage (.mha) for ITK, or OME-Zarr 0.6 (.zarr).
 
     Its lengths are um. The transform of a point of the H&E is its place on the IHC, so ITK resamples the IHC onto
-    the H&E by it. Raises: ValueError for a file of another kind; OSError.
+    the H&E by it. Raises: ValueError for a file of another kind, or a folder that is there already; OSError.
     """
-    if Path(path).suffix.lower() != ".mha":
-        raise expected("field", "a file ending in .mha", path)
+    path = Path(path)
+    check_field(path)
     field, step = displacements_um(transform, spacing_um)
+    if path.suffix.lower() == ".mha":
+        _write_mha(path, field, step)
+    else:
+        _write_zarr(path, field, step)
+
+
+def check_field(path: Path) -> None:
+    """Raises: ValueError for a name that no field can be written to."""
+    if path.suffix.lower() not in FIELD_SUFFIXES:
+        raise expected("field", f"a file ending in {' or '.join(FIELD_SUFFIXES)}", path)
+    if path.suffix.lower() == ".zarr" and path.exists():
+        raise expected("field", "a new name", path, "remove what is there, or name another")
+
+
+def _write_mha(path: Path, field: Array, step: float) -> None:
     header = {
         "ObjectType": "Image",
         "NDims": 2,
@@ -90,4 +110,55 @@ def write_displacement_field(path: PathLike, transform: Transform, spacing_um: f
         "ElementDataFile": "LOCAL",
     }
     lines = "".join(f"{key} = {value}\n" for key, value in header.items())
-    write_whole(Path(path), lines.encode() + np.ascontiguousarray(field, "<f8").tobytes())
+    write_whole(path, lines.encode() + np.ascontiguousarray(field, "<f8").tobytes())
+
+
+def _write_zarr(path: Path, field: Array, step: float) -> None:
+    """The field as a coordinate transformation of OME-Zarr (RFC-5): components first, of y, then of x."""
+    import zarr
+
+    with folder_written_beside(path) as folder:
+        root = zarr.open_group(folder, mode="w", zarr_format=3)
+        root.attrs.update({"ome": {"version": NGFF, "scene": _scene()}, "chromogen": {"notice": NOTICE}})
+        group = root.create_group(FIELD)
+        group.attrs["ome"] = {"version": NGFF, "multiscales": [_multiscale(step)]}
+        components = np.ascontiguousarray(np.moveaxis(field[..., ::-1], 2, 0))
+        chunks = (1, *(min(512, side) for side in field.shape[:2]))
+        array = group.create_array(
+            "s0", shape=components.shape, chunks=chunks, dtype=components.dtype, dimension_names=("d", "y", "x")
+        )
+        array[:] = components
+
+
+def _scene() -> dict[str, Any]:
+    """Both slides' frames, and that the field leads from the H&E's to the IHC's."""
+    return {
+        "coordinateSystems": [{"name": name, "axes": _axes_um()} for name in ("he", "ihc")],
+        "coordinateTransformations": [
+            {
+                "type": "displacements",
+                "name": "he to ihc",
+                "input": {"name": "he"},
+                "output": {"name": "ihc"},
+                "path": FIELD,
+                "interpolation": "linear",
+            }
+        ],
+    }
+
+
+def _multiscale(step: float) -> dict[str, Any]:
+    """How the nodes of the field lie in the H&E's frame."""
+    axes = [{"name": "d", "type": "displacement", "discrete": True}, *_axes_um()]
+    scale = {
+        "type": "scale",
+        "scale": [1.0, step, step],
+        "input": {"path": "s0"},
+        "output": {"name": "he"},
+    }
+    datasets = [{"path": "s0", "coordinateTransformations": [scale]}]
+    return {"name": "he to ihc", "coordinateSystems": [{"name": "he", "axes": axes}], "datasets": datasets}
+
+
+def _axes_um() -> list[dict[str, str]]:
+    return [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]

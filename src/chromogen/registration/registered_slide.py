@@ -141,7 +141,7 @@ def open_registered(ihc: PathLike, transform: Transform) -> Slide:
 def check_is(slide: Slide, quickhash: str, role: str) -> None:
     """Raises: ValueError where a slide is not the one that was registered."""
     if slide.quickhash != quickhash:
-        advice = "register this slide, or name the one that was"
+        advice = "register this slide, or name the one that was; the H&E comes first"
         raise expected(role, "the slide that the transform was made of", f"another, {str(slide.path)!r}", advice)
 
 

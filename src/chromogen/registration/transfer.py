@@ -38,6 +38,20 @@ def transferred(found: Any, transform: Transform, *, back: bool = False) -> tupl
     return moved, len(objects)
 
 
+def off_slide(found: Any, size_px: tuple[int, int]) -> int:
+    """How many objects of GeoJSON, parsed, lie wholly beyond a slide of `size_px` (w, h): it is not theirs."""
+    return sum(_is_off(part, size_px) for part in _objects(found))
+
+
+def _is_off(part: Mapping[str, Any], size_px: tuple[int, int]) -> bool:
+    geometry = part.get("geometry") if "geometry" in part or part.get("type") == "Feature" else part
+    points = list(_positions_of(geometry))
+    if not points:
+        return False
+    numbers = _numbers(points)
+    return bool((numbers.max(0) < 0).any() or (numbers.min(0) > size_px).any())
+
+
 def _objects(found: Any) -> Iterator[dict[str, Any]]:
     """Features, in collections and lists and below other features; bare geometries."""
     if isinstance(found, list):

@@ -74,14 +74,23 @@ def read_transform(path: PathLike) -> Transform:
     advice = "make one by `chromogen register HE IHC -o FILE.json`"
     if path.is_dir() or path.stat().st_size > MOST_BYTES:
         raise expected("transform", "a JSON file by `chromogen register`", path, advice)
+    found = _parsed(path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        problem = f"{str(path)!r}, a file of another kind"
+        raise expected("transform", "a JSON file by `chromogen register`", problem, advice)
     try:
-        found = json.loads(path.read_bytes())
-        if found["format"] != FORMAT:
-            raise expected("format", FORMAT, short(found["format"], 40))
         return from_json(found)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        problem = f"{str(path)!r} ({type(error).__name__}: {short(error, 80)})"
+        problem = f"{str(path)!r}, which is damaged ({type(error).__name__}: {short(error, 80)})"
         raise expected("transform", "a JSON file by `chromogen register`", problem, advice) from error
+
+
+def _parsed(path: Path) -> Any:
+    """What a file holds as JSON; None for what is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
 
 
 def from_json(found: Mapping[str, Any]) -> Transform:
