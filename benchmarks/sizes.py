@@ -26,7 +26,7 @@ def stylized(pair: tuple[Path, Path], precision: str, cache: Path) -> dict[str, 
     content, style = pair
     output = content.with_name(f"chromogen_{precision}_{content.name}")
     arguments = [str(content), str(style), "-o", str(output), "--preset", "balanced"]
-    arguments += ["--precision", precision, "--json"]
+    arguments += ["--precision", precision, "--restart", "--json"]
     found: dict[str, Any] = json.loads(python(["-m", "chromogen", "stylize", *arguments], cache))
     return found
 

@@ -241,7 +241,7 @@ def command_for(path: Path, rng: random.Random) -> list[str]:
         return rng.choice((["info", str(path)], ["stain", "he.png", "--stainer", str(path), "-o", "out/x.png"]))
     if path.suffix == ".checkpoint":
         path.rename(path.parent / "out" / "x.png.checkpoint")
-        return ["stylize", "he.png", "ihc.png", *quick, "--resume"]
+        return ["stylize", "he.png", "ihc.png", *quick]
     stain = ["stain", str(path), "--stainer", "color-transfer", "--mpp", "0.5", "-o", "out/x.ome.tif"]
     if path.suffix == ".chromogen":
         path.rename(path.parent / "out" / "x.ome.tif.chromogen")

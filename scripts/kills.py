@@ -58,7 +58,7 @@ class Kind:
 
 
 def _stylize(given: Path) -> list[str]:
-    quick = "--steps 5 --set scales=1 --set style.layers=relu1_1,relu2_1 --precision fp32 --resume"
+    quick = "--steps 5 --set scales=1 --set style.layers=relu1_1,relu2_1 --precision fp32"
     return [
         "stylize",
         str(given / "tiles"),
@@ -72,7 +72,7 @@ def _stylize(given: Path) -> list[str]:
 
 
 def _train(given: Path) -> list[str]:
-    quick = "--steps 200 --batch 1 --validate-every 50 --site cytoplasm --resume"
+    quick = "--steps 200 --batch 1 --validate-every 50 --site cytoplasm"
     return ["train", "--paired", str(given / "pairs"), "-o", "m.safetensors", *quick.split()]
 
 

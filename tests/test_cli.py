@@ -531,7 +531,7 @@ def test_a_killed_run_goes_on_to_the_same_picture(files: Files, tmp_path: Path) 
     process.communicate()
     assert not (tmp_path / "out.png").exists()
     assert (tmp_path / "out.png.checkpoint").exists()
-    for name, more in (("out.png", ["--resume", "--trace", str(trace)]), ("whole.png", [])):
+    for name, more in (("out.png", ["--trace", str(trace)]), ("whole.png", [])):
         process = stylized(name, "--json", *more)
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
@@ -547,7 +547,7 @@ def test_a_batch_that_goes_on_leaves_out_what_is_done(
     (tmp_path / "tiles").mkdir()
     for number in (1, 2):
         write_image(tmp_path / "tiles" / f"{number}.png", content[number:])
-    command = ["stylize", tmp_path / "tiles", files[1], "-o", tmp_path / "out", *QUICK, "--resume", "--json"]
+    command = ["stylize", tmp_path / "tiles", files[1], "-o", tmp_path / "out", *QUICK, "--json"]
     status, out, err = run(capsys, *command)
     assert status == 0, err
     made = [(tmp_path / "out" / name).stat().st_ino for name in ("1.png", "2.png")]
@@ -558,7 +558,7 @@ def test_a_batch_that_goes_on_leaves_out_what_is_done(
     assert (first["already_done"], "already_done" in second) == (True, False)
     assert (tmp_path / "out" / "1.png").stat().st_ino == made[0]
     _, out, _ = run(capsys, *command[:-1])
-    assert out.count("is there already, by the same inputs and settings") == 2
+    assert out.count("already up to date; skipped") == 2
     for change in (["--seed", "1"], ["--precision", "fp32", "--pooling", "average"]):
         status, out, _ = run(capsys, *command, *change)
         assert not [facts for facts in json.loads(out)["results"] if "already_done" in facts]
@@ -567,14 +567,29 @@ def test_a_batch_that_goes_on_leaves_out_what_is_done(
     assert ["already_done" in facts for facts in json.loads(out)["results"]] == [False, True]
 
 
+def test_restart_makes_it_again_and_so_does_a_plot_that_is_missing(
+    capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
+) -> None:
+    command = ["stylize", *files, "-o", tmp_path / "out.png", *QUICK, "--json"]
+    made = [
+        json.loads(run(capsys, *command, *more)[1])
+        for more in ([], [], ["--restart"], ["--plot", tmp_path / "l.png"])
+    ]
+    assert ["already_done" in facts for facts in made] == [False, True, False, False]
+    assert (tmp_path / "l.png").exists()
+
+
 def test_a_checkpoint_of_another_command_is_refused(
     capsys: pytest.CaptureFixture[str], files: Files, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "out.png.checkpoint"
     Checkpoint(checkpoint, {"size": [1, 1]}).save({})
-    err = refused(capsys, "stylize", *files, "-o", tmp_path / "out.png", *QUICK, "--resume")
+    err = refused(capsys, "stylize", *files, "-o", tmp_path / "out.png", *QUICK)
     assert "of this very picture" in err
+    assert "or --restart" in err
     assert checkpoint.exists()
+    assert run(capsys, "stylize", *files, "-o", tmp_path / "out.png", *QUICK, "--restart")[0] == 0
+    assert not checkpoint.exists()
 
 
 def test_presets_named_in_help_are_presets() -> None:

@@ -193,7 +193,7 @@ def test_the_preview_does_without_a_demo_slide(
     [
         (("-o", "m.safetensors"), "a look's file ending in .json, as no pairs are given"),
         (("-o", "m.json", "--steps", "3"), "Expected `steps` to be given with pairs"),
-        (("-o", "m.json", "--resume"), "Expected `resume` to be given with pairs"),
+        (("-o", "m.json", "--restart"), "Expected `restart` to be given with pairs"),
         (("-o", "m.json", "--style", "no.png"), "Expected `style` to be an existing IHC"),
         (("-o", "m.json", "--style-region", "1,2"), "Expected `style-region` to be X,Y,W,H"),
         (("-o", "m.json", "--preview", "none.png"), "Expected `preview` to be an existing H&E"),

@@ -219,7 +219,7 @@ def test_killed_it_goes_on_to_the_same_weights(folder: Path) -> None:
         "c.__init__.__kwdefaults__['every_s'] = 0;"
         "from chromogen.app.cli import main; main(sys.argv[1:])"
     )
-    run = [sys.executable, "-c", code, *command(folder, *settings, "--resume")]
+    run = [sys.executable, "-c", code, *command(folder, *settings)]
     process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = folder / "m.train.jsonl"
     while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < 5):

@@ -169,7 +169,7 @@ def test_commands_with_a_name_of_250_letters(tmp_path: Path, ending: str) -> Non
     out, he, ihc = tmp_path / ("z" * (250 - len(ending)) + ending), tmp_path / "he.png", tmp_path / "ihc.png"
     for picture, image in zip((he, ihc), drawn_pair(64), strict=True):
         write_image(picture, image)
-    stylize = "--steps 1 --set scales=1 --set style.layers=relu1_1 --precision fp32 --resume"
+    stylize = "--steps 1 --set scales=1 --set style.layers=relu1_1 --precision fp32"
     asked = {
         ".png": ["stylize", str(he), str(ihc), "-o", str(out), *stylize.split()],
         ".ome.tif": ["stain", str(he), "--stainer", "color-transfer", "--mpp", "0.5", "-o", str(out)],

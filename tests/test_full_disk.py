@@ -117,7 +117,7 @@ def test_stylize_leaves_the_old_picture_and_goes_on(
     out.write_bytes(b"old")
     trace = disk.folder / "trace.jsonl"
     trace.write_bytes(b'{"content": 0, "index": 1}\n{"content": 0, "ind')
-    asked = ["stylize", content, style, "-o", out, *QUICK, "--resume", "--trace", trace]
+    asked = ["stylize", content, style, "-o", out, *QUICK, "--trace", trace]
     status, _, err = run(capsys, *asked)
     assert status == 1
     assert told_once(err), err
@@ -134,7 +134,7 @@ def test_stylize_leaves_the_old_picture_and_goes_on(
 @pytest.mark.parametrize("kb", [4, 24])
 def test_train_goes_on(disk: Disk, folder: Path, capsys: pytest.CaptureFixture[str], kb: int) -> None:  # noqa: F811
     out = disk.folder / "m.safetensors"
-    given = command(folder, "--mpp", "0.5", "--resume")
+    given = command(folder, "--mpp", "0.5")
     asked = [out if word == str(folder / "m.safetensors") else word for word in given]
     disk.resize(kb)
     status, _, err = run(capsys, *asked)

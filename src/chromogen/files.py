@@ -23,6 +23,7 @@ _PREFIX, _SUFFIX = ".chromogen-", ".tmp"
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _OME = ".ome"
 LONGEST_NAME = 255  # bytes, on nearly all disks
+CHECKPOINT_ENDING = ".checkpoint"
 ELSEWHERE_S = 86_400.0  # how old another machine's file must be to be removed here: not all disks share locks
 
 

@@ -38,10 +38,7 @@ EPILOG = (
     "Start with `chromogen demo`; `chromogen COMMAND --help` has examples, `--help-all` every option. "
     "Exit status: 0 done, 1 failed while running, 2 the request was wrong."
 )
-INTERRUPTED = (
-    "Stopped by Ctrl-C. What was finished is kept; the same command starts the rest anew, or goes on, with slides "
-    "and with --resume where there is that option."
-)
+INTERRUPTED = "Stopped by Ctrl-C. Finished work is kept; the same command continues."
 TYPER_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 app = typer.Typer(

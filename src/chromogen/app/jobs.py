@@ -18,7 +18,7 @@ from chromogen.app.paths import image_files
 from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
 from chromogen.errors import expected
-from chromogen.files import named_beside
+from chromogen.files import CHECKPOINT_ENDING, named_beside
 from chromogen.grid import outer_px
 from chromogen.image import (
     Image,
@@ -196,7 +196,7 @@ class Stylist:
         guides = resized(self.content_regions, image)
         style, need = self.measured(image, mpp)
         decisive = self._inputs(image, content, mpp, guides)
-        checkpoint = Checkpoint(named_beside(output, ".checkpoint"), decisive, resume=resume)
+        checkpoint = Checkpoint(named_beside(output, CHECKPOINT_ENDING), decisive, resume=resume)
         with checkpoint.interrupts:
             result = stylize(
                 image,

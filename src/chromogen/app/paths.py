@@ -48,6 +48,11 @@ class SideOutputs:
     preview: Path | None = None
     preview_every: int = 10
 
+    @property
+    def are_there(self) -> bool:
+        """Whether an earlier run has written them."""
+        return all(path is None or path.exists() for path in (self.trace, self.plot))
+
 
 def check_side_outputs(
     jobs: Sequence[tuple[Path, Path]], styles: Sequence[Path], side: SideOutputs, *, resume: bool = False

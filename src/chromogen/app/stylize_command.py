@@ -34,6 +34,7 @@ from chromogen.app.terminal import (
     tell,
 )
 from chromogen.errors import expected
+from chromogen.files import CHECKPOINT_ENDING, named_beside
 from chromogen.provenance import NOTICE
 from chromogen.style.recipes import Recipe
 
@@ -89,7 +90,7 @@ def stylize(
     plot: given.Plot = None,
     preview: given.Preview = None,
     preview_every: given.PreviewEvery = 10,
-    resume: given.Resume = False,
+    restart: given.Restart = False,
     dry_run: given.DryRun = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -111,7 +112,7 @@ def stylize(
     styles = Styles((style, *(extra_style or [])), mix, style_mpp, style_size)
     jobs, side = plan(contents, out, styles.files), SideOutputs(trace, plot, preview, preview_every)
     if not dry_run:
-        check_side_outputs(jobs, styles.files, side, resume=resume)
+        check_side_outputs(jobs, styles.files, side, resume=not restart and any(map(_has_begun, jobs)))
     files = [content for content, _ in jobs]
     regions = _drawn(content_mask or (), style_mask or (), files, styles.files)
     with progress_bars() as progress:
@@ -130,7 +131,13 @@ def stylize(
         if dry_run:
             _foretell(stylist, files, as_json=as_json)
         else:
-            _stylize_all(stylist, jobs, side, progress, resume=resume, as_json=as_json)
+            _stylize_all(stylist, jobs, side, progress, resume=not restart, as_json=as_json)
+
+
+def _has_begun(job: tuple[Path, Path]) -> bool:
+    """Whether an earlier run has left its output or checkpoint."""
+    _, output = job
+    return output.exists() or named_beside(output, CHECKPOINT_ENDING).exists()
 
 
 def _stylize_all(
@@ -150,7 +157,7 @@ def _stylize_all(
     traces: dict[str, tuple[Step, ...]] = {}
 
     def work(index: int, content: Path) -> dict[str, Any]:
-        if resume and (known := stylist.finished(content, jobs[index][1])):
+        if resume and side.are_there and (known := stylist.finished(content, jobs[index][1])):
             return known
         with _bar(progress, numbered(index, files), sum(stylist.recipe.steps)) as move:
             follow = [move, *listeners_of(side, content, index)]

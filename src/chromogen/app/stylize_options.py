@@ -105,13 +105,12 @@ Trace = Annotated[Path | None, Output(help="Write every step's losses here, as J
 Plot = Annotated[Path | None, Output(help="Draw the losses here: .png, .svg or .pdf.")]
 Preview = Annotated[Path | None, Output(help="Write the picture into this folder every --preview-every steps.")]
 PreviewEvery = Annotated[int, Output(help="Steps between previews.", min=1)]
-Resume = Annotated[
+Restart = Annotated[
     bool,
     Output(
-        "--resume",
-        help="Leave out what is done already, of the same inputs and settings, and go on from OUT.checkpoint, if "
-        "there is one: runs of more than a minute leave it until they are done. The same pictures as if nothing "
-        "had stopped them.",
+        "--restart",
+        help="Start anew. By default, contents that are up to date (the same inputs and settings) are skipped, "
+        "and a stopped run continues from OUT.checkpoint to the same picture.",
     ),
 ]
 DryRun = Annotated[

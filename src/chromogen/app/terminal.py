@@ -157,7 +157,7 @@ def tell_report(
 def result_line(facts: dict[str, Any]) -> str:
     """What became of one content, from the facts about it."""
     if facts.get("already_done"):
-        return f"{facts['output']}: is there already, by the same inputs and settings"
+        return f"{facts['output']}: already up to date; skipped"
     before, after = facts["initial"]["terms"], facts["final"]["terms"]
     losses = ", ".join(f"{name} {before[name]:.3g} -> {after[name]:.3g}" for name in after)
     width, height = facts["size"]

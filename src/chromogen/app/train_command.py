@@ -52,7 +52,7 @@ PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAM
 with MARKER_aligned.png beside it. What does not fit is left out, and said.
 
 Beside a model: NAME.train.jsonl (losses of every step), NAME.loss.png, NAME.preview.png (H&E, where the model
-expects DAB, where the IHC has it). Stopped at any moment, the same command with --resume goes on."""
+expects DAB, where the IHC has it). Stopped at any moment, the same command continues."""
 
 
 OF_LOOKS = {"style_mpp", "style_region", "name", "source", "licence", "preview"}
@@ -83,7 +83,7 @@ def train(
     validate_every: given.ValidateEvery = 25,
     seed: given.Seed = 0,
     export: given.Export = None,
-    resume: given.Resume = False,
+    restart: given.Restart = False,
     device: given.Device = "auto",
     devices: given.Devices = 1,
     nodes: given.Nodes = 1,
@@ -122,7 +122,7 @@ def train(
     pairs = _read(paired, mpp, group, registration)
     if ranks.is_first:
         _tell(pairs, as_json=as_json)
-    facts = _train_with_bar(pairs, out, training, model, resume=resume, ranks=ranks, device=device)
+    facts = _train_with_bar(pairs, out, training, model, resume=not restart, ranks=ranks, device=device)
     if ranks.is_first:
         facts |= _exported(out) if export is not None else {}
         facts |= {"seconds": time.perf_counter() - began}

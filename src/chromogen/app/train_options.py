@@ -70,7 +70,9 @@ Seed = Annotated[int, Search(help="Decides which pairs are drawn.")]
 Export = Annotated[
     str | None, Output(metavar="onnx", help="Write the model as NAME.onnx too, for other programs to run.")
 ]
-Resume = Annotated[bool, Machine("--resume", help="Go on where an earlier run of this command ended.")]
+Restart = Annotated[
+    bool, Machine("--restart", help="Start anew. By default, a stopped run continues from its checkpoint.")
+]
 Device = Annotated[str, Machine(help="auto, cpu, cuda or mps.")]
 Devices = Annotated[int, Machine(help="Processes on each machine, one a GPU; --batch is shared out.")]
 Nodes = Annotated[int, Machine(help="Machines, on each of which this command is given.")]

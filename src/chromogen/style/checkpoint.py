@@ -75,10 +75,9 @@ class Checkpoint:
             raise expected("checkpoint", "as chromogen wrote it", self.file, "delete it") from error
         different = [name for name, fact in self.facts.items() if packed["facts"].get(name) != fact]
         if different:
-            what = f"one with another {', '.join(different)}"
-            raise expected(
-                "checkpoint", "of this very picture", what, f"give the same command, or delete {self.file}"
-            )
+            got = f"one with another {', '.join(different)}"
+            advice = f"give the same command, or --restart, which replaces {self.file}"
+            raise expected("checkpoint", "of this very picture", got, advice)
         state: dict[str, Any] = unpack(packed["state"], tensors)
         return state
 

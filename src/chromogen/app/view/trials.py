@@ -69,7 +69,7 @@ class Trial:
     @property
     def command(self) -> list[str]:
         """The whole command, with what lets others follow it."""
-        follow = ["--trace", TRACE, "--preview", PREVIEWS, "--preview-every", str(PREVIEW_EVERY), "--resume"]
+        follow = ["--trace", TRACE, "--preview", PREVIEWS, "--preview-every", str(PREVIEW_EVERY)]
         return [sys.executable, "-m", "chromogen", *self.arguments, *follow, "--json"]
 
     @property
