@@ -70,7 +70,7 @@ def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
     write_slide(tmp_path / "slide 1.tif", times=3)
     stains = stain_queue(tmp_path / "stains")
     source = str(tmp_path / "slide 1.tif")
-    stain = start_slide(stains, Stain(new_id(), "0" * 16, "slide 1.tif", source, "normalize", "normalize"))
+    stain = start_slide(stains, Stain(new_id(), "0" * 16, "slide 1.tif", source, "normalize", "normalize"), [])
     ended = wait_for(stains, stain.id, 300)
     stains.close()
     assert ended.state == "done", ended.error
@@ -109,7 +109,7 @@ from pathlib import Path
 from chromogen.app.view.stains import Stain, stain_queue, start_slide
 stains = stain_queue(Path(sys.argv[1]))
 stain = Stain("20260101-000000-abcdef", "0" * 16, "a.tif", sys.argv[2], "identity", "identity")
-start_slide(stains, stain)
+start_slide(stains, stain, [])
 while stains.find(stain.id).state != "running":
     time.sleep(0.01)
 os.kill(os.getpid(), 9)
