@@ -4,6 +4,7 @@ import { computed, effect, signal, untracked } from '@preact/signals';
 import type { About } from './api';
 import { MOST_THRESHOLD_OD10, type OverlayKind } from './density';
 import { complain, keep, kept, settled, short } from './dom';
+import { Landmarks } from './landmarks';
 import { Layers } from './layers';
 import { Nuclei } from './nuclei';
 import { Panes } from './panes';
@@ -16,15 +17,13 @@ import { Works } from './works';
 export const panes = new Panes();
 export const regions = new Regions(panes);
 export const nuclei = new Nuclei(panes);
-export const slides = new Slides(panes, (pane) => {
-  regions.attach(pane);
-  nuclei.attach(pane);
-});
+export const landmarks = new Landmarks(panes);
+export const slides = new Slides(panes);
 export const works = new Works();
 export const layers = new Layers(panes, works, slides);
 export const about = signal<About | null>(null);
 
-export type Tab = 'Stain' | 'Measure' | 'Layers';
+export type Tab = 'Stain' | 'Measure' | 'Layers' | 'Align';
 export const tab = signal<Tab>(kept<Tab>('tab', 'Stain'));
 export const isNarrow = matchMedia('(max-width: 900px)');
 export const parts = signal({ slides: !isNarrow.matches, tools: !isNarrow.matches }); // which are seen beside the picture
@@ -98,7 +97,7 @@ panes.onChange = () => {
   document.title = [isVirtual ? VIRTUAL : '', open.map(({ name }) => short(name)).join(', ') || 'slides', 'Chromogen'].filter(Boolean).join(' - ');
   if (!open.length) panes.place.value = null;
   regions.refresh();
-  nuclei.refresh();
+  nuclei.look();
   if (open.length || !slides.failed.value) remember();
   sayOutside();
 };

@@ -2,12 +2,6 @@
 
 import { signal, type Signal } from '@preact/signals';
 
-export function svg(tag: string, attributes: Record<string, string | number>): SVGElement {
-  const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
-  return element;
-}
-
 /** Give a file to the user: text, or what a canvas holds. */
 export function download(name: string, content: Blob): void {
   const address = URL.createObjectURL(content);

@@ -138,7 +138,7 @@ export function LayersTab() {
           {OVERLAYS.map(([value, words]) => <option key={value} value={value}>{words}</option>)}
         </select>
         <Legend kind={kind} />
-        <p class="hint" id="overlay-hint">{lacking(kind, stains, (panes.list[1]?.turn ?? 0) !== 0) || HINTS[kind]}</p>
+        <p class="hint" id="overlay-hint">{lacking(kind, stains) || HINTS[kind]}</p>
         <Slider id="threshold" label="Threshold" value={threshold} low={0} high={MOST_THRESHOLD_OD10} step={0.01} shown={threshold.toFixed(2) + (kind === 'kept' ? '' : ' OD')} isDisabled={isNone || kind === 'tissue'} onInput={setThreshold} />
         <Slider id="opacity" label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} isDisabled={isNone} onInput={setOpacity} />
         <div id="stains-doubt" role="status">

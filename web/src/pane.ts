@@ -1,8 +1,9 @@
 // One open slide: its viewer, where it looks, and what is laid over it.
 
-import { signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import { densityUrl, differenceUrl, tileUrl, type Placement, type Slide, type StainVectors } from './api';
+import { after, fromCorners, fromPose, IDENTITY, inverse, moved, poseOf, type Affine, type Place, type Pose } from './affine';
+import { densityUrl, differenceUrl, tileUrl, type Beside, type Slide, type StainVectors } from './api';
 import { isDifference, paint, rawTile, suits, type OverlayKind } from './density';
 import { keep, kept } from './dom';
 import { NOT_FOR_DIAGNOSIS, paintBand, paintBorder, VIRTUAL } from './virtual';
@@ -15,12 +16,13 @@ export interface Box {
 
 const OUTSIDE = 'This slide ends before what is in view. “Fit” shows it; without “Move together” it moves alone.';
 
-/** Where one looks: centre in level-0 pixels of the first slide, screen pixels per slide pixel, degrees. */
+/** Where one looks: centre in level-0 pixels of the first slide, screen pixels per slide pixel, degrees, turned over or not. */
 export interface View {
   x: number;
   y: number;
   zoom: number;
   rotation: number;
+  isFlipped: boolean;
 }
 
 /** What is laid over slides. */
@@ -44,21 +46,14 @@ interface Laid {
   item: OpenSeadragon.TiledImage;
 }
 
-/** How a slide that was moved by hand lies on another, as this browser keeps it. */
-interface ByHand {
-  scale: number;
-  turn: number;
-  offset: [number, number];
-}
+/** How the first slide lies on itself. */
+export const ON_ITSELF: Beside = { affine: IDENTITY, by: '', is_guess: false, bends: false, is_kept: false };
 
 export class Pane {
-  // A place of the first slide, turned by `turn` degrees and times `scale`, plus `offset`, is the place of this one.
-  scale = 1;
-  turn = 0;
-  offset = new OpenSeadragon.Point(0, 0);
-  movedByHand = false;
-  readonly by = signal('');
-  readonly isGuess = signal(false);
+  readonly beside = signal<Beside>(ON_ITSELF); // how it lies on the first slide
+  readonly pose = computed<Pose>(() => poseOf(this.beside.value.affine));
+  readonly onScreen = signal<Affine>(IDENTITY); // from this slide's level-0 pixels to the pane's
+  readonly firstOnScreen = computed<Affine>(() => after(this.onScreen.value, this.beside.value.affine));
   readonly stains = signal<StainVectors>('h-e');
   readonly stainsChosen = signal(false); // by the user, not recognised
   readonly message = signal('');
@@ -110,7 +105,10 @@ export class Pane {
     this.viewer.addOnceHandler('open', () => this.opened());
     this.viewer.addHandler('tile-load-failed', (event) => (this.message.value = failedWords(event.message)));
     this.viewer.addHandler('tile-loaded', () => (this.message.value = ''));
-    this.viewer.addHandler('update-viewport', () => this.paintLabel());
+    this.viewer.addHandler('update-viewport', () => {
+      this.paintLabel();
+      this.tellPlace();
+    });
     this.viewer.open(tileSource(this.slide));
   }
 
@@ -123,8 +121,9 @@ export class Pane {
     return this.image?.viewportToImageZoom(this.viewer.viewport.getZoom(true)) ?? 1;
   }
 
-  centre(current = true): OpenSeadragon.Point {
-    return this.image!.viewportToImageCoordinates(this.viewer.viewport.getCenter(current));
+  private centre(current: boolean): Place {
+    const { x, y } = this.image!.viewportToImageCoordinates(this.viewer.viewport.getCenter(current));
+    return [x, y];
   }
 
   chooseStains(stains: StainVectors): void {
@@ -132,42 +131,26 @@ export class Pane {
     keep(`stains ${this.slide.id}`, stains);
   }
 
-  /** Where this slide shows a place of the first one, both in level-0 pixels. */
-  fromFirst(x: number, y: number): OpenSeadragon.Point {
-    return new OpenSeadragon.Point(x, y).rotate(this.turn).times(this.scale).plus(this.offset);
+  /** Which place of the first slide the centre is, or the pointer is on; both in level-0 pixels. */
+  toFirst(place: Place): Place {
+    return moved(inverse(this.beside.value.affine), place);
   }
 
-  /** Which place of the first slide a place of this one is. */
-  toFirst(place: OpenSeadragon.Point): [number, number] {
-    const { x, y } = place.minus(this.offset).divide(this.scale).rotate(-this.turn);
-    return [x, y];
+  /** The affine by which this slide, as one sees it now, would lie on the first, which looks at `view`; its scale stays. */
+  affineAsSeen(view: View): Affine {
+    const viewport = this.viewer.viewport;
+    const isMirrored = viewport.getFlip() !== view.isFlipped;
+    const turn = isMirrored ? -view.rotation - viewport.getRotation() : view.rotation - viewport.getRotation();
+    return fromPose({ turn, scale: this.pose.value.scale, isMirrored }, [view.x, view.y], this.centre(false));
   }
 
-  /** Lie on the first slide as the server says. */
-  lie({ scale, offset, by, is_guess }: Placement): void {
-    [this.scale, this.turn, this.offset, this.movedByHand] = [scale, 0, new OpenSeadragon.Point(...offset), false];
-    [this.by.value, this.isGuess.value] = [by, is_guess];
-  }
-
-  /** Lie on the first slide as it was laid by hand before, if it was. */
-  lieAsBefore(first: Slide): void {
-    const before = kept<ByHand | null>(`placed ${first.id} ${this.slide.id}`, null);
-    if (before) this.lieByHand(before.scale, before.turn, new OpenSeadragon.Point(...before.offset));
-  }
-
-  /** Lie on the first slide, which looks at `view`, as one sees it now; where it does so already, nothing changes. */
-  lieAsSeen(view: View, first: Slide): void {
-    const turn = upright(view.rotation - this.viewer.viewport.getRotation());
-    const centre = this.centre(false);
-    const offset = centre.minus(new OpenSeadragon.Point(view.x, view.y).rotate(turn).times(this.scale));
-    if (Math.abs(upright(turn - this.turn)) < 0.01 && offset.distanceTo(this.offset) * this.imageZoom < 1) return;
-    this.lieByHand(this.scale, turn, offset);
-    keep(`placed ${first.id} ${this.slide.id}`, { scale: this.scale, turn, offset: [offset.x, offset.y] });
-  }
-
-  private lieByHand(scale: number, turn: number, offset: OpenSeadragon.Point): void {
-    [this.scale, this.turn, this.offset, this.movedByHand] = [scale, turn, offset, true];
-    [this.by.value, this.isGuess.value] = ['where you moved it', false];
+  /** How many pixels of the screen the middle would be elsewhere, and how many degrees turned, if it lay so; much where it is mirrored. */
+  wouldMove(affine: Affine, view: View): number {
+    const [x, y] = moved(affine, [view.x, view.y]);
+    const [ownX, ownY] = moved(this.beside.value.affine, [view.x, view.y]);
+    const [now, then] = [this.pose.value, poseOf(affine)];
+    const turned = Math.abs(upright(then.turn - now.turn)) * 100;
+    return Math.hypot(x - ownX, y - ownY) * this.imageZoom + turned + (now.isMirrored === then.isMirrored ? 0 : 1000);
   }
 
   private get stainsOver(): Laid[] {
@@ -192,23 +175,36 @@ export class Pane {
     const boxes = this.stainsOver.map(({ picture }) => picture.box);
     if (this.slide.virtual !== null) boxes.push({ location: [0, 0], size: [this.slide.width, this.slide.height] });
     for (const { location: [x, y], size: [w, h] } of this.image ? boxes : []) {
-      const corners = [[x, y], [x + w, y], [x + w, y + h], [x, y + h]].map(([left, top]): [number, number] => {
-        const at = this.image!.imageToViewerElementCoordinates(new OpenSeadragon.Point(left, top));
-        return [at.x * ratio, at.y * ratio];
-      });
-      paintBorder(context, corners, ratio);
+      const corners: Place[] = [[x, y], [x + w, y], [x + w, y + h], [x, y + h]];
+      paintBorder(context, corners.map((corner) => this.toScreen(corner).map((at) => at * ratio) as Place), ratio);
     }
     if (this.label.value) paintBand(context, this.label.value, ratio);
   }
 
-  /** Lay a group of SVG on the picture, by where each of its places is in this slide's level-0 pixels. */
-  layOn(group: SVGElement, placeOf = (x: number, y: number) => new OpenSeadragon.Point(x, y)): void {
-    const image = this.image;
-    if (!image) return;
-    const on = (x: number, y: number): OpenSeadragon.Point => image.imageToViewerElementCoordinates(placeOf(x, y));
-    const [o, x, y] = [on(0, 0), on(1000, 0), on(0, 1000)];
-    const m = [x.x - o.x, x.y - o.y, y.x - o.x, y.y - o.y].map((value) => value / 1000);
-    group.setAttribute('transform', `matrix(${m.join(' ')} ${o.x} ${o.y})`);
+  /** Where a place of this slide, in level-0 pixels, is in the pane. */
+  private toScreen(place: Place): Place {
+    const { x, y } = this.image!.imageToViewerElementCoordinates(new OpenSeadragon.Point(...place));
+    return [this.flippedX(x), y];
+  }
+
+  /** Which place of this slide is at a place of the window. */
+  fromWindow({ clientX, clientY }: { clientX: number; clientY: number }): Place {
+    const { left, top } = this.viewer.element.getBoundingClientRect();
+    const at = new OpenSeadragon.Point(this.flippedX(clientX - left), clientY - top);
+    const { x, y } = this.image!.viewerElementToImageCoordinates(at);
+    return [x, y];
+  }
+
+  private flippedX(x: number): number {
+    const { viewport } = this.viewer;
+    return viewport.getFlip() ? viewport.getContainerSize().x - x : x;
+  }
+
+  private tellPlace(): void {
+    if (!this.image) return;
+    const [origin, right, down] = ([[0, 0], [1000, 0], [0, 1000]] as Place[]).map((place) => this.toScreen(place));
+    const per = (end: Place): Place => [origin[0] + (end[0] - origin[0]) / 1000, origin[1] + (end[1] - origin[1]) / 1000];
+    this.onScreen.value = fromCorners(origin, per(right), per(down));
   }
 
   /** What of the slide is in view, in its level-0 pixels: left, top, right, bottom. */
@@ -234,19 +230,23 @@ export class Pane {
   /** Where one looks, or, where that is still under way, will look. */
   view(current = false): View {
     const viewport = this.viewer.viewport;
+    const { turn, scale, isMirrored } = this.pose.value;
     const [x, y] = this.toFirst(this.centre(current));
-    const zoom = this.image!.viewportToImageZoom(viewport.getZoom(current)) * this.scale;
-    return { x, y, zoom, rotation: viewport.getRotation(current) + this.turn };
+    const zoom = this.image!.viewportToImageZoom(viewport.getZoom(current)) * scale;
+    const rotation = viewport.getRotation(current) + turn;
+    return { x, y, zoom, rotation: isMirrored ? -rotation : rotation, isFlipped: viewport.getFlip() !== isMirrored };
   }
 
   look(view: View, immediately = true): void {
     const image = this.image;
     if (!image) return;
     const viewport = this.viewer.viewport;
-    const { x, y } = this.fromFirst(view.x, view.y);
-    viewport.zoomTo(image.imageToViewportZoom(view.zoom / this.scale), undefined, immediately);
+    const { turn, scale, isMirrored } = this.pose.value;
+    const [x, y] = moved(this.beside.value.affine, [view.x, view.y]);
+    viewport.setFlip(view.isFlipped !== isMirrored);
+    viewport.zoomTo(image.imageToViewportZoom(view.zoom / scale), undefined, immediately);
     viewport.panTo(image.imageToViewportCoordinates(x, y), immediately);
-    viewport.setRotation(view.rotation - this.turn, immediately);
+    viewport.setRotation((isMirrored ? -view.rotation : view.rotation) - turn, immediately);
   }
 
   lookAt({ location: [x, y], size: [w, h] }: Box): void {
@@ -305,7 +305,7 @@ export class Pane {
       this.overlayImage = item;
       this.tellComputing(item);
     };
-    const lacking = isDifference(overlay.kind) && (!other || other.turn !== 0 || !suits(overlay.kind, other.stains.value));
+    const lacking = isDifference(overlay.kind) && (!other || !suits(overlay.kind, other.stains.value));
     const shown = overlay.kind !== 'none' && suits(overlay.kind, this.stains.value) && !lacking;
     this.differsFrom = shown && other?.slide.virtual ? other.slide : null;
     this.tellLabel();
@@ -337,7 +337,7 @@ export class Pane {
     const stains = this.stains.value;
     const url = (level: number, x: number, y: number): string =>
       isDifference(overlay.kind) && other
-        ? differenceUrl(slide, other.slide, [stains, other.stains.value], other.movedByHand ? other.offset : null, level, x, y)
+        ? differenceUrl(slide, other.slide, [stains, other.stains.value], other.beside.value.affine, level, x, y)
         : densityUrl(slide, stains, level, x, y);
     const painted = `${overlay.kind}:${overlay.threshold}`;
     return {

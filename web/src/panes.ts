@@ -2,14 +2,16 @@
 
 import { signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import { ask, type Placement, type Slide, type StainVectors } from './api';
+import type { Affine } from './affine';
+import { ask, besidePath, put, type Beside, type Slide, type StainVectors } from './api';
 import { FIRST_THRESHOLD_OD10, isDifference } from './density';
-import { Pane, type OverlayChoice, type View } from './pane';
+import { complain, settled } from './dom';
+import { ON_ITSELF, Pane, type OverlayChoice, type View } from './pane';
 
 export const MODES = ['side', 'curtain', 'blink', 'fade'] as const;
 export type Mode = (typeof MODES)[number];
 export const MOST_PANES = 4;
-const ON_ITSELF: Placement = { scale: 1, offset: [0, 0], by: '', is_guess: false };
+const LEAST_MOVED_PX = 1; // on the screen: less is no move by hand
 
 /** Where one looks, as numbers for the footer: it changes with every frame, and the panes do not. */
 export interface Place {
@@ -54,20 +56,17 @@ export class Panes {
     return this.list.find((pane) => pane.slide.id === slideId);
   }
 
-  /** Open a slide in a pane of its own, where the others look; null where that is no longer wanted meanwhile. */
-  async add(slide: Slide, view: View | null, isWanted: () => boolean): Promise<Pane | null> {
+  /** Open a slide in a pane of its own, where the others look, unless that is no longer wanted meanwhile. */
+  async add(slide: Slide, view: View | null, isWanted: () => boolean): Promise<void> {
     const where = view ?? (this.first?.image ? this.first.view() : null);
     const first = this.first?.slide;
-    const placement = first && (await ask<Placement>(`slides/${first.id}/beside/${slide.id}`));
-    if (!isWanted()) return null;
+    const beside = first ? await ask<Beside>(besidePath(first, slide)) : ON_ITSELF;
+    if (!isWanted()) return;
     const pane = new Pane(slide);
-    if (placement) {
-      pane.lie(placement);
-      pane.lieAsBefore(first);
-    }
+    pane.beside.value = beside;
     this.open.value = [...this.list, pane];
     await pane.ready;
-    if (!this.list.includes(pane)) return null;
+    if (!this.list.includes(pane)) return;
     if (where) pane.look(where);
     else pane.viewer.viewport.goHome(true);
     for (const event of ['canvas-press', 'canvas-scroll', 'canvas-pinch'] as const)
@@ -76,7 +75,6 @@ export class Panes {
     pane.viewer.addHandler('update-viewport', () => this.moved(pane));
     this.layOverlay();
     this.onChange();
-    return pane;
   }
 
   remove(pane: Pane): void {
@@ -105,16 +103,49 @@ export class Panes {
     this.onChange();
   }
 
-  /** Link the panes again, each where it has been moved to. */
+  /** Link the panes again, each where it has been moved to; the server keeps that. */
   setLinked(linked: boolean): void {
     const relinked = linked && !this.linked.value;
     this.linked.value = linked;
     if (!relinked || !this.first) return;
     const view = this.first.view();
-    for (const pane of this.list.slice(1)) pane.lieAsSeen(view, this.first.slide);
+    for (const pane of this.list.slice(1)) {
+      const affine = pane.affineAsSeen(view);
+      if (pane.wouldMove(affine, view) >= LEAST_MOVED_PX) void this.layByHand(pane, affine);
+    }
+  }
+
+  private async layByHand(pane: Pane, affine: Affine): Promise<void> {
+    await put<Beside>(besidePath(this.first!.slide, pane.slide), { affine }).then((beside) => this.lie(pane, beside), complain);
+  }
+
+  /** Let a slide lie on the first as the server says now; all that depends on it follows. */
+  lie(pane: Pane, beside: Beside): void {
+    pane.beside.value = beside;
+    if (this.linked.value && this.first?.image) pane.look(this.first.view());
     this.layOverlay();
     this.onChange();
   }
+
+  /** Turn a slide over: it is seen from its other side, in the middle of the view. */
+  turnOver(pane: Pane): void {
+    const viewport = pane.viewer.viewport;
+    if (!this.first?.image) return;
+    viewport.setFlip(!viewport.getFlip());
+    void this.layByHand(pane, pane.affineAsSeen(this.first.view()));
+  }
+
+  /** Where a slide bends, an affine holds around one place: look again how it lies once the view has come to rest. */
+  private readonly lieAgain = settled(() => {
+    const { first } = this;
+    if (!first?.image || !this.linked.value) return;
+    const { x, y } = first.view();
+    for (const pane of this.list.slice(1).filter(({ beside }) => beside.value.bends))
+      void ask<Beside>(`${besidePath(first.slide, pane.slide)}?x=${x}&y=${y}`).then((beside) => {
+        pane.beside.value = beside;
+        if (this.first === first && this.leading !== pane) pane.look(first.view());
+      }, complain);
+  }, 200);
 
   lead(work: (pane: Pane) => void): void {
     const pane = this.leading && this.list.includes(this.leading) ? this.leading : this.first;
@@ -179,22 +210,13 @@ export class Panes {
     this.onStains();
   }
 
-  /** Let another pane be the first: others lie on it as they did where one was moved by hand, else as the server says. */
+  /** Let another pane be the first: the server says how the others lie on it. */
   private async rebase(first: Pane): Promise<void> {
-    const { scale, turn, offset, movedByHand } = first;
-    first.lie(ON_ITSELF);
-    for (const pane of this.list.slice(1)) {
-      pane.turn -= turn;
-      pane.scale /= scale;
-      pane.offset = pane.offset.minus(offset.rotate(pane.turn).times(pane.scale));
-      pane.movedByHand ||= movedByHand;
-    }
-    const others = this.list.slice(1).filter((pane) => !pane.movedByHand);
-    const found = await Promise.all(
-      others.map((pane) => ask<Placement>(`slides/${first.slide.id}/beside/${pane.slide.id}`).catch(() => null)),
-    );
+    first.beside.value = ON_ITSELF;
+    const others = this.list.slice(1);
+    const found = await Promise.all(others.map((pane) => ask<Beside>(besidePath(first.slide, pane.slide)).catch(() => null)));
     if (first !== this.first) return;
-    others.forEach((pane, index) => found[index] && pane.lie(found[index]));
+    others.forEach((pane, index) => found[index] && (pane.beside.value = found[index]));
     this.layOverlay();
     this.onChange();
   }
@@ -207,6 +229,7 @@ export class Panes {
       const view = pane.view(true);
       for (const other of this.list) if (other !== pane) other.look(view);
     }
+    this.lieAgain();
     this.onMove();
   }
 }

@@ -32,10 +32,7 @@ export class Slides {
   private last: Promise<void> = Promise.resolve();
   private turn = 0; // counts what was asked to be opened
 
-  constructor(
-    private readonly panes: Panes,
-    private readonly onOpen: (pane: NonNullable<Panes['first']>) => void,
-  ) {}
+  constructor(private readonly panes: Panes) {}
 
   /** Ask the server which there are. */
   async list(): Promise<void> {
@@ -146,8 +143,7 @@ export class Slides {
 
   private async add(slide: Slide, view: View | null, turn: number): Promise<void> {
     try {
-      const pane = await this.panes.add(slide, view, () => turn === this.turn);
-      if (pane) this.onOpen(pane);
+      await this.panes.add(slide, view, () => turn === this.turn);
     } catch (error) {
       if (turn === this.turn) say((error as Error).message, true);
     }

@@ -1,11 +1,11 @@
 // The middle of the page: tools, the slides themselves, and where one looks.
 
 import { useEffect, useRef, useState } from 'preact/hooks';
-import OpenSeadragon from 'openseadragon';
 import type { StainVectors } from './api';
 import { titleOf } from './cases';
-import { panes, regions, setSplit, slides } from './desk';
+import { landmarks, panes, regions, setSplit, slides } from './desk';
 import { notice, say, short } from './dom';
+import { Drawn } from './drawn';
 import type { Pane } from './pane';
 import type { Mode } from './panes';
 import { Badge, Button, Icon, type IconName } from './parts';
@@ -111,6 +111,7 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
   const element = useRef<HTMLDivElement>(null);
   useEffect(() => {
     pane.mount(canvas.current!);
+    pane.viewer.addHandler('canvas-click', ({ quick, originalEvent }) => quick && landmarks.clicked(pane, pane.fromWindow(originalEvent as PointerEvent)));
     return () => pane.viewer.destroy();
   }, [pane]);
   useEffect(() => {
@@ -118,19 +119,20 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
     watcher.observe(element.current!);
     return () => watcher.disconnect();
   }, [pane]);
-  const { slide, message, label, isGuess, computing } = pane;
+  const { slide, message, label, beside, computing } = pane;
   const mode = panes.layout;
   const isFirst = index === 0;
   const isBehind = !['single', 'side'].includes(mode) && (mode === 'blink' ? index !== panes.behind : !isFirst && index !== panes.behind);
   return (
-    <div ref={element} class={`pane${label.value ? ' is-virtual' : ''}${isBehind ? ' hidden' : ''}`} data-index={index}>
+    <div ref={element} class={['pane', label.value && 'is-virtual', isBehind && 'hidden', regions.drawing.value && 'drawing', landmarks.isPlacing.value && 'placing'].filter(Boolean).join(' ')} data-index={index}>
       <div class="canvas" ref={canvas} />
+      <Drawn pane={pane} />
       <div class="pane-bar">
         <PaneInfo pane={pane} />
         <span class="pane-name" title={slide.name}>{titleOf(slide)}</span>
         {label.value && slide.virtual === null && <span class="badge virtual" title={label.value}>{pane.isLaidOver ? 'VIRTUAL laid over' : 'from VIRTUAL'}</span>}
         {slide.stains_doubt && !pane.stainsChosen.value && <span class="doubt" title={slide.stains_doubt}>not sure</span>}
-        {isGuess.value && <span class="guess" title={`Lies on the first slide ${pane.by.value}`}>placed by a guess</span>}
+        {beside.value.is_guess && <span class="guess" title={`Lies on the first slide ${beside.value.by}`}>placed by a guess</span>}
         {computing.value && <span class="computing" role="status">overlay…</span>}
         <Button icon="close" label={`Close ${slide.name}`} isIconOnly onClick={() => panes.remove(pane)} />
       </div>
@@ -141,13 +143,14 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
 
 /** What a slide is: its badge, and behind that all that is known of it. */
 function PaneInfo({ pane }: { pane: Pane }) {
-  const { slide, stains, by } = pane;
+  const { slide, stains } = pane;
+  const { by } = pane.beside.value;
   const kind = badgeOf(slide, { ...slide, stains: stains.value });
   const facts: [string, string][] = [
     ['Size', `${slide.width.toLocaleString('en')} × ${slide.height.toLocaleString('en')} px`],
     ['Pixel size', slide.mpp ? `${slide.mpp.toPrecision(3)} µm` : 'its file does not state one'],
     ...(slide.virtual !== null ? [['Made by', slide.virtual] as [string, string]] : []),
-    ...(by.value ? [['Lies', by.value] as [string, string]] : []),
+    ...(by ? [['Lies', by] as [string, string]] : []),
   ];
   return (
     <details class="pane-info">
@@ -261,7 +264,7 @@ function Where() {
       const index = (event.target as HTMLElement).closest<HTMLElement>('.pane')?.dataset.index;
       const pane = index && panes.list[Number(index)];
       if (!pane || !pane.image) return;
-      const { x, y } = pane.image.windowToImageCoordinates(new OpenSeadragon.Point(event.clientX, event.clientY));
+      const [x, y] = pane.fromWindow(event);
       const { mpp } = pane.slide;
       const mm = mpp ? `${((x * mpp) / 1000).toFixed(3)}, ${((y * mpp) / 1000).toFixed(3)} mm` : '';
       setWords([`x ${x.toFixed(0)}, y ${y.toFixed(0)} px`, mm]);

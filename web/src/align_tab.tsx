@@ -1,0 +1,94 @@
+// Aligning: how a slide lies on the first, by registration, by landmarks, or by hand; the server keeps it as a transform.
+
+import { signal } from '@preact/signals';
+import { ask, besidePath, post, type Beside } from './api';
+import { landmarks, panes } from './desk';
+import { complain, say, short } from './dom';
+import type { Pane } from './pane';
+import { Button, Choice, Removal } from './parts';
+
+const busy = signal('');
+
+export function AlignTab() {
+  const other = landmarks.other.value;
+  if (!other || !panes.first) return <p class="hint">Open two slides of one block, and bring their tissue together here.</p>;
+  const { beside } = other;
+  return (
+    <>
+      <p class="of">To <b>{short(panes.first.slide.name)}</b></p>
+      {panes.list.length > 2 ? (
+        <label class="field">Slide
+          <select id="align-other" value={panes.list.indexOf(other)} onChange={(event) => (landmarks.index.value = Number(event.currentTarget.value))}>
+            {panes.list.slice(1).map(({ slide }, index) => <option key={slide.id} value={index + 1}>{short(slide.name)}</option>)}
+          </select>
+        </label>
+      ) : <p class="of">lies <b>{short(other.slide.name)}</b></p>}
+      <p id="lies" class={beside.value.is_guess ? 'note' : 'hint'} role="status">Lies {beside.value.by}.</p>
+      <Button id="register" label={busy.value || 'Register automatically'} isMain class="wide" isDisabled={busy.value !== ''} onClick={() => void register(other)} />
+      <section>
+        <h3>By hand</h3>
+        <p class="hint">Press “Move alone”, drag and rotate the slide, and press it again.</p>
+        <div class="buttons">
+          <Button id="move-alone" label="Move alone" isPressed={!panes.linked.value} onClick={() => panes.setLinked(!panes.linked.value)} />
+          <Button id="turn-over" label="Turn over" onClick={() => panes.turnOver(other)} />
+        </div>
+      </section>
+      <LandmarkList />
+      {beside.value.is_kept && (
+        <div class="buttons">
+          <a class="button" id="transform-file" href={`/api/${besidePath(panes.first.slide, other.slide)}/transform.json`} download="transform.json">Download transform</a>
+          <Removal what="this alignment" onRemove={() => void forget(other)} />
+        </div>
+      )}
+    </>
+  );
+}
+
+function LandmarkList() {
+  const { pairs, kind, fitted } = landmarks.now.value;
+  const isPlacing = landmarks.isPlacing.value;
+  return (
+    <section>
+      <h3>By landmarks</h3>
+      <Choice name="kind" legend="What landmarks may change" value={kind} onChoose={(value) => landmarks.setKind(value)} of={[['similarity', 'Turn and scale'], ['affine', 'Stretch too']]} />
+      <Button id="place-landmarks" label={isPlacing ? 'Stop placing' : 'Place landmarks'} isPressed={isPlacing} onClick={() => landmarks.place(!isPlacing)} />
+      <ol id="landmarks">
+        {pairs.map((pair, index) => (
+          <li key={index} class={index === fitted?.doubtful ? 'doubtful' : ''}>
+            <b>{index + 1}</b>
+            <span>{!(pair.first && pair.other) ? 'click it on the other slide' : fitted ? `${fitted.residuals_um[index].toFixed(1)} µm off` : 'placed'}</span>
+            <Removal what={`landmark ${index + 1}`} isIconOnly onRemove={() => landmarks.remove(index)} />
+          </li>
+        ))}
+      </ol>
+      <p id="landmarks-message" class={fitted?.doubtful == null ? 'hint' : 'note'} role="status">{inWords()}</p>
+    </section>
+  );
+}
+
+/** How well landmarks agree, or how many more are wanted. */
+function inWords(): string {
+  const { pairs, kind, fitted } = landmarks.now.value;
+  const least = kind === 'affine' ? 3 : 2;
+  if (!pairs.length) return 'Click the same place on both slides, three times or more, far apart.';
+  if (pairs.length < least) return `${least - pairs.length} more to lay the slide by them.`;
+  if (!fitted) return '';
+  const off = `${fitted.rms_um.toFixed(1)} µm off, root mean square.`;
+  if (fitted.doubtful !== null) return `${off} Landmark ${fitted.doubtful + 1} disagrees with all others: check it, or remove it.`;
+  return pairs.length < least + 2 ? `${off} With ${least + 2} or more, Chromogen names one that is wrong.` : off;
+}
+
+async function register(other: Pane): Promise<void> {
+  busy.value = 'Registering, about a minute…';
+  try {
+    panes.lie(other, await post<Beside>(`${besidePath(panes.first!.slide, other.slide)}/registration`));
+    say('Registered. The slides move together, and regions follow the tissue.');
+  } catch (error) {
+    complain(error);
+  } finally {
+    busy.value = '';
+  }
+}
+
+const forget = (other: Pane): Promise<void> =>
+  ask<Beside>(besidePath(panes.first!.slide, other.slide), { method: 'DELETE' }).then((beside) => panes.lie(other, beside), complain);
