@@ -5,8 +5,10 @@ import { ask, besidePath, post, type Beside } from './api';
 import { landmarks, panes } from './desk';
 import { complain, say, short } from './dom';
 import type { Pane } from './pane';
+import { LEAST } from './landmarks';
 import { Button, Choice, Removal } from './parts';
 
+const TELLING = { similarity: 4, affine: 5 }; // pairs among which a wrong one shows
 const busy = signal('');
 
 export function AlignTab() {
@@ -51,7 +53,10 @@ function LandmarkList() {
     <section>
       <h3>By landmarks</h3>
       <Choice name="kind" legend="What landmarks may change" value={kind} onChoose={(value) => landmarks.setKind(value)} of={[['similarity', 'Turn and scale'], ['affine', 'Stretch too']]} />
-      <Button id="place-landmarks" label={isPlacing ? 'Stop placing' : 'Place landmarks'} isPressed={isPlacing} onClick={() => landmarks.place(!isPlacing)} />
+      <div class="buttons">
+        <Button id="place-landmarks" label={isPlacing ? 'Stop placing' : 'Place landmarks'} isPressed={isPlacing} onClick={() => landmarks.place(!isPlacing)} />
+        {!fitted && pairs.length >= LEAST && <Button label="Lay by landmarks" onClick={() => void landmarks.fit()} />}
+      </div>
       <ol id="landmarks">
         {pairs.map((pair, index) => (
           <li key={index} class={index === fitted?.doubtful ? 'doubtful' : ''}>
@@ -69,13 +74,12 @@ function LandmarkList() {
 /** How well landmarks agree, or how many more are wanted. */
 function inWords(): string {
   const { pairs, kind, fitted } = landmarks.now.value;
-  const least = kind === 'affine' ? 3 : 2;
   if (!pairs.length) return 'Click the same place on both slides, three times or more, far apart.';
-  if (pairs.length < least) return `${least - pairs.length} more to lay the slide by them.`;
+  if (pairs.length < LEAST) return `${LEAST - pairs.length} more to lay the slide by them.`;
   if (!fitted) return '';
   const off = `${fitted.rms_um.toFixed(1)} µm off, root mean square.`;
   if (fitted.doubtful !== null) return `${off} Landmark ${fitted.doubtful + 1} disagrees with all others: check it, or remove it.`;
-  return pairs.length < least + 2 ? `${off} With ${least + 2} or more, Chromogen names one that is wrong.` : off;
+  return pairs.length < TELLING[kind] ? `${off} With ${TELLING[kind]} or more, Chromogen names one that is wrong.` : off;
 }
 
 async function register(other: Pane): Promise<void> {

@@ -10,6 +10,7 @@ export interface SlideLine {
   id: string;
   name: string;
   case: string;
+  marker: string;
   version: string;
   virtual: string | null;
 }
@@ -25,7 +26,7 @@ export interface Slide extends SlideLine {
   input_doubt: string | null;
   exemplar_doubt: string | null;
   associated: string[];
-  related: string[];
+  tissue: string; // the same for slides that lie on each other
 }
 
 /** How a slide lies on the first around a place; `by` says how that is known, `bends` that it lies otherwise elsewhere. */

@@ -41,7 +41,7 @@ export function showTab(name: Tab): void {
 }
 
 /** A case by the first slide that is open. */
-export const caseName = computed(() => slides.lines.value.find(({ id }) => id === panes.first?.slide.id)?.case ?? '');
+export const caseName = computed(() => (panes.first ? slides.caseOf(panes.first.slide) : ''));
 
 let address = ''; // after the #, as it was when it and what is shown were last the same
 let isBeginning = true; // what opens by itself is no step of the history

@@ -8,7 +8,7 @@ import type { Pane } from './pane';
 import type { Panes } from './panes';
 
 export type Kind = 'similarity' | 'affine';
-const LEAST = { similarity: 2, affine: 3 }; // pairs
+export const LEAST = 3; // pairs by which slides are laid
 
 /** Places on the first slide and on the other; the last may lack one of both. */
 interface Pair {
@@ -88,8 +88,9 @@ export class Landmarks {
   }
 
   private replace(pairs: Pair[]): void {
-    this.set({ pairs });
-    if (pairs.every(({ first, other }) => first && other)) void this.fit();
+    const areWhole = pairs.every(({ first, other }) => first && other);
+    this.set(areWhole ? { pairs, fitted: null } : { pairs });
+    if (areWhole) void this.fit();
   }
 
   /** Lay the slides by all pairs that are whole. */
@@ -97,14 +98,13 @@ export class Landmarks {
     const { pairs, kind } = this.now.value;
     const [first, other] = [this.panes.first, this.other.value];
     const whole = pairs.filter((pair): pair is Required<Pair> => !!pair.first && !!pair.other);
-    if (!first || !other || whole.length < LEAST[kind]) return this.set({ fitted: null });
+    if (!first || !other || whole.length < LEAST) return;
     try {
       const asked = { pairs: whole.map((pair) => [...pair.first, ...pair.other]), kind };
       const fitted = await post<Fitted>(`${besidePath(first.slide, other.slide)}/landmarks`, asked);
       this.set({ fitted });
       this.panes.lie(other, fitted.beside);
     } catch (error) {
-      this.set({ fitted: null });
       complain(error);
     }
   }

@@ -52,13 +52,13 @@ class Alignments:
                 ways.append((there, whole))
         return None
 
-    def related(self, one: str) -> list[str]:
-        """The hashes of all slides that a slide leads to, and its own, in order; empty where there are none."""
+    def tissue_of(self, one: str) -> str:
+        """What is the same for all slides that transforms lead to from one: the first of their hashes."""
         been, new = {one}, [one]
         while new:
             new = [there for here in new for there in self._beside(here) - been]
             been.update(new)
-        return sorted(been) if len(been) > 1 else []
+        return min(been)
 
     def direct(self, one: str, other: str) -> Transform | None:
         """The transform between two slides as its file has it, in either direction; None where there is none."""

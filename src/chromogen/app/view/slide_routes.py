@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from chromogen.app.view import densities, tiles
 from chromogen.app.view.alignments import Alignments
-from chromogen.app.view.cases import case_of
+from chromogen.app.view.cases import case_of, marker_of
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
 from chromogen.app.view.shelf import Entry, Shelf
@@ -63,12 +63,13 @@ class Renderer:
 class SlideLine(BaseModel):
     """A slide in the list; `virtual` names what made it, where its file says that it is a virtual stain.
 
-    Slides of one `case` belong together, by their names.
+    Slides of one `case` belong together, by their names; `marker` is what a name says that it is stained for.
     """
 
     id: str
     name: str
     case: str
+    marker: str
     version: str
     virtual: str | None
 
@@ -77,8 +78,8 @@ class SlideFacts(SlideLine):
     """What a slide is; `mpp` is um per level-0 pixel, None where the file does not say.
 
     `stains` are the vectors to begin with, `stains_doubt` why they may be the wrong ones. `input_doubt` says why
-    it may be no H&E to stain, `exemplar_doubt` why it may be no IHC to stain after. `related` are the hashes of
-    all slides that transforms lead to, its own among them: the same for all of them.
+    it may be no H&E to stain, `exemplar_doubt` why it may be no IHC to stain after. `tissue` is the same
+    for slides that a transform lays on each other, and for a virtual stain and what it was made of.
     """
 
     width: int
@@ -91,7 +92,7 @@ class SlideFacts(SlideLine):
     input_doubt: str | None
     exemplar_doubt: str | None
     associated: list[str]
-    related: list[str]
+    tissue: str
 
 
 def slide_routes(
@@ -221,14 +222,19 @@ def _facts(pool: ShelfPool, entry: Entry, alignments: Alignments, *, labels: boo
             input_doubt=opened.look.doubt_as("content"),
             exemplar_doubt=opened.look.doubt_as("style"),
             associated=_associated_names(entry) if labels else [],
-            related=alignments.related(opened.slide.quickhash),
+            tissue=alignments.tissue_of((opened.virtual or {}).get("source_quickhash") or opened.slide.quickhash),
         )
 
 
 def _line(entry: Entry) -> SlideLine:
     virtual = stainer_of(virtual_facts(entry.path, entry.version))
     return SlideLine(
-        id=entry.id, name=entry.name, case=case_of(entry.name), version=entry.version, virtual=virtual
+        id=entry.id,
+        name=entry.name,
+        case=case_of(entry.name),
+        marker=marker_of(entry.name),
+        version=entry.version,
+        virtual=virtual,
     )
 
 
