@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.apart import Apart
-from chromogen.app.view.placement import Placement, placement_between
+from chromogen.app.view.placement import MADE_THERE, Placement, placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.slide_routes import Renderer, SlideId
@@ -100,6 +100,9 @@ class _Both:
 
     def keep(self, transform: Transform) -> None:
         """Keep a transform from the first slide; the file leads from an H&E to an IHC, as `register` writes it."""
+        if self.placed.by == MADE_THERE:
+            made = "a virtual stain and what it was made of"
+            raise expected("slides", "sections that may lie otherwise", made, "move another slide")
         he_is_second = self.one.look.stains == "h-dab" and self.other.look.stains == "h-e"
         self.alignments.keep(inverse(transform) if he_is_second else transform)
 

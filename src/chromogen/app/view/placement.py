@@ -14,6 +14,7 @@ from chromogen.registration.transform import Move, Transform
 from chromogen.stains.deconvolution import Array
 
 SAME_SHAPE = 0.02
+MADE_THERE = "where its file says that it was made"
 REACH_PX = 64.0  # around a place, in which a placement that bends is taken for an affine
 
 
@@ -80,11 +81,13 @@ def placement_between(one: Opened, other: Opened, transforms: Transforms | None 
     """
     first, second = _origin(one), _origin(other)
     if first.source == second.source:
-        return Placement(_by_way(first, _times(1.0), second), "where its file says that it was made")
-    if transforms and (found := transforms.between(first.source, second.source)):
-        bends = len(found.pieces) > 1 or found.pieces[0].spline is not None
-        by = transforms.how(first.source, second.source)
-        return Placement(_by_way(first, found.forward_px, second), by, bends=bends)
+        return Placement(_by_way(first, _times(1.0), second), MADE_THERE)
+    own = _Origin(one.slide.quickhash), _Origin(other.slide.quickhash)
+    for ours, theirs in (own, (first, second)):
+        if transforms and (found := transforms.between(ours.source, theirs.source)):
+            bends = len(found.pieces) > 1 or found.pieces[0].spline is not None
+            by = transforms.how(ours.source, theirs.source)
+            return Placement(_by_way(ours, found.forward_px, theirs), by, bends=bends)
     if one.mpp and other.mpp:
         return Placement(_times(one.mpp / other.mpp), "by their pixel sizes, from the top left corner")
     return _guess(one, other)
