@@ -123,6 +123,7 @@ export interface WhereLine {
   id: string;
   name: string;
   claim: string;
+  classes: string[]; // of regions in a file
 }
 
 /** How far work is: steps, or blocks, of how many. */

@@ -34,6 +34,7 @@ from chromogen.app.view.trials import trial_queue
 from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.provenance import NOTICE, __version__
+from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 
 PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
 NO_PAGE = (
@@ -78,7 +79,7 @@ def create_app(
     root that is not there.
     """
     shelf, pool, renderer = Shelf(roots), ShelfPool(), Renderer()
-    models, apart = Shelf(roots, MODEL_SUFFIXES), Apart()
+    models, apart = Shelf(roots, (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)), Apart()
     trials, stains = trial_queue(results), stain_queue(results)
     alignments = Alignments(Shelf(roots, (".json",)), results / "transforms")
     shelf.add(results)
