@@ -4,7 +4,7 @@ import { effect, signal } from '@preact/signals';
 import { ask, type Slide, type SlideLine } from './api';
 import { keep, kept, short } from './dom';
 import type { Box, Picture } from './pane';
-import type { Panes } from './panes';
+import type { Mode, Panes } from './panes';
 import type { Slides } from './slides';
 import { UNDER_WAY, type Job, type Works } from './works';
 
@@ -128,9 +128,13 @@ export class Layers {
   /** The names in the list of slides: of the result, and of a trial's region, since nothing says where on the slide that lies. */
   private nameOf = (job: Job): string => `${job.id}/${job.kind === 'stains' ? job.output : 'result.png'}`;
 
-  openBeside(job: Job): Promise<void> {
-    const before = job.kind === 'trials' ? `${job.id}/region.png` : job.slide;
-    return this.slides.openByName([before, this.nameOf(job)]);
+  /** Lay a result beside what it was made of, which shows its own colours then, where one looks already. */
+  async openBeside(job: Job, mode: Mode): Promise<void> {
+    const isStain = job.kind === 'stains';
+    const view = isStain && this.panes.first?.image ? this.panes.first.view() : null;
+    this.set(job.id, { shown: false });
+    await this.slides.openByName([isStain ? job.slide : `${job.id}/region.png`, this.nameOf(job)], view);
+    if (this.panes.mode.value !== mode) this.panes.setMode(mode);
   }
 
   /** The stains that are seen on the first slide, to be measured. */

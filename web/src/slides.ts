@@ -200,9 +200,9 @@ export class Slides {
   }
 
   /** Open slides by the names that they have in the list, also of work. */
-  async openByName(names: string[]): Promise<void> {
+  async openByName(names: string[], view: View | null): Promise<void> {
     const lines = await ask<SlideLine[]>('slides');
     const ids = names.map((name) => lines.find((line) => line.name === name)?.id ?? this.find(name)?.id);
-    await this.open(ids.filter((id): id is string => id !== undefined));
+    await this.open(ids.filter((id): id is string => id !== undefined), view);
   }
 }

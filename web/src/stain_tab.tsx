@@ -21,6 +21,8 @@ const DIALS: Record<string, [string, (value: number) => string]> = {
   counterstain: ['Counterstain', (value) => `× ${value.toFixed(2)}`],
 };
 
+const ONLY_VIEWS = 'Dials act at once on a view. Zoom in, to 10× or more, and press “Stain this view”.';
+
 type What = 'view' | 'region' | 'slide';
 type How = 'quick' | 'exemplar';
 
@@ -160,7 +162,11 @@ async function stainAtOnce(slide: Slide, box: Box, instead = ''): Promise<void> 
 /** A dial was moved: what was stained last is stained again, so that one sees what it does. */
 const stainAgain = settled(() => {
   const slide = panes.first?.slide;
-  if (!slide || !live || live.slide !== slide.id || !works.find(live.id)) return;
+  if (!slide) return;
+  if (!live || live.slide !== slide.id || !works.find(live.id)) {
+    if (layers.of(slide.id).some(({ id }) => layers.look(id).shown)) message.value = ONLY_VIEWS;
+    return;
+  }
   if (busy.value) return stainAgain();
   void stainAtOnce(slide, live.box, live.id).catch((error: Error) => (message.value = error.message));
 }, 250);
@@ -240,7 +246,7 @@ function middle(slide: Slide, { location, size }: Box): Box {
 }
 
 export function StainTab() {
-  useEffect(() => void (stainers.value.length || readStainers()), []);
+  useEffect(() => void readStainers(), [slides.lines.value]); // a stainer may have come into the folder as well
   const slide = panes.first?.slide;
   if (!slide) return <p class="hint">Open a slide on the left; then stain it here.</p>;
   const doubt = slide.virtual !== null ? 'is a virtual stain; an H&E is expected' : slide.input_doubt;
