@@ -6,7 +6,7 @@ import { landmarks, panes } from './desk';
 import { complain, say, short } from './dom';
 import type { Pane } from './pane';
 import { LEAST } from './landmarks';
-import { Button, Choice, Removal } from './parts';
+import { Button, Choice, Removal, Select } from './parts';
 
 const TELLING = { similarity: 4, affine: 5 }; // pairs among which a wrong one shows
 const busy = signal('');
@@ -19,11 +19,7 @@ export function AlignTab() {
     <>
       <p class="of">To <b>{short(panes.first.slide.name)}</b></p>
       {panes.list.length > 2 ? (
-        <label class="field">Slide
-          <select id="align-other" value={panes.list.indexOf(other)} onChange={(event) => (landmarks.index.value = Number(event.currentTarget.value))}>
-            {panes.list.slice(1).map(({ slide }, index) => <option key={slide.id} value={index + 1}>{short(slide.name)}</option>)}
-          </select>
-        </label>
+        <Select id="align-other" label="Slide" value={panes.list.indexOf(other)} of={panes.others} onChoose={(index) => (landmarks.index.value = Number(index))} />
       ) : <p class="of">lies <b>{short(other.slide.name)}</b></p>}
       <p id="lies" class={beside.value.is_guess ? 'note' : 'hint'} role="status">Lies {beside.value.by}.</p>
       <Button id="register" label={busy.value || 'Register automatically'} isMain class="wide" isDisabled={busy.value !== ''} onClick={() => void register(other)} />

@@ -1,11 +1,11 @@
 // The page: its parts, its keys, and how it begins.
 
 import { render } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
+import { useRef } from 'preact/hooks';
 import { ask, post, Refused, type About } from './api';
 import { AlignTab } from './align_tab';
 import { Cases } from './cases';
-import { about, beginWithPicture, caseName, isDark, landmarks, nuclei, panes, parts, regions, remember, restore, setDark, setSplit, setThreshold, showTab, slides, tab, toggleOverlay, works, isNarrow, type Tab } from './desk';
+import { about, beginWithPicture, caseName, isDark, landmarks, nuclei, panes, parts, regions, remember, restore, setSplit, setThreshold, showTab, slides, tab, toggleOverlay, works, isNarrow, type Tab } from './desk';
 import { complain, say } from './dom';
 import { Jobs, JobsButton } from './jobs';
 import { LayersTab } from './layers_tab';
@@ -78,7 +78,7 @@ function Header() {
       <JobsButton />
       <CopyButton id="copy-link" icon="share" label="Share" text={() => location.href} />
       <Button id="help-open" icon="help" label="Keys" isIconOnly onClick={() => dialog('help').showModal()} />
-      <Button id="theme" icon={isDark.value ? 'sun' : 'moon'} label={isDark.value ? 'Light' : 'Dark'} isIconOnly onClick={() => setDark(!isDark.value)} />
+      <Button id="theme" icon={isDark.value ? 'sun' : 'moon'} label={isDark.value ? 'Light' : 'Dark'} isIconOnly onClick={() => (isDark.value = !isDark.value)} />
       <Button id="tools-toggle" icon="tools" label="Tools" isIconOnly isPressed={hasTools} onClick={() => toggle('tools')} />
     </header>
   );
@@ -231,17 +231,10 @@ async function begin(): Promise<void> {
   }
 }
 
-function Page() {
-  useEffect(() => {
-    document.documentElement.dataset.theme = isDark.value ? 'dark' : 'light';
-  }, [isDark.value]);
-  return <App />;
-}
-
 // OpenSeadragon would write a style element of its own, which the page's policy forbids; style.css has that rule.
 const style = document.createElement('style');
 style.dataset.openseadragonMobileCss = 'true';
 document.head.append(style);
-render(<Page />, document.body);
+render(<App />, document.body);
 listen();
 void begin();

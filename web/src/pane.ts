@@ -14,6 +14,8 @@ export interface Box {
   size: [number, number];
 }
 
+const LEAST_MOVED_PX = 2; // on the screen, of a slide's corners: less is no move by hand
+const OVERLAY = 'overlay'; // its id among what is laid over a slide
 const OUTSIDE = 'This slide ends before what is in view. “Fit” shows it; without “Move together” it moves alone.';
 
 /** Where one looks: centre in level-0 pixels of the first slide, screen pixels per slide pixel, degrees, turned over or not. */
@@ -32,13 +34,20 @@ export interface OverlayChoice {
   opacity: number;
 }
 
-/** A picture of a virtual stain, or a map, to be laid over a part of a slide: an image's address, or a slide. */
+/** What is laid over a part of a slide: an image's address, a slide, or tiles that are painted here. */
 export interface Picture {
   id: string;
-  source: string | Slide;
+  source: string | Slide | PaintedTiles;
   box: Box;
   opacity: number;
   isMap?: boolean; // of something about the slide: no virtual stain
+}
+
+/** Tiles of densities, painted as an overlay has it; of the same `key` they are the same. */
+interface PaintedTiles {
+  key: string;
+  urlOf: (level: number, x: number, y: number) => string;
+  overlay: OverlayChoice;
 }
 
 interface Laid {
@@ -58,14 +67,13 @@ export class Pane {
   readonly stainsChosen = signal(false); // by the user, not recognised
   readonly message = signal('');
   readonly computing = signal(false);
+  readonly isOpen = signal(false);
   readonly label = signal(''); // what is virtual in this pane, in words; empty where nothing is
   readonly ready: Promise<void>;
   viewer!: OpenSeadragon.Viewer; // once the page has a place for it
   private opened!: () => void;
   private laid = new Map<string, Laid>();
   private differsFrom: Slide | null = null;
-  private overlayImage: OpenSeadragon.TiledImage | null = null;
-  private overlayTicket = 0;
   private layTicket = 0;
 
   constructor(readonly slide: Slide) {
@@ -102,7 +110,10 @@ export class Pane {
     const overview = this.viewer.navigator.element as HTMLElement;
     overview.setAttribute('aria-hidden', 'true'); // it shows what the picture shows, for the mouse
     for (const part of [overview, ...overview.querySelectorAll('[tabindex]')]) part.setAttribute('tabindex', '-1');
-    this.viewer.addOnceHandler('open', () => this.opened());
+    this.viewer.addOnceHandler('open', () => {
+      this.isOpen.value = true;
+      this.opened();
+    });
     this.viewer.addHandler('tile-load-failed', (event) => (this.message.value = failedWords(event.message)));
     this.viewer.addHandler('tile-loaded', () => (this.message.value = ''));
     this.viewer.addHandler('update-viewport', () => {
@@ -144,13 +155,14 @@ export class Pane {
     return fromPose({ turn, scale: this.pose.value.scale, isMirrored }, [view.x, view.y], this.centre(false));
   }
 
-  /** How many pixels of the screen the middle would be elsewhere, and how many degrees turned, if it lay so; much where it is mirrored. */
-  wouldMove(affine: Affine, view: View): number {
-    const [x, y] = moved(affine, [view.x, view.y]);
-    const [ownX, ownY] = moved(this.beside.value.affine, [view.x, view.y]);
-    const [now, then] = [this.pose.value, poseOf(affine)];
-    const turned = Math.abs(upright(then.turn - now.turn)) * 100;
-    return Math.hypot(x - ownX, y - ownY) * this.imageZoom + turned + (now.isMirrored === then.isMirrored ? 0 : 1000);
+  /** Whether this slide would lie elsewhere by an affine, as far as one sees. */
+  wouldMove(affine: Affine): boolean {
+    const corners: Place[] = [[0, 0], [this.slide.width, 0], [0, this.slide.height]];
+    const { beside } = this;
+    return corners.some((corner) => {
+      const [[x, y], [toX, toY]] = [beside.value.affine, affine].map((lies) => moved(inverse(lies), corner));
+      return Math.hypot(x - toX, y - toY) * this.imageZoom * this.pose.value.scale > LEAST_MOVED_PX;
+    });
   }
 
   private get stainsOver(): Laid[] {
@@ -254,11 +266,11 @@ export class Pane {
     this.viewer.viewport.fitBounds(new OpenSeadragon.Rect((x - w / 4) / width, (y - h / 4) / width, (1.5 * w) / width, (1.5 * h) / width));
   }
 
-  /** Lay these pictures of virtual stains over the slide, and no others; an old one goes once the new ones are there. */
-  async layPictures(pictures: Picture[]): Promise<void> {
+  /** Lay these pictures over the slide, the last on top, and no others; an old one goes once the new ones are there. */
+  async layPictures(pictures: Picture[], differsFrom: Slide | null): Promise<void> {
     const ticket = ++this.layTicket;
     await this.ready;
-    const isNew = ({ id, source }: Picture): boolean => this.laid.get(id)?.picture.source !== source;
+    const isNew = ({ id, source }: Picture): boolean => keyOf(this.laid.get(id)?.picture.source) !== keyOf(source);
     const added = await Promise.all(pictures.filter(isNew).map((picture) => this.added(picture)));
     const world = this.viewer.world;
     if (ticket !== this.layTicket || !world) return added.forEach((laid) => laid && world?.removeItem(laid.item));
@@ -269,99 +281,85 @@ export class Pane {
       this.laid.delete(picture.id);
     }
     for (const laid of added) if (laid) this.laid.set(laid.picture.id, laid);
-    for (const { id, opacity } of pictures) this.laid.get(id)?.item.setOpacity(opacity);
+    for (const { id, opacity } of pictures) {
+      const item = this.laid.get(id)?.item;
+      item?.setOpacity(opacity);
+      if (item) world.setItemIndex(item, world.getItemCount() - 1);
+    }
+    this.differsFrom = differsFrom;
+    this.tellComputing();
     this.tellLabel();
   }
 
   private added(picture: Picture): Promise<Laid | null> {
     const { width } = this.slide;
     const [x, y] = picture.box.location.map((at) => at / width);
-    const source = typeof picture.source === 'string' ? { type: 'image', url: new URL(picture.source, location.href).href } : tileSource(picture.source);
     return new Promise((resolve) => {
       this.viewer.addTiledImage({
-        tileSource: source as never,
+        tileSource: this.sourceOf(picture.source),
         x,
         y,
         width: picture.box.size[0] / width,
         opacity: picture.opacity,
-        index: this.overlayImage ? this.viewer.world.getItemCount() - 1 : undefined,
-        success: (event: unknown) => resolve({ picture, item: (event as { item: OpenSeadragon.TiledImage }).item }),
+        success: (event: unknown) => {
+          const { item } = event as { item: OpenSeadragon.TiledImage };
+          item.addHandler('fully-loaded-change', () => this.tellComputing());
+          resolve({ picture, item });
+        },
         error: () => resolve(null),
       } as never);
     });
   }
 
-  /** Lay an overlay over the slide, of this pane alone or of what `other` differs in; the old one goes. */
-  lay(overlay: OverlayChoice, other: Pane | null): void {
-    if (!this.viewer) return;
-    const ticket = ++this.overlayTicket;
-    const old = this.overlayImage;
-    const done = (item: OpenSeadragon.TiledImage | null): void => {
-      if (ticket !== this.overlayTicket) {
-        if (item) this.viewer.world.removeItem(item);
-        return;
-      }
-      if (old) this.viewer.world.removeItem(old);
-      this.overlayImage = item;
-      this.tellComputing(item);
-    };
-    const lacking = isDifference(overlay.kind) && (!other || !suits(overlay.kind, other.stains.value));
-    const shown = overlay.kind !== 'none' && suits(overlay.kind, this.stains.value) && !lacking;
-    this.differsFrom = shown && other?.slide.virtual ? other.slide : null;
-    this.tellLabel();
-    if (!shown) return done(null);
-    this.viewer.addTiledImage({
-      tileSource: this.densitySource(overlay, other) as never,
-      x: 0,
-      y: 0,
-      width: 1,
-      opacity: overlay.opacity,
-      success: (event: unknown) => done((event as { item: OpenSeadragon.TiledImage }).item),
-    });
+  private sourceOf(source: Picture['source']): object {
+    if (typeof source === 'string') return { type: 'image', url: new URL(source, location.href).href };
+    return 'key' in source ? { ...geometry(this.slide), ...painted(source) } : tileSource(source);
   }
 
   /** Say that an overlay is not all there yet: what is not painted might be taken for nothing. */
-  private tellComputing(item: OpenSeadragon.TiledImage | null): void {
-    this.computing.value = item !== null && !item.getFullyLoaded();
-    item?.addHandler('fully-loaded-change', ({ fullyLoaded }) => {
-      if (item === this.overlayImage) this.computing.value = !fullyLoaded;
-    });
+  private tellComputing(): void {
+    const item = this.laid.get(OVERLAY)?.item;
+    this.computing.value = item !== undefined && !item.getFullyLoaded();
   }
 
-  setOverlayOpacity(opacity: number): void {
-    this.overlayImage?.setOpacity(opacity);
-  }
-
-  private densitySource(overlay: OverlayChoice, other: Pane | null): object {
-    const { slide } = this;
+  /** What an overlay is in this slide, alone or by what `other` differs in; null where it says nothing here. */
+  overlayPicture(overlay: OverlayChoice, other: Pane | null): Picture | null {
     const stains = this.stains.value;
-    const url = (level: number, x: number, y: number): string =>
-      isDifference(overlay.kind) && other
-        ? differenceUrl(slide, other.slide, [stains, other.stains.value], other.beside.value.affine, level, x, y)
-        : densityUrl(slide, stains, level, x, y);
-    const painted = `${overlay.kind}:${overlay.threshold}`;
-    return {
-      ...geometry(slide),
-      getTileUrl: url,
-      getTileHashKey: (_l: number, _x: number, _y: number, address: string) => `${address}#${painted}`,
-      hasTransparency: () => true,
-      downloadTileStart: (job: OpenSeadragon.ImageJob) => {
-        const abort = new AbortController();
-        job.userData = { abort };
-        rawTile(job.src, abort.signal)
-          .then((raw) => {
-            const canvas = document.createElement('canvas');
-            [canvas.width, canvas.height] = [raw.width, raw.height];
-            const context = canvas.getContext('2d', { willReadFrequently: true })!;
-            context.putImageData(paint(raw, overlay.kind, overlay.threshold), 0, 0);
-            job.finish(context, null, 'context2d');
-          })
-          .catch((error: Error) => job.fail(error.message, null));
-      },
-      downloadTileAbort: (job: OpenSeadragon.ImageJob) => job.userData?.abort?.abort(),
-    };
+    const isLacking = isDifference(overlay.kind) && (!other || !suits(overlay.kind, other.stains.value));
+    if (overlay.kind === 'none' || isLacking || !suits(overlay.kind, stains)) return null;
+    const urlOf = (level: number, x: number, y: number): string =>
+      other
+        ? differenceUrl(this.slide, other.slide, [stains, other.stains.value], other.beside.value.affine, level, x, y)
+        : densityUrl(this.slide, stains, level, x, y);
+    const key = `${overlay.kind} ${overlay.threshold} ${urlOf(0, 0, 0)}`;
+    const box: Box = { location: [0, 0], size: [this.slide.width, this.slide.height] };
+    return { id: OVERLAY, source: { key, urlOf, overlay }, box, opacity: overlay.opacity, isMap: true };
   }
 }
+
+/** What tells one source from another. */
+const keyOf = (source: Picture['source'] | undefined): unknown => (typeof source === 'object' && 'key' in source ? source.key : source);
+
+/** A tile source that paints density tiles. */
+const painted = ({ key, urlOf, overlay }: PaintedTiles): object => ({
+  getTileUrl: urlOf,
+  getTileHashKey: (_l: number, _x: number, _y: number, address: string) => `${address}#${key}`,
+  hasTransparency: () => true,
+  downloadTileStart: (job: OpenSeadragon.ImageJob) => {
+    const abort = new AbortController();
+    job.userData = { abort };
+    rawTile(job.src, abort.signal)
+      .then((raw) => {
+        const canvas = document.createElement('canvas');
+        [canvas.width, canvas.height] = [raw.width, raw.height];
+        const context = canvas.getContext('2d', { willReadFrequently: true })!;
+        context.putImageData(paint(raw, overlay.kind, overlay.threshold), 0, 0);
+        job.finish(context, null, 'context2d');
+      })
+      .catch((error: Error) => job.fail(error.message, null));
+  },
+  downloadTileAbort: (job: OpenSeadragon.ImageJob) => job.userData?.abort?.abort(),
+});
 
 const geometry = ({ width, height, levels, tile_px }: Slide): object => ({
   ...{ width, height, tileSize: tile_px, tileOverlap: 0, minLevel: 0, maxLevel: levels - 1 },
@@ -369,9 +367,6 @@ const geometry = ({ width, height, levels, tile_px }: Slide): object => ({
 
 const tileSource = (slide: Slide): never =>
   ({ ...geometry(slide), getTileUrl: (level: number, x: number, y: number) => tileUrl(slide, level, x, y) }) as never;
-
-/** Degrees as the least turn that does the same, -180 to 180. */
-const upright = (degrees: number): number => degrees - 360 * Math.round(degrees / 360);
 
 const failedWords = (message: string | undefined): string =>
   message?.includes('abort') ? '' : 'Some tiles cannot be read; the slide may be damaged, or the server has ended.';

@@ -1,17 +1,16 @@
 // The open slides, moved together, side by side or on top of one another.
 
-import { signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import type { Affine } from './affine';
-import { ask, besidePath, put, type Beside, type Slide, type StainVectors } from './api';
-import { FIRST_THRESHOLD_OD10, isDifference } from './density';
-import { complain, settled } from './dom';
+import { poseOf, type Affine } from './affine';
+import { ask, besidePath, put, type Beside, type Slide } from './api';
+import { FIRST_THRESHOLD_OD10 } from './density';
+import { complain, settled, short } from './dom';
 import { ON_ITSELF, Pane, type OverlayChoice, type View } from './pane';
 
 export const MODES = ['side', 'curtain', 'blink', 'fade'] as const;
 export type Mode = (typeof MODES)[number];
 export const MOST_PANES = 4;
-const LEAST_MOVED_PX = 1; // on the screen: less is no move by hand
 
 /** Where one looks, as numbers for the footer: it changes with every frame, and the panes do not. */
 export interface Place {
@@ -27,11 +26,13 @@ export class Panes {
   readonly split = signal(50); // percent of the first that curtain and fade show
   readonly front = signal(0); // of two panes on top of each other in the curtain, and the one that blinks
   readonly overlay = signal<OverlayChoice>({ kind: 'none', threshold: FIRST_THRESHOLD_OD10, opacity: 0.75 });
+  readonly lies = signal(0); // counts how often slides were laid otherwise on the first
   readonly brightness = signal(1); // of slides on the screen alone
-  readonly place = signal<Place | null>(null);
-  onMove: () => void = () => {};
-  onChange: () => void = () => {};
-  onStains: () => void = () => {};
+  readonly place = computed<Place | null>(() => {
+    if (!this.first?.isOpen.value) return null;
+    const { scale, turn } = poseOf(this.first.onScreen.value);
+    return { zoom: scale, rotation: turn };
+  });
   private leading: Pane | null = null;
 
   get list(): Pane[] {
@@ -40,6 +41,11 @@ export class Panes {
 
   get first(): Pane | null {
     return this.list[0] ?? null;
+  }
+
+  /** All panes but the first, by number and name. */
+  get others(): [number, string][] {
+    return this.list.slice(1).map(({ slide }, index) => [index + 1, short(slide.name)]);
   }
 
   /** How the panes lie now: one alone is never behind a curtain. */
@@ -73,8 +79,6 @@ export class Panes {
       pane.viewer.addHandler(event, () => (this.leading = pane));
     pane.viewer.navigator.addHandler('canvas-press', () => (this.leading = pane));
     pane.viewer.addHandler('update-viewport', () => this.moved(pane));
-    this.layOverlay();
-    this.onChange();
   }
 
   remove(pane: Pane): void {
@@ -82,8 +86,7 @@ export class Panes {
     this.open.value = this.list.filter((one) => one !== pane);
     if (this.leading === pane) this.leading = null;
     if (wasFirst && this.first) void this.rebase(this.first);
-    this.layOverlay();
-    this.changed();
+    this.front.value = 0;
   }
 
   clear(): void {
@@ -94,13 +97,7 @@ export class Panes {
 
   setMode(mode: Mode): void {
     if (mode === 'blink' && this.mode.value === 'blink') return this.blink();
-    this.mode.value = mode;
-    this.changed();
-  }
-
-  private changed(): void {
-    this.front.value = 0;
-    this.onChange();
+    [this.mode.value, this.front.value] = [mode, 0];
   }
 
   /** Link the panes again, each where it has been moved to; the server keeps that. */
@@ -111,7 +108,7 @@ export class Panes {
     const view = this.first.view();
     for (const pane of this.list.slice(1)) {
       const affine = pane.affineAsSeen(view);
-      if (pane.wouldMove(affine, view) >= LEAST_MOVED_PX) void this.layByHand(pane, affine);
+      if (pane.wouldMove(affine)) void this.layByHand(pane, affine);
     }
   }
 
@@ -119,12 +116,11 @@ export class Panes {
     await put<Beside>(besidePath(this.first!.slide, pane.slide), { affine }).then((beside) => this.lie(pane, beside), complain);
   }
 
-  /** Let a slide lie on the first as the server says now; all that depends on it follows. */
+  /** Let a slide lie on the first as the server says now. */
   lie(pane: Pane, beside: Beside): void {
     pane.beside.value = beside;
+    this.lies.value += 1;
     if (this.linked.value && this.first?.image) pane.look(this.first.view());
-    this.layOverlay();
-    this.onChange();
   }
 
   /** Turn a slide over: it is seen from its other side, in the middle of the view. */
@@ -197,39 +193,22 @@ export class Panes {
     return this.mode.value === 'blink' ? this.front.value : Math.max(1, this.front.value);
   }
 
-  layOverlay(): void {
-    this.list.forEach((pane, index) => {
-      const other = index ? null : (this.list[1] ?? null);
-      pane.lay(this.overlay.value, isDifference(this.overlay.value.kind) ? other : null);
-    });
-  }
-
-  chooseStains(pane: Pane, stains: StainVectors): void {
-    pane.chooseStains(stains);
-    this.layOverlay();
-    this.onStains();
-  }
-
   /** Let another pane be the first: the server says how the others lie on it. */
   private async rebase(first: Pane): Promise<void> {
     first.beside.value = ON_ITSELF;
     const others = this.list.slice(1);
     const found = await Promise.all(others.map((pane) => ask<Beside>(besidePath(first.slide, pane.slide)).catch(() => null)));
     if (first !== this.first) return;
-    others.forEach((pane, index) => found[index] && (pane.beside.value = found[index]));
-    this.layOverlay();
-    this.onChange();
+    others.forEach((pane, index) => found[index] && this.lie(pane, found[index]));
   }
 
   private moved(pane: Pane): void {
     if (this.leading === null) this.leading = pane;
-    if (pane === this.first) this.place.value = { zoom: pane.imageZoom, rotation: pane.viewer.viewport.getRotation(true) };
     if (pane !== this.leading) return;
     if (this.linked.value) {
       const view = pane.view(true);
       for (const other of this.list) if (other !== pane) other.look(view);
     }
     this.lieAgain();
-    this.onMove();
   }
 }

@@ -89,6 +89,25 @@ export const Slider = ({ id, label, value, low, high, step, shown, isDisabled, o
   </label>
 );
 
+interface SelectProps {
+  id?: string;
+  label: string;
+  isLabelHidden?: boolean; // it is read out alone
+  value: string | number;
+  of: readonly (readonly [string | number, string])[]; // values, and what they are called
+  onChoose: (value: string) => void;
+}
+
+/** A drop-down list with its label. */
+export const Select = ({ id, label, isLabelHidden, value, of, onChoose }: SelectProps) => (
+  <label class={isLabelHidden ? 'inline' : 'field'}>
+    <span class={isLabelHidden ? 'unseen' : ''}>{label}</span>
+    <select id={id} value={value} onChange={(event) => onChoose(event.currentTarget.value)}>
+      {of.map(([key, words]) => <option key={key} value={key}>{words}</option>)}
+    </select>
+  </label>
+);
+
 export const Check = ({ id, label, isOn, onToggle }: { id?: string; label: string; isOn: boolean; onToggle: (on: boolean) => void }) => (
   <label class="check">
     <input id={id} type="checkbox" checked={isOn} onChange={(event) => onToggle(event.currentTarget.checked)} /> <span>{label}</span>

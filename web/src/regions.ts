@@ -3,7 +3,7 @@
 import { signal } from '@preact/signals';
 import type { Place } from './affine';
 import { ask, post, Refused, type Imported, type Numbers, type Slide, type StainVectors } from './api';
-import { complain, keep, kept, say } from './dom';
+import { complain, keep, kept, say, settled } from './dom';
 import type { Box, Pane } from './pane';
 import type { Panes } from './panes';
 import type { MeasuredSlide, Measurement, Region } from './region_numbers';
@@ -12,6 +12,7 @@ export type Ring = Place[];
 export type Drawing = 'rectangle' | 'polygon' | 'ruler';
 
 const MOST_REGIONS = 200;
+const SETTLED_MS = 200;
 const SAME_PX = 5; // on the screen: a second click so near is the same corner
 const HINTS: Record<Drawing, string> = {
   rectangle: 'Drag a rectangle. The wheel still zooms; Esc stops.',
@@ -53,51 +54,42 @@ export class Regions {
     if (this.drawing.value === 'polygon' && this.points.value.length > 2) this.finish();
   }
 
-  /** Show the regions of the slide that is first now, and measure them. */
-  refresh(): void {
-    const now = this.panes.first?.slide.id ?? '';
-    if (now !== this.of) {
-      this.of = now;
-      [this.list.value, this.undone.value, this.chosen.value] = [kept<Region[]>(`regions ${now}`, []), [], -1];
-    }
-    void this.measure();
+  /** Show the regions of a slide, those that this browser keeps. */
+  showOf(slideId: string): void {
+    this.of = slideId;
+    [this.list.value, this.undone.value, this.chosen.value] = [kept<Region[]>(`regions ${slideId}`, []), [], -1];
   }
 
   /** Other regions: kept over a reload, and undone by `undo`. */
-  private replace(regions: Region[]): Promise<void> {
+  private replace(regions: Region[]): void {
     this.undone.value = [...this.undone.value, this.list.value];
-    return this.set(regions);
+    this.set(regions);
   }
 
-  private async set(regions: Region[]): Promise<void> {
+  private set(regions: Region[]): void {
     this.list.value = regions.slice(0, MOST_REGIONS);
     if (this.chosen.value >= this.list.value.length) this.chosen.value = -1;
     if (!keep(`regions ${this.of}`, this.list.value))
       say('This browser has no room to keep these regions. Export them before you close the page.', true);
-    await this.measure();
   }
 
   undo(): void {
     const before = this.undone.value.at(-1);
     if (!before) return;
     this.undone.value = this.undone.value.slice(0, -1);
-    void this.set(before);
+    this.set(before);
   }
 
   rename(index: number, name: string): void {
-    const list = this.list.value.map((region, i) => (i === index ? { ...region, name } : region));
-    [this.undone.value, this.list.value] = [[...this.undone.value, this.list.value], list];
-    keep(`regions ${this.of}`, list);
-    const { value } = this.measured;
-    if (value) this.measured.value = { ...value, numbers: value.numbers.map((line) => (line.region === index ? { ...line, name } : line)) };
+    this.replace(this.list.value.map((region, i) => (i === index ? { ...region, name } : region)));
   }
 
   remove(index: number): void {
-    void this.replace(this.list.value.filter((_, i) => i !== index));
+    this.replace(this.list.value.filter((_, i) => i !== index));
   }
 
   clear(): void {
-    void this.replace([]);
+    this.replace([]);
   }
 
   /** Show a region in the middle. */
@@ -130,15 +122,22 @@ export class Regions {
   }
 
   /** Take numbers away that no longer hold, from the page and from what is exported. */
-  forgetNumbers(): void {
+  private forgetNumbers(): void {
     this.asked += 1;
     this.measured.value = null;
     this.state.value = this.list.value.length && this.panes.first ? 'measuring' : '';
   }
 
-  /** The numbers of every region in every open slide. */
-  async measure(): Promise<void> {
+  /** Measure anew once things are quiet; until then there are no numbers. */
+  measureSoon(): void {
     this.forgetNumbers();
+    this.measureAgain();
+  }
+
+  private readonly measureAgain = settled(() => void this.measure(), SETTLED_MS);
+
+  /** The numbers of every region in every open slide. */
+  private async measure(): Promise<void> {
     const ticket = this.asked;
     const first = this.panes.first;
     if (!first || !this.list.value.length) return;
@@ -174,7 +173,7 @@ export class Regions {
     const name = `Region ${Math.max(0, ...taken) + 1}`;
     this.chosen.value = this.list.value.length;
     say(`${name} is added. Its numbers are under “Measure”.`);
-    void this.replace([...this.list.value, { name, geometry: { type: 'Polygon', coordinates: [[...ring, ring[0]]] } }]);
+    this.replace([...this.list.value, { name, geometry: { type: 'Polygon', coordinates: [[...ring, ring[0]]] } }]);
   }
 
   /** The pointer was pressed on a pane while something is drawn. */
@@ -223,7 +222,7 @@ export class Regions {
     try {
       const found = await ask<Imported>('regions', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: file });
       const more = this.list.value.length + found.regions.length - MOST_REGIONS;
-      await this.replace([...this.list.value, ...found.regions]);
+      this.replace([...this.list.value, ...found.regions]);
       const words = more > 0 ? `Chromogen left out the last ${more}: the page takes ${MOST_REGIONS} regions.` : '';
       say([...found.left_out, words].filter(Boolean).join(' ') || `${found.regions.length} regions of ${file.name}.`);
     } catch (error) {

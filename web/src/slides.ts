@@ -171,7 +171,6 @@ export class Slides {
     for (const slide of slides) await this.add(slide, view, turn);
     if (turn !== this.turn) return;
     this.opening.value = '';
-    this.panes.onChange();
   }
 
   private async add(slide: Slide, view: View | null, turn: number): Promise<void> {

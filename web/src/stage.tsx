@@ -4,11 +4,11 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { StainVectors } from './api';
 import { titleOf } from './cases';
 import { landmarks, panes, regions, setSplit, slides } from './desk';
-import { notice, say, short } from './dom';
+import { notice, say } from './dom';
 import { Drawn } from './drawn';
 import type { Pane } from './pane';
 import type { Mode } from './panes';
-import { Badge, Button, Icon, type IconName } from './parts';
+import { Badge, Button, Icon, Select, type IconName } from './parts';
 import type { Drawing } from './regions';
 import { badgeOf } from './slides';
 import { snapshot } from './snapshot';
@@ -24,6 +24,7 @@ const LAYOUTS: [Mode, IconName, string][] = [
   ['blink', 'blink', 'Blink'],
   ['fade', 'fade', 'Fade'],
 ];
+const BLINKS_MS: [number, string][] = [[400, '0.4 s'], [800, '0.8 s'], [1600, '1.6 s'], [0, 'by key B']];
 const MAGNIFICATIONS = [5, 10, 20, 40];
 
 export function Stage() {
@@ -86,20 +87,10 @@ function LayoutMore() {
         <input id="curtain" type="range" min="0" max="100" value={panes.split.value} aria-label="How much of the first slide is seen" onInput={(event) => setSplit(Number(event.currentTarget.value))} />
       )}
       {split && panes.list.length > 2 && (
-        <label class="inline">
-          <span class="unseen">Behind it</span>
-          <select id="behind" value={panes.behind} onChange={(event) => (panes.front.value = Number(event.currentTarget.value))}>
-            {panes.list.slice(1).map(({ slide }, index) => <option key={slide.id} value={index + 1}>{short(slide.name)}</option>)}
-          </select>
-        </label>
+        <Select id="behind" label="Behind it" isLabelHidden value={panes.behind} of={panes.others} onChoose={(index) => (panes.front.value = Number(index))} />
       )}
       {mode.value === 'blink' && (
-        <select id="blink-every" aria-label="Blink every" value={everyMs} onChange={(event) => setEvery(Number(event.currentTarget.value))}>
-          <option value="400">0.4 s</option>
-          <option value="800">0.8 s</option>
-          <option value="1600">1.6 s</option>
-          <option value="0">by key B</option>
-        </select>
+        <Select id="blink-every" label="Blink every" isLabelHidden value={everyMs} of={BLINKS_MS} onChoose={(ms) => setEvery(Number(ms))} />
       )}
       <Button id="linked" icon="link" label="Move together" isIconOnly isPressed={panes.linked.value} onClick={() => panes.setLinked(!panes.linked.value)} />
     </div>
@@ -158,12 +149,7 @@ function PaneInfo({ pane }: { pane: Pane }) {
       <div class="pop">
         <p class="full-name">{slide.name}</p>
         <dl>{facts.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>
-        <label class="field">Taken apart as
-          <select aria-label={`Stains of ${slide.name}`} value={stains.value.startsWith('h-e') ? 'h-e' : 'h-dab'} onChange={(event) => panes.chooseStains(pane, event.currentTarget.value as StainVectors)}>
-            <option value="h-e">H&E</option>
-            <option value="h-dab">H-DAB</option>
-          </select>
-        </label>
+        <Select label="Taken apart as" value={stains.value.startsWith('h-e') ? 'h-e' : 'h-dab'} of={[['h-e', 'H&E'], ['h-dab', 'H-DAB']]} onChoose={(vectors) => pane.chooseStains(vectors as StainVectors)} />
         {slide.stains_doubt && <p class="note">Not sure: {slide.stains_doubt}.</p>}
         {slide.associated.map((name) => (
           <a key={name} href={`/api/slides/${slide.id}/associated/${encodeURIComponent(name)}.jpg`} target="_blank">{name}</a>
