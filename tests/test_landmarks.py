@@ -60,6 +60,17 @@ def test_a_wrong_landmark_is_named(wrong: int, kind: str) -> None:
     assert fitted_landmarks(PLACES[:6], target, kind).doubtful == wrong  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", ["similarity", "affine"])
+def test_right_landmarks_are_rarely_doubted(kind: str) -> None:
+    rng = np.random.default_rng(8)
+    named = 0
+    for _ in range(200):
+        places = rng.uniform(0, 2000, (7, 2))
+        target = moved(turned(25), places) + rng.normal(0, 12, places.shape)
+        named += fitted_landmarks(places, target, kind).doubtful is not None  # type: ignore[arg-type]
+    assert named <= 8, "one in a hundred by chance"
+
+
 def test_too_few_to_tell_name_no_landmark() -> None:
     target = moved(turned(10), PLACES[:3])
     target[0] += 200

@@ -71,7 +71,7 @@ def test_landmarks_lay_a_mirrored_slide_and_a_wrong_one_is_named(page: Any, serv
     assert page.locator("#landmarks .doubtful").count() == 0
     click_pair(page, (300, 200), (200 + 30, 100))
     assert page.inner_text("#landmarks .doubtful b") == "6"
-    assert "Landmark 6 disagrees" in page.inner_text("#landmarks-message")
+    assert "Landmark 6 lies further off" in page.inner_text("#landmarks-message")
     keep(page, "landmarks")
     for _ in range(2):
         page.locator("#landmarks li").nth(5).locator("button").click()

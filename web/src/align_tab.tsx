@@ -8,7 +8,7 @@ import type { Pane } from './pane';
 import { LEAST } from './landmarks';
 import { Button, Choice, Removal, Select } from './parts';
 
-const TELLING = { similarity: 4, affine: 5 }; // pairs among which a wrong one shows
+const TELLING = { similarity: 5, affine: 6 }; // pairs among which a wrong one shows
 const busy = signal('');
 
 export function AlignTab() {
@@ -74,7 +74,7 @@ function inWords(): string {
   if (pairs.length < LEAST) return `${LEAST - pairs.length} more to lay the slide by them.`;
   if (!fitted) return '';
   const off = `${fitted.rms_um.toFixed(1)} µm off, root mean square.`;
-  if (fitted.doubtful !== null) return `${off} Landmark ${fitted.doubtful + 1} disagrees with all others: check it, or remove it.`;
+  if (fitted.doubtful !== null) return `${off} Landmark ${fitted.doubtful + 1} lies further off than the others allow: check it, or remove it.`;
   return pairs.length < TELLING[kind] ? `${off} With ${TELLING[kind]} or more, Chromogen names one that is wrong.` : off;
 }
 

@@ -2,7 +2,7 @@
 
 import { computed, signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import { poseOf, type Affine } from './affine';
+import { after, inverse, poseOf, type Affine } from './affine';
 import { ask, besidePath, put, type Beside, type Slide } from './api';
 import { FIRST_THRESHOLD_OD10 } from './density';
 import { complain, settled, short } from './dom';
@@ -195,8 +195,10 @@ export class Panes {
 
   /** Let another pane be the first: the server says how the others lie on it. */
   private async rebase(first: Pane): Promise<void> {
-    first.beside.value = ON_ITSELF;
     const others = this.list.slice(1);
+    const back = inverse(first.beside.value.affine);
+    for (const { beside } of others) beside.value = { ...beside.value, affine: after(beside.value.affine, back) };
+    first.beside.value = ON_ITSELF;
     const found = await Promise.all(others.map((pane) => ask<Beside>(besidePath(first.slide, pane.slide)).catch(() => null)));
     if (first !== this.first) return;
     others.forEach((pane, index) => found[index] && this.lie(pane, found[index]));

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+from scipy.stats import f
 from shapely.geometry import box
 
 from chromogen.errors import choose, expected
@@ -19,8 +20,9 @@ Fit: TypeAlias = Callable[[Array, Array], Array]
 LEAST = {"similarity": 2, "affine": 3}  # pairs
 MIRRORED = 0.25  # of the residuals without a mirror, below which landmarks say that a section was turned over
 LEAST_SPREAD = 1e-3  # of the landmarks' extent across, relative to along: less is a line
-WRONG = 3.0  # times what the other landmarks are off: a landmark is named as doubtful
-LEAST_WRONG_UM = 10.0
+TELLING = 3  # landmarks beyond the least: fewer fit the others too well, whichever is left out
+RARE = 0.01  # how often landmarks that are right are doubted
+LEAST_SPREAD_UM = 1.0  # of landmarks: nobody clicks better
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,18 +87,31 @@ def _off(affine: Array, source: Array, target: Array) -> Array:
 
 
 def _doubtful(source: Array, target: Array, kind: Kind, fit: Fit) -> int | None:
-    """Leave out one landmark after the other: which is far off from where all others agree that it belongs?"""
-    if len(source) < LEAST[kind] + 2:  # so few fit the others nearly as well whichever is left out
+    """The landmark that is further from where all others predict it than chance allows, if there is any.
+
+    By externally studentized residuals (Belsley, Kuh & Welsch 1980), at a level that allows for as many tests as
+    there are landmarks.
+    """
+    if len(source) < LEAST[kind] + TELLING:
         return None
-    apart, others = [], []
-    for index in range(len(source)):
-        kept = np.arange(len(source)) != index
-        affine = fit(source[kept], target[kept])
-        freedom = 1 - LEAST[kind] / kept.sum()  # a fit follows its own landmarks
-        others.append(np.sqrt(np.mean(_off(affine, source[kept], target[kept]) ** 2) / freedom))
-        apart.append(_off(affine, source[[index]], target[[index]])[0])
-    worst = int(np.argmin(others))
-    return worst if apart[worst] > max(LEAST_WRONG_UM, WRONG * others[worst]) else None
+    chances = np.array([_chance(source, target, index, kind, fit) for index in range(len(source))])
+    worst = int(np.argmin(chances))
+    return worst if chances[worst] < RARE / len(source) else None
+
+
+def _chance(source: Array, target: Array, index: int, kind: Kind, fit: Fit) -> float:
+    """How likely a landmark is as far off as it is from where a fit to all others predicts it."""
+    kept = np.arange(len(source)) != index
+    affine, count = fit(source[kept], target[kept]), int(kept.sum())
+    freedom = 2 * count - 2 * LEAST[kind]
+    variance = np.sum(_off(affine, source[kept], target[kept]) ** 2) / freedom
+    middle = source[kept].mean(0)
+    around, here = source[kept] - middle, source[index] - middle
+    spread = around.T @ around if kind == "affine" else np.eye(2) * np.sum(around**2)
+    leverage = 1 / count + here @ np.linalg.solve(spread, here)
+    off = _off(affine, source[[index]], target[[index]])[0]
+    least = max(variance * (1 + leverage), LEAST_SPREAD_UM**2)
+    return float(f.sf(off**2 / (2 * least), 2, freedom))
 
 
 def by_affine(source: Frame, target: Frame, affine: Array) -> Transform:

@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from chromogen.app.view.shelf import Entry, Shelf
@@ -112,10 +113,12 @@ class Alignments:
 
 
 def _readable(entries: list[Entry]) -> Iterator[Transform]:
-    return (found for entry in entries[:MOST_TRANSFORMS] if (found := _transform(entry.path, entry.version)))
+    return islice(
+        (found for entry in entries if (found := _transform(entry.path, entry.version))), MOST_TRANSFORMS
+    )
 
 
-@lru_cache(maxsize=2 * MOST_TRANSFORMS)
+@lru_cache(maxsize=4096)
 def _transform(path: Path, _version: str) -> Transform | None:
     """The transform in a file; None for any other JSON, of which only the beginning is read."""
     try:
