@@ -92,7 +92,8 @@ def test_it_is_accessible(browser: Any, server: Server, scheme: str, width: int,
     page.check("input[value=quick]")
     page.select_option("#stainer", "nuclear")
     page.check("#where-map")
-    page.wait_for_selector("#where-message", state="visible")
+    page.wait_for_selector(".legend.where")
+    settle(page)  # it is asked for once things are quiet
     page.wait_for_selector("#where-message", state="hidden")
     check("where")
     page.check("input[value=exemplar]")

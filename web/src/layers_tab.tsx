@@ -74,7 +74,7 @@ function Layer({ job }: { job: Job }) {
       {shown && job.kind === 'trials' && job.state === 'done' && <Adjusting job={job} />}
       {shown && job.kind === 'stains' && <p class="hint">{whereInWords(job.told)}</p>}
       {shown && unlikeOf(job) > 0 && <Unlike job={job} />}
-      {shown && <div class="buttons">
+      {(shown || panes.list.some((pane) => pane.slide.name.startsWith(job.id))) && <div class="buttons">
         <Button icon="beside" label="Beside" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job, 'side')} />
         <Button icon="curtain" label="Curtain" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job, 'curtain')} />
         {job.state === 'done' && <Downloads job={job} />}
