@@ -88,6 +88,9 @@ def test_landmarks_lay_a_mirrored_slide_and_a_wrong_one_is_named(page: Any, serv
     settle(page)
     assert len(numbers(page)) == len(LANDMARKS)
     assert "where you placed it" in page.inner_text("#lies")
+    case = page.locator(".case:has(.slide:has-text('over.png'))")
+    assert case.locator(".slide").count() == 2, "a transform joins both"
+    assert "ihc.png" in case.inner_text()
     with page.expect_download() as download:
         page.click("#transform-file")
     transform = read_transform(Path(download.value.path()))

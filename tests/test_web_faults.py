@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chromogen.image import read_image, write_image
 from synthetic_slides import write_pyramid
 from test_densities import IHC
 from test_web import (
@@ -249,10 +250,11 @@ def test_wrong_input_is_warned_of(page: Any, data: Path, server: Server) -> None
 @pytest.mark.slow
 def test_it_begins_with_the_first_he_and_what_belongs_to_it(browser: Any, data: Path, tmp_path: Path) -> None:
     server = Server(tmp_path)
-    for kind in ("he", "ihc"):
-        (tmp_path / "slides" / f"p7_{kind}.png").write_bytes(
-            (data / "pairs" / "mist" / f"ER_{kind}.png").read_bytes()
-        )
+    for number, kind in enumerate(("he", "ihc"), 14):
+        source = data / "pairs" / "mist" / f"ER_{kind}.png"
+        (tmp_path / "slides" / f"p7_{kind}.png").write_bytes(source.read_bytes())
+        (tmp_path / "slides" / "sub").mkdir(exist_ok=True)
+        write_image(tmp_path / "slides" / "sub" / f"{number}.png", read_image(source)[:400, :450].copy())
     try:
         page = browser.new_page(viewport={"width": 1600, "height": 900})
         page.goto(server.address)
@@ -262,6 +264,8 @@ def test_it_begins_with_the_first_he_and_what_belongs_to_it(browser: Any, data: 
         assert names(page) == ["p7_he.png", "p7_ihc.png"]
         assert page.inner_text("#case") == "p7"
         assert page.locator(".case:has(h3:text-is('p7')) .badge").all_inner_texts() == ["H&E", "IHC"]
+        of_one_size = page.locator(".case:has(.slide:has-text('14.png')) .slide")
+        assert [of_one_size.nth(at).locator(".name").inner_text() for at in (0, 1)] == ["14.png", "15.png"]
         page.close()
     finally:
         server.stop()
