@@ -24,7 +24,7 @@ PATIENCE_MS = 300_000
 MOST_BYTES = 300_000
 QUALITIES = (85, 75, 65, 50)
 TIMES_CLOSER = 3  # steps of zoom from the whole slide
-LANDMARKS = [(1010, 420), (760, 1300), (1720, 1240), (840, 2100), (1330, 1690), (1420, 880)]
+LANDMARKS = [(800, 1500), (1500, 1600), (900, 2600), (1720, 1240), (1330, 900), (1420, 1900)]
 WRONG_PX = (260, 150)  # by which the last is off
 COPY_PX = (2967, 2220)  # of the slide turned by 90 degrees
 PLACE_IN_WINDOW = """([pane, x, y]) => {
@@ -108,6 +108,9 @@ def take(screen: Screen) -> None:
     screen.drag(0.52, 0.12, 0.75, 0.55)
     page.wait_for_selector("#numbers td")
     screen.keep("measure")
+    page.click("#clear-regions")
+    page.click("#tab-Layers")
+    page.click(".layer .eye")
     align(screen)
 
 

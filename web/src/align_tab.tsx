@@ -17,11 +17,9 @@ export function AlignTab() {
   const { beside } = other;
   return (
     <>
-      <p class="of">To <b>{short(panes.first.slide.name)}</b></p>
-      {panes.list.length > 2 ? (
-        <Select id="align-other" label="Slide" value={panes.list.indexOf(other)} of={panes.others} onChoose={(index) => (landmarks.index.value = Number(index))} />
-      ) : <p class="of">lies <b>{short(other.slide.name)}</b></p>}
-      <p id="lies" class={beside.value.is_guess ? 'note' : 'hint'} role="status">Lies {beside.value.by}.</p>
+      <p class="of">Lay <b>{short(other.slide.name)}</b> on <b>{short(panes.first.slide.name)}</b></p>
+      {panes.list.length > 2 && <Select id="align-other" label="Slide" value={panes.list.indexOf(other)} of={panes.others} onChoose={(index) => (landmarks.index.value = Number(index))} />}
+      <p id="lies" class={beside.value.is_guess ? 'note' : 'hint'} role="status">It lies {beside.value.by}.</p>
       <Button id="register" label={busy.value || 'Register automatically'} isMain class="wide" isDisabled={busy.value !== ''} onClick={() => void register(other)} />
       <section>
         <h3>By hand</h3>
