@@ -150,6 +150,8 @@ async function stainAtOnce(slide: Slide, box: Box, instead = ''): Promise<void> 
     live = { id: job.id, box, slide: slide.id };
     if (!instead) hideMap();
     if (instead) {
+      const isBeside = panes.list.some((pane) => pane.slide.name.startsWith(instead));
+      if (isBeside) await layers.openBeside(job, panes.mode.value); // before the one that is open there goes
       layers.set(instead, { shown: false });
       const before = works.find(instead);
       if (before) works.act(before, 'remove');
