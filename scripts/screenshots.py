@@ -12,9 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from playwright.sync_api import sync_playwright
 
 from chromogen.app.demo_slide import demo_slide
+from chromogen.image import read_image, write_image
 from serving import Serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -22,6 +24,15 @@ PATIENCE_MS = 300_000
 MOST_BYTES = 300_000
 QUALITIES = (85, 75, 65, 50)
 TIMES_CLOSER = 3  # steps of zoom from the whole slide
+LANDMARKS = [(800, 1500), (1500, 1600), (900, 2600), (1720, 1240), (1330, 900), (1420, 1900)]
+WRONG_PX = (260, 150)  # by which the last is off
+COPY_PX = (2967, 2220)  # of the slide turned by 90 degrees
+PLACE_IN_WINDOW = """([pane, x, y]) => {
+    const element = document.querySelectorAll('.pane')[pane];
+    const { a, b, c, d, e, f } = element.querySelector('.nuclei g').transform.baseVal.consolidate().matrix;
+    const { left, top } = element.getBoundingClientRect();
+    return [left + a * x + c * y + e, top + b * x + d * y + f];
+}"""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -49,6 +60,11 @@ class Screen:
     def show(self, selector: str) -> None:
         """Scroll the tools to a part of them."""
         self.page.locator(selector).first.evaluate("(part) => part.scrollIntoView({block: 'start'})")
+
+    def there(self, pane: int, place: tuple[float, float]) -> tuple[float, float]:
+        """Where a place of a slide, in its level-0 pixels, is in the window."""
+        x, y = self.page.evaluate(PLACE_IN_WINDOW, [pane, *place])
+        return x, y
 
     def drag(self, left: float, top: float, right: float, bottom: float) -> None:
         """Draw with the mouse, in parts of the picture's width and height."""
@@ -92,6 +108,29 @@ def take(screen: Screen) -> None:
     screen.drag(0.52, 0.12, 0.75, 0.55)
     page.wait_for_selector("#numbers td")
     screen.keep("measure")
+    page.click("#clear-regions")
+    page.click("#tab-Layers")
+    page.click(".layer .eye")
+    align(screen)
+
+
+def align(screen: Screen) -> None:
+    """Lay the turned copy of the slide on it by landmarks, the last of which is wrong."""
+    page = screen.page
+    page.click(".slide:has-text('skin_HE.svs') .open")
+    page.click(".slide:has-text('skin_copy') .beside")
+    page.locator(".pane .canvas canvas").nth(1).wait_for()
+    page.click("#fit")
+    page.click("#tab-Align")
+    page.click("#place-landmarks")
+    screen.rest()
+    for number, (x, y) in enumerate(LANDMARKS, 1):
+        off = WRONG_PX if number == len(LANDMARKS) else (0, 0)
+        for pane, place in enumerate(((x, y), (COPY_PX[0] - y + off[0], x + off[1]))):
+            page.mouse.click(*screen.there(pane, place))
+            page.wait_for_timeout(800)
+        screen.rest()
+    screen.keep("align")
 
 
 def main() -> None:
@@ -107,6 +146,7 @@ def main() -> None:
         slides = Path(folder) / "slides"
         slides.mkdir()
         shutil.copy(demo_slide(), slides / "skin_HE.svs")
+        write_image(slides / "skin_copy.png", np.rot90(read_image(demo_slide()), -1).copy(), mpp=0.499)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=as_root)
         width, height = asked.size
         scheme: Any = "dark" if asked.dark else "light"

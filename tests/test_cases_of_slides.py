@@ -2,7 +2,7 @@
 
 import pytest
 
-from chromogen.app.view.cases import case_of
+from chromogen.app.view.cases import case_of, marker_of
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,20 @@ def test_stains_in_names_do_not_part_a_case(names: list[str], case: str) -> None
 def test_words_that_are_none_stay(name: str) -> None:
     assert case_of(name)
     assert case_of(name) == name.rpartition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "marker"),
+    [
+        ("345_Ki67.svs", "Ki67"),
+        ("ki-67/345.tif", "ki-67"),
+        ("mist/ER_ihc.png", "ER"),
+        ("case 12 PD-L1.ome.tif", "PD-L1"),
+        ("CD31_he.jpg", "CD31"),
+        ("345_HE.svs", ""),
+        ("cherry/person.svs", ""),
+        ("", ""),
+    ],
+)
+def test_a_marker_is_named_as_written(name: str, marker: str) -> None:
+    assert marker_of(name or "x") == marker

@@ -82,7 +82,8 @@ def test_glass_has_no_numbers(tmp_path: Path) -> None:
 
 def test_regions_follow_to_a_slide_of_another_scale() -> None:
     half = placed_region(
-        parse_region(polygon([(0, 0), (100, 0), (100, 40)])), Placement(0.5, "", offset=(-10.0, 3.0))
+        parse_region(polygon([(0, 0), (100, 0), (100, 40)])),
+        Placement(lambda points: 0.5 * points + (-10.0, 3.0), ""),
     )
     assert half.bounds == (-10, 3, 40, 23)
 

@@ -182,19 +182,21 @@ def test_the_openapi_says_what_is_refused_and_what_is_sent(client: TestClient) -
 
 def test_differences_and_how_slides_lie(client: TestClient) -> None:
     found = ids(client)
-    beside = client.get(f"/api/slides/{found['ihc.png']}/beside/{found['wide.png']}").json()
-    assert (beside["scale"], beside["offset"], beside["is_guess"]) == (1, [0, 0], True)
+    besides = f"/api/slides/{found['ihc.png']}/beside/{found['wide.png']}"
+    beside = client.get(besides).json()
+    assert beside["affine"] == [[1, 0, 0], [0, 1, 0]]
+    assert beside["is_guess"]
     assert "neither file states a pixel size" in beside["by"]
     path = f"/api/slides/{found['ihc.png']}/differences/{found['wide.png']}/0/0/0.png"
     answer = client.get(path, params={"stains": ["h-dab", "h-dab"]})
     assert (np.asarray(PIL.Image.open(io.BytesIO(answer.content)))[..., 1] == 128).all()
     assert client.get(path, params={"stains": ["nonsense", "h-dab"]}).status_code == 422
-    moved = client.get(path, params={"stains": ["h-dab", "h-dab"], "offset": [512, 0]})
-    assert (np.asarray(PIL.Image.open(io.BytesIO(moved.content)))[..., 1] == 128).all(), "its other half is alike"
-    moved = client.get(path, params={"stains": ["h-dab", "h-dab"], "offset": [100, 0]})
-    assert (np.asarray(PIL.Image.open(io.BytesIO(moved.content)))[..., 1] != 128).mean() > 0.5
-    for wrong in ([1], ["nan", 0], [1e12, 0], [1, 2, 3]):
-        assert client.get(path, params={"offset": wrong}).status_code == 422
+    for number, by_px in enumerate((512, 100)):
+        client.put(besides, json={"affine": [[1, 0, by_px], [0, 1, 0]]})
+        moved = client.get(path, params={"stains": ["h-dab", "h-dab"], "placed": number})
+        differs = (np.asarray(PIL.Image.open(io.BytesIO(moved.content)))[..., 1] != 128).mean()
+        assert (differs > 0.5) == (by_px == 100), "its other half is alike"
+    assert client.get(path, params={"placed": 65 * "x"}).status_code == 422
 
 
 SQUARE = {"type": "Polygon", "coordinates": [[[10, 10], [200, 10], [200, 200], [10, 10]]]}

@@ -70,6 +70,19 @@ def test_it_is_accessible(browser: Any, server: Server, scheme: str, width: int,
     page.keyboard.press("f")
     check("fade")
     page.keyboard.press("s")
+    show_tab("Align")
+    page.click("#place-landmarks")
+    if narrow:
+        page.click("#tools-toggle")
+    for x, y in ((0.5, 0.4), (0.4, 0.5), (0.5, 0.6)):
+        for pane in (0, 1):
+            box = page.locator(".pane .canvas").nth(pane).bounding_box()
+            page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            page.wait_for_timeout(300)
+    show_tab("Align")
+    page.wait_for_selector("#transform-file")
+    check("aligned")
+    page.click("#place-landmarks")
     show_slides()
     show(page, "small.png")
     show_tab("Stain")
@@ -79,7 +92,8 @@ def test_it_is_accessible(browser: Any, server: Server, scheme: str, width: int,
     page.check("input[value=quick]")
     page.select_option("#stainer", "nuclear")
     page.check("#where-map")
-    page.wait_for_selector("#where-message", state="visible")
+    page.wait_for_selector(".legend.where")
+    settle(page)  # it is asked for once things are quiet
     page.wait_for_selector("#where-message", state="hidden")
     check("where")
     page.check("input[value=exemplar]")

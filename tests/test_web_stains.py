@@ -228,6 +228,28 @@ def test_dials_act_on_what_was_stained_last(page: Any, server: Server) -> None:
 
 
 @pytest.mark.slow
+def test_dials_act_behind_the_curtain_and_the_place_stays(page: Any, server: Server) -> None:
+    begin(page, "small.png", "nuclear")
+    page.keyboard.press("+")
+    settle(page)
+    page.click("#stain")
+    page.wait_for_selector(".layer.shown")
+    zoom = page.inner_text("#zoom")
+    page.locator(".layer button:has-text('Curtain')").first.click()
+    page.locator(PICTURE).nth(1).wait_for()
+    settle(page)
+    assert page.inner_text("#zoom") == zoom
+    assert page.get_attribute("#panes", "data-mode") == "curtain"
+    assert page.locator(".pane.is-virtual").count() == 1, "the H&E shows its own colours"
+    page.fill("#dial-share", "0.5")
+    page.wait_for_selector(".layer-name:has-text('share 0.5')")
+    settle(page)
+    assert page.locator(".pane").count() == 2
+    assert page.locator(".pane-message").count() == 0
+    keep(page, "dials_behind_the_curtain")
+
+
+@pytest.mark.slow
 def test_a_dropped_exemplar_becomes_a_stainer_that_is_kept(page: Any, server: Server, data: Path) -> None:
     begin(page, "small.png")
     dropped = (data / "pairs" / "mist" / "ER_ihc.png").read_bytes()
@@ -283,6 +305,8 @@ def test_where_is_seen_and_followed_and_said(page: Any, server: Server) -> None:
     page.wait_for_selector("#where-message", state="hidden")
     settle(page)
     changed = np.abs(keep(page, "where").astype(int) - before).max(axis=2) > 40
+    overview = page.locator(".navigator").bounding_box()  # it shows the map as well
+    changed[round(overview["y"]) :, round(overview["x"]) :] = False
     rows, columns = np.nonzero(changed[:, round(box["x"]) : round(box["x"] + box["width"])])
     assert columns.max() + box["x"] < x + 20, "on the region alone"
     assert rows.min() > y - 120

@@ -1,5 +1,6 @@
 """Which files the page offers as sources of *where*."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import tifffile
 
 from chromogen.app.view.shelf import Shelf
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
-from chromogen.app.view.where_files import where_lines
+from chromogen.app.view.where_files import WhereLine, where_lines
+from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.staining.where_file import write_model
+from chromogen.staining.where_map import CLAIM as MAP_CLAIM
 from test_where_file import model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
@@ -19,10 +22,15 @@ SIZE = (640, 320)
 
 def offered(folder: Path) -> dict[str, str]:
     """The claims of the files that are offered, by their names."""
-    images, models = Shelf([folder]).entries(), Shelf([folder], MODEL_SUFFIXES).entries()
-    tissue, regions, *files = where_lines(images, models, SIZE)
+    return {line.name: line.claim for line in lines(folder)}
+
+
+def lines(folder: Path) -> list[WhereLine]:
+    images = Shelf([folder]).entries()
+    others = Shelf([folder], (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)).entries()
+    tissue, regions, *files = where_lines(images, others, SIZE)
     assert (tissue.id, regions.id) == ("tissue", "regions")
-    return {line.name: line.claim for line in files}
+    return files
 
 
 def test_grey_images_of_the_slides_aspect_may_be_maps(tmp_path: Path) -> None:
@@ -31,12 +39,47 @@ def test_grey_images_of_the_slides_aspect_may_be_maps(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "b.tif", grey.astype(np.uint16))
     tifffile.imwrite(tmp_path / "c.tif", (grey / 255).astype(np.float32))
     PIL.Image.fromarray(grey[:, :32]).save(tmp_path / "square.png")
-    PIL.Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "colours.png")
+    PIL.Image.fromarray(np.dstack([grey, grey // 2, grey])).save(tmp_path / "colours.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "slide.svs").write_bytes(b"no slide")
     assert sorted(offered(tmp_path)) == ["a.png", "b.tif", "c.tif"]
     PIL.Image.fromarray(grey[:, :32]).save(tmp_path / "a.png")
     assert sorted(offered(tmp_path)) == ["b.tif", "c.tif"], "a file that has changed"
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [("map.png", 3), ("map.png", 4), ("map.tif", 3), ("map.tif", 4), ("map.jpg", 3)]
+)
+def test_grey_values_stored_in_colour_channels_are_a_map_too(tmp_path: Path, name: str, channels: int) -> None:
+    ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (32, 1))
+    stored = np.dstack([ramp, ramp, ramp, np.full_like(ramp, 255)][:channels])
+    PIL.Image.fromarray(stored).save(tmp_path / name)
+    assert offered(tmp_path) == {name: MAP_CLAIM}
+
+
+def test_label_images_and_geojson_are_offered_with_their_classes(tmp_path: Path) -> None:
+    labels = np.zeros((32, 64), np.uint8)
+    labels[4:20, 4:30], labels[20:30, 30:60] = 1, 2
+    PIL.Image.fromarray(labels).save(tmp_path / "labels.png")
+    ring = [[10, 10], [300, 10], [300, 200], [10, 10]]
+
+    def feature(name: str, corners: list[list[int]]) -> dict[str, object]:
+        geometry = {"type": "Polygon", "coordinates": [corners]}
+        properties = {"objectType": "annotation", "classification": {"name": name}}
+        return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+    drawn = {"type": "FeatureCollection", "features": [feature("Tumor", ring), feature("Stroma", ring)]}
+    (tmp_path / "drawn.geojson").write_text(json.dumps(drawn))
+    (tmp_path / "drawn too.json").write_text(json.dumps(drawn))
+    elsewhere = [[x + 5000, y] for x, y in ring]
+    (tmp_path / "of another.geojson").write_text(json.dumps(feature("Tumor", elsewhere)))
+    (tmp_path / "look.json").write_text("{}")
+    classes = {line.name: line.classes for line in lines(tmp_path)}
+    assert classes == {
+        "labels.png": ("1", "2"),
+        "drawn.geojson": ("Stroma", "Tumor"),
+        "drawn too.json": ("Stroma", "Tumor"),
+    }
 
 
 def test_of_models_only_those_that_say_where(tmp_path: Path) -> None:

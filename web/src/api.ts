@@ -1,5 +1,7 @@
 // What the server answers; the paths are those of /api/openapi.json.
 
+import type { Affine } from './affine';
+
 /** By whose vectors a slide is taken apart. */
 export type StainVectors = 'h-dab' | 'h-e' | 'h-dab-ruifrok' | 'h-e-ruifrok';
 
@@ -8,6 +10,7 @@ export interface SlideLine {
   id: string;
   name: string;
   case: string;
+  marker: string;
   version: string;
   virtual: string | null;
 }
@@ -23,14 +26,24 @@ export interface Slide extends SlideLine {
   input_doubt: string | null;
   exemplar_doubt: string | null;
   associated: string[];
+  tissue: string; // the same for slides that lie on each other
 }
 
-/** How a slide lies on the first: at `scale` times a place there, plus `offset`; `by` says how that is known. */
-export interface Placement {
-  scale: number;
-  offset: [number, number];
+/** How a slide lies on the first around a place; `by` says how that is known, `bends` that it lies otherwise elsewhere. */
+export interface Beside {
+  affine: Affine;
   by: string;
   is_guess: boolean;
+  bends: boolean;
+  is_kept: boolean;
+}
+
+/** How far landmarks are off, and which one the others speak against. */
+export interface Fitted {
+  residuals_um: number[];
+  rms_um: number;
+  doubtful: number | null;
+  beside: Beside;
 }
 
 /** A number, or null where it is not known. */
@@ -110,6 +123,7 @@ export interface WhereLine {
   id: string;
   name: string;
   claim: string;
+  classes: string[]; // of regions in a file
 }
 
 /** How far work is: steps, or blocks, of how many. */
@@ -179,9 +193,11 @@ export async function ask<T>(path: string, options: RequestInit = {}): Promise<T
   return answer.status === 204 ? (undefined as T) : ((await answer.json()) as T);
 }
 
-const posted = (body: unknown): RequestInit => ({ method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+const posted = (body: unknown, method = 'POST'): RequestInit => ({ method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
 
 export const post = <T>(path: string, body: unknown = {}): Promise<T> => ask<T>(path, posted(body));
+
+export const put = <T>(path: string, body: unknown): Promise<T> => ask<T>(path, posted(body, 'PUT'));
 
 /** The picture that the server makes of what is asked, as an address of this page. */
 export const pictureOf = async (path: string, body: unknown): Promise<string> => URL.createObjectURL(await (await answered(path, posted(body))).blob());
@@ -213,9 +229,11 @@ export const tileUrl = (slide: Slide, level: number, x: number, y: number): stri
 export const densityUrl = (slide: Slide, stains: StainVectors, level: number, x: number, y: number): string =>
   `/api/slides/${slide.id}/densities/${level}/${x}/${y}.png?stains=${stains}&v=${slide.version}`;
 
-export const differenceUrl = (slide: Slide, other: Slide, stains: StainVectors[], moved: { x: number; y: number } | null, level: number, x: number, y: number): string =>
+export const differenceUrl = (slide: Slide, other: Slide, stains: StainVectors[], placed: Affine, level: number, x: number, y: number): string =>
   `/api/slides/${slide.id}/differences/${other.id}/${level}/${x}/${y}.png?stains=${stains[0]}&stains=${stains[1]}&v=${slide.version}-${other.version}` +
-  (moved ? `&offset=${moved.x.toFixed(1)}&offset=${moved.y.toFixed(1)}` : '');
+  `&placed=${placed.flat().map((value) => value.toPrecision(6)).join('_').slice(0, 64)}`;
+
+export const besidePath = (first: Slide, other: Slide): string => `slides/${first.id}/beside/${other.id}`;
 
 export const nucleiPath = (slide: Slide, stains: StainVectors, [left, top]: [number, number], [width, height]: [number, number]): string =>
   `slides/${slide.id}/nuclei?stains=${stains}&left=${left}&top=${top}&width=${width}&height=${height}`;

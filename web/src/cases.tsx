@@ -7,7 +7,7 @@ import { panes, slides, works } from './desk';
 import { complain, short } from './dom';
 import { nameOf } from './layers';
 import { Badge, Button } from './parts';
-import { badgeOf } from './slides';
+import { badgeOf, type Badge as Kind } from './slides';
 
 const MOST_ROWS = 120; // of thousands; the rest by search
 const wanted = signal('');
@@ -15,8 +15,11 @@ const wanted = signal('');
 /** The case of a line: of a result that of the slide it was made of. */
 function caseOf(line: SlideLine): string {
   const job = works.find(line.name.split('/')[0]);
-  return (job && slides.find(job.slide)?.case) ?? line.case;
+  return slides.caseOf((job && slides.find(job.slide)) ?? line);
 }
+
+const KINDS: (Kind | '')[] = ['H&E', 'IHC', '', 'VIRTUAL']; // in this order within a case
+const kindOf = (line: SlideLine): Kind | '' => badgeOf(line, slides.facts.value[line.id]);
 
 /** What people call a slide: a result by what made it. */
 export function titleOf({ name }: SlideLine): string {
@@ -28,9 +31,10 @@ export function titleOf({ name }: SlideLine): string {
 export function Cases() {
   const lines = slides.lines.value;
   const words = wanted.value.toLowerCase();
-  const found = lines.filter((line) => `${line.name} ${caseOf(line)}`.toLowerCase().includes(words));
+  const found = lines.filter((line) => `${line.name} ${caseOf(line)} ${kindOf(line)}`.toLowerCase().includes(words));
   const groups = new Map<string, SlideLine[]>();
   for (const line of found.slice(0, MOST_ROWS)) groups.set(caseOf(line), [...(groups.get(caseOf(line)) ?? []), line]);
+  for (const own of groups.values()) own.sort((a, b) => KINDS.indexOf(kindOf(a)) - KINDS.indexOf(kindOf(b)));
   const message = !slides.isListed.value ? '' : !lines.length ? 'No slides.' : !found.length ? 'No slide of that name.' : '';
   return (
     <nav id="slides" aria-label="Slides">
@@ -38,7 +42,7 @@ export function Cases() {
         <h2>Cases</h2>
         <Button id="reload" icon="right" label="Look for new slides" isIconOnly onClick={() => void slides.list().catch(complain)} />
       </div>
-      <input id="find" type="search" aria-label="Find a slide by its name" autocomplete="off" placeholder="Find a slide" value={wanted} onInput={(event) => (wanted.value = event.currentTarget.value)} />
+      <input id="find" type="search" aria-label="Find a slide by its name" autocomplete="off" placeholder="Name, case or stain" value={wanted} onInput={(event) => (wanted.value = event.currentTarget.value)} />
       <p id="slides-message" role="status">{message}</p>
       <ul id="slide-list">
         {[...groups].map(([name, own]) => (
@@ -68,7 +72,7 @@ function Row({ line }: { line: SlideLine }) {
   const isBroken = typeof slide === 'string';
   const isOpen = panes.find(line.id) !== undefined;
   const title = titleOf(line);
-  const kind = badgeOf(line, slide);
+  const kind = kindOf(line);
   return (
     <li ref={element} data-id={line.id} class={isOpen ? 'slide is-open' : 'slide'}>
       <button type="button" class="open" title={line.name} onClick={() => void slides.open([line.id])}>
@@ -77,6 +81,7 @@ function Row({ line }: { line: SlideLine }) {
         {title !== line.name && <span class="unseen">{line.name}</span>}
         <span class="about">
           <Badge kind={kind} doubt={typeof slide === 'object' ? slide.stains_doubt : null} />
+          {kind === 'IHC' && line.marker && <b>{line.marker}</b>}
           {isBroken ? <span class="broken">cannot be read</span> : slide?.mpp ? <span>{slide.mpp.toPrecision(2)} µm</span> : null}
         </span>
       </button>

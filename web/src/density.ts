@@ -22,11 +22,10 @@ export const isDifference = (kind: OverlayKind): boolean =>
 export const suits = (kind: OverlayKind, stains: string): boolean =>
   stains.startsWith('h-e') ? kind !== 'dab' && kind !== 'difference' : kind !== 'eosin';
 
-/** Why an overlay shows nothing in slides taken apart with these vectors, turned or not; empty where it shows. */
-export function lacking(kind: OverlayKind, stains: string[], turned: boolean): string {
+/** Why an overlay shows nothing in slides taken apart with these vectors; empty where it shows. */
+export function lacking(kind: OverlayKind, stains: string[]): string {
   if (!stains.length || kind === 'none') return '';
   if (isDifference(kind) && stains.length < 2) return 'Open a second slide beside the first to compare them.';
-  if (isDifference(kind) && turned) return 'Slides that are turned against each other cannot be compared; turn the second back.';
   if (kind === 'difference' && !stains.slice(0, 2).every((one) => suits(kind, one)))
     return 'An H&E has no DAB to compare. Lay two IHC slides beside each other, or compare haematoxylin.';
   if (kind === 'dab' && !stains.some((one) => suits(kind, one)))

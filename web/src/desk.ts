@@ -3,7 +3,8 @@
 import { computed, effect, signal, untracked } from '@preact/signals';
 import type { About } from './api';
 import { MOST_THRESHOLD_OD10, type OverlayKind } from './density';
-import { complain, keep, kept, settled, short } from './dom';
+import { complain, keptSignal, settled, short } from './dom';
+import { Landmarks } from './landmarks';
 import { Layers } from './layers';
 import { Nuclei } from './nuclei';
 import { Panes } from './panes';
@@ -16,33 +17,25 @@ import { Works } from './works';
 export const panes = new Panes();
 export const regions = new Regions(panes);
 export const nuclei = new Nuclei(panes);
-export const slides = new Slides(panes, (pane) => {
-  regions.attach(pane);
-  nuclei.attach(pane);
-});
+export const landmarks = new Landmarks(panes);
+export const slides = new Slides(panes);
 export const works = new Works();
 export const layers = new Layers(panes, works, slides);
 export const about = signal<About | null>(null);
 
-export type Tab = 'Stain' | 'Measure' | 'Layers';
-export const tab = signal<Tab>(kept<Tab>('tab', 'Stain'));
+export type Tab = 'Stain' | 'Measure' | 'Layers' | 'Align';
+export const tab = keptSignal<Tab>('tab', 'Stain');
 export const isNarrow = matchMedia('(max-width: 900px)');
 export const parts = signal({ slides: !isNarrow.matches, tools: !isNarrow.matches }); // which are seen beside the picture
-export const isDark = signal(kept('dark', matchMedia('(prefers-color-scheme: dark)').matches));
-
-export function setDark(dark: boolean): void {
-  isDark.value = dark;
-  keep('dark', dark);
-}
+export const isDark = keptSignal('dark', matchMedia('(prefers-color-scheme: dark)').matches);
 
 export function showTab(name: Tab): void {
   tab.value = name;
-  keep('tab', name);
   parts.value = { slides: parts.value.slides && !isNarrow.matches, tools: true };
 }
 
 /** A case by the first slide that is open. */
-export const caseName = computed(() => slides.lines.value.find(({ id }) => id === panes.first?.slide.id)?.case ?? '');
+export const caseName = computed(() => (panes.first ? slides.caseOf(panes.first.slide) : ''));
 
 let address = ''; // after the #, as it was when it and what is shown were last the same
 let isBeginning = true; // what opens by itself is no step of the history
@@ -83,49 +76,51 @@ export async function beginWithPicture(): Promise<void> {
 }
 
 const sayOutside = settled(() => panes.list.forEach((pane) => pane.sayOutside()), 250); // once others have followed
-const measureAgain = settled(() => void regions.measure(), 500);
-const layAgain = settled(() => panes.layOverlay(), 30);
+const shownLayers = computed(() => layers.shown.join());
 
-panes.onMove = () => {
-  remember();
-  nuclei.look();
-  sayOutside();
-};
+effect(() => void (document.documentElement.dataset.theme = isDark.value ? 'dark' : 'light'));
 
-panes.onChange = () => {
+effect(() => {
   const open = panes.list.map(({ slide }) => slide);
   const isVirtual = open.some(({ virtual }) => virtual !== null);
   document.title = [isVirtual ? VIRTUAL : '', open.map(({ name }) => short(name)).join(', ') || 'slides', 'Chromogen'].filter(Boolean).join(' - ');
-  if (!open.length) panes.place.value = null;
-  regions.refresh();
-  nuclei.refresh();
-  if (open.length || !slides.failed.value) remember();
-  sayOutside();
-};
+});
 
-panes.onStains = () => {
-  nuclei.look();
-  void regions.measure(); // numbers under other stains are other numbers
-};
+// Whatever is seen, and where.
+effect(() => {
+  for (const pane of panes.list) void [pane.isOpen.value, pane.onScreen.value, pane.beside.value, pane.stains.value];
+  void [panes.mode.value, panes.split.value, panes.overlay.value, shownLayers.value];
+  untracked(() => {
+    nuclei.look();
+    sayOutside();
+    if (panes.list.length || !slides.failed.value) remember();
+  });
+});
+
+const firstId = computed(() => panes.first?.slide.id ?? '');
+effect(() => {
+  const id = firstId.value;
+  untracked(() => regions.showOf(id));
+});
+
+// Whatever numbers depend on.
+const threshold = computed(() => panes.overlay.value.threshold);
+effect(() => {
+  for (const pane of panes.list) void [pane.isOpen.value, pane.stains.value, pane.label.value];
+  void [panes.lies.value, regions.list.value, threshold.value, shownLayers.value];
+  untracked(() => regions.measureSoon());
+});
 
 regions.laidOver = () => layers.measurable();
 works.onEnd = () => void slides.list().catch(complain);
 
 export function setOverlay(kind: OverlayKind): void {
   panes.overlay.value = { ...panes.overlay.value, kind };
-  panes.layOverlay();
-  remember();
 }
 
 export function setThreshold(value: number): void {
   const threshold = Math.round(100 * Math.min(Math.max(value, 0), MOST_THRESHOLD_OD10)) / 100;
   panes.overlay.value = { ...panes.overlay.value, threshold };
-  layAgain();
-  if (regions.list.value.length) {
-    regions.forgetNumbers();
-    measureAgain();
-  }
-  remember();
 }
 
 let lastKind: OverlayKind = 'dab';
@@ -137,14 +132,4 @@ export function toggleOverlay(): void {
 
 export function setSplit(percent: number): void {
   panes.split.value = Math.min(100, Math.max(0, percent));
-  remember();
 }
-
-const shownLayers = computed(() => layers.shown.join());
-effect(() => {
-  void shownLayers.value;
-  untracked(() => {
-    remember();
-    if (regions.list.value.length) void regions.measure(); // also in what now lies on the slide
-  });
-});

@@ -1,12 +1,6 @@
 // Small words for the page.
 
-import { signal, type Signal } from '@preact/signals';
-
-export function svg(tag: string, attributes: Record<string, string | number>): SVGElement {
-  const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
-  return element;
-}
+import { effect, signal, type Signal } from '@preact/signals';
 
 /** Give a file to the user: text, or what a canvas holds. */
 export function download(name: string, content: Blob): void {
@@ -56,6 +50,13 @@ export function keep(name: string, value: unknown): boolean {
   } catch {
     return false;
   }
+}
+
+/** A signal whose value this browser keeps. */
+export function keptSignal<T>(name: string, or: T): Signal<T> {
+  const made = signal(kept(name, or));
+  effect(() => void keep(name, made.value));
+  return made;
 }
 
 /** What the page says over the picture, where the eye is; a problem stays until it is closed. */

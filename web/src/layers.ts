@@ -2,9 +2,10 @@
 
 import { effect, signal } from '@preact/signals';
 import { ask, type Slide, type SlideLine } from './api';
-import { keep, kept, short } from './dom';
-import type { Box, Picture } from './pane';
-import type { Panes } from './panes';
+import { isDifference } from './density';
+import { keep, kept, settled, short } from './dom';
+import type { Box, Pane, Picture } from './pane';
+import type { Mode, Panes } from './panes';
 import type { Slides } from './slides';
 import { UNDER_WAY, type Job, type Works } from './works';
 
@@ -30,6 +31,7 @@ export const nameOf = (job: Job): string =>
 /** Whether its result is a slide, not one picture. */
 export const isSlide = (job: Job): boolean => job.kind === 'stains' && job.output.endsWith('.ome.tif');
 
+const SETTLED_MS = 30;
 const LEAST_TOLD = 0.0005; // of the tissue: less rounds to nothing
 
 /** How much of the tissue is unlike the exemplar's; 0 where nobody says, or it is next to nothing. */
@@ -49,8 +51,11 @@ export class Layers {
     private readonly works: Works,
     private readonly slides: Slides,
   ) {
+    let lays: (() => void)[] = [];
+    const layAll = settled(() => lays.forEach((lay) => lay()), SETTLED_MS);
     effect(() => {
-      for (const pane of panes.list) void pane.layPictures(this.picturesOn(pane.slide)).then(() => panes.onMove());
+      lays = panes.list.map((pane, index) => this.layOf(pane, index));
+      layAll();
     });
   }
 
@@ -94,6 +99,15 @@ export class Layers {
     return strength === 1 && dab_amount === 1 ? '' : `strength=${strength}&dab_amount=${dab_amount}`;
   }
 
+  /** What lays on a pane all that is to lie there now. */
+  private layOf(pane: Pane, index: number): () => void {
+    const overlay = this.panes.overlay.value;
+    const other = isDifference(overlay.kind) && !index ? (this.panes.list[1] ?? null) : null;
+    const over = pane.overlayPicture(overlay, other);
+    const pictures = [...this.picturesOn(pane.slide), ...(over ? [over] : [])];
+    return () => void pane.layPictures(pictures, over && other?.slide.virtual ? other.slide : null);
+  }
+
   private picturesOn(slide: Slide): Picture[] {
     const jobs = this.of(slide.id).filter(({ id }) => this.look(id).shown);
     const pictures = jobs.reverse().flatMap((job): Picture[] => {
@@ -128,9 +142,13 @@ export class Layers {
   /** The names in the list of slides: of the result, and of a trial's region, since nothing says where on the slide that lies. */
   private nameOf = (job: Job): string => `${job.id}/${job.kind === 'stains' ? job.output : 'result.png'}`;
 
-  openBeside(job: Job): Promise<void> {
-    const before = job.kind === 'trials' ? `${job.id}/region.png` : job.slide;
-    return this.slides.openByName([before, this.nameOf(job)]);
+  /** Lay a result beside what it was made of, which shows its own colours then, where one looks already. */
+  async openBeside(job: Job, mode: Mode): Promise<void> {
+    const isStain = job.kind === 'stains';
+    const view = isStain && this.panes.first?.image ? this.panes.first.view() : null;
+    this.set(job.id, { shown: false });
+    await this.slides.openByName([isStain ? job.slide : `${job.id}/region.png`, this.nameOf(job)], view);
+    if (this.panes.mode.value !== mode) this.panes.setMode(mode);
   }
 
   /** The stains that are seen on the first slide, to be measured. */

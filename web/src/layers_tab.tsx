@@ -5,7 +5,7 @@ import { HINTS, lacking, MOST_THRESHOLD_OD10, type OverlayKind } from './density
 import { short } from './dom';
 import { partOf, stateOf } from './jobs';
 import { AS_IT_IS, isSlide, nameOf, unlikeOf } from './layers';
-import { Button, Check, Icon, Removal, Slider } from './parts';
+import { Button, Check, Icon, Removal, Select, Slider } from './parts';
 import { whereInWords } from './where';
 import type { Job } from './works';
 
@@ -74,8 +74,9 @@ function Layer({ job }: { job: Job }) {
       {shown && job.kind === 'trials' && job.state === 'done' && <Adjusting job={job} />}
       {shown && job.kind === 'stains' && <p class="hint">{whereInWords(job.told)}</p>}
       {shown && unlikeOf(job) > 0 && <Unlike job={job} />}
-      {shown && <div class="buttons">
-        <Button icon="beside" label="Beside" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job)} />
+      {(shown || panes.list.some((pane) => pane.slide.name.startsWith(job.id))) && <div class="buttons">
+        <Button icon="beside" label="Beside" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job, 'side')} />
+        <Button icon="curtain" label="Curtain" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job, 'curtain')} />
         {job.state === 'done' && <Downloads job={job} />}
       </div>}
     </li>
@@ -125,20 +126,15 @@ export function LayersTab() {
   const stains = panes.list.map((pane) => pane.stains.value);
   const doubted = panes.list.filter((pane) => pane.slide.stains_doubt && !pane.stainsChosen.value);
   const isNone = kind === 'none';
-  const setOpacity = (value: number): void => {
-    panes.overlay.value = { ...panes.overlay.value, opacity: value };
-    for (const pane of panes.list) pane.setOverlayOpacity(value);
-  };
+  const setOpacity = (opacity: number): void => void (panes.overlay.value = { ...panes.overlay.value, opacity });
   return (
     <>
       <VirtualLayers />
       <section>
         <h3>Overlay</h3>
-        <select id="overlay" aria-label="Overlay" value={kind} onChange={(event) => setOverlay(event.currentTarget.value as OverlayKind)}>
-          {OVERLAYS.map(([value, words]) => <option key={value} value={value}>{words}</option>)}
-        </select>
+        <Select id="overlay" label="Overlay" isLabelHidden value={kind} of={OVERLAYS} onChoose={(chosen) => setOverlay(chosen as OverlayKind)} />
         <Legend kind={kind} />
-        <p class="hint" id="overlay-hint">{lacking(kind, stains, (panes.list[1]?.turn ?? 0) !== 0) || HINTS[kind]}</p>
+        <p class="hint" id="overlay-hint">{lacking(kind, stains) || HINTS[kind]}</p>
         <Slider id="threshold" label="Threshold" value={threshold} low={0} high={MOST_THRESHOLD_OD10} step={0.01} shown={threshold.toFixed(2) + (kind === 'kept' ? '' : ' OD')} isDisabled={isNone || kind === 'tissue'} onInput={setThreshold} />
         <Slider id="opacity" label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} isDisabled={isNone} onInput={setOpacity} />
         <div id="stains-doubt" role="status">

@@ -1,10 +1,11 @@
 // The page: its parts, its keys, and how it begins.
 
 import { render } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
+import { useRef } from 'preact/hooks';
 import { ask, post, Refused, type About } from './api';
+import { AlignTab } from './align_tab';
 import { Cases } from './cases';
-import { about, beginWithPicture, caseName, isDark, nuclei, panes, parts, regions, remember, restore, setDark, setSplit, setThreshold, showTab, slides, tab, toggleOverlay, works, isNarrow, type Tab } from './desk';
+import { about, beginWithPicture, caseName, isDark, landmarks, nuclei, panes, parts, regions, remember, restore, setSplit, setThreshold, showTab, slides, tab, toggleOverlay, works, isNarrow, type Tab } from './desk';
 import { complain, say } from './dom';
 import { Jobs, JobsButton } from './jobs';
 import { LayersTab } from './layers_tab';
@@ -19,10 +20,16 @@ const TABS: Record<Tab, () => preact.ComponentChildren> = {
   Stain: () => <StainTab />,
   Measure: () => <MeasureTab />,
   Layers: () => <LayersTab />,
+  Align: () => <AlignTab />,
 };
 
 const setMode = (mode: Mode) => (): void => panes.setMode(mode);
 const dialog = (id: string): HTMLDialogElement => document.getElementById(id) as HTMLDialogElement;
+
+function stopDrawing(): void {
+  if (regions.drawing.value) regions.draw(null);
+  if (landmarks.isPlacing.value) landmarks.place(false);
+}
 
 /** What each key does, and how the list of keys says it; lines without words belong to the one before. */
 const KEYS: [string[], string, Record<string, () => void>][] = [
@@ -35,7 +42,7 @@ const KEYS: [string[], string, Record<string, () => void>][] = [
   [['O', '[', ']'], 'overlay on and off; threshold down, up', { o: toggleOverlay, '[': () => setThreshold(panes.overlay.value.threshold - 0.01), ']': () => setThreshold(panes.overlay.value.threshold + 0.01) }],
   [['N'], 'outlines of nuclei on and off', { n: () => nuclei.show(!nuclei.shown.value) }],
   [['D', 'P', 'V', 'M'], 'rectangle, polygon, the view as a region, ruler', { d: () => regions.draw('rectangle'), p: () => regions.draw('polygon'), v: () => regions.addView(), m: () => regions.draw('ruler') }],
-  [['Enter', 'Esc'], 'close a polygon; stop drawing', { Enter: () => regions.closePolygon(), Escape: () => regions.drawing.value && regions.draw(null) }],
+  [['Enter', 'Esc'], 'close a polygon; stop drawing', { Enter: () => regions.closePolygon(), Escape: stopDrawing }],
   [['?'], 'this list', { '?': () => dialog('help').showModal() }],
 ];
 const ACTIONS: Record<string, () => void> = Object.assign({}, ...KEYS.map(([, , actions]) => actions));
@@ -71,7 +78,7 @@ function Header() {
       <JobsButton />
       <CopyButton id="copy-link" icon="share" label="Share" text={() => location.href} />
       <Button id="help-open" icon="help" label="Keys" isIconOnly onClick={() => dialog('help').showModal()} />
-      <Button id="theme" icon={isDark.value ? 'sun' : 'moon'} label={isDark.value ? 'Light' : 'Dark'} isIconOnly onClick={() => setDark(!isDark.value)} />
+      <Button id="theme" icon={isDark.value ? 'sun' : 'moon'} label={isDark.value ? 'Light' : 'Dark'} isIconOnly onClick={() => (isDark.value = !isDark.value)} />
       <Button id="tools-toggle" icon="tools" label="Tools" isIconOnly isPressed={hasTools} onClick={() => toggle('tools')} />
     </header>
   );
@@ -224,17 +231,10 @@ async function begin(): Promise<void> {
   }
 }
 
-function Page() {
-  useEffect(() => {
-    document.documentElement.dataset.theme = isDark.value ? 'dark' : 'light';
-  }, [isDark.value]);
-  return <App />;
-}
-
 // OpenSeadragon would write a style element of its own, which the page's policy forbids; style.css has that rule.
 const style = document.createElement('style');
 style.dataset.openseadragonMobileCss = 'true';
 document.head.append(style);
-render(<Page />, document.body);
+render(<App />, document.body);
 listen();
 void begin();

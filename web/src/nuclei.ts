@@ -1,8 +1,8 @@
-// Nuclei in view, outlined on every slide: blue where negative, brown where positive, one colour in an H&E.
+// Nuclei in view: asked for once the view has come to rest, for every slide that is open.
 
-import { signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import { ask, nucleiPath, type NucleiInView } from './api';
-import { settled, short, svg } from './dom';
+import { settled, short } from './dom';
 import type { Pane } from './pane';
 import type { Panes } from './panes';
 import { intervalOf } from './region_numbers';
@@ -12,39 +12,26 @@ const ASSUMED_MPP = 0.5; // the server's, where a file states none
 const SETTLED_MS = 400;
 const FOUND = 'found from the slide’s nuclei';
 
-interface Layer {
-  group: SVGElement;
-  asked: AbortController | null;
-  path: string; // what is shown, or asked for
+/** What is shown of a slide's nuclei, and said of them; null where the outlines before stay until then. */
+interface Shown {
+  path: string; // what it is the answer to
   words: string;
+  nuclei: NucleiInView | null;
 }
+
+const NOTHING: Shown = { path: '', words: '', nuclei: null };
 
 export class Nuclei {
   readonly shown = signal(false);
-  readonly lines = signal<string[]>([]); // what is said of each slide
-  private readonly layers = new Map<Pane, Layer>();
+  readonly bySlide = signal<Record<string, Shown>>({});
+  readonly lines = computed(() => this.panes.list.map(({ slide }) => this.of(slide.id).words).filter(Boolean));
+  private readonly asked = new Map<string, AbortController>(); // by slide
   private readonly findAgain = settled(() => this.findAll(), SETTLED_MS);
 
   constructor(private readonly panes: Panes) {}
 
-  /** Let a pane show nuclei. */
-  attach(pane: Pane): void {
-    const group = svg('g', {});
-    const layer = svg('svg', { class: 'nuclei', 'aria-hidden': 'true' });
-    layer.append(group);
-    pane.viewer.element.append(layer);
-    this.layers.set(pane, { group, asked: null, path: '', words: '' });
-    pane.viewer.addHandler('update-viewport', () => pane.layOn(group));
-  }
-
-  /** Forget panes that have gone, and look again: slides or stains may be others. */
-  refresh(): void {
-    for (const [pane, layer] of this.layers)
-      if (!this.panes.list.includes(pane)) {
-        layer.asked?.abort();
-        this.layers.delete(pane);
-      }
-    this.look();
+  of(slideId: string): Shown {
+    return this.bySlide.value[slideId] ?? NOTHING;
   }
 
   /** Look for nuclei once the view has come to rest. */
@@ -54,58 +41,37 @@ export class Nuclei {
 
   show(shown: boolean): void {
     this.shown.value = shown;
-    if (shown) return this.findAll();
-    for (const layer of this.layers.values()) {
-      layer.asked?.abort();
-      layer.path = '';
-      this.tell(layer, '', []);
-    }
+    for (const asked of this.asked.values()) asked.abort();
+    this.bySlide.value = {};
+    this.findAll();
   }
 
   private findAll(): void {
-    if (!this.shown.value) return;
-    for (const [pane, layer] of this.layers) void this.find(pane, layer);
+    if (this.shown.value) for (const pane of this.panes.list) void this.find(pane);
   }
 
-  private async find(pane: Pane, layer: Layer): Promise<void> {
+  private async find(pane: Pane): Promise<void> {
     if (!pane.image) return;
-    const name = short(pane.slide.name);
+    const { id, mpp, name } = pane.slide;
     const { location, size } = pane.seen();
     const path = nucleiPath(pane.slide, pane.stains.value, location, size);
-    if (path === layer.path) return;
-    layer.asked?.abort();
-    layer.path = path;
-    if ((pane.slide.mpp ?? ASSUMED_MPP) / pane.imageZoom > MAX_MPP)
-      return this.tell(layer, `${name}: zoom in to ${MAX_MPP} µm/px or closer to see nuclei.`, []);
-    if (size.some((side) => side <= 0)) return this.tell(layer, '', []);
-    const asked = (layer.asked = new AbortController());
-    this.tell(layer, `${name}: looking for nuclei…`);
+    if (path === this.of(id).path) return;
+    this.asked.get(id)?.abort();
+    const tell = (words: string, nuclei: NucleiInView | null): void => {
+      this.bySlide.value = { ...this.bySlide.value, [id]: { path, words: words && `${short(name)}: ${words}`, nuclei } };
+    };
+    if ((mpp ?? ASSUMED_MPP) / pane.imageZoom > MAX_MPP) return tell(`zoom in to ${MAX_MPP} µm/px or closer to see nuclei.`, null);
+    if (size.some((side) => side <= 0)) return tell('', null);
+    const asked = new AbortController();
+    this.asked.set(id, asked);
+    tell('looking for nuclei…', this.of(id).nuclei);
     try {
       const found = await ask<NucleiInView>(path, { signal: asked.signal });
-      if (asked === layer.asked && !asked.signal.aborted && this.shown.value) {
-        this.tell(layer, `${name}: ${inWords(found)}`, outlines(found));
-        pane.layOn(layer.group);
-      }
+      if (!asked.signal.aborted) tell(inWords(found), found);
     } catch (error) {
-      if (!asked.signal.aborted) this.tell(layer, `${name}: ${(error as Error).message}`, []);
+      if (!asked.signal.aborted) tell((error as Error).message, null);
     }
   }
-
-  /** Say how far a slide is, and draw these outlines; without any, leave those that are drawn. */
-  private tell(layer: Layer, words: string, drawn?: SVGElement[]): void {
-    if (drawn) layer.group.replaceChildren(...drawn);
-    layer.words = words;
-    this.lines.value = [...this.layers.values()].map((one) => one.words).filter(Boolean);
-  }
-}
-/** One path for each colour. */
-function outlines({ outlines, positive, nuclei_threshold_source }: NucleiInView): SVGElement[] {
-  const parts: Record<string, string[]> = {};
-  outlines.forEach((outline, index) => {
-    const kind = !nuclei_threshold_source ? 'nucleus' : positive[index] ? 'nucleus positive' : 'nucleus negative';
-    (parts[kind] ??= []).push(`M${outline.join(' ')}Z`);
-  });
-  return Object.entries(parts).map(([kind, drawn]) => svg('path', { d: drawn.join(''), class: kind }));
 }
 
 function inWords(found: NucleiInView): string {

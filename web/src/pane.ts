@@ -1,8 +1,9 @@
 // One open slide: its viewer, where it looks, and what is laid over it.
 
-import { signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import { densityUrl, differenceUrl, tileUrl, type Placement, type Slide, type StainVectors } from './api';
+import { after, fromCorners, fromPose, IDENTITY, inverse, moved, poseOf, type Affine, type Place, type Pose } from './affine';
+import { densityUrl, differenceUrl, tileUrl, type Beside, type Slide, type StainVectors } from './api';
 import { isDifference, paint, rawTile, suits, type OverlayKind } from './density';
 import { keep, kept } from './dom';
 import { NOT_FOR_DIAGNOSIS, paintBand, paintBorder, VIRTUAL } from './virtual';
@@ -13,14 +14,17 @@ export interface Box {
   size: [number, number];
 }
 
+const LEAST_MOVED_PX = 2; // on the screen, of a slide's corners: less is no move by hand
+const OVERLAY = 'overlay'; // its id among what is laid over a slide
 const OUTSIDE = 'This slide ends before what is in view. “Fit” shows it; without “Move together” it moves alone.';
 
-/** Where one looks: centre in level-0 pixels of the first slide, screen pixels per slide pixel, degrees. */
+/** Where one looks: centre in level-0 pixels of the first slide, screen pixels per slide pixel, degrees, turned over or not. */
 export interface View {
   x: number;
   y: number;
   zoom: number;
   rotation: number;
+  isFlipped: boolean;
 }
 
 /** What is laid over slides. */
@@ -30,13 +34,20 @@ export interface OverlayChoice {
   opacity: number;
 }
 
-/** A picture of a virtual stain, or a map, to be laid over a part of a slide: an image's address, or a slide. */
+/** What is laid over a part of a slide: an image's address, a slide, or tiles that are painted here. */
 export interface Picture {
   id: string;
-  source: string | Slide;
+  source: string | Slide | PaintedTiles;
   box: Box;
   opacity: number;
   isMap?: boolean; // of something about the slide: no virtual stain
+}
+
+/** Tiles of densities, painted as an overlay has it; of the same `key` they are the same. */
+interface PaintedTiles {
+  key: string;
+  urlOf: (level: number, x: number, y: number) => string;
+  overlay: OverlayChoice;
 }
 
 interface Laid {
@@ -44,33 +55,25 @@ interface Laid {
   item: OpenSeadragon.TiledImage;
 }
 
-/** How a slide that was moved by hand lies on another, as this browser keeps it. */
-interface ByHand {
-  scale: number;
-  turn: number;
-  offset: [number, number];
-}
+/** How the first slide lies on itself. */
+export const ON_ITSELF: Beside = { affine: IDENTITY, by: '', is_guess: false, bends: false, is_kept: false };
 
 export class Pane {
-  // A place of the first slide, turned by `turn` degrees and times `scale`, plus `offset`, is the place of this one.
-  scale = 1;
-  turn = 0;
-  offset = new OpenSeadragon.Point(0, 0);
-  movedByHand = false;
-  readonly by = signal('');
-  readonly isGuess = signal(false);
+  readonly beside = signal<Beside>(ON_ITSELF); // how it lies on the first slide
+  readonly pose = computed<Pose>(() => poseOf(this.beside.value.affine));
+  readonly onScreen = signal<Affine>(IDENTITY); // from this slide's level-0 pixels to the pane's
+  readonly firstOnScreen = computed<Affine>(() => after(this.onScreen.value, this.beside.value.affine));
   readonly stains = signal<StainVectors>('h-e');
   readonly stainsChosen = signal(false); // by the user, not recognised
   readonly message = signal('');
   readonly computing = signal(false);
+  readonly isOpen = signal(false);
   readonly label = signal(''); // what is virtual in this pane, in words; empty where nothing is
   readonly ready: Promise<void>;
   viewer!: OpenSeadragon.Viewer; // once the page has a place for it
   private opened!: () => void;
   private laid = new Map<string, Laid>();
   private differsFrom: Slide | null = null;
-  private overlayImage: OpenSeadragon.TiledImage | null = null;
-  private overlayTicket = 0;
   private layTicket = 0;
 
   constructor(readonly slide: Slide) {
@@ -107,10 +110,16 @@ export class Pane {
     const overview = this.viewer.navigator.element as HTMLElement;
     overview.setAttribute('aria-hidden', 'true'); // it shows what the picture shows, for the mouse
     for (const part of [overview, ...overview.querySelectorAll('[tabindex]')]) part.setAttribute('tabindex', '-1');
-    this.viewer.addOnceHandler('open', () => this.opened());
+    this.viewer.addOnceHandler('open', () => {
+      this.isOpen.value = true;
+      this.opened();
+    });
     this.viewer.addHandler('tile-load-failed', (event) => (this.message.value = failedWords(event.message)));
     this.viewer.addHandler('tile-loaded', () => (this.message.value = ''));
-    this.viewer.addHandler('update-viewport', () => this.paintLabel());
+    this.viewer.addHandler('update-viewport', () => {
+      this.paintLabel();
+      this.tellPlace();
+    });
     this.viewer.open(tileSource(this.slide));
   }
 
@@ -123,8 +132,9 @@ export class Pane {
     return this.image?.viewportToImageZoom(this.viewer.viewport.getZoom(true)) ?? 1;
   }
 
-  centre(current = true): OpenSeadragon.Point {
-    return this.image!.viewportToImageCoordinates(this.viewer.viewport.getCenter(current));
+  private centre(current: boolean): Place {
+    const { x, y } = this.image!.viewportToImageCoordinates(this.viewer.viewport.getCenter(current));
+    return [x, y];
   }
 
   chooseStains(stains: StainVectors): void {
@@ -132,42 +142,27 @@ export class Pane {
     keep(`stains ${this.slide.id}`, stains);
   }
 
-  /** Where this slide shows a place of the first one, both in level-0 pixels. */
-  fromFirst(x: number, y: number): OpenSeadragon.Point {
-    return new OpenSeadragon.Point(x, y).rotate(this.turn).times(this.scale).plus(this.offset);
+  /** Which place of the first slide the centre is, or the pointer is on; both in level-0 pixels. */
+  toFirst(place: Place): Place {
+    return moved(inverse(this.beside.value.affine), place);
   }
 
-  /** Which place of the first slide a place of this one is. */
-  toFirst(place: OpenSeadragon.Point): [number, number] {
-    const { x, y } = place.minus(this.offset).divide(this.scale).rotate(-this.turn);
-    return [x, y];
+  /** The affine by which this slide, as one sees it now, would lie on the first, which looks at `view`; its scale stays. */
+  affineAsSeen(view: View): Affine {
+    const viewport = this.viewer.viewport;
+    const isMirrored = viewport.getFlip() !== view.isFlipped;
+    const turn = isMirrored ? -view.rotation - viewport.getRotation() : view.rotation - viewport.getRotation();
+    return fromPose({ turn, scale: this.pose.value.scale, isMirrored }, [view.x, view.y], this.centre(false));
   }
 
-  /** Lie on the first slide as the server says. */
-  lie({ scale, offset, by, is_guess }: Placement): void {
-    [this.scale, this.turn, this.offset, this.movedByHand] = [scale, 0, new OpenSeadragon.Point(...offset), false];
-    [this.by.value, this.isGuess.value] = [by, is_guess];
-  }
-
-  /** Lie on the first slide as it was laid by hand before, if it was. */
-  lieAsBefore(first: Slide): void {
-    const before = kept<ByHand | null>(`placed ${first.id} ${this.slide.id}`, null);
-    if (before) this.lieByHand(before.scale, before.turn, new OpenSeadragon.Point(...before.offset));
-  }
-
-  /** Lie on the first slide, which looks at `view`, as one sees it now; where it does so already, nothing changes. */
-  lieAsSeen(view: View, first: Slide): void {
-    const turn = upright(view.rotation - this.viewer.viewport.getRotation());
-    const centre = this.centre(false);
-    const offset = centre.minus(new OpenSeadragon.Point(view.x, view.y).rotate(turn).times(this.scale));
-    if (Math.abs(upright(turn - this.turn)) < 0.01 && offset.distanceTo(this.offset) * this.imageZoom < 1) return;
-    this.lieByHand(this.scale, turn, offset);
-    keep(`placed ${first.id} ${this.slide.id}`, { scale: this.scale, turn, offset: [offset.x, offset.y] });
-  }
-
-  private lieByHand(scale: number, turn: number, offset: OpenSeadragon.Point): void {
-    [this.scale, this.turn, this.offset, this.movedByHand] = [scale, turn, offset, true];
-    [this.by.value, this.isGuess.value] = ['where you moved it', false];
+  /** Whether this slide would lie elsewhere by an affine, as far as one sees. */
+  wouldMove(affine: Affine): boolean {
+    const corners: Place[] = [[0, 0], [this.slide.width, 0], [0, this.slide.height]];
+    const { beside } = this;
+    return corners.some((corner) => {
+      const [[x, y], [toX, toY]] = [beside.value.affine, affine].map((lies) => moved(inverse(lies), corner));
+      return Math.hypot(x - toX, y - toY) * this.imageZoom * this.pose.value.scale > LEAST_MOVED_PX;
+    });
   }
 
   private get stainsOver(): Laid[] {
@@ -192,23 +187,36 @@ export class Pane {
     const boxes = this.stainsOver.map(({ picture }) => picture.box);
     if (this.slide.virtual !== null) boxes.push({ location: [0, 0], size: [this.slide.width, this.slide.height] });
     for (const { location: [x, y], size: [w, h] } of this.image ? boxes : []) {
-      const corners = [[x, y], [x + w, y], [x + w, y + h], [x, y + h]].map(([left, top]): [number, number] => {
-        const at = this.image!.imageToViewerElementCoordinates(new OpenSeadragon.Point(left, top));
-        return [at.x * ratio, at.y * ratio];
-      });
-      paintBorder(context, corners, ratio);
+      const corners: Place[] = [[x, y], [x + w, y], [x + w, y + h], [x, y + h]];
+      paintBorder(context, corners.map((corner) => this.toScreen(corner).map((at) => at * ratio) as Place), ratio);
     }
     if (this.label.value) paintBand(context, this.label.value, ratio);
   }
 
-  /** Lay a group of SVG on the picture, by where each of its places is in this slide's level-0 pixels. */
-  layOn(group: SVGElement, placeOf = (x: number, y: number) => new OpenSeadragon.Point(x, y)): void {
-    const image = this.image;
-    if (!image) return;
-    const on = (x: number, y: number): OpenSeadragon.Point => image.imageToViewerElementCoordinates(placeOf(x, y));
-    const [o, x, y] = [on(0, 0), on(1000, 0), on(0, 1000)];
-    const m = [x.x - o.x, x.y - o.y, y.x - o.x, y.y - o.y].map((value) => value / 1000);
-    group.setAttribute('transform', `matrix(${m.join(' ')} ${o.x} ${o.y})`);
+  /** Where a place of this slide, in level-0 pixels, is in the pane. */
+  private toScreen(place: Place): Place {
+    const { x, y } = this.image!.imageToViewerElementCoordinates(new OpenSeadragon.Point(...place));
+    return [this.flippedX(x), y];
+  }
+
+  /** Which place of this slide is at a place of the window. */
+  fromWindow({ clientX, clientY }: { clientX: number; clientY: number }): Place {
+    const { left, top } = this.viewer.element.getBoundingClientRect();
+    const at = new OpenSeadragon.Point(this.flippedX(clientX - left), clientY - top);
+    const { x, y } = this.image!.viewerElementToImageCoordinates(at);
+    return [x, y];
+  }
+
+  private flippedX(x: number): number {
+    const { viewport } = this.viewer;
+    return viewport.getFlip() ? viewport.getContainerSize().x - x : x;
+  }
+
+  private tellPlace(): void {
+    if (!this.image) return;
+    const [origin, right, down] = ([[0, 0], [1000, 0], [0, 1000]] as Place[]).map((place) => this.toScreen(place));
+    const per = (end: Place): Place => [origin[0] + (end[0] - origin[0]) / 1000, origin[1] + (end[1] - origin[1]) / 1000];
+    this.onScreen.value = fromCorners(origin, per(right), per(down));
   }
 
   /** What of the slide is in view, in its level-0 pixels: left, top, right, bottom. */
@@ -234,19 +242,23 @@ export class Pane {
   /** Where one looks, or, where that is still under way, will look. */
   view(current = false): View {
     const viewport = this.viewer.viewport;
+    const { turn, scale, isMirrored } = this.pose.value;
     const [x, y] = this.toFirst(this.centre(current));
-    const zoom = this.image!.viewportToImageZoom(viewport.getZoom(current)) * this.scale;
-    return { x, y, zoom, rotation: viewport.getRotation(current) + this.turn };
+    const zoom = this.image!.viewportToImageZoom(viewport.getZoom(current)) * scale;
+    const rotation = viewport.getRotation(current) + turn;
+    return { x, y, zoom, rotation: isMirrored ? -rotation : rotation, isFlipped: viewport.getFlip() !== isMirrored };
   }
 
   look(view: View, immediately = true): void {
     const image = this.image;
     if (!image) return;
     const viewport = this.viewer.viewport;
-    const { x, y } = this.fromFirst(view.x, view.y);
-    viewport.zoomTo(image.imageToViewportZoom(view.zoom / this.scale), undefined, immediately);
+    const { turn, scale, isMirrored } = this.pose.value;
+    const [x, y] = moved(this.beside.value.affine, [view.x, view.y]);
+    viewport.setFlip(view.isFlipped !== isMirrored);
+    viewport.zoomTo(image.imageToViewportZoom(view.zoom / scale), undefined, immediately);
     viewport.panTo(image.imageToViewportCoordinates(x, y), immediately);
-    viewport.setRotation(view.rotation - this.turn, immediately);
+    viewport.setRotation((isMirrored ? -view.rotation : view.rotation) - turn, immediately);
   }
 
   lookAt({ location: [x, y], size: [w, h] }: Box): void {
@@ -254,11 +266,11 @@ export class Pane {
     this.viewer.viewport.fitBounds(new OpenSeadragon.Rect((x - w / 4) / width, (y - h / 4) / width, (1.5 * w) / width, (1.5 * h) / width));
   }
 
-  /** Lay these pictures of virtual stains over the slide, and no others; an old one goes once the new ones are there. */
-  async layPictures(pictures: Picture[]): Promise<void> {
+  /** Lay these pictures over the slide, the last on top, and no others; an old one goes once the new ones are there. */
+  async layPictures(pictures: Picture[], differsFrom: Slide | null): Promise<void> {
     const ticket = ++this.layTicket;
     await this.ready;
-    const isNew = ({ id, source }: Picture): boolean => this.laid.get(id)?.picture.source !== source;
+    const isNew = ({ id, source }: Picture): boolean => keyOf(this.laid.get(id)?.picture.source) !== keyOf(source);
     const added = await Promise.all(pictures.filter(isNew).map((picture) => this.added(picture)));
     const world = this.viewer.world;
     if (ticket !== this.layTicket || !world) return added.forEach((laid) => laid && world?.removeItem(laid.item));
@@ -269,99 +281,85 @@ export class Pane {
       this.laid.delete(picture.id);
     }
     for (const laid of added) if (laid) this.laid.set(laid.picture.id, laid);
-    for (const { id, opacity } of pictures) this.laid.get(id)?.item.setOpacity(opacity);
+    for (const { id, opacity } of pictures) {
+      const item = this.laid.get(id)?.item;
+      item?.setOpacity(opacity);
+      if (item) world.setItemIndex(item, world.getItemCount() - 1);
+    }
+    this.differsFrom = differsFrom;
+    this.tellComputing();
     this.tellLabel();
   }
 
   private added(picture: Picture): Promise<Laid | null> {
     const { width } = this.slide;
     const [x, y] = picture.box.location.map((at) => at / width);
-    const source = typeof picture.source === 'string' ? { type: 'image', url: new URL(picture.source, location.href).href } : tileSource(picture.source);
     return new Promise((resolve) => {
       this.viewer.addTiledImage({
-        tileSource: source as never,
+        tileSource: this.sourceOf(picture.source),
         x,
         y,
         width: picture.box.size[0] / width,
         opacity: picture.opacity,
-        index: this.overlayImage ? this.viewer.world.getItemCount() - 1 : undefined,
-        success: (event: unknown) => resolve({ picture, item: (event as { item: OpenSeadragon.TiledImage }).item }),
+        success: (event: unknown) => {
+          const { item } = event as { item: OpenSeadragon.TiledImage };
+          item.addHandler('fully-loaded-change', () => this.tellComputing());
+          resolve({ picture, item });
+        },
         error: () => resolve(null),
       } as never);
     });
   }
 
-  /** Lay an overlay over the slide, of this pane alone or of what `other` differs in; the old one goes. */
-  lay(overlay: OverlayChoice, other: Pane | null): void {
-    if (!this.viewer) return;
-    const ticket = ++this.overlayTicket;
-    const old = this.overlayImage;
-    const done = (item: OpenSeadragon.TiledImage | null): void => {
-      if (ticket !== this.overlayTicket) {
-        if (item) this.viewer.world.removeItem(item);
-        return;
-      }
-      if (old) this.viewer.world.removeItem(old);
-      this.overlayImage = item;
-      this.tellComputing(item);
-    };
-    const lacking = isDifference(overlay.kind) && (!other || other.turn !== 0 || !suits(overlay.kind, other.stains.value));
-    const shown = overlay.kind !== 'none' && suits(overlay.kind, this.stains.value) && !lacking;
-    this.differsFrom = shown && other?.slide.virtual ? other.slide : null;
-    this.tellLabel();
-    if (!shown) return done(null);
-    this.viewer.addTiledImage({
-      tileSource: this.densitySource(overlay, other) as never,
-      x: 0,
-      y: 0,
-      width: 1,
-      opacity: overlay.opacity,
-      success: (event: unknown) => done((event as { item: OpenSeadragon.TiledImage }).item),
-    });
+  private sourceOf(source: Picture['source']): object {
+    if (typeof source === 'string') return { type: 'image', url: new URL(source, location.href).href };
+    return 'key' in source ? { ...geometry(this.slide), ...painted(source) } : tileSource(source);
   }
 
   /** Say that an overlay is not all there yet: what is not painted might be taken for nothing. */
-  private tellComputing(item: OpenSeadragon.TiledImage | null): void {
-    this.computing.value = item !== null && !item.getFullyLoaded();
-    item?.addHandler('fully-loaded-change', ({ fullyLoaded }) => {
-      if (item === this.overlayImage) this.computing.value = !fullyLoaded;
-    });
+  private tellComputing(): void {
+    const item = this.laid.get(OVERLAY)?.item;
+    this.computing.value = item !== undefined && !item.getFullyLoaded();
   }
 
-  setOverlayOpacity(opacity: number): void {
-    this.overlayImage?.setOpacity(opacity);
-  }
-
-  private densitySource(overlay: OverlayChoice, other: Pane | null): object {
-    const { slide } = this;
+  /** What an overlay is in this slide, alone or by what `other` differs in; null where it says nothing here. */
+  overlayPicture(overlay: OverlayChoice, other: Pane | null): Picture | null {
     const stains = this.stains.value;
-    const url = (level: number, x: number, y: number): string =>
-      isDifference(overlay.kind) && other
-        ? differenceUrl(slide, other.slide, [stains, other.stains.value], other.movedByHand ? other.offset : null, level, x, y)
-        : densityUrl(slide, stains, level, x, y);
-    const painted = `${overlay.kind}:${overlay.threshold}`;
-    return {
-      ...geometry(slide),
-      getTileUrl: url,
-      getTileHashKey: (_l: number, _x: number, _y: number, address: string) => `${address}#${painted}`,
-      hasTransparency: () => true,
-      downloadTileStart: (job: OpenSeadragon.ImageJob) => {
-        const abort = new AbortController();
-        job.userData = { abort };
-        rawTile(job.src, abort.signal)
-          .then((raw) => {
-            const canvas = document.createElement('canvas');
-            [canvas.width, canvas.height] = [raw.width, raw.height];
-            const context = canvas.getContext('2d', { willReadFrequently: true })!;
-            context.putImageData(paint(raw, overlay.kind, overlay.threshold), 0, 0);
-            job.finish(context, null, 'context2d');
-          })
-          .catch((error: Error) => job.fail(error.message, null));
-      },
-      downloadTileAbort: (job: OpenSeadragon.ImageJob) => job.userData?.abort?.abort(),
-    };
+    const isLacking = isDifference(overlay.kind) && (!other || !suits(overlay.kind, other.stains.value));
+    if (overlay.kind === 'none' || isLacking || !suits(overlay.kind, stains)) return null;
+    const urlOf = (level: number, x: number, y: number): string =>
+      other
+        ? differenceUrl(this.slide, other.slide, [stains, other.stains.value], other.beside.value.affine, level, x, y)
+        : densityUrl(this.slide, stains, level, x, y);
+    const key = `${overlay.kind} ${overlay.threshold} ${urlOf(0, 0, 0)}`;
+    const box: Box = { location: [0, 0], size: [this.slide.width, this.slide.height] };
+    return { id: OVERLAY, source: { key, urlOf, overlay }, box, opacity: overlay.opacity, isMap: true };
   }
 }
+
+/** What tells one source from another. */
+const keyOf = (source: Picture['source'] | undefined): unknown => (typeof source === 'object' && 'key' in source ? source.key : source);
+
+/** A tile source that paints density tiles. */
+const painted = ({ key, urlOf, overlay }: PaintedTiles): object => ({
+  getTileUrl: urlOf,
+  getTileHashKey: (_l: number, _x: number, _y: number, address: string) => `${address}#${key}`,
+  hasTransparency: () => true,
+  downloadTileStart: (job: OpenSeadragon.ImageJob) => {
+    const abort = new AbortController();
+    job.userData = { abort };
+    rawTile(job.src, abort.signal)
+      .then((raw) => {
+        const canvas = document.createElement('canvas');
+        [canvas.width, canvas.height] = [raw.width, raw.height];
+        const context = canvas.getContext('2d', { willReadFrequently: true })!;
+        context.putImageData(paint(raw, overlay.kind, overlay.threshold), 0, 0);
+        job.finish(context, null, 'context2d');
+      })
+      .catch((error: Error) => job.fail(error.message, null));
+  },
+  downloadTileAbort: (job: OpenSeadragon.ImageJob) => job.userData?.abort?.abort(),
+});
 
 const geometry = ({ width, height, levels, tile_px }: Slide): object => ({
   ...{ width, height, tileSize: tile_px, tileOverlap: 0, minLevel: 0, maxLevel: levels - 1 },
@@ -369,9 +367,6 @@ const geometry = ({ width, height, levels, tile_px }: Slide): object => ({
 
 const tileSource = (slide: Slide): never =>
   ({ ...geometry(slide), getTileUrl: (level: number, x: number, y: number) => tileUrl(slide, level, x, y) }) as never;
-
-/** Degrees as the least turn that does the same, -180 to 180. */
-const upright = (degrees: number): number => degrees - 360 * Math.round(degrees / 360);
 
 const failedWords = (message: string | undefined): string =>
   message?.includes('abort') ? '' : 'Some tiles cannot be read; the slide may be damaged, or the server has ended.';

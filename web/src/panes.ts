@@ -1,15 +1,16 @@
 // The open slides, moved together, side by side or on top of one another.
 
-import { signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import { ask, type Placement, type Slide, type StainVectors } from './api';
-import { FIRST_THRESHOLD_OD10, isDifference } from './density';
-import { Pane, type OverlayChoice, type View } from './pane';
+import { after, inverse, poseOf, type Affine } from './affine';
+import { ask, besidePath, put, type Beside, type Slide } from './api';
+import { FIRST_THRESHOLD_OD10 } from './density';
+import { complain, settled, short } from './dom';
+import { ON_ITSELF, Pane, type OverlayChoice, type View } from './pane';
 
 export const MODES = ['side', 'curtain', 'blink', 'fade'] as const;
 export type Mode = (typeof MODES)[number];
 export const MOST_PANES = 4;
-const ON_ITSELF: Placement = { scale: 1, offset: [0, 0], by: '', is_guess: false };
 
 /** Where one looks, as numbers for the footer: it changes with every frame, and the panes do not. */
 export interface Place {
@@ -25,11 +26,13 @@ export class Panes {
   readonly split = signal(50); // percent of the first that curtain and fade show
   readonly front = signal(0); // of two panes on top of each other in the curtain, and the one that blinks
   readonly overlay = signal<OverlayChoice>({ kind: 'none', threshold: FIRST_THRESHOLD_OD10, opacity: 0.75 });
+  readonly lies = signal(0); // counts how often slides were laid otherwise on the first
   readonly brightness = signal(1); // of slides on the screen alone
-  readonly place = signal<Place | null>(null);
-  onMove: () => void = () => {};
-  onChange: () => void = () => {};
-  onStains: () => void = () => {};
+  readonly place = computed<Place | null>(() => {
+    if (!this.first?.isOpen.value) return null;
+    const { scale, turn } = poseOf(this.first.onScreen.value);
+    return { zoom: scale, rotation: turn };
+  });
   private leading: Pane | null = null;
 
   get list(): Pane[] {
@@ -38,6 +41,11 @@ export class Panes {
 
   get first(): Pane | null {
     return this.list[0] ?? null;
+  }
+
+  /** All panes but the first, by number and name. */
+  get others(): [number, string][] {
+    return this.list.slice(1).map(({ slide }, index) => [index + 1, short(slide.name)]);
   }
 
   /** How the panes lie now: one alone is never behind a curtain. */
@@ -54,29 +62,23 @@ export class Panes {
     return this.list.find((pane) => pane.slide.id === slideId);
   }
 
-  /** Open a slide in a pane of its own, where the others look; null where that is no longer wanted meanwhile. */
-  async add(slide: Slide, view: View | null, isWanted: () => boolean): Promise<Pane | null> {
+  /** Open a slide in a pane of its own, where the others look, unless that is no longer wanted meanwhile. */
+  async add(slide: Slide, view: View | null, isWanted: () => boolean): Promise<void> {
     const where = view ?? (this.first?.image ? this.first.view() : null);
     const first = this.first?.slide;
-    const placement = first && (await ask<Placement>(`slides/${first.id}/beside/${slide.id}`));
-    if (!isWanted()) return null;
+    const beside = first ? await ask<Beside>(besidePath(first, slide)) : ON_ITSELF;
+    if (!isWanted()) return;
     const pane = new Pane(slide);
-    if (placement) {
-      pane.lie(placement);
-      pane.lieAsBefore(first);
-    }
+    pane.beside.value = beside;
     this.open.value = [...this.list, pane];
     await pane.ready;
-    if (!this.list.includes(pane)) return null;
+    if (!this.list.includes(pane)) return;
     if (where) pane.look(where);
     else pane.viewer.viewport.goHome(true);
     for (const event of ['canvas-press', 'canvas-scroll', 'canvas-pinch'] as const)
       pane.viewer.addHandler(event, () => (this.leading = pane));
     pane.viewer.navigator.addHandler('canvas-press', () => (this.leading = pane));
     pane.viewer.addHandler('update-viewport', () => this.moved(pane));
-    this.layOverlay();
-    this.onChange();
-    return pane;
   }
 
   remove(pane: Pane): void {
@@ -84,8 +86,7 @@ export class Panes {
     this.open.value = this.list.filter((one) => one !== pane);
     if (this.leading === pane) this.leading = null;
     if (wasFirst && this.first) void this.rebase(this.first);
-    this.layOverlay();
-    this.changed();
+    this.front.value = 0;
   }
 
   clear(): void {
@@ -96,25 +97,51 @@ export class Panes {
 
   setMode(mode: Mode): void {
     if (mode === 'blink' && this.mode.value === 'blink') return this.blink();
-    this.mode.value = mode;
-    this.changed();
+    [this.mode.value, this.front.value] = [mode, 0];
   }
 
-  private changed(): void {
-    this.front.value = 0;
-    this.onChange();
-  }
-
-  /** Link the panes again, each where it has been moved to. */
+  /** Link the panes again, each where it has been moved to; the server keeps that. */
   setLinked(linked: boolean): void {
     const relinked = linked && !this.linked.value;
     this.linked.value = linked;
     if (!relinked || !this.first) return;
     const view = this.first.view();
-    for (const pane of this.list.slice(1)) pane.lieAsSeen(view, this.first.slide);
-    this.layOverlay();
-    this.onChange();
+    for (const pane of this.list.slice(1)) {
+      const affine = pane.affineAsSeen(view);
+      if (pane.wouldMove(affine)) void this.layByHand(pane, affine);
+    }
   }
+
+  private async layByHand(pane: Pane, affine: Affine): Promise<void> {
+    await put<Beside>(besidePath(this.first!.slide, pane.slide), { affine }).then((beside) => this.lie(pane, beside), complain);
+  }
+
+  /** Let a slide lie on the first as the server says now. */
+  lie(pane: Pane, beside: Beside): void {
+    pane.beside.value = beside;
+    this.lies.value += 1;
+    if (this.linked.value && this.first?.image) pane.look(this.first.view());
+  }
+
+  /** Turn a slide over: it is seen from its other side, in the middle of the view. */
+  turnOver(pane: Pane): void {
+    const viewport = pane.viewer.viewport;
+    if (!this.first?.image) return;
+    viewport.setFlip(!viewport.getFlip());
+    void this.layByHand(pane, pane.affineAsSeen(this.first.view()));
+  }
+
+  /** Where a slide bends, an affine holds around one place: look again how it lies once the view has come to rest. */
+  private readonly lieAgain = settled(() => {
+    const { first } = this;
+    if (!first?.image || !this.linked.value) return;
+    const { x, y } = first.view();
+    for (const pane of this.list.slice(1).filter(({ beside }) => beside.value.bends))
+      void ask<Beside>(`${besidePath(first.slide, pane.slide)}?x=${x}&y=${y}`).then((beside) => {
+        pane.beside.value = beside;
+        if (this.first === first && this.leading !== pane) pane.look(first.view());
+      }, complain);
+  }, 200);
 
   lead(work: (pane: Pane) => void): void {
     const pane = this.leading && this.list.includes(this.leading) ? this.leading : this.first;
@@ -166,47 +193,24 @@ export class Panes {
     return this.mode.value === 'blink' ? this.front.value : Math.max(1, this.front.value);
   }
 
-  layOverlay(): void {
-    this.list.forEach((pane, index) => {
-      const other = index ? null : (this.list[1] ?? null);
-      pane.lay(this.overlay.value, isDifference(this.overlay.value.kind) ? other : null);
-    });
-  }
-
-  chooseStains(pane: Pane, stains: StainVectors): void {
-    pane.chooseStains(stains);
-    this.layOverlay();
-    this.onStains();
-  }
-
-  /** Let another pane be the first: others lie on it as they did where one was moved by hand, else as the server says. */
+  /** Let another pane be the first: the server says how the others lie on it. */
   private async rebase(first: Pane): Promise<void> {
-    const { scale, turn, offset, movedByHand } = first;
-    first.lie(ON_ITSELF);
-    for (const pane of this.list.slice(1)) {
-      pane.turn -= turn;
-      pane.scale /= scale;
-      pane.offset = pane.offset.minus(offset.rotate(pane.turn).times(pane.scale));
-      pane.movedByHand ||= movedByHand;
-    }
-    const others = this.list.slice(1).filter((pane) => !pane.movedByHand);
-    const found = await Promise.all(
-      others.map((pane) => ask<Placement>(`slides/${first.slide.id}/beside/${pane.slide.id}`).catch(() => null)),
-    );
+    const others = this.list.slice(1);
+    const back = inverse(first.beside.value.affine);
+    for (const { beside } of others) beside.value = { ...beside.value, affine: after(beside.value.affine, back) };
+    first.beside.value = ON_ITSELF;
+    const found = await Promise.all(others.map((pane) => ask<Beside>(besidePath(first.slide, pane.slide)).catch(() => null)));
     if (first !== this.first) return;
-    others.forEach((pane, index) => found[index] && pane.lie(found[index]));
-    this.layOverlay();
-    this.onChange();
+    others.forEach((pane, index) => found[index] && this.lie(pane, found[index]));
   }
 
   private moved(pane: Pane): void {
     if (this.leading === null) this.leading = pane;
-    if (pane === this.first) this.place.value = { zoom: pane.imageZoom, rotation: pane.viewer.viewport.getRotation(true) };
     if (pane !== this.leading) return;
     if (this.linked.value) {
       const view = pane.view(true);
       for (const other of this.list) if (other !== pane) other.look(view);
     }
-    this.onMove();
+    this.lieAgain();
   }
 }

@@ -55,16 +55,18 @@ export const stainsBy = ({ stainsChosen, stainsDoubt }: MeasuredSlide): string =
 
 /** What a reader has to know of the slides before the numbers. */
 export function notes({ slides }: Measurement): string[] {
-  return slides.flatMap((slide) => {
+  const named = new Map<string, string[]>(); // which slides a note holds for
+  for (const slide of slides) {
     const found = {
       [`${LABEL}. Its numbers measure what the stainer painted.`]: slide.virtual !== null,
       [`not sure of its stains: ${slide.stainsDoubt}. Choose them behind its badge.`]: slide.stainsDoubt && !slide.stainsChosen,
       [`lies on the first slide ${slide.by}.`]: slide.isGuess,
-      [`its file states no pixel size; ${SUPPOSED_MPP} µm is assumed.`]: slide.mpp === null,
+      [`no pixel size in the file; ${SUPPOSED_MPP} µm is assumed.`]: slide.mpp === null,
       [`the numbers are those of the slide, not of the ${VIRTUAL.toLowerCase()} that is laid over it.`]: slide.laidOver,
     };
-    return Object.entries(found).filter(([, holds]) => holds).map(([words]) => `${short(slide.name)}: ${words}`);
-  });
+    for (const [words, holds] of Object.entries(found)) if (holds) named.set(words, [...(named.get(words) ?? []), short(slide.name)]);
+  }
+  return [...named].map(([words, names]) => `${names.join(', ')}: ${words}`);
 }
 
 /** Why numbers are missing, or not to be relied on. */

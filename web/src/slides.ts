@@ -1,6 +1,6 @@
 // The slides that there are, what is known of them, and opening them.
 
-import { signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import { ask, type Refused, type Slide, type SlideLine } from './api';
 import { say } from './dom';
 import type { View } from './pane';
@@ -12,6 +12,8 @@ const TRIED_FIRST = 12; // slides among which the page looks for an H&E to begin
 const ROOM_PX = 700; // of the page's width, for each pane that opens by itself
 
 export type Badge = 'H&E' | 'IHC' | 'VIRTUAL';
+
+const MOST_OF_ONE_SIZE = 4; // slides of one size in a folder, that may be sections of one block
 
 /** What a slide is; empty while that is not known. */
 export function badgeOf(line: SlideLine, slide: Slide | string | undefined): Badge | '' {
@@ -26,16 +28,14 @@ export class Slides {
   readonly failed = signal(''); // why what was asked for last is not open, and nothing else is
   readonly opening = signal(''); // names of what will be open
   readonly isListed = signal(false);
+  private readonly joined = computed(() => this.joinCases());
   private asked = new Map<string, Promise<Slide>>();
   private waiting: string[] = [];
   private busy = AT_ONCE; // until the page has begun
   private last: Promise<void> = Promise.resolve();
   private turn = 0; // counts what was asked to be opened
 
-  constructor(
-    private readonly panes: Panes,
-    private readonly onOpen: (pane: NonNullable<Panes['first']>) => void,
-  ) {}
+  constructor(private readonly panes: Panes) {}
 
   /** Ask the server which there are. */
   async list(): Promise<void> {
@@ -97,9 +97,39 @@ export class Slides {
     this.know(id).then(next, next); // the row says why where it does not open
   }
 
-  /** The slides that belong together, in the order of the list. */
+  /** The case of a slide: by its name, by a transform, or by a size that it shares with one H&E beside it. */
+  caseOf({ case: name }: SlideLine): string {
+    return this.joined.value[name] ?? name;
+  }
+
   ofCase(name: string): SlideLine[] {
-    return this.lines.value.filter((line) => line.case === name);
+    return this.lines.value.filter((line) => this.caseOf(line) === name);
+  }
+
+  /** For cases that belong to another one, as far as slides are known by now, the name of that. */
+  private joinCases(): Record<string, string> {
+    const known = this.lines.value.map((line) => [line, this.facts.value[line.id]] as const);
+    const groups = new Map<string, SlideLine[]>();
+    const join = (key: string, line: SlideLine) => groups.set(key, [...(groups.get(key) ?? []), line]);
+    const folder = (line: SlideLine) => line.name.slice(0, line.name.lastIndexOf('/') + 1);
+    for (const [line, slide] of known) {
+      if (!slide || typeof slide === 'string') continue;
+      join(slide.tissue, line);
+      join(`${folder(line)} ${slide.width} ${slide.height} ${slide.mpp}`, line);
+    }
+    const joined: Record<string, string> = {};
+    for (const [key, lines] of groups) {
+      if (key.includes(' ') && !this.areSections(lines)) continue;
+      const [first, ...others] = lines.map((line) => joined[line.case] ?? line.case);
+      for (const name of others) if (name !== first) joined[name] = first;
+    }
+    return joined;
+  }
+
+  /** Whether slides of one size may be sections of one block: few, with a single H&E among them. */
+  private areSections(lines: SlideLine[]): boolean {
+    const he = lines.filter((line) => badgeOf(line, this.facts.value[line.id]) === 'H&E');
+    return lines.length <= MOST_OF_ONE_SIZE && he.length === 1;
   }
 
   /** What to begin with: the first H&E, beside it what belongs to it; else the first slide that opens. */
@@ -110,7 +140,7 @@ export class Slides {
       const slide = await this.know(line.id).catch(() => null);
       if (slide && !other) other = line.id;
       if (!slide || badgeOf(line, slide) !== 'H&E') continue;
-      const beside = this.ofCase(line.case).filter(({ id }) => id !== line.id);
+      const beside = this.ofCase(this.caseOf(line)).filter(({ id }) => id !== line.id);
       const count = Math.min(2, Math.floor(innerWidth / ROOM_PX));
       const opens = await Promise.all(beside.slice(0, 4).map(({ id }) => this.know(id).then(() => id, () => '')));
       return [line.id, ...opens.filter(Boolean).slice(0, Math.max(0, count))].slice(0, Math.max(1, count + 1));
@@ -141,13 +171,11 @@ export class Slides {
     for (const slide of slides) await this.add(slide, view, turn);
     if (turn !== this.turn) return;
     this.opening.value = '';
-    this.panes.onChange();
   }
 
   private async add(slide: Slide, view: View | null, turn: number): Promise<void> {
     try {
-      const pane = await this.panes.add(slide, view, () => turn === this.turn);
-      if (pane) this.onOpen(pane);
+      await this.panes.add(slide, view, () => turn === this.turn);
     } catch (error) {
       if (turn === this.turn) say((error as Error).message, true);
     }
@@ -171,9 +199,9 @@ export class Slides {
   }
 
   /** Open slides by the names that they have in the list, also of work. */
-  async openByName(names: string[]): Promise<void> {
+  async openByName(names: string[], view: View | null): Promise<void> {
     const lines = await ask<SlideLine[]>('slides');
     const ids = names.map((name) => lines.find((line) => line.name === name)?.id ?? this.find(name)?.id);
-    await this.open(ids.filter((id): id is string => id !== undefined));
+    await this.open(ids.filter((id): id is string => id !== undefined), view);
   }
 }

@@ -1,14 +1,14 @@
 // The middle of the page: tools, the slides themselves, and where one looks.
 
 import { useEffect, useRef, useState } from 'preact/hooks';
-import OpenSeadragon from 'openseadragon';
 import type { StainVectors } from './api';
 import { titleOf } from './cases';
-import { panes, regions, setSplit, slides } from './desk';
-import { notice, say, short } from './dom';
+import { landmarks, panes, regions, setSplit, slides } from './desk';
+import { notice, say } from './dom';
+import { Drawn } from './drawn';
 import type { Pane } from './pane';
 import type { Mode } from './panes';
-import { Badge, Button, Icon, type IconName } from './parts';
+import { Badge, Button, Icon, Select, type IconName } from './parts';
 import type { Drawing } from './regions';
 import { badgeOf } from './slides';
 import { snapshot } from './snapshot';
@@ -24,6 +24,7 @@ const LAYOUTS: [Mode, IconName, string][] = [
   ['blink', 'blink', 'Blink'],
   ['fade', 'fade', 'Fade'],
 ];
+const BLINKS_MS: [number, string][] = [[400, '0.4 s'], [800, '0.8 s'], [1600, '1.6 s'], [0, 'by key B']];
 const MAGNIFICATIONS = [5, 10, 20, 40];
 
 export function Stage() {
@@ -86,20 +87,10 @@ function LayoutMore() {
         <input id="curtain" type="range" min="0" max="100" value={panes.split.value} aria-label="How much of the first slide is seen" onInput={(event) => setSplit(Number(event.currentTarget.value))} />
       )}
       {split && panes.list.length > 2 && (
-        <label class="inline">
-          <span class="unseen">Behind it</span>
-          <select id="behind" value={panes.behind} onChange={(event) => (panes.front.value = Number(event.currentTarget.value))}>
-            {panes.list.slice(1).map(({ slide }, index) => <option key={slide.id} value={index + 1}>{short(slide.name)}</option>)}
-          </select>
-        </label>
+        <Select id="behind" label="Behind it" isLabelHidden value={panes.behind} of={panes.others} onChoose={(index) => (panes.front.value = Number(index))} />
       )}
       {mode.value === 'blink' && (
-        <select id="blink-every" aria-label="Blink every" value={everyMs} onChange={(event) => setEvery(Number(event.currentTarget.value))}>
-          <option value="400">0.4 s</option>
-          <option value="800">0.8 s</option>
-          <option value="1600">1.6 s</option>
-          <option value="0">by key B</option>
-        </select>
+        <Select id="blink-every" label="Blink every" isLabelHidden value={everyMs} of={BLINKS_MS} onChoose={(ms) => setEvery(Number(ms))} />
       )}
       <Button id="linked" icon="link" label="Move together" isIconOnly isPressed={panes.linked.value} onClick={() => panes.setLinked(!panes.linked.value)} />
     </div>
@@ -111,6 +102,7 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
   const element = useRef<HTMLDivElement>(null);
   useEffect(() => {
     pane.mount(canvas.current!);
+    pane.viewer.addHandler('canvas-click', ({ quick, originalEvent }) => quick && landmarks.clicked(pane, pane.fromWindow(originalEvent as PointerEvent)));
     return () => pane.viewer.destroy();
   }, [pane]);
   useEffect(() => {
@@ -118,19 +110,20 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
     watcher.observe(element.current!);
     return () => watcher.disconnect();
   }, [pane]);
-  const { slide, message, label, isGuess, computing } = pane;
+  const { slide, message, label, beside, computing } = pane;
   const mode = panes.layout;
   const isFirst = index === 0;
   const isBehind = !['single', 'side'].includes(mode) && (mode === 'blink' ? index !== panes.behind : !isFirst && index !== panes.behind);
   return (
-    <div ref={element} class={`pane${label.value ? ' is-virtual' : ''}${isBehind ? ' hidden' : ''}`} data-index={index}>
+    <div ref={element} class={['pane', label.value && 'is-virtual', isBehind && 'hidden', regions.drawing.value && 'drawing', landmarks.isPlacing.value && 'placing'].filter(Boolean).join(' ')} data-index={index}>
       <div class="canvas" ref={canvas} />
+      <Drawn pane={pane} />
       <div class="pane-bar">
         <PaneInfo pane={pane} />
         <span class="pane-name" title={slide.name}>{titleOf(slide)}</span>
         {label.value && slide.virtual === null && <span class="badge virtual" title={label.value}>{pane.isLaidOver ? 'VIRTUAL laid over' : 'from VIRTUAL'}</span>}
         {slide.stains_doubt && !pane.stainsChosen.value && <span class="doubt" title={slide.stains_doubt}>not sure</span>}
-        {isGuess.value && <span class="guess" title={`Lies on the first slide ${pane.by.value}`}>placed by a guess</span>}
+        {beside.value.is_guess && <span class="guess" title={`Lies on the first slide ${beside.value.by}`}>placed by a guess</span>}
         {computing.value && <span class="computing" role="status">overlay…</span>}
         <Button icon="close" label={`Close ${slide.name}`} isIconOnly onClick={() => panes.remove(pane)} />
       </div>
@@ -141,13 +134,14 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
 
 /** What a slide is: its badge, and behind that all that is known of it. */
 function PaneInfo({ pane }: { pane: Pane }) {
-  const { slide, stains, by } = pane;
+  const { slide, stains } = pane;
+  const { by } = pane.beside.value;
   const kind = badgeOf(slide, { ...slide, stains: stains.value });
   const facts: [string, string][] = [
     ['Size', `${slide.width.toLocaleString('en')} × ${slide.height.toLocaleString('en')} px`],
     ['Pixel size', slide.mpp ? `${slide.mpp.toPrecision(3)} µm` : 'its file does not state one'],
     ...(slide.virtual !== null ? [['Made by', slide.virtual] as [string, string]] : []),
-    ...(by.value ? [['Lies', by.value] as [string, string]] : []),
+    ...(by ? [['Lies', by] as [string, string]] : []),
   ];
   return (
     <details class="pane-info">
@@ -155,12 +149,7 @@ function PaneInfo({ pane }: { pane: Pane }) {
       <div class="pop">
         <p class="full-name">{slide.name}</p>
         <dl>{facts.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>
-        <label class="field">Taken apart as
-          <select aria-label={`Stains of ${slide.name}`} value={stains.value.startsWith('h-e') ? 'h-e' : 'h-dab'} onChange={(event) => panes.chooseStains(pane, event.currentTarget.value as StainVectors)}>
-            <option value="h-e">H&E</option>
-            <option value="h-dab">H-DAB</option>
-          </select>
-        </label>
+        <Select label="Taken apart as" value={stains.value.startsWith('h-e') ? 'h-e' : 'h-dab'} of={[['h-e', 'H&E'], ['h-dab', 'H-DAB']]} onChoose={(vectors) => pane.chooseStains(vectors as StainVectors)} />
         {slide.stains_doubt && <p class="note">Not sure: {slide.stains_doubt}.</p>}
         {slide.associated.map((name) => (
           <a key={name} href={`/api/slides/${slide.id}/associated/${encodeURIComponent(name)}.jpg`} target="_blank">{name}</a>
@@ -261,7 +250,7 @@ function Where() {
       const index = (event.target as HTMLElement).closest<HTMLElement>('.pane')?.dataset.index;
       const pane = index && panes.list[Number(index)];
       if (!pane || !pane.image) return;
-      const { x, y } = pane.image.windowToImageCoordinates(new OpenSeadragon.Point(event.clientX, event.clientY));
+      const [x, y] = pane.fromWindow(event);
       const { mpp } = pane.slide;
       const mm = mpp ? `${((x * mpp) / 1000).toFixed(3)}, ${((y * mpp) / 1000).toFixed(3)} mm` : '';
       setWords([`x ${x.toFixed(0)}, y ${y.toFixed(0)} px`, mm]);

@@ -4,10 +4,10 @@ import { computed, signal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { ask, post, type Slide, type Stainer } from './api';
 import { about, layers, panes, parts, isNarrow, regions, showTab, slides, works } from './desk';
-import { complain, duration, keep, kept, say, settled, short } from './dom';
+import { complain, duration, keptSignal, say, settled, short } from './dom';
 import { VirtualLayers } from './layers_tab';
 import type { Box } from './pane';
-import { Button, Check, Choice, FileButton, Slider } from './parts';
+import { Button, Check, Choice, FileButton, Select, Slider } from './parts';
 import { badgeOf } from './slides';
 import { givesShares, hideMap, whereAsked, WhereChoice, WhereMap } from './where';
 
@@ -21,11 +21,15 @@ const DIALS: Record<string, [string, (value: number) => string]> = {
   counterstain: ['Counterstain', (value) => `× ${value.toFixed(2)}`],
 };
 
+const ONLY_VIEWS = 'Dials act at once on a view. Zoom in, to 10× or more, and press “Stain this view”.';
+
+const RANGES = [['-1..1', '-1 to 1 (most of CUT, CycleGAN, pix2pix)'], ['0..1', '0 to 1'], ['0..255', '0 to 255']] as const;
+
 type What = 'view' | 'region' | 'slide';
 type How = 'quick' | 'exemplar';
 
 const stainers = signal<Stainer[]>([]);
-const chosen = signal(kept('stainer', 'nuclear'));
+const chosen = keptSignal('stainer', 'nuclear');
 const dials = signal<Record<string, number>>({});
 const fills = signal(false); // whether tissue that is unlike the exemplar's is stained, too
 const trainedMpp = signal('');
@@ -55,7 +59,6 @@ async function readStainers(): Promise<void> {
 
 function choose(id: string): void {
   [chosen.value, dials.value, live] = [id, {}, null];
-  keep('stainer', id);
   valueRange.value = stainer.value?.value_range || '-1..1';
 }
 
@@ -147,6 +150,8 @@ async function stainAtOnce(slide: Slide, box: Box, instead = ''): Promise<void> 
     live = { id: job.id, box, slide: slide.id };
     if (!instead) hideMap();
     if (instead) {
+      const isBeside = panes.list.some((pane) => pane.slide.name.startsWith(instead));
+      if (isBeside) await layers.openBeside(job, panes.mode.value); // before the one that is open there goes
       layers.set(instead, { shown: false });
       const before = works.find(instead);
       if (before) works.act(before, 'remove');
@@ -160,7 +165,11 @@ async function stainAtOnce(slide: Slide, box: Box, instead = ''): Promise<void> 
 /** A dial was moved: what was stained last is stained again, so that one sees what it does. */
 const stainAgain = settled(() => {
   const slide = panes.first?.slide;
-  if (!slide || !live || live.slide !== slide.id || !works.find(live.id)) return;
+  if (!slide) return;
+  if (!live || live.slide !== slide.id || !works.find(live.id)) {
+    if (layers.of(slide.id).some(({ id }) => layers.look(id).shown)) message.value = ONLY_VIEWS;
+    return;
+  }
   if (busy.value) return stainAgain();
   void stainAtOnce(slide, live.box, live.id).catch((error: Error) => (message.value = error.message));
 }, 250);
@@ -240,7 +249,7 @@ function middle(slide: Slide, { location, size }: Box): Box {
 }
 
 export function StainTab() {
-  useEffect(() => void (stainers.value.length || readStainers()), []);
+  useEffect(() => void readStainers(), [slides.lines.value]); // a stainer may have come into the folder as well
   const slide = panes.first?.slide;
   if (!slide) return <p class="hint">Open a slide on the left; then stain it here.</p>;
   const doubt = slide.virtual !== null ? 'is a virtual stain; an H&E is expected' : slide.input_doubt;
@@ -298,13 +307,7 @@ function StainerChoice({ slide }: { slide: Slide }) {
       {by && (isLook(by) ? <WhereChoice slide={slide} onChange={stainAgain} /> : <p class="hint" id="stainer-claim">{by.claim || 'Its file does not say how it was taught'}.</p>)}
       {by?.asks_mpp && <Mpp id="trained-mpp" label="Pixel size it was trained at, µm" of={trainedMpp} />}
       {by?.generator && (
-        <label class="field">Numbers it takes
-          <select id="value-range" value={valueRange.value} onChange={(event) => (valueRange.value = event.currentTarget.value)}>
-            <option value="-1..1">-1 to 1 (most of CUT, CycleGAN, pix2pix)</option>
-            <option value="0..1">0 to 1</option>
-            <option value="0..255">0 to 255</option>
-          </select>
-        </label>
+        <Select id="value-range" label="Numbers it takes" value={valueRange.value} of={RANGES} onChoose={(range) => (valueRange.value = range)} />
       )}
       {slide.mpp === null && <Mpp id="stain-mpp" label="Pixel size of the slide, µm: its file does not say" of={slideMpp} />}
       {useless.length > 0 && (
@@ -342,15 +345,13 @@ function Dials() {
 
 function Exemplar() {
   const { preset, steps } = trial.value;
-  const real = slides.lines.value.filter((line) => badgeOf(line, slides.facts.value[line.id]) !== 'H&E');
+  const others = slides.lines.value.filter((line) => badgeOf(line, slides.facts.value[line.id]) !== 'H&E');
+  const real = others.map(({ id, name, virtual }): [string, string] => [id, virtual === null ? name : `${name} (virtual stain)`]);
   return (
     <div id="exemplar-box">
       <p class="hint">Drop an IHC image on the page, or choose one. Its look is measured in seconds, and kept as a stainer.</p>
       <div class="row">
-        <select id="exemplar" aria-label="Exemplar" value={exemplar.value} onChange={(event) => void chooseExemplar(event.currentTarget.value)}>
-          {exemplars.value.map(([id, name]) => <option key={id} value={id}>{name}</option>)}
-          {real.map((line) => <option key={line.id} value={line.id}>{line.virtual === null ? line.name : `${line.name} (virtual stain)`}</option>)}
-        </select>
+        <Select id="exemplar" label="Exemplar" isLabelHidden value={exemplar.value} of={[...exemplars.value, ...real]} onChoose={(id) => void chooseExemplar(id)} />
         <FileButton id="upload" label="File" accept="image/png,image/jpeg,image/tiff" onFile={(file) => void takeExemplar(file)} />
       </div>
       <p class="note" id="exemplar-doubt" role="status">{exemplarDoubt.value && `This exemplar ${exemplarDoubt.value}.`}</p>
@@ -358,11 +359,7 @@ function Exemplar() {
       <details id="try">
         <summary>Style transfer instead: minutes</summary>
         <p class="hint">Optimizes a region, or the middle of the view, until it looks like the exemplar. Where the brown lies is not a measurement.</p>
-        <label class="field">Preset
-          <select id="preset" value={preset || about.value?.default_preset} onChange={(event) => (trial.value = { ...trial.value, preset: event.currentTarget.value })}>
-            {about.value?.presets.map((name) => <option key={name} value={name}>{name}</option>)}
-          </select>
-        </label>
+        <Select id="preset" label="Preset" value={preset || about.value!.default_preset} of={about.value!.presets.map((name) => [name, name] as const)} onChoose={(name) => (trial.value = { ...trial.value, preset: name })} />
         <label class="field">Steps
           <input id="steps" type="number" min="1" max="2000" placeholder="of the preset" value={steps} onInput={(event) => (trial.value = { ...trial.value, steps: event.currentTarget.value })} />
         </label>

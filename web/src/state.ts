@@ -20,7 +20,7 @@ export function readHash(hash: string): Shared {
   const said = new URLSearchParams(hash.replace(/^#/, ''));
   const number = (name: string): number => Number(said.get(name) ?? NaN);
   const list = (name: string, form: RegExp): string[] => (said.get(name) ?? '').split(',').filter((id) => form.test(id));
-  const view = { x: number('x'), y: number('y'), zoom: number('z'), rotation: number('r') || 0 };
+  const view = { x: number('x'), y: number('y'), zoom: number('z'), rotation: number('r') || 0, isFlipped: said.has('f') };
   const whole = [view.x, view.y, view.zoom].every(Number.isFinite) && view.zoom > 0;
   const [threshold, split] = [number('t'), number('c')];
   return {
@@ -42,6 +42,7 @@ export function writeHash(shared: Shared): string {
     said.set('y', shared.view.y.toFixed(0));
     said.set('z', shared.view.zoom.toPrecision(4));
     if (shared.view.rotation) said.set('r', shared.view.rotation.toFixed(0));
+    if (shared.view.isFlipped) said.set('f', '1');
   }
   if (shared.split !== 50) said.set('c', shared.split.toFixed(0));
   if (shared.overlay !== 'none') {

@@ -28,7 +28,8 @@ const percent = (part: number): string => `${Math.round(100 * part)} %`;
 
 /** The class of a region, as the server has it: its own, else its name. */
 const classOf = ({ name, properties }: Region): string => (properties?.classification as { name?: string } | undefined)?.name || name || '1';
-const classes = computed(() => [...new Set(regions.list.value.map(classOf))]);
+const line = computed(() => lines.value.find(({ id }) => id === source.value));
+const classes = computed(() => (source.value === REGIONS ? [...new Set(regions.list.value.map(classOf))] : (line.value?.classes ?? [])));
 const levelOf = (name: string): number => levels.value[name] ?? (name === ELSEWHERE ? 0 : 1);
 
 /** Whether the source gives the share of positive nuclei itself. */
@@ -36,9 +37,11 @@ export const givesShares = computed(() => source.value !== TISSUE);
 
 /** What a request says of where. Throws where there is no region yet. */
 export function whereAsked(): object {
-  if (source.value !== REGIONS) return { source: source.value };
-  if (!classes.value.length) throw new Error('Draw a region first, or import some under “Measure”; the tools are above the picture.');
-  return { source: REGIONS, regions: regions.list.value, levels: Object.fromEntries([...classes.value, ELSEWHERE].map((name) => [name, levelOf(name)])) };
+  const isDrawn = source.value === REGIONS;
+  if (isDrawn && !classes.value.length) throw new Error('Draw a region first, or import some under “Measure”; the tools are above the picture.');
+  const named = classes.value.length ? [...classes.value, ELSEWHERE] : [];
+  const given = Object.fromEntries(named.map((name) => [name, levelOf(name)]));
+  return { source: source.value, levels: given, ...(isDrawn ? { regions: regions.list.value } : {}) };
 }
 
 /** By which source a stain lies where it does, in words. */
@@ -110,7 +113,7 @@ export function WhereChoice({ slide, onChange }: { slide: Slide; onChange: () =>
     levels.value = { ...levels.value, [name]: level };
     onChange();
   };
-  const { claim = '' } = lines.value.find(({ id }) => id === source.value) ?? {};
+  const { claim = '' } = line.value ?? {};
   return (
     <>
       <label class="field">Where
@@ -121,7 +124,7 @@ export function WhereChoice({ slide, onChange }: { slide: Slide; onChange: () =>
         </select>
       </label>
       {claim && <p class="hint" id="where-claim">{claim[0].toUpperCase() + claim.slice(1)}.</p>}
-      {source.value === REGIONS && (
+      {classes.value.length > 0 && (
         <div id="levels">
           {[...classes.value, ELSEWHERE].map((name) => (
             <Slider key={name} label={name === ELSEWHERE ? 'Elsewhere' : name} value={levelOf(name)} low={0} high={1} step={0.05} shown={percent(levelOf(name))} onInput={(level) => set(name, level)} />

@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from starlette.routing import Match, Mount
 
 from chromogen.app.options import DEFAULT_PRESET
+from chromogen.app.view.alignment_routes import alignment_routes
+from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.apart import Apart
 from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
 from chromogen.app.view.looks import look_routes
@@ -32,6 +34,7 @@ from chromogen.app.view.trials import trial_queue
 from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.provenance import NOTICE, __version__
+from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 
 PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
 NO_PAGE = (
@@ -76,8 +79,9 @@ def create_app(
     root that is not there.
     """
     shelf, pool, renderer = Shelf(roots), ShelfPool(), Renderer()
-    models, apart = Shelf(roots, MODEL_SUFFIXES), Apart()
+    models, apart = Shelf(roots, (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)), Apart()
     trials, stains = trial_queue(results), stain_queue(results)
+    alignments = Alignments(Shelf(roots, (".json",)), results / "transforms")
     shelf.add(results)
 
     @asynccontextmanager
@@ -98,8 +102,9 @@ def create_app(
         lifespan=life,
         responses=REFUSALS,
     )
-    app.include_router(slide_routes(shelf, pool, renderer, labels=labels))
-    app.include_router(region_routes(shelf, pool, renderer, NucleusFinder(apart)))
+    app.include_router(slide_routes(shelf, pool, renderer, alignments, labels=labels))
+    app.include_router(region_routes(shelf, pool, renderer, NucleusFinder(apart), alignments))
+    app.include_router(alignment_routes(shelf, pool, renderer, alignments, apart))
     app.include_router(trial_routes(shelf, pool, renderer, trials))
     app.include_router(stain_routes(shelf, pool, renderer, models, stains, apart))
     app.include_router(look_routes(shelf, pool, renderer, models, trials, apart))

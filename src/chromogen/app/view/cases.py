@@ -7,14 +7,28 @@ from pathlib import PurePosixPath
 
 from chromogen.files import stem_of
 
+_MARKERS = r"er|pr|her-?2|ki-?67|mib-?1|pd-?l?1|p53|p63|ck\d*|cd\d+\w?|cc10|prospc|masson|pas"
 _STAINS = (
-    r"h&?e|hes|ihc|dab|er|pr|her-?2|ki-?67|mib-?1|pd-?l?1|p53|p63|ck\d*|cd\d+\w?|masson|pas|virtual|stained|real|"
+    rf"h&?e|hes|ihc|dab|{_MARKERS}|virtual|stained|real|"
     r"aligned|nuclear|epithelial|membrane|cytoplasm|color-transfer|normalize|identity"
 )
-_BETWEEN = re.compile(r"[\s_.-]+")
 _STAIN = re.compile(rf"(?:{_STAINS})", re.IGNORECASE)
 _TAIL = re.compile(rf"(?:[\s_.-]+(?:{_STAINS}))+$", re.IGNORECASE)
 _HEAD = re.compile(rf"^(?:(?:{_STAINS})[\s_-]+)+(?=.*\d)", re.IGNORECASE)
+
+
+_MARKER = re.compile(rf"(?:^|[\s_./-])({_MARKERS})(?=$|[\s_./-])", re.IGNORECASE)
+
+
+def marker_of(name: str) -> str:
+    """The marker that a slide's name, with folders, says it is stained for, as written; "" where it says none.
+
+    >>> marker_of("345_Ki67.svs"), marker_of("HER2/345_ihc.tif"), marker_of("345_HE.svs"), marker_of("expert.png")
+    ('Ki67', 'HER2', '', '')
+    """
+    path = PurePosixPath(name)
+    found = _MARKER.findall(str(path.with_name(stem_of(path))))  # type: ignore[arg-type]
+    return found[-1] if found else ""
 
 
 def case_of(name: str) -> str:

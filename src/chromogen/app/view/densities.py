@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
@@ -23,6 +24,8 @@ ZERO_DIFFERENCE = 128
 KEPT_UM = 6.0  # around a place, in which structure is compared
 LEAST_BLUR_PX = 3.0
 MOST_HALO_PX = 320
+WHITE = 255
+BORDER_PX = 2
 
 
 def density_tile(opened: Opened, address: Address, stains: str) -> bytes:
@@ -82,7 +85,9 @@ def difference_tile(
 
 def _there(other: Opened, window: Window, placed: Placement, size: tuple[int, int]) -> Image:
     """What another slide shows in a window of the first, at `size` (w, h); white where it has nothing."""
-    there = np.full((size[1], size[0], 3), 255, np.uint8)
+    there = np.full((size[1], size[0], 3), WHITE, np.uint8)
+    if not placed.is_upright:
+        return _turned(other, window, placed, there)
     left, top, right, bottom = (round(side) for side in placed.window(window))
     x = _covered(left, right, other.size[0], size[0])
     y = _covered(top, bottom, other.size[1], size[1])
@@ -92,6 +97,23 @@ def _there(other: Opened, window: Window, placed: Placement, size: tuple[int, in
         seen = resize(read_window(other, part, step), (width, height))
         there[y.first : y.last, x.first : x.last] = seen
     return there
+
+
+def _turned(other: Opened, window: Window, placed: Placement, white: Image) -> Image:
+    """The same of a slide that is turned, mirrored or bent: bilinear between its pixels, as coarse as `white`."""
+    height, width = white.shape[:2]
+    rows, columns = np.indices((height, width)) + 0.5
+    first = np.stack([columns / width, rows / height], -1).reshape(-1, 2) * window.size + (window.left, window.top)
+    at = placed.move(first)
+    low, high = (np.floor(at.min(0)) - BORDER_PX).astype(int), (np.ceil(at.max(0)) + BORDER_PX).astype(int)
+    part = Window(*low.clip(0, other.size).tolist(), *high.clip(0, other.size).tolist())
+    if min(part.size) <= 0:
+        return white
+    seen = read_window(other, part, max(1.0, placed.scale * window.size[0] / width))
+    shares = (at - (part.left, part.top)) / part.size
+    places = (shares * (seen.shape[1], seen.shape[0]) - 0.5)[:, ::-1].T
+    planes = [ndimage.map_coordinates(plane, places, order=1, cval=WHITE) for plane in np.moveaxis(seen, 2, 0)]
+    return np.stack(planes, -1).reshape(white.shape)
 
 
 @dataclass(frozen=True)

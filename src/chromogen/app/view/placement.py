@@ -4,45 +4,92 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from chromogen.app.view.pool import Opened
 from chromogen.grid import Window
+from chromogen.registration.transform import Move, Transform
+from chromogen.stains.deconvolution import Array
 
 SAME_SHAPE = 0.02
+MADE_THERE = "where its file says that it was made"
+REACH_PX = 64.0  # around a place, in which a placement that bends is taken for an affine
 
 
-@dataclass(frozen=True)
+class Transforms(Protocol):
+    """What knows how the contents of two slides, by their hashes, lie on one another."""
+
+    def between(self, one: str, other: str) -> Transform | None:
+        """The transform from one to the other, if there is one."""
+
+    def how(self, one: str, other: str) -> str:
+        """By what it is known, in words."""
+
+
+@dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a second slide shows what a first shows: at `scale` times a place of the first, plus `offset` (x, y).
+    """Where a second slide shows what a first shows.
 
-    Places are in level-0 pixels of each. `by` says how that is known; `is_guess`, that no file says it.
+    `move` brings points (N, 2) of the first to the second, in level-0 pixels of each. `by` says how that is known;
+    `is_guess`, that no file says it; `bends`, that no affine does the same everywhere.
     """
 
-    scale: float
+    move: Move
     by: str
     is_guess: bool = False
-    offset: tuple[float, float] = (0.0, 0.0)
+    bends: bool = False
+
+    def affine_at(self, place: tuple[float, float] = (0.0, 0.0)) -> Array:
+        """The affine (2, 3) in level-0 pixels that does the same around a place (x, y) of the first slide."""
+        around = np.array(place) + REACH_PX * np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]])
+        middle, right, down, left, up = self.move(around)
+        linear = np.column_stack([right - left, down - up]) / (2 * REACH_PX)
+        return np.column_stack([linear, middle - linear @ place])
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether the second slide is only larger or smaller, and elsewhere."""
+        (a, b, _), (c, d, _) = self.affine_at()
+        return bool(not self.bends and np.allclose([b, c, a], [0, 0, d], atol=1e-9 * abs(a)) and a > 0)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the second slide for one of the first, at its corner."""
+        return float(np.sqrt(abs(np.linalg.det(self.affine_at()[:, :2]))))
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """Where the first slide's corner lies on the second."""
+        x, y = self.move(np.zeros((1, 2)))[0]
+        return float(x), float(y)
 
     def window(self, first: Window) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of a window of the first slide, in the second."""
-        (x, y), scale = self.offset, self.scale
-        return scale * first.left + x, scale * first.top + y, scale * first.right + x, scale * first.bottom + y
+        """Left, top, right and bottom of the corners of a window of the first slide, in the second."""
+        left, top, right, bottom = first.left, first.top, first.right, first.bottom
+        corners = self.move(np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float))
+        return (*map(float, corners.min(0)), *map(float, corners.max(0)))  # type: ignore[return-value]
 
 
-def placement_between(one: Opened, other: Opened) -> Placement:
+def placement_between(one: Opened, other: Opened, transforms: Transforms | None = None) -> Placement:
     """How the other slide lies on the first.
 
-    A virtual stain lies where its file says that it was made; other slides by their pixel sizes, from the top left
-    corner. Where neither file states a pixel size, slides of one shape are taken to show the same field.
+    A virtual stain lies where its file says that it was made; other slides as a transform says, also of what a
+    virtual stain was made of; else by their pixel sizes, from the top left corner. Where neither file states a
+    pixel size, slides of one shape are taken to show the same field.
     """
     first, second = _origin(one), _origin(other)
     if first.source == second.source:
-        scale = second.scale / first.scale
-        x, y = (there - scale * here for here, there in zip(first.offset, second.offset, strict=True))
-        return Placement(scale, "where its file says that it was made", offset=(x, y))
+        return Placement(_by_way(first, _times(1.0), second), MADE_THERE)
+    own = _Origin(one.slide.quickhash), _Origin(other.slide.quickhash)
+    for ours, theirs in (own, (first, second)):
+        if transforms and (found := transforms.between(ours.source, theirs.source)):
+            bends = len(found.pieces) > 1 or found.pieces[0].spline is not None
+            by = transforms.how(ours.source, theirs.source)
+            return Placement(_by_way(ours, found.forward_px, theirs), by, bends=bends)
     if one.mpp and other.mpp:
-        return Placement(one.mpp / other.mpp, "by their pixel sizes, from the top left corner")
+        return Placement(_times(one.mpp / other.mpp), "by their pixel sizes, from the top left corner")
     return _guess(one, other)
 
 
@@ -50,12 +97,13 @@ def _guess(one: Opened, other: Opened) -> Placement:
     if one.mpp or other.mpp:
         lacking, known = ("its file", one.mpp) if one.mpp else ("the first one's file", other.mpp)
         by = f"by a guess: {lacking} does not state a pixel size, so {known:.3g} um is assumed for both"
-        return Placement(1.0, by, is_guess=True)
+        return Placement(_times(1.0), by, is_guess=True)
     across, down = (b / a for a, b in zip(one.size, other.size, strict=True))
     if abs(across / down - 1) < SAME_SHAPE:
         by = "by a guess: neither file states a pixel size, and both have one shape"
-        return Placement(across, by, is_guess=True)
-    return Placement(1.0, "by a guess: pixel on pixel, as neither file states a pixel size", is_guess=True)
+        return Placement(_times(across), by, is_guess=True)
+    by = "by a guess: pixel on pixel, as neither file states a pixel size"
+    return Placement(_times(1.0), by, is_guess=True)
 
 
 @dataclass(frozen=True)
@@ -80,3 +128,17 @@ def _corner(facts: Mapping[str, Any], scale: float) -> tuple[float, float]:
     """Where the source's corner lies in the pixels of a stain of a part of it, which begins at a whole pixel."""
     region = (facts.get("settings") or {}).get("region")
     return (-int(region[0] * scale), -int(region[1] * scale)) if region else (0.0, 0.0)
+
+
+def _times(scale: float) -> Move:
+    return lambda points: np.asarray(points, float) * scale
+
+
+def _by_way(first: _Origin, between: Move, second: _Origin) -> Move:
+    """From a slide to what it was made of, from there to what the other was made of, and to the other."""
+
+    def move(points: Array) -> Array:
+        there = between((np.asarray(points, float) - first.offset) / first.scale)
+        return there * second.scale + second.offset
+
+    return move

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import shapely
 from shapely.affinity import affine_transform
 from shapely.geometry import MultiPolygon, box
 
@@ -25,6 +26,7 @@ from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 CORE_PX = 1024
 MOST_PIXELS = 16_000_000  # of a region; a larger one is measured coarser
 MOST_POINTS = 50_000
+SIDES = 256  # at least, of a region that is bent
 WHOLE_PERCENT = 99.5  # of a region: what rounding may take away
 
 
@@ -64,8 +66,9 @@ def parse_region(geometry: object) -> MultiPolygon:
 
 
 def placed_region(region: MultiPolygon, placed: Placement) -> MultiPolygon:
-    """The region of a first slide in another that lies on it so."""
-    return affine_transform(region, [placed.scale, 0, 0, placed.scale, *placed.offset])
+    """The region of a first slide in another that lies on it so; long sides bend where the placement does."""
+    bendable = shapely.segmentize(region, region.length / SIDES) if placed.bends else region
+    return shapely.transform(bendable, placed.move)
 
 
 def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10: float) -> Numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import product
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from shapely.geometry import MultiPolygon, box
 
 from chromogen.app.view import region_numbers
+from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.region_files import MOST_REGIONS, Imported, Region, import_regions
@@ -37,10 +38,12 @@ class Asked(BaseModel):
     threshold_od10: float = Field(0.2, ge=0, le=2.55)
 
 
-def region_routes(shelf: Shelf, pool: ShelfPool, renderer: Renderer, finder: NucleusFinder) -> APIRouter:
+def region_routes(
+    shelf: Shelf, pool: ShelfPool, renderer: Renderer, finder: NucleusFinder, alignments: Alignments
+) -> APIRouter:
     """The routes /api/regions, /api/numbers, and /api/slides/ID/nuclei."""
     routes = APIRouter(prefix="/api", tags=["regions"])
-    measure = partial(_numbers, shelf, pool, renderer, finder)
+    measure = partial(_numbers, partial(_measured, shelf, pool, alignments), renderer, finder)
 
     @routes.post("/regions", openapi_extra=_A_FILE)
     async def regions(request: Request) -> Imported:
@@ -93,8 +96,7 @@ def _source(pool: ShelfPool, entry: Entry, stains: Stains) -> Source:
 
 
 async def _numbers(
-    shelf: Shelf,
-    pool: ShelfPool,
+    measured: Callable[..., tuple[MultiPolygon, Source, Numbers]],
     renderer: Renderer,
     finder: NucleusFinder,
     slides: tuple[str, str],
@@ -104,7 +106,7 @@ async def _numbers(
 ) -> dict[str, Any]:
     """Of a region drawn on the first slide, in the second; or why there are none."""
     try:
-        measure = partial(_measured, shelf, pool, slides, region, stains, threshold)
+        measure = partial(measured, slides, region, stains, threshold)
         there, source, numbers = await renderer.run(measure)
         nuclei, lacking = await _nuclei(finder, source, there, numbers)
         why = "; ".join(words for words in (numbers.why, lacking) if words)
@@ -114,13 +116,19 @@ async def _numbers(
 
 
 def _measured(
-    shelf: Shelf, pool: ShelfPool, slides: Sequence[str], region: Region, stains: Stains, threshold: float
+    shelf: Shelf,
+    pool: ShelfPool,
+    alignments: Alignments,
+    slides: Sequence[str],
+    region: Region,
+    stains: Stains,
+    threshold: float,
 ) -> tuple[MultiPolygon, Source, Numbers]:
     """The region as it lies on the second slide, whose nuclei to count there, and what pixels say of it."""
     drawn = region_numbers.parse_region(region.geometry)
     on, entry = map(shelf.find, slides)
     with pool.reading(on) as first, pool.reading(entry) as opened:
-        there = region_numbers.placed_region(drawn, placement_between(first, opened))
+        there = region_numbers.placed_region(drawn, placement_between(first, opened, alignments))
         numbers = region_numbers.numbers_of(opened, there, stains, threshold)
     return there, _source(pool, entry, stains), numbers
 

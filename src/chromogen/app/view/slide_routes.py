@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -11,10 +10,11 @@ import anyio.to_thread
 import numpy as np
 import openslide
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from chromogen.app.view import densities, tiles
-from chromogen.app.view.cases import case_of
+from chromogen.app.view.alignments import Alignments
+from chromogen.app.view.cases import case_of, marker_of
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
 from chromogen.app.view.shelf import Entry, Shelf
@@ -33,7 +33,6 @@ SLIDE_ID = "^[0-9a-f]{16}$"
 SlideId = Annotated[str, Path(pattern=SLIDE_ID)]
 Level = Annotated[int, Path(ge=0, le=32)]
 Place = Annotated[int, Path(ge=0, le=10**6)]
-Shift = Annotated[float, Field(ge=-(10**8), le=10**8)]
 
 
 class Renderer:
@@ -64,12 +63,13 @@ class Renderer:
 class SlideLine(BaseModel):
     """A slide in the list; `virtual` names what made it, where its file says that it is a virtual stain.
 
-    Slides of one `case` belong together, by their names.
+    Slides of one `case` belong together, by their names; `marker` is what a name says that it is stained for.
     """
 
     id: str
     name: str
     case: str
+    marker: str
     version: str
     virtual: str | None
 
@@ -78,7 +78,8 @@ class SlideFacts(SlideLine):
     """What a slide is; `mpp` is um per level-0 pixel, None where the file does not say.
 
     `stains` are the vectors to begin with, `stains_doubt` why they may be the wrong ones. `input_doubt` says why
-    it may be no H&E to stain, `exemplar_doubt` why it may be no IHC to stain after.
+    it may be no H&E to stain, `exemplar_doubt` why it may be no IHC to stain after. `tissue` is the same
+    for slides that a transform lays on each other, and for a virtual stain and what it was made of.
     """
 
     width: int
@@ -91,36 +92,39 @@ class SlideFacts(SlideLine):
     input_doubt: str | None
     exemplar_doubt: str | None
     associated: list[str]
+    tissue: str
 
 
-class Beside(BaseModel):
-    """How a slide lies on the first: see `Placement`."""
-
-    scale: float
-    offset: tuple[float, float]
-    by: str
-    is_guess: bool
-
-
-def slide_routes(shelf: Shelf, pool: ShelfPool, renderer: Renderer, *, labels: bool) -> APIRouter:
+def slide_routes(
+    shelf: Shelf, pool: ShelfPool, renderer: Renderer, alignments: Alignments, *, labels: bool
+) -> APIRouter:
     """The routes below /api/slides."""
     routes = APIRouter(prefix="/api", tags=["slides"])
-    _list_routes(routes, shelf, pool, renderer, labels=labels)
+    _list_routes(routes, shelf, pool, renderer, alignments, labels=labels)
     _tile_routes(routes, shelf, pool, renderer)
-    _comparison_routes(routes, shelf, pool, renderer)
+    _comparison_routes(routes, shelf, pool, renderer, alignments)
     return routes
 
 
-def _list_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer, *, labels: bool) -> None:
+def _list_routes(
+    routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer, alignments: Alignments, *, labels: bool
+) -> None:
+    def lines() -> list[SlideLine]:
+        alignments.look()
+        return [_line(entry) for entry in shelf.entries()]
+
+    def facts(slide_id: str) -> SlideFacts:
+        return _facts(pool, shelf.find(slide_id), alignments, labels=labels)
+
     @routes.get("/slides")
     async def slides() -> list[SlideLine]:
         """All slides and images under the paths that were named."""
-        return await renderer.run(lambda: [_line(entry) for entry in shelf.entries()])  # type: ignore[no-any-return]
+        return await renderer.run(lines)  # type: ignore[no-any-return]
 
     @routes.get("/slides/{slide_id}")
     async def slide(slide_id: SlideId) -> SlideFacts:
         """Size, pixel size, levels, and the stain it looks to have."""
-        return await renderer.run(lambda: _facts(pool, shelf.find(slide_id), labels=labels))  # type: ignore[no-any-return]
+        return await renderer.run(lambda: facts(slide_id))  # type: ignore[no-any-return]
 
     @routes.get("/slides/{slide_id}/thumbnail.jpg", response_class=Response, responses=JPEG)
     async def thumbnail(request: Request, slide_id: SlideId) -> Response:
@@ -166,7 +170,9 @@ def _tile_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Ren
         )
 
 
-def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer) -> None:
+def _comparison_routes(
+    routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer, alignments: Alignments
+) -> None:
     @routes.get(
         "/slides/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response, responses=PNG
     )
@@ -178,35 +184,22 @@ def _comparison_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, rendere
         x: Place,
         y: Place,
         stains: Annotated[list[Stains] | None, Query(max_length=2, min_length=2)] = None,
-        offset: Annotated[list[Shift] | None, Query(max_length=2, min_length=2)] = None,
+        placed: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
         """How another slide differs here, and whether structure was kept (see `difference_tile`).
 
-        `offset` (x, y) says where a slide that was moved by hand has the first one's corner, in level-0 pixels.
+        `placed` is anything that is another where the slides lie otherwise: answers are kept by it.
         """
         one, other, address = shelf.find(slide_id), shelf.find(other_id), tiles.Address(level, x, y)
         first, second = stains or ("h-e", "h-dab")
-        key = ("difference", one.id, one.version, other.id, other.version, address, first, second, *(offset or ()))
+        key = ("difference", one.id, one.version, other.id, other.version, address, first, second, placed)
 
         def make() -> bytes:
             with pool.reading(one) as a, pool.reading(other) as b:
-                placed = placement_between(a, b)
-                if offset:
-                    placed = replace(placed, offset=(offset[0], offset[1]))
-                return densities.difference_tile(a, b, address, (first, second), placed)
+                lies = placement_between(a, b, alignments)
+                return densities.difference_tile(a, b, address, (first, second), lies)
 
         return await renderer.answer(request, key, "image/png", make)
-
-    @routes.get("/slides/{slide_id}/beside/{other_id}")
-    async def beside(slide_id: SlideId, other_id: SlideId) -> Beside:
-        """Where the other slide shows what the first shows, and how that is known (see `placement_between`)."""
-        one, other = shelf.find(slide_id), shelf.find(other_id)
-
-        def compare() -> Beside:
-            with pool.reading(one) as a, pool.reading(other) as b:
-                return Beside(**asdict(placement_between(a, b)))
-
-        return await renderer.run(compare)  # type: ignore[no-any-return]
 
 
 def _read(pool: ShelfPool, entry: Entry, work: Callable[[Opened], bytes]) -> bytes:
@@ -214,7 +207,7 @@ def _read(pool: ShelfPool, entry: Entry, work: Callable[[Opened], bytes]) -> byt
         return work(opened)
 
 
-def _facts(pool: ShelfPool, entry: Entry, *, labels: bool) -> SlideFacts:
+def _facts(pool: ShelfPool, entry: Entry, alignments: Alignments, *, labels: bool) -> SlideFacts:
     with pool.reading(entry) as opened:
         width, height = opened.size
         return SlideFacts(
@@ -229,13 +222,19 @@ def _facts(pool: ShelfPool, entry: Entry, *, labels: bool) -> SlideFacts:
             input_doubt=opened.look.doubt_as("content"),
             exemplar_doubt=opened.look.doubt_as("style"),
             associated=_associated_names(entry) if labels else [],
+            tissue=alignments.tissue_of((opened.virtual or {}).get("source_quickhash") or opened.slide.quickhash),
         )
 
 
 def _line(entry: Entry) -> SlideLine:
     virtual = stainer_of(virtual_facts(entry.path, entry.version))
     return SlideLine(
-        id=entry.id, name=entry.name, case=case_of(entry.name), version=entry.version, virtual=virtual
+        id=entry.id,
+        name=entry.name,
+        case=case_of(entry.name),
+        marker=marker_of(entry.name),
+        version=entry.version,
+        virtual=virtual,
     )
 
 

@@ -58,7 +58,7 @@ def stainer_lines(entries: Sequence[Entry]) -> list[StainerLine]:
     return lines + [
         replace(_of_file(entry.path, entry.version), id=entry.id, name=entry.name)
         for entry in entries
-        if entry.path.suffix.lower() != LOOK_SUFFIX or _says_look(entry.path)
+        if entry.path.suffix.lower() in (MODEL_SUFFIX, ONNX_SUFFIX) or _says_look(entry.path)
     ]
 
 

@@ -9,58 +9,95 @@ from pathlib import Path
 
 import PIL.Image
 
+from chromogen.app.view.region_files import MOST_GEOJSON_BYTES
 from chromogen.app.view.shelf import Entry
 from chromogen.app.view.stains import TISSUE
 from chromogen.app.where import WhereOption
 from chromogen.decoders import quiet
 from chromogen.errors import FAILURES
 from chromogen.image import WRITE_SUFFIXES
-from chromogen.models import LOOK_SUFFIX
+from chromogen.models import MODEL_SUFFIX
+from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
+from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.staining.where import Frame
 from chromogen.staining.where_map import CLAIM as MAP_CLAIM
 from chromogen.staining.where_regions import CLAIM as REGIONS_CLAIM
+from chromogen.staining.where_regions import ONLY, read_regions
 from chromogen.staining.where_tissue import CLAIM as TISSUE_CLAIM
 
 DRAWN = "regions"
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")  # modes of images that may be heat maps
+MOST_GREY_PX, MOST_COLOR_PX = 100_000_000, 4_000_000
 
 
 @dataclass(frozen=True)
 class WhereLine:
-    """A source of *where* in the list: what to ask for, what people call it, and what it may claim."""
+    """A source of *where* in the list: what to ask for, what people call it, and what it may claim.
+
+    `classes` are those of regions in a file, each of which may have a level.
+    """
 
     id: str
     name: str
     claim: str
+    classes: tuple[str, ...] = ()
 
 
 ALWAYS = (WhereLine(TISSUE, TISSUE, TISSUE_CLAIM), WhereLine(DRAWN, DRAWN, REGIONS_CLAIM))
 
 
-def where_lines(images: Sequence[Entry], models: Sequence[Entry], size: tuple[int, int]) -> list[WhereLine]:
-    """Tissue, regions, then heat maps of a slide of `size` (w, h), and models that map any slide."""
-    maps = [(entry, MAP_CLAIM) for entry in images if _may_be_map(entry.path, entry.version, size)]
-    able = [(entry, _claim(entry.path, entry.version)) for entry in models]
-    return [*ALWAYS, *(WhereLine(entry.id, entry.name, claim) for entry, claim in [*maps, *able] if claim)]
+def where_lines(images: Sequence[Entry], others: Sequence[Entry], size: tuple[int, int]) -> list[WhereLine]:
+    """Tissue and regions, then what fits a slide of `size` (w, h): heat maps, drawn regions; and models."""
+    found = [(entry, *_of_image(entry.path, entry.version, size)) for entry in images]
+    for entry in others:
+        is_drawn = entry.path.name.lower().endswith(GEOJSON_SUFFIXES)
+        drawn = _of_drawn(entry.path, entry.version, size) if is_drawn else NONE
+        found.append((entry, *(drawn if drawn != NONE else (_claim(entry.path, entry.version), ()))))
+    return [
+        *ALWAYS,
+        *(WhereLine(entry.id, entry.name, claim, classes) for entry, claim, classes in found if claim),
+    ]
+
+
+NONE: tuple[str, tuple[str, ...]] = ("", ())
 
 
 @lru_cache(maxsize=4096)
-def _may_be_map(path: Path, _version: str, size: tuple[int, int]) -> bool:
-    """Whether a file is a grey image that may show all of a slide; only its header is read."""
+def _of_image(path: Path, _version: str, size: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
+    """The claim of an image of grey values that shows all of a slide, with its classes if these are labels.
+
+    Of an image in colours that may be grey all the same, at most `MOST_COLOR_PX` are read.
+    """
     if path.suffix.lower() not in WRITE_SUFFIXES:
-        return False
+        return NONE
+    frame = Frame(size, size)
     try:
         with quiet(), PIL.Image.open(path) as image:
-            Frame(size, size).check_aspect(path, image.size)
-            return image.mode in GREY
+            frame.check_aspect(path, image.size)
+            most = MOST_GREY_PX if image.mode in GREY else MOST_COLOR_PX
+            if image.size[0] * image.size[1] > most:
+                return NONE
+        classes = tuple(name for name, _ in read_regions(path, frame).levels)
+        return (REGIONS_CLAIM, classes) if classes != (ONLY,) else (MAP_CLAIM, ())
     except Exception:  # other people's files break in every way there is, and are no heat maps
-        return False
+        return NONE
+
+
+@lru_cache(maxsize=1024)
+def _of_drawn(path: Path, _version: str, size: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
+    """The claim and the classes of a GeoJSON file whose regions lie on a slide."""
+    try:
+        if path.stat().st_size > MOST_GEOJSON_BYTES:
+            return NONE
+        return REGIONS_CLAIM, tuple(name for name, _ in read_regions(path, Frame(size, size)).levels)
+    except FAILURES:
+        return NONE
 
 
 @lru_cache(maxsize=256)
 def _claim(path: Path, _version: str) -> str:
     """What a model may claim to know of *where*; "" where it cannot say where."""
-    if path.suffix.lower() == LOOK_SUFFIX:
+    if path.suffix.lower() not in (MODEL_SUFFIX, ONNX_SUFFIX):
         return ""
     try:
         where = WhereOption(str(path)).for_all()

@@ -1,0 +1,218 @@
+"""The web app's answers about how slides lie on one another: asked, set by hand, by landmarks, by registration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field, FiniteFloat
+
+from chromogen.app.view.alignments import Alignments
+from chromogen.app.view.apart import Apart
+from chromogen.app.view.placement import MADE_THERE, Placement, placement_between
+from chromogen.app.view.pool import Opened, ShelfPool
+from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_routes import Renderer, SlideId
+from chromogen.errors import expected
+from chromogen.pixel_size import ASSUMED_MPP
+from chromogen.registration.landmarks import by_affine, refined_by
+from chromogen.registration.register import register
+from chromogen.registration.transform import Frame, Transform, inverse
+from chromogen.registration.transform_file import as_json
+from chromogen.stains.deconvolution import Array
+
+MOST_LANDMARKS = 200
+LEAST_SCALE, MOST_SCALE = 1e-3, 1e3
+Row = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+Pair = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+Place = Annotated[float | None, Query(ge=-(10**8), le=10**8)]
+T = TypeVar("T")
+
+
+class Beside(BaseModel):
+    """How a slide lies on the first: around a place, `affine` gives its level-0 pixels for the first slide's.
+
+    `by` says how that is known, `is_guess` that no file says it. `bends`: another affine holds elsewhere.
+    `is_kept`: the page keeps a transform between both, which can be had as a file, or forgotten.
+    """
+
+    affine: tuple[Row, Row]
+    by: str
+    is_guess: bool
+    bends: bool
+    is_kept: bool
+
+
+class Laid(BaseModel):
+    """Where the second slide is to lie: an affine from the first's level-0 pixels to its own."""
+
+    affine: tuple[Row, Row]
+
+
+class Landmarks(BaseModel):
+    """Places that are the same on both slides: x, y on the first and x, y on the second, in level-0 pixels."""
+
+    pairs: list[Pair] = Field(min_length=2, max_length=MOST_LANDMARKS)
+    kind: Literal["similarity", "affine"] = "similarity"
+
+
+class Fitted(BaseModel):
+    """How far each landmark is off, and which of them the others speak against, if any."""
+
+    residuals_um: list[float]
+    rms_um: float
+    doubtful: int | None
+    beside: Beside
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Two slides that are looked at, the first and the second, and what is known of how they lie."""
+
+    one: Opened
+    other: Opened
+    alignments: Alignments
+
+    @property
+    def placed(self) -> Placement:
+        return placement_between(self.one, self.other, self.alignments)
+
+    @property
+    def contents(self) -> tuple[str, str]:
+        return self.one.slide.quickhash, self.other.slide.quickhash
+
+    @property
+    def frames(self) -> tuple[Frame, Frame]:
+        return _frame(self.one, self.other), _frame(self.other, self.one)
+
+    def beside(self, place: tuple[float | None, float | None] = (None, None)) -> Beside:
+        """How the second lies on the first around a place; around the first's middle where none is given."""
+        x, y = (side / 2 if at is None else at for at, side in zip(place, self.one.size, strict=True))
+        placed, kept = self.placed, self.alignments.is_kept(*self.contents)
+        rows = placed.affine_at((x, y)).tolist()
+        return Beside(affine=rows, by=placed.by, is_guess=placed.is_guess, bends=placed.bends, is_kept=kept)
+
+    def keep(self, transform: Transform) -> None:
+        """Keep a transform from the first slide; the file leads from an H&E to an IHC, as `register` writes it."""
+        if self.placed.by == MADE_THERE:
+            made = "a virtual stain and what it was made of"
+            raise expected("slides", "sections that may lie otherwise", made, "move another slide")
+        he_is_second = self.one.look.stains == "h-dab" and self.other.look.stains == "h-e"
+        self.alignments.keep(inverse(transform) if he_is_second else transform)
+
+    def bending(self) -> Transform | None:
+        """A transform that bends: one that landmarks correct rather than replace."""
+        found = self.alignments.between(*self.contents)
+        return found if found and (len(found.pieces) > 1 or found.pieces[0].spline) else None
+
+    def by_affine(self, affine_px: Array) -> Transform:
+        """A transform that is the same as an affine in level-0 pixels."""
+        source, target = self.frames
+        linear = affine_px[:, :2] * (target.mpp / source.mpp)
+        if not LEAST_SCALE**2 < abs(np.linalg.det(linear)) < MOST_SCALE**2:
+            raise expected("affine", "one that can be undone", affine_px.tolist(), "place the slide anew")
+        return by_affine(source, target, np.column_stack([linear, affine_px[:, 2] * target.mpp]))
+
+    def lay(self, laid: Laid) -> Beside:
+        """Place the second slide by hand, as a whole."""
+        self.keep(self.by_affine(np.array(laid.affine)))
+        return self.beside()
+
+    def forget(self) -> Beside:
+        """Forget what the page keeps."""
+        self.alignments.forget(*self.contents)
+        return self.beside()
+
+    def take(self, transform: Transform) -> Beside:
+        """Keep a transform from the first slide."""
+        self.keep(transform)
+        return self.beside()
+
+    def fit(self, asked: Landmarks) -> Fitted:
+        """Place the second slide by landmarks: a registration that bends is corrected, anything else replaced."""
+        source, target = self.frames
+        pairs = np.array(asked.pairs)
+        start = self.bending() or self.by_affine(similarity_of(self.placed.affine_at()))
+        transform, found = refined_by(start, pairs[:, :2] * source.mpp, pairs[:, 2:] * target.mpp, asked.kind)
+        self.keep(transform)
+        residuals = found.residuals_um.tolist()
+        return Fitted(residuals_um=residuals, rms_um=found.rms_um, doubtful=found.doubtful, beside=self.beside())
+
+    def transform(self) -> dict[str, Any]:
+        """The transform between both as its file has it. Raises: ValueError where there is none."""
+        found = self.alignments.direct(*self.contents) or self.alignments.between(*self.contents)
+        if found is None:
+            raise expected("slides", "placed by a transform", "two that are not", "place them first")
+        return as_json(found)
+
+
+def similarity_of(affine: Array) -> Array:
+    """The affine (2, 3) of the nearest map that only turns, mirrors, scales and shifts."""
+    u, sizes, vt = np.linalg.svd(affine[:, :2])
+    return np.column_stack([sizes.mean() * u @ vt, affine[:, 2]])
+
+
+def _frame(one: Opened, other: Opened) -> Frame:
+    mpp = one.mpp or other.mpp or ASSUMED_MPP
+    whence = "file" if one.mpp else "estimated" if other.mpp else "assumed"
+    return Frame(one.size, mpp, whence, one.slide.quickhash)
+
+
+def alignment_routes(
+    shelf: Shelf, pool: ShelfPool, renderer: Renderer, alignments: Alignments, apart: Apart
+) -> APIRouter:
+    """The routes /api/slides/ID/beside/ID, and what is below it."""
+    routes = APIRouter(prefix="/api/slides/{slide_id}/beside/{other_id}", tags=["alignment"])
+
+    def with_both(work: Callable[[_Both], T], slide_id: str, other_id: str) -> T:
+        with pool.reading(shelf.find(slide_id)) as one, pool.reading(shelf.find(other_id)) as other:
+            return work(_Both(one, other, alignments))
+
+    async def answer(work: Callable[[_Both], T], slide_id: str, other_id: str) -> T:
+        return await renderer.run(partial(with_both, work, slide_id, other_id))  # type: ignore[no-any-return]
+
+    @routes.get("")
+    async def beside(slide_id: SlideId, other_id: SlideId, x: Place = None, y: Place = None) -> Beside:
+        """Where the other slide shows what the first shows, around a place of the first (see `Placement`)."""
+        return await answer(lambda both: both.beside((x, y)), slide_id, other_id)
+
+    @routes.put("")
+    async def lay(slide_id: SlideId, other_id: SlideId, laid: Laid) -> Beside:
+        """Let the other slide lie where it was moved to by hand, and keep that as a transform."""
+        return await answer(lambda both: both.lay(laid), slide_id, other_id)
+
+    @routes.delete("")
+    async def forget(slide_id: SlideId, other_id: SlideId) -> Beside:
+        """Forget what the page keeps; a transform in a folder holds again, or else pixel sizes."""
+        return await answer(_Both.forget, slide_id, other_id)
+
+    @routes.post("/landmarks")
+    async def landmarks(slide_id: SlideId, other_id: SlideId, asked: Landmarks) -> Fitted:
+        """Let landmarks lie on each other by least squares, and keep that (see `fitted_landmarks`)."""
+        return await answer(lambda both: both.fit(asked), slide_id, other_id)
+
+    @routes.post("/registration")
+    async def registration(slide_id: SlideId, other_id: SlideId) -> Beside:
+        """Find where the tissue of the first lies on the other, as `chromogen register` does, and keep that."""
+        sizes = await answer(lambda both: (both.one.mpp, both.other.mpp), slide_id, other_id)
+        found = await apart.run(_registered, shelf.find(slide_id).path, shelf.find(other_id).path, *sizes)
+        return await answer(lambda both: both.take(found), slide_id, other_id)
+
+    @routes.get("/transform.json", response_class=Response)
+    async def transform(slide_id: SlideId, other_id: SlideId) -> Response:
+        """The transform between both as a file, as `chromogen register` writes it: from the H&E to the IHC."""
+        found = await answer(_Both.transform, slide_id, other_id)
+        named = {"content-disposition": 'attachment; filename="transform.json"'}
+        return Response(json.dumps(found), media_type="application/json", headers=named)
+
+    return routes
+
+
+def _registered(he: Path, ihc: Path, he_mpp: float | None, ihc_mpp: float | None) -> Transform:
+    return register(he, ihc, he_mpp=he_mpp, ihc_mpp=ihc_mpp)
