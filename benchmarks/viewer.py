@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 import tifffile
 
-from chromogen.app.view.tiles import JPEG_QUALITY, TILE_PX, levels_of
+from chromogen.app.view.tiles import JPEG_QUALITY, TILE_PX, tile_levels
 from chromogen.image import Image, resize
 from chromogen.stainer import builtin_ihc
 from measuring import command_line, machine, markdown, positive, publish
@@ -85,7 +85,7 @@ def serve(slide: Path, port: int) -> None:
 
     app = create_app([slide], slide.parent / "results", page=slide.parent)
     generator = DeepZoomGenerator(openslide.OpenSlide(slide), tile_size=TILE_PX, overlap=0)
-    coarsest = generator.level_count - levels_of((WIDTH, HEIGHT))
+    coarsest = generator.level_count - tile_levels((WIDTH, HEIGHT))
 
     def deepzoom(level: int, x: int, y: int) -> Any:
         from fastapi import Response
@@ -126,7 +126,7 @@ def server(slide: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 def places(count: int, seed: int) -> list[tuple[int, int, int]]:
     """Level, column and row of tiles all over the slide, of its five finest levels, none twice."""
-    rng, levels = random.Random(seed), levels_of((WIDTH, HEIGHT))  # noqa: S311
+    rng, levels = random.Random(seed), tile_levels((WIDTH, HEIGHT))  # noqa: S311
     found: dict[tuple[int, int, int], None] = {}
     while len(found) < count:
         level = levels - 1 - rng.randrange(5)

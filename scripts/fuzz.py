@@ -35,7 +35,7 @@ import numpy as np
 import psutil
 
 from chromogen.app import style_cache
-from chromogen.app.view.intake import take_in
+from chromogen.app.view.upload_decoder import take_in
 from chromogen.image import IMAGE_SUFFIXES, read_image, read_provenance, write_image
 from chromogen.onnx_models.generator import load_generator
 from chromogen.onnx_models.onnx_file import read_onnx
@@ -48,7 +48,7 @@ from chromogen.staining.where_file import read_model
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
 
-MOST_CPU_S, MOST_S, MOST_BYTES = 10, 600, 3_000_000_000
+MAX_CPU_S, MAX_S, MAX_BYTES = 10, 600, 3_000_000_000
 BATCH = 50  # cases in one process
 OURS = (ValueError, OSError)
 READ, REFUSED = "read", "refused"
@@ -164,19 +164,19 @@ def _run_and_leave(cases: Sequence[str], run: Callable[[str], Ended], writing: i
     """Within limits, and without a sound."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     bytes_now = psutil.Process().memory_info().vms
-    resource.setrlimit(resource.RLIMIT_AS, (bytes_now + MOST_BYTES, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (bytes_now + MAX_BYTES, resource.RLIM_INFINITY))
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(silence, stream)
     for case in cases:
-        signal.alarm(MOST_S)
+        signal.alarm(MAX_S)
         _more_time()
         os.write(writing, (json.dumps(asdict(run(case))) + "\n").encode())
     os._exit(0)
 
 
 def _more_time() -> None:
-    until = round(time.process_time()) + MOST_CPU_S
+    until = round(time.process_time()) + MAX_CPU_S
     resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
 
 
@@ -273,7 +273,7 @@ def run_command(case: str, whole: Path, scratch: Path) -> Ended:
     def work() -> tuple[str, str]:
         os.chdir(scratch)
         tempfile.tempdir = str(scratch / "tmp")
-        style_cache.cache_folder = lambda: scratch / "tmp" / "styles"
+        style_cache.style_cache_folder = lambda: scratch / "tmp" / "styles"
         status, said = _answer(arguments)
         shutil.rmtree(scratch / "tmp" / "styles", ignore_errors=True)
         return _judged(status, said, scratch / "out"), f"{' '.join(arguments[:2])}: {said}"

@@ -44,7 +44,7 @@ from serving import Serving
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)
 READ_AHEAD = ("chromogen.app.jobs", "chromogen.app.training", "chromogen.app.staining", "chromogen.app.regions")
 NOT_OURS = (".chromogen-", "torchinductor_")  # by name alone; ours must have gone when looked for the second time
-MOST_S = 600.0
+MAX_S = 600.0
 SETTLE_S = 180.0  # until workers must have noticed that they are alone
 
 
@@ -280,7 +280,7 @@ def undisturbed(name: str, base: Path) -> float:
         return float(json.loads(record.read_text()))
     new_folder(folder)
     began = time.monotonic()
-    status = ended(begin(KINDS[name], KINDS[name].arguments(base / "in"), folder / "out", folder / "said"), MOST_S)
+    status = ended(begin(KINDS[name], KINDS[name].arguments(base / "in"), folder / "out", folder / "said"), MAX_S)
     if status != 0:
         raise RuntimeError(f"{name} ends with {status}: {(folder / 'said').read_text()[-500:]}")
     record.write_text(json.dumps(time.monotonic() - began))
@@ -311,7 +311,7 @@ def play(name: str, seed: int, base: Path) -> Round:
             process.kill()
         found.problems += left_alone(folder / "tmp") if kind.started else []
         found.problems += after_a_kill(out, wanted)
-    status = ended(begin(kind, kind.arguments(base / "in"), out, said), MOST_S)
+    status = ended(begin(kind, kind.arguments(base / "in"), out, said), MAX_S)
     found.problems += [f"the last run ends with {status}"] if status != 0 else []
     found.problems += at_the_end(out, wanted, folder / "tmp") + left_alone(folder / "tmp")
     found.problems += ["a traceback"] if "Traceback" in said.read_text() else []
@@ -331,7 +331,7 @@ def play_server(seed: int, base: Path) -> Round:
             if serving.kill(victim, how):
                 found.kills.append((f"{how.name} {victim}", 0.0))
             serving.go_on(jobs)
-        states = serving.wait_for(jobs, MOST_S)
+        states = serving.wait_for(jobs, MAX_S)
         found.problems += [f"{job} is {state} at the end" for job, state in states.items() if state != "done"]
     finally:
         serving.stop()

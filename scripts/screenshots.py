@@ -21,7 +21,7 @@ from serving import Serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE_MS = 300_000
-MOST_BYTES = 300_000
+MAX_BYTES = 300_000
 QUALITIES = (85, 75, 65, 50)
 TIMES_CLOSER = 3  # steps of zoom from the whole slide
 LANDMARKS = [(800, 1500), (1500, 1600), (900, 2600), (1720, 1240), (1330, 900), (1420, 1900)]
@@ -48,11 +48,11 @@ class Screen:
         self.page.wait_for_timeout(1000)
 
     def keep(self, name: str) -> None:
-        """Write NAME.jpg, as good as MOST_BYTES allow."""
+        """Write NAME.jpg, as good as MAX_BYTES allow."""
         self.rest()
         for quality in QUALITIES:
             data = self.page.screenshot(type="jpeg", quality=quality)
-            if len(data) <= MOST_BYTES:
+            if len(data) <= MAX_BYTES:
                 break
         (self.out / f"{name}.jpg").write_bytes(data)
         print(f"{self.out / name}.jpg: {len(data) / 1000:.0f} kB")

@@ -40,7 +40,7 @@ from serving import Serving
 SAMPLE_S = 5.0
 JOBS_S = 900.0  # in which a machine that others use has done both jobs
 SIDES = ("width", "height")
-MOST_RISE = {"rss_mb": 20.0, "handles": 5.0, "threads": 5.0}  # in 10 minutes
+MAX_RISE = {"rss_mb": 20.0, "handles": 5.0, "threads": 5.0}  # in 10 minutes
 Sample = dict[str, float]
 
 
@@ -100,7 +100,7 @@ def rise_in_10_min(samples: Sequence[Sample], name: str) -> float:
 def verdict(name: str, samples: Sequence[Sample]) -> bool:
     """Say start, middle and end; whether nothing grows."""
     good = True
-    for key, most in MOST_RISE.items():
+    for key, most in MAX_RISE.items():
         start, middle, end = (samples[at][key] for at in (0, len(samples) // 2, -1))
         rise = rise_in_10_min(samples, key)
         good &= rise <= most

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
 from chromogen.app.view.alignments import Alignments
-from chromogen.app.view.apart import Apart
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
+from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import write_image
 from chromogen.provenance import NOTICE
 from chromogen.registration.landmarks import by_affine
-from chromogen.registration.transform import Frame, Quality, Transform
+from chromogen.registration.transform import Quality, SlideFrame, Transform
 from chromogen.registration.transform_file import read_transform, write_transform
 from test_densities import IHC
 from test_guard import HERE
@@ -31,7 +31,7 @@ REGION = {"type": "Polygon", "coordinates": [[[50, 60], [250, 60], [250, 160], [
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr(Apart, "call", lambda _self, work, *arguments: work(*arguments))
+    monkeypatch.setattr(WorkerProcess, "call", lambda _self, work, *arguments: work(*arguments))
     slides = tmp_path / "slides"
     slides.mkdir()
     write_image(slides / "one.png", IHC)
@@ -46,8 +46,8 @@ def path(client: TestClient, first: str, second: str) -> str:
     return f"/api/slides/{found[first]}/beside/{found[second]}"
 
 
-def frame(name: str, size: tuple[int, int] = (400, 300), mpp: float = 0.5) -> Frame:
-    return Frame(size, mpp, "file", name)
+def frame(name: str, size: tuple[int, int] = (400, 300), mpp: float = 0.5) -> SlideFrame:
+    return SlideFrame(size, mpp, "file", name)
 
 
 def shifted(one: str, other: str, by_um: float) -> Transform:
@@ -150,7 +150,7 @@ def test_a_registration_is_kept(client: TestClient) -> None:
 
 
 def test_by_way_of_others(tmp_path: Path) -> None:
-    kept = Alignments(Shelf([tmp_path], (".json",)), tmp_path / "kept")
+    kept = Alignments(SlideCatalog([tmp_path], (".json",)), tmp_path / "kept")
     for one, other, by_um in (("a", "b", 10.0), ("c", "b", 3.0), ("c", "d", 1.0)):
         kept.keep(shifted(one, other, by_um))
     way = kept.between("a", "d")
@@ -165,7 +165,7 @@ def test_by_way_of_others(tmp_path: Path) -> None:
 def test_the_page_keeps_one_transform_of_two_slides(tmp_path: Path) -> None:
     write_transform(tmp_path / "found.json", shifted("a", "b", 1.0))
     (tmp_path / "regions.json").write_text(json.dumps({"type": "FeatureCollection", "notice": NOTICE}))
-    kept = Alignments(Shelf([tmp_path], (".json",)), tmp_path / "kept")
+    kept = Alignments(SlideCatalog([tmp_path], (".json",)), tmp_path / "kept")
     assert not kept.is_kept("a", "b")
     for one, other in (("a", "b"), ("b", "a")):
         kept.keep(shifted(one, other, 7.0))
@@ -180,7 +180,7 @@ def test_the_page_keeps_one_transform_of_two_slides(tmp_path: Path) -> None:
 
 
 def test_a_registration_says_so(tmp_path: Path) -> None:
-    kept = Alignments(Shelf([tmp_path], (".json",)), tmp_path / "kept")
+    kept = Alignments(SlideCatalog([tmp_path], (".json",)), tmp_path / "kept")
     made = shifted("a", "b", 1.0)
     kept.keep(Transform(made.source, made.target, made.pieces, Quality(2.0, 0.5, 0.1, 0.3)))
     assert kept.how("b", "a") == "by registration"

@@ -11,22 +11,22 @@ from chromogen.style.canvas import (
     MAX_DAB_GAIN,
     MAX_GAIN,
     Canvas,
-    Pixels,
-    StainNetwork,
-    amounts_of,
+    NetworkCanvas,
+    PixelCanvas,
     hematoxylin_alone,
     ihc_vectors,
     restained,
-    stains_of,
+    stain_amounts,
+    stain_strengths,
     with_dab_scaled,
 )
 from chromogen.style.networks import TissueFeatures
 from synthetic import tissue_like
 
 HE, IHC = tissue_like(40, 48, seed=1), tissue_like(40, 48, seed=2)[..., ::-1].copy()
-STAINS = stains_of(HE, [IHC], [1.0])
+STAINS = stain_strengths(HE, [IHC], [1.0])
 WHITE = (243.0, 238.0, 246.0)
-AMOUNTS = amounts_of(to_tensor(IHC), H_DAB, WHITE)
+AMOUNTS = stain_amounts(to_tensor(IHC), H_DAB, WHITE)
 WHOLE = whole((48, 40))
 FEATURES = TissueFeatures(HE, H_E, AMOUNTS.of_stains[:, :2], 0.5, TileGrid((48, 40), 64, 0), torch.empty(0))(WHOLE)
 
@@ -36,8 +36,8 @@ def features_at(window: Window) -> torch.Tensor:
 
 
 CANVASES: dict[str, Canvas] = {
-    "pixels": Pixels(to_tensor(HE)),
-    "network": StainNetwork(AMOUNTS, features_at, seed=0),
+    "pixels": PixelCanvas(to_tensor(HE)),
+    "network": NetworkCanvas(AMOUNTS, features_at, seed=0),
 }
 
 
@@ -53,7 +53,7 @@ def test_a_canvas_is_a_picture_by_its_parameters(canvas: Canvas) -> None:
 
 
 def test_pixels_stay_between_black_and_white() -> None:
-    canvas = Pixels(to_tensor(HE))
+    canvas = PixelCanvas(to_tensor(HE))
     with torch.no_grad():
         canvas.x += 2
     canvas.project()
@@ -71,7 +71,7 @@ def test_amounts_are_those_over_the_glass_and_make_the_picture_again() -> None:
 def test_amounts_change_by_no_more_than_their_bounds() -> None:
     strong = torch.full((1, 2, 40, 48), 50.0)
     for sign in (-1, 1):
-        made = amounts_of(restained(AMOUNTS, sign * strong), H_DAB, WHITE).of_stains
+        made = stain_amounts(restained(AMOUNTS, sign * strong), H_DAB, WHITE).of_stains
         clear = (restained(AMOUNTS, sign * strong) > 0.02).all(1)[0] & (made.abs().amin(1)[0] > 0.05)
         ratio = (made[:, :2] / AMOUNTS.of_stains[:, :2])[0][:, clear]
         for found, most in zip(ratio, (MAX_GAIN, MAX_DAB_GAIN), strict=True):
@@ -83,8 +83,10 @@ def test_the_background_changes_less() -> None:
     parts = np.zeros((20, 24, 3))
     parts[..., 1] = np.where(np.arange(24) < 12, 0.2, 0.4)
     picture = to_tensor(combine_stains(parts, H_DAB))
-    made = amounts_of(
-        restained(amounts_of(picture, H_DAB, (255,) * 3, 0.2), torch.full((1, 2, 20, 24), 50.0)), H_DAB, (255,) * 3
+    made = stain_amounts(
+        restained(stain_amounts(picture, H_DAB, (255,) * 3, 0.2), torch.full((1, 2, 20, 24), 50.0)),
+        H_DAB,
+        (255,) * 3,
     )
     wanted = 0.2 * np.exp(MAX_GAIN), 0.2 * np.exp(MAX_GAIN) + 0.2 * np.exp(MAX_DAB_GAIN)
     for part, value in zip((slice(0, 12), slice(12, 24)), wanted, strict=True):
@@ -93,7 +95,7 @@ def test_the_background_changes_less() -> None:
 
 def test_what_has_no_dab_gets_none() -> None:
     blue = combine_stains(np.full((20, 24, 3), (0.6, 0.0, 0.0)), H_DAB)
-    amounts = amounts_of(to_tensor(blue), H_DAB, (255.0, 255.0, 255.0))
+    amounts = stain_amounts(to_tensor(blue), H_DAB, (255.0, 255.0, 255.0))
     made = to_uint8(restained(amounts, torch.full((1, 2, 20, 24), 50.0)))
     assert np.abs(separate_stains(made, H_DAB)[..., 1]).max() < 0.03
 
@@ -109,7 +111,7 @@ def test_an_ihcs_own_vectors_are_taken_where_they_are_h_dab() -> None:
 def test_blank_images_have_stains() -> None:
     blank = np.full((40, 48, 3), 255, np.uint8)
     for he, ihc in ((blank, IHC), (HE, blank), (blank, blank)):
-        found = stains_of(he, [ihc], [1.0])
+        found = stain_strengths(he, [ihc], [1.0])
         assert GAINS[0] <= found.hematoxylin_gain <= GAINS[1]
         assert np.isfinite(found.strongest_dab)
 
@@ -126,12 +128,12 @@ def test_the_dab_is_multiplied() -> None:
 
 
 def test_a_finer_scale_goes_on_with_the_network() -> None:
-    network = StainNetwork(AMOUNTS, features_at)
-    assert StainNetwork(AMOUNTS, network.features, 1, network).network is network.network
+    network = NetworkCanvas(AMOUNTS, features_at)
+    assert NetworkCanvas(AMOUNTS, network.features, 1, network).network is network.network
 
 
 def test_a_window_is_a_part_of_the_picture() -> None:
-    canvas = StainNetwork(AMOUNTS, features_at)
+    canvas = NetworkCanvas(AMOUNTS, features_at)
     with torch.no_grad():
         canvas.parameters[-2].normal_()
         part = canvas.picture(Window(7, 3, 30, 29))
@@ -145,7 +147,7 @@ def test_hematoxylin_alone_has_no_brown() -> None:
 
 def test_long_gradients_are_cut_together_and_short_ones_stay() -> None:
     for length, left in ((10.0, 1.0), (0.5, 0.5)):
-        canvas = StainNetwork(AMOUNTS, features_at)
+        canvas = NetworkCanvas(AMOUNTS, features_at)
         parameters = canvas.parameters = [torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)]
         parameters[0].grad, parameters[1].grad = torch.tensor([0.6 * length, 0.0]), torch.tensor([-0.8 * length])
         canvas.clip_gradients()
@@ -154,6 +156,6 @@ def test_long_gradients_are_cut_together_and_short_ones_stay() -> None:
 
 
 def test_a_seed_gives_a_network() -> None:
-    one, same, other = (StainNetwork(AMOUNTS, features_at, seed).parameters[0] for seed in (0, 0, 1))
+    one, same, other = (NetworkCanvas(AMOUNTS, features_at, seed).parameters[0] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)

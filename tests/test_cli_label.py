@@ -15,7 +15,7 @@ import chromogen
 from chromogen.app.label_command import EPILOG
 from chromogen.app.labels import RESEARCH_USE
 from chromogen.image import Image, write_image
-from chromogen.registration.transform import Frame, Piece, Transform
+from chromogen.registration.transform import Piece, SlideFrame, Transform
 from chromogen.registration.transform_file import write_transform
 from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
@@ -87,7 +87,7 @@ def serial(he: Path) -> Path:
 def transform_of(he: Path, ihc: Path, doubt: str = "", mpp: float = MPP) -> Transform:
     """A registration that says that both lie on each other."""
     with open_slide(he) as ours, open_slide(ihc) as theirs:
-        frames = [Frame(slide.size, mpp, "file", slide.quickhash) for slide in (ours, theirs)]
+        frames = [SlideFrame(slide.size, mpp, "file", slide.quickhash) for slide in (ours, theirs)]
     side = SIDE_PX * mpp
     piece = Piece(Point(side / 2, side / 2).buffer(side), np.eye(2, 3), doubt=doubt)
     return Transform(frames[0], frames[1], (piece,))

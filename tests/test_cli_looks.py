@@ -245,8 +245,8 @@ def test_the_second_stain_command_does_not_measure_again(
     from chromogen import measured_looks
 
     calls: list[int] = []
-    measure = measured_looks.reference_of
-    monkeypatch.setattr(measured_looks, "reference_of", lambda *given: calls.append(1) or measure(*given))
+    measure = measured_looks.reference_tissue
+    monkeypatch.setattr(measured_looks, "reference_tissue", lambda *given: calls.append(1) or measure(*given))
     for name in ("a.png", "b.png"):
         assert run(capsys, "stain", tile, "--style", small_ihc, "-o", tmp_path / name)[0] == 0
     assert calls == [1]

@@ -14,7 +14,7 @@ import pytest
 from chromogen.app import view_command
 from chromogen.app.view_command import _names
 from test_cli import refused
-from test_shelf import picture
+from test_slide_catalog import picture
 
 
 def test_it_serves_until_it_is_stopped(tmp_path: Path) -> None:

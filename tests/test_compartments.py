@@ -47,7 +47,7 @@ def slow_distances_um(tile: Tile) -> np.ndarray:
 
 def test_distances_and_far_dab_are_those_of_single_pixels() -> None:
     tile = with_nuclei(stained(1), stained(2, 0.5))
-    pair = compartments.add_both(PlacedPair(), tile)
+    pair = compartments.add_compartments(PlacedPair(), tile)
     away = slow_distances_um(tile)
     where = (away == 0, (away > 0) & (away <= 4), away > 4)
     for index, mask in enumerate(where):
@@ -59,20 +59,20 @@ def test_distances_and_far_dab_are_those_of_single_pixels() -> None:
 
 
 def test_the_same_picture_is_at_no_distance() -> None:
-    pair = compartments.add_both(PlacedPair(), with_nuclei(stained(1), stained(1)))
+    pair = compartments.add_compartments(PlacedPair(), with_nuclei(stained(1), stained(1)))
     assert [compartments.distance(pair, index) for index in range(3)] == [0, 0, 0]
 
 
 def test_dab_in_nuclei_alone_is_not_far() -> None:
     tile = with_nuclei(stained(1), stained(1))
     tile.__dict__["prediction_dab_od10"] = 0.5 * (tile.prediction_from_nuclei_um == 0)
-    placed = compartments.add_predicted(NOT_PLACED, tile)
+    placed = compartments.add_predicted_compartments(NOT_PLACED, tile)
     assert compartments.far_percent(placed) == 0
     assert compartments.far_od10(placed) == 0
 
 
 def test_without_nuclei_all_is_far() -> None:
-    pair = compartments.add_both(PlacedPair(), with_nuclei(stained(1), stained(2), centres=[]))
+    pair = compartments.add_compartments(PlacedPair(), with_nuclei(stained(1), stained(2), centres=[]))
     assert compartments.far_percent(pair.predicted) == 100
     with pytest.raises(UndefinedError, match="the prediction has no nuclei"):
         compartments.distance(pair, 0)
@@ -87,7 +87,9 @@ def test_the_he_says_where_tissue_is_and_nuclei_are_tissue_anyway() -> None:
     alone = Tile(grey, mpp=1.0)
     for each in (tile, alone):
         each.__dict__["prediction_nuclei"] = discs(CENTRES)
-    counts = [compartments.add_predicted(NOT_PLACED, each).histograms.sum(axis=1) for each in (tile, alone)]
+    counts = [
+        compartments.add_predicted_compartments(NOT_PLACED, each).histograms.sum(axis=1) for each in (tile, alone)
+    ]
     away = slow_distances_um(with_nuclei(stained(1), stained(1)))
     assert counts[0].tolist() == [(away == 0).sum(), ((away > 0) & (away <= 4)).sum(), (away > 4).sum()]
     assert counts[1][:2].tolist() == counts[0][:2].tolist()

@@ -28,13 +28,13 @@ from chromogen.staining.confidence import (
 )
 from chromogen.staining.confidence_map import (
     GLASS,
+    confidence_levels,
     confidence_of,
     heat_map,
-    levels_of,
     squares_of,
     unlike_fraction,
 )
-from chromogen.staining.exemplar import joined_exemplars, reference_of
+from chromogen.staining.exemplar import joined_exemplars, reference_tissue
 from chromogen.staining.maps import Array, coarser
 from chromogen.staining.tissue import MPP, Tissue, tissue_of
 from chromogen.stains.deconvolution import H_DAB, H_E, separate_stains_od10
@@ -152,7 +152,7 @@ def test_confidence_is_the_share_of_the_exemplars_places_that_are_farther() -> N
 
 def test_an_exemplar_knows_its_own_tissue_as_held_out() -> None:
     """Of held-out places, nineteen in twenty are nearer than the last quantile."""
-    tissue = reference_of(builtin_ihc()).tissue
+    tissue = reference_tissue(builtin_ihc()).tissue
     known = known_tissue(tissue)
     np.testing.assert_allclose(known.distances, KNOWN[0].distances, rtol=0.02)
     sure = confidence(tissue, typical_of(tissue), (known,))[ground(tissue) > 0.5]
@@ -196,7 +196,7 @@ def test_fill_is_another_stainer() -> None:
 
 
 def test_levels_stand_for_confidence(slide: Tissue, plain: Array) -> None:
-    levels = levels_of(plain, slide)
+    levels = confidence_levels(plain, slide)
     assert levels.shape == (500, 500)
     assert levels.min() > 0  # no glass in view
     centres = confidence_of(levels)[8:480:16, 8:480:16]

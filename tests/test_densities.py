@@ -16,7 +16,7 @@ from chromogen.app.view.densities import (
 )
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, opened
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.tiles import Address, window_of
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, resize, write_image
@@ -28,7 +28,7 @@ IHC = np.asarray(immunohistochemistry(), np.uint8)
 def shelved(folder: Path, name: str, image: Image) -> Opened:
     folder.mkdir(exist_ok=True)
     write_image(folder / name, image)
-    return opened(Shelf([folder / name]).entries()[0])
+    return opened(SlideCatalog([folder / name]).entries()[0])
 
 
 def pixels(png: bytes) -> Image:

@@ -95,7 +95,14 @@ def test_unknown_layer(encoder: Encoder, image: torch.Tensor) -> None:
 
 def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path, bf16: str) -> None:
     from chromogen.image import read_image, to_tensor
-    from chromogen.style.loss import LossFunction, add_gradient, targets_of, tiles_of, windows_of, with_reference
+    from chromogen.style.loss import (
+        LossFunction,
+        add_gradient,
+        picture_windows,
+        targets_of,
+        tiles_of,
+        with_reference,
+    )
     from chromogen.style.recipes import PRESETS
 
     objective = PRESETS["balanced"].objective
@@ -107,9 +114,9 @@ def test_bf16_gradient_points_where_fp32s_does(weights: Weights, data: Path, bf1
         loss = LossFunction(objective, "relative", network)
         targets = targets_of(loss, tiles_of((128, 128), objective))
         for name, reference in (("style", ihc), ("content", he)):
-            targets = with_reference(loss, name, windows_of(reference), targets)
+            targets = with_reference(loss, name, picture_windows(reference), targets)
         picture = he.clone().requires_grad_()
-        add_gradient(loss, windows_of(picture), targets)
+        add_gradient(loss, picture_windows(picture), targets)
         assert picture.grad is not None
         gradients.append(picture.grad.flatten())
     assert torch.cosine_similarity(*gradients, dim=0) > 0.99

@@ -11,9 +11,9 @@ from chromogen.evaluation.evaluate import Evaluation, _real_precision, evaluate
 from chromogen.evaluation.patch_realism import patch_precision
 from chromogen.evaluation.report import (
     as_csv,
-    as_json,
     dab_alone,
     ranking,
+    report_json,
     report_page,
     to_text,
     write_report,
@@ -86,7 +86,7 @@ def test_means_are_those_of_the_rows(found: Evaluation) -> None:
 
 
 def test_json_is_strict_and_the_csv_has_a_line_a_side(found: Evaluation) -> None:
-    data = json.loads(to_text(as_json(found)))
+    data = json.loads(to_text(report_json(found)))
     assert set(data["metrics"]["psnr"]) == {"mean", "ci95", "n"}
     assert data["settings"]["dab_thresholds_od10"] == [0.2, 0.4, 0.6]
     assert set(data["definitions"]) == set(data["metrics"])
@@ -190,14 +190,14 @@ def test_white_tiles_and_an_ihc_without_dab_say_so(encoder: Encoder, tmp_path: P
     assert found.summary["prediction"]["style_error"]["why"] == "no tissue"
     assert any("hardly any DAB" in warning for warning in found.warnings)
     assert "nan" not in as_csv(found).lower()
-    json.loads(to_text(as_json(found)))
+    json.loads(to_text(report_json(found)))
 
 
 def test_a_line_of_pixels_has_no_distances(encoder: Encoder, tmp_path: Path) -> None:
     write_image(tmp_path / "line.png", piece(0, 0)[:1])
     found = evaluate(tmp_path / "line.png", real=tmp_path / "line.png", encoder=encoder)
     assert found.summary["real"]["style_error"]["why"] == "no pixels to compare"
-    json.loads(to_text(as_json(found)))
+    json.loads(to_text(report_json(found)))
 
 
 @pytest.mark.parametrize("mpp", [0, -1, 1000, float("nan")])

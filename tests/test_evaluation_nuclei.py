@@ -53,7 +53,7 @@ def test_counts_and_shares_of_virtual_and_real() -> None:
     assert found["predicted_positive_nuclei"] == pytest.approx(100 * 10 / 49, abs=2.5)
     assert found["real_positive_nuclei"] == pytest.approx(100 * 20 / 49, abs=2.5)
     assert found["positive_nuclei_difference"] == pytest.approx(100 * 10 / 49, abs=4)
-    seen = nuclei.add_predicted(nuclei.Seen(), Tile(prediction, mpp=0.5))
+    seen = nuclei.add_predicted_nuclei(nuclei.Seen(), Tile(prediction, mpp=0.5))
     assert found["predicted_nuclei_per_mm2"] == pytest.approx(49 / seen.tissue_mm2, rel=0.05)
 
 
@@ -73,7 +73,7 @@ def transported(a: list[float], b: list[float]) -> float:
 
 def test_distance_of_dab_is_the_least_work() -> None:
     a, b = [0.0, 0.1, 0.5, 0.9], [0.2, 0.3, 0.7]
-    assert nuclei.dab_distance(nuclei.Pair(seen(a), seen(b))) == pytest.approx(transported(a, b), abs=1e-6)
+    assert nuclei.dab_distance(nuclei.NucleiPair(seen(a), seen(b))) == pytest.approx(transported(a, b), abs=1e-6)
 
 
 def test_spread_is_that_of_stained_cells_wherever_their_dab_is() -> None:
@@ -92,9 +92,9 @@ def test_spread_is_that_of_stained_cells_wherever_their_dab_is() -> None:
 
 
 def test_a_missing_density_is_left_out_and_no_nuclei_are_said() -> None:
-    assert nuclei.dab_distance(nuclei.Pair(seen([0.1, np.nan]), seen([0.3]))) == pytest.approx(0.2)
+    assert nuclei.dab_distance(nuclei.NucleiPair(seen([0.1, np.nan]), seen([0.3]))) == pytest.approx(0.2)
     with pytest.raises(UndefinedError, match="no nuclei"):
-        nuclei.dab_distance(nuclei.Pair(seen([0.1]), nuclei.Seen()))
+        nuclei.dab_distance(nuclei.NucleiPair(seen([0.1]), nuclei.Seen()))
     with pytest.raises(UndefinedError, match="no nuclei"):
         nuclei.positive_percent(nuclei.Seen())
     with pytest.raises(UndefinedError, match="no nuclei in the H&E"):
@@ -108,8 +108,8 @@ def test_a_nucleus_counts_in_one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(cut) > 1
     parts = nuclei.Seen()
     for tile in cut:
-        parts = nuclei.add_predicted(parts, tile)
-    whole = nuclei.add_predicted(nuclei.Seen(), Tile(prediction, mpp=0.5))
+        parts = nuclei.add_predicted_nuclei(parts, tile)
+    whole = nuclei.add_predicted_nuclei(nuclei.Seen(), Tile(prediction, mpp=0.5))
     assert len(parts.measured) == len(whole.measured) == 49
     np.testing.assert_allclose(np.sort(parts.dab_od10), np.sort(whole.dab_od10), atol=1e-4)
 
@@ -137,13 +137,15 @@ def test_a_pair_on_both_sides_of_a_border_is_kept_once(monkeypatch: pytest.Monke
 
 def test_the_share_is_counted_above_the_threshold_that_is_reported() -> None:
     prediction, real = picture(CENTRES[10:], CENTRES[:10]), picture(CENTRES[20:], CENTRES[:20])
-    pair = nuclei.add_both(nuclei.Pair(), Tile(prediction, real=real, mpp=0.5))
+    pair = nuclei.add_nuclei(nuclei.NucleiPair(), Tile(prediction, real=real, mpp=0.5))
     for side in (pair.predicted, pair.real):
         above = [dab for dab in side.measured.second_od10 if dab > nuclei.threshold_od10(side)]
         assert nuclei.positive_percent(side) == pytest.approx(100 * len(above) / len(side.measured))
         assert side.threshold.source == "found"
     assert (
-        nuclei.positive_difference(pair) == nuclei.positive_difference(nuclei.Pair(pair.real, pair.predicted)) > 0
+        nuclei.positive_difference(pair)
+        == nuclei.positive_difference(nuclei.NucleiPair(pair.real, pair.predicted))
+        > 0
     )
 
 

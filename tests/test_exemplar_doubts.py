@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from chromogen.image import Image, resize
 from chromogen.slides.picture import read_picture
 from chromogen.stainer import builtin_ihc
-from chromogen.staining.exemplar import exemplar_of, reference_of
+from chromogen.staining.exemplar import exemplar_of, reference_tissue
 from chromogen.staining.exemplar_doubts import doubts_of, sharpness
 from chromogen.staining.tissue import MPP
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains
@@ -23,7 +23,7 @@ def ki67(data: Path) -> Image:
 
 
 def said(ihc: Image, site: str = "auto") -> str:
-    reference = reference_of(ihc)
+    reference = reference_tissue(ihc)
     return "; ".join(doubts_of(ihc, reference, exemplar_of(reference, site)))
 
 

@@ -26,7 +26,7 @@ FIGURE = re.compile(
     r"(?<![\w.,/-])(?:(\d[\d ]*(?:\.\d+)?)[ -]?(s|min|minutes|hours|kB|MB|GB|Mpx/s|%|times)(?!\w)|(\d+\.\d+)\b)"
 )
 DATE = re.compile(r"20\d\d-\d\d-\d\d")
-MOSTLY, LEAST_CELLS = 0.4, 6
+MOSTLY, MIN_CELLS = 0.4, 6
 
 
 def sections_of(text: str) -> Iterator[str]:
@@ -50,7 +50,7 @@ def tables_of(section: str) -> Iterator[list[str]]:
 def is_measured(cells: list[str]) -> bool:
     """Whether most cells of a table are figures."""
     figures = [cell for cell in cells if re.match(r"\W*\d[\d .,%]*", cell)]
-    return len(figures) >= max(LEAST_CELLS, MOSTLY * len(cells))
+    return len(figures) >= max(MIN_CELLS, MOSTLY * len(cells))
 
 
 def own_part(section: str) -> str:

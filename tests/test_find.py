@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from chromogen.image import read_image, resize
 from chromogen.nuclei import find
-from chromogen.nuclei.find import find_nuclei, windows_of
+from chromogen.nuclei.find import find_nuclei, nuclei_windows
 from chromogen.nuclei.outlines import Nuclei, labels_of
 from chromogen.slides.picture import read_picture
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
@@ -115,7 +115,7 @@ def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1536, 10), (4000, 3100)])
 def test_every_pixel_is_in_the_core_of_one_window(size: tuple[int, int]) -> None:
     counted = np.zeros(size[::-1], int)
-    for window in windows_of(size):
+    for window in nuclei_windows(size):
         (x, y), (w, h) = window.core_location, window.core_size
         counted[y : y + h, x : x + w] += 1
         (sx, sy), (sw, sh) = window.seen_location, window.seen_size

@@ -3,15 +3,17 @@ from dataclasses import replace
 import pytest
 
 from chromogen.study.experiments import Claim, Comparison
-from chromogen.study.findings import FAILS, HOLDS, UNDECIDED, Field, compare, findings
+from chromogen.study.findings import FAILS, HOLDS, UNDECIDED, ScoredField, compare, findings
 
 BETTER = Comparison("edge_r", "a", "b")
 
 
-def fields(*pairs: tuple[float | str, float | str], slides: str | None = None) -> list[Field]:
+def fields(*pairs: tuple[float | str, float | str], slides: str | None = None) -> list[ScoredField]:
     """Fields where a and b scored so, each of a slide of its own unless named."""
     names = slides or "abcdefgh"
-    return [Field(str(i), names[i], {"a": {"edge_r": a}, "b": {"edge_r": b}}) for i, (a, b) in enumerate(pairs)]
+    return [
+        ScoredField(str(i), names[i], {"a": {"edge_r": a}, "b": {"edge_r": b}}) for i, (a, b) in enumerate(pairs)
+    ]
 
 
 def test_a_difference_in_every_slide_holds_and_the_opposite_fails() -> None:
@@ -50,7 +52,7 @@ def test_one_unit_decides_nothing_and_what_is_missing_says_why() -> None:
 def judged(*scores: dict[str, tuple[float, float]]) -> str:
     """The verdict on "a is better than b" by all metrics, each given as a's and b's score in every slide."""
     slides = [
-        Field(str(i), str(i), {side: {m: pair[k] for m, pair in s.items()} for k, side in enumerate("ab")})
+        ScoredField(str(i), str(i), {side: {m: pair[k] for m, pair in s.items()} for k, side in enumerate("ab")})
         for i, s in enumerate(scores)
     ]
     claim = Claim("", "", tuple(Comparison(metric, "a", "b") for metric in scores[0]))
@@ -68,7 +70,8 @@ def test_the_better_one_is_better_by_a_metric_and_worse_by_none() -> None:
 
 def test_a_claim_of_several_pairs_holds_with_all_of_them_and_falls_with_one() -> None:
     slides = [
-        Field(s, s, {"a": {"x": 2.0 + d}, "b": {"x": 1.0}, "c": {"x": 3.0}}) for s, d in (("s", 0), ("t", 0.01))
+        ScoredField(s, s, {"a": {"x": 2.0 + d}, "b": {"x": 1.0}, "c": {"x": 3.0}})
+        for s, d in (("s", 0), ("t", 0.01))
     ]
     pairs = {name: Comparison("x", "a", name) for name in "bcd"}
     claims = [Claim("", "", tuple(pairs[name] for name in names)) for names in ("b", "bc", "bd")]

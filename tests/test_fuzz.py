@@ -62,7 +62,7 @@ def _hang(_case: str) -> fuzz.Ended:
 def test_what_kills_a_process_is_told_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, bad: object, how: str
 ) -> None:
-    monkeypatch.setattr(fuzz, "MOST_CPU_S", 1)
+    monkeypatch.setattr(fuzz, "MAX_CPU_S", 1)
 
     def run(case: str) -> fuzz.Ended:
         return bad(case) if case == "b" else fuzz.measured(case, lambda: (fuzz.READ, ""))

@@ -93,8 +93,12 @@ def test_tiled_equals_untiled(side: int | None, blend_px: int | None, tmp_path: 
 def test_what_is_known_of_it(cut: Path) -> None:
     made = load_generator(cut, 0.25)
     assert (made.name, made.mpp, made.halo_px, made.stride_px) == ("cut", 0.25, 512, 384)
-    assert made.lattice is not None
-    assert (made.lattice.window_px, made.lattice.blend_px, made.lattice.fixed) == (512, 128, False)
+    assert made.sliding_window is not None
+    assert (made.sliding_window.window_px, made.sliding_window.blend_px, made.sliding_window.fixed) == (
+        512,
+        128,
+        False,
+    )
     assert made.identity.startswith(read_onnx(cut).sha256)
     assert load_generator(cut.rename(cut.with_name("other.onnx")), 0.25).identity == made.identity
 

@@ -4,7 +4,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from chromogen.style import gram
-from chromogen.style.gram import mean_gram, preconditioner, shares_of
+from chromogen.style.gram import mean_gram, position_shares, preconditioner
 
 
 def by_autograd(x: torch.Tensor) -> torch.Tensor:
@@ -78,6 +78,6 @@ def test_a_style_without_variance_does_not_break_it(gram: torch.Tensor) -> None:
 def test_shares_fit_every_layer_of_odd_pictures(size: tuple[int, int]) -> None:
     height, width = size
     while min(height, width) >= 1:
-        shares = shares_of(torch.ones(1, 1, *size), (height, width))
+        shares = position_shares(torch.ones(1, 1, *size), (height, width))
         assert torch.equal(shares, torch.ones(1, height * width, 1))
         height, width = height // 2, width // 2

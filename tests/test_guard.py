@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from chromogen.app.server import create_app
 from chromogen.app.view import guard as module
 from chromogen.app.view.guard import Guard, cookie_name
-from test_shelf import picture
+from test_slide_catalog import picture
 
 HERE = "http://127.0.0.1:8765"
 OURS = cookie_name("box:8765")
@@ -101,8 +101,8 @@ def test_methods_that_are_none_are_told_which_are(tmp_path: Path, method: str, p
 
 
 def test_bodies_are_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_JSON_BYTES", 100)
-    monkeypatch.setattr(module, "MOST_BODY_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_JSON_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_BODY_BYTES", 1000)
     assert client.post("/api/numbers", json={"on": "0" * 200}).status_code == 413
     octets = {"content-type": "application/octet-stream"}
     assert client.post("/api/exemplars", content=b"x" * 2000, headers=octets).status_code == 413
@@ -111,7 +111,7 @@ def test_bodies_are_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_body_without_a_length_ends_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_BODY_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_BODY_BYTES", 1000)
     taken = 0
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:

@@ -8,10 +8,10 @@ from shapely.geometry import box
 
 from chromogen.registration.landmarks import by_affine, fitted_landmarks, refined_by
 from chromogen.registration.spline import fitted_spline, zero_spline
-from chromogen.registration.transform import Frame, Piece, Transform
+from chromogen.registration.transform import Piece, SlideFrame, Transform
 from chromogen.stains.deconvolution import Array
 
-SOURCE, TARGET = Frame((4000, 3000), 0.5, "file", "he"), Frame((3500, 3000), 0.25, "file", "ihc")
+SOURCE, TARGET = SlideFrame((4000, 3000), 0.5, "file", "he"), SlideFrame((3500, 3000), 0.25, "file", "ihc")
 PLACES = np.random.default_rng(3).uniform(100, 1400, (8, 2))
 
 

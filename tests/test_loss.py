@@ -126,7 +126,7 @@ def test_any_tile_size(tile_px: int, encoder: Encoder) -> None:
 
 def test_so_they_are_where_convolutions_are_winograds(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "HE", tissue_like(190, 233, seed=3))
-    monkeypatch.setattr(winograd, "LEAST_PX", 0)
+    monkeypatch.setattr(winograd, "MIN_PX", 0)
     recipe = Recipe((style_term(layers=("relu3_1", "relu4_1")),), "relative")
     assert_the_same(*(at_first(recipe, encoder, tile_px) for tile_px in (None, 96)))
 

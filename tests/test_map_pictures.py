@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from chromogen.app.view.map_pictures import HATCH_PX, LINE_PX, MOST_ALPHA, unlike_picture, where_picture
+from chromogen.app.view.map_pictures import HATCH_PX, LINE_PX, MAX_ALPHA, unlike_picture, where_picture
 from chromogen.staining.confidence import LEVEL, SQUARE_PX
 from chromogen.staining.confidence_map import heat_map, levels_in
 
@@ -20,7 +20,7 @@ def test_the_more_is_stained_the_more_opaque_it_is() -> None:
     values[:, 6:10], values[:, 10:] = 128, 255
     seen = alpha(where_picture(values))
     assert seen.shape == (5, 7)
-    assert seen[2].tolist() == [0, 0, 0, round(128 * MOST_ALPHA / 255), round(128 * MOST_ALPHA / 255), 150, 150]
+    assert seen[2].tolist() == [0, 0, 0, round(128 * MAX_ALPHA / 255), round(128 * MAX_ALPHA / 255), 150, 150]
 
 
 @pytest.mark.parametrize(("width", "height"), [(48, 32), (41, 27), (16 * 5000, 16)])

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from chromogen.regions.masks import MOST_LABELS, UNLABELLED, read_mask
+from chromogen.regions.masks import MAX_LABELS, UNLABELLED, read_mask
 
 SIZE = (24, 30)  # (H, W)
 INSIDE = np.s_[3:20, 4:16]
@@ -232,7 +232,7 @@ def instances(count: int, dtype: Any) -> NDArray[Any]:
     return np.kron(grid, np.pad(np.ones((4, 4), dtype), 1))
 
 
-@pytest.mark.parametrize(("count", "dtype"), [(MOST_LABELS + 1, np.uint8), (255, np.uint8), (500, np.uint16)])
+@pytest.mark.parametrize(("count", "dtype"), [(MAX_LABELS + 1, np.uint8), (255, np.uint8), (500, np.uint16)])
 def test_instances_are_refused_in_words(tmp_path: Path, count: int, dtype: Any) -> None:
     with pytest.raises(ValueError, match=f"with {count} different values.*at most 32 labels"):
         read_mask(save(tmp_path, "l.png", instances(count, dtype)))

@@ -10,7 +10,13 @@ from chromogen.image import Image, write_image
 from chromogen.measured_looks import measure_look, read_references, stain_of
 from chromogen.slides.picture import read_picture
 from chromogen.stainer import builtin_ihc, load_look
-from chromogen.staining.exemplar import Exemplar, Reference, joined_exemplars, measure_exemplar, reference_of
+from chromogen.staining.exemplar import (
+    Exemplar,
+    ReferenceTissue,
+    joined_exemplars,
+    measure_exemplar,
+    reference_tissue,
+)
 from chromogen.staining.tissue import MPP
 from chromogen.stains.chromogens import CHROMOGENS, angle_deg
 from chromogen.whole_slide import fields
@@ -31,11 +37,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of what was measured, call by call."""
     calls: list[tuple[int, ...]] = []
 
-    def counted(picture: Image, *rest: object) -> Reference:
+    def counted(picture: Image, *rest: object) -> ReferenceTissue:
         calls.append(picture.shape)
-        return reference_of(picture, *rest)  # type: ignore[arg-type]
+        return reference_tissue(picture, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(measured_looks, "reference_of", counted)
+    monkeypatch.setattr(measured_looks, "reference_tissue", counted)
     return calls
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry import Polygon, shape
 
-from chromogen.app.nuclei_geojson import features_of, write_geojson
+from chromogen.app.nuclei_geojson import geojson_features, write_geojson
 from chromogen.app.nuclei_tables import judged
 from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.outlines import RAYS, Nuclei
@@ -153,7 +153,7 @@ def test_whatever_the_network_draws_polygons_are_valid(seed: int, size: float) -
     part = part_of(rng.uniform(0, 100, (5, 2)), size * rng.random((5, RAYS)) ** 3, rng.random(5))
     clipped = part.nuclei.outlines_px.clip(0, 100)
     cut = Part(Nuclei(part.nuclei.centres_px, clipped, part.nuclei.confidence, 0.25), part.measured, 0)
-    found = [path_object(feature) for feature in features_of(judged(cut, "slide", fixed_threshold(0.5)))]
+    found = [path_object(feature) for feature in geojson_features(judged(cut, "slide", fixed_threshold(0.5)))]
     assert len(found) == 5
     for made, outline, area in zip(found, clipped, cut.nuclei.areas_um2, strict=True):
         if Polygon(outline.round(2)).is_valid:

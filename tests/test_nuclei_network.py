@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chromogen.nuclei.contract import LEAST_LIKELY
-from chromogen.nuclei.decode import LEAST_CONFIDENCE
+from chromogen.nuclei.contract import MIN_LIKELY
+from chromogen.nuclei.decode import MIN_CONFIDENCE
 from chromogen.nuclei.network import NucleusNetwork, _beside, _halved, _prediction, radii_of
 
 
@@ -23,7 +23,7 @@ def test_halving_and_joining_maps_are_torchs_own() -> None:
 
 
 def test_radii_are_those_of_the_head_wherever_a_nucleus_may_lie() -> None:
-    assert 2 * LEAST_CONFIDENCE - 1 >= LEAST_LIKELY - 1e-9  # of two views, the other at its most
+    assert 2 * MIN_CONFIDENCE - 1 >= MIN_LIKELY - 1e-9  # of two views, the other at its most
     torch.manual_seed(0)
     network = NucleusNetwork((8, 8, 8)).eval()
     given = features(16, 20)
@@ -32,11 +32,11 @@ def test_radii_are_those_of_the_head_wherever_a_nucleus_may_lie() -> None:
         found = _prediction(network, given)
     depth = 1 / (1 + np.exp(-made[0]))
     np.testing.assert_allclose(found.depth, depth, atol=1e-6)
-    rows, columns = np.nonzero(found.depth > LEAST_LIKELY)
+    rows, columns = np.nonzero(found.depth > MIN_LIKELY)
     rows, columns = rows[::-3].copy(), columns[::-3].copy()
     wanted = radii_of(torch.from_numpy(made[1:, rows, columns])).numpy().T
     np.testing.assert_allclose(found.radii_px(rows, columns), wanted, rtol=1e-5)
-    assert (found.depth < LEAST_LIKELY).any() or len(rows) > 100
+    assert (found.depth < MIN_LIKELY).any() or len(rows) > 100
 
 
 def test_a_network_may_be_trained_through_both() -> None:

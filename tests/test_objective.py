@@ -11,10 +11,10 @@ from chromogen.style.loss import (
     LossFunction,
     Targets,
     add_gradient,
+    picture_windows,
     targets_of,
     tiles_of,
     value_of,
-    windows_of,
     with_reference,
 )
 from chromogen.style.objective import (
@@ -55,7 +55,7 @@ def measured(
     """What the terms that refer to a reference measure of its picture."""
     loss = LossFunction(tuple(term for term in objective if term.reference == name), scale, encoder)
     grid = tiles_of((image.shape[3], image.shape[2]), objective)
-    return with_reference(loss, name, windows_of(image), targets_of(loss, grid, masks)).references
+    return with_reference(loss, name, picture_windows(image), targets_of(loss, grid, masks)).references
 
 
 def targets_for(
@@ -69,7 +69,9 @@ def targets_for(
     )
     targets = targets_of(loss, tiles_of((x.shape[3], x.shape[2]), loss.objective), masks, known)
     return (
-        with_reference(loss, "content", windows_of(given["content"]), targets) if "content" in given else targets
+        with_reference(loss, "content", picture_windows(given["content"]), targets)
+        if "content" in given
+        else targets
     )
 
 
@@ -77,7 +79,7 @@ def values_of(
     encoder: Encoder, x: torch.Tensor, scale: str, objective: Objective = EVERY, given: Pictures = GIVEN
 ) -> dict[str, float]:
     loss = LossFunction(objective, scale, encoder)
-    return {k: v.item() for k, v in value_of(loss, windows_of(x), targets_for(loss, x, given))[1].items()}
+    return {k: v.item() for k, v in value_of(loss, picture_windows(x), targets_for(loss, x, given))[1].items()}
 
 
 def test_paper_scale_is_the_reports_arithmetic(encoder: Encoder) -> None:
@@ -150,7 +152,7 @@ def test_terms_with_a_reference_vanish_on_it(encoder: Encoder, scale: str) -> No
 @pytest.mark.parametrize("term", EVERY, ids=lambda term: term.name)
 def test_every_term_has_a_finite_gradient(encoder: Encoder, scale: str, term: Term) -> None:
     x, loss = picture(3).requires_grad_(), LossFunction((term,), scale, encoder)
-    add_gradient(loss, windows_of(x), targets_for(loss, x, GIVEN))
+    add_gradient(loss, picture_windows(x), targets_for(loss, x, GIVEN))
     assert x.grad is not None
     assert x.grad.isfinite().all()
     assert x.grad.abs().max() > 0
@@ -206,7 +208,7 @@ def test_every_scale_of_a_run_minimizes_the_same(encoder: Encoder, scale: str) -
         x, content, style = pictures
         scaled = LossFunction(for_scale(objective, fraction, scale), scale, encoder)
         targets = targets_for(scaled, x, {"content": content, "style": style})
-        return value_of(scaled, windows_of(x), targets)[0].item()
+        return value_of(scaled, picture_windows(x), targets)[0].item()
 
     half = [picture(seed) for seed in (1, 2, 3)]
     whole = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in half]
@@ -233,7 +235,7 @@ def test_a_masked_term_sees_the_tissue_alone(encoder: Encoder) -> None:
         loss = LossFunction((replace(term, mask=mask),), "relative", encoder)
         of_style = {"tissue": inside} if mask else NO_MASKS
         targets = targets_for(loss, beside, {"style": tissue}, {"tissue": its}, of_style)
-        found[mask] = value_of(loss, windows_of(beside), targets)[1]["style"].item()
+        found[mask] = value_of(loss, picture_windows(beside), targets)[1]["style"].item()
     assert found["tissue"] < 1e-6
     assert found[None] > 0.2
 

@@ -10,7 +10,7 @@ from chromogen.app.info import describe
 from chromogen.app.unmix import unmix_file
 from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.region_numbers import numbers_of, parse_region
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.evaluation.scoring import tiles
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, read_image, to_tensor, write_image
@@ -30,7 +30,7 @@ def said_percent(file: Path, folder: Path, mpp: float) -> dict[str, float]:
     stains = VECTORS[appearance(image, mpp).stains]
     unmixed = unmix_file(file, folder, stains, [0.2], estimate=False, find_white=False, mpp=mpp)
     pool = ShelfPool()
-    with pool.reading(Shelf([file]).entries()[0]) as opened:
+    with pool.reading(SlideCatalog([file]).entries()[0]) as opened:
         region = parse_region(box(0, 0, width, height).__geo_interface__)
         page = numbers_of(opened, region, "h-dab", 0.2).tissue_percent
     pool.close()

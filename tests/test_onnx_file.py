@@ -158,7 +158,7 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "MOST_BYTES", 1000)
+    monkeypatch.setattr(onnx_file, "MAX_BYTES", 1000)
     with (tmp_path / "a.onnx").open("wb") as file:
         file.truncate(1001)
     with pytest.raises(ValueError, match="Expected `stainer` to be at most .* GB, got"):
@@ -243,7 +243,7 @@ def test_weights_that_are_missing_or_too_short(tmp_path: Path) -> None:
 def test_weights_beside_it_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "w.bin").write_bytes(WEIGHTS)
     file = saved(tmp_path / "a.onnx", _external("w.bin"))
-    monkeypatch.setattr(onnx_file, "MOST_BYTES", file.stat().st_size + 35)
+    monkeypatch.setattr(onnx_file, "MAX_BYTES", file.stat().st_size + 35)
     with pytest.raises(ValueError, match="to be at most"):
         read_onnx(file)
 

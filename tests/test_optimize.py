@@ -13,7 +13,7 @@ import torch
 from chromogen.grid import whole
 from chromogen.image import Image, to_uint8
 from chromogen.style import optimize as module
-from chromogen.style.canvas import Canvas, Pixels
+from chromogen.style.canvas import Canvas, PixelCanvas
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import measure_style
@@ -60,7 +60,7 @@ def spoiled(at: int, scale: int = 0, amount: float = -3.0) -> CanvasOf:
                 with torch.no_grad():
                     for parameter in canvas.parameters:
                         noise = torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1))
-                        parameter.copy_(noise if isinstance(canvas, Pixels) else amount * noise)
+                        parameter.copy_(noise if isinstance(canvas, PixelCanvas) else amount * noise)
 
         canvas.project = astray  # type: ignore[method-assign]
         return canvas
@@ -193,7 +193,7 @@ def test_a_restart_does_not_end_a_scale_by_its_plateau(encoder: Encoder) -> None
 
 
 def test_a_scale_that_has_converged_since_a_restart_ends() -> None:
-    optimization = Optimization(Pixels(torch.rand(1, 3, 4, 4)), RGB, 60)
+    optimization = Optimization(PixelCanvas(torch.rand(1, 3, 4, 4)), RGB, 60)
     for total in (9.0, 5.0, 4.0, 20.0):
         optimization.remember(total, [torch.full((1, 3, 4, 4), total)])
     assert (optimization.since_restart, optimization.lowest) == ([], 4.0)
@@ -205,7 +205,7 @@ def test_a_scale_that_has_converged_since_a_restart_ends() -> None:
 
 
 def test_the_rate_after_a_restart_is_planned_for_the_steps_that_are_left() -> None:
-    canvas = Pixels(torch.rand(1, 3, 4, 4))
+    canvas = PixelCanvas(torch.rand(1, 3, 4, 4))
     canvas.one_cycle = True  # type: ignore[misc]
     optimization = Optimization(canvas, replace(RGB, optimizer="adam"), 20)
     for total in (4.0, 3.0, 20.0):
@@ -337,7 +337,7 @@ def test_a_killed_run_goes_on_as_it_would_have_before_and_after_a_fall_back(
 
 
 def test_pictures_of_the_best_are_what_their_loss_was_of() -> None:
-    canvas = Pixels(torch.zeros(1, 3, 2, 2))
+    canvas = PixelCanvas(torch.zeros(1, 3, 2, 2))
     optimization = Optimization(canvas, RGB, 3)
     for total, value in ((3.0, 0.1), (1.0, 0.4), (1.5, 0.7)):
         optimization.remember(total, [torch.full((1, 3, 2, 2), value)])

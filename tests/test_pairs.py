@@ -15,7 +15,7 @@ from chromogen.training.pairs import (
     TissuePair,
     alike_names,
     check_pair,
-    joined,
+    joined_pairs,
     kept_of,
     trust_of,
 )
@@ -82,10 +82,10 @@ def test_the_further_apart_the_coarser(residual: float, confidence: float) -> No
 def test_the_same_picture_under_two_names_is_of_one_slide(same: object) -> None:
     """Also turned, mirrored, cropped by a few pixels."""
     again = TissuePair("c", "u", same(PAIR.he), same(PAIR.ihc))  # type: ignore[operator]
-    found, said = joined([PAIR, OTHER, again])
+    found, said = joined_pairs([PAIR, OTHER, again])
     assert [pair.slide for pair in found] == ["s", "t", "s"]
     assert said == ["a and c are nearly the same picture: kept on one side"]
-    assert joined([PAIR, OTHER])[1] == []
+    assert joined_pairs([PAIR, OTHER])[1] == []
 
 
 def test_names_that_may_be_tiles_of_one_slide() -> None:

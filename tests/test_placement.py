@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from chromogen.app.view.densities import difference_tile
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, opened
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.stained_views import stain_view
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.tiles import Address
@@ -36,7 +36,7 @@ def lying() -> Iterator[Lying]:
     with ExitStack() as after:
 
         def lie(path: Path) -> Opened:
-            slide = opened(Shelf([path]).entries()[0])
+            slide = opened(SlideCatalog([path]).entries()[0])
             after.callback(slide.slide.close)
             return slide
 

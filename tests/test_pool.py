@@ -13,7 +13,7 @@ from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import LAZY_BYTES, Slide, SlideError, open_slide
 from chromogen.whole_slide.view import View, read_around_damage
 from synthetic_slides import coordinates, synthetic_slide, write_pyramid
-from test_shelf import picture
+from test_slide_catalog import picture
 
 
 class Opener:

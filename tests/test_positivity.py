@@ -10,7 +10,7 @@ from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import Measurements, measure, nothing_measured
 from chromogen.nuclei.positivity import (
     FIXED_OD10,
-    LEAST_NUCLEI,
+    MIN_NUCLEI,
     NOT_GRADED,
     fixed_threshold,
     grades_of,
@@ -92,7 +92,7 @@ def test_a_scanner_that_shows_less_and_shifted_dab_changes_no_grade() -> None:
         (np.concatenate([blue(400), blue(100, 0.11)]), 0, "there are no brown nuclei|two populations"),
         (np.concatenate([blue(400) / 9, brown(100, 0.1)]), 0, "there are no brown nuclei"),
         (np.full(50, 0.01), 0, "two populations"),
-        (np.array([0.7]), 100, f"fewer than {LEAST_NUCLEI} nuclei were found"),
+        (np.array([0.7]), 100, f"fewer than {MIN_NUCLEI} nuclei were found"),
         (np.full(3, np.nan), 0, "no nucleus was found"),
     ],
 )

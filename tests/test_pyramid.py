@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chromogen.grid import Window, whole
 from chromogen.image import Image
 from chromogen.slides import pyramid
-from chromogen.slides.pyramid import blocks_of, halved, level_sizes, windows_of
+from chromogen.slides.pyramid import halved, level_sizes, pyramid_blocks, pyramid_windows
 from synthetic import ArrayPixels, WherePixels
 
 SIDES = st.integers(1, 75)
@@ -49,7 +49,7 @@ def test_blocks_make_up_the_levels_of_the_whole(width: int, height: int, smalles
     times = [np.zeros(level.shape[:2], int) for level in levels]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pyramid, "BLOCK_PX", 8)
-        for block in blocks_of(ArrayPixels(image), smallest_px):
+        for block in pyramid_blocks(ArrayPixels(image), smallest_px):
             levels[block.level][block.window.at] = block.image
             times[block.level][block.window.at] += 1
     assert all((count == 1).all() for count in times)
@@ -63,7 +63,7 @@ def test_blocks_make_up_the_levels_of_the_whole(width: int, height: int, smalles
 @given(SIDES, SIDES, st.integers(1, 20))
 def test_windows_cover_every_pixel_once(width: int, height: int, side_px: int) -> None:
     times = np.zeros((height, width), int)
-    for window in windows_of((width, height), side_px):
+    for window in pyramid_windows((width, height), side_px):
         assert max(window.size) <= side_px
         times[window.at] += 1
     assert (times == 1).all()
@@ -80,4 +80,4 @@ def test_what_is_read_must_fit(answer: Image) -> None:
             return answer
 
     with pytest.raises(ValueError, match="Expected `pixels.read` to be uint8"):
-        list(blocks_of(Wrong(), 8))
+        list(pyramid_blocks(Wrong(), 8))

@@ -8,8 +8,8 @@ import pytest
 
 from chromogen.grid import Window
 from chromogen.image import Image
+from chromogen.lru_cache import LruCache
 from chromogen.models import LOOKS
-from chromogen.recent import Recent
 from chromogen.stainer import load_look
 from chromogen.staining import window
 from chromogen.staining.how import SlideLook
@@ -79,7 +79,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
 def test_dials_make_again_only_what_they_change(look: SlideLook, monkeypatch: pytest.MonkeyPatch) -> None:
     ready, amounts = counted(monkeypatch, "ready_of"), counted(monkeypatch, "amounts_of")
     exemplar, plain, shown = load_look("nuclear").exemplar, Dials(0.3), Window(1100, 100, 1164, 196)
-    keep = Keep(Recent(10**9, lambda kept: kept.nbytes), Recent(10**9, lambda _: 1))
+    keep = Keep(LruCache(10**9, lambda kept: kept.nbytes), LruCache(10**9, lambda _: 1))
     other = replace(look, draws=look.draws[::-1])
 
     def paint(dials: Dials, by: SlideLook = look) -> tuple[int, int]:

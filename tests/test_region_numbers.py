@@ -58,7 +58,7 @@ def test_many_tiles_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_large_region_is_measured_coarser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slide = shelved(tmp_path, "a.png", IHC)
     fine = numbers_of(slide, parse_region(polygon(WHOLE)), "h-dab", 0.2)
-    monkeypatch.setattr(module, "MOST_PIXELS", 512 * 512 // 16)
+    monkeypatch.setattr(module, "MAX_PIXELS", 512 * 512 // 16)
     coarse = numbers_of(slide, parse_region(polygon(WHOLE)), "h-dab", 0.2)
     assert coarse.measured_mpp == 2
     assert coarse.positive_percent == pytest.approx(fine.positive_percent, abs=6)
@@ -113,7 +113,7 @@ def test_regions_outside_and_too_detailed_are_refused(tmp_path: Path, monkeypatc
     slide = shelved(tmp_path, "a.png", IHC)
     with pytest.raises(ValueError, match="on the slide of 512 x 512"):
         numbers_of(slide, parse_region(polygon([(600, 600), (700, 600), (700, 700)])), "h-dab", 0.2)
-    monkeypatch.setattr(module, "MOST_POINTS", 3)
+    monkeypatch.setattr(module, "MAX_POINTS", 3)
     with pytest.raises(ValueError, match="at most 3 points"):
         parse_region(polygon(WHOLE))
 

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from shapely import make_valid
 from shapely.geometry import Polygon, box
 
-from chromogen.app.regions import REST, read_regions, resized
+from chromogen.app.regions import REST, read_region_masks, resized
 from chromogen.image import write_image
 from chromogen.regions.drawn import drawn_polygons, read_geojson
 
@@ -135,7 +135,7 @@ def test_what_is_no_geojson_is_refused(tmp_path: Path, text: str) -> None:
 def test_regions_and_the_rest_leave_no_gap(tmp_path: Path, geojson) -> None:
     he, ihc = image(tmp_path, "he.png"), image(tmp_path, "ihc.png")
     file = geojson(feature("A", polygon(SQUARE)), feature("B", polygon(BOW_TIE)))
-    for side in read_regions((he, [file]), (ihc, [file])):
+    for side in read_region_masks((he, [file]), (ihc, [file])):
         assert set(side) == {"A", "B", REST}
         np.testing.assert_allclose(sum(side.values()), 1, atol=1e-6)
 
@@ -147,7 +147,7 @@ def test_mask_images_go_in_pairs_and_labels_count(tmp_path: Path) -> None:
         mask_image(tmp_path, "c.png", np.s_[:6], (12, 16)),
         mask_image(tmp_path, "d.png", np.s_[6:], (12, 16)),
     ]
-    content, style = read_regions((he, ours), (ihc, theirs))
+    content, style = read_region_masks((he, ours), (ihc, theirs))
     assert set(content) == set(style) == {"1", "2"}  # the style has no rest
     assert content["2"][:, 10:].min() == 1
     assert style["1"].sum() == 6 * 16
@@ -160,21 +160,21 @@ def test_labels_go_by_number_and_those_of_several_masks_with_their_place(tmp_pat
     Pillow.fromarray(labels).save(tmp_path / "labels.png")
     tifffile.imwrite(tmp_path / "labels.tif", labels.astype(np.int32))
     one, other = tmp_path / "labels.png", tmp_path / "labels.tif"
-    content, style = read_regions((he, [one]), (he, [other]))
+    content, style = read_region_masks((he, [one]), (he, [other]))
     assert {name: mask.sum() for name, mask in content.items()} == {"1": 128, "3": 64, REST: 128}
     assert style.keys() == content.keys()
     binary = mask_image(tmp_path, "m.png", np.s_[12:])
-    content, style = read_regions((he, [one, binary]), (he, [other, binary]))
+    content, style = read_region_masks((he, [one, binary]), (he, [other, binary]))
     assert set(content) == set(style) == {"1: 1", "1: 3", "2"}
     three = [mask_image(tmp_path, f"{n}.png", np.s_[n * 5 : n * 5 + 4]) for n in range(3)]
     with pytest.raises(ValueError, match="the regions 1, 3, got 1, 2, 3"):
-        read_regions((he, [one]), (he, three))
+        read_region_masks((he, [one]), (he, three))
 
 
 def test_a_class_called_as_the_rest_keeps_its_pixels(tmp_path: Path, geojson) -> None:
     he = image(tmp_path, "he.png")
     file = geojson(feature("A", polygon(SQUARE)), feature(REST, polygon([[0, 0], [4, 0], [4, 2], [0, 2]])))
-    content, _ = read_regions((he, [file]), (he, [file]))
+    content, _ = read_region_masks((he, [file]), (he, [file]))
     assert {name: mask.sum() for name, mask in content.items()} == {"A": 64, REST: 320 - 64}
 
 
@@ -184,7 +184,7 @@ def test_classes_are_one_in_nfc_and_nfd(tmp_path: Path, geojson) -> None:
         geojson(feature(unicodedata.normalize(form, "Drüse"), polygon(SQUARE)), name=f"{form}.json")
         for form in ("NFC", "NFD")
     ]
-    content, style = read_regions((he, files[:1]), (he, files[1:]))
+    content, style = read_region_masks((he, files[:1]), (he, files[1:]))
     assert content.keys() == style.keys() == {"Drüse", REST}
 
 
@@ -192,13 +192,13 @@ def test_what_does_not_fit_is_said(tmp_path: Path, geojson) -> None:
     he, mask = image(tmp_path, "he.png"), mask_image(tmp_path, "m.png", np.s_[:5])
     small = mask_image(tmp_path, "small.png", np.s_[:5], (10, 8))
     with pytest.raises(ValueError, match="`style_mask` to be given with the other mask"):
-        read_regions((he, [mask]), (he, []))
+        read_region_masks((he, [mask]), (he, []))
     with pytest.raises(ValueError, match=r"as large as its image, 20 x 16 px, got 10 x 8 px"):
-        read_regions((he, [small]), (he, [mask]))
+        read_region_masks((he, [small]), (he, [mask]))
     with pytest.raises(ValueError, match="the regions 1, got 1, 2"):
-        read_regions((he, [mask]), (he, [mask, mask]))
+        read_region_masks((he, [mask]), (he, [mask, mask]))
     with pytest.raises(ValueError, match="the regions A, got B"):
-        read_regions(
+        read_region_masks(
             (he, [geojson(feature("A", polygon(SQUARE)), name="a.json")]),
             (he, [geojson(feature("B", polygon(SQUARE)), name="b.json")]),
         )

@@ -15,7 +15,7 @@ from chromogen.registration.register import register
 from chromogen.registration.search import search
 from chromogen.registration.transform import Transform
 from chromogen.registration.transform_file import read_transform
-from chromogen.registration.views import View, at_mpp, cropped, view_of
+from chromogen.registration.views import DensityView, at_mpp, cropped, view_of
 from chromogen.stains.deconvolution import DAB, EOSIN, HEMATOXYLIN, Array
 from chromogen.stains.tissue import background
 from test_cli import refused, run
@@ -61,7 +61,7 @@ def turned(image: Image, degrees: float, mirror: bool, zoom: float = 1.0) -> tup
     return np.stack(planes, 2), np.column_stack([linear, offset])
 
 
-def view(image: Image, mpp: float = MPP) -> View:
+def view(image: Image, mpp: float = MPP) -> DensityView:
     return view_of(image, (image.shape[1] * mpp, image.shape[0] * mpp), background(image, mpp))
 
 

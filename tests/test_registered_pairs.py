@@ -9,7 +9,7 @@ from shapely.geometry import box
 from chromogen.app.pairs import REFUSED, Registration, read_pairs
 from chromogen.evaluation.fields import Pair
 from chromogen.image import write_image
-from chromogen.registration.transform import Frame, Piece, Transform
+from chromogen.registration.transform import Piece, SlideFrame, Transform
 from chromogen.registration.transform_file import write_transform
 from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB
@@ -30,7 +30,7 @@ def pairs(tmp_path: Path) -> Path:
     frames = []
     for name in ("a_he", "a_ihc"):
         with open_slide(folder / f"{name}.png") as slide:
-            frames.append(Frame(slide.size, 0.5, "file", slide.quickhash))
+            frames.append(SlideFrame(slide.size, 0.5, "file", slide.quickhash))
     write_transform(tmp_path / "a.json", Transform(frames[0], frames[1], (Piece(box(0, 0, 64, 64), TURNED),)))
     return folder
 

@@ -9,7 +9,7 @@ from shapely.geometry import box
 
 from chromogen.image import write_image
 from chromogen.registration.registered_slide import checkerboard, open_registered, residual_map
-from chromogen.registration.transform import Block, Frame, Piece, Quality, Transform
+from chromogen.registration.transform import DisplacementBlock, Piece, Quality, SlideFrame, Transform
 from chromogen.slides.slide import open_slide
 from synthetic import tissue_like
 from test_transform import wavy
@@ -26,8 +26,8 @@ def ihc(tmp_path: Path) -> Path:
 
 def to(ihc: Path, piece: Piece) -> Transform:
     with open_slide(ihc) as slide:
-        target = Frame(slide.size, 0.5, "file", slide.quickhash)
-    return Transform(Frame((300, 300), 0.5, "file", "he"), target, (piece,))
+        target = SlideFrame(slide.size, 0.5, "file", slide.quickhash)
+    return Transform(SlideFrame((300, 300), 0.5, "file", "he"), target, (piece,))
 
 
 def test_a_quarter_turn_is_numpys(ihc: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_checkerboard_of_a_slide_with_itself_is_the_slide(ihc: Path) -> None:
 
 
 def test_blocks_are_tinted_by_their_residual(ihc: Path) -> None:
-    blocks = (Block((25.0, 25.0), 1.0, 0.5), Block((75.0, 25.0), 50.0, 0.5))
+    blocks = (DisplacementBlock((25.0, 25.0), 1.0, 0.5), DisplacementBlock((75.0, 25.0), 50.0, 0.5))
     quality = Quality(1.0, 0.5, 0.1, 0.2, blocks)
     transform = replace(to(ihc, Piece(box(0, 0, 150, 150), np.eye(2, 3))), quality=quality)
     with open_slide(ihc) as slide:

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from chromogen.stains.deconvolution import Array
-from chromogen.stains.registration import best_shift, correlations, displacement
+from chromogen.stains.registration import correlations, displacement, pair_shift
 from drawn_pairs import drawn_pair
 
 MPP = 0.5
@@ -71,7 +71,7 @@ def test_a_peak_at_the_fence_is_found_to_a_fraction_of_a_pixel(
     shift: tuple[float, float], radius: int, peak: tuple[int, int]
 ) -> None:
     ours, theirs = moved(shift)
-    x, y, fit = best_shift(ours, theirs, radius)
+    x, y, fit = pair_shift(ours, theirs, radius)
     assert (x, y) == pytest.approx(by_hand(ours, theirs, *peak), abs=1e-6)
     assert np.hypot(x - shift[0], y - shift[1]) < 0.1
     assert fit > 0.9
@@ -79,7 +79,7 @@ def test_a_peak_at_the_fence_is_found_to_a_fraction_of_a_pixel(
 
 @pytest.mark.parametrize("shift", [(7.0, 0.0), (6.0, 6.0), (0.3, -8.0)])
 def test_a_peak_beyond_the_fence_is_not_gone_to(shift: tuple[float, float]) -> None:
-    x, y, _ = best_shift(*moved(shift), 5)
+    x, y, _ = pair_shift(*moved(shift), 5)
     assert np.hypot(round(x), round(y)) <= 5
     assert np.hypot(x, y) < 5.1
 
@@ -87,10 +87,10 @@ def test_a_peak_beyond_the_fence_is_not_gone_to(shift: tuple[float, float]) -> N
 def test_a_map_that_is_flat_does_not_weigh() -> None:
     """Of two maps, for instance red light where there is no haematoxylin, the other says all there is."""
     ours, theirs = moved((2.9, 4.1))
-    alone = best_shift(ours[:1], theirs[:1], 5)
+    alone = pair_shift(ours[:1], theirs[:1], 5)
     flat = np.zeros_like(ours[:1])
-    assert best_shift(np.concatenate([ours[:1], flat]), np.concatenate([theirs[:1], flat]), 5) == alone
-    assert best_shift(flat, flat, 5) == (0.0, 0.0, 0.0)
+    assert pair_shift(np.concatenate([ours[:1], flat]), np.concatenate([theirs[:1], flat]), 5) == alone
+    assert pair_shift(flat, flat, 5) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("seed", "rule"), [(0, "pink"), (1, "pale"), (2, "pink"), (3, "pale")])

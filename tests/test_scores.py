@@ -11,7 +11,7 @@ from chromogen.nuclei.outlines import RAYS, Nuclei
 from chromogen.nuclei.positivity import Threshold, fixed_threshold, positive_threshold
 from chromogen.nuclei.scores import (
     FIELD_UM,
-    LEAST_FIELDS,
+    MIN_FIELDS,
     added,
     allred,
     h_score,
@@ -114,9 +114,9 @@ def test_fields_that_differ_widen_the_interval() -> None:
 
 def test_few_fields_are_said_and_nuclei_resampled() -> None:
     grades = np.repeat([0, 2], [300, 100])
-    found = scores(spread(grades, LEAST_FIELDS - 1), graded(grades), THRESHOLD)
+    found = scores(spread(grades, MIN_FIELDS - 1), graded(grades), THRESHOLD)
     assert found.resampled == "nuclei"
-    assert f"fewer than {LEAST_FIELDS} fields of 250 um" in found.doubts[0]
+    assert f"fewer than {MIN_FIELDS} fields of 250 um" in found.doubts[0]
     low, high = 100 * stats.binom.ppf([0.025, 0.975], 400, 0.25) / 400
     assert found.positive_percent is not None
     assert found.positive_percent.interval == pytest.approx((low, high), abs=0.5)

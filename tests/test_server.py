@@ -13,13 +13,14 @@ import PIL.Image
 import pytest
 from shapely.geometry import box, mapping
 from starlette.testclient import TestClient
+from test_intake import png_bomb
 
 from chromogen.app.server import create_app
 from chromogen.app.view import region_numbers, slide_nuclei
-from chromogen.app.view.apart import Apart
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
 from chromogen.app.view.virtual import PAPER
+from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.stainer import STAINERS
@@ -27,7 +28,6 @@ from chromogen.staining.where_file import write_model
 from chromogen.stains.deconvolution import H_DAB, combine_stains
 from test_densities import IHC
 from test_guard import HERE
-from test_intake import png_bomb
 from test_trials import STEPS, worker
 from test_where_file import model
 from test_work_queue import until
@@ -38,7 +38,7 @@ A_FILE = {"content-type": "application/octet-stream"}
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setattr(Trial, "command", worker(STEPS))
-    monkeypatch.setattr(Apart, "call", lambda _self, work, *arguments: work(*arguments))  # begun sooner
+    monkeypatch.setattr(WorkerProcess, "call", lambda _self, work, *arguments: work(*arguments))  # begun sooner
     slides = tmp_path / "slides"
     slides.mkdir()
     write_image(slides / "ihc.png", IHC)

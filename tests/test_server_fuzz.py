@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
 from chromogen.app.view.guard import cookie_name
-from test_shelf import picture
+from test_slide_catalog import picture
 
 HERE = "http://127.0.0.1"
 EACH = 6

@@ -20,13 +20,13 @@ from skimage.data import immunohistochemistry
 
 from chromogen.grid import whole
 from chromogen.image import Image, read_image, read_provenance
-from chromogen.lattice import Lattice
 from chromogen.slides import store as store_module
 from chromogen.slides import writer as writer_module
 from chromogen.slides.compression import COMPRESSIONS
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import SlideError, open_slide
 from chromogen.slides.source import out_of_reach
+from chromogen.sliding_window import SlidingWindow
 from chromogen.stainer import STAINERS, Stainer, load_stainer
 from chromogen.staining.confidence_map import heat_map
 from chromogen.whole_slide import blocks as blocks_module
@@ -614,8 +614,10 @@ def test_a_window_of_a_lattice_is_read_and_painted_once(
         painted.append(location)
         return np.asarray(255 - image // 2 - location[0] % 7, np.uint8)
 
-    lattice = Lattice(BLOCK_PX + 32, 32, fixed=False)
-    stainer = Stainer("leveled", "grey", leveled, f"1 {threads}", None, 0.5, 10**6, BLOCK_PX, lattice=lattice)
+    sliding_window = SlidingWindow(BLOCK_PX + 32, 32, fixed=False)
+    stainer = Stainer(
+        "leveled", "grey", leveled, f"1 {threads}", None, 0.5, 10**6, BLOCK_PX, sliding_window=sliding_window
+    )
     out = lossless(tmp_path)
     stain_slide(job(stainer, mask_tissue=False), out, run=in_threads(threads))
     assert sorted(painted) == [(x, y) for x in range(0, 668, BLOCK_PX) for y in range(0, 468, BLOCK_PX)]

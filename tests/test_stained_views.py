@@ -15,7 +15,7 @@ import pytest
 import tifffile
 
 from chromogen.app.view import stained_views
-from chromogen.app.view.map_pictures import MOST_ALPHA
+from chromogen.app.view.map_pictures import MAX_ALPHA
 from chromogen.app.view.region_files import ImportedRegion
 from chromogen.app.view.stained_views import loaded, show_where, stain_view, stainer_mpp
 from chromogen.app.view.stains import CONFIDENCE, REGIONS, Stain, with_regions
@@ -121,7 +121,7 @@ def test_where_is_seen_before_it_is_stained(folder: Path, heat_map: Path) -> Non
     seen = np.asarray(picture)[..., 3]
     assert seen.shape == (PLACE[1][1] // 2, PLACE[1][0] // 2)
     assert seen[:, :15].max() == 0, "where the map is 0"
-    assert 0.3 < np.percentile(seen[:, 40:], 90) / MOST_ALPHA <= 0.51, "where it is a half"
+    assert 0.3 < np.percentile(seen[:, 40:], 90) / MAX_ALPHA <= 0.51, "where it is a half"
     tissue = np.asarray(PIL.Image.open(io.BytesIO(show_where(asked(folder, "nuclear")))))[..., 3]
     assert np.abs(tissue.astype(int) - seen).mean() > 5
 

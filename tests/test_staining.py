@@ -27,7 +27,7 @@ from chromogen.staining.atlas import Atlas
 from chromogen.staining.confidence import KnownTissue
 from chromogen.staining.epithelium import epithelium, rule_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
-from chromogen.staining.how import LEAST_FULL, base_of, glass, rendered
+from chromogen.staining.how import MIN_FULL, base_of, glass, rendered_stains
 from chromogen.staining.looks import Look, read_look, write_look
 from chromogen.staining.nuclear import levels_of
 from chromogen.staining.ready import seen
@@ -156,7 +156,7 @@ def test_another_seed_is_another_draw_and_the_same_one_the_same(he: Image, stain
 @pytest.mark.parametrize("name", ["epithelial", "nuclear"])
 def test_tiled_is_untiled_in_every_bit(he: Image, name: str) -> None:
     small = replace(load_stainer(name).fit(he), halo_px=256, stride_px=192)
-    stainer = replace(small, lattice=replace(small.lattice, window_px=256, blend_px=64))  # type: ignore[type-var]
+    stainer = replace(small, sliding_window=replace(small.sliding_window, window_px=256, blend_px=64))  # type: ignore[type-var]
     whole = stainer.part(he, Window(0, 0, 500, 500))
     assert np.array_equal(stain_image(stainer, he, core_px=192), whole)
     assert np.array_equal(paint_image(stainer, he, core_px=192), stainer.painted(he, Window(0, 0, 500, 500)))
@@ -321,7 +321,7 @@ def test_no_place_of_tissue_is_paler_than_its_ground(he: Image, looks: dict[str,
     tissue = seen(he, look)
     assert tissue.hematoxylin.min() < -0.05
     inside = tissue.there[20:-20, 20:-20] > 0.5
-    found = base_of(tissue, look, looks["nuclear"], LEAST_FULL).blue_od10[20:-20, 20:-20][inside]
+    found = base_of(tissue, look, looks["nuclear"], MIN_FULL).blue_od10[20:-20, 20:-20][inside]
     assert found.min() >= 0
 
 
@@ -359,4 +359,4 @@ def test_glass_is_the_picture_without_any_stain(name: str) -> None:
     exemplar = load_look(name).exemplar
     texture = np.random.default_rng(0).normal(0, 0.02, (70, 45)).astype(np.float32)
     none = np.zeros_like(texture)
-    assert (glass(texture, exemplar) == rendered(none, none, texture, exemplar)).all()
+    assert (glass(texture, exemplar) == rendered_stains(none, none, texture, exemplar)).all()

@@ -15,7 +15,7 @@ import tifffile
 
 from chromogen.app.view.stains import (
     Stain,
-    progress_in,
+    stain_progress,
     stain_queue,
     start_slide,
 )
@@ -81,7 +81,7 @@ def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
     with open_slide(folder / ended.work.output) as made:
         assert (made.size, made.mpp) == ((1536, 1536), pytest.approx(0.5))
         pixels = made.read_region((0, 0), made.size)
-    progress = progress_in(folder)
+    progress = stain_progress(folder)
     assert (progress.step, progress.of) == (4, 4)
     assert progress.seconds > 0
     subprocess.run([sys.executable, "-c", ended.work.python_lines], cwd=tmp_path, check=True, capture_output=True)
@@ -132,10 +132,10 @@ def test_a_slide_that_was_finished_after_its_server_was_killed_is_done(tmp_path:
 
 
 def test_time_left_is_by_the_blocks_of_this_run(tmp_path: Path) -> None:
-    assert progress_in(tmp_path).seconds_left is None
+    assert stain_progress(tmp_path).seconds_left is None
     noted = [{"done": done, "of": 100, "seconds": seconds} for done, seconds in ((51, 10.0), (53, 12.0))]
     (tmp_path / "trace.jsonl").write_text("\n".join([*map(json.dumps, noted), '{"done"']))
-    progress = progress_in(tmp_path)
+    progress = stain_progress(tmp_path)
     assert (progress.step, progress.of, progress.seconds_left) == (53, 100, pytest.approx(47.0))
 
 

@@ -19,8 +19,8 @@ from chromogen.style.start import (
     Start,
     compartments_of,
     measured_exemplars,
-    record_of,
     start_of,
+    start_record,
 )
 from synthetic import drawn_pair
 
@@ -115,7 +115,7 @@ def test_windows_agree_with_one_piece(exemplar: Exemplar, start: Start, monkeypa
 
 
 def test_the_most_tissue_of_a_large_picture_is_its_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_SAMPLED_PX", 64)
+    monkeypatch.setattr(module, "MAX_SAMPLED_PX", 64)
     sample = module._sample(HE)
     assert sample.shape == (64, 64, 3)
     assert sample.mean() < HE.mean()
@@ -129,7 +129,7 @@ def test_pixels_that_show_no_nuclei_and_exemplars_without_dab_are_refused(exempl
 
 
 def test_the_record_says_how_and_by_which_source_of_where(exemplar: Exemplar) -> None:
-    said = record_of(exemplar, 3)["start"]
+    said = start_record(exemplar, 3)["start"]
     assert (said["from"], said["where"], said["site"], said["seed"]) == (
         "where times how",
         "tissue",
@@ -137,10 +137,10 @@ def test_the_record_says_how_and_by_which_source_of_where(exemplar: Exemplar) ->
         3,
     )
     assert "share" not in said
-    nuclear = record_of(replace(exemplar, site="nuclear", share=0.2), 3)["start"]
+    nuclear = start_record(replace(exemplar, site="nuclear", share=0.2), 3)["start"]
     assert (nuclear["where"], nuclear["share"]) == ("share", 0.2)
     assert nuclear["exemplar_sha256"] != said["exemplar_sha256"]
-    chosen = record_of(replace(exemplar, site="nuclear", share=0.2), 3, 0.6)["start"]
+    chosen = start_record(replace(exemplar, site="nuclear", share=0.2), 3, 0.6)["start"]
     assert (chosen["where"], chosen["share"]) == ("share", 0.6)
 
 

@@ -217,7 +217,7 @@ def test_a_cache_that_can_only_be_read_is_used(
 def test_only_the_last_used_are_kept(
     images: list[Image], encoder: Encoder, style_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chromogen.app.style_cache.MOST_FILES", 2)
+    monkeypatch.setattr("chromogen.app.style_cache.MAX_FILES", 2)
     mixes = [(1, 1), (1, 2), (1, 3)]
     files = []
     for age, mix in zip((300, 200, 0), mixes, strict=True):

@@ -13,7 +13,7 @@ from chromogen.image import Image, to_tensor
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from chromogen.style import stylize as module
-from chromogen.style.canvas import Pixels, ihc_vectors
+from chromogen.style.canvas import PixelCanvas, ihc_vectors
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import Style, measure_style
 from chromogen.style.objective import COMPARTMENTS, References, Term
@@ -210,7 +210,7 @@ def test_a_finer_scale_keeps_the_contents_detail(content: Image, style: Image, e
     """From coarse to fine only the change is enlarged: with nothing changed, the fine start is the content."""
     start = to_tensor(content)
     coarse = torch.zeros(1, 3, 20, 24)
-    assert torch.equal(module._carried_over((coarse, Pixels(coarse)), start, "content"), start)
+    assert torch.equal(module._carried_over((coarse, PixelCanvas(coarse)), start, "content"), start)
 
 
 def broken_in(precision: str) -> type[Encoder]:

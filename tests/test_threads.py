@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from chromogen.slides import threads
-from chromogen.slides.threads import in_order
+from chromogen.slides.threads import results_in_order
 
 
 def test_results_come_in_order_of_items() -> None:
@@ -13,7 +13,7 @@ def test_results_come_in_order_of_items() -> None:
         time.sleep(0.002 * (number % 3))
         return number * 2
 
-    assert list(in_order(late, range(50))) == [number * 2 for number in range(50)]
+    assert list(results_in_order(late, range(50))) == [number * 2 for number in range(50)]
 
 
 def test_no_more_wait_than_a_few_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,7 @@ def test_no_more_wait_than_a_few_a_thread(monkeypatch: pytest.MonkeyPatch) -> No
             made.append(number)
             yield number
 
-    for done, _ in enumerate(in_order(lambda item: item, items())):
+    for done, _ in enumerate(results_in_order(lambda item: item, items())):
         assert len(made) - done <= 2 * threads.WAITING + 1
 
 
@@ -40,6 +40,6 @@ def test_the_first_error_ends_it() -> None:
 
     before = threading.active_count()
     with pytest.raises(OSError, match="full"):
-        list(in_order(work, range(10_000)))
+        list(results_in_order(work, range(10_000)))
     assert len(begun) < 200
     assert threading.active_count() == before

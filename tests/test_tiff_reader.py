@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from chromogen.image import Image
-from chromogen.recent import Recent
+from chromogen.lru_cache import LruCache
 from chromogen.slides import tiff_reader as module
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.slide import SlideError, open_slide
@@ -268,7 +268,7 @@ def test_the_same_tile_is_decoded_once_while_it_fits(tmp_path: Path, monkeypatch
         for _ in range(3):
             slide.read_region((0, 0), (96, 64))
         assert decoded == [0, 1]
-        monkeypatch.setattr(slide._source, "_recent", Recent(64 * 48 * 3, module._bytes))
+        monkeypatch.setattr(slide._source, "_recent", LruCache(64 * 48 * 3, module._bytes))
         for _ in range(2):
             slide.read_region((0, 0), (96, 64))
     assert decoded == [0, 1, 0, 1, 0, 1]

@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromogen.app.view.pool import Opened, opened
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.tiles import (
     TILE_PX,
     Address,
     NoSuchTileError,
     as_jpeg,
     as_png,
-    levels_of,
     read_window,
     thumbnail,
     tile,
+    tile_levels,
     window_of,
 )
 from chromogen.image import write_image
@@ -31,13 +31,13 @@ from test_slide import coordinates, mean_of_blocks, write_pyramid
 @pytest.fixture
 def slide(tmp_path: Path) -> Iterator[Opened]:
     write_image(tmp_path / "a.png", coordinates(1300, 700))
-    slide = opened(Shelf([tmp_path]).entries()[0])
+    slide = opened(SlideCatalog([tmp_path]).entries()[0])
     yield slide
     slide.slide.close()
 
 
 def test_tiles_of_level_0_are_the_slide(slide: Opened) -> None:
-    finest = levels_of(slide.size) - 1
+    finest = tile_levels(slide.size) - 1
     rows = [
         np.concatenate([read_window(slide, *window_of(slide.size, Address(finest, x, y))) for x in range(3)], 1)
         for y in range(2)
@@ -46,7 +46,7 @@ def test_tiles_of_level_0_are_the_slide(slide: Opened) -> None:
 
 
 def test_coarse_tiles_are_means(slide: Opened) -> None:
-    coarse = read_window(slide, *window_of(slide.size, Address(levels_of(slide.size) - 2, 0, 0)))
+    coarse = read_window(slide, *window_of(slide.size, Address(tile_levels(slide.size) - 2, 0, 0)))
     assert coarse.shape == (350, 512, 3)
     wanted = mean_of_blocks(coordinates(1300, 700), 2)[:, :512].astype(int)
     assert np.abs(coarse.astype(int) - wanted).max() <= 1
@@ -54,7 +54,7 @@ def test_coarse_tiles_are_means(slide: Opened) -> None:
 
 def test_without_a_pixel_size_levels_are_coarser_all_the_same(tmp_path: Path) -> None:
     path = write_pyramid(tmp_path / "p.tif", coordinates(2048, 1024), (2, 4), mpp=None)
-    slide = opened(Shelf([path]).entries()[0])
+    slide = opened(SlideCatalog([path]).entries()[0])
     assert slide.mpp is None
     assert read_window(slide, *window_of(slide.size, Address(0, 0, 0))).shape == (256, 512, 3)
     slide.slide.close()
@@ -62,7 +62,7 @@ def test_without_a_pixel_size_levels_are_coarser_all_the_same(tmp_path: Path) ->
 
 @given(st.tuples(st.integers(1, 200_000), st.integers(1, 200_000)), st.data())
 def test_levels_end_in_one_tile_and_tile_the_slide(size: tuple[int, int], data: st.DataObject) -> None:
-    levels = levels_of(size)
+    levels = tile_levels(size)
     window, step = window_of(size, Address(0, 0, 0))
     assert (window.left, window.top, window.right, window.bottom) == (0, 0, *size)
     assert max(size) <= TILE_PX * step

@@ -12,21 +12,21 @@ import torch
 from scipy import ndimage, stats
 
 from chromogen.image import Image
-from chromogen.staining.exemplar import Reference, reference_of
+from chromogen.staining.exemplar import ReferenceTissue, reference_tissue
 from chromogen.staining.where_network import level_map, slide_stains
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.training import train as train_module
-from chromogen.training.fields import BLURS_CELLS, LEAST_COVER, Field, fields_of, in_cells, split
+from chromogen.training.fields import BLURS_CELLS, MIN_COVER, Field, fields_of, in_cells, split
 from chromogen.training.pairs import CheckedPair, TissuePair, check_pair, trust_of
 from chromogen.training.train import (
     FIGURES,
-    Run,
     Training,
+    TrainingRun,
     TrainStep,
-    agreement,
     expected_levels,
     rate_at,
     train_where,
+    validation_agreement,
 )
 from drawn_pairs import drawn_pair
 
@@ -41,20 +41,20 @@ def checked(count: int, rule: str = "pink", side: int = 192) -> list[CheckedPair
 
 
 PAIRS = checked(2)
-SEEN: dict[bytes, Reference] = {}
+SEEN: dict[bytes, ReferenceTissue] = {}
 
 
-def seen_once(ihc: Image) -> Reference:
+def seen_once(ihc: Image) -> ReferenceTissue:
     key = ihc.tobytes()
     if key not in SEEN:
-        SEEN[key] = reference_of(ihc)
+        SEEN[key] = reference_tissue(ihc)
     return SEEN[key]
 
 
 @pytest.fixture(autouse=True)
 def _ihc_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finding nuclei takes longer than a few steps."""
-    monkeypatch.setattr("chromogen.training.fields.reference_of", seen_once)
+    monkeypatch.setattr("chromogen.training.fields.reference_tissue", seen_once)
 
 
 @pytest.fixture
@@ -159,13 +159,13 @@ def test_expected_levels_are_means_over_what_can_be_stained(fields: list[Field])
         over, cover = (
             ndimage.gaussian_filter(x, sigma, mode="nearest", radius=radius) for x in (fine * part, part)
         )
-        np.testing.assert_allclose(ours, over / np.maximum(cover, LEAST_COVER), atol=1e-4)
+        np.testing.assert_allclose(ours, over / np.maximum(cover, MIN_COVER), atol=1e-4)
 
 
 def test_figures_are_scipys(fields: list[Field]) -> None:
     rng = np.random.default_rng(0)
     noisy = [f.levels + torch.from_numpy(rng.normal(0, 0.2, f.levels.shape).astype(np.float32)) for f in fields]
-    found = agreement(noisy, fields)
+    found = validation_agreement(noisy, fields)
     assert set(found) == {*FIGURES, "dab_rank_r"}
     assert FIGURES == ("dab_r_1um", "dab_r_4um", "dab_r_12um")
     inside = [f.weights[0, 1] > 0 for f in fields]
@@ -173,9 +173,9 @@ def test_figures_are_scipys(fields: list[Field]) -> None:
     real = np.concatenate([f.levels[0, 1][at].numpy() for f, at in zip(fields, inside, strict=True)])
     assert found["dab_r_4um"] == pytest.approx(stats.pearsonr(ours, real)[0], abs=1e-4)
     assert found["dab_rank_r"] == pytest.approx(stats.spearmanr(ours, real)[0], abs=1e-4)
-    perfect = agreement([f.levels for f in fields], fields)
+    perfect = validation_agreement([f.levels for f in fields], fields)
     assert all(value == pytest.approx(1) for value in perfect.values())
-    assert agreement([torch.ones_like(f.levels) for f in fields], fields) == {}
+    assert validation_agreement([torch.ones_like(f.levels) for f in fields], fields) == {}
 
 
 def test_rates_rise_and_fall() -> None:
@@ -239,7 +239,7 @@ def test_it_goes_on_from_a_network() -> None:
 
 
 def test_losses_that_are_no_numbers_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Run, "_loss", lambda self, field, _: self.network.body[0].weight.sum() * torch.nan)
+    monkeypatch.setattr(TrainingRun, "_loss", lambda self, field, _: self.network.body[0].weight.sum() * torch.nan)
     with pytest.raises(ArithmeticError, match="The loss is nan at step 1; lower the learning rate"):
         train_where(PAIRS, QUICK)
 

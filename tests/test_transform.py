@@ -12,7 +12,15 @@ from shapely.geometry import box
 from chromogen.app.register_command import facts_of
 from chromogen.registration.deformation import least_jacobian
 from chromogen.registration.spline import Spline, fitted_spline, zero_spline
-from chromogen.registration.transform import Block, Frame, Piece, Quality, Transform, composition, inverse
+from chromogen.registration.transform import (
+    DisplacementBlock,
+    Piece,
+    Quality,
+    SlideFrame,
+    Transform,
+    composition,
+    inverse,
+)
 from chromogen.registration.transform_file import read_transform, write_transform
 
 SIDE_UM = 2000.0
@@ -26,8 +34,14 @@ def wavy(amplitude_um: float = 25.0) -> Spline:
 
 
 def transform(*pieces: Piece) -> Transform:
-    he, ihc = (Frame((4000, 4000), 0.5, "file", name) for name in ("he", "ihc"))
-    quality = Quality(3.0, 0.5, 0.2, 0.4, (Block((500.0, 500.0), 2.0, 0.4), Block((1500.0, 1500.0), 9.0, 0.1)))
+    he, ihc = (SlideFrame((4000, 4000), 0.5, "file", name) for name in ("he", "ihc"))
+    quality = Quality(
+        3.0,
+        0.5,
+        0.2,
+        0.4,
+        (DisplacementBlock((500.0, 500.0), 2.0, 0.4), DisplacementBlock((1500.0, 1500.0), 9.0, 0.1)),
+    )
     return Transform(he, ihc, pieces or (Piece(box(0, 0, SIDE_UM, SIDE_UM), AFFINE, wavy()),), quality)
 
 

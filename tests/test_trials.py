@@ -14,8 +14,8 @@ from chromogen.app.view.trials import (
     new_trial,
     newest_picture,
     options_of,
-    progress_in,
     start_trial,
+    trial_progress,
     trial_queue,
 )
 from chromogen.app.view.work_queue import Queued, WorkQueue, wait_for
@@ -70,7 +70,7 @@ def test_an_exemplar_comes_at_the_regions_pixel_size(
 def test_a_trial_runs_to_its_end(trials: WorkQueue[Trial]) -> None:
     trial = start(trials)
     assert wait_for(trials, trial.id, 120).state == "done"
-    progress = progress_in(trials.folder_of(trial.id))
+    progress = trial_progress(trials.folder_of(trial.id))
     assert (progress.step, progress.of, progress.preview) == (3, 3, 2)
     assert progress.losses == pytest.approx([1, 1 / 2, 1 / 3])
     assert newest_picture(trials.folder_of(trial.id)).name == "result.png"
@@ -82,7 +82,7 @@ def test_half_a_line_of_a_trace_is_not_read(tmp_path: Path) -> None:
     again = {**step, "losses": {"total": 1.5}}
     lines = [json.dumps(step), json.dumps(again), "not json", '{"index": 2, "of"']
     (tmp_path / "trace.jsonl").write_text("\n".join(lines))
-    assert progress_in(tmp_path).losses == [1.5]
+    assert trial_progress(tmp_path).losses == [1.5]
 
 
 @pytest.mark.slow

@@ -7,14 +7,14 @@ import pytest
 import tifffile
 
 from chromogen.app.view.pool import NOMINAL_MPP, ShelfPool, opened
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.slides.slide import SlideError, open_slide
 from synthetic_slides import write_pyramid
-from test_shelf import picture
+from test_slide_catalog import picture
 
 
 def test_a_slide_is_shared_until_its_file_changes(tmp_path: Path) -> None:
-    pool, shelf = ShelfPool(), Shelf([picture(tmp_path / "a.png")])
+    pool, shelf = ShelfPool(), SlideCatalog([picture(tmp_path / "a.png")])
     (entry,) = shelf.entries()
     with pool.reading(entry) as one, pool.reading(entry) as other:
         assert one is other
@@ -27,7 +27,7 @@ def test_a_slide_is_shared_until_its_file_changes(tmp_path: Path) -> None:
 
 def test_its_own_pixel_size_is_kept(data: Path) -> None:
     path = data / "slides" / "small.svs"
-    entry = Shelf([path]).entries()[0]
+    entry = SlideCatalog([path]).entries()[0]
     slide = opened(entry)
     assert slide.slide.mpp == NOMINAL_MPP
     with open_slide(path) as plain:
@@ -40,7 +40,7 @@ def test_what_cannot_be_opened_names_no_folder(tmp_path: Path) -> None:
     broken.parent.mkdir()
     broken.write_bytes(b"no slide")
     with pytest.raises(SlideError, match=r"broken\.svs") as error:
-        opened(Shelf([broken]).entries()[0])
+        opened(SlideCatalog([broken]).entries()[0])
     assert "secret folder" not in str(error.value)
 
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_read_names_no_folder(tmp_path: Path) -> None:
     with path.open("rb+") as file:
         file.seek(where)
         file.write(b"no deflate")
-    pool, entry = ShelfPool(), Shelf([path]).entries()[0]
+    pool, entry = ShelfPool(), SlideCatalog([path]).entries()[0]
     with pytest.raises(SlideError, match=r"damaged\.tif") as error, pool.reading(entry) as opened:
         opened.slide.read_region((0, 0), (50, 50))
     assert "secret folder" not in str(error.value)
@@ -77,5 +77,5 @@ def test_what_cannot_be_read_names_no_folder(tmp_path: Path) -> None:
 def test_a_broken_file_is_refused_in_words_of_its_owner(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SlideError, match=name) as refused:
-        opened(Shelf([tmp_path]).entries()[0])
+        opened(SlideCatalog([tmp_path]).entries()[0])
     assert not any(word in str(refused.value) for word in ("unpack", "buffer", "index", "(0)", "None"))

@@ -7,7 +7,7 @@ import pytest
 
 from chromogen.app.staining import Task, stain_tile
 from chromogen.app.view.pool import opened
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.tiles import thumbnail
 from chromogen.app.view.virtual import PAPER, labelled, stainer_of, virtual_facts
 from chromogen.image import read_image, write_image
@@ -81,7 +81,7 @@ def test_thumbnails_of_virtual_stains_alone_are_labelled(tmp_path: Path) -> None
     write_image(tmp_path / "a.png", SMALL, {"notice": NOTICE})
     write_image(tmp_path / "b.png", SMALL)
     seen = []
-    for entry in Shelf([tmp_path]).entries():
+    for entry in SlideCatalog([tmp_path]).entries():
         slide = opened(entry)
         (tmp_path / "small.jpg").write_bytes(thumbnail(slide))
         slide.slide.close()

@@ -205,7 +205,7 @@ def test_a_window_has_what_the_whole_has_there(where: Where, picture: Image, loo
 def test_tiled_is_untiled_in_every_bit(where: Where, picture: Image, look: SlideLook, name: str) -> None:
     made = stainer_of_look(load_look(name), where=where)
     small = replace(made, statistics=replace(look, where=where.measure(picture)), halo_px=128, stride_px=96)
-    stainer: Stainer = replace(small, lattice=replace(small.lattice, window_px=128, blend_px=32))  # type: ignore[type-var]
+    stainer: Stainer = replace(small, sliding_window=replace(small.sliding_window, window_px=128, blend_px=32))  # type: ignore[type-var]
     part = picture[:256, 140:440]
     whole = stainer.part(part, Window(0, 0, 300, 256))
     assert np.array_equal(stain_image(stainer, part, core_px=96), whole)

@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 import tifffile
 
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
 from chromogen.app.view.where_files import WhereLine, where_lines
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
@@ -26,8 +26,8 @@ def offered(folder: Path) -> dict[str, str]:
 
 
 def lines(folder: Path) -> list[WhereLine]:
-    images = Shelf([folder]).entries()
-    others = Shelf([folder], (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)).entries()
+    images = SlideCatalog([folder]).entries()
+    others = SlideCatalog([folder], (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)).entries()
     tissue, regions, *files = where_lines(images, others, SIZE)
     assert (tissue.id, regions.id) == ("tissue", "regions")
     return files

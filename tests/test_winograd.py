@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from chromogen.style.trunk import Convolution
 from torch import Tensor
 
 from chromogen.style import winograd
-from chromogen.style.trunk import Convolution
 
 SIZES = ((1, 1), (4, 4), (5, 3), (16, 16), (37, 50), (9, 300))
 
@@ -53,8 +53,8 @@ def test_it_is_for_wide_kernels_in_fp32_on_pictures_that_are_not_tiny() -> None:
 
 
 def test_a_convolution_goes_this_way_there_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "LEAST_PAIRS", 0)
-    monkeypatch.setattr(winograd, "LEAST_PX", 0)
+    monkeypatch.setattr(winograd, "MIN_PAIRS", 0)
+    monkeypatch.setattr(winograd, "MIN_PX", 0)
     used: list[int] = []
     real = winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *given: (used.append(1), real(*given))[1])

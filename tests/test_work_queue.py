@@ -152,7 +152,7 @@ def test_a_folder_that_is_a_link_is_left_alone(works: WorkQueue[Errand], tmp_pat
 
 
 def test_one_at_a_time_and_not_too_many(works: WorkQueue[Errand], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 2)
+    monkeypatch.setattr(module, "MAX_WAITING", 2)
     started = [start(works, FOREVER)]
     until(lambda: works.find(started[0].id).state == "running")
     started += [start(works, FOREVER) for _ in range(2)]

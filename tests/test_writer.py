@@ -144,7 +144,7 @@ def test_the_xml_is_valid_and_says_the_sizes(deflated: Path) -> None:
 
 @pytest.mark.parametrize("most", [0, 2**32])
 def test_bigtiff_where_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(writer, "MOST_OF_TIFF", most)
+    monkeypatch.setattr(writer, "MAX_OF_TIFF", most)
     write_ome_tiff(tmp_path / "out.tif", WherePixels((700, 600)), FACTS, compression="deflate")
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         assert file.is_bigtiff == (most == 0)

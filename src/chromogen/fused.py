@@ -54,7 +54,7 @@ def gives(wanted: Tensor, way: Callable[[], Tensor]) -> bool:
         return False
 
 
-def ramp(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def test_ramp(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers of either sign, channels last, that add up exactly in every dtype."""
     numbers = torch.arange(math.prod(shape), device=device) % 7 - 3
     return numbers.view(*shape).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -63,7 +63,7 @@ def ramp(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tens
 @cache
 def _is_fused(_pointwise: Operator | None, _reorder: Operator | None, dtype: torch.dtype) -> bool:
     """Whether both operators together are a convolution, a bias and a ReLU."""
-    x, kernel = (ramp(shape, dtype, torch.device("cpu")) for shape in ((1, 3, 4, 6), (2, 3, 3, 3)))
+    x, kernel = (test_ramp(shape, dtype, torch.device("cpu")) for shape in ((1, 3, 4, 6), (2, 3, 3, 3)))
     bias = kernel[:, 0, 0, 0].contiguous()
     wanted = F.conv2d(x, kernel, bias, padding=1).relu_()
     return gives(wanted, lambda: fused_convolution(x, reordered(kernel, x.shape), bias, "relu"))

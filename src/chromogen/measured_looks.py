@@ -20,7 +20,7 @@ from chromogen.image import Image, PathLike
 from chromogen.pixel_size import is_same_mpp
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Slide, open_slide, slide_files
-from chromogen.staining.exemplar import WANTED, Exemplar, exemplar_of, joined_exemplars, reference_of
+from chromogen.staining.exemplar import WANTED, Exemplar, exemplar_of, joined_exemplars, reference_tissue
 from chromogen.staining.exemplar_doubts import doubts_of
 from chromogen.staining.looks import Look, read_look, write_look
 from chromogen.staining.tissue import MPP
@@ -29,7 +29,7 @@ from chromogen.stains.glass import white_level
 from chromogen.whole_slide.fields import Region, tissue_fields
 
 MEASURED = 3  # to be raised whenever a number of a look comes to mean something else
-MOST_FILES = 200
+MAX_FILES = 200
 OVERVIEW_PX = 1536
 UNKNOWN_LICENCE = "as its source"
 
@@ -137,7 +137,7 @@ def _measured_once(reference: ReferenceFile, site: str) -> Look:
     with suppress(OSError):  # a cache that cannot be written is done without
         file.parent.mkdir(parents=True, exist_ok=True)
         write_look(file, look)
-        keep_newest(file.parent, "*.json", MOST_FILES)
+        keep_newest(file.parent, "*.json", MAX_FILES)
     return look
 
 
@@ -149,7 +149,7 @@ def _named(look: Look, reference: ReferenceFile) -> Look:
 def _measured(reference: ReferenceFile, site: str) -> Look:
     """Measure one IHC. Raises: ValueError, which names the file."""
     try:
-        shown = reference_of(reference.picture, reference.white)
+        shown = reference_tissue(reference.picture, reference.white)
         exemplar = exemplar_of(shown, site)
     except ValueError as error:
         raise ValueError(f"{reference.file.name}: {error}") from error

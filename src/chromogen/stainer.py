@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from chromogen.errors import choose, expected
 from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, PathLike
-from chromogen.lattice import Each, Lattice, mirrored
+from chromogen.lru_cache import LruCache
 from chromogen.models import LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
-from chromogen.recent import Recent
+from chromogen.sliding_window import Each, SlidingWindow, mirrored
 from chromogen.stains.color_transfer import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, optical_density
 from chromogen.stains.estimation import StainLook, stain_look
@@ -35,10 +35,10 @@ Paint: TypeAlias = Callable[[Image, Statistics, Location], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
 STRIP_PX = 32
-MOST_KEPT_BYTES = 60_000_000  # a dozen windows of looks
+MAX_KEPT_BYTES = 60_000_000  # a dozen windows of looks
 LOOK_WINDOW_PX, LOOK_BLEND_PX = 1152, 128  # of *where* times *how*: a window begins where a slide's block does
-MOST_STRENGTH = 4.0  # of a stain, times the exemplar's: what is stained is black by then
-MOST_SAMPLED_PX = (
+MAX_STRENGTH = 4.0  # of a stain, times the exemplar's: what is stained is black by then
+MAX_SAMPLED_PX = (
     4_000_000  # of an image, whose statistics are measured on every second or third pixel of a row beyond
 )
 
@@ -54,7 +54,7 @@ class Stainer:
     of `stride_px`, seen from the whole. An image may be a thousand pixels wide: a network may cut it up and run
     parts as a batch. `identity` names all that decides the pixels (a hash of weights, or name and version),
     statistics apart.
-    Where there is a `lattice`, `paint` sees its windows, one at a time, and they are blended. `white` (r, g, b) is
+    With a `sliding_window`, `paint` sees its windows, one at a time, and they are blended. `white` (r, g, b) is
     the colour of glass in what it paints, where that is not the slide's own. `where` is what an output says of the
     source of *where*, as plain data. A fourth channel of what it paints says how sure it is (`Levels`). `prepare`
     loads what painting takes, for whoever wants it to be there when the first image comes.
@@ -69,7 +69,7 @@ class Stainer:
     halo_px: int = 0
     stride_px: int = 1
     statistics: Statistics = None
-    lattice: Lattice | None = None
+    sliding_window: SlidingWindow | None = None
     white: tuple[int, int, int] | None = None
     where: Mapping[str, Any] | None = None
     prepare: Callable[[], object] | None = None
@@ -82,14 +82,14 @@ class Stainer:
         """A window of what becomes of the image; what is further than the halo from it need not be painted.
 
         The image lies at `location` on the slide: chance depends on it.
-        `each`, a pool's `map`, may work on windows of the lattice side by side.
+        `each`, a pool's `map`, may work on sliding windows side by side.
         """
         return np.ascontiguousarray(self.painted(image, part, each, location)[..., :3])
 
     def painted(self, image: Image, part: Window, each: Each = map, location: Location = (0, 0)) -> Image:
         """As `part`, uint8 (h, w, 3), or (h, w, 4) where the stainer says how sure it is (`Levels`)."""
         statistics = (self if self.statistics is not None else self.fit(image)).statistics
-        if self.lattice is not None:
+        if self.sliding_window is not None:
             x, y = location
 
             def paint(window: Window) -> Image:
@@ -97,7 +97,7 @@ class Stainer:
                 key = (self.identity, statistics, at, seen.shape, blake2b(seen.tobytes()).digest())
                 return _painted_last().get(key, lambda: self.paint(seen, statistics, at))
 
-            return self.lattice.blended(paint, image.shape, part, each)
+            return self.sliding_window.blended(paint, image.shape, part, each)
         return self.paint(image, statistics, location)[part.at]
 
     def fit(self, sample: Image) -> Stainer:
@@ -106,9 +106,9 @@ class Stainer:
 
 
 @cache
-def _painted_last() -> Recent[Image]:
-    """The last windows of lattices, for parts of an image that share one."""
-    return Recent(MOST_KEPT_BYTES, lambda image: image.nbytes)
+def _painted_last() -> LruCache[Image]:
+    """The last windows of sliding windows, for parts of an image that share one."""
+    return LruCache(MAX_KEPT_BYTES, lambda image: image.nbytes)
 
 
 def load_stainer(name: PathLike) -> Stainer:
@@ -181,7 +181,7 @@ def stainer_of_look(
 
     `where` is a source of *where*, by default the slide's own tissue. `share` of the nuclei are positive, for a
     marker of nuclei: by default as many as in the exemplar. All chance comes from `seed` and the place on the
-    slide. `intensity` multiplies the second stain, `counterstain` the haematoxylin, both 0 to MOST_STRENGTH.
+    slide. `intensity` multiplies the second stain, `counterstain` the haematoxylin, both 0 to MAX_STRENGTH.
     Tissue unlike any in the exemplar is only counterstained, unless `fill`.
     Raises: ValueError for a share that is not between 0 and 1, or that `where` gives itself, and for a strength
     out of bounds.
@@ -201,12 +201,12 @@ def stainer_of_look(
     if share is not None and where.gives_shares:
         raise expected("share", f"left out: the map of `where`, {where.name}, gives shares", share)
     for name, strength in (("intensity", intensity), ("counterstain", counterstain)):
-        if not 0 <= strength <= MOST_STRENGTH:
-            raise expected(name, f"0 to {MOST_STRENGTH:g} times the exemplar's", strength)
+        if not 0 <= strength <= MAX_STRENGTH:
+            raise expected(name, f"0 to {MAX_STRENGTH:g} times the exemplar's", strength)
     filled = ", filled" if fill else ""
     dials = Dials(look.exemplar.share if share is None else share, seed, intensity, counterstain, where, fill)
     red, green, blue = look.exemplar.white
-    lattice = Lattice(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
+    sliding_window = SlidingWindow(LOOK_WINDOW_PX, LOOK_BLEND_PX, fixed=False)
     return Stainer(
         look.name,
         look.target_stain,
@@ -215,9 +215,9 @@ def stainer_of_look(
         f"intensity {intensity:g}, counterstain {counterstain:g}, where {where.identity}{filled}",
         partial(look_of, dials),
         MPP,
-        lattice.window_px,
-        lattice.step_px,
-        lattice=lattice,
+        sliding_window.window_px,
+        sliding_window.step_px,
+        sliding_window=sliding_window,
         white=(round(red), round(green), round(blue)),
         where=where.record(),
         prepare=partial(built_in, views=1),
@@ -334,7 +334,7 @@ def stain_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each 
 def paint_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each = map) -> Image:
     """As `stain_image`, uint8 (H, W, 3), or (H, W, 4) where the stainer says how sure it is (`Levels`)."""
     size = image.shape[1], image.shape[0]
-    every = 1 + math.isqrt(image.size // 3 // MOST_SAMPLED_PX)
+    every = 1 + math.isqrt(image.size // 3 // MAX_SAMPLED_PX)
     fitted = stainer if stainer.statistics is not None else stainer.fit(image[::every, ::every])
     painted = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):

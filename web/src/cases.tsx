@@ -9,7 +9,7 @@ import { nameOf } from './layers';
 import { Badge, Button } from './parts';
 import { badgeOf, type Badge as Kind } from './slides';
 
-const MOST_ROWS = 120; // of thousands; the rest by search
+const MAX_ROWS = 120; // of thousands; the rest by search
 const wanted = signal('');
 
 /** The case of a line: of a result that of the slide it was made of. */
@@ -33,7 +33,7 @@ export function Cases() {
   const words = wanted.value.toLowerCase();
   const found = lines.filter((line) => `${line.name} ${caseOf(line)} ${kindOf(line)}`.toLowerCase().includes(words));
   const groups = new Map<string, SlideLine[]>();
-  for (const line of found.slice(0, MOST_ROWS)) groups.set(caseOf(line), [...(groups.get(caseOf(line)) ?? []), line]);
+  for (const line of found.slice(0, MAX_ROWS)) groups.set(caseOf(line), [...(groups.get(caseOf(line)) ?? []), line]);
   for (const own of groups.values()) own.sort((a, b) => KINDS.indexOf(kindOf(a)) - KINDS.indexOf(kindOf(b)));
   const message = !slides.isListed.value ? '' : !lines.length ? 'No slides.' : !found.length ? 'No slide of that name.' : '';
   return (
@@ -52,7 +52,7 @@ export function Cases() {
           </li>
         ))}
       </ul>
-      {found.length > MOST_ROWS && <p class="hint">{found.length - MOST_ROWS} more; type a part of a name to find them.</p>}
+      {found.length > MAX_ROWS && <p class="hint">{found.length - MAX_ROWS} more; type a part of a name to find them.</p>}
     </nav>
   );
 }

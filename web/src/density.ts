@@ -13,7 +13,7 @@ export type OverlayKind =
   | 'kept';
 
 export const FIRST_THRESHOLD_OD10 = 0.2;
-export const MOST_THRESHOLD_OD10 = 1.5;
+export const MAX_THRESHOLD_OD10 = 1.5;
 
 export const isDifference = (kind: OverlayKind): boolean =>
   kind === 'difference' || kind === 'difference-hematoxylin' || kind === 'kept';
@@ -95,7 +95,7 @@ function colorOf(kind: OverlayKind, value: number, kept: number, level: number, 
   return Math.abs(more) > level ? [...(more > 0 ? [205, 40, 30] : [35, 70, 205]), Math.min(255, 90 + 3 * Math.abs(more))] : null;
 }
 
-const MOST_HELD = 160; // tiles of 512 px, 1 MB each
+const MAX_HELD = 160; // tiles of 512 px, 1 MB each
 const held = new Map<string, Raw>();
 
 /** The pixels of a tile, from memory where they were seen lately. */
@@ -114,6 +114,6 @@ export async function rawTile(url: string, signal: AbortSignal): Promise<Raw> {
   context.drawImage(bitmap, 0, 0);
   const raw = { width: bitmap.width, height: bitmap.height, data: context.getImageData(0, 0, bitmap.width, bitmap.height).data };
   held.set(url, raw);
-  if (held.size > MOST_HELD) held.delete(held.keys().next().value!);
+  if (held.size > MAX_HELD) held.delete(held.keys().next().value!);
   return raw;
 }

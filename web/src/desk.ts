@@ -2,7 +2,7 @@
 
 import { computed, effect, signal, untracked } from '@preact/signals';
 import type { About } from './api';
-import { MOST_THRESHOLD_OD10, type OverlayKind } from './density';
+import { MAX_THRESHOLD_OD10, type OverlayKind } from './density';
 import { complain, keptSignal, settled, short } from './dom';
 import { Landmarks } from './landmarks';
 import { Layers } from './layers';
@@ -119,7 +119,7 @@ export function setOverlay(kind: OverlayKind): void {
 }
 
 export function setThreshold(value: number): void {
-  const threshold = Math.round(100 * Math.min(Math.max(value, 0), MOST_THRESHOLD_OD10)) / 100;
+  const threshold = Math.round(100 * Math.min(Math.max(value, 0), MAX_THRESHOLD_OD10)) / 100;
   panes.overlay.value = { ...panes.overlay.value, threshold };
 }
 

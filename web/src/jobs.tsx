@@ -7,7 +7,7 @@ import { AS_IT_IS, nameOf } from './layers';
 import { Button, CopyButton, Removal } from './parts';
 import { UNDER_WAY, type Job } from './works';
 
-const MOST_SHOWN = 25;
+const MAX_SHOWN = 25;
 
 /** How far it is, 0 to 1; nothing where nobody knows. */
 export const partOf = ({ progress }: Job): number | undefined => (progress?.of ? progress.step / progress.of : undefined);
@@ -29,7 +29,7 @@ export function JobsButton() {
 }
 
 export function Jobs() {
-  const list = works.list.value.slice(0, MOST_SHOWN);
+  const list = works.list.value.slice(0, MAX_SHOWN);
   return (
     <dialog id="jobs" aria-labelledby="jobs-title">
       <h2 id="jobs-title">Jobs</h2>

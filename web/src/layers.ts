@@ -32,12 +32,12 @@ export const nameOf = (job: Job): string =>
 export const isSlide = (job: Job): boolean => job.kind === 'stains' && job.output.endsWith('.ome.tif');
 
 const SETTLED_MS = 30;
-const LEAST_TOLD = 0.0005; // of the tissue: less rounds to nothing
+const MIN_TOLD = 0.0005; // of the tissue: less rounds to nothing
 
 /** How much of the tissue is unlike the exemplar's; 0 where nobody says, or it is next to nothing. */
 export function unlikeOf(job: Job): number {
   const found = (job.kind === 'stains' && job.told.unlike_fraction) || 0;
-  return found >= LEAST_TOLD ? found : 0;
+  return found >= MIN_TOLD ? found : 0;
 }
 
 export class Layers {

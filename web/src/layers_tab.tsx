@@ -1,7 +1,7 @@
 // Layers: virtual stains on the slide, densities and other overlays, nuclei; each with its legend.
 
 import { layers, nuclei, panes, setOverlay, setThreshold, works } from './desk';
-import { HINTS, lacking, MOST_THRESHOLD_OD10, type OverlayKind } from './density';
+import { HINTS, lacking, MAX_THRESHOLD_OD10, type OverlayKind } from './density';
 import { short } from './dom';
 import { partOf, stateOf } from './jobs';
 import { AS_IT_IS, isSlide, nameOf, unlikeOf } from './layers';
@@ -135,7 +135,7 @@ export function LayersTab() {
         <Select id="overlay" label="Overlay" isLabelHidden value={kind} of={OVERLAYS} onChoose={(chosen) => setOverlay(chosen as OverlayKind)} />
         <Legend kind={kind} />
         <p class="hint" id="overlay-hint">{lacking(kind, stains) || HINTS[kind]}</p>
-        <Slider id="threshold" label="Threshold" value={threshold} low={0} high={MOST_THRESHOLD_OD10} step={0.01} shown={threshold.toFixed(2) + (kind === 'kept' ? '' : ' OD')} isDisabled={isNone || kind === 'tissue'} onInput={setThreshold} />
+        <Slider id="threshold" label="Threshold" value={threshold} low={0} high={MAX_THRESHOLD_OD10} step={0.01} shown={threshold.toFixed(2) + (kind === 'kept' ? '' : ' OD')} isDisabled={isNone || kind === 'tissue'} onInput={setThreshold} />
         <Slider id="opacity" label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} isDisabled={isNone} onInput={setOpacity} />
         <div id="stains-doubt" role="status">
           {doubted.map(({ slide }) => <p key={slide.id} class="note">{short(slide.name)}: not sure of its stains: {slide.stains_doubt}. Choose H&E or H-DAB behind its badge.</p>)}

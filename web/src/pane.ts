@@ -14,7 +14,7 @@ export interface Box {
   size: [number, number];
 }
 
-const LEAST_MOVED_PX = 2; // on the screen, of a slide's corners: less is no move by hand
+const MIN_MOVED_PX = 2; // on the screen, of a slide's corners: less is no move by hand
 const OVERLAY = 'overlay'; // its id among what is laid over a slide
 const OUTSIDE = 'This slide ends before what is in view. “Fit” shows it; without “Move together” it moves alone.';
 
@@ -161,7 +161,7 @@ export class Pane {
     const { beside } = this;
     return corners.some((corner) => {
       const [[x, y], [toX, toY]] = [beside.value.affine, affine].map((lies) => moved(inverse(lies), corner));
-      return Math.hypot(x - toX, y - toY) * this.imageZoom * this.pose.value.scale > LEAST_MOVED_PX;
+      return Math.hypot(x - toX, y - toY) * this.imageZoom * this.pose.value.scale > MIN_MOVED_PX;
     });
   }
 

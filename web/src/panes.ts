@@ -10,7 +10,7 @@ import { ON_ITSELF, Pane, type OverlayChoice, type View } from './pane';
 
 export const MODES = ['side', 'curtain', 'blink', 'fade'] as const;
 export type Mode = (typeof MODES)[number];
-export const MOST_PANES = 4;
+export const MAX_PANES = 4;
 
 /** Where one looks, as numbers for the footer: it changes with every frame, and the panes do not. */
 export interface Place {

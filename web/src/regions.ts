@@ -11,7 +11,7 @@ import type { MeasuredSlide, Measurement, Region } from './region_numbers';
 export type Ring = Place[];
 export type Drawing = 'rectangle' | 'polygon' | 'ruler';
 
-const MOST_REGIONS = 200;
+const MAX_REGIONS = 200;
 const SETTLED_MS = 200;
 const SAME_PX = 5; // on the screen: a second click so near is the same corner
 const HINTS: Record<Drawing, string> = {
@@ -67,7 +67,7 @@ export class Regions {
   }
 
   private set(regions: Region[]): void {
-    this.list.value = regions.slice(0, MOST_REGIONS);
+    this.list.value = regions.slice(0, MAX_REGIONS);
     if (this.chosen.value >= this.list.value.length) this.chosen.value = -1;
     if (!keep(`regions ${this.of}`, this.list.value))
       say('This browser has no room to keep these regions. Export them before you close the page.', true);
@@ -221,9 +221,9 @@ export class Regions {
   async importFile(file: File): Promise<void> {
     try {
       const found = await ask<Imported>('regions', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: file });
-      const more = this.list.value.length + found.regions.length - MOST_REGIONS;
+      const more = this.list.value.length + found.regions.length - MAX_REGIONS;
       this.replace([...this.list.value, ...found.regions]);
-      const words = more > 0 ? `Chromogen left out the last ${more}: the page takes ${MOST_REGIONS} regions.` : '';
+      const words = more > 0 ? `Chromogen left out the last ${more}: the page takes ${MAX_REGIONS} regions.` : '';
       say([...found.left_out, words].filter(Boolean).join(' ') || `${found.regions.length} regions of ${file.name}.`);
     } catch (error) {
       complain(new Error(`${file.name}: ${(error as Error).message}`));

@@ -4,7 +4,7 @@ import { computed, signal } from '@preact/signals';
 import { ask, type Refused, type Slide, type SlideLine } from './api';
 import { say } from './dom';
 import type { View } from './pane';
-import { MOST_PANES, type Panes } from './panes';
+import { MAX_PANES, type Panes } from './panes';
 
 const COPIES = /^\d{8}-\d{6}-[0-9a-f]{6}\/(region|exemplar|result|confidence)\.png$/; // of work: pictures that lie on slides
 const AT_ONCE = 2; // slides of the list that are looked at; pictures that are open need the server more
@@ -13,7 +13,7 @@ const ROOM_PX = 700; // of the page's width, for each pane that opens by itself
 
 export type Badge = 'H&E' | 'IHC' | 'VIRTUAL';
 
-const MOST_OF_ONE_SIZE = 4; // slides of one size in a folder, that may be sections of one block
+const MAX_OF_ONE_SIZE = 4; // slides of one size in a folder, that may be sections of one block
 
 /** What a slide is; empty while that is not known. */
 export function badgeOf(line: SlideLine, slide: Slide | string | undefined): Badge | '' {
@@ -129,7 +129,7 @@ export class Slides {
   /** Whether slides of one size may be sections of one block: few, with a single H&E among them. */
   private areSections(lines: SlideLine[]): boolean {
     const he = lines.filter((line) => badgeOf(line, this.facts.value[line.id]) === 'H&E');
-    return lines.length <= MOST_OF_ONE_SIZE && he.length === 1;
+    return lines.length <= MAX_OF_ONE_SIZE && he.length === 1;
   }
 
   /** What to begin with: the first H&E, beside it what belongs to it; else the first slide that opens. */
@@ -189,7 +189,7 @@ export class Slides {
   private async toggleNow(id: string): Promise<void> {
     const pane = this.panes.find(id);
     if (pane) return this.panes.remove(pane);
-    if (this.panes.list.length === MOST_PANES) return say(`At most ${MOST_PANES} slides at a time; close one first.`, true);
+    if (this.panes.list.length === MAX_PANES) return say(`At most ${MAX_PANES} slides at a time; close one first.`, true);
     try {
       this.failed.value = '';
       await this.add(await this.know(id), null, this.turn);

@@ -11,8 +11,8 @@ import { Button, Check, Choice, FileButton, Select, Slider } from './parts';
 import { badgeOf } from './slides';
 import { givesShares, hideMap, whereAsked, WhereChoice, WhereMap } from './where';
 
-const [LEAST_PX, MOST_PX] = [66, 2046]; // of a view at the stainer's pixel size; the server's limits, but for rounding
-const [LEAST_TRIAL_PX, MOST_TRIAL_PX] = [64, 2048];
+const [MIN_PX, MAX_PX] = [66, 2046]; // of a view at the stainer's pixel size; the server's limits, but for rounding
+const [MIN_TRIAL_PX, MAX_TRIAL_PX] = [64, 2048];
 const ASIDE = ['identity', 'color-transfer', 'normalize']; // which come with Chromogen, and stain nothing new
 const DIALS: Record<string, [string, (value: number) => string]> = {
   share: ['Positive nuclei', (value) => `${Math.round(100 * value)} %`],
@@ -94,7 +94,7 @@ function step(slide: Slide): number {
 /** A box that is large enough to be stained, about the same middle. */
 function enlarged(slide: Slide, { location, size }: Box): Box {
   const sides = [slide.width, slide.height].map((whole, i) => {
-    const side = Math.round(Math.min(Math.max(size[i], LEAST_PX * step(slide)), whole));
+    const side = Math.round(Math.min(Math.max(size[i], MIN_PX * step(slide)), whole));
     const start = Math.round(location[i] + (size[i] - side) / 2);
     return [Math.min(Math.max(start, 0), whole - side), side];
   });
@@ -119,7 +119,7 @@ new WhereMap(() => {
   return { slide: pane.slide, box, asked: { ...asked(pane.slide), dials: {}, fill: false } };
 });
 
-const fitsView = (slide: Slide, { size }: Box): boolean => size.every((side) => side <= MOST_PX * step(slide) + 1);
+const fitsView = (slide: Slide, { size }: Box): boolean => size.every((side) => side <= MAX_PX * step(slide) + 1);
 const mpxOf = (slide: Slide, size: [number, number]): number => (size[0] * size[1]) / step(slide) ** 2 / 1e6;
 
 /** Stain: at once what fits into a view, else in the background. */
@@ -240,9 +240,9 @@ async function startTrial(): Promise<void> {
 
 /** So much of a box as style transfer takes in a few minutes, about its middle. */
 function middle(slide: Slide, { location, size }: Box): Box {
-  const most = what.value === 'region' ? MOST_TRIAL_PX : 512;
+  const most = what.value === 'region' ? MAX_TRIAL_PX : 512;
   const cut = [slide.width, slide.height].map((whole, i) => {
-    const side = Math.min(Math.max(size[i], LEAST_TRIAL_PX), most, whole);
+    const side = Math.min(Math.max(size[i], MIN_TRIAL_PX), most, whole);
     return [Math.round(Math.min(Math.max(location[i] + (size[i] - side) / 2, 0), whole - side)), side];
   });
   return { location: [cut[0][0], cut[1][0]], size: [cut[0][1], cut[1][1]] };

@@ -1,9 +1,9 @@
 // What a link to this view says, after the # and so never in a server's log: slides, place, layout, layers.
 
-import { FIRST_THRESHOLD_OD10, MOST_THRESHOLD_OD10, OVERLAY_KINDS, type OverlayKind } from './density';
+import { FIRST_THRESHOLD_OD10, MAX_THRESHOLD_OD10, OVERLAY_KINDS, type OverlayKind } from './density';
 import type { View } from './pane';
 import { LABEL } from './virtual';
-import { MODES, MOST_PANES, type Mode } from './panes';
+import { MODES, MAX_PANES, type Mode } from './panes';
 
 export interface Shared {
   slides: string[];
@@ -24,12 +24,12 @@ export function readHash(hash: string): Shared {
   const whole = [view.x, view.y, view.zoom].every(Number.isFinite) && view.zoom > 0;
   const [threshold, split] = [number('t'), number('c')];
   return {
-    slides: list('s', /^[0-9a-f]{16}$/).slice(0, MOST_PANES),
+    slides: list('s', /^[0-9a-f]{16}$/).slice(0, MAX_PANES),
     mode: MODES.find((mode) => mode === said.get('m')) ?? 'side',
     view: whole ? view : null,
     split: split >= 0 && split <= 100 ? split : 50,
     overlay: OVERLAY_KINDS.find((kind) => kind === said.get('o')) ?? 'none',
-    threshold: threshold >= 0 && threshold <= MOST_THRESHOLD_OD10 ? threshold : FIRST_THRESHOLD_OD10,
+    threshold: threshold >= 0 && threshold <= MAX_THRESHOLD_OD10 ? threshold : FIRST_THRESHOLD_OD10,
     layers: list('l', /^\d{8}-\d{6}-[0-9a-f]{6}$/),
     isVirtual: said.has('note'),
   };

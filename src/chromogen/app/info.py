@@ -27,7 +27,7 @@ STAIN_MPX_PER_S, STAIN_MEMORY_MB = 1.5, 1000.0
 
 
 @dataclass(frozen=True)
-class StainEstimate:
+class SlideStains:
     """What staining the slide would take: pixels at `mpp`, and time and memory as assumed of a stainer."""
 
     mpp: float
@@ -57,7 +57,7 @@ class SlideInfo:
     tissue_percent: float
     tissue_mm2: float | None
     quickhash: str
-    stain: StainEstimate | None
+    stain: SlideStains | None
     doubt: str | None
     virtual: dict[str, Any] | None  # of what Chromogen stained: by what, and by which source of *where*
 
@@ -164,9 +164,9 @@ def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:
     return mpp if mpp and all(map(math.isfinite, mpp)) else None
 
 
-def _estimate(slide: Slide, tissue_share: float, mpp: float) -> StainEstimate:
+def _estimate(slide: Slide, tissue_share: float, mpp: float) -> SlideStains:
     mpx = math.prod(slide.size_at(mpp)) / 1e6
-    return StainEstimate(
+    return SlideStains(
         mpp=mpp,
         mpx=round(mpx, 3),
         tissue_mpx=round(mpx * tissue_share, 3),

@@ -13,7 +13,7 @@ import typer
 from chromogen.app.terminal import DebugOption, JsonOption, duration, end_with, one_by_one
 
 if TYPE_CHECKING:
-    from chromogen.app.info import SlideInfo, StainEstimate
+    from chromogen.app.info import SlideInfo, SlideStains
 
 TOLD = ("steps", "batch", "learning_rate", "seed", "validated_on")  # of how a model was trained
 SHOWN_OD10 = 0.6
@@ -231,7 +231,7 @@ def _area(tissue_mm2: float | None) -> str:
     return "" if tissue_mm2 is None else f"{tissue_mm2:.2f} mm2, "
 
 
-def _staining(stain: StainEstimate) -> str:
+def _staining(stain: SlideStains) -> str:
     return (
         f"at {stain.mpp:g} um/px {stain.mpx:.1f} Mpx, {stain.tissue_mpx:.1f} of them tissue; "
         f"{duration(stain.seconds)} if the stainer does {stain.assumed_mpx_per_s:g} Mpx/s (assumed), "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.allocator import give_back_freed_memory, keep_freed_memory
-from chromogen.app.listeners import together
+from chromogen.app.callbacks import together
 from chromogen.app.paths import image_files
 from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
@@ -38,7 +38,7 @@ from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
-from chromogen.style.start import record_of
+from chromogen.style.start import start_record
 from chromogen.style.stylize import Stylized, stylize
 
 
@@ -242,7 +242,7 @@ class Stylist:
         """What decides the picture; hashes for names, which may identify a patient."""
         height, width = image.shape[:2]
         style = self.style(mpp)
-        start = record_of(style.exemplar, self.recipe.seed, self.recipe.share) if style.exemplar else {}
+        start = start_record(style.exemplar, self.recipe.seed, self.recipe.share) if style.exemplar else {}
         drawn = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in guides.items()}
         return {
             "notice": NOTICE,

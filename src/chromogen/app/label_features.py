@@ -14,7 +14,7 @@ from shapely.geometry import Polygon, box, mapping
 
 from chromogen.app.label_maps import Maps, in_squares
 from chromogen.app.label_nuclei import Classes, IhcNuclei
-from chromogen.app.nuclei_geojson import CLASSES, DECIMALS, features_of
+from chromogen.app.nuclei_geojson import CLASSES, DECIMALS, geojson_features
 from chromogen.app.nuclei_tables import judged
 from chromogen.labels.regions import Region
 from chromogen.labels.squares import SIDE_UM, Matched, Square
@@ -27,7 +27,7 @@ from chromogen.whole_slide.nuclei import SlideNuclei
 Feature = dict[str, Any]
 DAB_AREA, NUCLEI, POSITIVE = "IHC: DAB area %", "IHC: Nuclei", "IHC: Positive nuclei %"
 DISTANCE = "Distance to IHC nucleus um"
-LEAST_TISSUE = 0.25  # of a square
+MIN_TISSUE = 0.25  # of a square
 NO_THRESHOLD = Threshold(None, "none")
 
 
@@ -87,7 +87,7 @@ def square_features(squares: Sequence[Square], maps: Maps, transform: Transform)
     columns, rows = (max(square.place[axis] for square in squares) + 1 for axis in (0, 1))
     tissue, brown = (in_squares(mask, maps.cell_um, columns, rows) for mask in (maps.tissue, maps.brown))
     for square, there, dab in zip(squares, tissue, brown, strict=True):
-        if there < LEAST_TISSUE * SIDE_UM**2:
+        if there < MIN_TISSUE * SIDE_UM**2:
             continue
         same = square.shift_um is not None
         measured = {
@@ -127,7 +127,7 @@ def nucleus_features(
             "threshold_od10": [_rounded(ihc.threshold_od10, 4) if has else None for has in known],
         }
         away = [_rounded(value, 2) for value in both.distance_um[at]]
-        for feature, has, um in zip(features_of(replace(plain, columns=columns)), known, away, strict=True):
+        for feature, has, um in zip(geojson_features(replace(plain, columns=columns)), known, away, strict=True):
             if has:
                 feature["properties"]["measurements"][DISTANCE] = um
             yield feature

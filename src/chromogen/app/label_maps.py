@@ -17,11 +17,11 @@ from chromogen.registration.transform import Transform
 from chromogen.slides.slide import Slide
 from chromogen.stains.deconvolution import Array, separate_stains_od10
 from chromogen.stains.tissue import background
-from chromogen.whole_slide.nuclei import Stains
+from chromogen.whole_slide.nuclei import StainVectors
 
 FINEST_MPP = 1.0  # fine enough for a nucleus' brown
 CELL_UM = 2.0
-MOST_CELLS = 16_000_000  # of a map; a larger slide has larger cells
+MAX_CELLS = 16_000_000  # of a map; a larger slide has larger cells
 BLOCK_PX = 1024
 OVERVIEW_PX = 2048  # at which tissue is known
 DOUBT_PX = 256  # sides of the map of what is in doubt
@@ -51,7 +51,7 @@ def maps_of(
     he: Slide,
     registered: Slide,
     transform: Transform,
-    stains: Stains,
+    stains: StainVectors,
     threshold_od10: float,
     on_block: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Maps:
@@ -61,7 +61,7 @@ def maps_of(
     """
     mpp = max(FINEST_MPP, he.need_mpp())
     size = he.size_at(mpp)
-    cell = max(1, round(CELL_UM / mpp), ceil(sqrt(size[0] * size[1] / MOST_CELLS)))
+    cell = max(1, round(CELL_UM / mpp), ceil(sqrt(size[0] * size[1] / MAX_CELLS)))
     brown = np.zeros((-(-size[1] // cell), -(-size[0] // cell)), bool)
     side = max(1, BLOCK_PX // cell)
     corners = list(product(*(range(0, count, side) for count in brown.shape)))

@@ -15,7 +15,7 @@ from chromogen.nuclei.positivity import NOT_GRADED, Threshold, fixed_threshold, 
 from chromogen.registration.transform import Transform, nearest_piece
 from chromogen.slides.slide import Slide
 from chromogen.stains.deconvolution import Array
-from chromogen.whole_slide.nuclei import SlideNuclei, Stains, stains_of
+from chromogen.whole_slide.nuclei import SlideNuclei, StainVectors, stain_vectors
 from chromogen.whole_slide.survey import survey
 from chromogen.whole_slide.view import View
 
@@ -29,7 +29,7 @@ Classes: TypeAlias = list[bool | None]  # of nuclei: positive, negative, not kno
 class IhcNuclei:
     """An IHC's stains and threshold, and its nuclei: places (N, 2) in um of the H&E, grades, and DAB densities."""
 
-    stains: Stains
+    stains: StainVectors
     threshold: Threshold
     on_he_um: Array
     grades: NDArray[np.int8]
@@ -51,7 +51,7 @@ def ihc_nuclei(
 ) -> IhcNuclei:
     """The nuclei found on an IHC, on its H&E; none and a fixed threshold where nuclei do not show."""
     if found is None:
-        stains = stains_of(survey(View(ihc, None)), "h-dab")
+        stains = stain_vectors(survey(View(ihc, None)), "h-dab")
         nothing = nothing_measured()
         threshold = fixed_threshold(*thresholds_od10) if thresholds_od10 else positive_threshold(nothing)
         return IhcNuclei(stains, threshold, NOWHERE, grades_of(nothing, threshold), nothing.second_od10)

@@ -29,7 +29,7 @@ PREVIEW_PX, GAP_PX = 448, 8  # side of a picture in the preview, and how far apa
 
 
 @dataclass(frozen=True)
-class Asked:
+class LookRequest:
     """Reference IHCs of one marker, what it stains, and what the look is called; `mpp` is theirs in um per pixel.
 
     `he` is the H&E that the preview shows the look on.
@@ -45,7 +45,7 @@ class Asked:
     he: Path | None = None
 
 
-def measured(asked: Asked) -> tuple[Look, list[ReferenceFile]]:
+def measured(asked: LookRequest) -> tuple[Look, list[ReferenceFile]]:
     """The look of reference IHCs, and these; what is doubtful of them is warned of. Raises: as `measure_look`."""
     references = read_references(asked.styles, asked.mpp, asked.region)
     look = look_of_references(references, asked.site, asked.name, asked.source, asked.licence)
@@ -54,7 +54,7 @@ def measured(asked: Asked) -> tuple[Look, list[ReferenceFile]]:
     return look, references
 
 
-def make_look(asked: Asked, out: Path) -> dict[str, Any]:
+def make_look(asked: LookRequest, out: Path) -> dict[str, Any]:
     """Measure reference IHCs, write their look and NAME.preview.png beside it; the facts.
 
     Raises: ValueError for another suffix, and for an output that would overwrite an input; as `measure_look`.
@@ -71,7 +71,7 @@ def make_look(asked: Asked, out: Path) -> dict[str, Any]:
     return {**files, "exemplars": len(references), "without_mpp": assumed, **look_card(look)}
 
 
-def _check(asked: Asked, out: Path, preview: Path) -> None:
+def _check(asked: LookRequest, out: Path, preview: Path) -> None:
     if out.suffix.lower() != LOOK_SUFFIX:
         advice = "name pairs by --paired to train a model"
         raise expected("out", f"a look's file ending in {LOOK_SUFFIX}, as no pairs are given", out, advice)

@@ -33,8 +33,8 @@ OF_ALL = ("nuclei.json", "nuclei.csv", "index.html")
 WORK = ".nuclei"  # the ending of the folder that an unfinished input has beside its outputs
 # Median area of nuclei in sections of human tissue. Beyond it the pixel size is rather wrong by about 2.
 USUAL_UM2 = (24.0, 125.0)
-MOST_OD10 = 5.0
-LEAST_NUCLEI = 15  # whose median area says something
+MAX_OD10 = 5.0
+MIN_NUCLEI = 15  # whose median area says something
 
 OnWindow: TypeAlias = Callable[[int, int], None]
 
@@ -96,8 +96,8 @@ def thresholds_of(threshold: float | None, grades: Sequence[float]) -> tuple[flo
     if threshold is not None and grades:
         raise expected("threshold", "left out beside grades, whose first it is", f"{threshold:g}")
     given = tuple(grades) if threshold is None else (threshold,)
-    if any(not 0 < level < MOST_OD10 for level in given):
-        wanted = f"densities above 0 and below {MOST_OD10:g}"
+    if any(not 0 < level < MAX_OD10 for level in given):
+        wanted = f"densities above 0 and below {MAX_OD10:g}"
         raise expected("threshold", wanted, ",".join(f"{level:g}" for level in given), "QuPath's are 0.2,0.4,0.6")
     if given:
         fixed_threshold(*given)
@@ -199,7 +199,7 @@ def _doubts(count: int, median_um2: float | None, slide: Slide, found: SlideNucl
     low, high = USUAL_UM2
     if not count:
         yield "it shows no nuclei"
-    elif count >= LEAST_NUCLEI and median_um2 and not low <= median_um2 <= high:
+    elif count >= MIN_NUCLEI and median_um2 and not low <= median_um2 <= high:
         size = "small" if median_um2 < low else "large"
         yield f"its nuclei are {size} (median {median_um2:.0f} um2) at {slide.mpp:g} um/px; check --mpp"
     if found.damaged_mm2:
@@ -211,11 +211,11 @@ def write_found(folder: Path, done: Sequence[tuple[Path, NucleiFound]], facts: M
     write_text(folder / "nuclei.json", json.dumps(facts, indent=1, allow_nan=False))
     if done:
         rows = [_row(found) for _, found in done]
-        write_text(folder / "nuclei.csv", as_table(rows))
+        write_text(folder / "nuclei.csv", nuclei_table(rows))
         write_text(folder / "index.html", nuclei_page(folder, done, rows))
 
 
-def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def nuclei_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One row an input, as CSV; an empty cell where there is no value."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))

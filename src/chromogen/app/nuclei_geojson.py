@@ -39,7 +39,7 @@ SPECK = np.array([(0, 0), (0.01, 0), (0.01, 0.01), (0, 0.01)])
 
 def write_geojson(path: Path, parts: Iterable[Judged]) -> None:
     """A FeatureCollection of detections: closed polygons of (x, y) in level-0 pixels, class and measurements."""
-    write_features(path, (feature for part in parts for feature in features_of(part)))
+    write_features(path, (feature for part in parts for feature in geojson_features(part)))
 
 
 def write_features(
@@ -56,7 +56,7 @@ def write_features(
         file.write("\n]}\n")
 
 
-def features_of(part: Judged) -> Iterator[dict[str, Any]]:
+def geojson_features(part: Judged) -> Iterator[dict[str, Any]]:
     """One feature a nucleus."""
     columns = part.columns
     for index, polygon in enumerate(simple_polygons(part.part.nuclei)):

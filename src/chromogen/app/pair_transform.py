@@ -12,11 +12,11 @@ from chromogen.image import PathLike
 from chromogen.pixel_size import ASSUMED_MPP, is_same_mpp
 from chromogen.registration.register import OnStage, register
 from chromogen.registration.registered_slide import check_is
-from chromogen.registration.transform import Block, Frame, Piece, Quality, Transform
+from chromogen.registration.transform import DisplacementBlock, Piece, Quality, SlideFrame, Transform
 from chromogen.registration.transform_file import read_transform
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.registration import displacement
-from chromogen.training.pairs import LEAST_CONFIDENCE
+from chromogen.training.pairs import MIN_CONFIDENCE
 
 OVERVIEW_PX = 512
 OFF_PX = 2  # by which sides may differ after rounding
@@ -78,13 +78,15 @@ def as_it_lies(he: Slide, ihc: Slide) -> Transform:
     height, width = np.minimum(ours.shape[:2], theirs.shape[:2])
     mpp = he.need_mpp() * step
     found = displacement(ours[:height, :width], theirs[:height, :width], mpp)
-    if found.confidence < LEAST_CONFIDENCE:
+    if found.confidence < MIN_CONFIDENCE:
         got = f"tissue in {ihc.path.name!r} that fits no better than turned or mirrored"
         raise expected("he and ihc", "pictures that lie on each other", got, advice)
-    frames = [Frame(slide.size, slide.need_mpp(), str(slide.mpp_from), slide.quickhash) for slide in (he, ihc)]
+    frames = [
+        SlideFrame(slide.size, slide.need_mpp(), str(slide.mpp_from), slide.quickhash) for slide in (he, ihc)
+    ]
     wide, high = frames[0].size_um
     left_um = found.residual_px * mpp
     affine = np.column_stack([np.eye(2), np.array(found.shift_px) * mpp])
-    blocks = (Block((wide / 2, high / 2), left_um, found.confidence),)
+    blocks = (DisplacementBlock((wide / 2, high / 2), left_um, found.confidence),)
     quality = Quality(left_um, found.confidence, found.correlation, found.correlation, blocks)
     return Transform(frames[0], frames[1], (Piece(box(0, 0, wide, high), affine),), quality)

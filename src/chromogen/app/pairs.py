@@ -22,7 +22,7 @@ from chromogen.registration.transform import Transform
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.staining.tissue import MPP
 from chromogen.stains.registration import Displacement
-from chromogen.training.pairs import CheckedPair, TissuePair, alike_names, check_pair, joined, kept_of
+from chromogen.training.pairs import CheckedPair, TissuePair, alike_names, check_pair, joined_pairs, kept_of
 
 PIECE_PX = 1024  # of a pair: sections bend, so parts of a large one are brought together each by itself
 
@@ -85,7 +85,7 @@ def read_pairs(
     if not read:
         got = f"{refused[0][0].name}: {refused[0][1]}"
         raise expected("pairs", "at least one H&E with an IHC of its tissue", short(got, 300))
-    pairs, said = joined([piece for pieces, _ in read for piece in pieces])
+    pairs, said = joined_pairs([piece for pieces, _ in read for piece in pieces])
     said += [f"{pair.name}: {why.rstrip('.')}" for pair, why in refused]
     checked = [check_pair(pair, MPP) for pair in pairs]
     kept = tuple(kept_of(checked))
@@ -190,7 +190,7 @@ def _known_mpp(slide: Slide) -> float | None:
     return None if slide.mpp_from == "assumed" else slide.mpp
 
 
-def record_of(pairs: Pairs) -> list[dict[str, Any]]:
+def pairs_record(pairs: Pairs) -> list[dict[str, Any]]:
     """The rows for a model's file: names may be patients', so pairs and slides are numbers."""
     numbers = {slide: number for number, slide in enumerate(dict.fromkeys(row["slide"] for row in pairs.rows), 1)}
     return [{**row, "pair": at, "slide": numbers[row["slide"]]} for at, row in enumerate(pairs.rows, 1)]

@@ -20,10 +20,10 @@ from chromogen.style.guides import Guides
 Regions: TypeAlias = tuple[Guides, Guides]  # of the content and of the style
 
 REST = "elsewhere"
-LEAST_REST_PX = 64
+MIN_REST_PX = 64
 
 
-def read_regions(content: tuple[Path, Sequence[Path]], style: tuple[Path, Sequence[Path]]) -> Regions:
+def read_region_masks(content: tuple[Path, Sequence[Path]], style: tuple[Path, Sequence[Path]]) -> Regions:
     """Regions of an H&E and of an IHC, each an image file with its mask files; what none covers is a region too.
 
     Mask images go in pairs, the first with the first, and their labels by number; the classes of GeoJSON go by
@@ -38,7 +38,7 @@ def read_regions(content: tuple[Path, Sequence[Path]], style: tuple[Path, Sequen
         named = [", ".join(sorted(side)) for side in sides]
         raise expected("style_mask", f"the regions {named[0]}", named[1], "give both images the same regions")
     rests = [1 - np.clip(sum(side.values(), np.float32(0)), 0, 1) for side in sides]
-    if min(rest.sum() for rest in rests) >= LEAST_REST_PX:
+    if min(rest.sum() for rest in rests) >= MIN_REST_PX:
         sides = [side | {REST: rest + side.get(REST, 0)} for side, rest in zip(sides, rests, strict=True)]
     return _shared(sides[0]), _shared(sides[1])
 

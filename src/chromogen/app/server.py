@@ -17,12 +17,11 @@ from starlette.routing import Match, Mount
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.alignment_routes import alignment_routes
 from chromogen.app.view.alignments import Alignments
-from chromogen.app.view.apart import Apart
 from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
 from chromogen.app.view.looks import look_routes
 from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.region_routes import region_routes
-from chromogen.app.view.shelf import Shelf, UnknownSlideError
+from chromogen.app.view.slide_catalog import SlideCatalog, UnknownSlideError
 from chromogen.app.view.slide_nuclei import NucleusFinder
 from chromogen.app.view.slide_routes import Renderer, slide_routes, words_of
 from chromogen.app.view.stain_routes import stain_routes
@@ -32,6 +31,7 @@ from chromogen.app.view.tiles import NoSuchTileError
 from chromogen.app.view.trial_routes import PRESET_NAMES, trial_routes
 from chromogen.app.view.trials import trial_queue
 from chromogen.app.view.work_queue import UnknownWorkError
+from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.provenance import NOTICE, __version__
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
@@ -78,10 +78,10 @@ def create_app(
     in front of it. Raises: FileNotFoundError for a
     root that is not there.
     """
-    shelf, pool, renderer = Shelf(roots), ShelfPool(), Renderer()
-    models, apart = Shelf(roots, (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)), Apart()
+    shelf, pool, renderer = SlideCatalog(roots), ShelfPool(), Renderer()
+    models, apart = SlideCatalog(roots, (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)), WorkerProcess()
     trials, stains = trial_queue(results), stain_queue(results)
-    alignments = Alignments(Shelf(roots, (".json",)), results / "transforms")
+    alignments = Alignments(SlideCatalog(roots, (".json",)), results / "transforms")
     shelf.add(results)
 
     @asynccontextmanager

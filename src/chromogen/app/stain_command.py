@@ -46,7 +46,7 @@ OfLook = partial(typer.Option, rich_help_panel="Look (where times how)")
 LOOKS = "with a look"
 OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
-LEAST_TOLD = 0.0005  # of the tissue that is unlike the exemplar's: less rounds to nothing
+MIN_TOLD = 0.0005  # of the tissue that is unlike the exemplar's: less rounds to nothing
 LARGE_BYTES = 8 * 2**20  # maps of a network: kept, they leave gaps, and memory grows with the slide
 
 EPILOG = """Examples:
@@ -229,7 +229,7 @@ def stain(
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
         check_left_out({"share": share, "level": level, "fill": fill or None, **of_files, **turned}, LOOKS)
         made_by = any_stainer(stainer, mpp, value_range, blend)
-        slide_mpp = slide_mpp if made_by.lattice else _one_of(slide_mpp, mpp)
+        slide_mpp = slide_mpp if made_by.sliding_window else _one_of(slide_mpp, mpp)
         tasks = plan_stains(paths, out)
         stainer_for = _always(made_by)
     model_load_s = time.perf_counter() - began
@@ -248,7 +248,7 @@ def stain(
         follow = noted(follow, trace, task.file) if trace else follow
         file = SlideFile(task.file, slide_mpp, icc)
         made_by = stainer_for(task)
-        if made_by.lattice is not None and not of_look:
+        if made_by.sliding_window is not None and not of_look:
             _check_mpp(file)
         job = SlideJob(file, made_by, part, tissue_mask)
         doing = partial(stain_slide, run=run, strict=strict, restart=restart, on_block=follow)
@@ -274,7 +274,7 @@ def _look(
     style: list[Path] | None, name: str, site: str, style_mpp: float | None, style_region: str | None
 ) -> tuple[Look, list[Image]]:
     """A look by its name or file, or measured now on reference IHCs, and these; doubts of them are printed."""
-    from chromogen.app.looks import Asked, measured
+    from chromogen.app.looks import LookRequest, measured
     from chromogen.app.staining import DEFAULT_LOOK
     from chromogen.stainer import builtin_ihc, load_look
     from chromogen.staining.tissue import MPP
@@ -283,7 +283,7 @@ def _look(
         of_style = {"style-mpp": style_mpp, "style-region": style_region}
         check_left_out({"site": None if site == "auto" else site, **of_style}, "with --style")
         return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
-    look, references = measured(Asked(style, site, style_mpp, region_of("style-region", style_region)))
+    look, references = measured(LookRequest(style, site, style_mpp, region_of("style-region", style_region)))
     note_assumed([MPP for reference in references if reference.assumed], "--style-mpp", "reference IHC")
     return look, [reference.picture for reference in references]
 
@@ -351,7 +351,7 @@ def _report(
         tell(results, errors, seconds)
     else:
         unlike = [
-            _unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= LEAST_TOLD
+            _unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD
         ]
         print("\n".join([*map(_line, results), *unlike, f"{NOTICE.capitalize()}."]))
     end_with(errors)

@@ -28,7 +28,7 @@ from chromogen.staining.confidence_map import Levels, squares_of, unlike_fractio
 from chromogen.stains.appearance import doubts
 from chromogen.whole_slide.confidence import write_confidence
 from chromogen.whole_slide.output import SUFFIXES
-from chromogen.whole_slide.runners import MOST_THREADS
+from chromogen.whole_slide.runners import MAX_THREADS
 from chromogen.whole_slide.seams import seam_score
 from chromogen.whole_slide.stain import OnBlock
 from chromogen.whole_slide.view import view_at, warn_of_coarse_pixels, warn_of_doubt
@@ -166,7 +166,7 @@ def stain_tile(
         doubt = doubts(image, "content", view.mpp or slide.need_mpp())
         warn_of_doubt(slide, stainer, doubt)
         facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
-    with ThreadPoolExecutor(min(MOST_THREADS, processors())) as pool:
+    with ThreadPoolExecutor(min(MAX_THREADS, processors())) as pool:
         painted = paint_image(stainer, image, each=pool.map)
     stained, levels = np.ascontiguousarray(painted[..., :3]), _levels(painted)
     sure = {"unlike_fraction": unlike_fraction(levels)} if levels.any() else {}
@@ -201,9 +201,9 @@ def _levels(painted: Image) -> Levels:
 
 
 def _seams(stainer: Stainer, stained: Image) -> float | None:
-    """Where windows of a lattice meet; None without one."""
+    """Where sliding windows meet; None without one."""
     size = stained.shape[1], stained.shape[0]
-    cells = stainer.lattice.cells(whole(size)) if stainer.lattice else []
+    cells = stainer.sliding_window.cells(whole(size)) if stainer.sliding_window else []
     return seam_score(lambda window: stained[window.at], cells, size)
 
 

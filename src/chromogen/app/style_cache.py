@@ -29,11 +29,11 @@ from chromogen.style.objective import Objective, References, reference_of
 from chromogen.style.recipes import Recipe, as_record
 
 FORMAT = 4  # to be raised whenever a statistic comes to mean something else
-MOST_FILES = 50
+MAX_FILES = 50
 FLOOR, EXEMPLAR = "floor", "exemplar"
 
 
-def cache_folder() -> Path:
+def style_cache_folder() -> Path:
     """Where measured styles are kept: `styles` in the user's cache folder; it may be deleted at any time."""
     return platformdirs.user_cache_path("chromogen") / "styles"
 
@@ -53,7 +53,7 @@ def measure_style_once(
     """
     terms = tuple(term for term in recipe.objective if term.reference == "style")
     mixed = shares(len(images), mix)
-    file = cache_folder() / f"{_key(images, mixed, mpp, guides, recipe, encoder)}.safetensors"
+    file = style_cache_folder() / f"{_key(images, mixed, mpp, guides, recipe, encoder)}.safetensors"
     found = _read(file, terms, recipe, mpp, encoder)
     if found:
         return Style(tuple(images), mixed, *found)
@@ -160,4 +160,4 @@ def _write(file: Path, style: Style) -> None:
         tensors[_entry(1.0, EXEMPLAR, "")] = torch.tensor(list(told), dtype=torch.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, save(tensors))
-    keep_newest(file.parent, "*.safetensors", MOST_FILES)
+    keep_newest(file.parent, "*.safetensors", MAX_FILES)

@@ -150,7 +150,7 @@ def _stylize_all(
     as_json: bool,
 ) -> None:
     """Make all pictures, and say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    from chromogen.app.listeners import listeners_of
+    from chromogen.app.callbacks import listeners_of
 
     began = time.perf_counter()
     files = [content for content, _ in jobs]
@@ -192,13 +192,13 @@ def _drawn(
     content_masks: Sequence[Path], style_masks: Sequence[Path], contents: Sequence[Path], styles: Sequence[Path]
 ) -> Regions | None:
     """Regions of the one content and the one style. Raises: ValueError where there are several."""
-    from chromogen.app.regions import read_regions
+    from chromogen.app.regions import read_region_masks
 
     if not (content_masks or style_masks):
         return None
     if len(contents) > 1 or len(styles) > 1:
         raise expected("content_mask", "given with one CONTENT and one STYLE", "several", "stylize one by one")
-    return read_regions((contents[0], content_masks), (styles[0], style_masks))
+    return read_region_masks((contents[0], content_masks), (styles[0], style_masks))
 
 
 def _parsed(text: str | None, parse: Callable[[str], Any]) -> Any:

@@ -23,10 +23,10 @@ from chromogen.pixel_size import check_mpp
 from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
-    from chromogen.app.looks import Asked
+    from chromogen.app.looks import LookRequest
     from chromogen.app.pairs import Pairs, Registration
     from chromogen.staining.where_file import Model
-    from chromogen.training.ranks import Ranks
+    from chromogen.training.distributed import Ranks
     from chromogen.training.train import Training, TrainStep
 
 EPILOG = """Examples:
@@ -92,10 +92,10 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Measure a look of IHC alone, or learn from pairs of H&E and IHC where a marker lies."""
-    from chromogen.app.looks import Asked
+    from chromogen.app.looks import LookRequest
     from chromogen.app.pair_transform import check_one_way
     from chromogen.app.pairs import Registration
-    from chromogen.training.ranks import launched
+    from chromogen.training.distributed import launched
     from chromogen.training.train import Training
 
     began = time.perf_counter()
@@ -105,7 +105,7 @@ def train(
     if style:
         _check_left_out(ctx, set(ctx.params) - OF_LOOKS - OF_BOTH, "with pairs, for a model")
         region = region_of("style-region", style_region)
-        asked = Asked(style, site, style_mpp, region, name, source, licence, preview)
+        asked = LookRequest(style, site, style_mpp, region, name, source, licence, preview)
         _make_look(asked, out, began, as_json=as_json)
         return
     check_mpp("mpp", mpp)
@@ -137,7 +137,7 @@ def _check_left_out(ctx: typer.Context, options: set[str], where: str) -> None:
             raise expected(name.replace("_", "-"), f"given {where}", value, "leave it out")
 
 
-def _make_look(asked: Asked, out: Path, began: float, *, as_json: bool) -> None:
+def _make_look(asked: LookRequest, out: Path, began: float, *, as_json: bool) -> None:
     """Measure a look, write it, and say what it is."""
     from chromogen.app.info_command import look_lines
     from chromogen.app.looks import make_look

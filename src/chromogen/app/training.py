@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.app.pairs import Pairs, evidence_of, record_of
+from chromogen.app.pairs import Pairs, evidence_of, pairs_record
 from chromogen.files import write_whole
 from chromogen.image import Image, write_image
 from chromogen.measured_looks import UNKNOWN_LICENCE, stain_of
@@ -21,7 +21,7 @@ from chromogen.provenance import NOTICE, peak_rss_mb
 from chromogen.staining.looks import Look
 from chromogen.staining.where_file import Model, trained_weights, write_model
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.training.ranks import ALONE, Ranks
+from chromogen.training.distributed import ALONE, Ranks
 from chromogen.training.train import OnTrained, Shown, Trained, Training, TrainStep, train_where
 
 SHEET_PAIRS, ENLARGED = 6, 2  # of what is shown at 2 um to a pixel
@@ -84,7 +84,7 @@ def train_on_pairs(
 def _model(name: str, training: Training, trained: Trained, data: dict[str, Any], pairs: Pairs) -> Model:
     record = {
         "evidence": evidence_of(pairs, trained.validated_on, trained.validation),
-        "pairs": record_of(pairs),
+        "pairs": pairs_record(pairs),
         **asdict(training),
         "steps": trained.steps,
         "validated_on": trained.validated_on,

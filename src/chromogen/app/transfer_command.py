@@ -12,7 +12,7 @@ import typer
 from chromogen.app.terminal import DebugOption, JsonOption
 
 if TYPE_CHECKING:
-    from chromogen.registration.transform import Frame
+    from chromogen.registration.transform import SlideFrame
 
 EPILOG = """Examples:
 
@@ -69,7 +69,7 @@ def _parsed(regions: Path) -> Any:
         raise expected("regions", "GeoJSON as QuPath exports it", f"{str(regions)!r}: {error}") from error
 
 
-def _checked_off(found: Any, count: int, frame: Frame, slide: str) -> int:
+def _checked_off(found: Any, count: int, frame: SlideFrame, slide: str) -> int:
     """How many objects lie beyond the slide they come from. Raises: ValueError where all do."""
     from chromogen.errors import expected
     from chromogen.registration.transfer import off_slide

@@ -207,11 +207,11 @@ def write_unmixed(folder: Path, done: Sequence[tuple[Path, Unmixed]], facts: Map
     write_text(folder / "unmix.json", json.dumps(facts, indent=1, allow_nan=False))
     if done:
         files, results = zip(*done, strict=True)
-        write_text(folder / "unmix.csv", as_table(results))
+        write_text(folder / "unmix.csv", unmix_table(results))
         write_text(folder / "index.html", unmix_page(files, folder, results))
 
 
-def as_table(results: Sequence[Unmixed]) -> str:
+def unmix_table(results: Sequence[Unmixed]) -> str:
     """One row an image, as CSV."""
     text = io.StringIO()
     rows = [_row(result) for result in results]

@@ -34,7 +34,7 @@ whoever opens it needs the token that is printed once. Only what lies under PATH
 
 
 END_WITHIN_S = 3  # answers that take longer are given up when the server ends
-MOST_HEADER_BYTES = 1_000_000  # a browser sends up to 180 cookies of 4 kB that other programs on the host have set
+MAX_HEADER_BYTES = 1_000_000  # a browser sends up to 180 cookies of 4 kB that other programs on the host have set
 
 
 def view(
@@ -135,7 +135,7 @@ def _serve(app: App, listening: socket.socket) -> None:
         server_header=False,
         limit_concurrency=200,
         timeout_graceful_shutdown=END_WITHIN_S,
-        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     uvicorn.Server(config).run([listening])
 

@@ -17,7 +17,7 @@ NAMED_AT_MOST = 5  # crops in a message
 
 
 @dataclass(frozen=True)
-class Told:
+class Answer:
     """How many crops, of how many, a person answered right."""
 
     right: int
@@ -39,9 +39,9 @@ class Told:
 class BlindScore:
     """Right answers among all crops, by kind, and by kind and source."""
 
-    all: Told
-    kinds: Mapping[Kind, Told]
-    sources: Mapping[Kind, Mapping[str, Told]]
+    all: Answer
+    kinds: Mapping[Kind, Answer]
+    sources: Mapping[Kind, Mapping[str, Answer]]
 
 
 def score_answers(answers: Path, key: Path) -> BlindScore:
@@ -67,8 +67,8 @@ def score_answers(answers: Path, key: Path) -> BlindScore:
     return BlindScore(_told([right for *_, right in told]), kinds, sources)
 
 
-def _told(right: Sequence[bool]) -> Told:
-    return Told(sum(right), len(right))
+def _told(right: Sequence[bool]) -> Answer:
+    return Answer(sum(right), len(right))
 
 
 def _rows(argument: str, path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -144,5 +144,5 @@ def score_as_json(score: BlindScore) -> dict[str, Any]:
     }
 
 
-def _as_json(told: Told) -> dict[str, Any]:
+def _as_json(told: Answer) -> dict[str, Any]:
     return {"right": told.right, "of": told.of, "percent": told.percent, "ci95": list(told.ci95_percent)}

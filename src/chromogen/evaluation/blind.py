@@ -27,10 +27,10 @@ from chromogen.stains.tissue import background
 Kind: TypeAlias = Literal["real", "virtual"]
 KINDS: tuple[Kind, Kind] = ("real", "virtual")
 SIDE_PX = 256
-LEAST_TISSUE = 0.5
-MOST_MARKS = 0.5  # of a view
+MIN_TISSUE = 0.5
+MAX_MARKS = 0.5  # of a view
 OVERVIEW_PX = 2048
-MOST_CROPS = 1000
+MAX_CROPS = 1000
 LETTERS, NAME_LENGTH = "bcdfghjkmnpqrstvwxz", 8  # letters alone: a spreadsheet takes 12e45678 for a number
 COLUMNS = ("crop", "answer")
 KEY_COLUMNS = ("crop", "kind", "source", "file", "x", "y", "mpp")
@@ -38,7 +38,7 @@ SHEET, PAGE, KEY_ENDING = "answers.csv", "index.html", "-key.csv"
 
 
 @dataclass(frozen=True)
-class Source:
+class CropSource:
     """One file of real or virtual IHC, by its name, and the group it counts with."""
 
     kind: Kind
@@ -48,11 +48,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Crop:
+class BlindCrop:
     """A square of a source, uint8 (SIDE_PX, SIDE_PX, 3), whose corner `location` (x, y) is in its own pixels."""
 
     name: str
-    source: Source
+    source: CropSource
     location: tuple[int, int]
     pixels: Image
 
@@ -61,7 +61,7 @@ class Crop:
 class BlindTest:
     """Shuffled crops, as many real as virtual, all at `mpp` um per pixel; and what to be careful of."""
 
-    crops: tuple[Crop, ...]
+    crops: tuple[BlindCrop, ...]
     mpp: float
     warnings: tuple[str, ...]
 
@@ -84,8 +84,8 @@ def blind_test(
     `match_cases`.
     Raises: ValueError where one kind has no crop; FileNotFoundError.
     """
-    if not 1 <= count <= MOST_CROPS:
-        raise expected("crops", f"from 1 to {MOST_CROPS} of each kind", count)
+    if not 1 <= count <= MAX_CROPS:
+        raise expected("crops", f"from 1 to {MAX_CROPS} of each kind", count)
     check_mpp("mpp", mpp)
     sources = [*_sources("virtual", virtual, group), *_sources("real", real, group)]
     sizes_mpp = {source: _mpp_of(source, mpp) for source in sources}
@@ -101,35 +101,35 @@ def blind_test(
     shuffled = [chosen[i] for i in order]
     names = _names([pixels[square] for square in shuffled])
     crops = tuple(
-        Crop(name, source, corner, pixels[source, corner])
+        BlindCrop(name, source, corner, pixels[source, corner])
         for name, (source, corner) in zip(names, shuffled, strict=True)
     )
     return BlindTest(crops, at_mpp, tuple(_warnings(sizes_mpp, squares, at_mpp, each, count)))
 
 
-def _sources(kind: Kind, path: PathLike, group: str | None) -> list[Source]:
+def _sources(kind: Kind, path: PathLike, group: str | None) -> list[CropSource]:
     argument = "prediction" if kind == "virtual" else "real"
     return [
-        Source(kind, name, group_of(name, group), file) for name, file in files_by_name(argument, path).items()
+        CropSource(kind, name, group_of(name, group), file) for name, file in files_by_name(argument, path).items()
     ]
 
 
-def _opened(source: Source, mpp: float | None) -> Slide:
+def _opened(source: CropSource, mpp: float | None) -> Slide:
     return open_slide(source.file, mpp=mpp, assumed_mpp=ASSUMED_MPP)
 
 
-def _mpp_of(source: Source, mpp: float | None) -> float | None:
+def _mpp_of(source: CropSource, mpp: float | None) -> float | None:
     """The size of a source's pixels in um, None where Chromogen assumes it."""
     with _opened(source, mpp) as slide:
         return None if slide.mpp_from == "assumed" else slide.mpp
 
 
 Location: TypeAlias = tuple[int, int]
-Square: TypeAlias = tuple[Source, Location]
-Squares: TypeAlias = Mapping[Source, list[Location] | None]  # None where a file is too small
+Square: TypeAlias = tuple[CropSource, Location]
+Squares: TypeAlias = Mapping[CropSource, list[Location] | None]  # None where a file is too small
 
 
-def _squares(source: Source, mpp: float | None, at_mpp: float, seed: int) -> list[Location] | None:
+def _squares(source: CropSource, mpp: float | None, at_mpp: float, seed: int) -> list[Location] | None:
     """Corners (x, y) at `at_mpp` of the squares of tissue, in random order; None where no square fits in.
 
     A real and a virtual file of one name and size have the same squares. They begin at opposite ends.
@@ -143,13 +143,13 @@ def _squares(source: Source, mpp: float | None, at_mpp: float, seed: int) -> lis
     corners = list(_grid(size))
     order = np.random.default_rng([seed, _number(source.name)]).permutation(len(corners))
     shuffled = [corners[i] for i in (order if source.kind == "virtual" else order[::-1])]
-    return [corner for corner in shuffled if _tissue_share(tissue, corner, size) >= LEAST_TISSUE]
+    return [corner for corner in shuffled if _tissue_share(tissue, corner, size) >= MIN_TISSUE]
 
 
 def _tissue(view: Image, mpp: float) -> NDArray[np.bool_]:
     """Where a view shows tissue. What passes for marks over most of it is a grey stain, and no pen's."""
     seen = background(view, mpp)
-    if seen.marks.mean() > MOST_MARKS:
+    if seen.marks.mean() > MAX_MARKS:
         seen = replace(seen, marks=np.zeros_like(seen.marks))
     return seen.tissue(view, mpp)
 
@@ -220,7 +220,7 @@ def _names(crops: Sequence[Image]) -> list[str]:
 
 
 def _warnings(
-    sizes_mpp: Mapping[Source, float | None], squares: Squares, at_mpp: float, each: int, count: int
+    sizes_mpp: Mapping[CropSource, float | None], squares: Squares, at_mpp: float, each: int, count: int
 ) -> Iterator[str]:
     for source, corners in squares.items():
         if not corners:
@@ -236,7 +236,7 @@ def _warnings(
         yield f"{finer[0]} images are resampled to {at_mpp:g} um per pixel, the others are not; sharpness may tell"
 
 
-def _is_finer(kind: Kind, sizes_mpp: Mapping[Source, float | None], at_mpp: float) -> bool:
+def _is_finer(kind: Kind, sizes_mpp: Mapping[CropSource, float | None], at_mpp: float) -> bool:
     sizes = [size or ASSUMED_MPP for source, size in sizes_mpp.items() if source.kind == kind]
     return not any(is_same_mpp(size, at_mpp) for size in sizes)
 
@@ -256,7 +256,7 @@ def write_blind_test(test: BlindTest, folder: Path) -> dict[str, Path]:
     return files
 
 
-def _key_line(crop: Crop, mpp: float) -> tuple[str, ...]:
+def _key_line(crop: BlindCrop, mpp: float) -> tuple[str, ...]:
     source, (x, y) = crop.source, crop.location
     return crop.name, source.kind, source.group, source.file.name, str(x), str(y), f"{mpp:g}"
 

@@ -13,16 +13,16 @@ OUTSIDE_UM = 3.0
 SMOOTHING_UM = 2.0  # little enough to leave the border of a round gland where it is
 HOLE_UM2 = 200.0  # as large as an unstained nucleus in a stained gland may be
 LEVEL_UM = 16.0  # how far around a place its own strength of staining is taken
-LEAST_UM2 = 1500.0  # of a stained gland: less is a cell or two, or dirt
+MIN_UM2 = 1500.0  # of a stained gland: less is a cell or two, or dirt
 NO_BORDERS: Array = np.zeros((2, 4))
 
 
-def add_predicted(sums: Array, tile: Tile) -> Array:
+def add_predicted_borders(sums: Array, tile: Tile) -> Array:
     """The prediction's DAB and pixels outside borders, and inside, added to sums (2, 4); the other row stays."""
     return sums + np.stack([_sums_of(tile, tile.prediction_dab_od10), np.zeros(4)])
 
 
-def add_both(sums: Array, tile: Tile) -> Array:
+def add_borders(sums: Array, tile: Tile) -> Array:
     """The same of the prediction and of the real IHC, a row each of sums (2, 4)."""
     needed(tile, "real")
     return sums + np.stack([_sums_of(tile, dab) for dab in (tile.prediction_dab_od10, tile.real_dab_od10)])
@@ -38,7 +38,7 @@ def _sums_of(tile: Tile, dab_od10: Array) -> Array:
 
 
 def stained_glands(tile: Tile, dab_od10: Array) -> Mask:
-    """Where smoothed DAB (H, W) is above half of the strength around it, bool (H, W), in areas of LEAST_UM2.
+    """Where smoothed DAB (H, W) is above half of the strength around it, bool (H, W), in areas of MIN_UM2.
 
     The strength is the mean DAB within LEVEL_UM, each pixel weighted by its own DAB, so that unstained tissue
     around does not lower it. Half of it is where a border lies, however sharp or soft. Strength below the lowest
@@ -48,7 +48,7 @@ def stained_glands(tile: Tile, dab_od10: Array) -> Mask:
     strength = np.divide(squares, around, out=np.zeros_like(squares), where=around > 0)
     stained = (blur(dab_od10, tile.px(SMOOTHING_UM)) > strength / 2) & (strength > FIXED_OD10[0])
     um2_px = tile.px(1.0) ** 2
-    return _large(~_large(~stained, HOLE_UM2 * um2_px), LEAST_UM2 * um2_px)
+    return _large(~_large(~stained, HOLE_UM2 * um2_px), MIN_UM2 * um2_px)
 
 
 def _large(mask: Mask, least_px: float) -> Mask:

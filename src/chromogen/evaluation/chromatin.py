@@ -12,7 +12,7 @@ from chromogen.nuclei.outlines import labels_of
 from chromogen.stains.deconvolution import H_DAB, H_E, separate_stains_od10
 
 RIM_UM = 0.75  # of a nucleus that does not count: an outline is never exact, and its edge is no chromatin
-LEAST_OD10 = 0.02  # mean density of nuclei that show anything
+MIN_OD10 = 0.02  # mean density of nuclei that show anything
 NO_CHROMATIN: Array = np.zeros(6)
 
 
@@ -72,8 +72,8 @@ def _checked(sums: Array) -> Array:
     n, before, after, aa, *_ = sums
     if not n:
         raise UndefinedError("no nuclei in the H&E")
-    if aa <= 0 or before / n < LEAST_OD10:
+    if aa <= 0 or before / n < MIN_OD10:
         raise UndefinedError("the nuclei of the H&E show no chromatin")
-    if after / n < LEAST_OD10:
+    if after / n < MIN_OD10:
         raise UndefinedError("the prediction shows nothing where the H&E has nuclei")
     return sums

@@ -41,16 +41,16 @@ class PlacedPair:
     real: Placed = NOT_PLACED
 
 
-def add_predicted(placed: Placed, tile: Tile) -> Placed:
+def add_predicted_compartments(placed: Placed, tile: Tile) -> Placed:
     """The prediction's DAB added."""
     return _added(placed, tile, tile.tissue, tile.prediction_dab_od10, tile.prediction_from_nuclei_um)
 
 
-def add_both(pair: PlacedPair, tile: Tile) -> PlacedPair:
+def add_compartments(pair: PlacedPair, tile: Tile) -> PlacedPair:
     """The DAB of prediction and real IHC added."""
     tissue = tile.tissue_of(needed(tile, "real"))
     real = _added(pair.real, tile, tissue, tile.real_dab_od10, tile.real_from_nuclei_um)
-    return PlacedPair(add_predicted(pair.predicted, tile), real)
+    return PlacedPair(add_predicted_compartments(pair.predicted, tile), real)
 
 
 def _added(placed: Placed, tile: Tile, tissue: Mask, dab_od10: Array, from_nuclei_um: Array) -> Placed:

@@ -79,9 +79,11 @@ CREDIBLE_ALONE = (
             ),
         ),
     ),
-    Measure((), compartments.NOT_PLACED, compartments.add_predicted, _far_values("predicted", _itself)),
-    Measure((), nuclei.Seen(), nuclei.add_predicted, (_spread_value("predicted", _itself),)),
-    Measure((), borders.NO_BORDERS, borders.add_predicted, (_bleed_value("predicted", 0),)),
+    Measure(
+        (), compartments.NOT_PLACED, compartments.add_predicted_compartments, _far_values("predicted", _itself)
+    ),
+    Measure((), nuclei.Seen(), nuclei.add_predicted_nuclei, (_spread_value("predicted", _itself),)),
+    Measure((), borders.NO_BORDERS, borders.add_predicted_borders, (_bleed_value("predicted", 0),)),
 )
 
 # What compares with a real IHC, of the same place or of another.
@@ -89,7 +91,7 @@ CREDIBLE_BESIDE_REAL = (
     Measure(
         ("real",),
         compartments.PlacedPair(),
-        compartments.add_both,
+        compartments.add_compartments,
         (
             *(
                 Value(
@@ -105,8 +107,8 @@ CREDIBLE_BESIDE_REAL = (
             *_far_values("real", lambda pair: pair.real),
         ),
     ),
-    Measure(("real",), nuclei.Pair(), nuclei.add_both, (_spread_value("real", lambda pair: pair.real),)),
-    Measure(("real",), borders.NO_BORDERS, borders.add_both, (_bleed_value("real", 1),)),
+    Measure(("real",), nuclei.NucleiPair(), nuclei.add_nuclei, (_spread_value("real", lambda pair: pair.real),)),
+    Measure(("real",), borders.NO_BORDERS, borders.add_borders, (_bleed_value("real", 1),)),
 )
 
 

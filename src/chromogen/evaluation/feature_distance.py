@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LAYER = "relu4_1"
 DIMENSION = 512
 PATCH_PX = 128
-LEAST_TISSUE = 0.2
+MIN_TISSUE = 0.2
 UNIT = 600.0  # the root mean square of these features of IHCs, so that the kernel sees numbers around one
 SUBSETS = 50
 SUBSET_SIZE = 100
@@ -37,7 +37,7 @@ def patch_features(encoder: Encoder, image: Image, tissue: Mask) -> Tensor:
         (y, x) for y in range(0, height - PATCH_PX + 1, PATCH_PX) for x in range(0, width - PATCH_PX + 1, PATCH_PX)
     ]
     patches = [(slice(y, y + PATCH_PX), slice(x, x + PATCH_PX)) for y, x in corners]
-    seen = [_features(encoder, image[patch]) for patch in patches if tissue[patch].mean() >= LEAST_TISSUE]
+    seen = [_features(encoder, image[patch]) for patch in patches if tissue[patch].mean() >= MIN_TISSUE]
     return torch.cat(seen) if seen else torch.empty(0, DIMENSION)
 
 

@@ -19,7 +19,7 @@ from chromogen.slides.picture import read_picture
 from chromogen.slides.slide import SlideError, list_slides
 from chromogen.slides.zarr_reader import is_zarr
 
-LEAST_PX = 64
+MIN_PX = 64
 ALIGNED = "_aligned"
 
 
@@ -159,8 +159,8 @@ def crops_of(
     Where the sizes of the two differ, they are not paired. Raises: ValueError for an image below 64 px.
     """
     sides = (*he.shape[:2], *ihc.shape[:2])
-    if min(sides) < LEAST_PX:
-        raise expected("pairs", f"at least {LEAST_PX} px wide and high", f"{name}, {min(sides)} px")
+    if min(sides) < MIN_PX:
+        raise expected("pairs", f"at least {MIN_PX} px wide and high", f"{name}, {min(sides)} px")
     size_px = min(size_px, *sides)
     same = he.shape == ihc.shape
     if same:

@@ -199,13 +199,15 @@ TISSUE_MEASURES = (
 
 PREDICTED_DAB = Measure((), agreement.NO_DAB, agreement.add_predicted_dab, _dab_values("predicted", 0))
 
-PREDICTED_NUCLEI = Measure((), nuclei.Seen(), nuclei.add_predicted, _nuclei_values("predicted", lambda seen: seen))
+PREDICTED_NUCLEI = Measure(
+    (), nuclei.Seen(), nuclei.add_predicted_nuclei, _nuclei_values("predicted", lambda seen: seen)
+)
 
 NUCLEI_MEASURES = (
     Measure(
         ("real",),
-        nuclei.Pair(),
-        nuclei.add_both,
+        nuclei.NucleiPair(),
+        nuclei.add_nuclei,
         (
             *_nuclei_values("real", lambda pair: pair.real),
             Value(

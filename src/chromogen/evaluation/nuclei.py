@@ -16,7 +16,7 @@ from chromogen.image import Image
 from chromogen.nuclei.agreement import Agreement, matches
 from chromogen.nuclei.measure import Measurements, joined_measurements
 from chromogen.nuclei.outlines import labels_of
-from chromogen.nuclei.positivity import FIXED_OD10, LEAST_NUCLEI, Threshold, positive_threshold
+from chromogen.nuclei.positivity import FIXED_OD10, MIN_NUCLEI, Threshold, positive_threshold
 from chromogen.pixel_size import ASSUMED_MPP
 
 Parts = tuple[Measurements, ...]
@@ -47,22 +47,22 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Pair:
+class NucleiPair:
     """The nuclei of a prediction and of the real IHC."""
 
     predicted: Seen = Seen()
     real: Seen = Seen()
 
 
-def add_predicted(seen: Seen, tile: Tile) -> Seen:
+def add_predicted_nuclei(seen: Seen, tile: Tile) -> Seen:
     """The prediction's nuclei added."""
     return _added(seen, tile, tile.prediction, tile.prediction_measured)
 
 
-def add_both(pair: Pair, tile: Tile) -> Pair:
+def add_nuclei(pair: NucleiPair, tile: Tile) -> NucleiPair:
     """The nuclei of prediction and real IHC added."""
     real = _added(pair.real, tile, needed(tile, "real"), tile.real_measured)
-    return Pair(add_predicted(pair.predicted, tile), real)
+    return NucleiPair(add_predicted_nuclei(pair.predicted, tile), real)
 
 
 def _added(seen: Seen, tile: Tile, image: Image, measured: Measurements) -> Seen:
@@ -92,7 +92,7 @@ def threshold_od10(seen: Seen) -> float:
     return border_od10
 
 
-def positive_difference(pair: Pair) -> float:
+def positive_difference(pair: NucleiPair) -> float:
     """How far apart the positive shares of both are, in percentage points, 0 to 100.
 
     Without its sign, so that errors of several images do not cancel in their mean.
@@ -101,7 +101,7 @@ def positive_difference(pair: Pair) -> float:
     return abs(positive_percent(pair.predicted) - positive_percent(pair.real))
 
 
-def dab_distance(pair: Pair) -> float:
+def dab_distance(pair: NucleiPair) -> float:
     """Wasserstein distance (Kantorovich 1942) of the nuclei's mean DAB in both pictures: integral of |F - G|.
 
     How far, on average, a nucleus' DAB has to move until both pictures have the same distribution.
@@ -117,16 +117,16 @@ def dab_spread(seen: Seen) -> float:
 
     The DAB of a cell is the mean over its nucleus or over the ring round it (RING_UM), whichever is more, so that
     the marker's site does not matter. A cell is stained above the lowest of FIXED_OD10. Undefined for fewer than
-    LEAST_NUCLEI stained cells.
+    MIN_NUCLEI stained cells.
     """
     dab_od10 = np.fmax(seen.measured.second_od10, seen.measured.ring_second_od10)
     stained = dab_od10[dab_od10 > FIXED_OD10[0]]
-    if len(stained) < LEAST_NUCLEI:
-        raise UndefinedError(f"fewer than {LEAST_NUCLEI} stained cells")
+    if len(stained) < MIN_NUCLEI:
+        raise UndefinedError(f"fewer than {MIN_NUCLEI} stained cells")
     return float(stained.std() / stained.mean())
 
 
-def _check_nuclei(pair: Pair) -> None:
+def _check_nuclei(pair: NucleiPair) -> None:
     without = {"prediction": pair.predicted, "real IHC": pair.real}
     lacking = [name for name, seen in without.items() if not len(seen.dab_od10)]
     if lacking:

@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")  # of which a position sees 3, 10 and 24 px: less than a patch
 CHANNELS = 64 + 128 + 256
 PATCH_PX = 64
-LEAST_TISSUE = 0.5
-MOST_PATCHES = 256  # of a picture
+MIN_TISSUE = 0.5
+MAX_PATCHES = 256  # of a picture
 BATCH = 32
 NEIGHBOURS = 3
-MOST_COMPONENTS = 32
+MAX_COMPONENTS = 32
 PATCHES_A_COMPONENT = 8  # with fewer, whitening makes all patches equally far from each other
 
 
 def patch_statistics(encoder: Encoder, image: Image, tissue: Mask) -> Array:
     """Means and standard deviations over positions of LAYERS, (N, 2 CHANNELS), of patches of PATCH_PX with tissue.
 
-    At most MOST_PATCHES whole patches without overlap, evenly spread over the image, uint8 (H, W, 3). `tissue` is
+    At most MAX_PATCHES whole patches without overlap, evenly spread over the image, uint8 (H, W, 3). `tissue` is
     bool (H, W).
     """
     rows, columns = (side // PATCH_PX for side in image.shape[:2])
     whole = tissue[: rows * PATCH_PX, : columns * PATCH_PX]
     share = whole.reshape(rows, PATCH_PX, columns, PATCH_PX).mean(axis=(1, 3))
-    corners = np.argwhere(share >= LEAST_TISSUE) * PATCH_PX
-    if len(corners) > MOST_PATCHES:
-        corners = corners[np.linspace(0, len(corners) - 1, MOST_PATCHES).astype(int)]
+    corners = np.argwhere(share >= MIN_TISSUE) * PATCH_PX
+    if len(corners) > MAX_PATCHES:
+        corners = corners[np.linspace(0, len(corners) - 1, MAX_PATCHES).astype(int)]
     patches = [image[y : y + PATCH_PX, x : x + PATCH_PX] for y, x in corners]
     parts = [_statistics(encoder, patches[i : i + BATCH]) for i in range(0, len(patches), BATCH)]
     return np.concatenate([np.empty((0, 2 * CHANNELS)), *parts])
@@ -82,10 +82,10 @@ def _is_within(patch: Array, centres: Array, radii: Array) -> bool:
 def whitened(patches: Array, real: Array) -> Array:
     """Principal components of `real` (N, D), each over its deviation there, of `patches` (M, D): (M, K).
 
-    K is at most MOST_COMPONENTS, and one for PATCHES_A_COMPONENT real patches.
+    K is at most MAX_COMPONENTS, and one for PATCHES_A_COMPONENT real patches.
     """
     centre, unit = real.mean(axis=0), real.std(axis=0) + 1e-9
     _, sizes, directions = np.linalg.svd((real - centre) / unit, full_matrices=False)
-    count = min(MOST_COMPONENTS, len(real) // PATCHES_A_COMPONENT, int((sizes > 1e-6 * sizes[0]).sum()))
+    count = min(MAX_COMPONENTS, len(real) // PATCHES_A_COMPONENT, int((sizes > 1e-6 * sizes[0]).sum()))
     deviations = sizes[:count] / np.sqrt(len(real))
     return np.asarray((patches - centre) / unit @ directions[:count].T / deviations)

@@ -40,13 +40,13 @@ def write_report(evaluation: Evaluation, folder: Path, facts: Mapping[str, Any])
     """Write evaluation.json (with `facts` of the run), evaluation.csv and index.html; their paths by kind."""
     files = {kind: folder / name for kind, name in (("json", "evaluation.json"), ("csv", "evaluation.csv"))}
     files["page"] = folder / "index.html"
-    write_text(files["json"], to_text({**as_json(evaluation), **facts}))
+    write_text(files["json"], to_text({**report_json(evaluation), **facts}))
     write_text(files["csv"], as_csv(evaluation))
     write_text(files["page"], report_page(evaluation))
     return files
 
 
-def as_json(evaluation: Evaluation) -> dict[str, Any]:
+def report_json(evaluation: Evaluation) -> dict[str, Any]:
     """Plain data: `metrics` of the prediction, the same of every other side, a row per image."""
     rows = [
         {"name": row.case.name, "group": row.case.group, "shift_px": row.shift_px, **row.sides}

@@ -62,7 +62,7 @@ SPREAD_SIGMAS_UM = (1.0, 2.0, 4.0)
 DAB_SMOOTHING_UM = 0.75
 SQUARE_UM = 24.0
 SAMPLED_EVERY_PX = 3
-LEAST_SAMPLES = 400
+MIN_SAMPLES = 400
 RIDGE = 1.0
 BLOCK = 50_000
 
@@ -95,8 +95,8 @@ def determined(samples: Samples) -> float:
     tissue is predictable; one that falls where texture synthesis lets it fall is not. A DAB that is everywhere or
     nowhere is predictable too: read it beside the DAB's area. Ours (2026); no source.
     """
-    if sum(len(d) for d in samples.dab) < LEAST_SAMPLES:
-        raise UndefinedError(f"fewer than {LEAST_SAMPLES} sampled pixels of tissue")
+    if sum(len(d) for d in samples.dab) < MIN_SAMPLES:
+        raise UndefinedError(f"fewer than {MIN_SAMPLES} sampled pixels of tissue")
     features, dab = np.concatenate(samples.features), np.concatenate(samples.dab)
     dark = np.concatenate(samples.dark)
     low, high = np.percentile(dab, [1, 99])
@@ -105,7 +105,7 @@ def determined(samples: Samples) -> float:
     x, y = _standardized(features), dab.clip(low, high)
     error = squares = 0.0
     for learn, test in ((dark, ~dark), (~dark, dark)):
-        if min(learn.sum(), test.sum()) < LEAST_SAMPLES / 4:
+        if min(learn.sum(), test.sum()) < MIN_SAMPLES / 4:
             raise UndefinedError("the tissue is too small for a chessboard")
         weights = _ridge(x[learn], y[learn])
         predicted = np.concatenate([block @ weights for block in _quadratic_blocks(x[test])]).clip(low, high)

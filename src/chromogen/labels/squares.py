@@ -14,7 +14,7 @@ from chromogen.labels.coincidence import SURE, by_chance, common_shift_um, partn
 from chromogen.stains.deconvolution import Array
 
 SIDE_UM = 250.0  # some hundred nuclei; a registration bends little within it
-LEAST_NUCLEI = 40  # with fewer, the squares around are judged along
+MIN_NUCLEI = 40  # with fewer, the squares around are judged along
 TIMES_CHANCE = 2.0  # so many more partners than by chance: fewer are no evidence of the same nuclei
 
 Indices: TypeAlias = NDArray[np.int64]
@@ -66,7 +66,7 @@ def matched(he_um: Array, ihc_um: Array, positive: NDArray[Any], size_um: Array,
         place = column, row
         own, theirs = of_he.get(place, NOBODY), of_ihc.get(place, NOBODY)
         around, there = (_around(of, place) for of in (of_he, of_ihc))
-        judged = own if len(own) >= LEAST_NUCLEI else around
+        judged = own if len(own) >= MIN_NUCLEI else around
         shift = _shift(he_um[judged], ihc_um[there], within_um)
         chance = 0.0
         if shift is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_IOU = 0.5  # of a found and a drawn nucleus that match: at more than half, each matches one at most
+MIN_IOU = 0.5  # of a found and a drawn nucleus that match: at more than half, each matches one at most
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Agreement:
 
 
 def agreement(found: NDArray[Any], drawn: NDArray[Any]) -> Agreement:
-    """Match two label images (H, W), 0 where no nucleus is, at intersections over unions above LEAST_IOU."""
+    """Match two label images (H, W), 0 where no nucleus is, at intersections over unions above MIN_IOU."""
     numbers = [int(np.count_nonzero(np.unique(labels))) for labels in (found, drawn)]
     return Agreement(len(matches(found, drawn)), *numbers)
 
@@ -53,4 +53,4 @@ def matches(found: NDArray[Any], drawn: NDArray[Any]) -> NDArray[np.int64]:
     first, second = np.divmod(pairs, most)
     areas = [np.bincount(labels[labels > 0]) for labels in (found, drawn)]
     union = areas[0][first] + areas[1][second] - shared
-    return np.stack([first, second], axis=1)[shared > LEAST_IOU * union]
+    return np.stack([first, second], axis=1)[shared > MIN_IOU * union]

@@ -17,7 +17,7 @@ class Prediction:
 
     `depth` is float32 (h, w) in [0, 1]: how surely a place lies deep in a nucleus. `radii_px(rows, columns)` gives
     the distances in px to its border, float32 (N, RAYS), clockwise from +x: few places are asked for, all of them
-    with a depth over LEAST_LIKELY.
+    with a depth over MIN_LIKELY.
     """
 
     depth: NDArray[np.float32]
@@ -36,6 +36,6 @@ def prediction_of(made: NDArray[np.float32]) -> Prediction:
 
 NETWORK_MPP = 0.5  # the pixel size that a network reads
 STRIDE_PX = 2  # between the places where it predicts
-LEAST_LIKELY = 0.1  # depth that a place may have in one view of two, and still LEAST_CONFIDENCE in their mean
+MIN_LIKELY = 0.1  # depth that a place may have in one view of two, and still MIN_CONFIDENCE in their mean
 MULTIPLE_PX = 16  # of which both sides of its input are
 WEIGHTS = Path(__file__).with_name("nuclei.safetensors")  # of the network that comes with Chromogen

@@ -13,7 +13,7 @@ from chromogen.nuclei.outlines import RAYS, Nuclei, no_nuclei
 
 Array: TypeAlias = NDArray[np.float32]
 
-LEAST_CONFIDENCE = 0.55
+MIN_CONFIDENCE = 0.55
 MAX_SHARED = 0.25  # of the smaller of two outlines: with more in common they are one nucleus
 ANGLES = (2 * np.pi * np.arange(RAYS) / RAYS).astype(np.float32)
 DIRECTIONS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)  # (x, y), clockwise from +x
@@ -33,7 +33,7 @@ def decoded(found: Prediction, stride_px: int, mpp: float) -> Nuclei:
 def candidates(depth: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the local maxima of depth that are confident enough."""
     smooth = ndimage.gaussian_filter(depth, 0.7)
-    peak = (smooth == ndimage.maximum_filter(smooth, 3)) & (depth > LEAST_CONFIDENCE)
+    peak = (smooth == ndimage.maximum_filter(smooth, 3)) & (depth > MIN_CONFIDENCE)
     rows, columns = np.nonzero(peak)
     return rows, columns
 

@@ -22,7 +22,7 @@ CORE_PX, HALO_PX = 1024, 160  # of a window; the halo covers all that decides a 
 
 
 @dataclass(frozen=True)
-class Window:
+class NucleiWindow:
     """A part of a picture whose nuclei are found at once, in pixels of NETWORK_MPP, (x, y) first.
 
     A nucleus belongs to the window that has its centre in the core. `seen` is the core and its halo, within the
@@ -35,12 +35,12 @@ class Window:
     seen_size: tuple[int, int]
 
 
-def windows_of(size_px: tuple[int, int]) -> list[Window]:
+def nuclei_windows(size_px: tuple[int, int]) -> list[NucleiWindow]:
     """The windows of a picture of `size_px` (w, h) at NETWORK_MPP, row by row."""
     width, height = size_px
     rows = [_along(at, height) for at in range(0, height, CORE_PX)]
     columns = [_along(at, width) for at in range(0, width, CORE_PX)]
-    return [Window(*zip(column, row, strict=True)) for row in rows for column in columns]
+    return [NucleiWindow(*zip(column, row, strict=True)) for row in rows for column in columns]
 
 
 def _along(at: int, side: int) -> tuple[int, int, int, int]:
@@ -50,7 +50,7 @@ def _along(at: int, side: int) -> tuple[int, int, int, int]:
     return at, core, start, end - start
 
 
-def nuclei_in(window: Window, seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:
+def nuclei_in(window: NucleiWindow, seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:
     """Nuclei whose centre lies in the window's core, in pixels of NETWORK_MPP of the whole picture.
 
     `seen` is uint8 (H, W, 3), what the window sees; `white` (3,) is the colour of bare glass of the whole picture.
@@ -59,7 +59,7 @@ def nuclei_in(window: Window, seen: Image, white: NDArray[np.float64], network: 
     return found.take(in_core(found, window))
 
 
-def in_core(nuclei: Nuclei, window: Window) -> NDArray[np.bool_]:
+def in_core(nuclei: Nuclei, window: NucleiWindow) -> NDArray[np.bool_]:
     """Which nuclei (N,), in pixels of NETWORK_MPP of the whole picture, have their centre in a window's core."""
     inside = nuclei.centres_px - np.asarray(window.core_location)
     return np.asarray(((inside >= 0) & (inside < window.core_size)).all(axis=1))
@@ -98,7 +98,7 @@ def find_nuclei(
     height, width = image.shape[:2]
     size = max(1, round(width * mpp / NETWORK_MPP)), max(1, round(height * mpp / NETWORK_MPP))
     picture = resize(image, size)
-    found = joined((_found(picture, w, white, network or built_in()) for w in windows_of(size)), NETWORK_MPP)
+    found = joined((_found(picture, w, white, network or built_in()) for w in nuclei_windows(size)), NETWORK_MPP)
     return found.moved((0, 0), width / size[0]).with_mpp(mpp)
 
 
@@ -108,7 +108,7 @@ def _white_of(image: Image, mpp: float) -> NDArray[np.float64]:
     return white_level(view, mpp * image.shape[1] / view.shape[1])
 
 
-def _found(picture: Image, window: Window, white: NDArray[np.float64], network: Network) -> Nuclei:
+def _found(picture: Image, window: NucleiWindow, white: NDArray[np.float64], network: Network) -> Nuclei:
     (x, y), (width, height) = window.seen_location, window.seen_size
     return nuclei_in(window, picture[y : y + height, x : x + width], white, network)
 

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from chromogen.allocator import FRUGAL, give_back_scattered_memory
 from chromogen.devices import choose_device, choose_precision
 from chromogen.fused import fused_convolution, fuses, has_fused_convolution
-from chromogen.nuclei.contract import LEAST_LIKELY, STRIDE_PX, WEIGHTS, Network, Prediction
+from chromogen.nuclei.contract import MIN_LIKELY, STRIDE_PX, WEIGHTS, Network, Prediction
 from chromogen.nuclei.outlines import RAYS
 
 if TYPE_CHECKING:
@@ -177,12 +177,12 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
 def _prediction(network: NucleusNetwork, features: Tensor) -> Prediction:
     """Of features (1, C, h, w): radii are computed where they are asked for, which is nearly nowhere.
 
-    Of the features only those of places stay that are LEAST_LIKELY to lie in a nucleus, a tenth of the memory.
+    Of the features only those of places stay that are MIN_LIKELY to lie in a nucleus, a tenth of the memory.
     """
     head, places = network.head, features[0].movedim(0, 2)
     weight, bias = head.weight[:, :, 0, 0], cast("Tensor", head.bias)
     depth = nn.functional.linear(places, weight[:1], bias[:1])[..., 0].float().sigmoid()
-    likely = depth > LEAST_LIKELY
+    likely = depth > MIN_LIKELY
     kept, number = places[likely], likely.flatten().cumsum(0, dtype=torch.int32).view(depth.shape) - 1
 
     def radii_px(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -13,15 +13,15 @@ from chromogen.nuclei.measure import Measurements
 from chromogen.stains.deconvolution import Array
 
 FIXED_OD10 = (0.2, 0.4, 0.6)  # QuPath's defaults for 1+, 2+ and 3+, for every scanner
-LEAST_NUCLEI = 20  # fewer do not show two populations
-LEAST_APART = 3.0  # of two populations, in standard deviations
-MOST_BLUE, LEAST_BROWN = 1.0, 0.5  # DAB for all haematoxylin in nuclei that are blue, and that are brown
-LEAST_MORE_OD10 = 0.1  # DAB of brown nuclei over that of blue ones: less does not look brown
-MOST_BESIDE = 0.4  # of positive nuclei may have as much DAB in their ring: with more, it is no nuclear stain
+MIN_NUCLEI = 20  # fewer do not show two populations
+MIN_APART = 3.0  # of two populations, in standard deviations
+MAX_BLUE, MIN_BROWN = 1.0, 0.5  # DAB for all haematoxylin in nuclei that are blue, and that are brown
+MIN_MORE_OD10 = 0.1  # DAB of brown nuclei over that of blue ones: less does not look brown
+MAX_BESIDE = 0.4  # of positive nuclei may have as much DAB in their ring: with more, it is no nuclear stain
 FAINTEST = 1.0  # percentile of DAB that counts as zero: haematoxylin's own colour shifts it, by scanner
 STRONGEST = 95.0  # percentile of DAB of the positive nuclei that stands for the strongest
-LEAST_MEMBERSHIP = 1e-9  # of a value in either population, so that neither is ever empty
-BINS, STARTS, MOST_STEPS = 1024, 8, 500
+MIN_MEMBERSHIP = 1e-9  # of a value in either population, so that neither is ever empty
+BINS, STARTS, MAX_STEPS = 1024, 8, 500
 
 NOT_GRADED = -1
 
@@ -81,19 +81,19 @@ def positive_threshold(measured: Measurements, stains: Stains = "h-dab") -> Thre
     if stains == "h-e":
         return Threshold(None, "none", "an H&E has no DAB, so no nucleus is positive or negative")
     known = measured.take(np.isfinite(measured.second_od10))
-    if len(known) < LEAST_NUCLEI:
-        found = "no nucleus was" if not len(known) else f"fewer than {LEAST_NUCLEI} nuclei were"
+    if len(known) < MIN_NUCLEI:
+        found = "no nucleus was" if not len(known) else f"fewer than {MIN_NUCLEI} nuclei were"
         return _fallen_back(known, f"{found} found")
     rooted, zero_od10 = _rooted(known.second_od10)
     mixture = two_populations(rooted)
-    if mixture.apart < LEAST_APART:
+    if mixture.apart < MIN_APART:
         return _fallen_back(known, "the nuclei do not fall into two populations by their DAB")
     one = zero_od10 + mixture.border**2
     blue, brown = known.take(known.second_od10 <= one), known.take(known.second_od10 > one)
-    if _dab_share(blue) > MOST_BLUE:
+    if _dab_share(blue) > MAX_BLUE:
         return _fallen_back(known, "there are no blue nuclei beside the brown ones")
     more_od10 = brown.second_od10.mean() - blue.second_od10.mean()
-    if _dab_share(brown) < LEAST_BROWN or more_od10 < LEAST_MORE_OD10:
+    if _dab_share(brown) < MIN_BROWN or more_od10 < MIN_MORE_OD10:
         return _fallen_back(known, "there are no brown nuclei beside the blue ones")
     step = (float(np.percentile(brown.second_od10, STRONGEST)) - one) / 3
     return Threshold((one, one + step, one + 2 * step), "found", _beside(known, one))
@@ -146,7 +146,7 @@ def _dab_share(nuclei: Measurements) -> float:
 def _beside(known: Measurements, positive_od10: float) -> str:
     """A doubt where DAB lies beside positive nuclei as much as in them, else nothing."""
     share = share_beside(known, positive_od10)
-    if share <= MOST_BESIDE:
+    if share <= MAX_BESIDE:
         return ""
     return (
         f"{100 * share:.0f} % of the positive nuclei have as much DAB around them: it seems to "
@@ -181,7 +181,7 @@ def _fitted(at: Array, counts: NDArray[Any], start: float) -> Mixture:
     """The mixture that one start leads to, of so many values at each place (BINS,)."""
     upper = _member((at > start).astype(np.float64))
     likelihood = -np.inf
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         mixture = _maximized(at, counts, upper)
         upper, found = _expected(at, counts, mixture)
         if found - likelihood < 1e-9 * abs(found):
@@ -209,4 +209,4 @@ def _expected(at: Array, counts: NDArray[Any], mixture: Mixture) -> tuple[Array,
 
 
 def _member(share: Array) -> Array:
-    return share.clip(LEAST_MEMBERSHIP, 1 - LEAST_MEMBERSHIP)
+    return share.clip(MIN_MEMBERSHIP, 1 - MIN_MEMBERSHIP)

@@ -16,14 +16,14 @@ from chromogen.nuclei.positivity import NOT_GRADED, Grades, Threshold, grades_of
 from chromogen.stains.deconvolution import Array, White, densities_od10
 
 FIELD_UM = 250.0  # side of the squares that are resampled
-LEAST_FIELDS = 8  # with fewer, their spread says little
+MIN_FIELDS = 8  # with fewer, their spread says little
 RESAMPLES = 2000
 LEVEL = (2.5, 97.5)  # percentiles: the interval of 95 %
 GRADES = 4
-LEAST_OD10, MOST_OD10, BIN_OD10 = -1.0, 3.0, 0.005  # of the histograms of pixels
-BINS = round((MOST_OD10 - LEAST_OD10) / BIN_OD10)
+MIN_OD10, MAX_OD10, BIN_OD10 = -1.0, 3.0, 0.005  # of the histograms of pixels
+BINS = round((MAX_OD10 - MIN_OD10) / BIN_OD10)
 FEW_FIELDS = (
-    f"fewer than {LEAST_FIELDS} fields of {FIELD_UM:g} um hold nuclei, so intervals are over nuclei, too narrow"
+    f"fewer than {MIN_FIELDS} fields of {FIELD_UM:g} um hold nuclei, so intervals are over nuclei, too narrow"
 )
 
 Counts: TypeAlias = NDArray[np.int64]
@@ -71,11 +71,11 @@ def scores(nuclei: Nuclei, measured: Measurements, threshold: Threshold, pixels:
     """Score N nuclei, in level-0 pixels, by a threshold; and `pixels`, as `pixel_histograms` counts them.
 
     Intervals are bootstrapped over fields, squares of FIELD_UM that hold nuclei (Efron 1979), with a fixed seed.
-    Where there are fewer than LEAST_FIELDS, nuclei are resampled; that tells nothing of how fields differ.
+    Where there are fewer than MIN_FIELDS, nuclei are resampled; that tells nothing of how fields differ.
     """
     counts = grades_by_field(nuclei, grades_of(measured, threshold))
     total = counts.sum(axis=0)
-    resampled: Resampled = "nothing" if not total.any() else "fields" if len(counts) >= LEAST_FIELDS else "nuclei"
+    resampled: Resampled = "nothing" if not total.any() else "fields" if len(counts) >= MIN_FIELDS else "nuclei"
     drawn = _fields_drawn(counts) if resampled == "fields" else _nuclei_drawn(total)
     doubts = [threshold.doubt, FEW_FIELDS if resampled == "nuclei" else ""]
     return Scores(
@@ -135,12 +135,12 @@ def pixel_histograms(
     """How many pixels of tissue have how much of the second stain, in every field of an image, uint8 (H, W, 3).
 
     `tissue` is bool (H, W), and `location_px` (x, y) is where the image lies in its slide, in pixels of the image.
-    Parts of a slide add up (`added`). Bins are of BIN_OD10 from LEAST_OD10 to MOST_OD10.
+    Parts of a slide add up (`added`). Bins are of BIN_OD10 from MIN_OD10 to MAX_OD10.
     """
     weights = np.linalg.inv(matrix)[:, 1].astype(np.float32)
     colors = densities_od10(image, white)
     second_od10 = (colors[0] * weights[0] + colors[1] * weights[1] + colors[2] * weights[2])[tissue]
-    bins = ((second_od10 - LEAST_OD10) / BIN_OD10).clip(0, BINS - 1).astype(np.int64)
+    bins = ((second_od10 - MIN_OD10) / BIN_OD10).clip(0, BINS - 1).astype(np.int64)
     height, width = tissue.shape
     rows, row = np.unique(_squares(np.arange(height) + location_px[1] + 0.5, mpp), return_inverse=True)
     columns, column = np.unique(_squares(np.arange(width) + location_px[0] + 0.5, mpp), return_inverse=True)
@@ -169,11 +169,11 @@ def _pixel_percent(pixels: Pixels, threshold: Threshold) -> Score | None:
     if not pixels or threshold.positive_od10 is None:
         return None
     histograms = np.stack([pixels[field] for field in sorted(pixels)])
-    edges = LEAST_OD10 + BIN_OD10 * np.arange(BINS + 1)
+    edges = MIN_OD10 + BIN_OD10 * np.arange(BINS + 1)
     part_above = ((edges[1:] - threshold.positive_od10) / BIN_OD10).clip(0, 1)
     counts = np.stack([histograms @ (1 - part_above), histograms @ part_above], axis=1)
     return _score(
-        positive_percent, counts.sum(axis=0), _fields_drawn(counts) if len(counts) >= LEAST_FIELDS else None
+        positive_percent, counts.sum(axis=0), _fields_drawn(counts) if len(counts) >= MIN_FIELDS else None
     )
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from chromogen.errors import choose, expected, short
 from chromogen.image import Image, PathLike
-from chromogen.lattice import Lattice
 from chromogen.onnx_models.extra import library
 from chromogen.onnx_models.onnx_file import RANGES, OnnxFile, Port, read_onnx
 from chromogen.pixel_size import check_mpp
+from chromogen.sliding_window import SlidingWindow
 from chromogen.stainer import Location, Stainer, Statistics
 
 BLENDED = 4  # windows overlap by this part of theirs, if nothing else is said
@@ -47,17 +47,19 @@ def load_generator(
     found = read_onnx(Path(file).absolute())
     mpp = _mpp(found, mpp)
     generator = Generator(str(found.path), found.sha256, _range(found, value_range))
-    lattice = Lattice(found.window_px, found.window_px // BLENDED if blend_px is None else blend_px, found.fixed)
+    windows = SlidingWindow(
+        found.window_px, found.window_px // BLENDED if blend_px is None else blend_px, found.fixed
+    )
     paint(generator, _trial(found.window_px), None, (0, 0))
     return Stainer(
         name=found.path.stem,
         target_stain=TARGET,
         paint=partial(paint, generator),
-        identity=f"{found.sha256}, {generator.range}, {lattice.window_px} px windows, {lattice.blend_px} blended",
+        identity=f"{found.sha256}, {generator.range}, {windows.window_px} px windows, {windows.blend_px} blended",
         mpp=mpp,
-        halo_px=lattice.window_px,
-        stride_px=lattice.step_px,
-        lattice=lattice,
+        halo_px=windows.window_px,
+        stride_px=windows.step_px,
+        sliding_window=windows,
     )
 
 

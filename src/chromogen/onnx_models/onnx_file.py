@@ -14,14 +14,14 @@ from chromogen.provenance import NOTICE
 
 SUFFIX = ".onnx"
 CARD = "chromogen-where"  # in the metadata of what we exported
-MOST_BYTES = 2_000_000_000  # what ONNX itself holds in one piece
-LEAST_SIDE_PX, MOST_SIDE_PX = 16, 2048
+MAX_BYTES = 2_000_000_000  # what ONNX itself holds in one piece
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 2048
 WINDOW_PX = 512  # of what takes any size
 RANGES = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}
 RANGE_OF = {"Tanh": "-1..1", "Sigmoid": "0..1"}  # by how a network ends
 SAME_PIXELS = ("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
 PIXELS = ("float32", "float16", "float64", "uint8")
-MOST_LETTERS = 100  # of a name that is shown
+MAX_LETTERS = 100  # of a name that is shown
 GENERATOR = "a generator: one RGB picture in, one out"
 
 
@@ -56,7 +56,7 @@ class Port:
 
     def __str__(self) -> str:
         """As errors and cards show it, in one line."""
-        name = "".join(letter for letter in self.name[:MOST_LETTERS] if letter.isprintable())
+        name = "".join(letter for letter in self.name[:MAX_LETTERS] if letter.isprintable())
         return f"{name} {self.dtype} [{', '.join('?' if side is None else str(side) for side in self.shape)}]"
 
 
@@ -166,8 +166,8 @@ def whole_model(path: Path, argument: str) -> tuple[Any, bytes, str]:
 
 
 def _check_size(argument: str, path: Path, size: int) -> None:
-    if size > MOST_BYTES:
-        raise expected(argument, f"at most {MOST_BYTES / 1e9:g} GB", f"{size / 1e9:.1f} GB of {str(path)!r}")
+    if size > MAX_BYTES:
+        raise expected(argument, f"at most {MAX_BYTES / 1e9:g} GB", f"{size / 1e9:.1f} GB of {str(path)!r}")
 
 
 def _beside(argument: str, path: Path, tensor: Any) -> Path:
@@ -175,10 +175,10 @@ def _beside(argument: str, path: Path, tensor: Any) -> Path:
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     if not _is_inside(path.parent, location):
         advice = "export it with its weights inside"
-        got = f"{str(path)!r}, which asks for {location[:MOST_LETTERS]!r}"
+        got = f"{str(path)!r}, which asks for {location[:MAX_LETTERS]!r}"
         raise expected(argument, "an ONNX model whose weights lie in its own folder", got, advice)
     if not (path.parent / location).is_file():
-        got = f"{str(path)!r} without {location[:MOST_LETTERS]!r} beside it"
+        got = f"{str(path)!r} without {location[:MAX_LETTERS]!r} beside it"
         raise expected(argument, "an ONNX model with its weights", got, "copy both files")
     return path.parent / location
 
@@ -222,9 +222,9 @@ def _picture_in(path: Path, needed: list[Port]) -> Port:
         got = f"inputs {'; '.join(map(str, needed)) or 'none'} in {str(path)!r}"
         raise expected("stainer", f"{GENERATOR}, [1, 3, H, W] or [1, H, W, 3]", got)
     sides = [side for side in needed[0].sides_px if side is not None]
-    if len(set(sides)) > 1 or any(not LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in sides):
+    if len(set(sides)) > 1 or any(not MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in sides):
         got = f"{needed[0]} in {str(path)!r}"
-        wanted = f"a generator of square pictures of {LEAST_SIDE_PX} to {MOST_SIDE_PX} px"
+        wanted = f"a generator of square pictures of {MIN_SIDE_PX} to {MAX_SIDE_PX} px"
         raise expected("stainer", wanted, got)
     return needed[0]
 

@@ -20,9 +20,9 @@ from chromogen.files import canonical_name
 from chromogen.regions.polygons import made_valid, polygons_in
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".geojson.zip", ".json.zip")
-MOST_BYTES = 200_000_000  # of text, unpacked
+MAX_BYTES = 200_000_000  # of text, unpacked
 FARTHEST_PX = 1e9
-LEAST_POINTS = 3
+MIN_POINTS = 3
 RED = (200, 0, 0)  # of a class without a colour
 NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 TYPES = ("Polygon", "MultiPolygon", "GeometryCollection", *NO_AREA)
@@ -57,7 +57,7 @@ class Drawn:
         return self.polygons[0] if len(self.polygons) == 1 else MultiPolygon(self.polygons)
 
 
-def read_features(data: bytes, most_bytes: int = MOST_BYTES) -> tuple[list[Drawn], int]:
+def read_features(data: bytes, most_bytes: int = MAX_BYTES) -> tuple[list[Drawn], int]:
     """The features that have an area, and how many have none: no geometry or an empty one, points, or lines.
 
     Read are collections, lists, single features and bare geometries, in UTF-8, UTF-16 or UTF-32, also packed with
@@ -75,7 +75,7 @@ def read_features(data: bytes, most_bytes: int = MOST_BYTES) -> tuple[list[Drawn
     return drawn, len(features) - len(drawn)
 
 
-def parsed_geojson(data: bytes, most_bytes: int = MOST_BYTES) -> Any:
+def parsed_geojson(data: bytes, most_bytes: int = MAX_BYTES) -> Any:
     """GeoJSON as plain values, every feature and geometry of it checked as `read_features` does.
 
     Raises: GeoJsonError, which names the feature and says why.
@@ -289,7 +289,7 @@ def _ring(positions: list[Any]) -> LinearRing | None:
         raise GeoJsonError("a position in it is not two numbers (x, y)") from error
     if not np.isfinite(points).all() or np.abs(points).max(initial=0) > FARTHEST_PX:
         raise GeoJsonError(f"a coordinate in it is not a number within {FARTHEST_PX:.0e} px")
-    return None if len(points) < LEAST_POINTS else linearrings(points)
+    return None if len(points) < MIN_POINTS else linearrings(points)
 
 
 def _shown(value: object) -> str:

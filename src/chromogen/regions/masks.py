@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Mask: TypeAlias = NDArray[np.float32]  # (H, W), 0 to 1
 
 UNLABELLED = 0  # the key of a mask that is one region, as 0 is no label
-MOST_LABELS = 32
+MAX_LABELS = 32
 WHITE = 0.9  # of the highest value a type has: what is as bright somewhere may be a soft mask
 SMOOTH = 0.02  # of that value: how far neighbours in a soft border differ
 JPEG_CHROMA = 8  # by how much JPEG may tint a grey
@@ -103,9 +103,9 @@ def read_heat_map(path: Path) -> Mask:
 
 
 def _are_labels(values: NDArray[Any], inside: NDArray[Any], stored: Stored) -> bool:
-    if stored.lossy or inside.size > MOST_LABELS or not _whole(inside):
+    if stored.lossy or inside.size > MAX_LABELS or not _whole(inside):
         return False
-    small = inside[-1] <= MOST_LABELS and stored.white not in range(1, 255)
+    small = inside[-1] <= MAX_LABELS and stored.white not in range(1, 255)
     return small or not _reaches_white(inside, stored) or _fill_areas(values, inside)
 
 
@@ -113,10 +113,10 @@ def _check_soft(path: Path, values: NDArray[Any], inside: NDArray[Any], stored: 
     """ValueError for values that are neither labels nor a soft mask."""
     many = f"with {inside.size} different values, up to {inside[-1]:g}"
     if not _reaches_white(inside, stored):
-        advice = f"use at most {MOST_LABELS} labels in a lossless format, or one region up to white"
+        advice = f"use at most {MAX_LABELS} labels in a lossless format, or one region up to white"
         raise _misfit(path, many, advice)
-    if inside.size > MOST_LABELS and _fill_areas(values, inside) and not _is_smooth(values, stored):
-        raise _misfit(path, f"{many}, each in an area of its own", f"use at most {MOST_LABELS} labels")
+    if inside.size > MAX_LABELS and _fill_areas(values, inside) and not _is_smooth(values, stored):
+        raise _misfit(path, f"{many}, each in an area of its own", f"use at most {MAX_LABELS} labels")
 
 
 def _reaches_white(inside: NDArray[Any], stored: Stored) -> bool:
@@ -173,7 +173,7 @@ def _unscaled(samples: NDArray[Any]) -> NDArray[Any]:
     highest = float(samples.max(initial=0))
     for white in (65535, 255):
         labels = np.rint(samples * white)
-        if 0 < highest * white < MOST_LABELS + 0.5 and np.allclose(samples * white, labels, atol=1e-3):
+        if 0 < highest * white < MAX_LABELS + 0.5 and np.allclose(samples * white, labels, atol=1e-3):
             return np.asarray(labels, samples.dtype)
     return samples
 

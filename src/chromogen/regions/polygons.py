@@ -12,8 +12,8 @@ from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 from skimage.draw import polygon as draw_polygon
 
-MOST_CROSSINGS = 1000
-MOST_SIDES = 500  # that are asked what they cross
+MAX_CROSSINGS = 1000
+MAX_SIDES = 500  # that are asked what they cross
 
 
 def polygons_in(geometry: BaseGeometry) -> list[Polygon]:
@@ -49,9 +49,9 @@ def made_valid(shapes: Sequence[BaseGeometry], crossings: int = 0) -> tuple[list
     broken = [not drawn.is_valid for drawn in shapes]
     for drawn in compress(shapes, broken):
         crossings += _crossings(drawn)
-        if crossings > MOST_CROSSINGS:
+        if crossings > MAX_CROSSINGS:
             raise ValueError(
-                f"polygons up to here cross themselves more than {MOST_CROSSINGS:,} times; simplify them"
+                f"polygons up to here cross themselves more than {MAX_CROSSINGS:,} times; simplify them"
             )
     valid = [make_valid(drawn) if crosses else drawn for drawn, crosses in zip(shapes, broken, strict=True)]
     return valid, crossings
@@ -61,6 +61,6 @@ def _crossings(drawn: BaseGeometry) -> int:
     """About how often the sides of polygons cross, or meet otherwise than one the next; by a sample of them."""
     ends = [np.asarray(ring.coords)[:, :2] for ring in get_rings(get_parts(drawn))]
     sides = linestrings(np.concatenate([np.stack([line[:-1], line[1:]], 1) for line in ends]))
-    sample = sides[:: -(-len(sides) // MOST_SIDES)]
+    sample = sides[:: -(-len(sides) // MAX_SIDES)]
     met: int = STRtree(sides).query(sample, predicate="intersects").shape[1] - 3 * len(sample)  # with neighbours
     return max(0, met) * len(sides) // len(sample) // 2

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chromogen.registration.likeness import covered, fit
-from chromogen.registration.views import View, pixel_centers_um
+from chromogen.registration.views import DensityView, pixel_centers_um
 from chromogen.stains.deconvolution import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 STEPS = 24
-LEAST_COVERED = 0.2  # of the H&E: less would compare corners
+MIN_COVERED = 0.2  # of the H&E: less would compare corners
 STRETCH = 2.0  # weight of how far an affine is from a similarity
 
 
@@ -33,7 +33,7 @@ class Fitted:
         return self.fit * float(np.sqrt(self.covered))
 
 
-def refined(he: View, ihc: View, affine: Array, window_px: int, steps: int = STEPS) -> Fitted:
+def refined(he: DensityView, ihc: DensityView, affine: Array, window_px: int, steps: int = STEPS) -> Fitted:
     """Follow the gradient of the `fit` from an affine, by L-BFGS (Liu & Nocedal 1989), at the view's pixels."""
     import torch
 

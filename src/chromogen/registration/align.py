@@ -12,7 +12,7 @@ from chromogen.registration.deformation import Level, deformed, least_jacobian
 from chromogen.registration.likeness import fit
 from chromogen.registration.search import Pose, search
 from chromogen.registration.spline import Spline, fitted_spline, zero_spline
-from chromogen.registration.views import View, at_mpp, cropped, pixel_centers_um, scaled_um
+from chromogen.registration.views import DensityView, at_mpp, cropped, pixel_centers_um, scaled_um
 from chromogen.stains.deconvolution import Array
 
 TRIED = 12  # poses of the search that are refined
@@ -21,13 +21,13 @@ AFFINE_PX = ((192, 16), (384, 24))  # longest side, and side of the window that 
 SPLINE_PX = ((96, 5, 14), (192, 8, 16), (384, 14, 20), (768, 24, 28), (1024, 24, 32))  # also cells of the grid
 MARGIN = 0.15  # of the IHC's sides: how much more of the H&E the search covers
 SAME_ANGLE, SAME_PLACE = 0.35, 0.15  # radians, and share of the extent, within which two poses are one
-LEAST_AREA = 0.25  # of a small square, that a displacement must leave
+MIN_AREA = 0.25  # of a small square, that a displacement must leave
 STIFFER = 4.0
-LEAST_GAIN = 0.002  # of the fit, for which a displacement is worth having
+MIN_GAIN = 0.002  # of the fit, for which a displacement is worth having
 SAME_SIZE = 1.15  # a pose whose scale is off by more was found for another tissue
 
 
-def candidates(he: View, ihc: View, scales: Sequence[float]) -> list[Fitted]:
+def candidates(he: DensityView, ihc: DensityView, scales: Sequence[float]) -> list[Fitted]:
     """The best places of an H&E on an IHC, each once, best first."""
     tried = [_refined_from(he, ihc, pose) for pose in search(he, ihc, scales)[:TRIED]]
     found: list[Fitted] = []
@@ -37,11 +37,11 @@ def candidates(he: View, ihc: View, scales: Sequence[float]) -> list[Fitted]:
     return found
 
 
-def _refined_from(he: View, ihc: View, pose: Pose) -> Fitted:
+def _refined_from(he: DensityView, ihc: DensityView, pose: Pose) -> Fitted:
     return at_level(he, ihc, pose.affine, OVERVIEW_PX, 12, steps=12)
 
 
-def is_same_place(he: View, one: Array, other: Array) -> bool:
+def is_same_place(he: DensityView, one: Array, other: Array) -> bool:
     """Whether two affines (2, 3) bring an H&E to nearly the same place, turned alike."""
     between = one[:, :2] @ np.linalg.inv(other[:, :2])
     if np.linalg.det(between) <= 0:
@@ -69,13 +69,13 @@ def scale_of(affine: Array) -> float:
     return float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
 
 
-def corners_um(view: View) -> Array:
+def corners_um(view: DensityView) -> Array:
     """The corners (4, 2) of a view's rectangle."""
     low, sides = np.asarray(view.origin_um), np.asarray(view.extent_um)
     return np.asarray(low + sides * np.array([[0, 0], [1, 0], [1, 1], [0, 1]]))
 
 
-def facing(he: View, ihc: View, affine: Array) -> View:
+def facing(he: DensityView, ihc: DensityView, affine: Array) -> DensityView:
     """The part of an H&E that comes to lie on an IHC, with a margin."""
     corners = moved(inverted(affine), corners_um(ihc))
     low, high = corners.min(0), corners.max(0)
@@ -83,14 +83,16 @@ def facing(he: View, ihc: View, affine: Array) -> View:
     return cropped(he, low - margin, high + margin)
 
 
-def at_level(he: View, ihc: View, affine: Array, longest_px: int, window_px: int, steps: int = 16) -> Fitted:
+def at_level(
+    he: DensityView, ihc: DensityView, affine: Array, longest_px: int, window_px: int, steps: int = 16
+) -> Fitted:
     """An affine refined where its part of the H&E has a longest side of so many px."""
     part = facing(he, ihc, affine)
     mpp = max(part.extent_um) / longest_px
     return refined(at_mpp(part, mpp), at_mpp(ihc, mpp * scale_of(affine)), affine, window_px, steps)
 
 
-def affine_aligned(he: View, ihc: View, starts: Sequence[Fitted]) -> Fitted:
+def affine_aligned(he: DensityView, ihc: DensityView, starts: Sequence[Fitted]) -> Fitted:
     """The best of a few places, refined until an affine brings no more."""
     (first_px, first_window), *rest = AFFINE_PX
     best = max(
@@ -102,7 +104,7 @@ def affine_aligned(he: View, ihc: View, starts: Sequence[Fitted]) -> Fitted:
     return best
 
 
-def bent(he: View, ihc: View, affine: Array) -> tuple[Spline | None, list[float]]:
+def bent(he: DensityView, ihc: DensityView, affine: Array) -> tuple[Spline | None, list[float]]:
     """What is left after an affine: the displacement, None where none helps, and the fit before and after it.
 
     A step to a finer grid counts only if both fit better by it, and if nowhere an area falls below a quarter; else
@@ -126,9 +128,9 @@ def bent(he: View, ihc: View, affine: Array) -> tuple[Spline | None, list[float]
 def _better(levels: Sequence[Level], affine: Array, before: Spline) -> Spline:
     for stiffness in (1.0, STIFFER, STIFFER**2):
         after = deformed(levels, affine, before, stiffness)
-        if least_jacobian(affine, after) >= LEAST_AREA:
+        if least_jacobian(affine, after) >= MIN_AREA:
             gain = fit_of(levels, affine, after) - fit_of(levels, affine, before)
-            return after if gain > LEAST_GAIN else before
+            return after if gain > MIN_GAIN else before
     return before
 
 
@@ -146,7 +148,9 @@ def fit_of(levels: Sequence[Level], affine: Array, spline: Spline | None) -> flo
     return float(np.mean(found))
 
 
-def of_unknown_size(he: View, ihc: View, found: Sequence[Fitted]) -> tuple[View, list[Fitted], float]:
+def of_unknown_size(
+    he: DensityView, ihc: DensityView, found: Sequence[Fitted]
+) -> tuple[DensityView, list[Fitted], float]:
     """The IHC in um of the H&E, the poses of the best one's scale likewise, and that scale."""
     scale = scale_of(found[0].affine)
     alike = [one for one in found if 1 / SAME_SIZE < scale_of(one.affine) / scale < SAME_SIZE]

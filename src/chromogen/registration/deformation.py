@@ -10,7 +10,7 @@ import numpy as np
 
 from chromogen.registration.likeness import fit
 from chromogen.registration.spline import Spline, basis_matrix
-from chromogen.registration.views import View, pixel_centers_um
+from chromogen.registration.views import DensityView, pixel_centers_um
 from chromogen.stains.deconvolution import Array
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ SHEAR = 0.3  # weight of any change of the displacement
 class Level:
     """Both slides at one fineness, and the side of the windows in which they are compared."""
 
-    he: View
-    ihc: View
+    he: DensityView
+    ihc: DensityView
     window_px: int
 
 
@@ -58,12 +58,12 @@ def deformed(levels: Sequence[Level], affine: Array, spline: Spline, stiffness: 
     return Spline(values.detach().double().numpy() * spacing, spline.origin_um, spacing)
 
 
-def _places(view: View, affine: Tensor, spline: Spline) -> tuple[Tensor, Tensor, Tensor]:
+def _places(view: DensityView, affine: Tensor, spline: Spline) -> tuple[Tensor, Tensor, Tensor]:
     """Where an affine brings the pixels of a view, and what makes displacements of a spline's values."""
     return (pixel_centers_um(view) @ affine[:, :2].T + affine[:, 2], *_matrices(view, spline))
 
 
-def _matrices(view: View, spline: Spline) -> tuple[Tensor, Tensor]:
+def _matrices(view: DensityView, spline: Spline) -> tuple[Tensor, Tensor]:
     import torch
 
     rows, columns = spline.coefficients.shape[:2]

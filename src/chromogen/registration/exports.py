@@ -15,9 +15,9 @@ from chromogen.registration.transform import Transform
 from chromogen.stains.deconvolution import Array
 
 NODES_A_CELL = 8  # of a displacement's control points: linear between nodes is then off by less than a hundredth
-MOST_NODES = 4_000_000
+MAX_NODES = 4_000_000
 FITTED = 40  # points a side that an affine is fitted to
-LEAST_NODES = 3
+MIN_NODES = 3
 FIELD_SUFFIXES = (".mha", ".zarr")
 NGFF = "0.6"
 FIELD = "coordinateTransformations/displacements"  # where OME-Zarr keeps it
@@ -65,8 +65,8 @@ def displacements_um(transform: Transform, spacing_um: float | None = None) -> t
         raise expected("spacing_um", "above 0", spacing_um)
     cells = [piece.spline.spacing_um for piece in transform.pieces if piece.spline]
     wanted = spacing_um or min([*cells, float(size.max()) / 8]) / NODES_A_CELL
-    step = max(wanted, float(np.sqrt(size.prod() / MOST_NODES)))
-    columns, rows = np.maximum(np.ceil(size / step).astype(int) + 1, LEAST_NODES)
+    step = max(wanted, float(np.sqrt(size.prod() / MAX_NODES)))
+    columns, rows = np.maximum(np.ceil(size / step).astype(int) + 1, MIN_NODES)
     nodes = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2) * step
     return (transform.forward_um(nodes) - nodes).reshape(rows, columns, 2), step
 

@@ -11,7 +11,7 @@ from scipy.stats import f
 from shapely.geometry import box
 
 from chromogen.errors import choose, expected
-from chromogen.registration.transform import Frame, Piece, Transform
+from chromogen.registration.transform import Piece, SlideFrame, Transform
 from chromogen.stains.deconvolution import Array
 
 Kind: TypeAlias = Literal["similarity", "affine"]
@@ -19,10 +19,10 @@ Fit: TypeAlias = Callable[[Array, Array], Array]
 
 LEAST = {"similarity": 2, "affine": 3}  # pairs
 MIRRORED = 0.25  # of the residuals without a mirror, below which landmarks say that a section was turned over
-LEAST_SPREAD = 1e-3  # of the landmarks' extent across, relative to along: less is a line
+MIN_SPREAD = 1e-3  # of the landmarks' extent across, relative to along: less is a line
 TELLING = 3  # landmarks beyond the least: fewer fit the others too well, whichever is left out
 RARE = 0.01  # how often landmarks that are right are doubted
-LEAST_SPREAD_UM = 1.0  # of landmarks: nobody clicks better
+MIN_SPREAD_UM = 1.0  # of landmarks: nobody clicks better
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def fitted_landmarks(source_um: Array, target_um: Array, kind: Kind = "similarit
         raise expected("landmarks", f"at least {LEAST[kind]} pairs", len(source), "click more pairs")
     for places in (source, target):
         spread = np.linalg.svd(places - places.mean(0), compute_uv=False)
-        if spread[0] == 0 or (kind == "affine" and spread[1] < LEAST_SPREAD * spread[0]):
+        if spread[0] == 0 or (kind == "affine" and spread[1] < MIN_SPREAD * spread[0]):
             raise expected("landmarks", "places apart, not on one line", "others", "click pairs further apart")
     affine = fit(source, target)
     return LandmarkFit(affine, _off(affine, source, target), _doubtful(source, target, kind, fit))
@@ -110,11 +110,11 @@ def _chance(source: Array, target: Array, index: int, kind: Kind, fit: Fit) -> f
     spread = around.T @ around if kind == "affine" else np.eye(2) * np.sum(around**2)
     leverage = 1 / count + here @ np.linalg.solve(spread, here)
     off = _off(affine, source[[index]], target[[index]])[0]
-    least = max(variance * (1 + leverage), LEAST_SPREAD_UM**2)
+    least = max(variance * (1 + leverage), MIN_SPREAD_UM**2)
     return float(f.sf(off**2 / (2 * least), 2, freedom))
 
 
-def by_affine(source: Frame, target: Frame, affine: Array) -> Transform:
+def by_affine(source: SlideFrame, target: SlideFrame, affine: Array) -> Transform:
     """A transform of a whole slide by an affine (2, 3) in um."""
     return Transform(source, target, (Piece(box(0, 0, *source.size_um), affine),))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chromogen.registration.views import View, sampled
+from chromogen.registration.views import DensityView, sampled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FLAT = 0.01  # standard deviation of a map, 0 to 1, below which a window shows camera noise
-LEAST_SEEN = 0.5  # of a window
+MIN_SEEN = 0.5  # of a window
 
 
 def likeness(ours: Tensor, theirs: Tensor, seen: Tensor, window_px: int) -> tuple[Tensor, Tensor]:
@@ -29,7 +29,7 @@ def likeness(ours: Tensor, theirs: Tensor, seen: Tensor, window_px: int) -> tupl
     covariance = ab - a * b
     r = covariance / ((variance_a + FLAT**2) * (variance_b + FLAT**2)).sqrt()
     detail = (variance_a + FLAT**2).sqrt() - FLAT
-    return r, detail * (share > LEAST_SEEN)
+    return r, detail * (share > MIN_SEEN)
 
 
 def _mean(x: Tensor, window_px: int) -> Tensor:
@@ -45,7 +45,7 @@ def _mean(x: Tensor, window_px: int) -> Tensor:
     return x
 
 
-def fit(he: View, ihc: View, points_um: Tensor, window_px: int) -> Tensor:
+def fit(he: DensityView, ihc: DensityView, points_um: Tensor, window_px: int) -> Tensor:
     """How well the IHC fits the H&E where points (B, H, W, 2) in um say its pixels lie: (B,), -1 to 1.
 
     The mean of the squares of `likeness`, with their signs, by how much there is to see of the H&E: places that
@@ -56,7 +56,7 @@ def fit(he: View, ihc: View, points_um: Tensor, window_px: int) -> Tensor:
     return (r * r.abs() * detail).sum((1, 2, 3)) / detail.sum((1, 2, 3)).clamp_min(1e-6)
 
 
-def covered(he: View, ihc: View, points_um: Tensor) -> Tensor:
+def covered(he: DensityView, ihc: DensityView, points_um: Tensor) -> Tensor:
     """Which share of what there is to see of the H&E lies where the IHC was scanned: (B,)."""
     _, seen = sampled(ihc, points_um)
     detail = he.maps.sum(0) * he.seen

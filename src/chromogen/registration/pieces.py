@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.registration.views import View, cropped
+from chromogen.registration.views import DensityView, cropped
 
 LOOK_PX = 512  # longest side of the view that pieces are separated in
 STAINED = 0.06  # of a map's range: what is paler is glass
 JOINED = 0.02  # of the longest side: gaps up to this wide belong to a piece
-LEAST_PIECE = 0.04  # of the tissue; smaller bits go with the nearest piece
-MOST_PIECES = 12
+MIN_PIECE = 0.04  # of the tissue; smaller bits go with the nearest piece
+MAX_PIECES = 12
 MARGIN = 0.015  # of the longest side, around a piece
 
 
-def pieces_of(view: View) -> list[View]:
+def pieces_of(view: DensityView) -> list[DensityView]:
     """A view for each piece of tissue, largest first, seen without the others; the view itself for one piece."""
     step = max(1, max(view.shape) // LOOK_PX)
     labels, count = _labels(view, step)
@@ -27,7 +27,7 @@ def pieces_of(view: View) -> list[View]:
     return [_seen_alone(view, labels == number, step) for number in range(1, count + 1)]
 
 
-def _labels(view: View, step: int) -> tuple[NDArray[np.int_], int]:
+def _labels(view: DensityView, step: int) -> tuple[NDArray[np.int_], int]:
     """To which piece every `step`th pixel is nearest, from 1 on, largest first; and how many pieces there are."""
     densest = view.maps.amax(0).numpy()
     stained = ndimage.gaussian_filter(densest, step)[::step, ::step] > STAINED
@@ -36,8 +36,8 @@ def _labels(view: View, step: int) -> tuple[NDArray[np.int_], int]:
     labels, _ = ndimage.label(closed, np.ones((3, 3)))
     areas = np.bincount(labels[stained], minlength=labels.max() + 1)
     areas[0] = 0
-    large = np.argsort(-areas)[:MOST_PIECES]
-    large = large[areas[large] >= max(1, LEAST_PIECE * areas.sum())]
+    large = np.argsort(-areas)[:MAX_PIECES]
+    large = large[areas[large] >= max(1, MIN_PIECE * areas.sum())]
     if not len(large):
         return labels, 0
     number = np.zeros(len(areas), int)
@@ -47,7 +47,7 @@ def _labels(view: View, step: int) -> tuple[NDArray[np.int_], int]:
     return np.asarray(kept[tuple(nearest)]), len(large)
 
 
-def _seen_alone(view: View, mine: NDArray[np.bool_], step: int) -> View:
+def _seen_alone(view: DensityView, mine: NDArray[np.bool_], step: int) -> DensityView:
     """A view of what is nearest to one piece, cropped to that piece with a margin."""
     import torch
 

@@ -29,8 +29,15 @@ from chromogen.registration.align import (
 from chromogen.registration.pieces import pieces_of
 from chromogen.registration.quality import blocks_of, confidence, residual_um
 from chromogen.registration.search import SCALES
-from chromogen.registration.transform import Block, Frame, Piece, Quality, Transform
-from chromogen.registration.views import View, at_mpp, pixel_centers_um, sampled, scaled_um, view_of
+from chromogen.registration.transform import DisplacementBlock, Piece, Quality, SlideFrame, Transform
+from chromogen.registration.views import (
+    DensityView,
+    at_mpp,
+    pixel_centers_um,
+    sampled,
+    scaled_um,
+    view_of,
+)
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.deconvolution import Array
 from chromogen.stains.tissue import Background, background
@@ -39,11 +46,11 @@ OnStage: TypeAlias = Callable[[int, int, str], None]  # stages done, of how many
 
 OVERVIEW_PX = 1536
 FINEST_MPP = 1.0  # neighbouring sections share groups of cells, not what is finer
-LEAST_PX = 32
-LEAST_TISSUE = 0.002  # of a view: less is a blank slide
+MIN_PX = 32
+MIN_TISSUE = 0.002  # of a view: less is a blank slide
 STAINED = 0.08  # of a map's range
-LEAST_SURE = 0.3  # other tissue reaches 0.2
-LEAST_CONFIDENCE = 0.03  # of a piece's blocks
+MIN_SURE = 0.3  # other tissue reaches 0.2
+MIN_CONFIDENCE = 0.03  # of a piece's blocks
 SURE_OF_WHOLE = 1.1  # a piece lies elsewhere than the whole only where it fits so much better
 JUDGED_PX = 384  # longest side at which blocks are compared
 
@@ -56,12 +63,12 @@ class _Section:
     role: str
     mpp: float
     mpp_from: str
-    view: View
+    view: DensityView
     background: Background
 
     @property
-    def frame(self) -> Frame:
-        return Frame(self.slide.size, self.mpp, self.mpp_from, self.slide.quickhash)
+    def frame(self) -> SlideFrame:
+        return SlideFrame(self.slide.size, self.mpp, self.mpp_from, self.slide.quickhash)
 
 
 def register(
@@ -109,14 +116,14 @@ def _registered(he_slide: Slide, ihc_slide: Slide, on_stage: OnStage) -> Transfo
 
 def _section(slide: Slide, role: str, other: Slide) -> _Section:
     """A slide seen from afar. Raises: ValueError for a blank or tiny one."""
-    if min(slide.size) < LEAST_PX:
-        raise expected(role, f"at least {LEAST_PX} px on each side", f"{slide.size[0]} x {slide.size[1]} px")
+    if min(slide.size) < MIN_PX:
+        raise expected(role, f"at least {MIN_PX} px on each side", f"{slide.size[0]} x {slide.size[1]} px")
     mpp = slide.mpp or other.mpp or ASSUMED_MPP
     whence = slide.mpp_from or ("estimated" if other.mpp or role == "ihc" else "assumed")
     image, step = slide.overview(OVERVIEW_PX)
     seen = background(image, mpp * step)
     view = view_of(image, (slide.size[0] * mpp, slide.size[1] * mpp), seen)
-    if float((view.maps.amax(0) * view.seen > STAINED).float().mean()) < LEAST_TISSUE:
+    if float((view.maps.amax(0) * view.seen > STAINED).float().mean()) < MIN_TISSUE:
         raise expected(role, "a slide with tissue", f"{str(slide.path)!r}, which is blank", "name another slide")
     return _Section(slide, role, mpp, whence, view, seen)
 
@@ -133,7 +140,7 @@ def _of_estimated_size(
     return replace(he, view=scaled_um(he.view, scale), mpp=he.mpp * scale), ihc, linear
 
 
-def _matched(he: _Section, ihc: _Section, found: Sequence[Fitted]) -> list[tuple[View, Fitted]]:
+def _matched(he: _Section, ihc: _Section, found: Sequence[Fitted]) -> list[tuple[DensityView, Fitted]]:
     """The pieces of the H&E, each with its place: that of the whole, unless its own fits clearly better."""
     whole = affine_aligned(he.view, ihc.view, found[:2])
     parts = pieces_of(he.view)
@@ -145,7 +152,7 @@ def _matched(he: _Section, ihc: _Section, found: Sequence[Fitted]) -> list[tuple
     return list(zip(parts, own, strict=True))
 
 
-def _own_place(part: View, ihc: View, whole: Fitted) -> Fitted:
+def _own_place(part: DensityView, ihc: DensityView, whole: Fitted) -> Fitted:
     by_whole = at_level(part, ihc, whole.affine, 192, 16, steps=4)
     found = candidates(part, ihc, [1.0])
     if not found:
@@ -155,7 +162,9 @@ def _own_place(part: View, ihc: View, whole: Fitted) -> Fitted:
     return alone if checked.rank > SURE_OF_WHOLE * by_whole.rank else whole
 
 
-def _bent(he: _Section, ihc: _Section, part: View, fitted: Fitted) -> tuple[Piece, list[Block], list[float]]:
+def _bent(
+    he: _Section, ihc: _Section, part: DensityView, fitted: Fitted
+) -> tuple[Piece, list[DisplacementBlock], list[float]]:
     """A piece read again where it lies, as finely as helps, and brought to its IHC by a displacement."""
     here, there = _read_again(he, part, facing(part, ihc.view, fitted.affine)), ihc.view
     corners = moved(fitted.affine, corners_um(here))
@@ -167,7 +176,7 @@ def _bent(he: _Section, ihc: _Section, part: View, fitted: Fitted) -> tuple[Piec
     return piece, blocks, fits
 
 
-def _read_again(section: _Section, part: View, where: View) -> View:
+def _read_again(section: _Section, part: DensityView, where: DensityView) -> DensityView:
     """A rectangle of a slide as finely as helps, of which only what a piece has is seen."""
     low = np.asarray(where.origin_um)
     view = _read_part(section, low, low + where.extent_um)
@@ -175,7 +184,7 @@ def _read_again(section: _Section, part: View, where: View) -> View:
     return replace(view, seen=view.seen * (seen[0, 0] > 0.5))
 
 
-def _read_part(section: _Section, low_um: Array, high_um: Array) -> View:
+def _read_part(section: _Section, low_um: Array, high_um: Array) -> DensityView:
     """What lies between two corners (x, y) in um, at a few um per pixel; the rest of the slide is not read."""
     slide = section.slide
     first = np.floor(low_um / section.mpp).clip(0, np.array(slide.size) - 1).astype(int)
@@ -206,7 +215,7 @@ def _marks_in(section: _Section, first: Array, last: Array) -> NDArray[np.bool_]
     return marks[low[1] : high[1], low[0] : high[0]]
 
 
-def _outline(part: View) -> Polygon:
+def _outline(part: DensityView) -> Polygon:
     """Around the tissue of a piece, in um: convex, and its rectangle where that is all there is."""
     stained = ((part.maps.amax(0) * part.seen) > STAINED).numpy()
     rows, columns = np.nonzero(stained[::4, ::4])
@@ -225,11 +234,11 @@ def _sure(found: Sequence[Fitted]) -> float:
 
 
 def _judged(
-    he: _Section, ihc: _Section, done: Sequence[tuple[Piece, list[Block], list[float]]], sure: float
+    he: _Section, ihc: _Section, done: Sequence[tuple[Piece, list[DisplacementBlock], list[float]]], sure: float
 ) -> Transform:
     """The transform with its quality. Raises: ValueError where both slides show different tissue."""
     blocks = [block for _, found, _ in done for block in found]
-    if sure < LEAST_SURE:
+    if sure < MIN_SURE:
         got = f"other tissue: {ihc.slide.path.name!r} fits no better than turned, mirrored or moved elsewhere"
         raise expected("he and ihc", "two sections of the same tissue", got, "check which slides belong together")
     pieces = tuple(replace(piece, doubt=_doubt(found)) for piece, found, _ in done)
@@ -240,7 +249,7 @@ def _judged(
     return Transform(he.frame, ihc.frame, pieces, quality)
 
 
-def _doubt(blocks: list[Block]) -> str:
-    if confidence(blocks) >= LEAST_CONFIDENCE:
+def _doubt(blocks: list[DisplacementBlock]) -> str:
+    if confidence(blocks) >= MIN_CONFIDENCE:
         return ""
     return "fits no better than turned or mirrored"

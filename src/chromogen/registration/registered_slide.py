@@ -75,7 +75,7 @@ class RegisteredSource:
         return _warped(seen, at - first, self._glass)
 
     def _places_um(self, location: tuple[int, int], size: tuple[int, int], step: float) -> Array:
-        """Where the middles of pixels lie on the IHC: (H, W, 2) in um. The lattice is the whole level's."""
+        """Where the middles of pixels lie on the IHC: (H, W, 2) in um, at the whole level's positions."""
         first = [start // LATTICE_PX for start in location]
         counts = [
             (start + side - 1) // LATTICE_PX + 2 - at

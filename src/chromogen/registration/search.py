@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.fft import next_fast_len
 
-from chromogen.registration.views import View, at_mpp, sampled
+from chromogen.registration.views import DensityView, at_mpp, sampled
 from chromogen.stains.deconvolution import Array
 from chromogen.stains.light import blurred
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WIDE_PX = 6.0
 SCALES = tuple(1.15**step for step in range(-10, 11))  # a quarter to four, where a pixel size is not known
-LEAST_OVERLAP = 0.35  # of the smaller slide's area
+MIN_OVERLAP = 0.35  # of the smaller slide's area
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Pose:
     fit: float
 
 
-def search(he: View, ihc: View, scales: Sequence[float]) -> list[Pose]:
+def search(he: DensityView, ihc: DensityView, scales: Sequence[float]) -> list[Pose]:
     """The best place for every angle, mirrored or not, and scale; best first.
 
     `scales`: um of the IHC for each um of the H&E. Correlation of densities at all shifts by Fourier transform,
@@ -52,7 +52,7 @@ def search(he: View, ihc: View, scales: Sequence[float]) -> list[Pose]:
     return sorted(poses, key=lambda pose: -pose.fit)
 
 
-def _at_scale(he: View, ihc: View, scale: float, fineness: Fineness) -> Iterator[Pose]:
+def _at_scale(he: DensityView, ihc: DensityView, scale: float, fineness: Fineness) -> Iterator[Pose]:
     longest = sorted((max(he.extent_um) * scale, max(ihc.extent_um)))
     mpp = max(longest[0] / fineness.smaller_px, longest[1] / fineness.larger_px)
     ours, theirs = at_mpp(he, mpp / scale), at_mpp(ihc, mpp)
@@ -72,7 +72,7 @@ def _turned(angle: float, mirror: int) -> Array:
     return np.array([[mirror * cos, -sin], [mirror * sin, cos]])
 
 
-def _even_map(view: View) -> tuple[Tensor, Tensor]:
+def _even_map(view: DensityView) -> tuple[Tensor, Tensor]:
     """One map (h, w) of a view, without what changes slowly, and what is seen (h, w)."""
     detail = _detail(view.maps.mean(0)[None, None], view.seen[None, None])
     return detail[0, 0], view.seen
@@ -84,7 +84,7 @@ def _detail(maps: Tensor, seen: Tensor) -> Tensor:
     return (maps - around) * seen
 
 
-def _on_canvas(view: View, linear: Array, canvas: int, mpp: float) -> tuple[Tensor, Tensor]:
+def _on_canvas(view: DensityView, linear: Array, canvas: int, mpp: float) -> tuple[Tensor, Tensor]:
     """A view turned about its middle by each of (B, 2, 2), on squares of `canvas` px of the other slide's mpp."""
     import torch
 
@@ -96,7 +96,7 @@ def _on_canvas(view: View, linear: Array, canvas: int, mpp: float) -> tuple[Tens
     return _detail(maps.mean(1, keepdim=True), seen)[:, 0], seen[:, 0]
 
 
-def _middle(view: View) -> Array:
+def _middle(view: DensityView) -> Array:
     return np.asarray(view.origin_um) + np.asarray(view.extent_um) / 2
 
 
@@ -121,11 +121,11 @@ def _fits(fixed: Tensor, known: Tensor, turned: Tensor, covered: Tensor) -> Tens
     variance_a = (summed(ours[2], theirs[0]) / n - a**2).clamp_min(1e-5)
     variance_b = (summed(ours[0], theirs[2]) / n - b**2).clamp_min(1e-5)
     r = (summed(ours[1], theirs[1]) / n - a * b) / (variance_a * variance_b).sqrt()
-    least = LEAST_OVERLAP * min(float(known.sum()), float(covered[0].sum()))
+    least = MIN_OVERLAP * min(float(known.sum()), float(covered[0].sum()))
     return torch.where(n > least, torch.atanh(r.clamp(-0.99, 0.99)) * n.sqrt(), -torch.inf)
 
 
-def _pose(fit: Tensor, linear: Array, ours: View, theirs: View, canvas: int, mpp: float) -> Pose:
+def _pose(fit: Tensor, linear: Array, ours: DensityView, theirs: DensityView, canvas: int, mpp: float) -> Pose:
     """The pose of the best shift of one canvas."""
     best = int(fit.argmax())
     shift = np.array([best % fit.shape[1], best // fit.shape[1]])

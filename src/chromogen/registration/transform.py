@@ -22,7 +22,7 @@ FINER = 2  # control points of an inverse or composition for each of the transfo
 
 
 @dataclass(frozen=True)
-class Frame:
+class SlideFrame:
     """A slide that a transform leads from or to: `size_px` (w, h) and `mpp` at level 0, and its content's hash.
 
     `mpp_from`: "file" or "option", what is stated; "assumed"; or "estimated", from the other slide's.
@@ -71,7 +71,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Block:
+class DisplacementBlock:
     """A square of the source, by its middle (x, y) in um: how far its tissue still lies apart, and how surely."""
 
     center_um: tuple[float, float]
@@ -92,15 +92,15 @@ class Quality:
     confidence: float
     fit_before: float
     fit_after: float
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[DisplacementBlock, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Transform:
     """Where the tissue of one slide, `source`, lies on another, `target`; a point belongs to the nearest piece."""
 
-    source: Frame
-    target: Frame
+    source: SlideFrame
+    target: SlideFrame
     pieces: tuple[Piece, ...]
     quality: Quality | None = None
 

@@ -16,20 +16,20 @@ from chromogen.files import write_text
 from chromogen.image import PathLike
 from chromogen.provenance import NOTICE, versions
 from chromogen.registration.spline import Spline
-from chromogen.registration.transform import Block, Frame, Piece, Quality, Transform
+from chromogen.registration.transform import DisplacementBlock, Piece, Quality, SlideFrame, Transform
 from chromogen.stains.deconvolution import Array
 
 FORMAT = "chromogen-transform-1"
-MOST_BYTES = 50_000_000
+MAX_BYTES = 50_000_000
 DIGITS_UM = 3
 
 
 def write_transform(path: PathLike, transform: Transform) -> None:
     """Write a transform as JSON, whole or not at all. Raises: OSError."""
-    write_text(Path(path), json.dumps(as_json(transform), separators=(",", ":"), allow_nan=False))
+    write_text(Path(path), json.dumps(transform_json(transform), separators=(",", ":"), allow_nan=False))
 
 
-def as_json(transform: Transform) -> dict[str, Any]:
+def transform_json(transform: Transform) -> dict[str, Any]:
     """A transform as plain values: points are (x, y) in um, rows of an affine [a, b, c] give ax + by + c."""
     return {
         "format": FORMAT,
@@ -72,7 +72,7 @@ def read_transform(path: PathLike) -> Transform:
     if not path.exists():
         raise missing("transform", "an existing transform", path)
     advice = "make one by `chromogen register HE IHC -o FILE.json`"
-    if path.is_dir() or path.stat().st_size > MOST_BYTES:
+    if path.is_dir() or path.stat().st_size > MAX_BYTES:
         raise expected("transform", "a JSON file by `chromogen register`", path, advice)
     found = _parsed(path)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
@@ -102,17 +102,17 @@ def from_json(found: Mapping[str, Any]) -> Transform:
     return Transform(_frame(found["source"]), _frame(found["target"]), pieces, quality)
 
 
-def _frame(found: Mapping[str, Any]) -> Frame:
+def _frame(found: Mapping[str, Any]) -> SlideFrame:
     width, height = (int(side) for side in found["size_px"])
     mpp = float(found["mpp"])
     if not (min(width, height) > 0 and 0 < mpp < np.inf):
         raise expected("size_px and mpp", "above 0", f"{width} x {height} px at {mpp:g}")
-    return Frame((width, height), mpp, str(found["mpp_from"]), str(found["quickhash"]))
+    return SlideFrame((width, height), mpp, str(found["mpp_from"]), str(found["quickhash"]))
 
 
 def _quality(found: Mapping[str, Any]) -> Quality:
     blocks = [
-        Block(
+        DisplacementBlock(
             (float(b["center_um"][0]), float(b["center_um"][1])), float(b["residual_um"]), float(b["confidence"])
         )
         for b in found["blocks"]

@@ -22,7 +22,7 @@ EDGE_PX = 2  # beside padding, where it was blended with the slide
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class DensityView:
     """What is seen of a rectangle of a slide.
 
     `maps`: float32 (2, H, W), densities of red light and of all light, 0 to 1. `seen`: float32 (H, W), 1 where the
@@ -46,7 +46,7 @@ class View:
         return self.maps.shape[1], self.maps.shape[2]
 
 
-def view_of(image: Image, extent_um: tuple[float, float], background: Background) -> View:
+def view_of(image: Image, extent_um: tuple[float, float], background: Background) -> DensityView:
     """The view of a whole slide from its picture, uint8 (H, W, 3), and its `stains.tissue.background`."""
     import torch
     from torch.nn.functional import interpolate
@@ -59,7 +59,7 @@ def view_of(image: Image, extent_um: tuple[float, float], background: Background
     clean = 1 - interpolate(marks, image.shape[:2])[0, 0]
     tensor = torch.from_numpy(np.stack([_scaled(x, ~dark) for x in maps]).astype(np.float32))
     seen = torch.from_numpy((~dark).astype(np.float32))
-    return View(tensor * clean, seen, (0.0, 0.0), extent_um)
+    return DensityView(tensor * clean, seen, (0.0, 0.0), extent_um)
 
 
 def _padding(image: Image) -> NDArray[np.bool_]:
@@ -83,7 +83,7 @@ def _scaled(density: Array, inside: NDArray[np.bool_]) -> Array:
     return np.asarray((density / top).clip(0, 1))
 
 
-def at_mpp(view: View, mpp: float) -> View:
+def at_mpp(view: DensityView, mpp: float) -> DensityView:
     """The view at about so many um per pixel, no finer than it is; its rectangle stays the same."""
     from torch.nn.functional import interpolate
 
@@ -97,7 +97,7 @@ def at_mpp(view: View, mpp: float) -> View:
     return replace(view, maps=resized(view.maps), seen=resized(view.seen[None])[0])
 
 
-def cropped(view: View, low_um: Array, high_um: Array) -> View:
+def cropped(view: DensityView, low_um: Array, high_um: Array) -> DensityView:
     """The whole pixels of a view that cover the rectangle between two corners (x, y) in um, within the view."""
     counts = np.array(view.shape[::-1])
     step = np.array(view.extent_um) / counts
@@ -106,16 +106,16 @@ def cropped(view: View, low_um: Array, high_um: Array) -> View:
     last = np.ceil((high_um - origin) / step).clip(first + 1, counts).astype(int)
     at = np.s_[..., first[1] : last[1], first[0] : last[0]]
     corner, sides = origin + first * step, (last - first) * step
-    return View(view.maps[at], view.seen[at], (corner[0], corner[1]), (sides[0], sides[1]))
+    return DensityView(view.maps[at], view.seen[at], (corner[0], corner[1]), (sides[0], sides[1]))
 
 
-def scaled_um(view: View, factor: float) -> View:
+def scaled_um(view: DensityView, factor: float) -> DensityView:
     """The same pixels, where um of the slide turn out to be `factor` times as many."""
     x, y, w, h = (side * factor for side in (*view.origin_um, *view.extent_um))
     return replace(view, origin_um=(x, y), extent_um=(w, h))
 
 
-def pixel_centers_um(view: View) -> Tensor:
+def pixel_centers_um(view: DensityView) -> Tensor:
     """Where the pixels of a view lie: float32 (H, W, 2) in um (x, y)."""
     import torch
 
@@ -126,7 +126,7 @@ def pixel_centers_um(view: View) -> Tensor:
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
 
 
-def sampled(view: View, points_um: Tensor) -> tuple[Tensor, Tensor]:
+def sampled(view: DensityView, points_um: Tensor) -> tuple[Tensor, Tensor]:
     """Maps (B, 2, h, w) and what is seen (B, 1, h, w) of a view at points (B, h, w, 2) in um; 0 outside."""
     import torch
     from torch.nn.functional import grid_sample

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-MOST_BYTES = 1_500_000_000  # plain images are held in memory whole
+MAX_BYTES = 1_500_000_000  # plain images are held in memory whole
 
 
 class Open(Protocol):
@@ -42,7 +42,7 @@ class SlidePool(Generic[S]):
     The one read last stays open, however large it is.
     """
 
-    def __init__(self, most_open: int, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_open: int, most_bytes: int = MAX_BYTES) -> None:
         self._most_open, self._most_bytes = most_open, most_bytes
         self._slides: OrderedDict[Hashable, _Lent[S]] = OrderedDict()
         self._lock = threading.Lock()

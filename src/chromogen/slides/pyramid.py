@@ -16,7 +16,7 @@ BLOCK_PX = 1024  # side of what is read and halved at a time
 Size = tuple[int, int]
 
 
-class Pixels(Protocol):
+class PixelSource(Protocol):
     """A picture that need not fit into memory."""
 
     @property
@@ -27,7 +27,7 @@ class Pixels(Protocol):
         """The pixels of a window inside the picture, sRGB uint8 (H, W, 3)."""
 
 
-class Block(NamedTuple):
+class PyramidBlock(NamedTuple):
     """A part of a level, uint8 (H, W, 3), and where: in pixels of that level, from multiples of `BLOCK_PX` on."""
 
     level: int
@@ -62,7 +62,7 @@ def halved(image: Image) -> Image:
     return means
 
 
-def blocks_of(pixels: Pixels, smallest_px: int) -> Iterator[Block]:
+def pyramid_blocks(pixels: PixelSource, smallest_px: int) -> Iterator[PyramidBlock]:
     """All levels in blocks, every pixel of the picture read once.
 
     Depth first: a block comes right after the four finer ones that it is made of, so no level is kept.
@@ -72,7 +72,7 @@ def blocks_of(pixels: Pixels, smallest_px: int) -> Iterator[Block]:
     return _down_to(pixels, sizes, len(sizes) - 1, (0, 0))
 
 
-def windows_of(size: Size, side_px: int) -> Iterator[Window]:
+def pyramid_windows(size: Size, side_px: int) -> Iterator[Window]:
     """A level's windows of at most `side_px` on a side, row by row."""
     for row in range(-(-size[1] // side_px)):
         for column in range(-(-size[0] // side_px)):
@@ -85,8 +85,8 @@ def _window(size: Size, place: tuple[int, int], side_px: int) -> Window:
 
 
 def _down_to(
-    pixels: Pixels, sizes: Sequence[Size], level: int, place: tuple[int, int]
-) -> Generator[Block, None, Image]:
+    pixels: PixelSource, sizes: Sequence[Size], level: int, place: tuple[int, int]
+) -> Generator[PyramidBlock, None, Image]:
     """All blocks below the one at `place` (column, row) of a level, and that one; its image is returned too."""
     window = _window(sizes[level], place, BLOCK_PX)
     image = _read(pixels, window) if level == 0 else np.empty((*window.size[::-1], 3), np.uint8)
@@ -94,7 +94,7 @@ def _down_to(
         half = halved((yield from _down_to(pixels, sizes, level - 1, finer)))
         top, left = (finer[1] - 2 * place[1]) * BLOCK_PX // 2, (finer[0] - 2 * place[0]) * BLOCK_PX // 2
         image[top : top + half.shape[0], left : left + half.shape[1]] = half
-    yield Block(level, window, image)
+    yield PyramidBlock(level, window, image)
     return image
 
 
@@ -106,7 +106,7 @@ def _places_below(size: Size, place: tuple[int, int]) -> list[tuple[int, int]]:
     return [(column, row) for row in rows for column in columns]
 
 
-def _read(pixels: Pixels, window: Window) -> Image:
+def _read(pixels: PixelSource, window: Window) -> Image:
     image = pixels.read(window)
     if image.shape != (*window.size[::-1], 3) or image.dtype != np.uint8:
         got = f"{image.dtype} {image.shape}"

@@ -20,7 +20,7 @@ Place: TypeAlias = tuple[int, int]  # (x, y)
 Size: TypeAlias = tuple[int, int]  # (w, h)
 
 SAMPLES, SAMPLE_BYTES = 16, 65_536  # what of a large file is hashed
-MOST_WINDOWS, WINDOW_PX = 4, 512  # along each side: what of an image tells how bright its samples are
+MAX_WINDOWS, WINDOW_PX = 4, 512  # along each side: what of an image tells how bright its samples are
 MAX_SEGMENT_BYTES = 1 << 29  # of a tile, strip or chunk, which can only be decoded whole
 
 
@@ -126,7 +126,7 @@ def brightest_sample(samples: Callable[[Place, Size], NDArray[Any]], size: Size)
 
 def sampled_windows(size: Size) -> list[tuple[Place, Size]]:
     """Location (x, y) and size (w, h) of rectangles spread over an image, small enough to read at once."""
-    counts = [min(MOST_WINDOWS, -(-side // WINDOW_PX)) for side in size]
+    counts = [min(MAX_WINDOWS, -(-side // WINDOW_PX)) for side in size]
     sides = [min(WINDOW_PX, side) for side in size]
     starts = [
         [(whole - side) * index // max(1, count - 1) for index in range(count)]

@@ -11,16 +11,16 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST_THREADS = 8
+MAX_THREADS = 8
 WAITING = 4  # items a thread
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def results_in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`work` on every item, in threads, while the next items are being made here; results in the items' order.
 
     The first error ends it: what has not begun is not done.
     """
-    threads = min(MOST_THREADS, processors())
+    threads = min(MAX_THREADS, processors())
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

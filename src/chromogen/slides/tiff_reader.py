@@ -27,7 +27,7 @@ from chromogen.decoders import (
 from chromogen.errors import ImageError
 from chromogen.file_facts import FileFacts, bits_used
 from chromogen.image import Image
-from chromogen.recent import Recent
+from chromogen.lru_cache import LruCache
 from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.source import (
     About,
@@ -92,7 +92,7 @@ class TiffSource:
 
     def __init__(self, path: Path, tiff: TiffFile, image: TiffImage) -> None:
         self._path, self._tiff, self._order = path, tiff, image.order
-        self._lock, self._recent = threading.Lock(), Recent[NDArray[Any] | None](CACHE_BYTES, _bytes)
+        self._lock, self._recent = threading.Lock(), LruCache[NDArray[Any] | None](CACHE_BYTES, _bytes)
         levels = _levels(tiff, image)
         page = levels[0][0].keyframe
         if any(is_cut(plane, tiff.filehandle.size) for level in levels for plane in level):

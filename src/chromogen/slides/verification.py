@@ -13,14 +13,14 @@ import numpy as np
 from chromogen.errors import sentence
 from chromogen.grid import Window
 from chromogen.image import Image, PathLike
-from chromogen.slides.pyramid import BLOCK_PX, Pixels, Size, level_sizes, windows_of
-from chromogen.slides.threads import in_order
+from chromogen.slides.pyramid import BLOCK_PX, PixelSource, Size, level_sizes, pyramid_windows
+from chromogen.slides.threads import results_in_order
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
 # Of any tile, by TIFF's Compression tag: more than one out of place has, less than tissue has at any quality.
-LEAST_PSNR_DB = {7: 20.0, 34712: 30.0}
+MIN_PSNR_DB = {7: 20.0, 34712: 30.0}
 
 # Where, what it was, the least PSNR, and what is in the file.
 Part: TypeAlias = tuple[Window, Image, float, Callable[[], Image]]
@@ -30,17 +30,17 @@ class VerificationError(OSError):
     """A written file that does not hold what was written."""
 
 
-def verify(path: PathLike, pixels: Pixels) -> float:
+def verify(path: PathLike, pixels: PixelSource) -> float:
     """Compare level 0 of an OME-TIFF or OME-Zarr with `pixels`, all of it; the lowest PSNR of a tile, in dB.
 
     It is infinite where all is equal, as it must be in a lossless file; with JPEG and JPEG 2000 no tile may have
-    less than `LEAST_PSNR_DB`. Of the coarser levels only sizes are compared, and that they end within the file.
+    less than `MIN_PSNR_DB`. Of the coarser levels only sizes are compared, and that they end within the file.
     Raises: VerificationError, which says what differs; OSError if there is nothing to read.
     """
     path = Path(path)
     parts = _zarr_parts(path, pixels) if path.is_dir() else _tiff_parts(path, pixels)
     try:
-        return min(in_order(_agreement, parts))
+        return min(results_in_order(_agreement, parts))
     except OSError:
         raise
     except Exception as error:  # whatever a broken file does to a decoder
@@ -59,7 +59,7 @@ def _agreement(part: Part) -> float:
     return psnr_db
 
 
-def _tiff_parts(path: Path, pixels: Pixels) -> Iterator[Part]:
+def _tiff_parts(path: Path, pixels: PixelSource) -> Iterator[Part]:
     from tifffile import TiffFile
 
     with TiffFile(path) as file, path.open("rb") as tiles:
@@ -69,7 +69,7 @@ def _tiff_parts(path: Path, pixels: Pixels) -> Iterator[Part]:
             _check_ends(level.keyframe, file.filehandle.size)
         page = file.pages.first
         decode = page.decode  # made here, since it reads tags, which is not for threads
-        least_db = LEAST_PSNR_DB.get(page.compression, math.inf)
+        least_db = MIN_PSNR_DB.get(page.compression, math.inf)
         for window, given in _tiles(pixels, page.tilewidth):
             index = _index(page, window)
             tiles.seek(page.dataoffsets[index])
@@ -87,7 +87,7 @@ def _decoded(decode: Callable[..., Any], data: bytes, index: int, shape: tuple[i
     return np.asarray(decode(data, index)[0])[0, : shape[0], : shape[1]]
 
 
-def _zarr_parts(path: Path, pixels: Pixels) -> Iterator[Part]:
+def _zarr_parts(path: Path, pixels: PixelSource) -> Iterator[Part]:
     import zarr
 
     group = zarr.open_group(path, mode="r")
@@ -102,11 +102,11 @@ def _block(array: Any, window: Window) -> Image:
     return np.moveaxis(array[(slice(None), *window.at)], 0, 2)
 
 
-def _tiles(pixels: Pixels, side_px: int) -> Iterator[tuple[Window, Image]]:
+def _tiles(pixels: PixelSource, side_px: int) -> Iterator[tuple[Window, Image]]:
     """The picture in tiles, read in larger windows."""
-    for outer in windows_of(pixels.size, max(side_px, BLOCK_PX)):
+    for outer in pyramid_windows(pixels.size, max(side_px, BLOCK_PX)):
         image = pixels.read(outer)
-        for inner in windows_of(outer.size, side_px):
+        for inner in pyramid_windows(outer.size, side_px):
             left, top = outer.left + inner.left, outer.top + inner.top
             yield Window(left, top, left + inner.size[0], top + inner.size[1]), image[inner.at]
 

@@ -14,14 +14,22 @@ from chromogen.files import folder_written_beside, written_beside
 from chromogen.image import Image, PathLike
 from chromogen.slides.compression import compression_named
 from chromogen.slides.facts import ATTRIBUTE, SOFTWARE, Facts, ome_xml
-from chromogen.slides.pyramid import BLOCK_PX, Block, Pixels, Size, blocks_of, level_sizes, windows_of
-from chromogen.slides.threads import in_order
+from chromogen.slides.pyramid import (
+    BLOCK_PX,
+    PixelSource,
+    PyramidBlock,
+    Size,
+    level_sizes,
+    pyramid_blocks,
+    pyramid_windows,
+)
+from chromogen.slides.threads import results_in_order
 
 if TYPE_CHECKING:
     import zarr
 
 TILE_PX = 512  # of TIFF; the coarsest level fits into one
-MOST_OF_TIFF = 2**32 - 2**25  # bytes; with more, offsets may not fit into 32 bits: BigTIFF
+MAX_OF_TIFF = 2**32 - 2**25  # bytes; with more, offsets may not fit into 32 bits: BigTIFF
 
 Progress = Callable[[float], None]
 
@@ -35,7 +43,7 @@ class _Tile(NamedTuple):
 
 def write_ome_tiff(
     path: PathLike,
-    pixels: Pixels,
+    pixels: PixelSource,
     facts: Facts,
     *,
     compression: str = "jpeg",
@@ -57,13 +65,13 @@ def write_ome_tiff(
         raise IsADirectoryError(sentence("path", "a file", f"the folder {str(path)!r}", "add a file name"))
     with TemporaryFile(dir=path.parent) as file, written_beside(path) as beside:
         spool = _Spool(file, sizes)
-        tiles = _tiles_of(_telling(blocks_of(pixels, TILE_PX), pixels.size, progress))
-        for tile, data in in_order(lambda tile: (tile, how.encode(tile.image, quality)), tiles):
+        tiles = _tiles_of(_telling(pyramid_blocks(pixels, TILE_PX), pixels.size, progress))
+        for tile, data in results_in_order(lambda tile: (tile, how.encode(tile.image, quality)), tiles):
             spool.add(tile, data)
         _write_tiff(beside, spool, how.tags, facts, sizes)
 
 
-def write_ome_zarr(path: PathLike, pixels: Pixels, facts: Facts, *, progress: Progress | None = None) -> None:
+def write_ome_zarr(path: PathLike, pixels: PixelSource, facts: Facts, *, progress: Progress | None = None) -> None:
     """Write an OME-Zarr folder (NGFF 0.5, zarr 3): a pyramid of (c, y, x) arrays, lossless.
 
     White blocks take no space. `path` appears when all is written, and must not exist before.
@@ -78,8 +86,8 @@ def write_ome_zarr(path: PathLike, pixels: Pixels, facts: Facts, *, progress: Pr
         )
     with folder_written_beside(path) as beside:
         levels = _create_levels(beside, sizes, facts)
-        blocks = _telling(blocks_of(pixels, BLOCK_PX), pixels.size, progress)
-        for _ in in_order(lambda block: _write_block(levels[block.level], block), blocks):
+        blocks = _telling(pyramid_blocks(pixels, BLOCK_PX), pixels.size, progress)
+        for _ in results_in_order(lambda block: _write_block(levels[block.level], block), blocks):
             pass
 
 
@@ -105,11 +113,11 @@ class _Spool:
             yield self._file.read(count)
 
 
-def _tiles_of(blocks: Iterable[Block]) -> Iterator[_Tile]:
+def _tiles_of(blocks: Iterable[PyramidBlock]) -> Iterator[_Tile]:
     """Blocks cut into tiles; those at the right and lower border are filled up with their mirror image."""
     for block in blocks:
         row, column = block.window.top // TILE_PX, block.window.left // TILE_PX
-        for window in windows_of(block.window.size, TILE_PX):
+        for window in pyramid_windows(block.window.size, TILE_PX):
             place = row + window.top // TILE_PX, column + window.left // TILE_PX
             yield _Tile(block.level, *place, _filled_up(block.image[window.at]))
 
@@ -127,7 +135,7 @@ def _write_tiff(path: Path, spool: _Spool, tags: Mapping[str, Any], facts: Facts
 
     how = {"dtype": np.uint8, "tile": (TILE_PX, TILE_PX), "photometric": "rgb", "metadata": None, **tags}
     first = {"description": ome_xml(facts, sizes), "software": SOFTWARE, "subifds": len(sizes) - 1}
-    is_big = spool.size_bytes + 16 * spool.tiles > MOST_OF_TIFF
+    is_big = spool.size_bytes + 16 * spool.tiles > MAX_OF_TIFF
     with TiffWriter(path, bigtiff=is_big, ome=False) as tiff:
         for level, (width, height) in enumerate(sizes):
             per_cm = 1e4 / (facts.mpp * 2**level)
@@ -188,11 +196,11 @@ def _placed(mpp: float, step: int) -> list[dict[str, Any]]:
     ]
 
 
-def _write_block(level: zarr.Array[Any], block: Block) -> None:
+def _write_block(level: zarr.Array[Any], block: PyramidBlock) -> None:
     level[(slice(None), *block.window.at)] = np.ascontiguousarray(np.moveaxis(block.image, 2, 0))
 
 
-def _telling(blocks: Iterable[Block], size: Size, progress: Progress | None) -> Iterator[Block]:
+def _telling(blocks: Iterable[PyramidBlock], size: Size, progress: Progress | None) -> Iterator[PyramidBlock]:
     done, all_px = 0, size[0] * size[1]
     for block in blocks:
         yield block
@@ -201,7 +209,7 @@ def _telling(blocks: Iterable[Block], size: Size, progress: Progress | None) -> 
             progress(done / all_px)
 
 
-def _size(pixels: Pixels) -> Size:
+def _size(pixels: PixelSource) -> Size:
     if min(pixels.size) < 1:
         raise expected("pixels", "at least 1 x 1 px", f"{pixels.size[0]} x {pixels.size[1]}")
     return pixels.size

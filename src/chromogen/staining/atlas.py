@@ -20,7 +20,7 @@ REACH = 1.35  # radii of a nucleus from a patch's middle to its edge
 STEPS_PER_OD10 = 80.0  # how densities are kept in a byte
 MAX_NUCLEI = 144
 PATCH_BYTES = SIDE * SIDE
-LEAST_SEEN = 0.9  # of a nucleus, by area
+MIN_SEEN = 0.9  # of a nucleus, by area
 CHOICE = 6  # of how many nuclei that are alike one is drawn
 ALIKE = (0.25, 0.35, 0.25)  # in log density, log area and log of the ratio of axes: how much counts as one step
 
@@ -123,7 +123,7 @@ def _inside(tissue: Tissue) -> NDArray[np.bool_]:
 
 def _uncovered(tissue: Tissue) -> NDArray[np.bool_]:
     """Which nuclei lie under no other."""
-    return np.asarray(tissue.pixels_of_nuclei[1:] * MPP**2 >= LEAST_SEEN * tissue.nuclei.areas_um2)
+    return np.asarray(tissue.pixels_of_nuclei[1:] * MPP**2 >= MIN_SEEN * tissue.nuclei.areas_um2)
 
 
 def _patch(tissue: Tissue, index: int, nucleus: Nuclei) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.staining.epithelium import elongation
-from chromogen.staining.maps import LEAST_COVER, Array, coarser, finer, ramp, smooth
+from chromogen.staining.maps import MIN_COVER, Array, coarser, finer, ramp, smooth
 from chromogen.staining.tissue import MPP, Tissue
 
 Values = tuple[float, ...]
@@ -21,7 +21,7 @@ OWN_UM, GROUND_UM = (4.0, 8.0), 8.0  # round a nucleus is tissue, however pale; 
 SLIDES_OWN = 3e-4  # nuclei in a um2, as the slide's typical one, that are added everywhere
 AREA_UM2, AXES, DENSITY = (5.0, 400.0), (1.0, 4.0), (0.2, 5.0)  # of nuclei, within which they count
 SIZE_VARIANCE = 0.2  # of the logarithm of areas, where nuclei are few
-LEAST_COVERED = 0.02  # where nuclei cover less, how much less says nothing
+MIN_COVERED = 0.02  # where nuclei cover less, how much less says nothing
 PALEST_OD10 = 0.05  # a slide's typical nucleus
 NOISE = 1e-6  # variance of density: that of noise and of 8 bits
 FOREIGN_OD10 = 0.01
@@ -170,9 +170,9 @@ def _cells(tissue: Tissue, typical: Typical) -> NDArray[np.float64]:
     between, gaps = (
         _near(coarser(x, SQUARE_PX), NEAR_UM) for x in (tissue.hematoxylin * tissue.between, tissue.between)
     )
-    plain = between / np.maximum(gaps, LEAST_COVER) / typical.nucleus_od10
+    plain = between / np.maximum(gaps, MIN_COVER) / typical.nucleus_od10
     maps = (
-        np.log(cover + LEAST_COVERED),
+        np.log(cover + MIN_COVERED),
         means[0],
         np.sqrt((means[1] + SIZE_VARIANCE - means[0] ** 2).clip(0)),
         means[2] + np.log(typical.elongation),

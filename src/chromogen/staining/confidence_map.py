@@ -19,7 +19,7 @@ COLORS = np.array([(40, 20, 70), (60, 80, 140), (40, 145, 140), (130, 205, 90), 
 GLASS = 255
 
 
-def levels_of(confidence: Array, tissue: Tissue) -> Levels:
+def confidence_levels(confidence: Array, tissue: Tissue) -> Levels:
     """What `confidence` says of squares, as levels of pixels (H, W)."""
     decades = np.log10(np.maximum(confidence, 10.0**-DECADES)) / DECADES + 1
     shape = tissue.labels.shape

@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.staining.exemplar import Exemplar
-from chromogen.staining.how import EDGE_UM, Base, Location, Part, focused, ground_of, per_nucleus, profile, spread
+from chromogen.staining.how import (
+    EDGE_UM,
+    Base,
+    Location,
+    Part,
+    focused,
+    ground_of,
+    per_nucleus,
+    profile,
+    spread,
+)
 from chromogen.staining.maps import Array, coarser, finer, looked_up, mean_over, ramp, smooth
 from chromogen.staining.noise import normal_field
 from chromogen.staining.tissue import COARSE, MPP, Tissue, means_of_nuclei
@@ -23,7 +33,7 @@ EVEN = 0.6  # how far cytoplasm over or under a nucleus is all alike
 SPARED = 1.15  # how far nuclei are spared by a marker of cytoplasm
 MEMBRANE, MEMBRANE_UM, REACH_UM = 1.2, 0.4, 6.0  # how strong, how wide, and how far from nuclei
 MEMBRANE_OVER = 1.9  # what smoothing takes from a line
-LEAST_FULL = 0.55  # of a nucleus' haematoxylin, anywhere in it
+MIN_FULL = 0.55  # of a nucleus' haematoxylin, anywhere in it
 COVERS = 0.3, 0.7  # share of haematoxylin that so much DAB hides
 UNDER_OD10 = 0.0, 0.1  # DAB of cytoplasm from which the exemplar says what lies under it
 

@@ -15,7 +15,7 @@ from chromogen.staining.where import Place, sampled
 
 MATTER_UM = 2.0  # over which eosin is smoothed as a guide: a gland's border is an edge, a fibre is none
 EPSILON, DRAWN_EPSILON = 1e-3, 1e-2
-LEAST_PIXEL_UM, MOST_PIXEL_UM = 2.0, 40.0  # a finer map needs no tissue's edges; too few of a coarser vary
+MIN_PIXEL_UM, MAX_PIXEL_UM = 2.0, 40.0  # a finer map needs no tissue's edges; too few of a coarser vary
 DRAWN_UM = 6.0  # how far a hand-drawn border may lie beside the edge that it means
 STEPS_UM, NONE, FULL = (16.0, 8.0, 4.0), 0.3, 0.7  # radii of filters for a drawn border; what becomes 0 and 1
 MULTIPLE_PX = 64  # of the pictures that networks are given
@@ -29,9 +29,9 @@ def along_edges(values: Array, pixel_um: float, place: Place) -> Array:
     of the picture (He & Sun 2015): so a pixel half in a gland and half beside it becomes both. No value leaves
     the range that the map has nearby, and nothing is left on glass.
     """
-    if pixel_um <= LEAST_PIXEL_UM or values.min() == values.max():
+    if pixel_um <= MIN_PIXEL_UM or values.min() == values.max():
         return values * place.tissue.there
-    side_px = round(min(pixel_um, MOST_PIXEL_UM) / MPP)
+    side_px = round(min(pixel_um, MAX_PIXEL_UM) / MPP)
     fine = guided(values, _guides(place), side_px, EPSILON, side_px)
     return _within(fine, values, side_px * MPP) * place.tissue.there
 
@@ -72,7 +72,7 @@ def border_along_edges(inside: Array, pixel_um: float, place: Place) -> Array:
     with_tissue, without = _moved(inside, _guides(place)), _moved(inside, [blind, blind])
     by_tissue = ramp(abs(with_tissue - without), *MOVED)
     moved = by_tissue * with_tissue + (1 - by_tissue) * inside
-    return _within(moved, inside, min(max(pixel_um, DRAWN_UM), MOST_PIXEL_UM))
+    return _within(moved, inside, min(max(pixel_um, DRAWN_UM), MAX_PIXEL_UM))
 
 
 def _moved(inside: Array, guides: list[Array]) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.nuclei.outlines import Nuclei
-from chromogen.staining.maps import LEAST_COVER, Array, coarser, finer, guided, ramp, smooth
+from chromogen.staining.maps import MIN_COVER, Array, coarser, finer, guided, ramp, smooth
 from chromogen.staining.tissue import COARSE, MPP, Tissue
 
 LARGE_PERCENT = 80  # the percentile of a slide's nuclear areas that stands for large nuclei
@@ -22,7 +22,7 @@ CELL_UM, FAR_UM = 5.0, 12.0  # tissue of a nucleus' own cell; tissue that no cel
 FAR_SHARE, FAR_WEIGHT = 0.05, 0.7  # what lies far from all nuclei is hardly epithelium
 SCALES_UM = (1.5, 4.0, 9.0)
 RIDGE, MAX_STEPS = 30.0, 12
-LEAST_KNOWN, OTHERWISE = 50, -2.0  # squares of tissue that a rule is learnt from; the logit where there are fewer
+MIN_KNOWN, OTHERWISE = 50, -2.0  # squares of tissue that a rule is learnt from; the logit where there are fewer
 STEEP = 1.6
 GUIDE_UM = 0.6  # over which the tissue is smoothed whose edges count
 EDGES = ((10.0, 3e-3, 0.2, 0.8), (4.0, 2e-3, 0.3, 0.7))  # radius in um, epsilon, and what becomes 0 and 1
@@ -53,7 +53,7 @@ def rule_of(tissue: Tissue) -> Rule:
     far = there & (distance > FAR_UM)
     known = (there & (distance < CELL_UM)) | far
     features = _features(tissue).astype(np.float64).transpose(1, 2, 0)
-    if np.count_nonzero(known) < LEAST_KNOWN:
+    if np.count_nonzero(known) < MIN_KNOWN:
         none = (0.0,) * features.shape[2]
         return Rule(large_um2, none, none, none, OTHERWISE)
     aim = np.where(far, FAR_SHARE, share[owned])[known]
@@ -120,7 +120,7 @@ def _features(tissue: Tissue) -> Array:
     stains = [coarser(x * tissue.between, COARSE) for x in (tissue.hematoxylin, tissue.second)]
     maps: list[Array] = []
     for um in SCALES_UM:
-        cover = np.maximum(smooth(between, um / pixel_um), LEAST_COVER)
+        cover = np.maximum(smooth(between, um / pixel_um), MIN_COVER)
         maps += [np.asarray(smooth(stain, um / pixel_um) / cover) for stain in stains]
     all_hematoxylin = coarser(tissue.hematoxylin, COARSE)
     maps += [smooth(all_hematoxylin, um / pixel_um) for um in SCALES_UM[1:]]

@@ -14,7 +14,7 @@ from chromogen.errors import choose, expected
 from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.measure import Measurements, measure
-from chromogen.nuclei.positivity import FIXED_OD10, MOST_BESIDE, positive_threshold, share_beside
+from chromogen.nuclei.positivity import FIXED_OD10, MAX_BESIDE, positive_threshold, share_beside
 from chromogen.staining.atlas import Atlas, atlas_of, joined_atlases
 from chromogen.staining.confidence import KnownTissue, known_tissue
 from chromogen.staining.maps import smooth
@@ -28,14 +28,14 @@ SITES = ("nuclear", "cytoplasm")
 QUANTILES = np.linspace(0, 1, 65)
 LEVELS = 24
 CURVE_BINS = 1.5  # over how many of LEVELS curves are smoothed
-MOST_HAZE = 0.6
+MAX_HAZE = 0.6
 HAZE_UM, HAZE_REACH_UM = 6.0, (1.5, 7.0)  # how far DAB diffuses; how far from a nucleus that is measured
 AWAY_UM = 1.5  # from a nucleus, where cytoplasm is itself
 WIDE_UM = 4.0  # DAB smoothed so far says what is stained and what is not
 UNSTAINED = 0.5  # of the border between both: surely unstained
 FAINTLY = 0.6  # of the border between both: nuclei that are stained faintly
-LEAST_POSITIVE = 5  # nuclei that are stained: fewer are dirt, or chance
-LEAST_BORDER_OD10 = 0.1  # between stained and unstained: less is noise, or the grey of haematoxylin
+MIN_POSITIVE = 5  # nuclei that are stained: fewer are dirt, or chance
+MIN_BORDER_OD10 = 0.1  # between stained and unstained: less is noise, or the grey of haematoxylin
 WANTED = "an IHC with stained and unstained"
 
 Values = tuple[float, ...]
@@ -136,7 +136,7 @@ class _Parts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceTissue:
     """What a reference IHC shows: its tissue by its own stains, what was measured of each nucleus.
 
     `why` says why the vectors of the stains are not the picture's own; it is empty where they are.
@@ -152,10 +152,10 @@ def measure_exemplar(ihc: Image, site: str = "auto") -> Exemplar:
 
     Its second stain may be any chromogen. Raises: as `exemplar_of`.
     """
-    return exemplar_of(reference_of(ihc), site)
+    return exemplar_of(reference_tissue(ihc), site)
 
 
-def reference_of(ihc: Image, white: Matrix | None = None) -> Reference:
+def reference_tissue(ihc: Image, white: Matrix | None = None) -> ReferenceTissue:
     """See what a reference IHC, uint8 (H, W, 3) at MPP, shows; `white` (3,) is the colour of its slide's glass.
 
     Nuclei are found on the picture as if its chromogen were DAB, the only one that the network has seen.
@@ -165,10 +165,10 @@ def reference_of(ihc: Image, white: Matrix | None = None) -> Reference:
     as_dab = combine_stains(separate_stains(ihc, stains.matrix, white), H_DAB, white)
     nuclei = find_nuclei(as_dab, MPP, white=white)
     tissue = tissue_of(ihc, nuclei, white, stains.matrix)
-    return Reference(tissue, measure(nuclei, ihc, MPP, white, stains.matrix), stains.why)
+    return ReferenceTissue(tissue, measure(nuclei, ihc, MPP, white, stains.matrix), stains.why)
 
 
-def exemplar_of(reference: Reference, site: str = "auto") -> Exemplar:
+def exemplar_of(reference: ReferenceTissue, site: str = "auto") -> Exemplar:
     """The look of what a reference IHC shows, of a marker of nuclei or of cytoplasm; `auto` decides.
 
     Raises: ValueError for another site, and for a picture that is all stained or not at all.
@@ -186,8 +186,8 @@ def exemplar_of(reference: Reference, site: str = "auto") -> Exemplar:
 def _site_of(measured: Measurements) -> str:
     """Where the marker sits: in nuclei, if some are stained and more so than what lies round them."""
     border = positive_threshold(measured).positive_od10 or FIXED_OD10[0]
-    some = np.count_nonzero(measured.second_od10 > border) >= LEAST_POSITIVE
-    return "nuclear" if some and share_beside(measured, border) <= MOST_BESIDE else "cytoplasm"
+    some = np.count_nonzero(measured.second_od10 > border) >= MIN_POSITIVE
+    return "nuclear" if some and share_beside(measured, border) <= MAX_BESIDE else "cytoplasm"
 
 
 def _of_nuclei(tissue: Tissue, measured: Measurements) -> _Parts:
@@ -213,7 +213,7 @@ def _of_cytoplasm(tissue: Tissue, why: str) -> _Parts:
     there = tissue.there > 0.5
     wide = smooth(tissue.second, WIDE_UM / MPP)
     border = float(threshold_otsu(wide[there])) if there.any() else 0.0
-    if border < LEAST_BORDER_OD10:
+    if border < MIN_BORDER_OD10:
         seen = f"hardly any second stain{f' ({why})' if why else ''}"
         raise expected("style", f"{WANTED} tissue", seen, "choose a field that the marker stains")
     stained, pale = there & (wide > border), there & (wide < UNSTAINED * border)
@@ -283,7 +283,7 @@ def haze_of(tissue: Tissue, level_od10: NDArray[np.float64], background_od10: fl
     beside &= level[tissue.owner] > 0
     blurred = smooth(level[tissue.labels], HAZE_UM / MPP)[beside]
     return float(
-        np.clip(median_of((tissue.second[beside] - background_od10) / blurred.clip(0.02), 0.0), 0, MOST_HAZE)
+        np.clip(median_of((tissue.second[beside] - background_od10) / blurred.clip(0.02), 0.0), 0, MAX_HAZE)
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.image import Image
-from chromogen.staining.exemplar import Exemplar, Reference
+from chromogen.staining.exemplar import Exemplar, ReferenceTissue
 from chromogen.staining.maps import Array, smooth
 from chromogen.staining.tissue import MPP
 from chromogen.stains.appearance import appearance
@@ -14,16 +14,16 @@ from chromogen.stains.chromogens import angle_deg
 from chromogen.stains.deconvolution import HEMATOXYLIN
 
 USUAL_UM2 = 20.0, 95.0  # median area of a field's nuclei: 23 to 65 in real IHC of seven slides
-LEAST_NUCLEI = 20  # fewer say little of how nuclei vary
+MIN_NUCLEI = 20  # fewer say little of how nuclei vary
 FINE_UM, BROAD_UM = 0.5, 2.0
-LEAST_SHARP = 0.19  # contrast of fine over broad detail: 0.35 to 0.73 in focus, 0.12 to 0.17 blurred by 1 um
+MIN_SHARP = 0.19  # contrast of fine over broad detail: 0.35 to 0.73 in focus, 0.12 to 0.17 blurred by 1 um
 FEW_POSITIVE, NEARLY_ALL = 0.01, 0.97  # of nuclei or tissue that are stained
-LEAST_APART_DEG = 18.0  # between the two stains: 39 and more in real IHC, 15 where there is hardly any DAB
-MOST_OFF_DEG = 25.0  # of haematoxylin from its known colour: up to 21 by scanner, 30 where DAB covers everything
-MOST_BACKGROUND = 0.25  # of the stained tissue's density: up to 0.11 in real IHC, 0.15 to 0.6 in H&E
+MIN_APART_DEG = 18.0  # between the two stains: 39 and more in real IHC, 15 where there is hardly any DAB
+MAX_OFF_DEG = 25.0  # of haematoxylin from its known colour: up to 21 by scanner, 30 where DAB covers everything
+MAX_BACKGROUND = 0.25  # of the stained tissue's density: up to 0.11 in real IHC, 0.15 to 0.6 in H&E
 
 
-def doubts_of(ihc: Image, reference: Reference, exemplar: Exemplar) -> tuple[str, ...]:
+def doubts_of(ihc: Image, reference: ReferenceTissue, exemplar: Exemplar) -> tuple[str, ...]:
     """Why a reference IHC, uint8 (H, W, 3) at MPP, may make a poor look: each after "The exemplar ...".
 
     `reference` is what it shows, and `exemplar` what was measured of that.
@@ -52,17 +52,17 @@ def _stains(why: str, exemplar: Exemplar) -> str:
         return f"does not show its two stains apart ({why}), so Chromogen took the colours of haematoxylin and DAB"
     hematoxylin, second = np.array(exemplar.matrix[:2])
     apart_deg = angle_deg(hematoxylin, second)
-    if apart_deg < LEAST_APART_DEG:
+    if apart_deg < MIN_APART_DEG:
         return f"shows two stains of nearly one colour ({apart_deg:.0f} degrees apart); it may have only one"
-    if angle_deg(hematoxylin, np.array(HEMATOXYLIN)) > MOST_OFF_DEG:
+    if angle_deg(hematoxylin, np.array(HEMATOXYLIN)) > MAX_OFF_DEG:
         return "shows no haematoxylin of its usual colour: all of it is stained, or its counterstain is another"
     return ""
 
 
-def _nuclei(reference: Reference) -> str:
+def _nuclei(reference: ReferenceTissue) -> str:
     """Few nuclei, or nuclei of a size that speaks for another size of pixels."""
     nuclei = reference.tissue.nuclei
-    if len(nuclei) < LEAST_NUCLEI:
+    if len(nuclei) < MIN_NUCLEI:
         return f"shows only {len(nuclei)} nuclei; take a field of at least 0.2 mm"
     median_um2 = float(np.median(nuclei.areas_um2))
     least, most = (2 * np.sqrt(area / np.pi) for area in USUAL_UM2)
@@ -74,10 +74,10 @@ def _nuclei(reference: Reference) -> str:
     return f"has {kind} nuclei, typically {across_um:.1f} um across where {usual}; check its pixel size"
 
 
-def _focus(reference: Reference) -> str:
+def _focus(reference: ReferenceTissue) -> str:
     tissue = reference.tissue
     there = tissue.there > 0.5
-    if not there.any() or sharpness(tissue.total, there) >= LEAST_SHARP:
+    if not there.any() or sharpness(tissue.total, there) >= MIN_SHARP:
         return ""
     return "looks blurred, or enlarged; take a field in focus, scanned at 0.5 um/px or finer"
 
@@ -99,6 +99,6 @@ def _share(exemplar: Exemplar) -> str:
 
 def _background(exemplar: Exemplar) -> str:
     share = exemplar.background_od10 / max(float(np.median(exemplar.stained_od10)), 1e-6)
-    if share <= MOST_BACKGROUND:
+    if share <= MAX_BACKGROUND:
         return ""
     return f"has hardly any clean background: tissue that passes for unstained has {share:.0%} of the stain"

@@ -19,21 +19,21 @@ from chromogen.staining.tissue import COARSE, MPP, Detail, Tissue, nuclear_bands
 
 Location = tuple[int, int]
 
-LEAST_OD10 = 0.05  # densities closer than this say nothing of how much one is over the other
+MIN_OD10 = 0.05  # densities closer than this say nothing of how much one is over the other
 BACKGROUND = 0.85  # of the haematoxylin round nuclei is not the nuclei's
 HALO_UM = (0.3, 1.3)  # round an outline: where a nucleus' own haematoxylin may still reach, and where it ends
 EDGE_UM = 0.35  # the optics of a nucleus' edge
 CHROMATIN_GAIN = 0.4, 3.0  # how much weaker or stronger than in the H&E detail of nuclei may become
-MOST_GAIN = 2.5  # of a nucleus' haematoxylin, over the typical
+MAX_GAIN = 2.5  # of a nucleus' haematoxylin, over the typical
 MAX_DETAIL, SHOWN = 1.7, 0.42  # of usual detail: what is more is cut off; how much of the exemplar's is shown
 BROWN_OD10 = 0.08, 0.3  # from here DAB decides what lies under it
-LEAST_FULL = 0.3  # of a nucleus' haematoxylin, anywhere in it
+MIN_FULL = 0.3  # of a nucleus' haematoxylin, anywhere in it
 CLOUDS_UM, CLOUDED = (8.0, 40.0), 0.28  # over what lengths the ground varies by chance, and how far
 SPREAD, SPREAD_UM = 0.03, (1.0, 2.0)  # the share of DAB that diffuses, and how far
 GROUND_UM = 4.0  # over which the ground of tissue is even
 FAINT = 0.04  # what is left outside nuclei of haematoxylin that is faint
 MISSED_UM, MISSED = 1.0, (0.35, 0.8)  # dark blobs that no outline has are nuclei too: how large, and how dark
-MOST_FULL = 1.3  # of the exemplar's darkest blue nuclei
+MAX_FULL = 1.3  # of the exemplar's darkest blue nuclei
 FOCUS_UM, BLURRED = 0.7, (0.5, 2.0)  # how far a nucleus out of focus is blurred, and who draws that
 
 
@@ -109,13 +109,13 @@ def _blue(tissue: Tissue, look: SlideLook, exemplar: Exemplar, full: float) -> A
     What lies outside nuclei and is faint fades: IHC shows fibres and cytoplasm far paler than H&E does.
     """
     over = over_ground(tissue, look.everywhere_od10)
-    typical = np.float32(max(median_of(np.asarray(look.blue_od10), 0), LEAST_OD10))
+    typical = np.float32(max(median_of(np.asarray(look.blue_od10), 0), MIN_OD10))
     missed = ramp(smooth(over, MISSED_UM / MPP) / typical, *MISSED)
     kept = np.maximum(1 - ramp(tissue.distance_um, *HALO_UM), missed)
     own = tissue.of_nuclei(over)[1:]
     wanted = np.interp(np.interp(own, look.blue_od10, QUANTILES), QUANTILES, exemplar.blue_od10)
     typical_gain = exemplar.blue_od10[len(QUANTILES) // 2] / typical
-    each = np.concatenate([[typical_gain], (wanted / own.clip(LEAST_OD10)).clip(0, MOST_GAIN * typical_gain)])
+    each = np.concatenate([[typical_gain], (wanted / own.clip(MIN_OD10)).clip(0, MAX_GAIN * typical_gain)])
     gain = np.where(tissue.distance_um < HALO_UM[1], each.astype(np.float32)[tissue.owner], typical_gain)
     for n, band in enumerate(nuclear_bands(over)):
         over += (_gain(exemplar.detail[n], look.detail[n], *CHROMATIN_GAIN) - 1) * band
@@ -123,7 +123,7 @@ def _blue(tissue: Tissue, look: SlideLook, exemplar: Exemplar, full: float) -> A
     own = over.clip(0) * (FAINT + (1 - FAINT) * kept) * gain
     body = np.concatenate([[0], wanted]).astype(np.float32)[tissue.labels]
     own = np.maximum(own, full * smooth(body, EDGE_UM / MPP))
-    return np.asarray(np.minimum(own, MOST_FULL * exemplar.blue_od10[-1]), np.float32)
+    return np.asarray(np.minimum(own, MAX_FULL * exemplar.blue_od10[-1]), np.float32)
 
 
 def focused(base: Base, part: Part, stain: Array, seed: int) -> Array:
@@ -218,7 +218,7 @@ def hue_of(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     return np.asarray(pale + ramp(dab, *BROWN_OD10) * (brown - pale), np.float32)
 
 
-def rendered(hematoxylin: Array, dab: Array, texture: Array, exemplar: Exemplar) -> Image:
+def rendered_stains(hematoxylin: Array, dab: Array, texture: Array, exemplar: Exemplar) -> Image:
     """The picture, uint8 (H, W, 3): both stains and a texture of no colour over the exemplar's glass."""
     light = np.empty((*texture.shape, 3), np.uint8)
     for strip in strips(len(texture)):

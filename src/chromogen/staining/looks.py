@@ -24,8 +24,8 @@ from chromogen.staining.tissue import Detail
 
 FORMAT = "chromogen look 2"
 SUFFIX = ".json"
-MOST_BYTES = 1_000_000
-LEAST_VARIANCE = 1e-4  # of features: rounding may lose less
+MAX_BYTES = 1_000_000
+MIN_VARIANCE = 1e-4  # of features: rounding may lose less
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error)
 LENGTHS = {
     "white": 3,
@@ -95,7 +95,7 @@ def read_look(path: Path) -> Look:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise ValueError("too large")
         return look_of_record(json.loads(path.read_text("utf-8")))
     except UNREADABLE as error:
@@ -162,7 +162,7 @@ def _known(told: dict[str, Any]) -> KnownTissue:
         raise ValueError("tissue of another size")
     if not np.allclose(known.covariance, np.transpose(known.covariance)):
         raise ValueError("a covariance that is not symmetric")
-    if np.linalg.eigvalsh(known.covariance).min() < -LEAST_VARIANCE:
+    if np.linalg.eigvalsh(known.covariance).min() < -MIN_VARIANCE:
         raise ValueError("a covariance below 0")
     if len(known.distances) != len(SHARES) or min(known.distances) < 0 or not _rises(known.distances):
         raise ValueError("distances that cannot be")

@@ -14,7 +14,7 @@ CUT_OFF = 2.5  # sigmas of a Gaussian
 COARSE_PX = ((8.0, 4), (1.5, 2))  # from such a sigma on a map is smoothed on squares of so many px
 STRIP_PX = 32  # rows that stay in a processor's cache
 TABLE = 4096  # steps of a table that is looked up
-LEAST_COVER = 0.03  # of a mask, where a mean over it still means something
+MIN_COVER = 0.03  # of a mask, where a mean over it still means something
 
 
 def smooth(x: NDArray[Any], sigma_px: float) -> Array:
@@ -62,7 +62,7 @@ def _weighted(x: Array, weights: Array) -> Array:
 def mean_over(x: NDArray[Any], mask: NDArray[Any], sigma_px: float) -> Array:
     """The mean of a map over a mask, 0 to 1, near every pixel."""
     weight = np.asarray(mask, np.float32)
-    mean = smooth(x * weight, sigma_px) / np.maximum(smooth(weight, sigma_px), LEAST_COVER)
+    mean = smooth(x * weight, sigma_px) / np.maximum(smooth(weight, sigma_px), MIN_COVER)
     return np.asarray(mean, np.float32)
 
 

@@ -14,7 +14,7 @@ from chromogen.staining.exemplar import HAZE_UM, QUANTILES, Exemplar
 from chromogen.staining.how import (
     BROWN_OD10,
     EDGE_UM,
-    LEAST_OD10,
+    MIN_OD10,
     Base,
     Part,
     focused,
@@ -34,7 +34,7 @@ BY_SHAPE, BY_TISSUE = 0.9, 1.5  # how far a nucleus' shape and company decide; h
 OWN = 0.12  # how far a brown nucleus' own chromatin shows in its DAB
 SHARP_UM = 0.2  # the optics of all haematoxylin
 GRAIN_UM = 0.5  # of faint DAB in nuclei
-MOST_LOST = 1.5  # times the DAB that a nucleus may lose where a patch does not fit, and is given back
+MAX_LOST = 1.5  # times the DAB that a nucleus may lose where a patch does not fit, and is given back
 
 
 class NuclearMaps(NamedTuple):
@@ -58,7 +58,7 @@ def nuclear_maps(tissue: Tissue, where: Array) -> NuclearMaps:
 
 def _own_chromatin(tissue: Tissue) -> Array:
     """How far haematoxylin lies over its mean in a nucleus, -1 to 1.5: 0 elsewhere."""
-    mean = tissue.of_nuclei(tissue.hematoxylin).clip(LEAST_OD10).astype(np.float32)
+    mean = tissue.of_nuclei(tissue.hematoxylin).clip(MIN_OD10).astype(np.float32)
     own = smooth(tissue.hematoxylin, SHARP_UM / MPP) / mean[tissue.owner] - 1
     inside = ramp(smooth(tissue.labels > 0, 0.6 / MPP), 0.6, 1)
     return np.asarray(own.clip(-1, 1.5) * inside, np.float32)
@@ -106,7 +106,7 @@ def _of_atlas(
     dab, cover = (smooth(shown, SHARP_UM / MPP) for shown in painted)
     dab = focused(base, part, dab * (1 + OWN * maps.chromatin), seed)
     lost = stained_od10 / means_of_nuclei(dab, base.labels, len(nuclei)).clip(1e-3)
-    return dab * per_nucleus(lost.clip(1, MOST_LOST), base.owner, 1), cover
+    return dab * per_nucleus(lost.clip(1, MAX_LOST), base.owner, 1), cover
 
 
 def _haze(base: Base, maps: NuclearMaps, stained_od10: NDArray[np.float64], exemplar: Exemplar) -> Array:

@@ -24,7 +24,7 @@ from chromogen.stains.glass import white_level
 
 INSIDE = 0.6  # of epithelium: surely inside
 EVEN = tuple(map(float, QUANTILES))  # of a sample without nuclei or tissue
-LEAST_INSIDE_PX = 500  # with less, all tissue says how texture varies
+MIN_INSIDE_PX = 500  # with less, all tissue says how texture varies
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,4 @@ def _everywhere(tissue: Tissue) -> tuple[float, Detail]:
 def _textured(tissue: Tissue, inside: Array) -> NDArray[np.bool_]:
     """Where cytoplasm's texture is that of epithelium, or all tissue where there is hardly any."""
     surely = inside > INSIDE
-    return surely if np.count_nonzero(surely) >= LEAST_INSIDE_PX else tissue.there > 0.5
+    return surely if np.count_nonzero(surely) >= MIN_INSIDE_PX else tissue.there > 0.5

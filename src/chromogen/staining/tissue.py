@@ -14,7 +14,7 @@ from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.nuclei.contract import NETWORK_MPP
 from chromogen.nuclei.outlines import Nuclei, labels_of
-from chromogen.staining.maps import LEAST_COVER, Array, coarser, finer, ramp, smooth
+from chromogen.staining.maps import MIN_COVER, Array, coarser, finer, ramp, smooth
 from chromogen.stains.deconvolution import Array as Matrix
 from chromogen.stains.deconvolution import densities_od10
 
@@ -108,7 +108,7 @@ class Tissue:
         """The mean of a map over tissue without nuclei, near every pixel."""
         weight, total = coarser(self.between, COARSE), coarser(x * self.between, COARSE)
         sigma_px = NEAR_UM / MPP / COARSE
-        near = smooth(total, sigma_px) / np.maximum(smooth(weight, sigma_px), LEAST_COVER)
+        near = smooth(total, sigma_px) / np.maximum(smooth(weight, sigma_px), MIN_COVER)
         return finer(near, COARSE, x.shape)
 
 

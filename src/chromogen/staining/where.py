@@ -16,7 +16,7 @@ from chromogen.staining.how import Location, SlideLook
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import Tissue
 
-MOST_OFF = 0.01  # of a side: how far an image of the slide may be from its aspect
+MAX_OFF = 0.01  # of a side: how far an image of the slide may be from its aspect
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Frame:
         """ValueError for an image of `size` (w, h) that cannot show all of the picture, and no more."""
         (width, height), (own_width, own_height) = size, self.own_px
         off = abs(width * own_height / own_width - height), abs(height * own_width / own_height - width)
-        if min(off) > 1 + MOST_OFF * min(size):
+        if min(off) > 1 + MAX_OFF * min(size):
             wanted = f"an image of all of the slide, {own_width} x {own_height} px or that aspect"
             got = f"{width} x {height} px in {str(file)!r}"
             raise expected("where", wanted, got, "export the whole slide, without margins")

@@ -31,7 +31,7 @@ CLAIM = (
     "fit; not which single cell expresses it"
 )
 WANTED = "a model that chromogen train --paired wrote"
-MOST_WEIGHTS = 50_000_000
+MAX_WEIGHTS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             weights = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise expected("model", WANTED, f"{str(path)!r}, which is none, or truncated") from error
-    if not isinstance(said, dict) or sum(weight.numel() for weight in weights.values()) > MOST_WEIGHTS:
+    if not isinstance(said, dict) or sum(weight.numel() for weight in weights.values()) > MAX_WEIGHTS:
         raise expected("model", WANTED, f"{str(path)!r}, which holds something else")
     return said, weights
 

@@ -29,7 +29,7 @@ MAPS = 4  # haematoxylin, eosin, mean density, grain of haematoxylin
 FEATURES = MAPS * (1 + len(AROUND_CELLS))
 UNMIXING = np.linalg.inv(H_E)
 USUAL_STRENGTH = (1.5, 1.0)  # of haematoxylin and eosin, where a slide shows neither
-LEAST_VARIANCE = 1e-8  # whose root has a gradient
+MIN_VARIANCE = 1e-8  # whose root has a gradient
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def features_of(density: Tensor, strength: Tensor) -> Tensor:
     """
     hematoxylin, eosin = (_mixed(density, weights) / strength[i] for i, weights in enumerate(UNMIXING.T[:2]))
     mean, square = (F.avg_pool2d(x, CELL_PX) for x in (hematoxylin, hematoxylin.square()))
-    grain = (square - mean.square()).clamp_min(LEAST_VARIANCE).sqrt()
+    grain = (square - mean.square()).clamp_min(MIN_VARIANCE).sqrt()
     others = (F.avg_pool2d(x, CELL_PX) for x in (eosin, density.mean(1, keepdim=True)))
     here = torch.cat([mean, *others, grain], 1)
     return torch.cat([here, *(blurred(here, sigma) for sigma in AROUND_CELLS)], 1)

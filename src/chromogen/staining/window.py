@@ -10,9 +10,9 @@ import numpy as np
 
 from chromogen.grid import Window, whole
 from chromogen.image import Image
-from chromogen.recent import Recent
+from chromogen.lru_cache import LruCache
 from chromogen.staining.exemplar import Exemplar
-from chromogen.staining.how import Location, SlideLook, glass, grain, rendered
+from chromogen.staining.how import Location, SlideLook, glass, grain, rendered_stains
 from chromogen.staining.maps import smooth
 from chromogen.staining.ready import Amounts, Ready, amounts_of, part_of, ready_of, seen
 from chromogen.staining.sample import look_by_chance, measured
@@ -48,8 +48,8 @@ def look_of(dials: Dials, sample: Image) -> SlideLook:
 class Keep(NamedTuple):
     """Where `painted` keeps, for who turns dials, what is ready to be stained, and amounts of stains."""
 
-    ready: Recent[Ready]
-    amounts: Recent[Amounts]
+    ready: LruCache[Ready]
+    amounts: LruCache[Amounts]
 
 
 def painted(
@@ -78,7 +78,7 @@ def painted(
         at = location[0] + part.left, location[1] + part.top
         found = _amounts(exemplar, dials, image[part.at], look, at, inside.seen_from(part), keep)
         stains = found.hematoxylin * np.float32(dials.counterstain), found.second * np.float32(dials.intensity)
-        made[inside.at] = np.dstack([rendered(*stains, found.grain, exemplar), found.levels])
+        made[inside.at] = np.dstack([rendered_stains(*stains, found.grain, exemplar), found.levels])
     return made
 
 

@@ -17,12 +17,12 @@ Kind: TypeAlias = Literal["H&E", "H-DAB", "haematoxylin alone", "unclear", "blac
 DARK = 60  # the level below which most of a fluorescence image lies, and no picture of stained tissue
 GREY_LEVELS = 4  # between the channels of a picture in black and white
 STAINED_OD10 = 0.08
-LEAST_STAINED = 0.002
-MOST_PIXELS = 250_000
+MIN_STAINED = 0.002
+MAX_PIXELS = 250_000
 BRIGHTEST, TINTED = 99.5, 0.8  # percentile of each channel; lamps are no more tinted than that
 # How much more of one light is taken than of the next. Eosin takes green light above all, DAB takes blue light.
 PINK, BROWN = 1.4, 1.1
-LEAST_PINK, LEAST_BROWN = 0.03, 0.01  # of what is stained: IHC shows no pink, and H&E hardly any brown
+MIN_PINK, MIN_BROWN = 0.03, 0.01  # of what is stained: IHC shows no pink, and H&E hardly any brown
 CLEARLY = 4.0  # times the other colour
 
 
@@ -85,9 +85,9 @@ def appearance_of(seen: GlassView) -> Appearance:
     red, green, blue = np.moveaxis(seen.image, 2, 0)
     if (white == 255).all() and np.median(np.maximum(np.maximum(red, green), blue)) < DARK:
         return Appearance("dark", "h-dab", "it is dark where nothing is, as fluorescence is")
-    pixels = light[~padding][:: 1 + light.size // 3 // MOST_PIXELS]
+    pixels = light[~padding][:: 1 + light.size // 3 // MAX_PIXELS]
     stained = _stained(pixels, white)
-    if len(stained) < LEAST_STAINED * len(pixels):
+    if len(stained) < MIN_STAINED * len(pixels):
         return Appearance("nothing", "h-dab", "it shows hardly any tissue")
     if np.percentile(np.ptp(pixels, axis=1), BRIGHTEST) <= GREY_LEVELS:
         return Appearance("black and white", "h-dab", "it is black and white")
@@ -102,7 +102,7 @@ def _stained(pixels: NDArray[np.uint8], white: NDArray[np.float64]) -> NDArray[n
     brightest = np.percentile(pixels, BRIGHTEST, axis=0)
     if (white == 255).all() and brightest.min() >= TINTED * brightest.max():
         stained = _denser(pixels, brightest)
-        if len(stained) >= LEAST_STAINED * len(pixels):
+        if len(stained) >= MIN_STAINED * len(pixels):
             return stained
     return _denser(pixels, white)
 
@@ -122,12 +122,12 @@ def _shares(stained: NDArray[np.float64]) -> tuple[float, float]:
 
 def _by_color(pink: float, brown: float) -> Appearance:
     said = f"{100 * pink:.0f} % of what is stained is pink and {100 * brown:.0f} % brown"
-    if pink >= LEAST_PINK and pink > CLEARLY * brown:
+    if pink >= MIN_PINK and pink > CLEARLY * brown:
         return Appearance("H&E", "h-e", said, pink, brown)
-    if brown >= LEAST_BROWN and brown > CLEARLY * pink:
+    if brown >= MIN_BROWN and brown > CLEARLY * pink:
         return Appearance("H-DAB", "h-dab", said, pink, brown)
-    stains: Literal["h-e", "h-dab"] = "h-e" if pink > max(brown, LEAST_BROWN) else "h-dab"
-    if max(pink / LEAST_PINK, brown / LEAST_BROWN) < 1:
+    stains: Literal["h-e", "h-dab"] = "h-e" if pink > max(brown, MIN_BROWN) else "h-dab"
+    if max(pink / MIN_PINK, brown / MIN_BROWN) < 1:
         return Appearance("haematoxylin alone", stains, "it shows neither eosin nor DAB", pink, brown)
     return Appearance("unclear", stains, said, pink, brown)
 

@@ -22,7 +22,7 @@ CHROMOGENS: dict[str, tuple[float, float, float]] = {
     "ponceau fuchsin": (0.1, 0.7374, 0.668),
     "light green": (0.9471, 0.2537, 0.1965),
 }
-MOST_DEG = 12.0  # from a known vector: what is farther has no name
+MAX_DEG = 12.0  # from a known vector: what is farther has no name
 CLEARLY = 3.0  # times nearer to known vectors, where the two stains change places
 UNNAMED = "second stain"
 
@@ -47,7 +47,7 @@ def nearest_chromogen(vector: Array) -> tuple[str, float]:
 def chromogen_name(vector: Array) -> str:
     """What to call the stain of a vector (3,): the nearest known chromogen, or UNNAMED where none is near."""
     name, away_deg = nearest_chromogen(vector)
-    return name if away_deg <= MOST_DEG else UNNAMED
+    return name if away_deg <= MAX_DEG else UNNAMED
 
 
 def estimate_chromogen(image: Image, white: White) -> StainEstimate:

@@ -17,7 +17,7 @@ Moments: TypeAlias = tuple[Array, Array]  # mean (3,), and covariance (3, 3) or 
 
 ROUNDING = 1 / 255**2 / 12  # the variance that rounding to 8 bits makes: less of it in a direction is no colour
 MAX_GAIN = 10.0
-LEAST_SPREAD_LAB = 0.1  # rounding to 8 bits alone makes so much
+MIN_SPREAD_LAB = 0.1  # rounding to 8 bits alone makes so much
 
 
 def color_moments(pixels: NDArray[Any]) -> Moments:
@@ -73,7 +73,7 @@ def match_lab(content: Image, style: Moments) -> Image:
     from skimage.color import lab2rgb
 
     (mean, spread), (style_mean, style_spread) = lab_moments(content), style
-    gain = np.divide(style_spread, spread, out=np.ones(3), where=spread > LEAST_SPREAD_LAB)
+    gain = np.divide(style_spread, spread, out=np.ones(3), where=spread > MIN_SPREAD_LAB)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # colours outside sRGB are clipped, on purpose
         matched = lab2rgb((_lab(content) - mean) * gain + style_mean)

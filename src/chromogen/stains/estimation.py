@@ -19,11 +19,11 @@ from chromogen.stains.deconvolution import (
 from chromogen.stains.glass import white_level
 
 STAINED_OD10 = 0.15  # Macenko's beta: paler pixels tell nothing of a stain's colour
-LEAST_PIXELS = 100
-MOST_PIXELS = 1_000_000  # more are sampled evenly
+MIN_PIXELS = 100
+MAX_PIXELS = 1_000_000  # more are sampled evenly
 EXTREMES = (1.0, 99.0)  # percentiles of the angle: the outermost pixels are noise
-LEAST_ANGLE_DEG = 10.0  # between two stains
-MOST_OPPOSITE = 0.05  # a unit vector may have so much of the wrong sign by noise
+MIN_ANGLE_DEG = 10.0  # between two stains
+MAX_OPPOSITE = 0.05  # a unit vector may have so much of the wrong sign by noise
 STRONGEST = 99.0  # percentile of a concentration that stands for a stain's strength
 
 
@@ -43,12 +43,12 @@ def estimate_stains(image: Image, fallback: Array = H_E, white: White = 255.0) -
     cannot tell (blank, tiny, of a single stain) the `fallback` is given with the reason, never an error.
     """
     density = _stained_density(image, white)
-    if len(density) < LEAST_PIXELS:
-        return StainEstimate(fallback, f"fewer than {LEAST_PIXELS} stained pixels")
+    if len(density) < MIN_PIXELS:
+        return StainEstimate(fallback, f"fewer than {MIN_PIXELS} stained pixels")
     first, second = _outermost(density)
-    if np.degrees(np.arccos(np.clip(first @ second, -1, 1))) < LEAST_ANGLE_DEG:
+    if np.degrees(np.arccos(np.clip(first @ second, -1, 1))) < MIN_ANGLE_DEG:
         return StainEstimate(fallback, "a single stain")
-    if min(first.min(), second.min()) < -MOST_OPPOSITE:
+    if min(first.min(), second.min()) < -MAX_OPPOSITE:
         return StainEstimate(fallback, "colours that two stains do not give")
     hematoxylin, other = sorted((first.clip(0), second.clip(0)), key=_redness, reverse=True)
     return StainEstimate(stain_matrix(hematoxylin, other))
@@ -62,7 +62,7 @@ def _redness(vector: Array) -> float:
 def _stained_density(image: Image, white: White) -> Array:
     """Densities (N, 3) of an even sample of the stained pixels."""
     pixels = image.reshape(-1, 3)
-    density = optical_density_od10(pixels[:: -(-len(pixels) // MOST_PIXELS)], white)
+    density = optical_density_od10(pixels[:: -(-len(pixels) // MAX_PIXELS)], white)
     return np.asarray(density[(density > STAINED_OD10).any(axis=1) & (density.min(axis=1) > 0)])
 
 

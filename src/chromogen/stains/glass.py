@@ -16,7 +16,7 @@ from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
 
 SMOOTHING_UM = 2.0
-LEAST_SMOOTHING_PX = 0.7  # noise of single pixels, where pixels are large
+MIN_SMOOTHING_PX = 0.7  # noise of single pixels, where pixels are large
 SMOOTHING_REACH = 3  # sigmas
 
 # Glass is even, near grey and bright; what lies within `EVEN_UM` of a border is not even.
@@ -25,15 +25,15 @@ EVEN_UM, EVEN_LEVELS = 2.0, 5
 # one. Pale stain is tinted too. So the least tint is tried first; more is a lamp's only if green is not the
 # darkest channel, as it is under eosin; and the most only beside tissue, since pale DAB alone looks the same.
 WHITE_OD10, LAMP_OD10, STRONG_LAMP_OD10 = 0.05, 0.09, 0.16
-LEAST_TISSUE, TISSUE_LEVELS = 0.02, 40  # so large a share of the view is so much darker than glass
-MOST_BRIGHTER, BRIGHTER_LEVELS = 0.02, 10  # nothing is brighter than glass, but for so small a share of the view
+MIN_TISSUE, TISSUE_LEVELS = 0.02, 40  # so large a share of the view is so much darker than glass
+MAX_BRIGHTER, BRIGHTER_LEVELS = 0.02, 10  # nothing is brighter than glass, but for so small a share of the view
 DARKEST = 100
-LEAST_GLASS = 1e-3  # of the view
+MIN_GLASS = 1e-3  # of the view
 WIDTH = 5  # levels over which glass of one colour may vary
-LEAST_PEAK = 0.1  # of what may be glass: the brightest colour of so many pixels is
+MIN_PEAK = 0.1  # of what may be glass: the brightest colour of so many pixels is
 # A slide may be padded with white that is brighter than its glass, which is then at least so much of both.
-PADDING, PADDED, LEAST_BESIDE_PADDING = 254, 200, 0.25
-LEAST_PADDING = 0.005  # of the view: padding of any colour is exactly flat, and reaches the border
+PADDING, PADDED, MIN_BESIDE_PADDING = 254, 200, 0.25
+MIN_PADDING = 0.005  # of the view: padding of any colour is exactly flat, and reaches the border
 
 LEVELS_OD10 = -np.log10((np.arange(256) + 1.0) / 256).astype(np.float32)
 
@@ -84,7 +84,7 @@ def _flat_at_border(view: Image) -> NDArray[np.bool_]:
     red, green, blue = np.moveaxis(view.astype(np.uint32), 2, 0)
     color = red << 16 | green << 8 | blue
     labels, count = ndimage.label(highest(color, 1) == lowest(color, 1))
-    large = np.bincount(labels.ravel(), minlength=count + 1) >= LEAST_PADDING * labels.size
+    large = np.bincount(labels.ravel(), minlength=count + 1) >= MIN_PADDING * labels.size
     border = np.zeros(count + 1, np.bool_)
     border[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
     border[0] = False
@@ -96,7 +96,7 @@ def _shows_glass(light: Image, beside: NDArray[np.bool_], mpp: float) -> bool:
     even, tint_od10 = _even_light(light, mpp)
     glass = even & (tint_od10 <= STRONG_LAMP_OD10)
     bright = np.count_nonzero(glass & beside & (light[..., 1] >= PADDED))
-    return bool(bright >= max(LEAST_BESIDE_PADDING * np.count_nonzero(glass), LEAST_GLASS * glass.size))
+    return bool(bright >= max(MIN_BESIDE_PADDING * np.count_nonzero(glass), MIN_GLASS * glass.size))
 
 
 def smoothed(view: Image, mpp: float) -> Image:
@@ -109,7 +109,7 @@ def smoothed(view: Image, mpp: float) -> Image:
 
 def smoothing_px(mpp: float) -> float:
     """The sigma that light is gathered with, in px."""
-    return float(max(SMOOTHING_UM / mpp, LEAST_SMOOTHING_PX))  # Pillow takes no numpy number
+    return float(max(SMOOTHING_UM / mpp, MIN_SMOOTHING_PX))  # Pillow takes no numpy number
 
 
 def smoothing_reach_px(mpp: float) -> int:
@@ -123,7 +123,7 @@ def white_in(light: Image, mpp: float, seen: NDArray[np.bool_] | None = None) ->
     even, tint_od10 = _even_light(light, mpp)
     for most_od10 in (WHITE_OD10, LAMP_OD10, STRONG_LAMP_OD10):
         glass = even & seen & (tint_od10 <= most_od10)
-        if np.count_nonzero(glass) >= LEAST_GLASS * glass.size:
+        if np.count_nonzero(glass) >= MIN_GLASS * glass.size:
             white = _brightest_color(light[glass])
             if _is_glass(white, light, seen, mpp, beside_tissue=most_od10 == STRONG_LAMP_OD10):
                 return white
@@ -149,13 +149,13 @@ def _is_glass(
     """
     red, green, blue = np.moveaxis(light, 2, 0)
     mean = (red.astype(np.uint16) + green + blue) / np.float32(3)
-    if beside_tissue and (seen & (mean < white.mean() - TISSUE_LEVELS)).mean() < LEAST_TISSUE:
+    if beside_tissue and (seen & (mean < white.mean() - TISSUE_LEVELS)).mean() < MIN_TISSUE:
         return False
     brighter = seen & (mean > white.mean() + BRIGHTER_LEVELS)
-    if brighter.mean() > MOST_BRIGHTER:
+    if brighter.mean() > MAX_BRIGHTER:
         padding = (red >= PADDING) & (green >= PADDING) & (blue >= PADDING)
         brighter &= ~highest(padding, smoothing_reach_px(mpp))
-    return bool(brighter.mean() <= MOST_BRIGHTER)
+    return bool(brighter.mean() <= MAX_BRIGHTER)
 
 
 def _brightest_color(colors: Image) -> NDArray[np.float64]:
@@ -197,13 +197,13 @@ def _extremes(further: np.ufunc, values: NDArray[Any], reach_px: int) -> NDArray
 def _without_padding(counts: NDArray[np.int_]) -> NDArray[np.int_]:
     levels = np.arange(256)
     beside = np.where((levels >= PADDED) & (levels < PADDING), counts, 0)
-    return beside if beside.sum() >= LEAST_BESIDE_PADDING * counts.sum() else counts
+    return beside if beside.sum() >= MIN_BESIDE_PADDING * counts.sum() else counts
 
 
 def _brightest_peak(counts: NDArray[np.int_]) -> int:
     """Of a histogram of levels the brightest peak that is a good part of them; the highest one where none is."""
     together = ndimage.convolve1d(counts, np.ones(WIDTH, int), mode="constant")
-    good = np.flatnonzero(together >= min(LEAST_PEAK * counts.sum(), together.max()))
+    good = np.flatnonzero(together >= min(MIN_PEAK * counts.sum(), together.max()))
     level = int(good[-1])
     while level and together[level - 1] > together[level]:
         level -= 1

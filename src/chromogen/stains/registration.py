@@ -15,9 +15,9 @@ from chromogen.stains.deconvolution import Array, optical_density_od10
 SEEN_MPP = 2.0  # coarse enough for sections that share tissue, not nuclei
 FARTHEST_UM = 30.0  # neighbouring sections are 5 to 25 um off
 FARTHEST_SHARE = 0.25  # of a side: more would compare corners
-MOST_BLOCKS = 3  # along a side
+MAX_BLOCKS = 3  # along a side
 BLOCK_FARTHEST_UM = 24.0  # of a block from the whole
-LEAST_BLOCK_PX = 32
+MIN_BLOCK_PX = 32
 NEAR_UM, WIDE_UM = 4.0, 32.0  # groups of cells lie between: sections share them, and not every nucleus
 
 
@@ -44,8 +44,8 @@ def displacement(he: Image, ihc: Image, mpp: float) -> Displacement:
     factor = width / seen[0]
     ours, theirs = (structure(resize(image, seen), mpp * factor) for image in (he, ihc))
     radius = int(min(FARTHEST_UM / (mpp * factor), FARTHEST_SHARE * min(seen)))
-    x, y, correlation = best_shift(ours, theirs, radius)
-    wrong = [best_shift(_square(ours), other, radius)[2] for other in turned(_square(theirs))]
+    x, y, correlation = pair_shift(ours, theirs, radius)
+    wrong = [pair_shift(_square(ours), other, radius)[2] for other in turned(_square(theirs))]
     confidence = (correlation - max(wrong)) / max(1 - max(wrong), 1e-6)
     residual = _residual(ours, theirs, (round(x), round(y)), BLOCK_FARTHEST_UM / (mpp * factor))
     shift = (-x * factor, -y * factor)
@@ -60,7 +60,7 @@ def structure(image: Image, mpp: float) -> Array:
     return np.stack([ndimage.gaussian_filter(x, near) - ndimage.gaussian_filter(x, wide) for x in maps])
 
 
-def best_shift(ours: Array, theirs: Array, radius: int) -> tuple[float, float, float]:
+def pair_shift(ours: Array, theirs: Array, radius: int) -> tuple[float, float, float]:
     """The shift (x, y) of `theirs` onto `ours`, maps (C, H, W), and the mean correlation there.
 
     The shift is known to a fraction of a pixel.
@@ -119,7 +119,7 @@ def _residual(ours: Array, theirs: Array, shift: tuple[int, int], farthest_px: f
     At least one pixel of these maps: nothing finer is seen, and in a small picture nothing at all.
     """
     ours, theirs = _covering(ours, theirs, shift)
-    blocks = min(MOST_BLOCKS, min(ours.shape[1:]) // LEAST_BLOCK_PX)
+    blocks = min(MAX_BLOCKS, min(ours.shape[1:]) // MIN_BLOCK_PX)
     if blocks < 2:
         return 1.0
     radius = int(min(farthest_px, FARTHEST_SHARE * min(ours.shape[1:]) / blocks))
@@ -127,7 +127,7 @@ def _residual(ours: Array, theirs: Array, shift: tuple[int, int], farthest_px: f
     weights, squares = [], []
     for row, column in product(rows, columns):
         at = np.s_[:, row[0] : row[-1] + 1, column[0] : column[-1] + 1]
-        x, y, fit = best_shift(ours[at], theirs[at], radius)
+        x, y, fit = pair_shift(ours[at], theirs[at], radius)
         weights.append(max(fit, 1e-3) ** 2)
         squares.append(x**2 + y**2)
     return max(1.0, float(np.sqrt(np.average(squares, weights=weights))))

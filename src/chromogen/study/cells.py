@@ -18,9 +18,9 @@ from chromogen.image import Image, to_tensor, write_image
 from chromogen.provenance import NOTICE, versions
 from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.study.experiments import Claim, Experiment
-from chromogen.study.findings import Field, Finding, findings
+from chromogen.study.findings import Finding, ScoredField, findings
 from chromogen.style.curves import weighted_curves
-from chromogen.style.loss import LossFunction, add_gradient, targets_of, tiles_of, windows_of, with_reference
+from chromogen.style.loss import LossFunction, add_gradient, picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import Style
 from chromogen.style.recipes import Recipe, as_record, with_term
 from chromogen.style.run import OnStep
@@ -205,7 +205,7 @@ def judge(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, V
     for cell in cells:
         by_crop.setdefault(cell.crop, []).append(cell)
     fields = [
-        Field(group[0].place, group[0].slide, {cell.name: cell.scores for cell in group})
+        ScoredField(group[0].place, group[0].slide, {cell.name: cell.scores for cell in group})
         for group in by_crop.values()
     ]
     return findings(claims, fields, {name: 1 if v.better == "higher" else -1 for name, v in values.items()})
@@ -263,6 +263,6 @@ def content_pull(recipe: Recipe, crop: Crop, encoder: Encoder) -> float:
     there = first_picture(crop.he, Style((crop.ihc,), (1.0,), {}), away, 1.0).to(encoder.device)
     loss = LossFunction(terms, recipe.loss_scale, encoder.exact)
     targets = targets_of(loss, tiles_of((he.shape[3], he.shape[2]), terms))
-    targets = with_reference(loss, "content", windows_of(he), targets)
-    add_gradient(loss, windows_of(there.requires_grad_()), targets)
+    targets = with_reference(loss, "content", picture_windows(he), targets)
+    add_gradient(loss, picture_windows(there.requires_grad_()), targets)
     return 0.0 if there.grad is None else float(there.grad.norm())

@@ -16,7 +16,7 @@ HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
 
 @dataclass(frozen=True)
-class Field:
+class ScoredField:
     """What a crop scored, by experiment and metric; runs at one `place`, crops of one `slide`, are one witness."""
 
     place: str
@@ -45,7 +45,7 @@ class Finding:
     found: tuple[Found, ...]
 
 
-def findings(claims: Sequence[Claim], fields: Sequence[Field], signs: Mapping[str, int]) -> list[Finding]:
+def findings(claims: Sequence[Claim], fields: Sequence[ScoredField], signs: Mapping[str, int]) -> list[Finding]:
     """Every claim judged; `signs` has 1 for metrics of which more is better, -1 for the others.
 
     Of two experiments one is the better where a metric says so and none says the opposite. A claim holds where
@@ -54,7 +54,7 @@ def findings(claims: Sequence[Claim], fields: Sequence[Field], signs: Mapping[st
     return [_judge(claim, fields, signs) for claim in claims]
 
 
-def _judge(claim: Claim, fields: Sequence[Field], signs: Mapping[str, int]) -> Finding:
+def _judge(claim: Claim, fields: Sequence[ScoredField], signs: Mapping[str, int]) -> Finding:
     found = tuple(compare(comparison, fields, signs[comparison.metric]) for comparison in claim.comparisons)
     pairs: dict[tuple[str, str], set[str]] = {}
     for f in found:
@@ -69,7 +69,7 @@ def _verdict_of_pair(said: set[str]) -> str:
     return decided.pop() if len(decided) == 1 else UNDECIDED
 
 
-def compare(comparison: Comparison, fields: Sequence[Field], sign: int) -> Found:
+def compare(comparison: Comparison, fields: Sequence[ScoredField], sign: int) -> Found:
     """Holds where the whole interval of the mean difference is as claimed, does not where all of it is not."""
     differences, missing = _differences(comparison, fields, sign)
     if not differences:
@@ -81,9 +81,9 @@ def compare(comparison: Comparison, fields: Sequence[Field], sign: int) -> Found
     return Found(comparison, mean, ci95, len(differences), verdict)
 
 
-def _differences(comparison: Comparison, fields: Sequence[Field], sign: int) -> tuple[list[float], str]:
+def _differences(comparison: Comparison, fields: Sequence[ScoredField], sign: int) -> tuple[list[float], str]:
     """One a slide, or one a place where all that have both scores are of one slide; and why there are none."""
-    found: list[tuple[Field, float]] = []
+    found: list[tuple[ScoredField, float]] = []
     missing = ""
     for field in fields:
         better, worse = (

@@ -103,7 +103,7 @@ def write_study(study: Study, folder: Path, facts: Mapping[str, Any]) -> dict[st
     names = {"page": "index.html", "figures": "figures.png", "csv": "metrics.csv", "json": "study.json"}
     files = {kind: folder / name for kind, name in names.items()}
     write_text(files["json"], to_text({**as_record_of(study), **facts}))
-    write_text(files["csv"], as_table(study))
+    write_text(files["csv"], study_table(study))
     grid = [[read_image(cell.picture) for cell in cells] for _, cells in study.shown]
     save_plot(picture_grid(grid, list(study.titles.values())), files["figures"], dpi=100)
     if points := front_points(study):
@@ -141,7 +141,7 @@ def _found_record(found: Found) -> dict[str, Any]:
     return {**sides, **measured, "verdict": found.verdict, "why": found.why}
 
 
-def as_table(study: Study) -> str:
+def study_table(study: Study) -> str:
     """One row a cell, as CSV."""
     text = io.StringIO()
     writer = csv.writer(text)

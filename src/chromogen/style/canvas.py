@@ -48,7 +48,7 @@ class Canvas(Protocol):
         """Called at the end: multiply the DAB, where there is such a thing."""
 
 
-class Pixels:
+class PixelCanvas:
     """Every pixel of the picture, from a first one (1, 3, H, W) on."""
 
     learning_rate, one_cycle = 0.02, False
@@ -89,7 +89,7 @@ def part_of(x: Tensor, window: Window) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Stains:
+class StainStrengths:
     """What decides a stained picture as a whole: the IHC's own vectors, and how strong its stains are.
 
     `hematoxylin_gain` brings the H&E's haematoxylin to the strength it has in the IHC; no DAB is denser than
@@ -101,7 +101,7 @@ class Stains:
     strongest_dab: float
 
 
-def stains_of(content: Image, styles: Sequence[Image], mix: Sequence[float]) -> Stains:
+def stain_strengths(content: Image, styles: Sequence[Image], mix: Sequence[float]) -> StainStrengths:
     """From an H&E and IHC images that count by `mix`, uint8 (H, W, 3)."""
     matrices = [ihc_vectors(style) for style in styles]
     mean = np.average(matrices, axis=0, weights=mix)
@@ -110,7 +110,7 @@ def stains_of(content: Image, styles: Sequence[Image], mix: Sequence[float]) -> 
     hematoxylin, dab = np.average(strengths, axis=0, weights=mix)
     ours = stain_strength(content, H_E)[0]
     gain = hematoxylin / ours if min(hematoxylin, ours) > 0 else 1.0
-    return Stains(matrix, float(np.clip(gain, *GAINS)), max(float(dab) * DAB_HEADROOM, MIN_STRONGEST_DAB))
+    return StainStrengths(matrix, float(np.clip(gain, *GAINS)), max(float(dab) * DAB_HEADROOM, MIN_STRONGEST_DAB))
 
 
 def ihc_vectors(style: Image) -> Array:
@@ -124,7 +124,7 @@ def ihc_vectors(style: Image) -> Array:
 
 
 @dataclass(frozen=True)
-class Amounts:
+class StainAmounts:
     """A picture before it is stained otherwise: amounts (1, 3, H, W) of haematoxylin, DAB and neither.
 
     They are natural densities by the rows of a `matrix`, over a `white` of (r, g, b). Up to `background`, DAB is
@@ -137,26 +137,26 @@ class Amounts:
     background: float
 
 
-def amounts_of(picture: Tensor, matrix: Array, white: Sequence[float], background: float = 0.0) -> Amounts:
+def stain_amounts(picture: Tensor, matrix: Array, white: Sequence[float], background: float = 0.0) -> StainAmounts:
     """Of a picture (1, 3, H, W) in [0, 1]."""
     glass = torch.tensor(white, dtype=picture.dtype, device=picture.device).view(1, 3, 1, 1)
     density = density_of(picture) + ((glass + 1) / 256).log()
     inverse = torch.as_tensor(np.linalg.inv(matrix), dtype=picture.dtype, device=picture.device)
-    return Amounts(torch.einsum("bchw,cs->bshw", density, inverse), matrix, glass, background)
+    return StainAmounts(torch.einsum("bchw,cs->bshw", density, inverse), matrix, glass, background)
 
 
-def part_of_amounts(amounts: Amounts, window: Window) -> Amounts:
+def part_of_amounts(amounts: StainAmounts, window: Window) -> StainAmounts:
     """Those of a window."""
     return replace(amounts, of_stains=amounts.of_stains[..., *window.at])
 
 
-def with_dab_scaled(amounts: Amounts, factor: float) -> Amounts:
+def with_dab_scaled(amounts: StainAmounts, factor: float) -> StainAmounts:
     """Amounts with `factor` times the DAB everywhere, as if developed for longer or shorter."""
     factors = amounts.of_stains.new_tensor([1, factor, 1]).view(1, 3, 1, 1)
     return replace(amounts, of_stains=amounts.of_stains * factors)
 
 
-def restained(amounts: Amounts, out: Tensor) -> Tensor:
+def restained(amounts: StainAmounts, out: Tensor) -> Tensor:
     """The picture that two numbers a pixel (1, 2, H, W) mean: bounded gains of haematoxylin and DAB."""
     hematoxylin, dab, neither = amounts.of_stains.split(1, 1)
     change = out.tanh()
@@ -166,7 +166,7 @@ def restained(amounts: Amounts, out: Tensor) -> Tensor:
     return rendered(torch.cat([hematoxylin, dab, neither], 1), amounts.matrix, amounts.white)
 
 
-def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:
+def hematoxylin_alone(he: Tensor, stains: StainStrengths) -> Tensor:
     """What an IHC without any DAB would show of an H&E (1, 3, H, W) in [0, 1]."""
     with torch.no_grad():
         hematoxylin = concentrations_of(he, H_E)[:, :1].clamp_min(0) * stains.hematoxylin_gain
@@ -176,13 +176,13 @@ def hematoxylin_alone(he: Tensor, stains: Stains) -> Tensor:
 Features: TypeAlias = Callable[[Window], Tensor]  # (1, N, h, w) of a window
 
 
-class StainNetwork:
+class NetworkCanvas:
     """The weights of a small local network: how far each pixel's amounts change is a function of the tissue."""
 
     learning_rate, one_cycle = 0.015, True
 
     def __init__(
-        self, amounts: Amounts, features: Features, seed: int = 0, coarse: StainNetwork | None = None
+        self, amounts: StainAmounts, features: Features, seed: int = 0, coarse: NetworkCanvas | None = None
     ) -> None:
         """From tissue features, whose dtype it computes in; a coarser scale's network goes on."""
         self.amounts, self.features = amounts, features
@@ -200,7 +200,7 @@ class StainNetwork:
             parts.append(part)
         return torch.cat(parts, 2)
 
-    def _stained(self, features: Tensor, amounts: Amounts) -> Tensor:
+    def _stained(self, features: Tensor, amounts: StainAmounts) -> Tensor:
         dtype = features.dtype
         with torch.autocast(features.device.type, dtype, enabled=dtype != torch.float32):
             out = self.network(features.contiguous(memory_format=torch.channels_last))
@@ -218,7 +218,7 @@ class StainNetwork:
         self.amounts = with_dab_scaled(self.amounts, factor)
 
 
-def _new_network(amounts: Amounts, seed: int) -> LocalStain:
+def _new_network(amounts: StainAmounts, seed: int) -> LocalStain:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LocalStain(FEATURES).to(amounts.of_stains.device)

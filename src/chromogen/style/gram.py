@@ -107,7 +107,7 @@ def mean_gram(features: Tensor, shares: Tensor | None = None) -> Tensor:
     return gram
 
 
-def shares_of(mask: Tensor, size: Sequence[int]) -> Tensor:
+def position_shares(mask: Tensor, size: Sequence[int]) -> Tensor:
     """How far every position of a layer of `size` (h, w) counts by a mask (1, 1, H, W): (1, M, 1)."""
     step = 1 << ((mask.shape[3] // size[1]).bit_length() - 1)
     return avg_pool2d(mask, step)[..., : size[0], : size[1]].reshape(1, -1, 1)

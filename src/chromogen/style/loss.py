@@ -26,7 +26,7 @@ from chromogen.image import Image, to_tensor
 from chromogen.spill import InMemory, Spill, Store
 from chromogen.style.distances import DISTANCES, huber
 from chromogen.style.encoder import Encoder
-from chromogen.style.gram import shares_of, sum_of
+from chromogen.style.gram import position_shares, sum_of
 from chromogen.style.layers import reach_px, stride_px
 from chromogen.style.objective import (
     NO_MASKS,
@@ -120,7 +120,7 @@ def picture_of(image: Image, device: torch.device) -> Picture:
     return lambda window: to_tensor(np.ascontiguousarray(image[window.at])).to(device)
 
 
-def windows_of(picture: Tensor) -> Picture:
+def picture_windows(picture: Tensor) -> Picture:
     """Windows of a picture (1, 3, H, W)."""
     return lambda window: picture[..., *window.at]
 
@@ -318,7 +318,7 @@ def _local_sums(
 def _positions(layer: str, mask: Tensor) -> Tensor:
     """How many positions of a layer count by a mask of the picture."""
     stride = stride_px(layer)
-    return sum_of(shares_of(mask, (mask.shape[2] // stride, mask.shape[3] // stride)))
+    return sum_of(position_shares(mask, (mask.shape[2] // stride, mask.shape[3] // stride)))
 
 
 def _added(parts: Iterable[Sums]) -> Sums:

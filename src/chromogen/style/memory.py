@@ -15,7 +15,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.layers import stride_px
 from chromogen.style.loss import halo_px
 from chromogen.style.recipes import Recipe
-from chromogen.style.winograd import LEAST_PX
+from chromogen.style.winograd import MIN_PX
 
 # Peak bytes per pixel down to relu5_1, measured at 512 to 1024 px: in one piece, where freed memory is kept
 # for the next step; of a tile, where it is given back; of measuring alone.
@@ -30,9 +30,9 @@ WHOLE_BYTES = 100
 START_BYTES = 60  # of what stain space starts from: while it is painted, its amounts, its compartments
 BLOCK_BYTES = 24  # for every pixel of a tile, halo and all: most blocks of its layers are larger
 HISTORY_BYTES = 24  # for every step that L-BFGS remembers
-LEAST_CORE_PX = 128
-MOST_OF_FREE = 0.8
-MOST_OF_LIMIT = 0.9  # of one that is to be kept to: what will be needed is known to a tenth
+MIN_CORE_PX = 128
+MAX_OF_FREE = 0.8
+MAX_OF_LIMIT = 0.9  # of one that is to be kept to: what will be needed is known to a tenth
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int 
 
 def _kernel_bytes(pixels: int, precision: str) -> int:
     """None for pictures so small that no wide layer is Winograd's."""
-    return KERNEL_BYTES[precision] if pixels >= LEAST_PX * stride_px("relu3_1") ** 2 else 0
+    return KERNEL_BYTES[precision] if pixels >= MIN_PX * stride_px("relu3_1") ** 2 else 0
 
 
 def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: Encoder) -> Need:
@@ -76,15 +76,15 @@ def need_within(limits: Limits, size: tuple[int, int], recipe: Recipe, encoder: 
         return need_of(size, recipe, encoder.precision, limits.tile_px)
     made = sum(convolution.transformed_bytes for convolution in encoder.convolutions.values())
     taken = psutil.Process().memory_info().rss - made  # needs count all kernels
-    allowed = taken + int(MOST_OF_FREE * psutil.virtual_memory().available)
+    allowed = taken + int(MAX_OF_FREE * psutil.virtual_memory().available)
     if limits.max_memory_bytes is not None:
-        allowed = min(allowed, int(MOST_OF_LIMIT * limits.max_memory_bytes))
+        allowed = min(allowed, int(MAX_OF_LIMIT * limits.max_memory_bytes))
     need = fitting(size, recipe, encoder.precision, allowed - taken)
     if need is None:
-        least = (taken + need_of(size, recipe, encoder.precision, LEAST_CORE_PX).bytes) / MOST_OF_LIMIT
+        least = (taken + need_of(size, recipe, encoder.precision, MIN_CORE_PX).bytes) / MAX_OF_LIMIT
         what = f"at least {least / 1e9:.1f} GB for {size[0]} x {size[1]} px in small tiles"
         advice = "free some, or use a smaller --size" + _lighter(recipe)
-        raise expected("max_memory", what, f"{allowed / MOST_OF_LIMIT / 1e9:.1f} GB", advice)
+        raise expected("max_memory", what, f"{allowed / MAX_OF_LIMIT / 1e9:.1f} GB", advice)
     return need
 
 
@@ -100,7 +100,7 @@ def fitting(size: tuple[int, int], recipe: Recipe, precision: str, budget_bytes:
             return need
     left = budget_bytes - math.prod(size) * _whole_bytes(recipe) - _kernel_bytes(math.prod(size), precision)
     core_px = int(math.sqrt(max(left, 0) / TILE_BYTES[precision])) - outer_px(0, halo_px(recipe.objective))
-    if core_px < LEAST_CORE_PX:
+    if core_px < MIN_CORE_PX:
         return None
     return need_of(size, recipe, precision, core_px // ALIGNED_PX * ALIGNED_PX)
 

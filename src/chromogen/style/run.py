@@ -32,7 +32,7 @@ class Step:
 OnStep: TypeAlias = Callable[[Step, Callable[[], Image]], None]
 
 
-class Run:
+class StyleRun:
     """The steps so far, told to a listener, and kept on disk with all that going on takes."""
 
     def __init__(self, recipe: Recipe, on_step: OnStep | None, checkpoint: Checkpoint | None) -> None:

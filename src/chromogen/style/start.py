@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from chromogen.errors import expected
 from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, resize
-from chromogen.lattice import Lattice, mirrored
 from chromogen.nuclei.find import CORE_PX, HALO_PX, built_in, check_visible, nuclei_seen
+from chromogen.sliding_window import SlidingWindow, mirrored
 from chromogen.staining.exemplar import Exemplar, joined_exemplars, measure_exemplar
 from chromogen.staining.how import SlideLook
 from chromogen.staining.looks import sha256_of_exemplar
@@ -26,14 +26,14 @@ from chromogen.style.objective import COMPARTMENTS
 
 BROWN_NUCLEI, BLUE_NUCLEI, BROWN, PALE = COMPARTMENTS
 WINDOW_PX, BLEND_PX = 1280, 256  # of what is painted at once, as whole slides are
-MOST_SAMPLED_PX = 2048  # of a side: of a larger picture, the part with the most tissue tells its statistics
+MAX_SAMPLED_PX = 2048  # of a side: of a larger picture, the part with the most tissue tells its statistics
 SAME = 0.05  # pixel sizes that differ by less count as one
 SOFT_PX = 0.6  # the border of a compartment
 WIDE_UM = 3.0  # DAB smoothed so far says which cytoplasm is stained
 FAINT = 0.6  # of the border between both: surely unstained
-LEAST_SHARE = 0.01  # of a picture: a smaller compartment says nothing of how it looks
-LEAST_OD10 = 0.03  # added to densities, so that their ratio stays calm where there is hardly any
-MOST_DETAIL = 2.0  # how much denser, or less dense, than at MPP a finer picture may show a pixel
+MIN_SHARE = 0.01  # of a picture: a smaller compartment says nothing of how it looks
+MIN_OD10 = 0.03  # added to densities, so that their ratio stays calm where there is hardly any
+MAX_DETAIL = 2.0  # how much denser, or less dense, than at MPP a finer picture may show a pixel
 
 Compartments: TypeAlias = Mapping[str, Array]  # by name, (H, W), 0 to 1; of one that is hardly there, all are 0
 
@@ -74,7 +74,7 @@ def compartments_of(ihc: Image, mpp: float, exemplar: Exemplar, he: Image | None
         tissue = tissue_of(stained, nuclei, np.array(exemplar.white), np.array(exemplar.matrix))
         for name, part in _parts(tissue, exemplar).items():
             found[name][tile.core.at] = part[tile.core.seen_from(tile.outer).at]
-    there = {name: part if part.mean() >= LEAST_SHARE else np.zeros_like(part) for name, part in found.items()}
+    there = {name: part if part.mean() >= MIN_SHARE else np.zeros_like(part) for name, part in found.items()}
     return {name: _resized(part, ihc.shape) for name, part in there.items()}
 
 
@@ -110,7 +110,7 @@ def start_of(he: Image, mpp: float, exemplar: Exemplar, seed: int, share: float 
     coarse, dials = at_mpp(he, mpp), Dials(_share(exemplar, share), seed)
     paint = partial(_painted, exemplar, dials, look_of(dials, _sample(coarse)), coarse)
     everything = whole((coarse.shape[1], coarse.shape[0]))
-    painted_whole = Lattice(WINDOW_PX, BLEND_PX, fixed=False).blended(paint, coarse.shape, everything)
+    painted_whole = SlidingWindow(WINDOW_PX, BLEND_PX, fixed=False).blended(paint, coarse.shape, everything)
     made = np.ascontiguousarray(painted_whole[..., :3])  # without how sure it is
     picture = (
         made if coarse is he else _with_detail(resize(made, (he.shape[1], he.shape[0])), he, coarse, exemplar)
@@ -126,7 +126,7 @@ def _share(exemplar: Exemplar, share: float | None) -> float:
     return share
 
 
-def record_of(exemplar: Exemplar, seed: int, share: float | None = None) -> dict[str, Any]:
+def start_record(exemplar: Exemplar, seed: int, share: float | None = None) -> dict[str, Any]:
     """What provenance says of a start."""
     where = (
         {"where": "share", "share": _share(exemplar, share)} if exemplar.site == "nuclear" else {"where": "tissue"}
@@ -141,7 +141,7 @@ def _painted(exemplar: Exemplar, dials: Dials, look: SlideLook, image: Image, wi
 
 def _sample(image: Image) -> Image:
     """The part of a large image that takes the most light."""
-    tiles = TileGrid((image.shape[1], image.shape[0]), MOST_SAMPLED_PX, 0)
+    tiles = TileGrid((image.shape[1], image.shape[0]), MAX_SAMPLED_PX, 0)
     darkest = min(tiles, key=lambda tile: float(image[tile.core.at].mean()))
     return np.ascontiguousarray(image[darkest.core.at])
 
@@ -166,7 +166,7 @@ def _with_detail(picture: Image, he: Image, coarse: Image, exemplar: Exemplar) -
     """A picture painted on coarser pixels, as much denser as the H&E is there than its coarse copy."""
     white = np.array(exemplar.white)
     fine, blurred = (_density(image) for image in (he, resize(coarse, (he.shape[1], he.shape[0]))))
-    ratio = ((fine + LEAST_OD10) / (blurred + LEAST_OD10)).clip(1 / MOST_DETAIL, MOST_DETAIL)
+    ratio = ((fine + MIN_OD10) / (blurred + MIN_OD10)).clip(1 / MAX_DETAIL, MAX_DETAIL)
     light = (picture.astype(np.float32) + 1) / (white + 1)
     return np.asarray(np.rint((white + 1) * light ** ratio[..., None] - 1).clip(0, 255), np.uint8)
 

@@ -37,9 +37,9 @@ def masked_gram_matrix(features: Tensor, mask: Tensor) -> Tensor:
 
     White counts as texture: over a picture that is half glass, a Gram matrix asks for holes in the tissue.
     """
-    from chromogen.style.gram import mean_gram, shares_of
+    from chromogen.style.gram import mean_gram, position_shares
 
-    return mean_gram(features, shares_of(mask, features.shape[2:]))
+    return mean_gram(features, position_shares(mask, features.shape[2:]))
 
 
 def neighbor_differences(features: Tensor) -> Tensor:

@@ -27,24 +27,24 @@ from chromogen.stains.color_transfer import color_moments, match_colors
 from chromogen.stains.deconvolution import H_E
 from chromogen.style.canvas import (
     Canvas,
-    Pixels,
-    StainNetwork,
-    Stains,
-    amounts_of,
+    NetworkCanvas,
+    PixelCanvas,
+    StainStrengths,
     hematoxylin_alone,
-    stains_of,
+    stain_amounts,
+    stain_strengths,
 )
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
-from chromogen.style.loss import Targets, check_can_be_tiled, targets_of, tiles_of, windows_of, with_reference
+from chromogen.style.loss import Targets, check_can_be_tiled, picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import Style, check_size, measure_style, size_at
 from chromogen.style.memory import check_memory, need_of
 from chromogen.style.networks import TissueFeatures
 from chromogen.style.objective import COMPARTMENTS, for_scale, refers_to
 from chromogen.style.optimize import Losses, NotFiniteInBf16Error, Watch, judge, loss_function, optimize
 from chromogen.style.recipes import Recipe
-from chromogen.style.run import OnStep, Run, Step
+from chromogen.style.run import OnStep, Step, StyleRun
 from chromogen.style.start import Compartments, Start, start_of
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
@@ -76,7 +76,7 @@ class Outset:
 
     he: Image
     mpp: float
-    stains: Stains | None
+    stains: StainStrengths | None
     exemplar: Exemplar | None
     recipe: Recipe
     first: Tensor
@@ -92,15 +92,15 @@ def canvas_of_recipe(outset: Outset) -> Canvas:
     """What the recipe changes, from what the coarser scale made of it on: pixels, or amounts of stain."""
     recipe, coarser = outset.recipe, outset.coarser
     if recipe.space == "rgb":
-        return Pixels(_carried_over(coarser, outset.first, recipe.init))
+        return PixelCanvas(_carried_over(coarser, outset.first, recipe.init))
     exemplar = cast("Exemplar", outset.exemplar)  # in stain space there is
     background = exemplar.background_od10 * math.log(10)
-    amounts = amounts_of(outset.first, np.array(exemplar.matrix), exemplar.white, background)
+    amounts = stain_amounts(outset.first, np.array(exemplar.matrix), exemplar.white, background)
     coarse = coarser[1] if coarser else None
-    network = coarse if isinstance(coarse, StainNetwork) else None
+    network = coarse if isinstance(coarse, NetworkCanvas) else None
     like = torch.empty(0, dtype=outset.encoder.dtype, device=outset.encoder.device)
     features = TissueFeatures(outset.he, H_E, amounts.of_stains[:, :2], outset.mpp, outset.grid, like)
-    return StainNetwork(amounts, features, recipe.seed, network)
+    return NetworkCanvas(amounts, features, recipe.seed, network)
 
 
 def stylize(  # noqa: PLR0913 - nine that have little to do with each other
@@ -134,9 +134,9 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
         style = measure_style([style], recipe, encoder, tile_px=tile_px)
     if tile_px is not None:
         check_can_be_tiled(recipe.objective)
-    run = Run(recipe, on_step, checkpoint)
+    run = StyleRun(recipe, on_step, checkpoint)
     stained = recipe.space == "stain" or refers_to(recipe.objective, "hematoxylin")
-    stains = stains_of(content, style.images, style.mix) if stained else None
+    stains = stain_strengths(content, style.images, style.mix) if stained else None
     start = start_of(content, style.mpp, style.exemplar, recipe.seed, recipe.share) if style.exemplar else None
     recipe = _comparable(recipe, style, start)
     coarser: tuple[Tensor, Canvas] | None = None
@@ -185,7 +185,7 @@ def _optimized(
     guides: Guides,
     compartments: Compartments,
     canvas_of: CanvasOf,
-    run: Run,
+    run: StyleRun,
 ) -> tuple[Canvas, Targets, Encoder]:
     """The best picture of a scale, what it was compared with, and the encoder that was good enough.
 
@@ -232,10 +232,10 @@ def _targets(outset: Outset, style: Style, scale: float, guides: Guides, compart
     masks = masks_of(picture, recipe, outset.mpp, guides, compartments)
     loss = loss_function(recipe, encoder.exact)
     targets = targets_of(loss, outset.grid, masks, style.references[scale], style.floors.get(scale, 0.0))
-    targets = with_reference(loss, "content", windows_of(picture), targets)
+    targets = with_reference(loss, "content", picture_windows(picture), targets)
     if refers_to(recipe.objective, "hematoxylin") and outset.stains is not None:
         alone = hematoxylin_alone(picture, outset.stains)
-        targets = with_reference(loss, "hematoxylin", windows_of(alone), targets)
+        targets = with_reference(loss, "hematoxylin", picture_windows(alone), targets)
     return targets
 
 

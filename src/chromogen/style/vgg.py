@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chromogen.devices import Operator, operator
-from chromogen.fused import fused_convolution, fuses, gives, has_fused_convolution, ramp, reordered
+from chromogen.fused import fused_convolution, fuses, gives, has_fused_convolution, reordered, test_ramp
 from chromogen.style import winograd
-from chromogen.style.gram import add_products_gradient, mean_products, shares_of, vectors_of
+from chromogen.style.gram import add_products_gradient, mean_products, position_shares, vectors_of
 
 ONES = (1, 1)
 WINDOW = ((2, 2), (2, 2), (0, 0))  # size, stride and padding of every pool
@@ -95,7 +95,7 @@ def relu_backward(gradient: Tensor, activation: Tensor) -> Tensor:
 @cache
 def _is_relu_backward(back: Operator, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether it lets through what is above zero."""
-    activation = ramp((1, 2, 4, 6), dtype, device)
+    activation = test_ramp((1, 2, 4, 6), dtype, device)
     gradient = activation.roll(1, 3)
     return gives(torch.where(activation > 0, gradient, 0), lambda: back(gradient, activation, 0, math.inf))
 
@@ -146,7 +146,7 @@ def pool_backward(gradient: Tensor, shape: Sequence[int], winners: Tensor | None
 @cache
 def _is_pool_backward(back: Operator, average: bool, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether it is a pool's backward pass, and writes where it is asked to."""
-    x, gradient = ramp((1, 2, 5, 7), dtype, device), ramp((1, 2, 2, 3), dtype, device)
+    x, gradient = test_ramp((1, 2, 5, 7), dtype, device), test_ramp((1, 2, 2, 3), dtype, device)
     winners = None if average else pool(x, "max")[1]
     wanted = _pool_backward_in_public(gradient, x.shape, winners)
     return gives(wanted, lambda: _pool_backward_by(back, gradient, x, winners))
@@ -285,7 +285,7 @@ def _forward(
 def _shares(name: str, mask: str | None, shape: Sequence[int], masks: Mapping[str, Tensor]) -> Tensor | None:
     """How far every position behind a convolution counts by a mask; None: as much as all others."""
     halvings = int(name[0]) - 1
-    return None if mask is None else shares_of(masks[mask], [side >> halvings for side in shape[2:]])
+    return None if mask is None else position_shares(masks[mask], [side >> halvings for side in shape[2:]])
 
 
 def _sum(flow: Tensor | None, added: Tensor | None) -> Tensor | None:

@@ -21,10 +21,10 @@ from chromogen.stains.deconvolution import optical_density_od10
 CLAIM = "where style transfer put the colour of the reference IHC; it knows nothing of the marker"
 STYLE_MPP = 1.0  # of the small scale
 STEPS = 60
-MOST_PX = 4_000_000  # of a tile: more is no tile, and takes memory and minutes
+MAX_PX = 4_000_000  # of a tile: more is no tile, and takes memory and minutes
 TISSUE_UM, NUCLEI_UM = 4.0, 15.0  # over which DAB is averaged: about a cell; about ten nuclei, for a share
 PIXEL_OF_SIGMA = 2.5  # um of a pixel that resolves as much as a Gaussian of one um
-LEVELS, MOST_OD10 = 255, 2.0  # of the kept map
+LEVELS, MAX_OD10 = 255, 2.0  # of the kept map
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ByStyle:
 
     def __call__(self, place: Place) -> Array:
         """DAB of the optimized tile over what stained tissue of the reference has."""
-        values = np.frombuffer(self.dab, np.uint8).reshape(self.shape) * np.float32(MOST_OD10 / LEVELS)
+        values = np.frombuffer(self.dab, np.uint8).reshape(self.shape) * np.float32(MAX_OD10 / LEVELS)
         pixel_px = self.size_px[0] / self.shape[1], self.size_px[1] / self.shape[0]
         height, width = place.tissue.labels.shape
         return where_of_dab(sampled(values, pixel_px, place.location, (height, width)), self.full_od10, place)
@@ -90,9 +90,9 @@ def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> ByS
     from chromogen.style.stylize import stylize
 
     height, width = he.shape[:2]
-    if height * width > MOST_PX:
+    if height * width > MAX_PX:
         got = f"{width} x {height} px at {MPP:g} um/px"
-        raise expected("where", f"another source for more than {MOST_PX:,} px", got, "cut a tile, or use tissue")
+        raise expected("where", f"another source for more than {MAX_PX:,} px", got, "cut a tile, or use tissue")
     named = preset("nuclear" if exemplar.site == "nuclear" else "histology")
     recipe = replace(named, scales=(1.0,), steps=(STEPS,))
     encoder = Encoder()
@@ -100,7 +100,7 @@ def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> ByS
     style = measure_style(smaller, recipe, encoder, mpp=STYLE_MPP)
     made = stylize(scaled(he, MPP / STYLE_MPP), style, recipe, encoder=encoder).image
     density = optical_density_od10(made, np.array(exemplar.white))
-    dab = (density @ np.linalg.inv(np.array(exemplar.matrix))[:, 1]).clip(0, MOST_OD10)
-    kept = np.rint(dab * (LEVELS / MOST_OD10)).astype(np.uint8)
+    dab = (density @ np.linalg.inv(np.array(exemplar.matrix))[:, 1]).clip(0, MAX_OD10)
+    kept = np.rint(dab * (LEVELS / MAX_OD10)).astype(np.uint8)
     full_od10 = float(np.interp(0.5, QUANTILES, exemplar.stained_od10))
     return ByStyle(kept.tobytes(), (kept.shape[0], kept.shape[1]), (width, height), full_od10)

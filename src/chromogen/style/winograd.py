@@ -19,8 +19,8 @@ PATCH_PX = STEP_PX + 2  # what a tile sees
 POINTS = PATCH_PX**2
 TILES_PER_BAND = 256
 CHANNELS_PER_PART = 8
-LEAST_PAIRS = 128 * 256  # of channels, in and out
-LEAST_PX = 32 * 32
+MIN_PAIRS = 128 * 256  # of channels, in and out
+MIN_PX = 32 * 32
 
 _PATCH = torch.tensor(
     [
@@ -46,7 +46,7 @@ FROM_POINTS = torch.kron(_TILE, _TILE)  # (16, 36): back to a tile
 def pays(x: Tensor, kernel: Tensor) -> bool:
     """Whether this is the faster way for (B, C, H, W) and a kernel (out, in, 3, 3): wide, not tiny, in fp32."""
     fit = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkl.is_available()
-    return fit and kernel.shape[0] * kernel.shape[1] >= LEAST_PAIRS and x.shape[2] * x.shape[3] >= LEAST_PX
+    return fit and kernel.shape[0] * kernel.shape[1] >= MIN_PAIRS and x.shape[2] * x.shape[3] >= MIN_PX
 
 
 def transformed(kernel: Tensor) -> Tensor:

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from chromogen.errors import expected
 from chromogen.image import Image
-from chromogen.staining.exemplar import QUANTILES, Exemplar, Reference, exemplar_of, joined_exemplars, reference_of
+from chromogen.staining.exemplar import (
+    QUANTILES,
+    Exemplar,
+    ReferenceTissue,
+    exemplar_of,
+    joined_exemplars,
+    reference_tissue,
+)
 from chromogen.staining.maps import Array
 from chromogen.staining.where_network import (
     CELL_PX,
@@ -32,9 +39,9 @@ from chromogen.training.pairs import BLURS_PX, CheckedPair, trust_of
 T = TypeVar("T")
 BLURS_CELLS = tuple(sigma / CELL_PX for sigma in BLURS_PX)
 MAX_EXEMPLARS = 16  # IHC that the look is measured of: more change it little
-LEAST_TISSUE = 0.02  # of a pair's pixels
-LEAST_COVER = 0.02  # of what a blur sees: less says nothing of a place
-MOST_LEVEL = 1.5  # spots that are darker say nothing more of where
+MIN_TISSUE = 0.02  # of a pair's pixels
+MIN_COVER = 0.02  # of what a blur sees: less says nothing of a place
+MAX_LEVEL = 1.5  # spots that are darker say nothing more of where
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def fields_of(
     `site` is what the marker stains: nuclear, cytoplasm, or auto. Raises: ValueError where no pair shows tissue,
     or no IHC that is trained on shows stained and unstained tissue.
     """
-    shown = [one for one in checked if tissue_mask(one.pair.he).mean() > LEAST_TISSUE]
+    shown = [one for one in checked if tissue_mask(one.pair.he).mean() > MIN_TISSUE]
     if not shown:
         raise expected("pairs", "H&E with tissue", "none", "choose other fields")
     train, held, words = split([one.pair.slide for one in shown])
@@ -99,7 +106,7 @@ def fields_of(
     exemplars: list[Exemplar] = []
     refused: list[ValueError] = []
     for at, one in enumerate(shown):
-        reference = reference_of(one.pair.ihc)
+        reference = reference_tissue(one.pair.ihc)
         seen.append(_seen(reference))
         if at in train and len(exemplars) < MAX_EXEMPLARS:
             try:
@@ -130,7 +137,7 @@ def _stains_of_slides(shown: Sequence[CheckedPair]) -> dict[str, SlideStains]:
     return found
 
 
-def _seen(reference: Reference) -> _Ihc:
+def _seen(reference: ReferenceTissue) -> _Ihc:
     """What can be stained, and the DAB on it, in cells."""
     tissue = reference.tissue
     parts = {"nuclear": np.asarray(tissue.labels > 0, np.float32), "cytoplasm": tissue.there}
@@ -158,11 +165,11 @@ def _field(one: CheckedPair, stains: SlideStains, ihc: _Ihc, exemplar: Exemplar)
     covers = [blurred(stainable, sigma) for sigma in BLURS_CELLS]
     low, high = _typical(exemplar)
     levels = [
-        ((blurred(dab, sigma) / cover.clamp_min(LEAST_COVER) - low) / (high - low)).clamp(0, MOST_LEVEL)
+        ((blurred(dab, sigma) / cover.clamp_min(MIN_COVER) - low) / (high - low)).clamp(0, MAX_LEVEL)
         for sigma, cover in zip(BLURS_CELLS, covers, strict=True)
     ]
     weights = [
-        trust**2 * cover * (cover > LEAST_COVER) * inside
+        trust**2 * cover * (cover > MIN_COVER) * inside
         for trust, cover in zip(trust_of(one.found), covers, strict=True)
     ]
     small = he[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX]

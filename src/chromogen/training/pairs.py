@@ -21,7 +21,7 @@ from chromogen.stains.deconvolution import Array, optical_density_od10
 from chromogen.stains.registration import FARTHEST_UM, Displacement, displacement
 
 BLURS_PX = (2.0, 8.0, 24.0)  # from nuclei to nests: the coarse ones outlive a displacement that the fine do not
-LEAST_CONFIDENCE = 0.1  # wrong pairs reach 0.1 by chance
+MIN_CONFIDENCE = 0.1  # wrong pairs reach 0.1 by chance
 SURE = 0.3  # from which a pair counts in full
 THUMBNAIL_PX = 32
 NEAR_IDENTICAL = 0.97  # correlation of thumbnails
@@ -81,7 +81,7 @@ def _problem(pair: TissuePair, found: Displacement) -> str | None:
         doubt = doubts(image, role) or ""
         if doubt.startswith("looks like"):  # of another stain; a pale IHC may well be negative
             return f"its {part} {doubt.split(',')[0]}"
-    if found.confidence < LEAST_CONFIDENCE:
+    if found.confidence < MIN_CONFIDENCE:
         return f"fits no better than another tissue within {FARTHEST_UM:g} um"
     return None
 
@@ -109,7 +109,7 @@ def kept_of(checked: Sequence[CheckedPair]) -> list[CheckedPair]:
     return kept
 
 
-def joined(pairs: Sequence[TissuePair]) -> tuple[list[TissuePair], list[str]]:
+def joined_pairs(pairs: Sequence[TissuePair]) -> tuple[list[TissuePair], list[str]]:
     """The pairs, those with near-identical pictures as of one slide, and what was joined.
 
     So no picture is on both sides of a split under another name, turned or mirrored.

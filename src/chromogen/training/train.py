@@ -22,9 +22,9 @@ from chromogen.staining.tissue import MPP
 from chromogen.staining.where_network import AROUND_CELLS, CELLS, MAPS, Architecture, WhereNetwork
 from chromogen.stains.light import blurred
 from chromogen.style.checkpoint import Checkpoint
-from chromogen.training.fields import BLURS_CELLS, LEAST_COVER, Field, fields_of
+from chromogen.training.distributed import ALONE, Ranks
+from chromogen.training.fields import BLURS_CELLS, MIN_COVER, Field, fields_of
 from chromogen.training.pairs import BLURS_PX, CheckedPair
-from chromogen.training.ranks import ALONE, Ranks
 
 WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
 WEIGHT_DECAY = 1e-3
@@ -111,7 +111,7 @@ def train_where(
         raise expected("batch", f"at least one pair for each of {ranks.count} processes", training.batch)
     train, held, words, exemplar = fields_of(pairs, training.site)
     network = _begun(train, training, start).to(choose_device(device))
-    run = Run(network, train, held, training, ranks)
+    run = TrainingRun(network, train, held, training, ranks)
     if saved := ranks.of_first(checkpoint.load() if checkpoint else None):
         run.load_state_dict(saved)
     if checkpoint:
@@ -154,10 +154,10 @@ def expected_levels(network: WhereNetwork, field: Field, features: Tensor) -> Te
     device = network.mean.device
     fine = F.interpolate(network(features.to(device)), scale_factor=CELLS, mode="bilinear").cpu()
     found = torch.cat([blurred(fine * field.stainable, sigma) for sigma in BLURS_CELLS], 1)
-    return found / field.covers.clamp_min(LEAST_COVER)
+    return found / field.covers.clamp_min(MIN_COVER)
 
 
-class Run:
+class TrainingRun:
     """A training on its way: the network, its optimizer, and the best yet."""
 
     def __init__(
@@ -220,7 +220,7 @@ class Run:
         loss = self.ranks.of_first(loss)  # by which all end at the same step
         if loss < self.best_loss:
             self.best, self.best_loss, self.best_at = _weights(self.network), loss, self.index
-        return {"loss": loss, **agreement(levels, self.held)}
+        return {"loss": loss, **validation_agreement(levels, self.held)}
 
     def looks_without_better(self) -> int:
         """How often validation has found nothing better."""
@@ -271,7 +271,7 @@ def _gains(rng: np.random.Generator) -> Tensor:
     return gains.repeat(1 + len(AROUND_CELLS)).view(1, -1, 1, 1)
 
 
-def agreement(levels: Sequence[Tensor], fields: Sequence[Field]) -> dict[str, float]:
+def validation_agreement(levels: Sequence[Tensor], fields: Sequence[Field]) -> dict[str, float]:
     """How levels (1, L, h, w) agree with those of IHC: FIGURES, Pearson's r at each blur, and `dab_rank_r`.
 
     The last is Spearman's, at 4 um. What is not defined, as where nothing is stained, is left out.

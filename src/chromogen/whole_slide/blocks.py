@@ -16,24 +16,24 @@ from numpy.typing import NDArray
 from chromogen.allocator import give_back_scattered_memory
 from chromogen.grid import Window
 from chromogen.image import Image
-from chromogen.lattice import Lattice, mirrored
+from chromogen.lru_cache import LruCache
 from chromogen.provenance import peak_rss_mb
-from chromogen.recent import Recent
 from chromogen.slides.store import BlockStore, Index
+from chromogen.sliding_window import SlidingWindow, mirrored
 from chromogen.stainer import Stainer
 from chromogen.staining.confidence_map import Levels, squares_of
 from chromogen.whole_slide.survey import TissueShare
 from chromogen.whole_slide.view import DamageError, SlideFile, View, read_around_damage, shared_slide
 
-BAND = 16  # blocks across: so many windows of a lattice are kept until the row below has taken its part
-MOST_KEPT_BYTES = 80_000_000  # as many windows of looks, and a few more
+BAND = 16  # blocks across: so many sliding windows are kept until the row below has taken its part
+MAX_KEPT_BYTES = 80_000_000  # as many windows of looks, and a few more
 
 Stained: TypeAlias = tuple[Image, list[Window]]  # (H, W, C), and what of the view could not be read
 HALF = 128  # of 255: what is more counts as tissue
 
 
 @dataclass(frozen=True)
-class Work:
+class BlockWork:
     """What all blocks of a slide share; small, for it is sent along with every block. `mpp` is the view's."""
 
     file: SlideFile
@@ -76,14 +76,14 @@ class Done:
     peak_rss_mb: float
 
 
-def blocks_of(work: Work, size: tuple[int, int], region: Window, share: TissueShare | None) -> list[Block]:
+def blocks_of(work: BlockWork, size: tuple[int, int], region: Window, share: TissueShare | None) -> list[Block]:
     """The store's blocks as parts of the view of `size` (w, h).
 
-    They come in the order in which a pyramid is written; with a lattice row by row, in bands, so that blocks side
-    by side share windows. Halos reach beyond the region.
+    They come in the order in which a pyramid is written; with a sliding window row by row, in bands, so that
+    blocks side by side share windows. Halos reach beyond the region.
     """
     corner = Window(-region.left, -region.top, 0, 0)
-    indices = sorted(work.store.indices(), key=_in_bands if work.stainer.lattice else _depth_first)
+    indices = sorted(work.store.indices(), key=_in_bands if work.stainer.sliding_window else _depth_first)
     return [block_at(i, work.store.window(i).seen_from(corner), size, work.stainer, share) for i in indices]
 
 
@@ -115,7 +115,7 @@ class Painted(NamedTuple):
     levels: Levels | None = None
 
 
-def stain_block(work: Work, block: Block) -> Done:
+def stain_block(work: BlockWork, block: Block) -> Done:
     """Read a block with its halo, stain it, and put it into the store; glass is not even read.
 
     Raises: DamageError where the slide is gone, or part of it cannot be read and the work is strict; OSError where
@@ -131,7 +131,7 @@ def stain_block(work: Work, block: Block) -> Done:
 
 
 @contextmanager
-def shared_view(work: Work) -> Iterator[View]:
+def shared_view(work: BlockWork) -> Iterator[View]:
     """The slide as this process reads it. Raises: DamageError where it is another by now."""
     with shared_slide(work.file, work.quickhash) as slide:
         yield View(slide, work.mpp)
@@ -148,10 +148,10 @@ def painted(
         return Painted(np.full((*block.core.size[::-1], 3), white, np.uint8), [])
     _keep_to_one_thread()
     with view as seen:
-        if stainer.lattice is None:
+        if stainer.sliding_window is None:
             made, damaged = _in_one_piece(seen, stainer, block)
         else:
-            made, damaged = _blended(seen, stainer, stainer.lattice, block.core)
+            made, damaged = _blended(seen, stainer, stainer.sliding_window, block.core)
     stained, levels = np.ascontiguousarray(made[..., :3]), _levels(made, block)
     if block.share is not None and block.share.values.min() < 255:
         stained = _faded(stained, block.share.at(block.core), white)
@@ -176,8 +176,8 @@ def _in_one_piece(view: View, stainer: Stainer, block: Block) -> Stained:
     return stainer.painted(pixels, inside, location=location), damaged
 
 
-def _blended(view: View, stainer: Stainer, lattice: Lattice, core: Window) -> Stained:
-    """A core, of windows of a lattice, each read and painted once for all blocks that share it."""
+def _blended(view: View, stainer: Stainer, sliding_window: SlidingWindow, core: Window) -> Stained:
+    """A core made of sliding windows, each read and painted once for all blocks that share it."""
     damaged: dict[Window, None] = {}
 
     def paint(window: Window) -> Image:
@@ -187,11 +187,11 @@ def _blended(view: View, stainer: Stainer, lattice: Lattice, core: Window) -> St
         return made
 
     width, height = view.size
-    return lattice.blended(paint, (height, width), core), list(damaged)
+    return sliding_window.blended(paint, (height, width), core), list(damaged)
 
 
 def _window(view: View, stainer: Stainer, window: Window) -> Stained:
-    """A window of the stainer's lattice, beyond the slide's border mirrored."""
+    """A window of the stainer's sliding window, beyond the slide's border mirrored."""
     part = window.grown(0, view.size)
     pixels, damaged = read_around_damage(view, part)
     seen = mirrored(pixels, window.seen_from(part))
@@ -199,9 +199,9 @@ def _window(view: View, stainer: Stainer, window: Window) -> Stained:
 
 
 @cache
-def _painted_last() -> Recent[Stained]:
+def _painted_last() -> LruCache[Stained]:
     """The last windows of this process."""
-    return Recent(MOST_KEPT_BYTES, lambda stained: stained[0].nbytes)
+    return LruCache(MAX_KEPT_BYTES, lambda stained: stained[0].nbytes)
 
 
 def _faded(stained: Image, share: NDArray[np.uint8], white: tuple[int, int, int]) -> Image:

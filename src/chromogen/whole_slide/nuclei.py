@@ -15,13 +15,13 @@ import numpy as np
 from chromogen.allocator import FRUGAL, give_back_scattered_memory
 from chromogen.errors import choose
 from chromogen.files import written_beside
-from chromogen.grid import Window as Rectangle
+from chromogen.grid import Window
 from chromogen.nuclei import decode, find
 from chromogen.nuclei.contract import NETWORK_MPP, Network
-from chromogen.nuclei.find import Window, check_visible, in_core, nuclei_seen, windows_of
+from chromogen.nuclei.find import NucleiWindow, check_visible, in_core, nuclei_seen, nuclei_windows
 from chromogen.nuclei.measure import Measurements, joined_measurements, measure
 from chromogen.nuclei.outlines import Nuclei, no_nuclei
-from chromogen.nuclei.positivity import Stains as StainNames
+from chromogen.nuclei.positivity import Stains
 from chromogen.nuclei.scores import Pixels, added, pixel_histograms
 from chromogen.provenance import __version__
 from chromogen.slides.slide import Slide
@@ -48,10 +48,10 @@ class NamedNetwork:
 
 
 @dataclass(frozen=True)
-class Stains:
+class StainVectors:
     """How a slide is stained: "h-dab" or "h-e", the evidence, the colour of glass (3,), the stain matrix."""
 
-    name: StainNames
+    name: Stains
     evidence: str
     white: Array
     matrix: Array
@@ -91,7 +91,7 @@ class SlideNuclei:
     folder: Path
     slide: Slide
     view_size: tuple[int, int]
-    stains: Stains
+    stains: StainVectors
     tissue_mm2: float
     windows: int
     skipped: int
@@ -151,8 +151,8 @@ def slide_nuclei(
     with claimed(folder):
         _begin_or_go_on(folder, _plan(view, network, stains))
         seen = survey(view)
-        found = stains_of(seen, stains)
-        windows = windows_of(view.size)
+        found = stain_vectors(seen, stains)
+        windows = nuclei_windows(view.size)
         skipped = 0
         for index, window in enumerate(windows):
             if on_window:
@@ -169,15 +169,15 @@ def slide_nuclei(
         forget(folder)
 
 
-def stains_of(seen: Survey, wanted: str = "auto") -> Stains:
+def stain_vectors(seen: Survey, wanted: str = "auto") -> StainVectors:
     """How a slide is stained, by a sample of its tissue, or as `wanted` has it.
 
     The vectors are QuPath's. A slide's own (Macenko et al. 2009) would split haematoxylin in two where there is
     hardly any DAB, and call a third of its nuclei brown.
     """
     look = appearance(seen.sample, NETWORK_MPP)
-    name: StainNames = look.stains if wanted == "auto" else "h-e" if wanted == "h-e" else "h-dab"
-    return Stains(name, look.why, np.asarray(seen.white, np.float64), VECTORS[name])
+    name: Stains = look.stains if wanted == "auto" else "h-e" if wanted == "h-e" else "h-dab"
+    return StainVectors(name, look.why, np.asarray(seen.white, np.float64), VECTORS[name])
 
 
 def _plan(view: View, network: NamedNetwork, stains: str) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _plan(view: View, network: NamedNetwork, stains: str) -> dict[str, Any]:
         "slide_mpp": view.slide.mpp,
         "network": network.sha256,
         "stains": stains,
-        "least_confidence": decode.LEAST_CONFIDENCE,
+        "least_confidence": decode.MIN_CONFIDENCE,
         "core_px": find.CORE_PX,
         "halo_px": find.HALO_PX,
     }
@@ -203,17 +203,17 @@ def _begin_or_go_on(folder: Path, plan: dict[str, Any]) -> None:
     (folder / BLOCKS).mkdir(exist_ok=True)
 
 
-def has_tissue(seen: Survey, window: Window) -> bool:
+def has_tissue(seen: Survey, window: NucleiWindow) -> bool:
     """Whether a window shows tissue."""
     return seen.share is None or bool(seen.share.at(_rectangle(window)).any())
 
 
-def _rectangle(window: Window) -> Rectangle:
+def _rectangle(window: NucleiWindow) -> Window:
     (x, y), (width, height) = window.seen_location, window.seen_size
-    return Rectangle(x, y, x + width, y + height)
+    return Window(x, y, x + width, y + height)
 
 
-def in_window(view: View, window: Window, seen: Survey, stains: Stains, network: Network) -> InWindow:
+def in_window(view: View, window: NucleiWindow, seen: Survey, stains: StainVectors, network: Network) -> InWindow:
     """What is found in a window's core.
 
     All nuclei that the window sees are measured together, as rings keep out of neighbours beyond the core.
@@ -225,7 +225,7 @@ def in_window(view: View, window: Window, seen: Survey, stains: Stains, network:
     found = found.moved(window.seen_location)
     kept = in_core(found, window)
     (left, top), (width, height) = window.core_location, window.core_size
-    core = Rectangle(left, top, left + width, top + height)
+    core = Window(left, top, left + width, top + height)
     lost_px = sum(_shared_px(core, part) for part in damaged)
     pixels = {}
     if stains.has_dab:
@@ -235,14 +235,14 @@ def in_window(view: View, window: Window, seen: Survey, stains: Stains, network:
     return InWindow(found.take(kept), measured.take(kept), pixels, lost_px)
 
 
-def _shared_px(one: Rectangle, other: Rectangle) -> int:
+def _shared_px(one: Window, other: Window) -> int:
     """How many pixels two rectangles have in common."""
     width = min(one.right, other.right) - max(one.left, other.left)
     height = min(one.bottom, other.bottom) - max(one.top, other.top)
     return max(0, width) * max(0, height)
 
 
-def _share_of_view(rectangle: Rectangle, view: View) -> tuple[float, float, float, float]:
+def _share_of_view(rectangle: Window, view: View) -> tuple[float, float, float, float]:
     """Left, top, right and bottom as shares of the view."""
     width, height = view.size
     return rectangle.left / width, rectangle.top / height, rectangle.right / width, rectangle.bottom / height

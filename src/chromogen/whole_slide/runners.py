@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST_THREADS = 16  # each takes memory for a block
+MAX_THREADS = 16  # each takes memory for a block
 AHEAD = 2  # pieces that wait for every one that is worked on
 ALLOWED_FAILURES = 20  # workers that may die over a piece before it is given up
 CONNECT_S = 30
@@ -34,7 +34,7 @@ class Run(Protocol):
 
 def in_threads(threads: int | None = None) -> Run:
     """Run on so many threads of this process, by default one a processor it may use."""
-    count = threads or min(MOST_THREADS, processors())
+    count = threads or min(MAX_THREADS, processors())
 
     def run(function: Callable[[T], R], pieces: Iterable[T]) -> Iterator[R]:
         coming = iter(pieces)

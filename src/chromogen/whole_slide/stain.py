@@ -20,7 +20,7 @@ from chromogen.slides.facts import Facts, read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, Index, claimed, forget, planned
 from chromogen.staining.confidence_map import unlike_fraction
-from chromogen.whole_slide.blocks import Block, Done, Work, blocks_of, stain_block, threads_given_back
+from chromogen.whole_slide.blocks import Block, BlockWork, Done, blocks_of, stain_block, threads_given_back
 from chromogen.whole_slide.confidence import slide_levels, write_confidence
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import Arriving, Output
@@ -86,7 +86,7 @@ class _Making:
     output: Output
     region: Window
     seen: Survey
-    work: Work
+    work: BlockWork
     blocks: list[Block]
     there: set[Index]
     unreadable: list[list[int]]  # x, y, width, height in pixels of the region; grows
@@ -186,7 +186,7 @@ def _begin(job: SlideJob, output: Output, view: View, region: Window, *, strict:
         stainer = job.stainer.fit(seen.sample)
     store = BlockStore(output.store, region.size, (BLOCK_PX, BLOCK_PX))
     store.create()
-    work = Work(job.file, view.slide.quickhash, view.mpp, stainer, stainer.white or seen.white, store, strict)
+    work = BlockWork(job.file, view.slide.quickhash, view.mpp, stainer, stainer.white or seen.white, store, strict)
     blocks = blocks_of(work, view.size, region, seen.share)
     with ThreadPoolExecutor() as pool:
         found = pool.map(store.check, [block.index for block in blocks])
@@ -247,9 +247,13 @@ def _check_readable(making: _Making) -> None:
 
 
 def _seams(making: _Making) -> float | None:
-    """Measured on the file, where blocks meet, or the windows of a lattice."""
-    lattice = making.work.stainer.lattice
-    met = [part for block in making.stained for part in (lattice.cells(block.core) if lattice else [block.core])]
+    """Measured on the file, where blocks meet, or the sliding windows."""
+    sliding_window = making.work.stainer.sliding_window
+    met = [
+        part
+        for block in making.stained
+        for part in (sliding_window.cells(block.core) if sliding_window else [block.core])
+    ]
     cores = [part.seen_from(making.region) for part in met]
     with open_slide(making.output.path) as written:
         return seam_score(View(written, None).read, cores, written.size)

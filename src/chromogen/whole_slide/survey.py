@@ -19,7 +19,7 @@ from chromogen.stains.tissue import Background, background_of, spread_over
 from chromogen.whole_slide.view import View, read_around_damage
 
 OVERVIEW_PX = 1536
-LEAST_TISSUE = 0.001  # of the overview: with less, what takes light in it is ink, or dirt
+MIN_TISSUE = 0.001  # of the overview: with less, what takes light in it is ink, or dirt
 SMALLEST_DAMAGE_PX = 32  # of the overview
 MARGIN_PX, SOFT_PX = 7, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
 FIELDS, FIELD_PX = 16, 256  # of the sample
@@ -92,7 +92,7 @@ def survey(view: View, *, mask_tissue: bool = True) -> Survey:
     mask = seen.tissue_in(glass.light, mpp)
     red, green, blue = (round(float(level)) for level in seen.white)
     fraction = float(mask.mean())
-    doubt = ALWAYS_DOUBTED["nothing"] if fraction < LEAST_TISSUE else appearance_of(glass).doubt_as("content")
+    doubt = ALWAYS_DOUBTED["nothing"] if fraction < MIN_TISSUE else appearance_of(glass).doubt_as("content")
     for window in damaged:
         mask[window.at] = True
     sample = _sample(view, mask)

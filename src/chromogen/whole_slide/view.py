@@ -14,16 +14,16 @@ import numpy as np
 
 from chromogen.grid import Window
 from chromogen.image import Image
+from chromogen.lru_cache import LruCache
 from chromogen.pixel_size import is_same_mpp
-from chromogen.recent import Recent
 from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.slides.source import DamagedRegionError
 from chromogen.stainer import Stainer
 
 IDENTITY = "identity"  # the stainer that leaves a slide as it is
-MOST_ENLARGED = 2.0  # beyond it, what a stainer knows tissue by is not in the pixels
-MOST_OPEN = 4  # slides of a process, beside those being read
+MAX_ENLARGED = 2.0  # beyond it, what a stainer knows tissue by is not in the pixels
+MAX_OPEN = 4  # slides of a process, beside those being read
 SMALLEST_DAMAGE_PX = 128  # what cannot be read is narrowed down to about this
 
 
@@ -53,7 +53,7 @@ class View:
 
     slide: Slide
     mpp: float | None
-    kept: Recent[Image] | None = None
+    kept: LruCache[Image] | None = None
 
     @cached_property
     def identity(self) -> tuple[object, ...]:
@@ -83,9 +83,9 @@ def view_at(slide: Slide, mpp: float) -> View:
 
 
 def warn_of_coarse_pixels(slide: Slide, stainer: Stainer) -> None:
-    """Where a slide would be enlarged more than `MOST_ENLARGED` times for a stainer that looks at the tissue."""
+    """Where a slide would be enlarged more than `MAX_ENLARGED` times for a stainer that looks at the tissue."""
     own = slide.need_mpp()
-    if stainer.halo_px and own > MOST_ENLARGED * stainer.mpp:
+    if stainer.halo_px and own > MAX_ENLARGED * stainer.mpp:
         said = f"{slide.path.name} has {own:.3g} um/px, and {stainer.name} knows tissue at {stainer.mpp:g} um/px"
         advice = "expect a poor stain, or give a finer scan, or its true size of pixels with --slide-mpp"
         warnings.warn(f"{said}; {advice}.", stacklevel=3)
@@ -144,7 +144,7 @@ def _halves(window: Window) -> tuple[Window, Window]:
     return Window(left, top, right, middle), Window(left, middle, right, bottom)
 
 
-_SLIDES = SlidePool[Slide](MOST_OPEN)
+_SLIDES = SlidePool[Slide](MAX_OPEN)
 
 
 @contextmanager

@@ -14,21 +14,21 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, FiniteFloat
 
 from chromogen.app.view.alignments import Alignments
-from chromogen.app.view.apart import Apart
 from chromogen.app.view.placement import MADE_THERE, Placement, placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.slide_routes import Renderer, SlideId
+from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.errors import expected
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.registration.landmarks import by_affine, refined_by
 from chromogen.registration.register import register
-from chromogen.registration.transform import Frame, Transform, inverse
-from chromogen.registration.transform_file import as_json
+from chromogen.registration.transform import SlideFrame, Transform, inverse
+from chromogen.registration.transform_file import transform_json
 from chromogen.stains.deconvolution import Array
 
-MOST_LANDMARKS = 200
-LEAST_SCALE, MOST_SCALE = 1e-3, 1e3
+MAX_LANDMARKS = 200
+MIN_SCALE, MAX_SCALE = 1e-3, 1e3
 Row = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 Pair = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
 Place = Annotated[float | None, Query(ge=-(10**8), le=10**8)]
@@ -58,7 +58,7 @@ class Laid(BaseModel):
 class Landmarks(BaseModel):
     """Places that are the same on both slides: x, y on the first and x, y on the second, in level-0 pixels."""
 
-    pairs: list[Pair] = Field(min_length=2, max_length=MOST_LANDMARKS)
+    pairs: list[Pair] = Field(min_length=2, max_length=MAX_LANDMARKS)
     kind: Literal["similarity", "affine"] = "similarity"
 
 
@@ -88,7 +88,7 @@ class _Both:
         return self.one.slide.quickhash, self.other.slide.quickhash
 
     @property
-    def frames(self) -> tuple[Frame, Frame]:
+    def frames(self) -> tuple[SlideFrame, SlideFrame]:
         return _frame(self.one, self.other), _frame(self.other, self.one)
 
     def beside(self, place: tuple[float | None, float | None] = (None, None)) -> Beside:
@@ -115,7 +115,7 @@ class _Both:
         """A transform that is the same as an affine in level-0 pixels."""
         source, target = self.frames
         linear = affine_px[:, :2] * (target.mpp / source.mpp)
-        if not LEAST_SCALE**2 < abs(np.linalg.det(linear)) < MOST_SCALE**2:
+        if not MIN_SCALE**2 < abs(np.linalg.det(linear)) < MAX_SCALE**2:
             raise expected("affine", "one that can be undone", affine_px.tolist(), "place the slide anew")
         return by_affine(source, target, np.column_stack([linear, affine_px[:, 2] * target.mpp]))
 
@@ -149,7 +149,7 @@ class _Both:
         found = self.alignments.direct(*self.contents) or self.alignments.between(*self.contents)
         if found is None:
             raise expected("slides", "placed by a transform", "two that are not", "place them first")
-        return as_json(found)
+        return transform_json(found)
 
 
 def similarity_of(affine: Array) -> Array:
@@ -158,14 +158,14 @@ def similarity_of(affine: Array) -> Array:
     return np.column_stack([sizes.mean() * u @ vt, affine[:, 2]])
 
 
-def _frame(one: Opened, other: Opened) -> Frame:
+def _frame(one: Opened, other: Opened) -> SlideFrame:
     mpp = one.mpp or other.mpp or ASSUMED_MPP
     whence = "file" if one.mpp else "estimated" if other.mpp else "assumed"
-    return Frame(one.size, mpp, whence, one.slide.quickhash)
+    return SlideFrame(one.size, mpp, whence, one.slide.quickhash)
 
 
 def alignment_routes(
-    shelf: Shelf, pool: ShelfPool, renderer: Renderer, alignments: Alignments, apart: Apart
+    shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer, alignments: Alignments, apart: WorkerProcess
 ) -> APIRouter:
     """The routes /api/slides/ID/beside/ID, and what is below it."""
     routes = APIRouter(prefix="/api/slides/{slide_id}/beside/{other_id}", tags=["alignment"])

@@ -9,12 +9,12 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from chromogen.app.view.shelf import Entry, Shelf
+from chromogen.app.view.slide_catalog import Entry, SlideCatalog
 from chromogen.registration.transform import Transform, composition, inverse
 from chromogen.registration.transform_file import FORMAT, read_transform, write_transform
 
 SUFFIX = ".json"
-MOST_TRANSFORMS = 500
+MAX_TRANSFORMS = 500
 HEAD_BYTES = 100
 
 
@@ -24,7 +24,7 @@ class Alignments:
     Files of `shelf` are looked at when `look` is called; those below `folder` are the page's own.
     """
 
-    def __init__(self, shelf: Shelf, folder: Path) -> None:
+    def __init__(self, shelf: SlideCatalog, folder: Path) -> None:
         self._shelf, self._folder = shelf, folder
         self._found: dict[tuple[str, str], Transform] = {}
         self.look()
@@ -109,13 +109,11 @@ class Alignments:
 
     def _kept(self) -> Iterator[Transform]:
         if self._folder.is_dir():
-            yield from _readable(Shelf([self._folder], (SUFFIX,)).entries())
+            yield from _readable(SlideCatalog([self._folder], (SUFFIX,)).entries())
 
 
 def _readable(entries: list[Entry]) -> Iterator[Transform]:
-    return islice(
-        (found for entry in entries if (found := _transform(entry.path, entry.version))), MOST_TRANSFORMS
-    )
+    return islice((found for entry in entries if (found := _transform(entry.path, entry.version))), MAX_TRANSFORMS)
 
 
 @lru_cache(maxsize=4096)

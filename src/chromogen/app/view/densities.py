@@ -22,8 +22,8 @@ from chromogen.stains.tissue import tissue_reach_px
 PER_OD10 = 100  # grey levels for a density of 1: thresholds are set in hundredths, and 2.55 is the most
 ZERO_DIFFERENCE = 128
 KEPT_UM = 6.0  # around a place, in which structure is compared
-LEAST_BLUR_PX = 3.0
-MOST_HALO_PX = 320
+MIN_BLUR_PX = 3.0
+MAX_HALO_PX = 320
 WHITE = 255
 BORDER_PX = 2
 
@@ -44,7 +44,7 @@ def density_tile(opened: Opened, address: Address, stains: str) -> bytes:
 def read_tile(opened: Opened, window: Window, step: int, halo_um: float = 0.0) -> Tile:
     """A window of a slide with so much of its surroundings that tissue is found as in one piece."""
     mpp = (opened.mpp or ASSUMED_MPP) * step
-    halo_px = min(max(math.ceil(halo_um / mpp), tissue_reach_px(mpp)), MOST_HALO_PX) * step
+    halo_px = min(max(math.ceil(halo_um / mpp), tissue_reach_px(mpp)), MAX_HALO_PX) * step
     outer = window.grown(halo_px, opened.size)
     image = read_window(opened, outer, step)
     inner = window.seen_from(outer)
@@ -78,7 +78,7 @@ def difference_tile(
         for image, name in zip((tile.prediction, there), stains, strict=True)
     )
     more = np.rint(ZERO_DIFFERENCE + PER_OD10 * (second - first)[..., :2]).clip(0, 255)
-    kept = 128 + 127 * local_correlation(first[..., 0], second[..., 0], max(tile.px(KEPT_UM), LEAST_BLUR_PX))
+    kept = 128 + 127 * local_correlation(first[..., 0], second[..., 0], max(tile.px(KEPT_UM), MIN_BLUR_PX))
     kept = np.where(tile.tissue, np.maximum(kept, 1), 0)
     return as_png(tile.core(np.concatenate([more, kept[..., None]], axis=2)).astype(np.uint8))
 

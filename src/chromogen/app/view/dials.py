@@ -12,7 +12,7 @@ from chromogen.stainer import Stainer, stainer_of_look
 from chromogen.staining.looks import Look
 from chromogen.staining.where import Where
 
-MOST_SEED = 9999
+MAX_SEED = 9999
 STEPS = 100  # of a slider
 
 
@@ -39,7 +39,7 @@ def _dial(parameter: inspect.Parameter, look: Look) -> Dial | None:
     if name == "share":
         return Dial(name, 0, 1, 1 / STEPS, look.exemplar.share) if look.exemplar.site == "nuclear" else None
     if "int" in kinds:
-        return Dial(name, 0, MOST_SEED, 1, default or 0)
+        return Dial(name, 0, MAX_SEED, 1, default or 0)
     if "float" in kinds and default:
         return Dial(name, 0, 2 * default, 2 * default / STEPS, default)  # from none to twice as much
     return None

@@ -27,8 +27,8 @@ METHODS = (*SAFE_METHODS, *BODY_METHODS, "DELETE")
 BODY_HEADERS = ("content-type", "transfer-encoding")
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/octet-stream")
 TAKEN_TYPES = ("application/json", *IMAGE_TYPES)
-MOST_BODY_BYTES = 60_000_000
-MOST_JSON_BYTES = 10_000_000
+MAX_BODY_BYTES = 60_000_000
+MAX_JSON_BYTES = 10_000_000
 
 # The viewer's library looks for a style element of its own making; an empty one tells it that it is there.
 EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -178,7 +178,7 @@ def _content_type(headers: MutableMapping[str, str]) -> str:
 
 def _most_bytes(headers: MutableMapping[str, str]) -> int:
     """Of a body of this type."""
-    return MOST_JSON_BYTES if _content_type(headers) == "application/json" else MOST_BODY_BYTES
+    return MAX_JSON_BYTES if _content_type(headers) == "application/json" else MAX_BODY_BYTES
 
 
 def _with_headers(send: Send) -> Send:

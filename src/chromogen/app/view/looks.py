@@ -10,14 +10,14 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from chromogen.app.view.apart import Apart
 from chromogen.app.view.pool import ShelfPool
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.slide_routes import Renderer
 from chromogen.app.view.stainer_list import StainerLine, stainer_lines
 from chromogen.app.view.trial_routes import BUILT_IN, EXEMPLAR_ID, exemplar_picture
 from chromogen.app.view.trials import Trial
 from chromogen.app.view.work_queue import WorkQueue
+from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.files import scratch_folder
 from chromogen.image import Image, write_image
 from chromogen.models import LOOK_SUFFIX
@@ -43,7 +43,12 @@ class MeasuredLook:
 
 
 def look_routes(
-    shelf: Shelf, pool: ShelfPool, renderer: Renderer, models: Shelf, trials: WorkQueue[Trial], apart: Apart
+    shelf: SlideCatalog,
+    pool: ShelfPool,
+    renderer: Renderer,
+    models: SlideCatalog,
+    trials: WorkQueue[Trial],
+    apart: WorkerProcess,
 ) -> APIRouter:
     """The route /api/looks; looks lie in a folder beside the results, which `models` shows too."""
     routes = APIRouter(prefix="/api", tags=["stains"])

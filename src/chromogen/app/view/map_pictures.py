@@ -14,16 +14,16 @@ from chromogen.staining.confidence_map import Levels, confidence_of
 from chromogen.staining.maps import coarser
 
 WHERE_RGB, UNLIKE_RGB = (0, 128, 118), (104, 20, 150)  # both are seen on pink, blue and brown
-MOST_ALPHA = 150  # of *where*: the tissue is seen through it
+MAX_ALPHA = 150  # of *where*: the tissue is seen through it
 HATCH_ALPHA, TINT_ALPHA = 235, 60
 HATCH_PX, LINE_PX = 8, 2  # from line to line, and how wide a line is
-MOST_SIDE_PX = 4096
+MAX_SIDE_PX = 4096
 BY = 2  # pixels of *where* on a side of the picture's: maps are smooth
 
 
 def where_picture(values: NDArray[np.uint8]) -> bytes:
     """A map of *where* (H, W), 255 for 1, as a PNG: the more opaque the more is stained, nothing for nothing."""
-    return _png(WHERE_RGB, coarser(values, BY) * (MOST_ALPHA / 255))
+    return _png(WHERE_RGB, coarser(values, BY) * (MAX_ALPHA / 255))
 
 
 def unlike_picture(levels: Levels, size: tuple[int, int]) -> bytes:
@@ -31,7 +31,7 @@ def unlike_picture(levels: Levels, size: tuple[int, int]) -> bytes:
 
     What was left out is hatched and tinted, what got part of its stain only tinted, all else clear.
     """
-    side_px = max(1, min(SQUARE_PX, MOST_SIDE_PX // max(levels.shape)))
+    side_px = max(1, min(SQUARE_PX, MAX_SIDE_PX // max(levels.shape)))
     left_out = np.nan_to_num(1 - painted_share(confidence_of(levels)), nan=0)
     left_out = np.repeat(np.repeat(left_out, side_px, 0), side_px, 1)
     height, width = (max(1, round(side * side_px / SQUARE_PX)) for side in size[::-1])

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.view.shelf import Entry
+from chromogen.app.view.slide_catalog import Entry
 from chromogen.app.view.virtual import virtual_facts
 from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP, MPP_RANGE, plausible_mpp
@@ -19,7 +19,7 @@ from chromogen.slides.slide import Slide, SlideError, open_slide
 from chromogen.stains.appearance import Appearance, appearance
 from chromogen.stains.tissue import Background, background
 
-MOST_OPEN = 24
+MAX_OPEN = 24
 OVERVIEW_PX = 1024
 NOMINAL_MPP = MPP_RANGE[0]
 
@@ -71,7 +71,7 @@ class ShelfPool:
     """The shelf's slides, open for all who look at them."""
 
     def __init__(self) -> None:
-        self._pool = SlidePool[Opened](MOST_OPEN)
+        self._pool = SlidePool[Opened](MAX_OPEN)
 
     @contextmanager
     def reading(self, entry: Entry) -> Iterator[Opened]:

@@ -14,7 +14,7 @@ import psutil
 
 GRACE_S = 15.0  # in which a process may write down where it is
 CLOCK_S = 2.0  # by how much the beginning of a process may seem to change when the clock is set
-LEAST_FREE_BYTES = 100_000
+MIN_FREE_BYTES = 100_000
 
 
 def begin(command: Sequence[str], folder: Path, out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -88,5 +88,5 @@ def complaint(file: Path, beginning: str = "") -> str:
 
 def silent(status: int, folder: Path) -> str:
     """Why a process ended that could not say it, perhaps because there was no room for that."""
-    is_full = shutil.disk_usage(folder).free < LEAST_FREE_BYTES
+    is_full = shutil.disk_usage(folder).free < MIN_FREE_BYTES
     return f"it ended with status {status}" + ("; the disk is full" if is_full else "")

@@ -14,8 +14,8 @@ from chromogen.errors import expected
 from chromogen.files import write_text
 from chromogen.regions.geojson import Drawn, GeoJsonError, read_features, without_area
 
-MOST_REGIONS, LONGEST_NAME = 200, 200
-MOST_GEOJSON_BYTES = 20_000_000
+MAX_REGIONS, LONGEST_NAME = 200, 200
+MAX_GEOJSON_BYTES = 20_000_000
 
 
 class Region(BaseModel):
@@ -46,18 +46,18 @@ class Imported(BaseModel):
 def import_regions(body: bytes) -> Imported:
     """The regions in the bytes of a file. Raises: ValueError where it is no GeoJSON, or has no polygon."""
     try:
-        found, without = read_features(body, MOST_GEOJSON_BYTES)
+        found, without = read_features(body, MAX_GEOJSON_BYTES)
     except GeoJsonError as error:
         raise expected("file", "GeoJSON with polygons", f"one that is not: {error}") from error
     if not found:
         raise expected("file", "GeoJSON with at least one polygon", "none")
-    more = len(found) - MOST_REGIONS
+    more = len(found) - MAX_REGIONS
     left_out = {
         without_area(without, len(found) + without): without > 0,
-        f"Chromogen left out the last {more}: the page takes {MOST_REGIONS} regions.": more > 0,
+        f"Chromogen left out the last {more}: the page takes {MAX_REGIONS} regions.": more > 0,
     }
     return Imported(
-        regions=[_imported_region(drawn) for drawn in found[:MOST_REGIONS]],
+        regions=[_imported_region(drawn) for drawn in found[:MAX_REGIONS]],
         left_out=[words for words, holds in left_out.items() if holds],
     )
 

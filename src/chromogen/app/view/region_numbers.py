@@ -24,8 +24,8 @@ from chromogen.regions.polygons import centres_inside
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 
 CORE_PX = 1024
-MOST_PIXELS = 16_000_000  # of a region; a larger one is measured coarser
-MOST_POINTS = 50_000
+MAX_PIXELS = 16_000_000  # of a region; a larger one is measured coarser
+MAX_POINTS = 50_000
 SIDES = 256  # at least, of a region that is bent
 WHOLE_PERCENT = 99.5  # of a region: what rounding may take away
 
@@ -60,8 +60,8 @@ def parse_region(geometry: object) -> MultiPolygon:
     if not polygons:
         kind = geometry.get("type") if isinstance(geometry, Mapping) else "none"
         raise expected("geometry", "a polygon with an area", kind, "points and lines have none")
-    if points > MOST_POINTS:
-        raise expected("geometry", f"at most {MOST_POINTS:,} points", f"{points:,}", "simplify it")
+    if points > MAX_POINTS:
+        raise expected("geometry", f"at most {MAX_POINTS:,} points", f"{points:,}", "simplify it")
     return MultiPolygon(polygons)
 
 
@@ -74,11 +74,11 @@ def placed_region(region: MultiPolygon, placed: Placement) -> MultiPolygon:
 def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10: float) -> Numbers:
     """What is measured in a region of a slide; ValueError where it lies outside.
 
-    Tile by tile at full resolution, or so much coarser that it has at most `MOST_PIXELS`.
+    Tile by tile at full resolution, or so much coarser that it has at most `MAX_PIXELS`.
     """
     window = _bounds(region, opened.size)
     step = 1
-    while window.size[0] * window.size[1] > MOST_PIXELS * step**2:
+    while window.size[0] * window.size[1] > MAX_PIXELS * step**2:
         step *= 2
     mpp = (opened.mpp or ASSUMED_MPP) * step
     parts = [_part(opened, region, part, step, stains, threshold_od10) for part in _parts(window, step)]

@@ -16,10 +16,10 @@ from chromogen.app.view import region_numbers
 from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import ShelfPool
-from chromogen.app.view.region_files import MOST_REGIONS, Imported, Region, import_regions
+from chromogen.app.view.region_files import MAX_REGIONS, Imported, Region, import_regions
 from chromogen.app.view.region_numbers import Numbers
-from chromogen.app.view.shelf import Entry, Shelf
-from chromogen.app.view.slide_nuclei import NotWantedError, NucleusFinder, NucleusNumbers, Source
+from chromogen.app.view.slide_catalog import Entry, SlideCatalog
+from chromogen.app.view.slide_nuclei import NotWantedError, NucleusFinder, NucleusNumbers, SlideSource
 from chromogen.app.view.slide_routes import CLIENT_GONE, SLIDE_ID, Renderer, SlideId, Stains, words_of
 from chromogen.errors import FAILURES
 from chromogen.pixel_size import ASSUMED_MPP
@@ -29,17 +29,17 @@ Pixel = Annotated[float, Query(ge=0, le=10**8)]
 Extent = Annotated[float, Query(gt=0, le=10**8)]
 
 
-class Asked(BaseModel):
+class RegionRequest(BaseModel):
     """Numbers of regions drawn on the slide `on`, in each of `slides`, with the vectors to take them apart."""
 
     on: str = Field(pattern=SLIDE_ID)
     slides: dict[str, Stains] = Field(max_length=4)
-    regions: list[Region] = Field(max_length=MOST_REGIONS)
+    regions: list[Region] = Field(max_length=MAX_REGIONS)
     threshold_od10: float = Field(0.2, ge=0, le=2.55)
 
 
 def region_routes(
-    shelf: Shelf, pool: ShelfPool, renderer: Renderer, finder: NucleusFinder, alignments: Alignments
+    shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer, finder: NucleusFinder, alignments: Alignments
 ) -> APIRouter:
     """The routes /api/regions, /api/numbers, and /api/slides/ID/nuclei."""
     routes = APIRouter(prefix="/api", tags=["regions"])
@@ -52,7 +52,7 @@ def region_routes(
         return await renderer.run(lambda: import_regions(body))  # type: ignore[no-any-return]
 
     @routes.post("/numbers")
-    async def numbers(asked: Asked) -> list[dict[str, Any]]:
+    async def numbers(asked: RegionRequest) -> list[dict[str, Any]]:
         """Area, percent positive, mean density, mIOD, pixel H-score and nuclei, of every region in every slide.
 
         In the order of regions and slides. Where there are no numbers, `error` says why.
@@ -89,14 +89,14 @@ def region_routes(
     return routes
 
 
-def _source(pool: ShelfPool, entry: Entry, stains: Stains) -> Source:
+def _source(pool: ShelfPool, entry: Entry, stains: Stains) -> SlideSource:
     with pool.reading(entry) as opened:
         mpp = opened.mpp or ASSUMED_MPP
-        return Source(entry.path, entry.version, mpp, "h-e" if stains.startswith("h-e") else "h-dab")
+        return SlideSource(entry.path, entry.version, mpp, "h-e" if stains.startswith("h-e") else "h-dab")
 
 
 async def _numbers(
-    measured: Callable[..., tuple[MultiPolygon, Source, Numbers]],
+    measured: Callable[..., tuple[MultiPolygon, SlideSource, Numbers]],
     renderer: Renderer,
     finder: NucleusFinder,
     slides: tuple[str, str],
@@ -116,14 +116,14 @@ async def _numbers(
 
 
 def _measured(
-    shelf: Shelf,
+    shelf: SlideCatalog,
     pool: ShelfPool,
     alignments: Alignments,
     slides: Sequence[str],
     region: Region,
     stains: Stains,
     threshold: float,
-) -> tuple[MultiPolygon, Source, Numbers]:
+) -> tuple[MultiPolygon, SlideSource, Numbers]:
     """The region as it lies on the second slide, whose nuclei to count there, and what pixels say of it."""
     drawn = region_numbers.parse_region(region.geometry)
     on, entry = map(shelf.find, slides)
@@ -134,7 +134,7 @@ def _measured(
 
 
 async def _nuclei(
-    finder: NucleusFinder, source: Source, region: MultiPolygon, numbers: Numbers
+    finder: NucleusFinder, source: SlideSource, region: MultiPolygon, numbers: Numbers
 ) -> tuple[dict[str, Any], str]:
     """What nuclei say of a region, and why they say nothing; that takes no other number away."""
     try:

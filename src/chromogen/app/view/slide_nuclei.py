@@ -18,18 +18,18 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from chromogen.app.view.apart import Apart
 from chromogen.app.view.pool import without_folders
 from chromogen.app.view.stained_views import kept_survey
+from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.errors import expected
+from chromogen.lru_cache import LruCache
 from chromogen.nuclei.contract import NETWORK_MPP
-from chromogen.nuclei.find import Window, built_in, check_visible, windows_of
+from chromogen.nuclei.find import NucleiWindow, built_in, check_visible, nuclei_windows
 from chromogen.nuclei.measure import Measurements, joined_measurements
 from chromogen.nuclei.outlines import Nuclei, joined
 from chromogen.nuclei.positivity import Grades, Threshold, grades_of, positive_threshold
 from chromogen.nuclei.scores import Score, scores
-from chromogen.recent import Recent
-from chromogen.whole_slide.nuclei import Stains, at_level_0, has_tissue, in_window, stains_of
+from chromogen.whole_slide.nuclei import StainVectors, at_level_0, has_tissue, in_window, stain_vectors
 from chromogen.whole_slide.survey import Survey
 from chromogen.whole_slide.view import SlideFile, View, held_slide, view_at
 
@@ -47,7 +47,7 @@ class NotWantedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Source:
+class SlideSource:
     """A slide whose nuclei are wanted: its file, the file's version, pixel size in um, and the stains chosen."""
 
     path: Path
@@ -77,18 +77,18 @@ class NucleusNumbers:
 
 
 @dataclass(frozen=True)
-class Judged:
+class GradedNuclei:
     """Nuclei in level-0 pixels, what is measured of each, and the threshold that grades them."""
 
     nuclei: Nuclei
     measured: Measurements
     threshold: Threshold
 
-    def within(self, region: BaseGeometry) -> Judged:
+    def within(self, region: BaseGeometry) -> GradedNuclei:
         """Those whose centre lies in a region, in level-0 pixels."""
         x, y = self.nuclei.centres_px.astype(np.float64).T
         inside = shapely.contains_xy(region, x, y)
-        return Judged(self.nuclei.take(inside), self.measured.take(inside), self.threshold)
+        return GradedNuclei(self.nuclei.take(inside), self.measured.take(inside), self.threshold)
 
     @property
     def grades(self) -> Grades:
@@ -127,7 +127,7 @@ def _ends(score: Score | None) -> tuple[float | None, float | None, float | None
 
 
 @dataclass(frozen=True)
-class Lattice:
+class WindowGrid:
     """The windows of a slide: its size (w, h) at level 0 and at NETWORK_MPP, and which windows show tissue."""
 
     size: tuple[int, int]
@@ -137,7 +137,7 @@ class Lattice:
     def over(self, region: BaseGeometry) -> list[int]:
         """The windows with tissue whose core a region, in level-0 pixels, meets."""
         scale = np.divide(self.size, self.size_at_network)
-        windows = windows_of(self.size_at_network)
+        windows = nuclei_windows(self.size_at_network)
         return [index for index in self.with_tissue if region.intersects(_core(windows[index], scale))]
 
     def sample(self) -> list[int]:
@@ -150,35 +150,37 @@ class Lattice:
 class NucleusFinder:
     """The nuclei of the shelf's slides: each window is searched once, one at a time, and kept."""
 
-    def __init__(self, apart: Apart) -> None:
+    def __init__(self, apart: WorkerProcess) -> None:
         self._apart = apart
         self._one = anyio.Lock()
-        self._kept: Recent[Any] = Recent(MAX_KEPT_BYTES, _bytes_of)
+        self._kept: LruCache[Any] = LruCache(MAX_KEPT_BYTES, _bytes_of)
 
-    async def within(self, source: Source, region: BaseGeometry, is_wanted: IsWanted | None = None) -> Judged:
+    async def within(
+        self, source: SlideSource, region: BaseGeometry, is_wanted: IsWanted | None = None
+    ) -> GradedNuclei:
         """The nuclei whose centre lies in a region, in level-0 pixels.
 
         Raises: ValueError for pixels too large to show nuclei, a region too large, or a file that fails;
         NotWantedError once `is_wanted` says no.
         """
         check_visible(source.mpp)
-        lattice: Lattice = await self._known(lattice_of, source, is_wanted)
-        seen = region.intersection(shapely.box(0, 0, *lattice.size))
+        grid: WindowGrid = await self._known(window_grid_of, source, is_wanted)
+        seen = region.intersection(shapely.box(0, 0, *grid.size))
         _check_area(seen, source.mpp)
-        sample = [] if source.stains == "h-e" else lattice.sample()
+        sample = [] if source.stains == "h-e" else grid.sample()
         # A threshold for the whole slide, so that no nucleus changes sides where the view moves.
         threshold = positive_threshold((await self._in(source, sample, is_wanted))[1], source.stains)
-        nuclei, measured = await self._in(source, lattice.over(seen), is_wanted)
-        return Judged(nuclei, measured, threshold).within(seen)
+        nuclei, measured = await self._in(source, grid.over(seen), is_wanted)
+        return GradedNuclei(nuclei, measured, threshold).within(seen)
 
-    async def _in(self, source: Source, windows: Sequence[int], is_wanted: IsWanted | None) -> Found:
+    async def _in(self, source: SlideSource, windows: Sequence[int], is_wanted: IsWanted | None) -> Found:
         """The nuclei of some windows."""
         found = [await self._known(nuclei_of_window, source, is_wanted, index) for index in windows]
         nuclei = joined((part for part, _ in found), source.mpp)
         return nuclei, joined_measurements([measured for _, measured in found])
 
     async def _known(
-        self, work: Callable[..., Any], source: Source, is_wanted: IsWanted | None, *more: int
+        self, work: Callable[..., Any], source: SlideSource, is_wanted: IsWanted | None, *more: int
     ) -> Any:
         """What `work` gives for a slide, from the process apart, or kept since it was asked for last."""
         key = (work.__name__, source, *more)
@@ -193,31 +195,31 @@ class NucleusFinder:
         return known
 
 
-def lattice_of(source: Source) -> Lattice:
+def window_grid_of(source: SlideSource) -> WindowGrid:
     """The windows of a slide. Raises: SlideError or OSError where it cannot be read."""
     with _surveyed(source) as (view, seen, _):
-        windows = windows_of(view.size)
+        windows = nuclei_windows(view.size)
         with_tissue = tuple(index for index, window in enumerate(windows) if has_tissue(seen, window))
-        return Lattice(view.slide.size, view.size, with_tissue)
+        return WindowGrid(view.slide.size, view.size, with_tissue)
 
 
-def nuclei_of_window(source: Source, index: int) -> Found:
-    """The nuclei of a window in level-0 pixels, and what is measured of each. Raises: as `lattice_of`."""
+def nuclei_of_window(source: SlideSource, index: int) -> Found:
+    """The nuclei of a window in level-0 pixels, and what is measured of each. Raises: as `window_grid_of`."""
     with _surveyed(source) as (view, seen, stains):
-        found = in_window(view, windows_of(view.size)[index], seen, stains, built_in())
+        found = in_window(view, nuclei_windows(view.size)[index], seen, stains, built_in())
         return at_level_0(found.nuclei, view.slide, view.size), found.measured
 
 
 @contextmanager
-def _surveyed(source: Source) -> Iterator[tuple[View, Survey, Stains]]:
+def _surveyed(source: SlideSource) -> Iterator[tuple[View, Survey, StainVectors]]:
     file = SlideFile(source.path, source.mpp)
     with held_slide(file) as slide:
         view = view_at(slide, NETWORK_MPP)
         seen = kept_survey(view)
-        yield view, seen, stains_of(seen, source.stains)
+        yield view, seen, stain_vectors(seen, source.stains)
 
 
-def _core(window: Window, scale: NDArray[np.float64]) -> BaseGeometry:
+def _core(window: NucleiWindow, scale: NDArray[np.float64]) -> BaseGeometry:
     """The core of a window in level-0 pixels."""
     start, size = np.asarray(window.core_location), np.asarray(window.core_size)
     return shapely.box(*(start * scale), *((start + size) * scale))
@@ -230,8 +232,8 @@ def _check_area(region: BaseGeometry, mpp: float) -> None:
         raise expected("region", f"at most {MAX_MM2:g} mm2 for nuclei", f"{mm2:.3g} mm2", advice)
 
 
-def _bytes_of(kept: Lattice | Found) -> int:
-    if isinstance(kept, Lattice):
+def _bytes_of(kept: WindowGrid | Found) -> int:
+    if isinstance(kept, WindowGrid):
         return 1000
     nuclei, measured = kept
     arrays = (nuclei.centres_px, nuclei.outlines_px, nuclei.confidence, *vars(measured).values())

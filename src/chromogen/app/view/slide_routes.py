@@ -17,15 +17,15 @@ from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.cases import case_of, marker_of
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
-from chromogen.app.view.shelf import Entry, Shelf
+from chromogen.app.view.slide_catalog import Entry, SlideCatalog
 from chromogen.app.view.virtual import stainer_of, virtual_facts
 from chromogen.image import shrunk
-from chromogen.recent import Recent
+from chromogen.lru_cache import LruCache
 from chromogen.slides.threads import processors
 
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
 CLIENT_GONE = 499
-MOST_CACHED_BYTES = 96_000_000
+MAX_CACHED_BYTES = 96_000_000
 Stains = Literal["h-dab", "h-e", "h-dab-ruifrok", "h-e-ruifrok"]
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
@@ -40,7 +40,7 @@ class Renderer:
 
     def __init__(self) -> None:
         self._limiter = anyio.CapacityLimiter(max(2, processors()))
-        self._recent: Recent[bytes] = Recent(MOST_CACHED_BYTES, len)
+        self._recent: LruCache[bytes] = LruCache(MAX_CACHED_BYTES, len)
 
     async def answer(
         self, request: Request, key: tuple[object, ...], media_type: str, make: Callable[[], bytes]
@@ -96,7 +96,7 @@ class SlideFacts(SlideLine):
 
 
 def slide_routes(
-    shelf: Shelf, pool: ShelfPool, renderer: Renderer, alignments: Alignments, *, labels: bool
+    shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer, alignments: Alignments, *, labels: bool
 ) -> APIRouter:
     """The routes below /api/slides."""
     routes = APIRouter(prefix="/api", tags=["slides"])
@@ -107,7 +107,13 @@ def slide_routes(
 
 
 def _list_routes(
-    routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer, alignments: Alignments, *, labels: bool
+    routes: APIRouter,
+    shelf: SlideCatalog,
+    pool: ShelfPool,
+    renderer: Renderer,
+    alignments: Alignments,
+    *,
+    labels: bool,
 ) -> None:
     def lines() -> list[SlideLine]:
         alignments.look()
@@ -145,7 +151,7 @@ def _list_routes(
         return await renderer.answer(request, key, "image/jpeg", lambda: _associated(entry, name))
 
 
-def _tile_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer) -> None:
+def _tile_routes(routes: APIRouter, shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer) -> None:
     @routes.get("/slides/{slide_id}/tiles/{level}/{x}/{y}.jpg", response_class=Response, responses=JPEG)
     async def tile(request: Request, slide_id: SlideId, level: Level, x: Place, y: Place) -> Response:
         """A tile; level 0 holds the whole slide in one."""
@@ -171,7 +177,7 @@ def _tile_routes(routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Ren
 
 
 def _comparison_routes(
-    routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer, alignments: Alignments
+    routes: APIRouter, shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer, alignments: Alignments
 ) -> None:
     @routes.get(
         "/slides/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response, responses=PNG
@@ -215,7 +221,7 @@ def _facts(pool: ShelfPool, entry: Entry, alignments: Alignments, *, labels: boo
             width=width,
             height=height,
             mpp=opened.mpp,
-            levels=tiles.levels_of(opened.size),
+            levels=tiles.tile_levels(opened.size),
             tile_px=tiles.TILE_PX,
             stains=opened.look.stains,
             stains_doubt=opened.look.stains_doubt,

@@ -13,20 +13,20 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from chromogen.app.view.apart import Apart
 from chromogen.app.view.map_pictures import unlike_picture
 from chromogen.app.view.pool import ShelfPool
-from chromogen.app.view.region_files import MOST_REGIONS, ImportedRegion
-from chromogen.app.view.shelf import Entry, Shelf, UnknownSlideError
+from chromogen.app.view.region_files import MAX_REGIONS, ImportedRegion
+from chromogen.app.view.slide_catalog import Entry, SlideCatalog, UnknownSlideError
 from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.stained_views import show_where, stain_view, stainer_mpp
 from chromogen.app.view.stainer_list import StainerLine, stainer_lines
-from chromogen.app.view.stains import CONFIDENCE, REGIONS, TISSUE, Stain, progress_in, start_slide, with_regions
+from chromogen.app.view.stains import CONFIDENCE, REGIONS, TISSUE, Stain, stain_progress, start_slide, with_regions
 from chromogen.app.view.virtual import virtual_facts
 from chromogen.app.view.where_files import DRAWN, WhereLine, where_lines
 from chromogen.app.view.work_folder import REGION, RESULT, new_folder
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue, new_id
-from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, labelled_png, shown
+from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, labelled_png, work_json
+from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.errors import choose, expected
 from chromogen.files import canonical_name, scratch_folder
 from chromogen.image import read_image, read_provenance
@@ -45,9 +45,9 @@ class NewWhere(BaseModel):
     """What says where a look stains: tissue, regions with a level for each class, or a file by its id."""
 
     source: str = Field(default=TISSUE, pattern=f"^({TISSUE}|{DRAWN}|[0-9a-f]{{16}})$")
-    regions: list[ImportedRegion] = Field(default_factory=list, max_length=MOST_REGIONS)
+    regions: list[ImportedRegion] = Field(default_factory=list, max_length=MAX_REGIONS)
     levels: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
-        default_factory=dict, max_length=MOST_REGIONS + 1
+        default_factory=dict, max_length=MAX_REGIONS + 1
     )
 
 
@@ -84,25 +84,30 @@ class NewViewStain(NewStain):
 
 
 def stain_routes(
-    shelf: Shelf, pool: ShelfPool, renderer: Renderer, models: Shelf, stains: WorkQueue[Stain], apart: Apart
+    shelf: SlideCatalog,
+    pool: ShelfPool,
+    renderer: Renderer,
+    models: SlideCatalog,
+    stains: WorkQueue[Stain],
+    apart: WorkerProcess,
 ) -> APIRouter:
     """The routes of stains, stained views and stainers; `models` has files of stainers, which `apart` reads."""
     routes = APIRouter(prefix="/api", tags=["stains"])
     _start_routes(routes, shelf, pool, renderer, models, stains, apart)
     _where_routes(routes, shelf, pool, renderer, models, apart)
-    add_work_routes(routes, "stains", renderer, stains, lambda queued: _shown(queued, stains), progress_in)
+    add_work_routes(routes, "stains", renderer, stains, lambda queued: _shown(queued, stains), stain_progress)
     _result_routes(routes, renderer, stains)
     return routes
 
 
 def _start_routes(
     routes: APIRouter,
-    shelf: Shelf,
+    shelf: SlideCatalog,
     pool: ShelfPool,
     renderer: Renderer,
-    models: Shelf,
+    models: SlideCatalog,
     stains: WorkQueue[Stain],
-    apart: Apart,
+    apart: WorkerProcess,
 ) -> None:
     @routes.get("/stainers")
     async def stainers() -> list[StainerLine]:
@@ -130,7 +135,12 @@ def _start_routes(
 
 
 def _where_routes(
-    routes: APIRouter, shelf: Shelf, pool: ShelfPool, renderer: Renderer, models: Shelf, apart: Apart
+    routes: APIRouter,
+    shelf: SlideCatalog,
+    pool: ShelfPool,
+    renderer: Renderer,
+    models: SlideCatalog,
+    apart: WorkerProcess,
 ) -> None:
     @routes.get("/wheres")
     async def wheres(slide: Annotated[str, Query(pattern=SLIDE_ID)]) -> list[WhereLine]:
@@ -156,7 +166,12 @@ def _where_routes(
 
 
 async def _placed(
-    asked: NewViewStain, shelf: Shelf, pool: ShelfPool, renderer: Renderer, models: Shelf, apart: Apart
+    asked: NewViewStain,
+    shelf: SlideCatalog,
+    pool: ShelfPool,
+    renderer: Renderer,
+    models: SlideCatalog,
+    apart: WorkerProcess,
 ) -> Stain:
     """What a view is to be stained with; a slide that says no pixel size has the stainer's."""
     stain: Stain
@@ -166,14 +181,14 @@ async def _placed(
     return placed if own or asked.mpp else replace(placed, mpp=wanted)
 
 
-async def _mpp_of(stain: Stain, apart: Apart) -> float:
+async def _mpp_of(stain: Stain, apart: WorkerProcess) -> float:
     """The stainer's pixel size in um. Raises: ValueError for a stainer that cannot be."""
     with _failing_without_folders(stain):
         return await apart.run(stainer_mpp, stain)
 
 
 async def _view(
-    stain: Stain, drawn: list[ImportedRegion], stains: WorkQueue[Stain], apart: Apart
+    stain: Stain, drawn: list[ImportedRegion], stains: WorkQueue[Stain], apart: WorkerProcess
 ) -> Queued[Stain]:
     """The stain of a view, done; where it fails, nothing is left of it."""
     with new_folder(stains.folder / stain.id) as folder:
@@ -242,7 +257,9 @@ def _result(stains: WorkQueue[Stain], work_id: str) -> FilePath:
     return file
 
 
-def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tuple[Stain, float | None]:
+def _asked(
+    asked: NewStain, shelf: SlideCatalog, pool: ShelfPool, models: SlideCatalog
+) -> tuple[Stain, float | None]:
     """What is to be stained, with the slide's own pixel size; ValueError where there is no such stainer."""
     entry, (name, model) = shelf.find(asked.slide), _chosen(models, asked.stainer)
     if (asked.dials or asked.fill or asked.where.source != TISSUE) and not is_look(model):
@@ -269,7 +286,7 @@ def _asked(asked: NewStain, shelf: Shelf, pool: ShelfPool, models: Shelf) -> tup
     ), own
 
 
-def _where(source: str, shelf: Shelf, models: Shelf) -> tuple[str, str]:
+def _where(source: str, shelf: SlideCatalog, models: SlideCatalog) -> tuple[str, str]:
     """What people call a source of *where*, and its file; regions have theirs once there is a folder for them."""
     if source in (TISSUE, DRAWN):
         return (TISSUE, "") if source == TISSUE else (REGIONS, REGIONS)
@@ -280,7 +297,7 @@ def _where(source: str, shelf: Shelf, models: Shelf) -> tuple[str, str]:
     return entry.name, str(entry.path)
 
 
-def _chosen(models: Shelf, asked: str) -> tuple[str, str]:
+def _chosen(models: SlideCatalog, asked: str) -> tuple[str, str]:
     """A stainer's name, and what loads it; ValueError where there is none."""
     try:
         entry = models.find(asked)
@@ -294,7 +311,7 @@ def _shown(stain: Queued[Stain], stains: WorkQueue[Stain]) -> dict[str, Any]:
     error, told = _without_folders(stain.error, stain.work), {}
     if stain.state == "done":
         told = _told(stains.folder_of(stain.work.id) / stain.work.output)
-    return {**shown(stain, HIDDEN), "error": error, "output": stain.work.output, "told": told}
+    return {**work_json(stain, HIDDEN), "error": error, "output": stain.work.output, "told": told}
 
 
 def _told(result: FilePath) -> dict[str, Any]:

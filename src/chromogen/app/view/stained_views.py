@@ -17,7 +17,7 @@ from chromogen.app.view.work_folder import RESULT, check_region, keep_region, re
 from chromogen.app.where import WhereOption
 from chromogen.grid import Window
 from chromogen.image import Image, write_image
-from chromogen.recent import Recent
+from chromogen.lru_cache import LruCache
 from chromogen.stainer import Stainer, is_look, load_look
 from chromogen.stainer import where_of as own_where
 from chromogen.staining.confidence_map import unlike_fraction
@@ -32,16 +32,16 @@ from chromogen.whole_slide.part import stain_part
 from chromogen.whole_slide.survey import Survey, survey
 from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
 
-_SURVEYS: Recent[Survey] = Recent(100_000_000, lambda seen: seen.sample.nbytes)
-_STATISTICS: Recent[Any] = Recent(100, lambda _: 1)
-_WHERES: Recent[Where] = Recent(20, lambda _: 1)
-_WINDOWS: Recent[Image] = Recent(60_000_000, lambda window: window.nbytes)
-_REGIONS: Recent[bytes] = Recent(30_000_000, len)  # as files
-_LOOKS: Recent[Look] = Recent(20, lambda _: 1)
-_MEASURED: Recent[Measured] = Recent(60_000_000, lambda found: found.nbytes)  # of samples of slides
+_SURVEYS: LruCache[Survey] = LruCache(100_000_000, lambda seen: seen.sample.nbytes)
+_STATISTICS: LruCache[Any] = LruCache(100, lambda _: 1)
+_WHERES: LruCache[Where] = LruCache(20, lambda _: 1)
+_WINDOWS: LruCache[Image] = LruCache(60_000_000, lambda window: window.nbytes)
+_REGIONS: LruCache[bytes] = LruCache(30_000_000, len)  # as files
+_LOOKS: LruCache[Look] = LruCache(20, lambda _: 1)
+_MEASURED: LruCache[Measured] = LruCache(60_000_000, lambda found: found.nbytes)  # of samples of slides
 _KEEP = Keep(  # of windows, as far as they are seen
-    Recent(250_000_000, lambda ready: ready.nbytes),
-    Recent(100_000_000, lambda amounts: sum(part.nbytes for part in amounts)),
+    LruCache(250_000_000, lambda ready: ready.nbytes),
+    LruCache(100_000_000, lambda amounts: sum(part.nbytes for part in amounts)),
 )
 BLACK = (0, 0, 0)
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from chromogen.app.view.dials import Dial, dials_of
-from chromogen.app.view.shelf import Entry
+from chromogen.app.view.slide_catalog import Entry
 from chromogen.models import LOOK_CLAIM, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.onnx_models.generator import TARGET
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX

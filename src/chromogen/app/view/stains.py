@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chromogen.app.view.region_files import ImportedRegion, write_regions
-from chromogen.app.view.shelf import STORE
+from chromogen.app.view.slide_catalog import STORE
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue
 from chromogen.models import MODEL_SUFFIX
@@ -201,7 +201,7 @@ def with_regions(stain: Stain, drawn: Sequence[ImportedRegion], folder: Path) ->
     return replace(stain, where_file=str((folder / REGIONS).absolute()))
 
 
-def progress_in(folder: Path) -> BlockProgress:
+def stain_progress(folder: Path) -> BlockProgress:
     """How far a slide is, from what its process has written into its folder."""
     lines = lines_of(folder / TRACE, "done")
     if not lines:

@@ -31,7 +31,7 @@ class Address:
     y: int
 
 
-def levels_of(size: tuple[int, int]) -> int:
+def tile_levels(size: tuple[int, int]) -> int:
     """How many levels a slide of `size` (w, h) has, each twice as fine as the one before, down to one tile.
 
     >>> levels_of((512, 300)), levels_of((513, 300)), levels_of((60_000, 40_000))
@@ -47,7 +47,7 @@ def window_of(size: tuple[int, int], address: Address) -> tuple[Window, int]:
     >>> window_of((1000, 700), Address(0, 0, 0))
     (Window(left=0, top=0, right=1000, bottom=700), 2)
     """
-    levels = levels_of(size)
+    levels = tile_levels(size)
     if not 0 <= address.level < levels:
         raise NoSuchTileError(f"The slide has the levels 0 to {levels - 1}, not {address.level}.")
     step = 1 << (levels - 1 - address.level)

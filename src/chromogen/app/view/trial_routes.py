@@ -12,9 +12,8 @@ from pydantic import BaseModel, Field
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.adjusted import adjusted
 from chromogen.app.view.guard import IMAGE_TYPES
-from chromogen.app.view.intake import take_in
 from chromogen.app.view.pool import ShelfPool
-from chromogen.app.view.shelf import Shelf
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.slide_routes import PNG, SLIDE_ID, Renderer
 from chromogen.app.view.trials import (
     EXEMPLAR,
@@ -22,12 +21,13 @@ from chromogen.app.view.trials import (
     new_trial,
     newest_picture,
     options_of,
-    progress_in,
     start_trial,
+    trial_progress,
 )
+from chromogen.app.view.upload_decoder import take_in
 from chromogen.app.view.work_folder import REGION, RESULT
 from chromogen.app.view.work_queue import UNDER_WAY, Queued, WorkQueue
-from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, labelled_png, picture_at, shown
+from chromogen.app.view.work_routes import FRESH, WorkId, add_work_routes, labelled_png, picture_at, work_json
 from chromogen.errors import expected
 from chromogen.files import scratch_folder
 from chromogen.image import Image, encode_image, read_image, read_provenance
@@ -66,18 +66,18 @@ class Uploaded(BaseModel):
     exemplar_doubt: str | None
 
 
-def trial_routes(shelf: Shelf, pool: ShelfPool, renderer: Renderer, trials: WorkQueue[Trial]) -> APIRouter:
+def trial_routes(shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer, trials: WorkQueue[Trial]) -> APIRouter:
     """The routes below /api/trials, and /api/exemplars."""
     routes = APIRouter(prefix="/api", tags=["trials"])
     _exemplar_routes(routes, renderer, trials)
-    add_work_routes(routes, "trials", renderer, trials, shown, progress_in)
+    add_work_routes(routes, "trials", renderer, trials, work_json, trial_progress)
     _picture_routes(routes, renderer, trials)
 
     @routes.post("/trials", status_code=201)
     async def start(asked: NewTrial) -> dict[str, Any]:
         """Put `stylize` of a region into the queue."""
         preset(asked.preset)
-        return shown(await renderer.run(lambda: _start(asked, shelf, pool, trials)))
+        return work_json(await renderer.run(lambda: _start(asked, shelf, pool, trials)))
 
     return routes
 
@@ -138,7 +138,7 @@ def _picture_routes(routes: APIRouter, renderer: Renderer, trials: WorkQueue[Tri
         return Response(encode_image(picture, ".png", facts), media_type="image/png", headers=FRESH)
 
 
-def _start(asked: NewTrial, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Queued[Trial]:
+def _start(asked: NewTrial, shelf: SlideCatalog, pool: ShelfPool, trials: WorkQueue[Trial]) -> Queued[Trial]:
     with pool.reading(shelf.find(asked.slide)) as opened:
         given = {"steps": asked.steps, "dab_amount": asked.dab_amount, "seed": asked.seed}
         options = options_of(asked.preset, opened.mpp, given)
@@ -147,7 +147,7 @@ def _start(asked: NewTrial, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Tri
     return start_trial(trials, trial, region, exemplar_picture(asked.exemplar, shelf, pool, trials))
 
 
-def exemplar_picture(name: str, shelf: Shelf, pool: ShelfPool, trials: WorkQueue[Trial]) -> Picture:
+def exemplar_picture(name: str, shelf: SlideCatalog, pool: ShelfPool, trials: WorkQueue[Trial]) -> Picture:
     """The exemplar of a name: built-in, uploaded, or a slide's middle.
 
     Raises: ValueError where it is not there.

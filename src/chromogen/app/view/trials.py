@@ -144,7 +144,7 @@ def _at(exemplar: Picture, mpp: float | None) -> tuple[Image, None, float | None
     return scaled(exemplar.pixels, exemplar.mpp / mpp), None, mpp
 
 
-def progress_in(folder: Path) -> Progress:
+def trial_progress(folder: Path) -> Progress:
     """How far a trial is, from what its process has written into its folder."""
     steps = lines_of(folder / TRACE, "index")
     previews = [int(file.stem.rpartition("_")[2]) for file in (folder / PREVIEWS).glob("region_step_*.png")]
@@ -157,7 +157,7 @@ def progress_in(folder: Path) -> Progress:
 
 def newest_picture(folder: Path) -> Path:
     """The newest picture of a trial: its result, else its last preview, else the region it began with."""
-    preview = folder / PREVIEWS / f"region_step_{progress_in(folder).preview:04d}.png"
+    preview = folder / PREVIEWS / f"region_step_{trial_progress(folder).preview:04d}.png"
     return next((file for file in (folder / RESULT, preview) if file.is_file()), folder / REGION)
 
 

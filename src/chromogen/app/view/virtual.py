@@ -18,7 +18,7 @@ from chromogen.slides.facts import read_facts
 LABEL = ("VIRTUAL STAIN", "not for diagnosis")
 MARK = "virtual stain"  # begins the notice of every version of Chromogen
 INK, PAPER = (255, 255, 255), (150, 20, 20)
-LEAST_LETTER_PX, GOOD_LETTER_PX, MOST_LETTER_PX = 8, 11, 48
+MIN_LETTER_PX, GOOD_LETTER_PX, MAX_LETTER_PX = 8, 11, 48
 MARGIN = 0.25  # of a letter's height
 
 
@@ -49,7 +49,7 @@ def labelled(image: Image) -> Image:
     height, width = image.shape[:2]
     lines = [" - ".join(LABEL)]
     font = _fitting(lines, width, height)
-    if font.size <= LEAST_LETTER_PX:
+    if font.size <= MIN_LETTER_PX:
         lines = list(LABEL)
         font = _fitting(lines, width, height)
     picture = PIL.Image.fromarray(image)
@@ -64,11 +64,11 @@ def labelled(image: Image) -> Image:
 
 
 def _fitting(lines: list[str], width: int, height: int) -> PIL.ImageFont.FreeTypeFont:
-    """The largest letters in which lines fit a picture; at least `LEAST_LETTER_PX`, though they may not fit."""
+    """The largest letters in which lines fit a picture; at least `MIN_LETTER_PX`, though they may not fit."""
     trial = _font(100)
     widest = max(trial.getlength(line) for line in lines) / 100
-    letter_px = min(0.9 * width / widest, max(height / 12, GOOD_LETTER_PX), MOST_LETTER_PX)
-    return _font(max(letter_px, LEAST_LETTER_PX))
+    letter_px = min(0.9 * width / widest, max(height / 12, GOOD_LETTER_PX), MAX_LETTER_PX)
+    return _font(max(letter_px, MIN_LETTER_PX))
 
 
 def _font(size_px: float) -> PIL.ImageFont.FreeTypeFont:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import PIL.Image
 
-from chromogen.app.view.region_files import MOST_GEOJSON_BYTES
-from chromogen.app.view.shelf import Entry
+from chromogen.app.view.region_files import MAX_GEOJSON_BYTES
+from chromogen.app.view.slide_catalog import Entry
 from chromogen.app.view.stains import TISSUE
 from chromogen.app.where import WhereOption
 from chromogen.decoders import quiet
@@ -27,7 +27,7 @@ from chromogen.staining.where_tissue import CLAIM as TISSUE_CLAIM
 
 DRAWN = "regions"
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")  # modes of images that may be heat maps
-MOST_GREY_PX, MOST_COLOR_PX = 100_000_000, 4_000_000
+MAX_GREY_PX, MAX_COLOR_PX = 100_000_000, 4_000_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ NONE: tuple[str, tuple[str, ...]] = ("", ())
 def _of_image(path: Path, _version: str, size: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
     """The claim of an image of grey values that shows all of a slide, with its classes if these are labels.
 
-    Of an image in colours that may be grey all the same, at most `MOST_COLOR_PX` are read.
+    Of an image in colours that may be grey all the same, at most `MAX_COLOR_PX` are read.
     """
     if path.suffix.lower() not in WRITE_SUFFIXES:
         return NONE
@@ -74,7 +74,7 @@ def _of_image(path: Path, _version: str, size: tuple[int, int]) -> tuple[str, tu
     try:
         with quiet(), PIL.Image.open(path) as image:
             frame.check_aspect(path, image.size)
-            most = MOST_GREY_PX if image.mode in GREY else MOST_COLOR_PX
+            most = MAX_GREY_PX if image.mode in GREY else MAX_COLOR_PX
             if image.size[0] * image.size[1] > most:
                 return NONE
         classes = tuple(name for name, _ in read_regions(path, frame).levels)
@@ -87,7 +87,7 @@ def _of_image(path: Path, _version: str, size: tuple[int, int]) -> tuple[str, tu
 def _of_drawn(path: Path, _version: str, size: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
     """The claim and the classes of a GeoJSON file whose regions lie on a slide."""
     try:
-        if path.stat().st_size > MOST_GEOJSON_BYTES:
+        if path.stat().st_size > MAX_GEOJSON_BYTES:
             return NONE
         return REGIONS_CLAIM, tuple(name for name, _ in read_regions(path, Frame(size, size)).levels)
     except FAILURES:

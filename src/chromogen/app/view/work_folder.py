@@ -14,13 +14,13 @@ from chromogen.files import write_whole
 from chromogen.image import Image, encode_image
 
 REGION, RESULT, TRACE = "region.png", "result.png", "trace.jsonl"
-LEAST_SIDE_PX, MOST_SIDE_PX = 64, 2048  # of a region
+MIN_SIDE_PX, MAX_SIDE_PX = 64, 2048  # of a region
 
 
 def check_region(argument: str, size: tuple[int, int], advice: str) -> None:
     """ValueError for a region (w, h) that is too small or too large."""
-    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in size):
-        wanted = f"{LEAST_SIDE_PX} to {MOST_SIDE_PX} px on each side"
+    if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in size):
+        wanted = f"{MIN_SIDE_PX} to {MAX_SIDE_PX} px on each side"
         raise expected(argument, wanted, f"{size[0]} x {size[1]} px", advice)
 
 

@@ -37,7 +37,7 @@ from chromogen.app.view.processes import (
 from chromogen.errors import expected
 from chromogen.files import write_whole
 
-MOST_WAITING = 8
+MAX_WAITING = 8
 UNDER_WAY = ("waiting", "running")
 STATES = (*UNDER_WAY, "done", "failed", "cancelled", "interrupted")
 SAID, COMPLAINED = ".said.txt", ".complained.txt"
@@ -161,8 +161,8 @@ class WorkQueue(Generic[W]):
     def check_room(self) -> None:
         """ValueError where too many wait."""
         waiting = sum(queued.state == "waiting" for queued in self.all())
-        if waiting >= MOST_WAITING:
-            raise expected("queue", f"at most {MOST_WAITING} waiting", waiting, "wait, or cancel one")
+        if waiting >= MAX_WAITING:
+            raise expected("queue", f"at most {MAX_WAITING} waiting", waiting, "wait, or cancel one")
 
     def start(self, work: W) -> Queued[W]:
         """Put work, whose folder is there, into the queue. ValueError where too many wait; OSError."""

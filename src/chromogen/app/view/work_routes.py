@@ -31,7 +31,7 @@ class Told(Work, Protocol):
         """In Python."""
 
 
-def shown(queued: Queued[Any], hidden: Collection[str] = ()) -> dict[str, Any]:
+def work_json(queued: Queued[Any], hidden: Collection[str] = ()) -> dict[str, Any]:
     """What a browser may know of a piece of work: what was asked but for `hidden`, its state, how to make it."""
     work: Told = queued.work
     asked = {name: value for name, value in asdict(queued.work).items() if name not in hidden}

@@ -14,7 +14,7 @@ import torch
 
 from chromogen.image import write_image
 from chromogen.staining.where_file import read_model
-from chromogen.training.ranks import ALONE, Ranks, launched
+from chromogen.training.distributed import ALONE, Ranks, launched
 from chromogen.training.train import train_where
 from drawn_pairs import drawn_pair
 from test_train import PAIRS, QUICK, _ihc_is_seen_once  # noqa: F401 - a fixture
@@ -72,7 +72,7 @@ def test_wrong_requests(asked: tuple[int, int, str, str], said: str) -> None:
 
 def test_one_process_loads_no_fabric() -> None:
     code = (
-        "import sys; from chromogen.training.ranks import launched, ALONE;"
+        "import sys; from chromogen.training.distributed import launched, ALONE;"
         "assert launched(1, 1, 'ddp', 'cpu') == (ALONE, 'cpu'); sys.exit('lightning_fabric' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

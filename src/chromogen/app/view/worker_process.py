@@ -21,12 +21,12 @@ import psutil
 from chromogen.allocator import FRUGAL, give_back_scattered_memory, keep_freed_memory
 from chromogen.errors import expected
 
-MOST_WAITING = 8
+MAX_WAITING = 8
 TIMEOUT_S = 120.0
 T = TypeVar("T")
 
 
-class Apart:
+class WorkerProcess:
     """Does one thing at a time in a process of its own, which is begun when it is needed, and again if it dies."""
 
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
@@ -38,8 +38,8 @@ class Apart:
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """What `work`, a function of a module, gives there. Raises: ValueError where too much waits; as `call`."""
         waiting = self._one.statistics().tasks_waiting
-        if waiting >= MOST_WAITING:
-            raise expected("requests", f"at most {MOST_WAITING} waiting", waiting, "try again in a moment")
+        if waiting >= MAX_WAITING:
+            raise expected("requests", f"at most {MAX_WAITING} waiting", waiting, "try again in a moment")
         async with self._one:
             return await anyio.to_thread.run_sync(partial(self.call, work, *arguments))
 

@@ -1,6 +1,6 @@
 """Images that come in over the network: decoded in a process of their own, which may take only so much.
 
-Run as `python -m chromogen.app.view.intake UPLOADED DECODED`. Exit status 0 done, 2 no image that can be used.
+Run as `python -m chromogen.app.view.upload_decoder UPLOADED DECODED`. Exit status 0: done; 2: no usable image.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from chromogen.errors import expected
 from chromogen.image import read_image_and_facts, write_image
 from chromogen.pixel_size import plausible_mpp
 
-MOST_PIXELS = 40_000_000
-MOST_MEMORY_BYTES = 2_500_000_000
-MOST_CPU_S = 30
+MAX_PIXELS = 40_000_000
+MAX_MEMORY_BYTES = 2_500_000_000
+MAX_CPU_S = 30
 TIMEOUT_S = 60
 
 
@@ -25,7 +25,7 @@ def take_in(uploaded: Path, decoded: Path) -> None:
 
     Raises: ValueError where it is no image, too large, or takes too long.
     """
-    command = [sys.executable, "-m", "chromogen.app.view.intake", str(uploaded), str(decoded)]
+    command = [sys.executable, "-m", "chromogen.app.view.upload_decoder", str(uploaded), str(decoded)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -39,7 +39,7 @@ def take_in(uploaded: Path, decoded: Path) -> None:
 def decode(uploaded: Path, decoded: Path) -> None:
     """What the other process does, within limits."""
     _limit()
-    decoders.MAX_PIXELS = MOST_PIXELS  # in this process; sizes are checked before pixels are decoded
+    decoders.MAX_PIXELS = MAX_PIXELS  # in this process; sizes are checked before pixels are decoded
     with decoders.quiet():
         image, facts = read_image_and_facts(uploaded)
     write_image(decoded, image, mpp=plausible_mpp(facts.mpp))
@@ -51,8 +51,8 @@ def _limit() -> None:
         return
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
 
 
 if __name__ == "__main__":

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from chromogen.app.view.apart import Apart
+from chromogen.app.view.worker_process import WorkerProcess
 from test_work_queue import until
 
 
 @pytest.fixture
-def apart() -> Iterator[Apart]:
-    made = Apart(timeout_s=60)
+def apart() -> Iterator[WorkerProcess]:
+    made = WorkerProcess(timeout_s=60)
     yield made
     made.close()
 
 
-def test_it_lasts_and_outlives_what_kills_it(apart: Apart) -> None:
+def test_it_lasts_and_outlives_what_kills_it(apart: WorkerProcess) -> None:
     pid = apart.call(os.getpid)
     assert pid != os.getpid()
     assert apart.call(os.getpid) == pid, "the same, with all it has in memory"
@@ -32,7 +32,7 @@ def test_it_lasts_and_outlives_what_kills_it(apart: Apart) -> None:
     assert apart.call(os.getpid) not in (pid, os.getpid())
 
 
-def test_what_takes_too_long_is_ended(apart: Apart) -> None:
+def test_what_takes_too_long_is_ended(apart: WorkerProcess) -> None:
     pid = apart.call(os.getpid)
     apart._timeout_s = 0.3
     with pytest.raises(ValueError, match="took too long"):
@@ -41,7 +41,7 @@ def test_what_takes_too_long_is_ended(apart: Apart) -> None:
 
 
 def test_it_ends_with_a_server_that_is_killed() -> None:
-    code = "import os, sys; from chromogen.app.view.apart import Apart; a = Apart()\n"
+    code = "import os, sys; from chromogen.app.view.worker_process import WorkerProcess; a = WorkerProcess()\n"
     code += "if __name__ == '__main__': print(a.call(os.getpid), flush=True); sys.stdin.read()"
     server = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout is not None

@@ -16,8 +16,8 @@ from chromogen.slides.slide import SLIDE_SUFFIXES
 
 SUFFIXES = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)
 STORE = ".chromogen"  # ends the names of folders in which unfinished slides lie
-MOST_SLIDES = 2000
-MOST_FOLDERS_DEEP = 6
+MAX_SLIDES = 2000
+MAX_FOLDERS_DEEP = 6
 
 
 class UnknownSlideError(LookupError):
@@ -34,7 +34,7 @@ class Entry:
     version: str
 
 
-class Shelf:
+class SlideCatalog:
     """The slides and images under `roots`, files or folders, looked up anew each time, so that new ones appear.
 
     With other `suffixes`, the files in folders whose names end so.
@@ -52,9 +52,9 @@ class Shelf:
         self._places: dict[str, tuple[Path, Path]] = {}  # root and path by id, as last seen
 
     def entries(self) -> list[Entry]:
-        """At most `MOST_SLIDES`, folder by folder in order of their names; of a slide's DICOM files the first."""
+        """At most `MAX_SLIDES`, folder by folder in order of their names; of a slide's DICOM files the first."""
         places = ((root, path) for root in self._roots for path in _files(root, self._suffixes))
-        found = list(islice((entry for place in places if (entry := self._entry(*place))), MOST_SLIDES))
+        found = list(islice((entry for place in places if (entry := self._entry(*place))), MAX_SLIDES))
         kept = set(one_file_each(entry.path for entry in found))
         return list({entry.id: entry for entry in found if entry.path in kept}.values())
 
@@ -102,7 +102,7 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
         here = Path(folder)
         deep = len(here.relative_to(root).parts)
         folders[:] = sorted(
-            f for f in folders if f[0] != "." and not f.endswith(STORE) and deep < MOST_FOLDERS_DEEP
+            f for f in folders if f[0] != "." and not f.endswith(STORE) and deep < MAX_FOLDERS_DEEP
         )
         for name in sorted(files):
             if name[0] != "." and name.lower().endswith(suffixes):

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 
-class Recent(Generic[V]):
+class LruCache(Generic[V]):
     """Values by what they are of, as many as fit into `most_bytes` by `bytes_of`, and one if none does.
 
     The ones not asked for longest are dropped first. Of threads that ask for the same at once one makes it, and

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chromogen.recent import Recent
+from chromogen.lru_cache import LruCache
 
 
 def test_the_ones_not_asked_for_longest_go_first() -> None:
-    recent: Recent[bytes] = Recent(25, len)
+    recent: LruCache[bytes] = LruCache(25, len)
     for n in range(3):
         assert recent.get(n, lambda n=n: bytes([n]) * 10) == bytes([n]) * 10
     assert [n in recent for n in range(3)] == [False, True, True]
@@ -21,7 +21,7 @@ def test_the_ones_not_asked_for_longest_go_first() -> None:
 
 
 def test_one_is_kept_however_large() -> None:
-    recent: Recent[bytes] = Recent(25, len)
+    recent: LruCache[bytes] = LruCache(25, len)
     recent.get(0, lambda: b"x" * 10)
     recent.get(1, lambda: b"x" * 100)
     assert 0 not in recent
@@ -29,7 +29,7 @@ def test_one_is_kept_however_large() -> None:
 
 
 def test_many_threads_stay_within_its_bytes() -> None:
-    recent: Recent[bytes] = Recent(50, len)
+    recent: LruCache[bytes] = LruCache(50, len)
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda n: recent.get(n % 9, lambda: bytes([n % 9]) * 10), range(500)))
     assert made == [bytes([n % 9]) * 10 for n in range(500)]
@@ -37,7 +37,7 @@ def test_many_threads_stay_within_its_bytes() -> None:
 
 
 def test_of_many_threads_one_makes_it_and_the_others_wait() -> None:
-    recent: Recent[bytes] = Recent(50, len)
+    recent: LruCache[bytes] = LruCache(50, len)
     made: list[int] = []
 
     def make() -> bytes:
@@ -51,7 +51,7 @@ def test_of_many_threads_one_makes_it_and_the_others_wait() -> None:
 
 
 def test_a_failure_is_told_and_not_kept() -> None:
-    recent: Recent[bytes] = Recent(50, len)
+    recent: LruCache[bytes] = LruCache(50, len)
     with pytest.raises(ZeroDivisionError):
         recent.get(0, lambda: bytes(1 // 0))
     assert recent.get(0, lambda: b"x") == b"x"

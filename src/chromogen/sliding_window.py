@@ -21,7 +21,7 @@ Each = Callable[[Callable[[Window], Image], Sequence[Window]], Iterator[Image]] 
 
 
 @dataclass(frozen=True)
-class Lattice:
+class SlidingWindow:
     """Square windows of `window_px` that overlap by `blend_px`, and begin at multiples of the rest.
 
     Those are multiples as seen from the whole picture: windows, and so the pixels, never depend on the part that

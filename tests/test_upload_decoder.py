@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.app.view.intake import take_in
+from chromogen.app.view.upload_decoder import take_in
 from chromogen.image import read_image, read_image_and_facts, read_provenance, write_image
 from test_densities import IHC
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.app.view.shelf import Shelf, UnknownSlideError
+from chromogen.app.view.slide_catalog import SlideCatalog, UnknownSlideError
 from chromogen.image import write_image
 from test_dicom_series import OTHER, OURS, dicom
 
@@ -17,7 +17,7 @@ def picture(path: Path, size: tuple[int, int] = (4, 4)) -> Path:
     return path
 
 
-def names(shelf: Shelf) -> list[str]:
+def names(shelf: SlideCatalog) -> list[str]:
     return [entry.name for entry in shelf.entries()]
 
 
@@ -25,7 +25,7 @@ def test_slides_of_folders_and_files_in_order(tmp_path: Path) -> None:
     for name in ("in/b.png", "in/deep/c.png", "in/a.png", "in/.hidden/d.png", "in/.e.png", "out/f.png"):
         picture(tmp_path / name)
     (tmp_path / "in" / "notes.txt").write_text("no slide")
-    shelf = Shelf([tmp_path / "in", tmp_path / "out" / "f.png"])
+    shelf = SlideCatalog([tmp_path / "in", tmp_path / "out" / "f.png"])
     assert names(shelf) == ["a.png", "b.png", "deep/c.png", "f.png"]
     assert len({entry.id for entry in shelf.entries()}) == 4
 
@@ -35,20 +35,20 @@ def test_of_the_dicom_files_of_a_slide_the_first(tmp_path: Path) -> None:
     for name, series in (("a/1.dcm", OURS), ("a/2.dcm", OURS), ("a/3.dcm", OTHER), ("b/1.dcm", OURS)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(dicom(series))
-    assert names(Shelf([tmp_path])) == ["a/1.dcm", "a/3.dcm", "b/1.dcm"]
+    assert names(SlideCatalog([tmp_path])) == ["a/1.dcm", "a/3.dcm", "b/1.dcm"]
 
 
 def test_ids_tell_no_path_and_last(tmp_path: Path) -> None:
     picture(tmp_path / "patient.png")
-    entry = Shelf([tmp_path]).entries()[0]
+    entry = SlideCatalog([tmp_path]).entries()[0]
     assert len(entry.id) == 16
     assert int(entry.id, 16) >= 0
-    assert Shelf([tmp_path]).find(entry.id) == entry
+    assert SlideCatalog([tmp_path]).find(entry.id) == entry
 
 
 def test_a_changed_file_has_another_version(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png")
-    shelf = Shelf([tmp_path])
+    shelf = SlideCatalog([tmp_path])
     entry = shelf.entries()[0]
     os.utime(path, ns=(1, 1))
     assert shelf.find(entry.id).version != entry.version
@@ -62,12 +62,12 @@ def test_links_out_of_the_roots_are_not_followed(tmp_path: Path) -> None:
     (root / "folder").symlink_to(secret.parent)
     (root / "inside.png").symlink_to(root / "a.png")
     (root / "gone.png").symlink_to(root / "nothing.png")
-    assert names(Shelf([root])) == ["a.png", "inside.png"]
+    assert names(SlideCatalog([root])) == ["a.png", "inside.png"]
 
 
 def test_a_file_that_becomes_a_link_out_is_not_found_any_more(tmp_path: Path) -> None:
     secret, path = picture(tmp_path / "secret.png"), picture(tmp_path / "root" / "a.png")
-    shelf = Shelf([tmp_path / "root"])
+    shelf = SlideCatalog([tmp_path / "root"])
     entry = shelf.entries()[0]
     path.unlink()
     path.symlink_to(secret)
@@ -80,11 +80,11 @@ def test_what_is_no_id_finds_nothing(tmp_path: Path, slide_id: str) -> None:
     picture(tmp_path / "root" / "a.png")
     picture(tmp_path / "secret.png")
     with pytest.raises(UnknownSlideError):
-        Shelf([tmp_path / "root"]).find(slide_id)
+        SlideCatalog([tmp_path / "root"]).find(slide_id)
 
 
 def test_new_files_appear(tmp_path: Path) -> None:
-    shelf = Shelf([tmp_path])
+    shelf = SlideCatalog([tmp_path])
     assert shelf.entries() == []
     picture(tmp_path / "a.png")
     shelf.add(tmp_path / "later")
@@ -94,5 +94,5 @@ def test_new_files_appear(tmp_path: Path) -> None:
 
 def test_missing_roots_are_refused_and_empty_ones_are_not(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="existing slide or folder"):
-        Shelf([tmp_path / "nothing"])
-    assert Shelf([tmp_path]).entries() == [], "the page says that there are none"
+        SlideCatalog([tmp_path / "nothing"])
+    assert SlideCatalog([tmp_path]).entries() == [], "the page says that there are none"
