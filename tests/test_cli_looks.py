@@ -54,7 +54,7 @@ def test_the_glass_of_a_slide_is_the_looks_everywhere(capsys: pytest.CaptureFixt
     picture[100:400, 100:500] = tissue_like(300, 400, seed=3)
     slide = write_pyramid(tmp_path / "slide.tif", picture, (4,))
     out = tmp_path / "out.ome.tif"
-    options = ("--stainer", "nuclear", "--slide-mpp", "0.5", "--compression", "deflate")
+    options = ("--stainer", "nuclear", "--mpp", "0.5", "--compression", "deflate")
     status, _, err = run(capsys, "stain", slide, "-o", out, *options)
     assert status == 0, err
     facts, white = read_facts(out), load_look("nuclear").exemplar.white
@@ -271,7 +271,7 @@ def test_a_slide_without_tissue_becomes_glass(
         picture[250:380] = color
     slide = write_pyramid(tmp_path / "slide.tif", picture, (4,))
     out = tmp_path / "out.ome.tif"
-    status, said, err = run(capsys, "stain", slide, "--slide-mpp", "0.5", "-o", out, "--json")
+    status, said, err = run(capsys, "stain", slide, "--mpp", "0.5", "-o", out, "--json")
     assert status == 0, err
     assert json.loads(said)["tissue_fraction"] < 0.01
     assert "shows hardly any tissue" in err

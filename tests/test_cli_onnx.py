@@ -67,7 +67,18 @@ def output(folder: Path, name: str) -> Output:
 def test_a_slide(capsys: pytest.CaptureFixture[str], slide: Path, cut: Path, tmp_path: Path) -> None:
     """In blocks it is what it would be in one piece, and says by which generator."""
     out = tmp_path / "out.ome.tif"
-    given = ("--stainer", cut, "--mpp", "0.5", "--range", "-1..1", "--blend", "16", "--no-tissue-mask", *LOSSLESS)
+    given = (
+        "--stainer",
+        cut,
+        "--model-mpp",
+        "0.5",
+        "--range",
+        "-1..1",
+        "--blend",
+        "16",
+        "--no-tissue-mask",
+        *LOSSLESS,
+    )
     status, said, err = run(capsys, "stain", slide, "-o", out, *given)
     assert status == 0, err
     assert "420 x 300 px at 0.5 um/px" in said
@@ -84,7 +95,7 @@ def test_a_region_is_a_crop_of_the_whole(
     capsys: pytest.CaptureFixture[str], slide: Path, cut: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "part.ome.tif"
-    given = ("--stainer", cut, "--mpp", "0.5", "--region", "101,51,200,120", "--no-tissue-mask", *LOSSLESS)
+    given = ("--stainer", cut, "--model-mpp", "0.5", "--region", "101,51,200,120", "--no-tissue-mask", *LOSSLESS)
     assert run(capsys, "stain", slide, "-o", out, *given)[0] == 0
     np.testing.assert_array_equal(pixels(out), load_generator(cut, 0.5)(TISSUE)[51:171, 101:301])
 
@@ -92,10 +103,10 @@ def test_a_region_is_a_crop_of_the_whole(
 def test_resolution_is_the_generators(
     capsys: pytest.CaptureFixture[str], slide: Path, cut: Path, tmp_path: Path
 ) -> None:
-    """`--mpp` is what it was trained at, `--slide-mpp` the slide's own."""
+    """`--model-mpp` is what it was trained at, `--mpp` the slide's own."""
     out = tmp_path / "out.ome.tif"
     status, _, err = run(
-        capsys, "stain", slide, "-o", out, "--stainer", cut, "--mpp", "0.5", "--slide-mpp", "0.25"
+        capsys, "stain", slide, "-o", out, "--stainer", cut, "--model-mpp", "0.5", "--mpp", "0.25"
     )
     assert status == 0, err
     with open_slide(out) as made:
@@ -168,9 +179,9 @@ def test_a_slide_that_does_not_say_its_resolution(
 ) -> None:
     slide, out = tmp_path / "bare.png", tmp_path / "out.ome.tif"
     write_image(slide, TISSUE)
-    given = ("stain", slide, "-o", out, "--stainer", cut, "--mpp", "0.5")
-    assert "`slide-mpp` to be given, as" in refused(capsys, *given)
-    assert run(capsys, *given, "--slide-mpp", "0.5")[0] == 0
+    given = ("stain", slide, "-o", out, "--stainer", cut, "--model-mpp", "0.5")
+    assert "`mpp` to be given, as" in refused(capsys, *given)
+    assert run(capsys, *given, "--mpp", "0.5")[0] == 0
 
 
 # --- images ---
@@ -182,10 +193,10 @@ def test_images_and_folders(capsys: pytest.CaptureFixture[str], cut: Path, tmp_p
         write_image(tmp_path / "in" / f"{number}.png", tissue_like(*shape, seed=number))
     out = tmp_path / "out"
     status, said, err = run(
-        capsys, "stain", tmp_path / "in", "-o", out, "--stainer", cut, "--mpp", "0.5", "--json"
+        capsys, "stain", tmp_path / "in", "-o", out, "--stainer", cut, "--model-mpp", "0.5", "--json"
     )
     assert status == 0, err
-    assert "Note: 2 images state no pixel size; Chromogen took 0.5 um/px (set it with --slide-mpp)." in err
+    assert "Note: 2 images state no pixel size; Chromogen took 0.5 um/px (set it with --mpp)." in err
     assert [result["seam_score"] is None for result in json.loads(said)["results"]] == [False, True]
     for number in (0, 1):
         wanted = load_generator(cut, 0.5)(read_image(tmp_path / "in" / f"{number}.png"))
@@ -228,16 +239,16 @@ def test_wrong_requests(capsys: pytest.CaptureFixture[str], slide: Path, cut: Pa
     truncated.write_bytes(cut.read_bytes()[:300])
     grey = saved(tmp_path / "grey.onnx", conv(source=[1, 1, "h", "w"]))
     for given, why in (
-        (("--stainer", cut), "`mpp` to be given"),
-        (("--stainer", made, "--mpp", "0.5"), "`range` to be given"),
-        (("--stainer", cut, "--mpp", "0.5", "--blend", "40"), "`blend` to be 0 to 32 px"),
-        (("--stainer", cut, "--mpp", "0.5", "--range", "0..2"), "`range` to be one of"),
-        (("--stainer", truncated, "--mpp", "0.5"), "an ONNX model"),
-        (("--stainer", grey, "--mpp", "0.5"), "one RGB picture in"),
-        (("--stainer", tmp_path / "no.onnx", "--mpp", "0.5"), "an existing file"),
+        (("--stainer", cut), "`model_mpp` to be given"),
+        (("--stainer", made, "--model-mpp", "0.5"), "`range` to be given"),
+        (("--stainer", cut, "--model-mpp", "0.5", "--blend", "40"), "`blend` to be 0 to 32 px"),
+        (("--stainer", cut, "--model-mpp", "0.5", "--range", "0..2"), "`range` to be one of"),
+        (("--stainer", truncated, "--model-mpp", "0.5"), "an ONNX model"),
+        (("--stainer", grey, "--model-mpp", "0.5"), "one RGB picture in"),
+        (("--stainer", tmp_path / "no.onnx", "--model-mpp", "0.5"), "an existing file"),
         (("--stainer", "identity", "--blend", "16"), "`blend` to be given with a generator"),
         (("--stainer", "identity", "--range", "0..1"), "`range` to be given with a generator"),
-        (("--stainer", "identity", "--mpp", "0.5", "--slide-mpp", "0.5"), "`mpp` to be left out"),
+        (("--stainer", "identity", "--model-mpp", "0.5"), "`model-mpp` to be given with a generator"),
     ):
         assert why in refused(capsys, *begin, *given)
     assert not (tmp_path / "out.ome.tif").exists()
@@ -248,7 +259,7 @@ def test_wrong_requests(capsys: pytest.CaptureFixture[str], slide: Path, cut: Pa
 
 def test_no_numbers_end_in_one_line(capsys: pytest.CaptureFixture[str], slide: Path, tmp_path: Path) -> None:
     made = saved(tmp_path / "nan.onnx", unary("Log"))
-    given = ("--stainer", made, "--mpp", "0.5", "--range", "-1..1")
+    given = ("--stainer", made, "--model-mpp", "0.5", "--range", "-1..1")
     status, said, err = run(capsys, "stain", slide, "-o", tmp_path / "out.ome.tif", *given)
     assert (status, said) == (1, "")
     assert err.count("\n") == 1
@@ -265,7 +276,7 @@ def test_without_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    given = ("--stainer", cut, "--mpp", "0.5", "-o", tmp_path / "out.ome.tif")
+    given = ("--stainer", cut, "--model-mpp", "0.5", "-o", tmp_path / "out.ome.tif")
     assert "pip install 'chromogen[onnx]'" in refused(capsys, "stain", slide, *given)
 
 

@@ -66,7 +66,7 @@ def test_a_slide_knows_its_source_and_is_made_anew_for_another(
     out = tmp_path / "out.ome.tif"
 
     def stained(level: str) -> dict[str, object]:
-        options = ("--slide-mpp", "0.25", "--where", drawn, "--level", f"Tumor={level}", "--json")
+        options = ("--mpp", "0.25", "--where", drawn, "--level", f"Tumor={level}", "--json")
         status, said, err = run(capsys, "stain", slide, "-o", out, *options)
         assert status == 0, err
         result: dict[str, object] = json.loads(said)

@@ -129,10 +129,10 @@ def test_its_metadata_may_say_the_mpp(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", [None, "", "nan", "-1", "half"])
 def test_an_mpp_is_needed(said: str | None, tmp_path: Path) -> None:
     file = saved(tmp_path / "a.onnx", normed(), {} if said is None else {"mpp": said})
-    with pytest.raises(ValueError, match="Expected `mpp` to be given, in um.*got none; about 0.5 for 20x"):
+    with pytest.raises(ValueError, match="Expected `model_mpp` to be given, in um.*got none; about 0.5 for 20x"):
         load_generator(file)
     for mpp in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="Expected `mpp`"):
+        with pytest.raises(ValueError, match="Expected `model_mpp`"):
             load_generator(file, mpp)
 
 

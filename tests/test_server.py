@@ -562,7 +562,7 @@ def test_a_view_is_stained_at_once(client: TestClient) -> None:
     half = client.get(f"/api/stains/{fine['id']}/result").content
     assert PIL.Image.open(io.BytesIO(half)).size == (100, 200), "at the stainer's pixel size"
     assert made["command"] == (
-        "chromogen stain wide.png --stainer identity --slide-mpp 0.5 --region 500,20,96,80 "
+        "chromogen stain wide.png --stainer identity --mpp 0.5 --region 500,20,96,80 "
         "--compression deflate -o wide_identity_500-20.ome.tif"
     )
 
@@ -645,9 +645,7 @@ def test_a_slide_is_stained_in_the_background(
     code = f"import sys; open('trace.jsonl', 'w').write({trace!r}); sys.exit({said!r})"
     monkeypatch.setattr(Stain, "command", worker(code))
     made = stain(client, "slide", slide=ids(client)["wide.png"], stainer="identity", mpp=0.5)
-    assert (
-        made["command"] == "chromogen stain wide.png --stainer identity --slide-mpp 0.5 -o wide_identity.ome.tif"
-    )
+    assert made["command"] == "chromogen stain wide.png --stainer identity --mpp 0.5 -o wide_identity.ome.tif"
     path = f"/api/stains/{made['id']}"
     until(lambda: client.get(path).json()["state"] == "failed")
     followed = client.get(path).json()
@@ -707,7 +705,7 @@ def test_a_generator_is_told_what_its_file_does_not_say(client: TestClient, tmp_
     assert "mpp" in str(stain(client, "view", **asked)["detail"])
     made = stain(client, "view", **asked, trained_mpp=0.5)
     assert made["status"] == 201, made
-    assert "--stainer cut.onnx --mpp 0.5 --slide-mpp 0.5" in str(made["command"])
+    assert "--stainer cut.onnx --model-mpp 0.5 --mpp 0.5" in str(made["command"])
     assert stain(client, "view", **asked, trained_mpp=0.5, value_range="nonsense")["status"] == 422
 
 

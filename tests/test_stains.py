@@ -41,15 +41,15 @@ def write_slide(path: Path, times: int = 1) -> None:
 def test_what_is_told_of_a_view_with_all_that_can_be_given() -> None:
     stain = Stain("i", "0" * 16, "a b.tif", "x", "m/k.safetensors", "y.safetensors", 0.25, (3, 4), (99, 88))
     assert stain.shell_line == (
-        "chromogen stain 'a b.tif' --stainer m/k.safetensors --slide-mpp 0.25 "
+        "chromogen stain 'a b.tif' --stainer m/k.safetensors --mpp 0.25 "
         "--region 3,4,99,88 --compression deflate -o 'a b_k_3-4.ome.tif'"
     )
     assert "load_stainer('m/k.safetensors')" in stain.python_lines
     assert (stain.output, stain.region) == ("result.png", (3, 4, 99, 88))
     generator = replace(stain, stainer="c.onnx", model="c.onnx", trained_mpp=0.5, value_range="-1..1")
-    assert "--mpp 0.5 --slide-mpp 0.25" in generator.shell_line
+    assert "--model-mpp 0.5 --mpp 0.25" in generator.shell_line
     assert "--range=-1..1" in generator.shell_line
-    assert "load_generator('c.onnx', mpp=0.5, value_range='-1..1')" in generator.python_lines
+    assert "load_generator('c.onnx', model_mpp=0.5, value_range='-1..1')" in generator.python_lines
     large = replace(stain, queued=True)
     assert (large.output, large.shell_line) == (large.slide_out, stain.shell_line), "a slide, by the same command"
 

@@ -102,7 +102,7 @@ def test_what_is_seen_is_stained_beside_it(page: Any, server: Server) -> None:
     page.locator(PICTURE).nth(1).wait_for()
     card = page.locator(".job").first
     shell, python = (card.locator("pre").nth(i).text_content() for i in (0, 1))
-    assert "chromogen stain small.png --stainer color-transfer --slide-mpp 0.5 --region 0,0,128,128 " in shell
+    assert "chromogen stain small.png --stainer color-transfer --mpp 0.5 --region 0,0,128,128 " in shell
     for program in (["-m", *shlex.split(shell)], ["-c", python]):
         subprocess.run([sys.executable, *program], cwd=server.folder / "slides", check=True, capture_output=True)
         (again,) = (server.folder / "slides").glob("small_*.ome.tif")

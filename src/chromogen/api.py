@@ -53,13 +53,13 @@ def list_stainers() -> tuple[str, ...]:
     return tuple(STAINERS)
 
 
-def load_stainer(name: PathLike, mpp: float | None = None) -> Stainer:
+def load_stainer(name: PathLike, model_mpp: float | None = None) -> Stainer:
     """A stainer by its name, or by the file of a look, a model of pairs, or an ONNX generator.
 
-    `mpp` is the pixel size in um that an ONNX generator was trained at. `load_generator` has more options.
+    `model_mpp` is the pixel size in um that an ONNX generator was trained at. `load_generator` has more options.
     Raises: FileNotFoundError; ValueError with the nearest name for another, and for a damaged file.
     """
-    return any_stainer(str(name), mpp, None, None)
+    return any_stainer(str(name), model_mpp, None, None)
 
 
 @overload

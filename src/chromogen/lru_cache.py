@@ -1,4 +1,4 @@
-"""A least-recently-used cache within a number of bytes, in which one thread makes a value and others wait for it."""
+"""A least-recently-used cache within a number of bytes; one thread makes a value, and others wait for it."""
 
 from __future__ import annotations
 

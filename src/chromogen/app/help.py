@@ -11,7 +11,7 @@ ALL = "--help-all"
 # By the names of parameters. Commands that are not here show all of their options.
 SHOWN = {
     "stylize": "out preset settings steps share mpp style_mpp content_mask style_mask restart dry_run as_json",
-    "stain": "out stainer style style_mpp site share where level intensity counterstain slide_mpp region as_json",
+    "stain": "out stainer style style_mpp site share where level intensity counterstain mpp region as_json",
     "train": "out style paired site register transform group mpp style_mpp steps restart as_json",
     "evaluate": "out content real transform register mpp group blind answers key as_json",
     "study": "out pairs painting size crops steps init mpp grid preset_name as_json",

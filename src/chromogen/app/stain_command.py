@@ -67,9 +67,9 @@ chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
 
 chromogen stain slides/ --stainer normalize -o normalized/
 
-chromogen stain slide.tif --slide-mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
+chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
 
-chromogen stain slide.svs --stainer cut.onnx --mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
+chromogen stain slide.svs --stainer cut.onnx --model-mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
 
 STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer (colours
 of an IHC), normalize (H&E as a reference), identity (the image as it is), a look that `chromogen train --style`
@@ -147,13 +147,13 @@ def stain(
         Path | None,
         OfLook(metavar="FILE", help="Image to write: how far tissue is like any in the IHC, 8 um to a pixel."),
     ] = None,
-    slide_mpp: Annotated[
+    mpp: Annotated[
         float | None,
         OfSlide(help="Pixel size of the inputs in um, where files do not say it or are wrong."),
     ] = None,
-    mpp: Annotated[
+    model_mpp: Annotated[
         float | None,
-        OfSlide(help="With FILE.onnx: pixel size in um that it was trained at. Else the same as --slide-mpp."),
+        OfGenerator(help="Pixel size in um that the generator was trained at. Default: what its file says."),
     ] = None,
     value_range: Annotated[
         str | None,
@@ -213,23 +213,21 @@ def stain(
     began = time.perf_counter()
     of_look = bool(style) or is_look(stainer)
     if of_look:
-        check_left_out({"range": value_range, "blend": blend})
-        slide_mpp = _one_of(slide_mpp, mpp)
+        check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp})
         option = WhereOption(where or _source_of(style, stainer), levels_of(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)
         make = partial(
             stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain, fill=fill
         )
         tasks = plan_stains(paths, out)
-        stainer_for = LookStainer(look, references, share, make, option).stainers(tasks, slide_mpp, icc=icc)
+        stainer_for = LookStainer(look, references, share, make, option).stainers(tasks, mpp, icc=icc)
     else:
         strengths = {"intensity": intensity, "counterstain": counterstain}
         turned: dict[str, object] = {name: strength for name, strength in strengths.items() if strength != 1}
         turned |= {"where": where}
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
         check_left_out({"share": share, "level": level, "fill": fill or None, **of_files, **turned}, LOOKS)
-        made_by = any_stainer(stainer, mpp, value_range, blend)
-        slide_mpp = slide_mpp if made_by.sliding_window else _one_of(slide_mpp, mpp)
+        made_by = any_stainer(stainer, model_mpp, value_range, blend)
         tasks = plan_stains(paths, out)
         stainer_for = _always(made_by)
     model_load_s = time.perf_counter() - began
@@ -244,9 +242,9 @@ def stain(
 
     def stain_one(task: Task, run: Run | None, follow: OnBlock) -> dict[str, Any]:
         if not task.is_slide:
-            return stain_tile(task, stainer_for(task), mpp=slide_mpp, icc=icc, confidence=confidence)
+            return stain_tile(task, stainer_for(task), mpp=mpp, icc=icc, confidence=confidence)
         follow = noted(follow, trace, task.file) if trace else follow
-        file = SlideFile(task.file, slide_mpp, icc)
+        file = SlideFile(task.file, mpp, icc)
         made_by = stainer_for(task)
         if made_by.sliding_window is not None and not of_look:
             _check_mpp(file)
@@ -306,18 +304,11 @@ def check_left_out(given: Mapping[str, object], where: str = "with a generator")
 
 
 def _check_mpp(file: SlideFile) -> None:
-    """ValueError where a slide does not say its pixel size: with a generator --mpp is not the slide's."""
+    """ValueError where a slide does not say its pixel size: a generator has no usual one."""
     with file.open() as slide:
         if slide.mpp is None:
             wanted = f"given, as {str(file.path)!r} does not say its pixel size"
-            raise expected("slide-mpp", wanted, "none", "0.25 at 40x, 0.5 at 20x")
-
-
-def _one_of(slide_mpp: float | None, mpp: float | None) -> float | None:
-    """The inputs' pixel size, by either name."""
-    if slide_mpp is not None and mpp is not None:
-        raise expected("mpp", "left out where --slide-mpp is given", mpp, "the stainer says its own")
-    return mpp if slide_mpp is None else slide_mpp
+            raise expected("mpp", wanted, "none", "0.25 at 40x, 0.5 at 20x")
 
 
 def _always(stainer: Stainer) -> Callable[[Task], Stainer]:
@@ -343,7 +334,7 @@ def _report(
     results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool, fill: bool
 ) -> None:
     """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    note_assumed([result.get("mpp_assumed") for result in results], "--slide-mpp")
+    note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
     for result in results:
         if result.get("unreadable"):
             print(_unreadable(result), file=sys.stderr)

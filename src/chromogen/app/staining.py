@@ -143,7 +143,7 @@ def any_stainer(name: str, mpp: float | None, value_range: str | None, blend_px:
     """
     if Path(name).suffix.lower() == ONNX_SUFFIX:
         return load_generator(name, mpp, value_range=value_range, blend_px=blend_px)
-    for option, given in (("range", value_range), ("blend", blend_px)):
+    for option, given in (("range", value_range), ("blend", blend_px), ("model-mpp", mpp)):
         if given is not None:
             raise expected(option, f"given with a generator in a {ONNX_SUFFIX} file", given, "leave it out")
     return load_stainer(name)

@@ -34,9 +34,9 @@ class Generator:
 
 
 def load_generator(
-    file: PathLike, mpp: float | None = None, *, value_range: str | None = None, blend_px: int | None = None
+    file: PathLike, model_mpp: float | None = None, *, value_range: str | None = None, blend_px: int | None = None
 ) -> Stainer:
-    """A stainer of a generator's ONNX file, that was trained on pictures of `mpp` um/px.
+    """A stainer of a generator's ONNX file, that was trained on pictures of `model_mpp` um/px.
 
     The numbers lie in `value_range`, one of `RANGES`, by default as its last layer tells. It sees windows as large
     as it says, or of 512 px, that overlap by `blend_px`, by default a quarter. It is tried once.
@@ -45,7 +45,7 @@ def load_generator(
     picture of another size; RuntimeError where it does not run; ArithmeticError where it makes no numbers.
     """
     found = read_onnx(Path(file).absolute())
-    mpp = _mpp(found, mpp)
+    mpp = _mpp(found, model_mpp)
     generator = Generator(str(found.path), found.sha256, _range(found, value_range))
     windows = SlidingWindow(
         found.window_px, found.window_px // BLENDED if blend_px is None else blend_px, found.fixed
@@ -70,8 +70,8 @@ def _mpp(found: OnnxFile, given: float | None) -> float:
         mpp = math.nan
     if not (math.isfinite(mpp) and mpp > 0):
         wanted = "given, in um: how large a pixel was in the pictures the generator was trained on"
-        raise expected("mpp", wanted, "none" if given is None else given, "about 0.5 for 20x, 0.25 for 40x")
-    check_mpp("mpp", mpp)
+        raise expected("model_mpp", wanted, "none" if given is None else given, "about 0.5 for 20x, 0.25 for 40x")
+    check_mpp("model_mpp", mpp)
     return mpp
 
 

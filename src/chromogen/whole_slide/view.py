@@ -87,7 +87,7 @@ def warn_of_coarse_pixels(slide: Slide, stainer: Stainer) -> None:
     own = slide.need_mpp()
     if stainer.halo_px and own > MAX_ENLARGED * stainer.mpp:
         said = f"{slide.path.name} has {own:.3g} um/px, and {stainer.name} knows tissue at {stainer.mpp:g} um/px"
-        advice = "expect a poor stain, or give a finer scan, or its true size of pixels with --slide-mpp"
+        advice = "expect a poor stain, or give a finer scan, or its true size of pixels with --mpp"
         warnings.warn(f"{said}; {advice}.", stacklevel=3)
 
 

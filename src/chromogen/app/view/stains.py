@@ -108,8 +108,8 @@ class Stain:
     def options(self, stainer: str, where: str) -> list[str]:
         """What follows the input on the command line, with the file of *where*."""
         given = {
-            "--mpp": self.trained_mpp and f"{self.trained_mpp:.6g}",
-            "--slide-mpp": self.mpp and f"{self.mpp:.6g}",
+            "--model-mpp": self.trained_mpp and f"{self.trained_mpp:.6g}",
+            "--mpp": self.mpp and f"{self.mpp:.6g}",
             "--region": self.region and ",".join(map(str, self.region)),
             "--compression": LOSSLESS if self.region else None,
             **{f"--{name.replace('_', '-')}": f"{value:g}" for name, value in self.dials.items()},
@@ -151,7 +151,7 @@ class Stain:
             return self._loading_look()
         if Path(self.model).suffix.lower() != ONNX_SUFFIX:
             return ["from chromogen import load_stainer"], f"load_stainer({self.stainer!r})"
-        mpp = f", mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
+        mpp = f", model_mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
         value_range = f", value_range={self.value_range!r}" if self.value_range else ""
         return ["from chromogen import load_generator"], f"load_generator({self.stainer!r}{mpp}{value_range})"
 
