@@ -34,6 +34,7 @@ COMMANDS = (
     "nuclei",
     "register",
     "transfer",
+    "label",
     "stylize",
     "stain",
     "train",

@@ -164,6 +164,7 @@ def test_sizes_that_no_command_takes(
     needed = {
         "stylize": files,
         "register": files,
+        "label": files,
         "study": (),
         "evaluate": files[:1],
         "train": ("--paired", tmp_path) if option == "--mpp" else ("--style", files[1]),
@@ -176,5 +177,5 @@ def test_sizes_that_no_command_takes(
 
 def test_every_command_with_pixels_has_such_an_option() -> None:
     assert {name for name, _ in MPP_OPTIONS} == {
-        *("info", "stain", "stylize", "train", "evaluate", "unmix", "study", "nuclei", "register"),
+        *("info", "stain", "stylize", "train", "evaluate", "unmix", "study", "nuclei", "register", "label"),
     }

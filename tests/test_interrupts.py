@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,14 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.interrupts import SIGNALS, Interrupts
 from chromogen.style.stylize import Stylized, stylize
 from test_checkpoint import HE, IHC, RECIPES
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_not_ignored() -> Iterator[None]:
+    """A shell's background jobs, and so their tests, ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def send(number: signal.Signals = signal.SIGINT) -> None:

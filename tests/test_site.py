@@ -25,7 +25,8 @@ PAGES = ("index", "tutorial", "command-line", "python", "science", "contributing
 def test_the_reference_has_every_public_name() -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     named = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
-    assert set(chromogen.__all__) - {"__version__"} <= named
+    assert set(chromogen.__all__) - {"__version__", "data"} <= named
+    assert {"he", "ihc", "slide"} <= named
 
 
 class Loads(HTMLParser):

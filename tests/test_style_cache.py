@@ -71,7 +71,7 @@ def test_the_second_time_nothing_is_measured(images: list[Image], encoder: Encod
         lambda images, recipe: (images, replace(recipe, loss_scale="paper"), (3, 1)),
         lambda images, recipe: (images, replace(recipe, stop_at_floor=True), (3, 1)),
         lambda images, recipe: (images, with_term(recipe, "style", layers={"relu1_1": 1.0}), (3, 1)),
-        lambda images, recipe: (images, with_term(recipe, "style", statistic="activations"), (3, 1)),
+        lambda images, recipe: (images, with_term(recipe, "style", statistic="self_similarity"), (3, 1)),
     ],
 )
 def test_what_decides_the_statistics_decides_the_file(
@@ -89,7 +89,7 @@ OTHER_TERMS = {
     "name": "brown",
     "weight": 5.0,
     "layers": {"relu1_1": 0.9, "relu2_1": 0.1},
-    "statistic": "activations",
+    "statistic": "self_similarity",
     "distance": "mae",
     "reference": "content",
     "mask": "tissue",

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from chromogen.style.trunk import Convolution
 from torch import Tensor
 
 from chromogen.style import winograd
+from chromogen.style.vgg import Convolution
 
 SIZES = ((1, 1), (4, 4), (5, 3), (16, 16), (37, 50), (9, 300))
 
@@ -63,9 +63,9 @@ def test_a_convolution_goes_this_way_there_and_back(monkeypatch: pytest.MonkeyPa
     convolution = Convolution(kernel, bias)
     exact = x.double().requires_grad_()
     right = F.conv2d(exact, kernel.double(), bias.double(), padding=1)
-    assert off_by(convolution.there(x), right.detach().relu()) < 1e-4
+    assert off_by(convolution.forward(x), right.detach().relu()) < 1e-4
     asked = torch.randn(right.shape, generator=torch.Generator().manual_seed(1))
     right.backward(asked.double())
     assert exact.grad is not None
-    assert off_by(convolution.back_from(asked), exact.grad) < 1e-4
+    assert off_by(convolution.input_grad(asked), exact.grad) < 1e-4
     assert len(used) == (2 if torch.backends.mkl.is_available() else 0)
