@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def ways(he: Image, ihc: Image) -> Iterator[tuple[str, Callable[[], Callable[[Ar
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     for light in ("red", "grey"):
         for bend in (_none, _splines, _demons):
-            yield f"{light}{bend.__name__}", lambda light=light, bend=bend: _moved(he, ihc, light, bend)
+            yield f"{light}{bend.__name__}", partial(_moved, he, ihc, light, bend)
 
 
 def _moved(he: Image, ihc: Image, light: str, bend: Callable[..., Any]) -> Callable[[Array], Array]:
