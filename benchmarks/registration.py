@@ -1,11 +1,12 @@
 """How far apart is what `register` brings together? Errors against known truth, in um of the IHC, and CPU seconds.
 
-    python benchmarks/registration.py --data DATA [--only NAME ...]
+    python benchmarks/registration.py --data DATA [--only NAME ...] [--against simpleitk]
 
 `he-CD31` and its like are the serial sections of the lung lesion, with a person's landmarks; `CD31-Ki67` and its
 like compare two IHC of it. `rotated`, `mirrored`, `half` and `beside` change the IHC: turned by 37 degrees, half
 the size, or with other tissue on the same slide. `warped-*` are real H&E stained by Chromogen and bent by a known
-displacement. `other-*` show different tissue, and must be refused. A pixel counts as 1 um.
+displacement. `other-*` show different tissue, and must be refused. A pixel counts as 1 um. `--against simpleitk`
+measures SimpleITK in place of Chromogen, where it is installed: it has no search, and refuses nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.image import Image, read_image, write_image
+from chromogen.provenance import peak_rss_mb
 from chromogen.registration.register import register
 from chromogen.stainer import load_stainer
 from measuring import pin_threads
@@ -194,6 +196,23 @@ def measured(case: Case) -> str:
     return f"affine {affine[0]:5.1f} end {end[0]:5.1f} (p90 {end[1]:5.1f}) confidence {sure:.2f} {spent:.1f} s"
 
 
+def measured_simpleitk(case: Case) -> str:
+    """Errors of SimpleITK, by density and way; peak memory is that of the process so far."""
+    import simpleitk_peer  # needs SimpleITK, which Chromogen does not
+
+    lines = []
+    for name, registered in simpleitk_peer.ways(case.he, case.ihc):
+        began = time.process_time()
+        try:
+            end = _error(registered()(case.on_he) - case.on_ihc)
+            found = f"end {end[0]:5.1f} (p90 {end[1]:5.1f})"
+        except RuntimeError as error:  # ITK's own
+            found = f"failed: {str(error).strip().splitlines()[-1][:60]}"
+        spent = time.process_time() - began
+        lines.append(f"\n    {name:14} {found} {spent:.1f} s {peak_rss_mb():.0f} MB")
+    return "".join(lines)
+
+
 def _error(off: Array) -> Array:
     lengths = np.hypot(off[:, 0], off[:, 1])
     return np.array([np.median(lengths), np.percentile(lengths, 90)])
@@ -203,12 +222,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="cases whose name begins so")
+    parser.add_argument("--against", choices=("simpleitk",), help="measure this in place of Chromogen")
     args = parser.parse_args()
     pin_threads(1)
+    measure = measured_simpleitk if args.against else measured
     for name, made in cases(args.data):
         if args.only and not name.startswith(tuple(args.only)):
             continue
-        print(f"{name:22} {measured(made())}", flush=True)
+        case = made()
+        if measure is measured or len(case.on_he):
+            print(f"{name:22} {measure(case)}", flush=True)
 
 
 if __name__ == "__main__":

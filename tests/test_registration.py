@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from chromogen.image import Image
 from chromogen.stains.deconvolution import Array
 from chromogen.stains.registration import correlations, displacement, pair_shift
 from drawn_pairs import drawn_pair
@@ -122,6 +123,26 @@ def test_bent_sections_are_known_by_what_is_left() -> None:
         for bent in (0.1, 25.0)
     ]
     assert left[1] > left[0] + 2
+
+
+def grey(field: Array) -> Image:
+    """A picture (H, W, 3) of densities."""
+    density = (0.4 + 0.1 * field).clip(0)[..., None] * np.ones(3)
+    return np.asarray(240 * 10**-density, np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_chance_moves_no_block_of_sections_that_lie_on_each_other(seed: int) -> None:
+    """Neighbouring sections share half of what varies, and of many shifts one fits a little better than none."""
+    tissue, ours, theirs = (
+        ndimage.gaussian_filter(noise, 4) * 14 for noise in np.random.default_rng(seed).normal(size=(3, 240, 240))
+    )
+    found = displacement(grey(tissue + ours), grey(tissue + theirs), 1.0)
+    assert np.hypot(*found.shift_px) < 4
+    assert found.residual_px < 4
+    thirds = zip(np.split(tissue, 3), (-9, 0, 9), strict=True)
+    moved = np.concatenate([np.roll(third, by, 1) for third, by in thirds])
+    assert displacement(grey(tissue), grey(moved), 1.0).residual_px > 4
 
 
 def test_lengths_follow_the_pixels() -> None:

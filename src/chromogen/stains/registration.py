@@ -19,6 +19,7 @@ MAX_BLOCKS = 3  # along a side
 BLOCK_FARTHEST_UM = 24.0  # of a block from the whole
 MIN_BLOCK_PX = 32
 NEAR_UM, WIDE_UM = 4.0, 32.0  # groups of cells lie between: sections share them, and not every nucleus
+SURELY = 2.0  # standard errors by which a block fits better elsewhere, before it counts as lying there
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def displacement(he: Image, ihc: Image, mpp: float) -> Displacement:
     x, y, correlation = pair_shift(ours, theirs, radius)
     wrong = [pair_shift(_square(ours), other, radius)[2] for other in turned(_square(theirs))]
     confidence = (correlation - max(wrong)) / max(1 - max(wrong), 1e-6)
-    residual = _residual(ours, theirs, (round(x), round(y)), BLOCK_FARTHEST_UM / (mpp * factor))
+    residual = _residual(ours, theirs, (round(x), round(y)), mpp * factor)
     shift = (-x * factor, -y * factor)
     return Displacement(shift, residual * factor, float(np.clip(confidence, 0, 1)), correlation)
 
@@ -113,7 +114,7 @@ def turned(maps: Array) -> Iterator[Array]:
         yield other[:, :, ::-1] if mirrored else other
 
 
-def _residual(ours: Array, theirs: Array, shift: tuple[int, int], farthest_px: float) -> float:
+def _residual(ours: Array, theirs: Array, shift: tuple[int, int], mpp: float) -> float:
     """How far blocks lie apart where the whole is moved by (x, y): root mean square, by how well they fit.
 
     At least one pixel of these maps: nothing finer is seen, and in a small picture nothing at all.
@@ -122,15 +123,25 @@ def _residual(ours: Array, theirs: Array, shift: tuple[int, int], farthest_px: f
     blocks = min(MAX_BLOCKS, min(ours.shape[1:]) // MIN_BLOCK_PX)
     if blocks < 2:
         return 1.0
-    radius = int(min(farthest_px, FARTHEST_SHARE * min(ours.shape[1:]) / blocks))
+    radius = int(min(BLOCK_FARTHEST_UM / mpp, FARTHEST_SHARE * min(ours.shape[1:]) / blocks))
     rows, columns = (np.array_split(np.arange(side), blocks) for side in ours.shape[1:])
-    weights, squares = [], []
-    for row, column in product(rows, columns):
-        at = np.s_[:, row[0] : row[-1] + 1, column[0] : column[-1] + 1]
-        x, y, fit = pair_shift(ours[at], theirs[at], radius)
-        weights.append(max(fit, 1e-3) ** 2)
-        squares.append(x**2 + y**2)
+    parts = [np.s_[:, row[0] : row[-1] + 1, column[0] : column[-1] + 1] for row, column in product(rows, columns)]
+    found = [_block_off(ours[at], theirs[at], radius, NEAR_UM / mpp) for at in parts]
+    squares, weights = np.transpose([(off**2, max(fit, 1e-3) ** 2) for off, fit in found])
     return max(1.0, float(np.sqrt(np.average(squares, weights=weights))))
+
+
+def _block_off(ours: Array, theirs: Array, radius: int, grain_px: float) -> tuple[float, float]:
+    """How far a block, maps (2, H, W), lies off in px, and its fit there; 0 px unless it fits surely better so.
+
+    The best of many shifts fits a little better than none by chance alone. Both fits are compared as Fisher's z
+    (1915), by as many independent places as Gaussian filters of `grain_px` leave of the block.
+    """
+    x, y, fit = pair_shift(ours, theirs, radius)
+    here = pair_shift(ours, theirs, 0)[2]
+    places = max(4.0, ours[0].size / (4 * np.pi * grain_px**2))
+    gain = np.arctanh(min(fit, 0.999)) - np.arctanh(np.clip(here, -0.999, 0.999))
+    return (float(np.hypot(x, y)), fit) if gain * np.sqrt(places - 3) > SURELY else (0.0, here)
 
 
 def _covering(a: Array, b: Array, shift: tuple[int, int]) -> tuple[Array, Array]:
