@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from contextlib import suppress
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -14,13 +13,15 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[V]):
-    """Values by key, as many as fit into `max_bytes` by `bytes_of`; a value that is larger alone is not kept.
+    """Values by key, as many as fit into `max_bytes` by `bytes_of`; a larger one is kept alone.
 
     Of threads that ask for the same key at once one makes the value, and the others wait. Failures are not kept.
     """
 
     def __init__(self, max_bytes: int, bytes_of: Callable[[V], int]) -> None:
-        self._kept: LRUCache[Hashable, V] = LRUCache(max_bytes, getsizeof=bytes_of)
+        self._kept: LRUCache[Hashable, V] = LRUCache(
+            max_bytes, getsizeof=lambda value: min(bytes_of(value), max_bytes)
+        )
         self._making: dict[Hashable, Future[V]] = {}
         self._lock = Lock()
 
@@ -52,7 +53,6 @@ class LruCache(Generic[V]):
             raise
         with self._lock:
             del self._making[key]
-            with suppress(ValueError):  # too large
-                self._kept[key] = made
+            self._kept[key] = made
         waiting.set_result(made)
         return made
