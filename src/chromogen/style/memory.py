@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from chromogen.errors import expected
-from chromogen.grid import ALIGNED_PX, TileGrid, outer_px
+from chromogen.grid import ALIGNED_PX, outer_px
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 from chromogen.style.layers import stride_px
@@ -20,7 +20,6 @@ from chromogen.style.winograd import MIN_PX
 # Peak bytes per pixel down to relu5_1, measured at 512 to 1024 px: in one piece, where freed memory is kept
 # for the next step; of a tile, where it is given back; of measuring alone.
 ONE_PIECE_BYTES = {"bf16": 2200, "fp32": 2900}
-NETWORK_BYTES = {"bf16": 800, "fp32": 1300}  # more, where a network stains in one piece
 TILE_BYTES = {"bf16": 1850, "fp32": 2400}
 MEASURING_BYTES = 1000
 # Wide kernels as Winograd's convolutions have them, there and back: 36 values for each pair of channels.
@@ -54,12 +53,10 @@ class Need:
 def need_of(size: tuple[int, int], recipe: Recipe, precision: str, tile_px: int | None = None) -> Need:
     """What a picture of `size` (w, h) will need, within about 30 %."""
     pixels = math.prod(size)
-    one_piece = tile_px is None or len(TileGrid(size, tile_px, 0)) == 1
-    network = NETWORK_BYTES[precision] if one_piece and recipe.space == "stain" else 0
     if tile_px is None:
-        return Need(None, pixels * (ONE_PIECE_BYTES[precision] + network) + _kernel_bytes(pixels, precision))
+        return Need(None, pixels * ONE_PIECE_BYTES[precision] + _kernel_bytes(pixels, precision))
     outer = [min(side, outer_px(tile_px, halo_px(recipe.objective))) for side in size]
-    tile = math.prod(outer) * (TILE_BYTES[precision] + network)
+    tile = math.prod(outer) * TILE_BYTES[precision]
     return Need(tile_px, pixels * _whole_bytes(recipe) + tile + _kernel_bytes(pixels, precision))
 
 
