@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 from shapely.geometry import box, mapping
 from starlette.testclient import TestClient
-from test_intake import png_bomb
+from test_upload_decoder import png_bomb
 
 from chromogen.app.server import create_app
 from chromogen.app.view import region_numbers, slide_nuclei

@@ -63,9 +63,9 @@ def test_programs_are_not_run_for_a_picture(tmp_path: Path) -> None:
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """Whatever a decoder does: the other process may take only so much, and says so, or ends."""
     program = (
-        "import sys; from pathlib import Path; from chromogen.app.view import intake; "
-        "intake.read_image_and_facts = lambda path: bytearray(8_000_000_000); "
-        "intake.decode(Path('in'), Path('out.png'))"
+        "import sys; from pathlib import Path; from chromogen.app.view import upload_decoder; "
+        "upload_decoder.read_image_and_facts = lambda path: bytearray(8_000_000_000); "
+        "upload_decoder.decode(Path('in'), Path('out.png'))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode != 0

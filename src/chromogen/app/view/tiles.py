@@ -34,7 +34,7 @@ class Address:
 def tile_levels(size: tuple[int, int]) -> int:
     """How many levels a slide of `size` (w, h) has, each twice as fine as the one before, down to one tile.
 
-    >>> levels_of((512, 300)), levels_of((513, 300)), levels_of((60_000, 40_000))
+    >>> tile_levels((512, 300)), tile_levels((513, 300)), tile_levels((60_000, 40_000))
     (1, 2, 8)
     """
     tiles = -(-max(size) // TILE_PX)
