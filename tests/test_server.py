@@ -13,7 +13,6 @@ import PIL.Image
 import pytest
 from shapely.geometry import box, mapping
 from starlette.testclient import TestClient
-from test_upload_decoder import png_bomb
 
 from chromogen.app.server import create_app
 from chromogen.app.view import region_numbers, slide_nuclei
@@ -29,6 +28,7 @@ from chromogen.stains.deconvolution import H_DAB, combine_stains
 from test_densities import IHC
 from test_guard import HERE
 from test_trials import STEPS, worker
+from test_upload_decoder import png_bomb
 from test_where_file import model
 from test_work_queue import until
 
