@@ -207,3 +207,13 @@ def test_what_is_all_in_doubt_is_not_written(
     said = refused(capsys, "register", str(pair[0]), str(pair[1]), "-o", str(out))
     assert "tissue that fits no better than turned or mirrored, in 'ihc.png'" in said
     assert not out.exists()
+
+
+def test_a_small_pair_on_each_other_is_told_from_the_same_pair_turned(data: Path) -> None:
+    """A registered field of 250 um, which the search cannot tell from itself turned; another field is refused."""
+    he, ihc = (data / "pairs" / "mist" / f"ER_{kind}.png" for kind in ("he", "ihc"))
+    found = register(he, ihc, he_mpp=0.5, ihc_mpp=0.5)
+    middle = np.array([[126.5, 126.5]])
+    assert np.abs(moved(found.pieces[0].affine, middle) - middle).max() < 4
+    with pytest.raises(ValueError, match="other tissue"):
+        register(he, data / "pairs" / "mist" / "HER2_ihc.png", he_mpp=0.5, ihc_mpp=0.5)

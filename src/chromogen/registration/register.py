@@ -40,6 +40,7 @@ from chromogen.registration.views import (
 )
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.deconvolution import Array
+from chromogen.stains.registration import displacement
 from chromogen.stains.tissue import Background, background
 
 OnStage: TypeAlias = Callable[[int, int, str], None]  # stages done, of how many, what comes next
@@ -53,6 +54,8 @@ MIN_SURE = 0.3  # other tissue reaches 0.2
 MIN_CONFIDENCE = 0.03  # of a piece's blocks
 SURE_OF_WHOLE = 1.1  # a piece lies elsewhere than the whole only where it fits so much better
 JUDGED_PX = 384  # longest side at which blocks are compared
+SAME_EXTENT = 0.02  # by which the sides of pictures that lie on each other may differ
+ON_EACH_OTHER = 0.2  # confidence that they do; other tissue reaches 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +106,16 @@ def _registered(he_slide: Slide, ihc_slide: Slide, on_stage: OnStage) -> Transfo
     he, ihc = _section(he_slide, "he", ihc_slide), _section(ihc_slide, "ihc", he_slide)
     known = he_slide.mpp is not None and ihc_slide.mpp is not None
     on_stage(1, 4, "searching every angle" if known else "searching every angle and scale")
-    found = candidates(he.view, ihc.view, [1.0] if known else SCALES)
-    if not known:
+    lying, sure = _on_each_other(he, ihc)
+    found = [lying] if lying else candidates(he.view, ihc.view, [1.0] if known else SCALES)
+    if not (known or lying):
         he, ihc, found = _of_estimated_size(he, ihc, found)
     on_stage(2, 4, "matching pieces of tissue")
     matched = _matched(he, ihc, found)
     on_stage(3, 4, "bending")
     done = [_bent(he, ihc, part, fitted) for part, fitted in matched]
     on_stage(4, 4, "")
-    return _judged(he, ihc, done, _sure(found))
+    return _judged(he, ihc, done, sure if lying else _sure(found))
 
 
 def _section(slide: Slide, role: str, other: Slide) -> _Section:
@@ -126,6 +130,24 @@ def _section(slide: Slide, role: str, other: Slide) -> _Section:
     if float((view.maps.amax(0) * view.seen > STAINED).float().mean()) < MIN_TISSUE:
         raise expected(role, "a slide with tissue", f"{str(slide.path)!r}, which is blank", "name another slide")
     return _Section(slide, role, mpp, whence, view, seen)
+
+
+def _on_each_other(he: _Section, ihc: _Section) -> tuple[Fitted | None, float]:
+    """Where pictures of one extent lie on each other already, as restained and virtual pairs do; and how surely.
+
+    The search compares few pixels, and may not tell a small field from the same field turned.
+    """
+    extents = [np.array(section.slide.size) * section.mpp for section in (he, ihc)]
+    if (abs(extents[0] / extents[1] - 1) > SAME_EXTENT).any():
+        return None, 0.0
+    ours, step = he.slide.overview(OVERVIEW_PX)
+    theirs = resize(ihc.slide.overview(OVERVIEW_PX)[0], (ours.shape[1], ours.shape[0]))
+    found = displacement(ours, theirs, he.mpp * step)
+    if found.confidence < ON_EACH_OTHER:
+        return None, 0.0
+    shift_um = np.array(found.shift_px) * he.mpp * step
+    affine = np.column_stack([np.eye(2), shift_um])
+    return at_level(he.view, ihc.view, affine, OVERVIEW_PX, 12, steps=12), max(found.confidence, MIN_SURE)
 
 
 def _of_estimated_size(
