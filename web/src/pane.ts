@@ -216,7 +216,8 @@ export class Pane {
     if (!this.image) return;
     const [origin, right, down] = ([[0, 0], [1000, 0], [0, 1000]] as Place[]).map((place) => this.toScreen(place));
     const per = (end: Place): Place => [origin[0] + (end[0] - origin[0]) / 1000, origin[1] + (end[1] - origin[1]) / 1000];
-    this.onScreen.value = fromCorners(origin, per(right), per(down));
+    const now = fromCorners(origin, per(right), per(down));
+    if (String(now) !== String(this.onScreen.peek())) this.onScreen.value = now; // OpenSeadragon also draws where nothing moves
   }
 
   /** What of the slide is in view, in its level-0 pixels: left, top, right, bottom. */

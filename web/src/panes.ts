@@ -205,7 +205,7 @@ export class Panes {
   }
 
   private moved(pane: Pane): void {
-    if (this.leading === null) this.leading = pane;
+    this.leading ??= this.first; // not whichever is drawn first: its constraints would hold the others back
     if (pane !== this.leading) return;
     if (this.linked.value) {
       const view = pane.view(true);

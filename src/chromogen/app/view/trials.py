@@ -95,7 +95,8 @@ class Trial:
         return "\n".join(
             [
                 "from dataclasses import replace",
-                "from chromogen import Encoder, PRESETS, measure_style, read_image, stylize, write_image",
+                "from chromogen import Encoder, PRESETS, measure_style, read_image, write_image",
+                "from chromogen.style.stylize import stylize",
                 "from chromogen.style.recipes import with_total_steps",
                 "",
                 f"recipe = {recipe}",
