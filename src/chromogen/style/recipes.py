@@ -23,7 +23,6 @@ SPACES = ("rgb", "stain")
 SITES = ("auto", "nuclear", "cytoplasm")
 INITS = ("content", "color", "style", "noise")
 OPTIMIZERS = ("lbfgs", "adam")
-CONTENT_LOSSES = ("mse", "mae", "huber")
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
