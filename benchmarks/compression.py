@@ -17,9 +17,9 @@ import numpy as np
 
 from chromogen.app.demo_slide import demo_field, demo_slide
 from chromogen.image import Image, read_image
-from chromogen.slides.compression import COMPRESSIONS
+from chromogen.slides.pyramid import COMPRESSIONS
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import builtin_ihc
+from chromogen.staining.stainer import builtin_ihc
 
 DECODE: dict[str, Callable[[bytes], Image]] = {
     "jpeg": imagecodecs.jpeg8_decode,

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from chromogen.image import Image, read_image
-from chromogen.slides.picture import read_picture
-from chromogen.stainer import load_look, paint_image, stainer_of_look
-from chromogen.staining.confidence import SQUARE_PX
-from chromogen.staining.confidence_map import confidence_of, squares_of, unlike_fraction
+from chromogen.slides.slide import read_picture
+from chromogen.staining.confidence import SQUARE_PX, confidence_of, squares_of, unlike_fraction
 from chromogen.staining.exemplar import measure_exemplar
 from chromogen.staining.looks import Look
 from chromogen.staining.maps import coarser, smooth
+from chromogen.staining.stainer import load_look, paint_image, stainer_of_look
 from chromogen.staining.tissue import MPP
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.stains.glass import white_level

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from chromogen.image import Image, to_tensor
 from chromogen.style.encoder import Encoder
-from chromogen.style.layers import CONVOLUTIONS
 from chromogen.style.loss import Targets, add_gradient, picture_windows, targets_of, tiles_of, with_reference
+from chromogen.style.objective import CONVOLUTIONS
 from chromogen.style.optimize import loss_function
 from chromogen.style.recipes import PRESETS, STYLE_LAYERS
 from chromogen.style.stylize import stylize

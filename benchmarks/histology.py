@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from chromogen.app.demo import demo_crops
+from chromogen.evaluation.credibility import Measures
 from chromogen.evaluation.fields import Crop, crops_of
-from chromogen.evaluation.scoring import Measures
 from chromogen.image import Image, list_images, read_image
-from chromogen.stainer import builtin_ihc
+from chromogen.staining.stainer import builtin_ihc
 from chromogen.study.cells import Cell, run_study
 from chromogen.study.experiments import Experiment
 from chromogen.study.report import Study, write_study

@@ -20,17 +20,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.evaluation.credibility import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL
+from chromogen.evaluation.credibility import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL, scores
+from chromogen.evaluation.feature_distances import patch_precision, patch_statistics
 from chromogen.evaluation.metrics import TISSUE_MEASURES
-from chromogen.evaluation.patch_realism import patch_precision, patch_statistics
-from chromogen.evaluation.scoring import scores
-from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.files import write_text
 from chromogen.image import Image, read_image
 from chromogen.page import page, paragraph, picture, row, section, table
-from chromogen.slides.picture import read_picture
-from chromogen.stainer import builtin_ihc, load_stainer
+from chromogen.slides.slide import read_picture
+from chromogen.staining.stainer import builtin_ihc, load_stainer
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS
 from chromogen.style.stylize import stylize

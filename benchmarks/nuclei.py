@@ -21,13 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from chromogen.allocator import keep_freed_memory
+from chromogen.compute.allocator import keep_freed_memory
 from chromogen.image import Image, read_image, write_image
-from chromogen.nuclei.agreement import Agreement, agreement
-from chromogen.nuclei.contract import NETWORK_MPP
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.outlines import Nuclei, labels_of
-from chromogen.slides.picture import read_picture
+from chromogen.nuclei.outlines import NETWORK_MPP, Agreement, Nuclei, agreement, labels_of
+from chromogen.slides.slide import read_picture
 from measuring import machine
 
 TYPICAL_UM = 8.0  # the median diameter of the nuclei of a field whose magnification nobody states

@@ -21,12 +21,11 @@ import numpy as np
 from chromogen.image import Image
 from chromogen.models import LOOKS
 from chromogen.nuclei.find import built_in, nuclei_seen
-from chromogen.stainer import LOOK_BLEND_PX, LOOK_WINDOW_PX, load_look
 from chromogen.staining.confidence import confidence
-from chromogen.staining.epithelium import epithelium
 from chromogen.staining.how import rendered_stains
 from chromogen.staining.ready import amounts_of, ready_of, seen
-from chromogen.staining.tissue import tissue_of
+from chromogen.staining.stainer import LOOK_BLEND_PX, LOOK_WINDOW_PX, load_look
+from chromogen.staining.tissue import epithelium, tissue_of
 from chromogen.staining.window import Dials, look_of, painted
 from measuring import as_the_command_line, command_line, machine, markdown, pin_threads, publish, seconds
 from slides import Mosaic

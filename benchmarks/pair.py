@@ -8,7 +8,7 @@ from pathlib import Path
 from chromogen.app.demo_slide import demo_field, demo_slide
 from chromogen.image import Image, resize, write_image
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import builtin_ihc
+from chromogen.staining.stainer import builtin_ihc
 from measuring import positive
 
 

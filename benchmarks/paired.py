@@ -35,17 +35,17 @@ from scipy.stats import spearmanr
 from chromogen.image import Image, read_image, write_image
 from chromogen.registration.register import register
 from chromogen.registration.registered_slide import open_registered
-from chromogen.stainer import load_look
 from chromogen.staining import exemplar
-from chromogen.staining.edges import values_of_network
 from chromogen.staining.exemplar import Exemplar, ReferenceTissue
 from chromogen.staining.maps import ramp
+from chromogen.staining.stainer import load_look
 from chromogen.staining.tissue import GLASS_OD10, SMOOTH_UM, tissue_of
+from chromogen.staining.where import values_of_network
 from chromogen.staining.where_network import STRIDE_PX, WhereNetwork, level_map, slide_stains
 from chromogen.stains.deconvolution import H_DAB, densities_od10, separate_stains
 from chromogen.stains.glass import white_level
 from chromogen.training import fields
-from chromogen.training.pairs import BLURS_PX, CheckedPair, TissuePair, check_pair, kept_of
+from chromogen.training.fields import BLURS_PX, CheckedPair, TissuePair, check_pair, kept_of
 from chromogen.training.train import Training, train_where
 from drawn_pairs import RULES, drawn_pair
 

@@ -29,7 +29,7 @@ from scipy import ndimage
 from chromogen.image import Image, read_image, write_image
 from chromogen.provenance import peak_rss_mb
 from chromogen.registration.register import register
-from chromogen.stainer import load_stainer
+from chromogen.staining.stainer import load_stainer
 from measuring import pin_threads
 
 Array = NDArray[np.float64]

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from skimage.data import immunohistochemistry
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image
 from chromogen.slides.facts import Facts
-from chromogen.slides.verification import verify
-from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
+from chromogen.slides.writer import verify, write_ome_tiff, write_ome_zarr
 from measuring import apart, command_line, machine, markdown, pin_threads, positive, publish, seconds
 
 CELL_PX = 512

@@ -21,18 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image
 from chromogen.slides.facts import Facts
 from chromogen.slides.pyramid import pyramid_windows
 from chromogen.slides.slide import Slide
 from chromogen.slides.source import About
 from chromogen.slides.writer import write_ome_tiff
-from chromogen.stainer import Stainer, load_stainer
+from chromogen.staining.stainer import Stainer, load_stainer
 from chromogen.whole_slide import view
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
-from chromogen.whole_slide.runners import Run, in_threads, local_cluster, on_cluster
+from chromogen.whole_slide.blocks import Run, in_threads, local_cluster, on_cluster
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import BLOCK_PX, stain_slide
 from chromogen.whole_slide.view import SlideFile
 from measuring import (

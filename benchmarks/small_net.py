@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from chromogen.image import Image, to_tensor, to_uint8
-from chromogen.stainer import Stainer
+from chromogen.staining.stainer import Stainer
 
 WIDTH, LAYERS, HALO_PX = 32, 5, 16
 

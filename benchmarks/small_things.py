@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from chromogen.image import write_image
-from chromogen.stainer import builtin_ihc
+from chromogen.staining.stainer import builtin_ihc
 from measuring import command_line, in_turn, machine, markdown, pin_threads, positive, publish, python, spread
 
 LOAD_TORCH = "import chromogen.style.encoder as encoder, time; "

@@ -34,7 +34,7 @@ import tifffile
 
 from chromogen.app.view.tiles import JPEG_QUALITY, TILE_PX, tile_levels
 from chromogen.image import Image, resize
-from chromogen.stainer import builtin_ihc
+from chromogen.staining.stainer import builtin_ihc
 from measuring import command_line, machine, markdown, positive, publish
 
 WIDTH, HEIGHT, MPP = 60_000, 20_000, 0.25

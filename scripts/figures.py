@@ -23,9 +23,9 @@ from chromogen.app.cli import app
 from chromogen.app.demo_slide import demo_slide
 from chromogen.image import Image, read_image, write_image
 from chromogen.registration.registered_slide import checkerboard, open_registered
-from chromogen.slides.picture import read_picture
-from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, stainer_of_look
-from chromogen.staining.where_tissue import ByTissue
+from chromogen.slides.slide import read_picture
+from chromogen.staining.stainer import Stainer, builtin_ihc, load_look, load_stainer, stainer_of_look
+from chromogen.staining.where import ByTissue
 from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.stylize import stylize
 

@@ -43,8 +43,8 @@ from chromogen.regions.drawn import read_geojson
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned
-from chromogen.stainer import builtin_ihc, load_look
-from chromogen.staining.where_file import read_model
+from chromogen.staining.stainer import builtin_ihc, load_look
+from chromogen.staining.where_network import read_model
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
 

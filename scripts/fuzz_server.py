@@ -21,7 +21,7 @@ from typing import Any
 
 import tifffile
 
-from chromogen.stainer import builtin_ihc
+from chromogen.staining.stainer import builtin_ihc
 from serving import Jobs, Serving
 
 MAX_ANSWER_S = 120  # a machine that others use gives an upload a minute to be decoded

@@ -18,15 +18,14 @@ import tifffile
 import torch
 
 import hostile_onnx
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image, encode_image
 from chromogen.slides.facts import Facts
 from chromogen.slides.store import LOCK, BlockStore, planned
 from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
-from chromogen.stainer import builtin_ihc, load_look
 from chromogen.staining.looks import write_look
-from chromogen.staining.where_file import Model, trained_weights, write_model
-from chromogen.staining.where_network import Architecture, WhereNetwork
+from chromogen.staining.stainer import builtin_ihc, load_look
+from chromogen.staining.where_network import Architecture, Model, WhereNetwork, trained_weights, write_model
 from chromogen.style.checkpoint import Checkpoint
 
 Maker = Callable[[Path], None]

@@ -37,8 +37,8 @@ from chromogen.app.demo_slide import demo_slide
 from chromogen.files import scratch_folder
 from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import builtin_ihc, load_stainer
-from chromogen.staining.where_file import read_model
+from chromogen.staining.stainer import builtin_ihc, load_stainer
+from chromogen.staining.where_network import read_model
 from serving import Serving
 
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)

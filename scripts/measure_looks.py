@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from chromogen.slides.picture import read_picture
-from chromogen.stainer import builtin_ihc
+from chromogen.slides.slide import read_picture
 from chromogen.staining.exemplar import measure_exemplar
 from chromogen.staining.looks import SUFFIX, Look, write_look
+from chromogen.staining.stainer import builtin_ihc
 from chromogen.staining.tissue import MPP
 
 

@@ -10,13 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.nuclei.contract import NETWORK_MPP, STRIDE_PX, Network, Prediction
-from chromogen.nuclei.decode import decoded
-from chromogen.nuclei.outlines import labels_of
-from chromogen.slides.picture import read_picture
+from chromogen.nuclei.outlines import NETWORK_MPP, STRIDE_PX, Network, Prediction, decoded, labels_of
+from chromogen.slides.slide import read_picture
 from chromogen.stains.appearance import appearance
-from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10
-from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.deconvolution import H_DAB, H_E, estimate_stains, optical_density_od10
 from chromogen.stains.glass import white_level
 from nucleus_views import VIEWS, inverse, turned, turned_radii
 

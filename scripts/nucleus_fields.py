@@ -15,9 +15,8 @@ from PIL import Image
 from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
-from chromogen.nuclei.contract import STRIDE_PX
 from chromogen.nuclei.network import MAX_RADIUS_PX
-from chromogen.nuclei.outlines import RAYS
+from chromogen.nuclei.outlines import RAYS, STRIDE_PX
 
 Array = NDArray[np.float32]
 FIELD_PX = 160

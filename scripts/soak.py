@@ -28,10 +28,9 @@ import numpy as np
 import psutil
 from PIL import Image as Pillow
 
-from chromogen.stainer import builtin_ihc, load_stainer
+from chromogen.staining.stainer import builtin_ihc, load_stainer
 from chromogen.whole_slide import stain
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from kills import make_inputs

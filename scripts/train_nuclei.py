@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from chromogen.allocator import keep_freed_memory
-from chromogen.nuclei.contract import STRIDE_PX
+from chromogen.compute.allocator import keep_freed_memory
 from chromogen.nuclei.network import NucleusNetwork, channels_last, network_from
-from chromogen.nuclei.outlines import RAYS
+from chromogen.nuclei.outlines import RAYS, STRIDE_PX
 from nucleus_exemplars import Exemplar, exemplar
 from nucleus_fields import Drawn, background, crop_of, drawn_fields, outlines_at, painted_tissue, turned_exemplar
 from nucleus_stains import restained, stained, under_foreign_matter

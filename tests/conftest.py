@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from chromogen.devices import can_bf16
+from chromogen.compute.devices import can_bf16
 from chromogen.image import Image, write_image
 from chromogen.style.encoder import Encoder, Weights, load_weights
 from synthetic import drawn_pair, tissue_like
@@ -37,7 +37,7 @@ def style_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 def look_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of measured looks for each test: empty, and never the user's."""
     folder = tmp_path_factory.mktemp("cache") / "looks"
-    monkeypatch.setattr("chromogen.measured_looks.cache_folder", lambda: folder)
+    monkeypatch.setattr("chromogen.whole_slide.measured_looks.cache_folder", lambda: folder)
     return folder
 
 
@@ -71,7 +71,7 @@ def encoder(weights: Weights) -> Encoder:
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model of pairs in a file, as `chromogen train` writes it, for tests that need any."""
-    from chromogen.staining.where_file import write_model
+    from chromogen.staining.where_network import write_model
     from test_where_file import model
 
     file = tmp_path_factory.mktemp("model") / "my_stain.safetensors"

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image
-from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains, stain_matrix
-from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.deconvolution import (
+    H_DAB,
+    H_E,
+    combine_stains,
+    estimate_stains,
+    separate_stains,
+    stain_matrix,
+)
 from chromogen.stains.glass import white_level
 
 

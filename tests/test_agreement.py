@@ -7,8 +7,7 @@ from skimage import metrics
 
 from chromogen.evaluation import agreement
 from chromogen.evaluation.agreement import NO_DAB, THRESHOLDS_OD10
-from chromogen.evaluation.sums import NO_OVERLAP, NO_PAIRS, NOTHING, UndefinedError, dice, mean, pearson
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation.tile import NO_OVERLAP, NO_PAIRS, NOTHING, Tile, UndefinedError, dice, mean, pearson
 from chromogen.image import Image
 from chromogen.stains.deconvolution import combine_stains
 from synthetic import tissue_like

@@ -18,8 +18,7 @@ from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import write_image
 from chromogen.provenance import NOTICE
 from chromogen.registration.landmarks import by_affine
-from chromogen.registration.transform import Quality, SlideFrame, Transform
-from chromogen.registration.transform_file import read_transform, write_transform
+from chromogen.registration.transform import Quality, SlideFrame, Transform, read_transform, write_transform
 from test_densities import IHC
 from test_guard import HERE
 from test_server import ids

@@ -8,7 +8,7 @@ import pytest
 import chromogen
 from chromogen.image import read_image, read_provenance, write_image
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import stain_image
+from chromogen.staining.stainer import stain_image
 from chromogen.style.recipes import PRESETS
 from synthetic import drawn_pair, tissue_like
 from synthetic_slides import SyntheticSource, write_pyramid

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chromogen.evaluation import borders
-from chromogen.evaluation.borders import NO_BORDERS, stained_glands
-from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation import tissue_kept
+from chromogen.evaluation.tile import Tile, UndefinedError
+from chromogen.evaluation.tissue_kept import NO_BORDERS, stained_glands
 from chromogen.stains.deconvolution import combine_stains
 
 SIDE, RADIUS = 240, 60  # px of 0.5 um
@@ -24,7 +23,7 @@ def test_bleed_is_what_lies_beyond_the_drawn_border(strength: float, blur_um: fl
     dab = strength * (AWAY < 0).astype(float)
     dab = ndimage.gaussian_filter(dab, blur_um / 0.5) if blur_um else dab
     outside, inside = dab[(AWAY > 0) & (AWAY <= 6)].mean(), dab[AWAY < 0].mean()
-    found = borders.bleed(borders.add_predicted_borders(NO_BORDERS, tile_of(dab))[0])
+    found = tissue_kept.bleed(tissue_kept.add_predicted_borders(NO_BORDERS, tile_of(dab))[0])
     assert found == pytest.approx(outside / inside, abs=0.05)
 
 
@@ -44,7 +43,7 @@ def test_unstained_nuclei_are_no_borders_and_cells_no_glands() -> None:
 
 def test_virtual_and_real_have_a_row_each() -> None:
     sharp, pale = tile_of(0.6 * (AWAY < 0)), tile_of(0.05 + 0 * X)
-    found = borders.add_borders(NO_BORDERS, Tile(sharp.prediction, real=sharp.prediction, mpp=0.5))
-    assert borders.bleed(found[0]) == borders.bleed(found[1])
+    found = tissue_kept.add_borders(NO_BORDERS, Tile(sharp.prediction, real=sharp.prediction, mpp=0.5))
+    assert tissue_kept.bleed(found[0]) == tissue_kept.bleed(found[1])
     with pytest.raises(UndefinedError, match="no border of a stained gland"):
-        borders.bleed(borders.add_predicted_borders(NO_BORDERS, pale)[0])
+        tissue_kept.bleed(tissue_kept.add_predicted_borders(NO_BORDERS, pale)[0])

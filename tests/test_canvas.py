@@ -2,10 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from chromogen.grid import TileGrid, Window, whole
+from chromogen.compute.grid import TileGrid, Window, whole
 from chromogen.image import to_tensor, to_uint8
-from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains, stain_matrix
-from chromogen.stains.estimation import stain_strength
+from chromogen.stains.deconvolution import (
+    H_DAB,
+    H_E,
+    combine_stains,
+    separate_stains,
+    stain_matrix,
+    stain_strength,
+)
 from chromogen.style.canvas import (
     GAINS,
     MAX_DAB_GAIN,
@@ -13,6 +19,7 @@ from chromogen.style.canvas import (
     Canvas,
     NetworkCanvas,
     PixelCanvas,
+    TissueFeatures,
     hematoxylin_alone,
     ihc_vectors,
     restained,
@@ -20,7 +27,6 @@ from chromogen.style.canvas import (
     stain_strengths,
     with_dab_scaled,
 )
-from chromogen.style.networks import TissueFeatures
 from synthetic import tissue_like
 
 HE, IHC = tissue_like(40, 48, seed=1), tissue_like(40, 48, seed=2)[..., ::-1].copy()

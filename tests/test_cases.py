@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.evaluation.cases import match_cases
+from chromogen.evaluation.agreement import match_cases
 
 
 def folder(root: Path, name: str, files: list[str]) -> Path:

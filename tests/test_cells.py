@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chromogen.evaluation.credibility import Measures
 from chromogen.evaluation.fields import Crop, with_seeds
-from chromogen.evaluation.scoring import Measures
 from chromogen.image import read_image, read_provenance
 from chromogen.study import cells as study
 from chromogen.study.cells import (
@@ -118,7 +118,7 @@ def test_content_pull_is_the_slope_of_the_content_loss(encoder: Encoder) -> None
     import torch
 
     from chromogen.image import to_tensor
-    from chromogen.stains.color_transfer import color_moments, match_colors
+    from chromogen.stains.appearance import color_moments, match_colors
 
     he, there = (to_tensor(i).double() for i in (HE, match_colors(HE, color_moments(IHC))))
     exact = encoder.exact

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.channels import Channel, check_all_read, check_grey, color_order
 from chromogen.errors import ImageError
+from chromogen.formats.ome_metadata import Channel, check_all_read, check_grey, color_order
 
 PATH = Path("slide.tif")
 UINT8, UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)

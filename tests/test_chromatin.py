@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from chromogen.evaluation import chromatin
-from chromogen.evaluation.chromatin import NO_CHROMATIN, add_chromatin
-from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation import tissue_kept
+from chromogen.evaluation.tile import Tile, UndefinedError
+from chromogen.evaluation.tissue_kept import NO_CHROMATIN, add_chromatin
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains_od10
 from test_compartments import CENTRES, RADIUS_PX, SIDE, discs
@@ -37,7 +36,7 @@ def test_contrast_is_kept_whatever_stain_shows_it_and_however_strong(
 ) -> None:
     density = strength * 0.4 * (1 + contrast * TEXTURE)
     prediction = picture(0 * X, density) if dab else picture(density, 0 * X)
-    assert chromatin.contrast_kept(sums(prediction)) == pytest.approx(kept, abs=0.04)
+    assert tissue_kept.contrast_kept(sums(prediction)) == pytest.approx(kept, abs=0.04)
 
 
 def test_both_numbers_are_those_of_single_nuclei() -> None:
@@ -56,23 +55,23 @@ def test_both_numbers_are_those_of_single_nuclei() -> None:
     deviations = np.array(residuals)
     spread = np.sqrt((deviations**2).mean(axis=0))
     wanted = spread[1] / np.mean(b) / (spread[0] / np.mean(a))
-    assert chromatin.contrast_kept(sums(prediction)) == pytest.approx(wanted, rel=0.1)
-    assert chromatin.pattern_kept(sums(prediction)) == pytest.approx(np.corrcoef(deviations.T)[0, 1], abs=0.05)
+    assert tissue_kept.contrast_kept(sums(prediction)) == pytest.approx(wanted, rel=0.1)
+    assert tissue_kept.pattern_kept(sums(prediction)) == pytest.approx(np.corrcoef(deviations.T)[0, 1], abs=0.05)
 
 
 def test_noise_has_contrast_and_no_pattern() -> None:
     noise = np.random.default_rng(9).normal(0, 0.2, (SIDE, SIDE)).clip(-0.5, 0.5)
     found = sums(picture(0.4 * (1 + noise), 0 * X))
-    assert chromatin.contrast_kept(found) == pytest.approx(1, abs=0.2)
-    assert abs(chromatin.pattern_kept(found)) < 0.3
+    assert tissue_kept.contrast_kept(found) == pytest.approx(1, abs=0.2)
+    assert abs(tissue_kept.pattern_kept(found)) < 0.3
 
 
 def test_an_outline_that_is_a_pixel_off_is_no_contrast() -> None:
-    assert chromatin.contrast_kept(sums(np.roll(picture(0.4 + 0 * X, 0 * X), 1, axis=0))) < 0.35
+    assert tissue_kept.contrast_kept(sums(np.roll(picture(0.4 + 0 * X, 0 * X), 1, axis=0))) < 0.35
 
 
 def test_why_there_is_no_number() -> None:
     with pytest.raises(UndefinedError, match="no nuclei in the H&E"):
-        chromatin.contrast_kept(NO_CHROMATIN)
+        tissue_kept.contrast_kept(NO_CHROMATIN)
     with pytest.raises(UndefinedError, match="the prediction shows nothing where the H&E has nuclei"):
-        chromatin.contrast_kept(sums(np.full_like(HE, 255)))
+        tissue_kept.contrast_kept(sums(np.full_like(HE, 255)))

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import skimage.color
 
-from chromogen.stainer import builtin_ihc
-from chromogen.stains.chromogens import (
+from chromogen.staining.stainer import builtin_ihc
+from chromogen.stains.deconvolution import (
     CHROMOGENS,
+    HEMATOXYLIN,
     UNNAMED,
     angle_deg,
     chromogen_name,
     estimate_chromogen,
+    estimate_stains,
     nearest_chromogen,
 )
-from chromogen.stains.deconvolution import HEMATOXYLIN
-from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
 from synthetic import restained
 

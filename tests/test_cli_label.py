@@ -15,8 +15,7 @@ import chromogen
 from chromogen.app.label_command import EPILOG
 from chromogen.app.labels import RESEARCH_USE
 from chromogen.image import Image, write_image
-from chromogen.registration.transform import Piece, SlideFrame, Transform
-from chromogen.registration.transform_file import write_transform
+from chromogen.registration.transform import Piece, SlideFrame, Transform, write_transform
 from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
 from test_cli import refused, run

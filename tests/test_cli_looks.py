@@ -9,7 +9,7 @@ import pytest
 from chromogen.image import read_image, write_image
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import builtin_ihc, load_look
+from chromogen.staining.stainer import builtin_ihc, load_look
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from synthetic import tissue_like
 from synthetic_slides import write_pyramid
@@ -242,7 +242,7 @@ def test_the_second_stain_command_does_not_measure_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from chromogen import measured_looks
+    from chromogen.whole_slide import measured_looks
 
     calls: list[int] = []
     measure = measured_looks.reference_tissue

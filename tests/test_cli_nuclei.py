@@ -19,9 +19,9 @@ from skimage.data import immunohistochemistry
 
 from chromogen.app import nuclei_networks, nuclei_tables
 from chromogen.app.nuclei_tables import COLUMNS
+from chromogen.formats.ome_metadata import ome_facts
 from chromogen.image import Image, read_image_and_facts, read_provenance, write_image
-from chromogen.nuclei.contract import Prediction, prediction_of
-from chromogen.ome_metadata import ome_facts
+from chromogen.nuclei.outlines import Prediction, prediction_of
 from chromogen.regions.geojson import read_features
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains_od10, stain_matrix
 from chromogen.stains.tissue import tissue_mask

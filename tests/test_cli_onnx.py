@@ -17,9 +17,8 @@ from chromogen.onnx_models.onnx_file import read_onnx
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.whole_slide import stain as stain_module
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
-from chromogen.whole_slide.runners import in_threads, local_cluster, on_cluster
+from chromogen.whole_slide.blocks import in_threads, local_cluster, on_cluster
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from generators import conv, normed, saved, unary

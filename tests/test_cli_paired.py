@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from chromogen.app.cli import app
 from chromogen.app.pairs import read_pairs
 from chromogen.image import Image, read_image, write_image
-from chromogen.stainer import load_stainer
-from chromogen.staining.where_file import read_model, write_model
+from chromogen.staining.stainer import load_stainer
+from chromogen.staining.where_network import read_model, write_model
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from drawn_pairs import drawn_pair
 from test_where_file import model

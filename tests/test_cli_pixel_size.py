@@ -13,8 +13,8 @@ from chromogen.app.cli import app
 from chromogen.app.pairs import _pieces
 from chromogen.evaluation.evaluate import evaluate
 from chromogen.evaluation.fields import crops_of_pairs, find_pairs
+from chromogen.formats.ome_metadata import ome_facts
 from chromogen.image import read_image_and_facts, read_provenance, resize, write_image
-from chromogen.ome_metadata import ome_facts
 from chromogen.slides.slide import open_slide
 from chromogen.style.encoder import Encoder
 from drawn_pairs import drawn_pair

@@ -13,7 +13,7 @@ from chromogen.image import read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import load_stainer
+from chromogen.staining.stainer import load_stainer
 from synthetic import tissue_like
 from synthetic_slides import SyntheticSource, coordinates, write_ome_zarr, write_pyramid
 from test_cli import refused, run

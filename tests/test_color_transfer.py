@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import inv, sqrtm
 
 from chromogen.image import Image, read_image
-from chromogen.stains.color_transfer import (
+from chromogen.stains.appearance import (
     MAX_GAIN,
     Moments,
     color_moments,

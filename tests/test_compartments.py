@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from chromogen.evaluation import compartments
-from chromogen.evaluation.compartments import NOT_PLACED, PlacedPair
-from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation import nuclei
+from chromogen.evaluation.nuclei import NOT_PLACED, PlacedPair
+from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.image import Image
 from chromogen.nuclei.outlines import RAYS, Nuclei
 from chromogen.stains.deconvolution import H_DAB, combine_stains
@@ -47,37 +46,37 @@ def slow_distances_um(tile: Tile) -> np.ndarray:
 
 def test_distances_and_far_dab_are_those_of_single_pixels() -> None:
     tile = with_nuclei(stained(1), stained(2, 0.5))
-    pair = compartments.add_compartments(PlacedPair(), tile)
+    pair = nuclei.add_compartments(PlacedPair(), tile)
     away = slow_distances_um(tile)
     where = (away == 0, (away > 0) & (away <= 4), away > 4)
     for index, mask in enumerate(where):
         ours, real = (dab[mask & tile.tissue] for dab in (tile.prediction_dab_od10, tile.real_dab_od10))
-        assert compartments.distance(pair, index) == pytest.approx(wasserstein_distance(ours, real), abs=0.001)
+        assert nuclei.distance(pair, index) == pytest.approx(wasserstein_distance(ours, real), abs=0.001)
     far = tile.real_dab_od10[away > 20]
-    assert compartments.far_percent(pair.real) == pytest.approx(100 * far.sum() / tile.real_dab_od10.sum())
-    assert compartments.far_od10(pair.real) == pytest.approx(far.mean())
+    assert nuclei.far_percent(pair.real) == pytest.approx(100 * far.sum() / tile.real_dab_od10.sum())
+    assert nuclei.far_od10(pair.real) == pytest.approx(far.mean())
 
 
 def test_the_same_picture_is_at_no_distance() -> None:
-    pair = compartments.add_compartments(PlacedPair(), with_nuclei(stained(1), stained(1)))
-    assert [compartments.distance(pair, index) for index in range(3)] == [0, 0, 0]
+    pair = nuclei.add_compartments(PlacedPair(), with_nuclei(stained(1), stained(1)))
+    assert [nuclei.distance(pair, index) for index in range(3)] == [0, 0, 0]
 
 
 def test_dab_in_nuclei_alone_is_not_far() -> None:
     tile = with_nuclei(stained(1), stained(1))
     tile.__dict__["prediction_dab_od10"] = 0.5 * (tile.prediction_from_nuclei_um == 0)
-    placed = compartments.add_predicted_compartments(NOT_PLACED, tile)
-    assert compartments.far_percent(placed) == 0
-    assert compartments.far_od10(placed) == 0
+    placed = nuclei.add_predicted_compartments(NOT_PLACED, tile)
+    assert nuclei.far_percent(placed) == 0
+    assert nuclei.far_od10(placed) == 0
 
 
 def test_without_nuclei_all_is_far() -> None:
-    pair = compartments.add_compartments(PlacedPair(), with_nuclei(stained(1), stained(2), centres=[]))
-    assert compartments.far_percent(pair.predicted) == 100
+    pair = nuclei.add_compartments(PlacedPair(), with_nuclei(stained(1), stained(2), centres=[]))
+    assert nuclei.far_percent(pair.predicted) == 100
     with pytest.raises(UndefinedError, match="the prediction has no nuclei"):
-        compartments.distance(pair, 0)
+        nuclei.distance(pair, 0)
     with pytest.raises(UndefinedError, match="no DAB"):
-        compartments.far_percent(NOT_PLACED)
+        nuclei.far_percent(NOT_PLACED)
 
 
 def test_the_he_says_where_tissue_is_and_nuclei_are_tissue_anyway() -> None:
@@ -87,9 +86,7 @@ def test_the_he_says_where_tissue_is_and_nuclei_are_tissue_anyway() -> None:
     alone = Tile(grey, mpp=1.0)
     for each in (tile, alone):
         each.__dict__["prediction_nuclei"] = discs(CENTRES)
-    counts = [
-        compartments.add_predicted_compartments(NOT_PLACED, each).histograms.sum(axis=1) for each in (tile, alone)
-    ]
+    counts = [nuclei.add_predicted_compartments(NOT_PLACED, each).histograms.sum(axis=1) for each in (tile, alone)]
     away = slow_distances_um(with_nuclei(stained(1), stained(1)))
     assert counts[0].tolist() == [(away == 0).sum(), ((away > 0) & (away <= 4)).sum(), (away > 4).sum()]
     assert counts[1][:2].tolist() == counts[0][:2].tolist()

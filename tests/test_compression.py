@@ -4,7 +4,7 @@ import pytest
 from skimage.data import immunohistochemistry
 
 from chromogen.image import Image
-from chromogen.slides.compression import COMPRESSIONS, compression_named
+from chromogen.slides.pyramid import COMPRESSIONS, compression_named
 
 DECODE = {"jpeg": imagecodecs.jpeg8_decode, "jpeg2000": imagecodecs.jpeg2k_decode}
 

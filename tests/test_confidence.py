@@ -11,9 +11,9 @@ from scipy.spatial.distance import mahalanobis
 
 from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
-from chromogen.stainer import builtin_ihc, load_look, paint_image, stainer_of_look
 from chromogen.staining.confidence import (
     BETWEEN_LABS,
+    GLASS,
     LEVEL,
     SHARES,
     SOFT,
@@ -21,24 +21,21 @@ from chromogen.staining.confidence import (
     TAIL,
     KnownTissue,
     confidence,
-    ground,
-    known_tissue,
-    painted_share,
-    typical_of,
-)
-from chromogen.staining.confidence_map import (
-    GLASS,
     confidence_levels,
     confidence_of,
+    ground,
     heat_map,
+    known_tissue,
+    painted_share,
     squares_of,
+    typical_of,
     unlike_fraction,
 )
 from chromogen.staining.exemplar import joined_exemplars, reference_tissue
 from chromogen.staining.maps import Array, coarser
+from chromogen.staining.stainer import builtin_ihc, load_look, paint_image, stainer_of_look
 from chromogen.staining.tissue import MPP, Tissue, tissue_of
-from chromogen.stains.deconvolution import H_DAB, H_E, separate_stains_od10
-from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.deconvolution import H_DAB, H_E, estimate_stains, separate_stains_od10
 from chromogen.stains.glass import white_level
 
 KNOWN = load_look("epithelial").exemplar.known
@@ -46,7 +43,7 @@ KNOWN = load_look("epithelial").exemplar.known
 
 @pytest.fixture(scope="module")
 def he(data: Path) -> Image:
-    from chromogen.slides.picture import read_picture
+    from chromogen.slides.slide import read_picture
 
     return read_picture(data / "exemplars" / "OS-1-detail.ome.tif", at_mpp=MPP).pixels
 

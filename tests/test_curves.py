@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from chromogen.image import Image
-from chromogen.style.curves import total_curve, weighted_curves
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
+from chromogen.style.run import total_curve, weighted_curves
 from chromogen.style.stylize import stylize
 
 

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from chromogen.nuclei.contract import Prediction, prediction_of
-from chromogen.nuclei.decode import decoded, strongest
-from chromogen.nuclei.outlines import labels_of
+from chromogen.nuclei.outlines import Prediction, decoded, labels_of, prediction_of, strongest
 from nucleus_fields import outlines_at
 from test_outlines import circles
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-import chromogen.devices as module
-from chromogen.devices import can_bf16, choose_device, choose_precision
+import chromogen.compute.devices as module
+from chromogen.compute.devices import can_bf16, choose_device, choose_precision
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from chromogen.app.view import dials as module
 from chromogen.app.view.dials import dialled, dials_of
-from chromogen.stainer import load_look
+from chromogen.staining.stainer import load_look
 from test_densities import IHC
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.slides.dicom_series import one_file_each, series_of
+from chromogen.slides.openslide_reader import one_file_each, series_of
 from chromogen.slides.slide import list_slides, slide_files
 
 SERIES = (0x0020, 0x000E)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from chromogen.image import write_image
-from chromogen.staining.where_file import read_model
+from chromogen.staining.where_network import read_model
 from chromogen.training.distributed import ALONE, Ranks, launched
 from chromogen.training.train import train_where
 from drawn_pairs import drawn_pair

@@ -6,12 +6,17 @@ from scipy import ndimage
 from skimage.data import immunohistochemistry
 
 from chromogen.image import Image, read_image
-from chromogen.stains.deconvolution import H_DAB, H_E, VECTORS, combine_stains, optical_density, stain_matrix
-from chromogen.stains.estimation import (
+from chromogen.stains.deconvolution import (
+    H_DAB,
+    H_E,
+    VECTORS,
     StainLook,
+    combine_stains,
     estimate_stains,
     normalize_stains,
+    optical_density,
     stain_look,
+    stain_matrix,
     white_level,
 )
 

@@ -8,7 +8,7 @@ import pytest
 from skimage.data import immunohistochemistry
 
 from chromogen.evaluation.evaluate import Evaluation, _real_precision, evaluate
-from chromogen.evaluation.patch_realism import patch_precision
+from chromogen.evaluation.feature_distances import patch_precision
 from chromogen.evaluation.report import (
     as_csv,
     dab_alone,
@@ -19,7 +19,7 @@ from chromogen.evaluation.report import (
     write_report,
 )
 from chromogen.image import Image, write_image
-from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.stains.appearance import color_moments, match_colors
 from chromogen.style.encoder import Encoder
 from synthetic import tissue_like
 

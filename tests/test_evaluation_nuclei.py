@@ -4,15 +4,13 @@ from scipy import ndimage
 from scipy.optimize import linprog
 
 from chromogen.evaluation import nuclei
+from chromogen.evaluation.credibility import tiles
 from chromogen.evaluation.metrics import NO_NUCLEI, NUCLEI_MEASURES, PREDICTED_NUCLEI, TISSUE_MEASURES, score
-from chromogen.evaluation.scoring import tiles
-from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.outlines import Nuclei
-from chromogen.nuclei.positivity import FIXED_OD10
+from chromogen.nuclei.positivity import FIXED_OD10, Measurements
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
 
 SIDE = 224
@@ -103,7 +101,7 @@ def test_a_missing_density_is_left_out_and_no_nuclei_are_said() -> None:
 
 def test_a_nucleus_counts_in_one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     prediction = picture(CENTRES, [])
-    monkeypatch.setattr("chromogen.evaluation.scoring.CORE_PX", 112)
+    monkeypatch.setattr("chromogen.evaluation.credibility.CORE_PX", 112)
     cut = list(tiles(prediction, None, None, 0.5))
     assert len(cut) > 1
     parts = nuclei.Seen()
@@ -125,7 +123,7 @@ def test_a_pair_on_both_sides_of_a_border_is_kept_once(monkeypatch: pytest.Monke
         picture([(y, x - 9) for y, x in CENTRES], [], H_E),
         picture([(y, x - 7) for y, x in CENTRES], []),
     )
-    monkeypatch.setattr("chromogen.evaluation.scoring.CORE_PX", 112)
+    monkeypatch.setattr("chromogen.evaluation.credibility.CORE_PX", 112)
     cut = list(tiles(prediction, he, None, 0.5))
     assert len(cut) > 1
     parts = NO_NUCLEI

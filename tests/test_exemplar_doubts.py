@@ -7,13 +7,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from chromogen.image import Image, resize
-from chromogen.slides.picture import read_picture
-from chromogen.stainer import builtin_ihc
+from chromogen.slides.slide import read_picture
 from chromogen.staining.exemplar import exemplar_of, reference_tissue
-from chromogen.staining.exemplar_doubts import doubts_of, sharpness
+from chromogen.staining.looks import doubts_of, sharpness
+from chromogen.staining.stainer import builtin_ihc
 from chromogen.staining.tissue import MPP
-from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains
-from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.deconvolution import H_DAB, combine_stains, estimate_stains, separate_stains
 from chromogen.stains.glass import white_level
 
 

@@ -12,12 +12,11 @@ from typer.testing import CliRunner
 
 from chromogen.app.cli import app
 from chromogen.image import Image, read_image, write_image
-from chromogen.stainer import load_look, load_stainer
 from chromogen.staining.ready import seen
+from chromogen.staining.stainer import load_look, load_stainer
 from chromogen.staining.where import Place
-from chromogen.staining.where_file import write_model
-from chromogen.staining.where_network import SlideStains, level_map, slide_stains
-from chromogen.staining.where_pairs import read_paired
+from chromogen.staining.where_map import read_paired
+from chromogen.staining.where_network import SlideStains, level_map, slide_stains, write_model
 from synthetic import tissue_like
 from test_where_file import model
 

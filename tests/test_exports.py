@@ -10,8 +10,8 @@ import zarr
 from scipy import ndimage
 from shapely.geometry import box
 
-from chromogen.registration import exports
-from chromogen.registration.exports import (
+from chromogen.registration import transfer
+from chromogen.registration.transfer import (
     displacements_um,
     nearest_affine_px,
     write_affine,
@@ -106,7 +106,7 @@ def test_a_field_without_a_place_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_a_field_has_few_enough_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "MAX_NODES", 10_000)
+    monkeypatch.setattr(transfer, "MAX_NODES", 10_000)
     pair = transform(Piece(box(0, 0, SIDE_UM, SIDE_UM), AFFINE, replace(wavy(), spacing_um=0.05)))
     field, step = displacements_um(pair)
     assert field.shape[0] * field.shape[1] < 10_500

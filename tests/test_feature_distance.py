@@ -4,9 +4,9 @@ import torch
 from scipy.linalg import sqrtm
 from skimage.data import immunohistochemistry
 
-from chromogen.evaluation import feature_distance
-from chromogen.evaluation.feature_distance import patch_features, too_few, vgg19_fid, vgg19_kid
-from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation import feature_distances
+from chromogen.evaluation.feature_distances import patch_features, too_few, vgg19_fid, vgg19_kid
+from chromogen.evaluation.tile import UndefinedError
 from chromogen.image import to_tensor
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.encoder import Encoder
@@ -14,7 +14,7 @@ from chromogen.style.encoder import Encoder
 
 @pytest.fixture(autouse=True)
 def few_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_distance, "DIMENSION", 6)
+    monkeypatch.setattr(feature_distances, "DIMENSION", 6)
 
 
 def features(n: int, seed: int, shift: float = 0.0) -> torch.Tensor:

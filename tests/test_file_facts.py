@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.file_facts import bits_used
+from chromogen.formats.tiff_pages import bits_used
 
 PATH = Path("a.tif")
 

@@ -8,7 +8,7 @@ from chromogen.image import read_image, resize
 from chromogen.nuclei import find
 from chromogen.nuclei.find import find_nuclei, nuclei_windows
 from chromogen.nuclei.outlines import Nuclei, labels_of
-from chromogen.slides.picture import read_picture
+from chromogen.slides.slide import read_picture
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
 
 LN10 = np.log(10)

@@ -19,7 +19,7 @@ from chromogen.app.view.work_queue import WorkQueue, new_id, wait_for
 from chromogen.files import write_whole
 from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide
-from chromogen.staining.where_file import read_model
+from chromogen.staining.where_network import read_model
 from chromogen.whole_slide import stain as stain_module
 from synthetic import drawn_pair
 from synthetic_slides import SyntheticSource, write_pyramid

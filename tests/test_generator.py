@@ -15,7 +15,7 @@ import pytest
 from chromogen.onnx_models import generator as generator_module
 from chromogen.onnx_models.generator import Generator, load_generator, paint, session
 from chromogen.onnx_models.onnx_file import read_onnx
-from chromogen.stainer import load_stainer, stain_image
+from chromogen.staining.stainer import load_stainer, stain_image
 from generators import (
     ANY,
     MIX,

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from chromogen.image import to_tensor
-from chromogen.stains.light import tissue_share
-from chromogen.style.guides import masks_of
+from chromogen.stains.deconvolution import tissue_share
 from chromogen.style.recipes import Recipe, guided, style_term
+from chromogen.style.start import masks_of
 from synthetic import drawn_pair
 
 HE = to_tensor(drawn_pair()[0])

@@ -30,9 +30,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from chromogen import decoders
-from chromogen.decoders import MAX_PIXELS, Raster, finish, in_bands
 from chromogen.errors import ImageError
+from chromogen.formats import decoders
+from chromogen.formats.decoders import MAX_PIXELS, Raster, finish, in_bands
 from chromogen.image import (
     IMAGE_SUFFIXES,
     MAX_PROVENANCE,

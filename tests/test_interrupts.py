@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from chromogen.style import optimize
-from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.checkpoint import SIGNALS, Checkpoint, Interrupts
 from chromogen.style.encoder import Encoder
-from chromogen.style.interrupts import SIGNALS, Interrupts
 from chromogen.style.stylize import Stylized, stylize
 from test_checkpoint import HE, IHC, RECIPES
 

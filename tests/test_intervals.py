@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from chromogen.evaluation.intervals import bootstrap, mean_of, student_interval
+from chromogen.evaluation.agreement import bootstrap, mean_of, student_interval
 
 
 def test_the_bootstrap_resamples_groups() -> None:

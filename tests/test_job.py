@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.stainer import identity, normalize
+from chromogen.staining.stainer import identity, normalize
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.view import SlideFile, View, view_at
 from synthetic_slides import synthetic_slide

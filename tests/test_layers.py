@@ -1,6 +1,6 @@
 import pytest
 
-from chromogen.style.layers import LAYERS, check_layers, deepest, smallest_side_px
+from chromogen.style.objective import LAYERS, check_layers, deepest, smallest_side_px
 
 
 def test_every_activation_of_vgg19_has_its_name() -> None:

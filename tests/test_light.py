@@ -6,14 +6,18 @@ import torch
 from scipy import ndimage
 
 from chromogen.image import read_image, to_tensor, to_uint8
-from chromogen.stains import light
-from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, optical_density, separate_stains
-from chromogen.stains.light import (
+from chromogen.stains import deconvolution
+from chromogen.stains.deconvolution import (
+    H_DAB,
+    H_E,
     blurred,
+    combine_stains,
     concentrations_of,
     density_of,
+    optical_density,
     picture_from,
     rendered,
+    separate_stains,
     tissue_share,
 )
 from chromogen.stains.tissue import tissue_mask
@@ -113,6 +117,6 @@ def test_of_a_large_picture_a_part_of_the_pixels_tells_its_glass(monkeypatch: py
     image = np.full((300, 200, 3), white, np.uint8)
     image[60:240, 40:160] = tissue_like(180, 120, seed=1)
     whole = tissue_share(to_tensor(image))
-    monkeypatch.setattr(light, "OVERVIEW_PX", 100)
+    monkeypatch.setattr(deconvolution, "OVERVIEW_PX", 100)
     torch.testing.assert_close(tissue_share(to_tensor(image)), whole)
     assert whole[..., :40, :].max() == 0  # glass darker than the threshold would be without its white

@@ -7,8 +7,7 @@ import PIL.Image
 import pytest
 
 from chromogen.app.view.map_pictures import HATCH_PX, LINE_PX, MAX_ALPHA, unlike_picture, where_picture
-from chromogen.staining.confidence import LEVEL, SQUARE_PX
-from chromogen.staining.confidence_map import heat_map, levels_in
+from chromogen.staining.confidence import LEVEL, SQUARE_PX, heat_map, levels_in
 
 
 def alpha(png: bytes) -> np.ndarray:

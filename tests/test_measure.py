@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chromogen.nuclei.measure import RING_UM, Measurements, joined_measurements, measure, ring_labels
 from chromogen.nuclei.outlines import RAYS, Nuclei, labels_of, no_nuclei
+from chromogen.nuclei.positivity import RING_UM, Measurements, joined_measurements, measure, ring_labels
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains_od10
 
 MPP = 0.5

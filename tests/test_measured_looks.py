@@ -5,11 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen import measured_looks
 from chromogen.image import Image, write_image
-from chromogen.measured_looks import measure_look, read_references, stain_of
-from chromogen.slides.picture import read_picture
-from chromogen.stainer import builtin_ihc, load_look
+from chromogen.slides.slide import read_picture
 from chromogen.staining.exemplar import (
     Exemplar,
     ReferenceTissue,
@@ -17,9 +14,11 @@ from chromogen.staining.exemplar import (
     measure_exemplar,
     reference_tissue,
 )
+from chromogen.staining.stainer import builtin_ihc, load_look
 from chromogen.staining.tissue import MPP
-from chromogen.stains.chromogens import CHROMOGENS, angle_deg
-from chromogen.whole_slide import fields
+from chromogen.stains.deconvolution import CHROMOGENS, angle_deg
+from chromogen.whole_slide import measured_looks, survey
+from chromogen.whole_slide.measured_looks import measure_look, read_references, stain_of
 from synthetic import restained
 from synthetic_slides import write_pyramid
 
@@ -92,7 +91,7 @@ def test_a_whole_slide_is_measured_on_fields_of_its_tissue(
 ) -> None:
     """Fields of 128 px of a slide that would be too much; share and colours are those of all its tissue."""
     for name, value in {"WHOLE_PX": 512, "FIELD_PX": 128, "FIELDS": 8}.items():
-        monkeypatch.setattr(fields, name, value)
+        monkeypatch.setattr(survey, name, value)
     picture = np.full((1024, 2048, 3), 235, np.uint8)
     picture[256:768, 256:1280] = np.tile(builtin_ihc(), (1, 2, 1))
     slide = write_pyramid(tmp_path / "slide.tif", picture, (4,))

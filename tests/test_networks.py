@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from chromogen.grid import TileGrid, whole
+from chromogen.compute.grid import TileGrid, whole
 from chromogen.image import to_tensor, to_uint8
-from chromogen.stains.deconvolution import H_DAB, H_E
-from chromogen.stains.light import concentrations_of
-from chromogen.style.networks import FEATURES, LocalStain, TissueFeatures
+from chromogen.stains.deconvolution import H_DAB, H_E, concentrations_of
+from chromogen.style.canvas import FEATURES, LocalStain, TissueFeatures
 from synthetic import tissue_like
 
 PICTURE = to_tensor(tissue_like(64, 80, seed=1))

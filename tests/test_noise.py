@@ -5,7 +5,7 @@ import pytest
 from scipy.interpolate import BSpline
 from scipy.stats import kstest
 
-from chromogen.staining.noise import SPREAD, _hashed_normals, normal_at, normal_field
+from chromogen.staining.maps import SPREAD, _hashed_normals, normal_at, normal_field
 
 
 def test_every_window_draws_the_same() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from chromogen.nuclei.agreement import Agreement, agreement
+from chromogen.nuclei.outlines import Agreement, agreement
 
 
 def squares(corners: list[tuple[int, int]], side: int = 6) -> np.ndarray:

@@ -17,9 +17,8 @@ from shapely.geometry import Polygon, shape
 
 from chromogen.app.nuclei_geojson import geojson_features, write_geojson
 from chromogen.app.nuclei_tables import judged
-from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.outlines import RAYS, Nuclei
-from chromogen.nuclei.positivity import Threshold, fixed_threshold
+from chromogen.nuclei.positivity import Measurements, Threshold, fixed_threshold
 from chromogen.regions.geojson import read_features
 from chromogen.whole_slide.nuclei import Part
 

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chromogen.nuclei.contract import MIN_LIKELY
-from chromogen.nuclei.decode import MIN_CONFIDENCE
 from chromogen.nuclei.network import NucleusNetwork, _beside, _halved, _prediction, radii_of
+from chromogen.nuclei.outlines import MIN_CONFIDENCE, MIN_LIKELY
 
 
 def features(channels: int, side: int) -> Tensor:

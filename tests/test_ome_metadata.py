@@ -2,8 +2,7 @@
 
 import pytest
 
-from chromogen.channels import Channel
-from chromogen.ome_metadata import OmeImage, is_associated, main_of, ome_facts
+from chromogen.formats.ome_metadata import Channel, OmeImage, is_associated, main_of, ome_facts
 
 XML = """<?xml version="1.0" encoding="UTF-8"?>
 <OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">

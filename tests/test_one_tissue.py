@@ -11,13 +11,12 @@ from chromogen.app.unmix import unmix_file
 from chromogen.app.view.pool import ShelfPool
 from chromogen.app.view.region_numbers import numbers_of, parse_region
 from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.evaluation.scoring import tiles
+from chromogen.evaluation.credibility import tiles
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, read_image, to_tensor, write_image
 from chromogen.slides.slide import open_slide
 from chromogen.stains.appearance import appearance
-from chromogen.stains.deconvolution import VECTORS
-from chromogen.stains.light import tissue_share
+from chromogen.stains.deconvolution import VECTORS, tissue_share
 from chromogen.whole_slide.survey import survey
 from chromogen.whole_slide.view import View
 from synthetic import tissue_like

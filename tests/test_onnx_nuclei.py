@@ -12,10 +12,10 @@ from skimage.data import immunohistochemistry
 from torch import Tensor, nn
 
 from chromogen.errors import FAILURES
-from chromogen.nuclei.contract import WEIGHTS, Prediction, prediction_of
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.network import NucleusNetwork
-from chromogen.onnx_models.nuclei import nucleus_network
+from chromogen.nuclei.outlines import WEIGHTS, Prediction, prediction_of
+from chromogen.onnx_models.generator import nucleus_network
 
 pytest.importorskip("onnxruntime")
 IHC = np.asarray(immunohistochemistry())[:160, 100:340]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from chromogen.errors import FAILURES
 from chromogen.onnx_models.where import ByModel, _predicted, read_where_model
-from chromogen.staining.edges import values_of_network
+from chromogen.staining.where import values_of_network
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from chromogen.grid import whole
+from chromogen.compute.grid import whole
 from chromogen.image import Image, to_uint8
 from chromogen.style import optimize as module
 from chromogen.style.canvas import Canvas, PixelCanvas

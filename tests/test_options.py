@@ -9,7 +9,7 @@ from chromogen.app.options import (
     numbers,
     parse_layers,
 )
-from chromogen.style.layers import LAYERS
+from chromogen.style.objective import LAYERS
 from chromogen.style.recipes import PRESETS, preset, style_terms
 
 

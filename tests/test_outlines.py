@@ -1,7 +1,6 @@
 import numpy as np
 
-from chromogen.nuclei.decode import DIRECTIONS
-from chromogen.nuclei.outlines import Nuclei, joined, labels_of, no_nuclei
+from chromogen.nuclei.outlines import DIRECTIONS, Nuclei, joined, labels_of, no_nuclei
 
 
 def circles(centres: list[tuple[float, float]], radii_px: list[float], mpp: float = 0.5) -> Nuclei:

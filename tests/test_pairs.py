@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromogen.stains.registration import Displacement
-from chromogen.training.pairs import (
+from chromogen.training.fields import (
     CheckedPair,
     TissuePair,
     alike_names,

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
-from chromogen.evaluation.patch_realism import (
+from chromogen.evaluation.feature_distances import (
     CHANNELS,
     LAYERS,
     patch_precision,
     patch_statistics,
     whitened,
 )
-from chromogen.evaluation.sums import UndefinedError
+from chromogen.evaluation.tile import UndefinedError
 from chromogen.image import to_tensor
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.encoder import Encoder

@@ -17,9 +17,8 @@ from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.stained_views import stain_view
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.tiles import Address
-from chromogen.stainer import load_stainer
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.staining.stainer import load_stainer
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from synthetic_slides import write_pyramid

@@ -7,17 +7,19 @@ from scipy import ndimage, optimize, stats
 
 from chromogen.image import Image, read_image
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.measure import Measurements, measure, nothing_measured
 from chromogen.nuclei.positivity import (
     FIXED_OD10,
     MIN_NUCLEI,
     NOT_GRADED,
+    Measurements,
     fixed_threshold,
     grades_of,
+    measure,
+    nothing_measured,
     positive_threshold,
     two_populations,
 )
-from chromogen.slides.picture import read_picture
+from chromogen.slides.slide import read_picture
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains, separate_stains_od10
 from chromogen.stains.glass import white_level
 

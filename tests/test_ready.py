@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
+from chromogen.compute.lru_cache import LruCache
 from chromogen.image import Image
-from chromogen.lru_cache import LruCache
 from chromogen.models import LOOKS
-from chromogen.stainer import load_look
 from chromogen.staining import window
 from chromogen.staining.how import SlideLook
 from chromogen.staining.maps import Array
+from chromogen.staining.stainer import load_look
 from chromogen.staining.where import Place
 from chromogen.staining.window import Dials, Keep, look_of, painted
 from test_densities import IHC

@@ -9,13 +9,10 @@ import pytest
 from scipy import ndimage
 
 from chromogen.image import Image, read_image, write_image
-from chromogen.registration.align import is_same_place, moved
-from chromogen.registration.pieces import pieces_of
+from chromogen.registration.align import is_same_place, moved, pieces_of
 from chromogen.registration.register import register
-from chromogen.registration.search import search
-from chromogen.registration.transform import Transform
-from chromogen.registration.transform_file import read_transform
-from chromogen.registration.views import DensityView, at_mpp, cropped, view_of
+from chromogen.registration.search import DensityView, at_mpp, cropped, search, view_of
+from chromogen.registration.transform import Transform, read_transform
 from chromogen.stains.deconvolution import DAB, EOSIN, HEMATOXYLIN, Array
 from chromogen.stains.tissue import background
 from test_cli import refused, run

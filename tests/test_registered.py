@@ -8,7 +8,7 @@ from PIL import Image as Pillow
 
 from chromogen.app.registered import registered_reals
 from chromogen.image import read_image, write_image
-from chromogen.registration.transform_file import read_transform
+from chromogen.registration.transform import read_transform
 from chromogen.stains.deconvolution import H_DAB
 from synthetic import drawn
 from test_cli import run

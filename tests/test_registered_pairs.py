@@ -9,8 +9,7 @@ from shapely.geometry import box
 from chromogen.app.pairs import REFUSED, Registration, read_pairs
 from chromogen.evaluation.fields import Pair
 from chromogen.image import write_image
-from chromogen.registration.transform import Piece, SlideFrame, Transform
-from chromogen.registration.transform_file import write_transform
+from chromogen.registration.transform import Piece, SlideFrame, Transform, write_transform
 from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB
 from synthetic import drawn

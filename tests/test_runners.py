@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chromogen.whole_slide.runners import AHEAD, cluster_at, in_threads, local_cluster, on_cluster
+from chromogen.whole_slide.blocks import AHEAD, cluster_at, in_threads, local_cluster, on_cluster
 
 
 def test_all_pieces_come_out_and_few_are_taken_ahead() -> None:
@@ -53,7 +53,7 @@ def test_leaving_early_ends_it() -> None:
 
 def test_no_scheduler_is_a_wrong_request(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("chromogen.whole_slide.runners.CONNECT_S", 0.2)
+    monkeypatch.setattr("chromogen.whole_slide.blocks.CONNECT_S", 0.2)
     with pytest.raises(ValueError, match="dask scheduler"), cluster_at("tcp://127.0.0.1:9"):
         pass
 

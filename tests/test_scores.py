@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.outlines import RAYS, Nuclei
-from chromogen.nuclei.positivity import Threshold, fixed_threshold, positive_threshold
+from chromogen.nuclei.positivity import Measurements, Threshold, fixed_threshold, positive_threshold
 from chromogen.nuclei.scores import (
     FIELD_UM,
     MIN_FIELDS,

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image
-from chromogen.whole_slide.seams import seam_score
+from chromogen.whole_slide.survey import seam_score
 
 SIZE = (600, 500)
 CORES = [Window(x, y, x + 128, y + 128) for y in (0, 128, 256) for x in (0, 128, 256, 384)]

@@ -22,8 +22,8 @@ from chromogen.app.view.virtual import PAPER
 from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
-from chromogen.stainer import STAINERS
-from chromogen.staining.where_file import write_model
+from chromogen.staining.stainer import STAINERS
+from chromogen.staining.where_network import write_model
 from chromogen.stains.deconvolution import H_DAB, combine_stains
 from test_densities import IHC
 from test_guard import HERE

@@ -14,10 +14,9 @@ from skimage.data import immunohistochemistry
 
 from chromogen.image import Image, write_image
 from chromogen.nuclei import find
-from chromogen.nuclei.contract import Prediction, prediction_of
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.network import built_in_network
-from chromogen.nuclei.outlines import joined
+from chromogen.nuclei.outlines import Prediction, joined, prediction_of
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.deconvolution import H_DAB, H_E
 from chromogen.whole_slide import nuclei as module

@@ -23,9 +23,8 @@ from chromogen.app.view.slide_nuclei import (
 from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import Image, write_image
 from chromogen.nuclei import find
-from chromogen.nuclei.contract import Prediction
-from chromogen.nuclei.measure import Measurements
-from chromogen.nuclei.positivity import Threshold, fixed_threshold
+from chromogen.nuclei.outlines import Prediction
+from chromogen.nuclei.positivity import Measurements, Threshold, fixed_threshold
 from chromogen.nuclei.scores import scores
 from test_densities import IHC
 from test_slide_nuclei import dark_spots

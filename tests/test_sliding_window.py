@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chromogen.grid import TileGrid, Window, whole
+from chromogen.compute.grid import TileGrid, Window, whole
+from chromogen.compute.sliding_window import SlidingWindow, mirrored
 from chromogen.image import Image
-from chromogen.sliding_window import SlidingWindow, mirrored
-from chromogen.stainer import Stainer, stain_image
+from chromogen.staining.stainer import Stainer, stain_image
 from synthetic import tissue_like
 
 

@@ -18,26 +18,24 @@ import pytest
 import torch
 from skimage.data import immunohistochemistry
 
-from chromogen.grid import whole
+from chromogen.compute.grid import whole
+from chromogen.compute.sliding_window import SlidingWindow
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides import store as store_module
 from chromogen.slides import writer as writer_module
-from chromogen.slides.compression import COMPRESSIONS
 from chromogen.slides.facts import read_facts
+from chromogen.slides.pyramid import COMPRESSIONS
 from chromogen.slides.slide import SlideError, open_slide
 from chromogen.slides.source import out_of_reach
-from chromogen.sliding_window import SlidingWindow
-from chromogen.stainer import STAINERS, Stainer, load_stainer
-from chromogen.staining.confidence_map import heat_map
+from chromogen.staining.confidence import heat_map
+from chromogen.staining.stainer import STAINERS, Stainer, load_stainer
 from chromogen.whole_slide import blocks as blocks_module
-from chromogen.whole_slide import output as output_module
+from chromogen.whole_slide import job as output_module
 from chromogen.whole_slide import stain as stain_module
 from chromogen.whole_slide import survey as survey_module
 from chromogen.whole_slide import view as view_module
-from chromogen.whole_slide.blocks import Block, Done
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
-from chromogen.whole_slide.runners import in_threads
+from chromogen.whole_slide.blocks import Block, Done, in_threads
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import DamageError, SlideFile, View
 from synthetic_slides import GLASS, SyntheticSource, coordinates, paint_coordinates, synthetic_slide, write_pyramid
@@ -515,10 +513,10 @@ KILLED = """
 import os, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from chromogen.stainer import load_stainer
+from chromogen.staining.stainer import load_stainer
 from chromogen.whole_slide import stain, survey
 from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.job import Output
 from chromogen.whole_slide.view import SlideFile
 
 if __name__ == "__main__":
@@ -560,7 +558,7 @@ def test_kill_9_at_any_moment(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    from chromogen.whole_slide.runners import local_cluster, on_cluster
+    from chromogen.whole_slide.blocks import local_cluster, on_cluster
 
     image = SyntheticSource((1500, 1200)).read(0, (0, 0), (1500, 1200))
     made = SlideJob(SlideFile(write_pyramid(tmp_path / "slide.tif", image, (4,))), load_stainer("color-transfer"))
@@ -640,11 +638,11 @@ def test_blocks_of_a_lattice_come_row_by_row_in_bands() -> None:
 MEMORY = """
 import json, sys
 from pathlib import Path
-from chromogen.stainer import load_stainer
+from chromogen.staining.stainer import load_stainer
 from chromogen.whole_slide import view
 from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
-from chromogen.whole_slide.runners import in_threads
+from chromogen.whole_slide.job import Output
+from chromogen.whole_slide.blocks import in_threads
 from chromogen.whole_slide.stain import stain_slide
 from synthetic_slides import synthetic_slide
 
@@ -673,7 +671,7 @@ def test_a_network_is_seamless_wherever_a_region_begins(
     tissue: SyntheticSource, tmp_path: Path, region: tuple[int, int, int, int] | None
 ) -> None:
     """Its windows begin at fixed places, seen from the slide and not from the region."""
-    from chromogen.staining.where_file import write_model
+    from chromogen.staining.where_network import write_model
     from test_where_file import model
 
     write_model(tmp_path / "model.safetensors", model())

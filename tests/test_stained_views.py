@@ -22,10 +22,9 @@ from chromogen.app.view.stains import CONFIDENCE, REGIONS, Stain, with_regions
 from chromogen.app.view.work_queue import new_id
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides.slide import open_slide
-from chromogen.staining.confidence_map import levels_in
-from chromogen.staining.where_file import write_model
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.staining.confidence import levels_in
+from chromogen.staining.where_network import write_model
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from test_densities import IHC

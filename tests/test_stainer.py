@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chromogen.image import Image
-from chromogen.stainer import (
+from chromogen.staining.stainer import (
     REFERENCE,
     STAINERS,
     Stainer,
@@ -22,8 +22,7 @@ from chromogen.stainer import (
     normalize,
     stain_image,
 )
-from chromogen.stains.deconvolution import H_E, combine_stains, optical_density
-from chromogen.stains.estimation import normalize_stains, stain_look
+from chromogen.stains.deconvolution import H_E, combine_stains, normalize_stains, optical_density, stain_look
 from chromogen.stains.glass import white_level
 from chromogen.stains.tissue import tissue_mask
 from synthetic import tissue_like
@@ -122,7 +121,7 @@ def test_the_builtin_ihc_has_brown_and_blue() -> None:
 # Says whether torch is loaded when a look is there, and once it is prepared.
 LOADED = """
 import sys
-from chromogen.stainer import load_stainer
+from chromogen.staining.stainer import load_stainer
 stainer = load_stainer("epithelial")
 print("torch" in sys.modules)
 stainer.prepare()

@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image
 from chromogen.models import FOLDER, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.measure import measure
-from chromogen.nuclei.positivity import fixed_threshold, grades_of, positive_threshold
-from chromogen.stainer import (
+from chromogen.nuclei.positivity import fixed_threshold, grades_of, measure, positive_threshold
+from chromogen.staining.amounts import levels_of
+from chromogen.staining.atlas import Atlas
+from chromogen.staining.confidence import KnownTissue
+from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
+from chromogen.staining.how import MIN_FULL, base_of, glass, rendered_stains
+from chromogen.staining.looks import Look, read_look, write_look
+from chromogen.staining.ready import seen
+from chromogen.staining.stainer import (
     STAINERS,
     Stainer,
     builtin_ihc,
@@ -23,18 +29,16 @@ from chromogen.stainer import (
     stain_image,
     stainer_of_look,
 )
-from chromogen.staining.atlas import Atlas
-from chromogen.staining.confidence import KnownTissue
-from chromogen.staining.epithelium import epithelium, rule_of
-from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
-from chromogen.staining.how import MIN_FULL, base_of, glass, rendered_stains
-from chromogen.staining.looks import Look, read_look, write_look
-from chromogen.staining.nuclear import levels_of
-from chromogen.staining.ready import seen
-from chromogen.staining.tissue import MPP, tissue_of, tissue_part
+from chromogen.staining.tissue import MPP, epithelium, rule_of, tissue_of, tissue_part
 from chromogen.staining.window import Dials, look_of
-from chromogen.stains.chromogens import CHROMOGENS, angle_deg, chromogen_name, estimate_chromogen
-from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
+from chromogen.stains.deconvolution import (
+    CHROMOGENS,
+    H_DAB,
+    angle_deg,
+    chromogen_name,
+    estimate_chromogen,
+    separate_stains_od10,
+)
 from chromogen.stains.glass import white_level
 from synthetic import restained
 
@@ -46,7 +50,7 @@ def looks() -> dict[str, Exemplar]:
 
 @pytest.fixture(scope="module")
 def he(data: Path) -> Image:
-    from chromogen.slides.picture import read_picture
+    from chromogen.slides.slide import read_picture
 
     return read_picture(data / "exemplars" / "OS-1-detail.ome.tif", at_mpp=MPP).pixels
 
@@ -59,7 +63,7 @@ def stained(he: Image) -> dict[str, Image]:
 def test_the_looks_that_come_along_are_what_their_exemplars_measure(
     looks: dict[str, Exemplar], data: Path
 ) -> None:
-    from chromogen.slides.picture import read_picture
+    from chromogen.slides.slide import read_picture
 
     ki67 = read_picture(data / "exemplars" / "OS-2-ndpi.ome.tif", at_mpp=MPP).pixels
     for name, ihc in (("epithelial", builtin_ihc()), ("nuclear", ki67)):

@@ -21,9 +21,8 @@ from chromogen.app.view.stains import (
 )
 from chromogen.app.view.work_queue import new_id, wait_for
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import load_stainer
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.staining.stainer import load_stainer
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from test_densities import IHC
@@ -58,7 +57,7 @@ def test_what_is_told_of_a_look_has_the_dials_that_were_moved() -> None:
     stain = Stain("i", "0" * 16, "a.tif", "x", "nuclear", "nuclear", dials={"share": 0.25, "counter_stain": 1.5})
     assert "--share 0.25 --counter-stain 1.5" in stain.shell_line
     for line in (
-        "from chromogen.stainer import load_look, stainer_of_look",
+        "from chromogen.staining.stainer import load_look, stainer_of_look",
         "stainer = stainer_of_look(load_look('nuclear'), share=0.25, counter_stain=1.5)",
     ):
         assert line in stain.python_lines.splitlines()

@@ -9,8 +9,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from chromogen.image import Image, resize
-from chromogen.stainer import load_look
 from chromogen.staining.exemplar import Exemplar
+from chromogen.staining.stainer import load_look
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.style import start as module
 from chromogen.style.start import (

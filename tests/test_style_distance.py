@@ -3,10 +3,9 @@ import pytest
 from scipy import stats
 from skimage.data import immunohistochemistry
 
-from chromogen.evaluation import style_distance
-from chromogen.evaluation.style_distance import NO_COLORS, NO_PROFILES, Grams
-from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation import feature_distances
+from chromogen.evaluation.feature_distances import NO_COLORS, NO_PROFILES, Grams
+from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.image import to_tensor
 from chromogen.stains.tissue import tissue_mask
 from chromogen.style.encoder import Encoder
@@ -20,7 +19,7 @@ def test_gram_error_is_numpys_over_tissue(encoder: Encoder) -> None:
     ours, style = OTHER.copy(), IHC.copy()
     ours[:, :48] = 255
     tile = Tile(ours, real=style)
-    found = style_distance.gram_errors(style_distance.add_grams(encoder, Grams(), tile))
+    found = feature_distances.gram_errors(feature_distances.add_grams(encoder, Grams(), tile))
 
     def gram(image: np.ndarray, layer: str) -> np.ndarray:
         tissue = tissue_mask(image)
@@ -40,8 +39,8 @@ def test_white_is_no_style(encoder: Encoder) -> None:
     whole = np.asarray(immunohistochemistry())
     painted = whole.copy()
     painted[:, :205] = 255
-    found = style_distance.gram_error(style_distance.add_grams(encoder, Grams(), Tile(painted, real=whole)))
-    same = style_distance.gram_error(style_distance.add_grams(encoder, Grams(), Tile(whole, real=whole)))
+    found = feature_distances.gram_error(feature_distances.add_grams(encoder, Grams(), Tile(painted, real=whole)))
+    same = feature_distances.gram_error(feature_distances.add_grams(encoder, Grams(), Tile(whole, real=whole)))
     assert same == pytest.approx(0, abs=1e-6)
     assert found < 0.15
 
@@ -49,13 +48,13 @@ def test_white_is_no_style(encoder: Encoder) -> None:
 def test_sliced_wasserstein_is_scipys_along_every_direction() -> None:
     tile = Tile(OTHER, real=IHC)
     densities = [
-        -np.log10((image[tile.tissue_of(image)] + 1.0) / 256) @ style_distance._directions().T
+        -np.log10((image[tile.tissue_of(image)] + 1.0) / 256) @ feature_distances._directions().T
         for image in (OTHER, IHC)
     ]
     wanted = np.mean(
         [stats.wasserstein_distance(a, b) for a, b in zip(densities[0].T, densities[1].T, strict=True)]
     )
-    found = style_distance.sliced_wasserstein(style_distance.add_colors(NO_COLORS, tile))
+    found = feature_distances.sliced_wasserstein(feature_distances.add_colors(NO_COLORS, tile))
     assert found == pytest.approx(wanted, abs=2e-3)
     assert found > 0.01
 
@@ -64,25 +63,26 @@ def test_the_profile_of_a_real_ihc_is_the_one_that_was_measured_before() -> None
     """scikit-image's, by another program: brown goes where nuclei lie dense."""
     image = np.asarray(immunohistochemistry())
     tile = Tile(image, image, image)
-    found = style_distance.profile(style_distance.add_profiles(NO_PROFILES, tile)[1])
+    found = feature_distances.profile(feature_distances.add_profiles(NO_PROFILES, tile)[1])
     assert found == pytest.approx([0.25, 0.63, 0.94, 1.05, 1.09, 1.20, 1.29, 1.56], abs=0.06)
 
 
 def test_profiles_are_those_of_quantiles() -> None:
     tile = Tile(OTHER, tissue_like(128, 160, seed=3), IHC)
-    density = style_distance.nuclear_texture_od10(tile, IHC)
+    density = feature_distances.nuclear_texture_od10(tile, IHC)
     tissue = tile.tissue_of(IHC)
     eighth = np.searchsorted(np.quantile(density[tissue], np.arange(1, 8) / 8), density)
     dab = np.maximum(tile.real_od10[..., 1], 0)
     means = np.array([dab[tissue & (eighth == i)].mean() for i in range(8)])
-    found = style_distance.profile(style_distance.add_profiles(NO_PROFILES, tile)[1])
+    found = feature_distances.profile(feature_distances.add_profiles(NO_PROFILES, tile)[1])
     assert found == pytest.approx(means / means.mean(), abs=0.03)
 
 
 def test_a_prediction_with_the_brown_in_the_wrong_tissue_is_told_apart() -> None:
     image = np.asarray(immunohistochemistry())
     right, wrong = Tile(image, image, image), Tile(np.ascontiguousarray(image[::-1]), image, image)
-    errors = [style_distance.profile_error(style_distance.add_profiles(NO_PROFILES, t)) for t in (right, wrong)]
+    both = [feature_distances.add_profiles(NO_PROFILES, tile) for tile in (right, wrong)]
+    errors = [feature_distances.profile_error(profiles) for profiles in both]
     assert errors[0] == pytest.approx(0, abs=1e-9)
     assert errors[1] > 0.2
 
@@ -90,8 +90,8 @@ def test_a_prediction_with_the_brown_in_the_wrong_tissue_is_told_apart() -> None
 def test_what_has_no_stain_has_no_distance(encoder: Encoder) -> None:
     white = np.full_like(IHC, 255)
     with pytest.raises(UndefinedError, match="no tissue"):
-        style_distance.gram_error(style_distance.add_grams(encoder, Grams(), Tile(white, real=IHC)))
+        feature_distances.gram_error(feature_distances.add_grams(encoder, Grams(), Tile(white, real=IHC)))
     with pytest.raises(UndefinedError, match="no tissue"):
-        style_distance.sliced_wasserstein(style_distance.add_colors(NO_COLORS, Tile(IHC, real=white)))
+        feature_distances.sliced_wasserstein(feature_distances.add_colors(NO_COLORS, Tile(IHC, real=white)))
     with pytest.raises(UndefinedError, match="no real IHC"):
-        style_distance.add_grams(encoder, Grams(), Tile(IHC))
+        feature_distances.add_grams(encoder, Grams(), Tile(IHC))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.image import Image, to_tensor
-from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.stains.appearance import color_moments, match_colors
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from chromogen.style import stylize as module
 from chromogen.style.canvas import PixelCanvas, ihc_vectors

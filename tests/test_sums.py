@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
 
-from chromogen.evaluation.sums import (
+from chromogen.evaluation.tile import (
     NO_OVERLAP,
     NO_PAIRS,
     NOTHING,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from chromogen.slides import threads
-from chromogen.slides.threads import results_in_order
+from chromogen.slides import pyramid
+from chromogen.slides.pyramid import results_in_order
 
 
 def test_results_come_in_order_of_items() -> None:
@@ -17,7 +17,7 @@ def test_results_come_in_order_of_items() -> None:
 
 
 def test_no_more_wait_than_a_few_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "processors", lambda: 2)
+    monkeypatch.setattr(pyramid, "processors", lambda: 2)
     made: list[int] = []
 
     def items() -> Iterator[int]:
@@ -26,7 +26,7 @@ def test_no_more_wait_than_a_few_a_thread(monkeypatch: pytest.MonkeyPatch) -> No
             yield number
 
     for done, _ in enumerate(results_in_order(lambda item: item, items())):
-        assert len(made) - done <= 2 * threads.WAITING + 1
+        assert len(made) - done <= 2 * pyramid.WAITING + 1
 
 
 def test_the_first_error_ends_it() -> None:

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from chromogen.evaluation.sums import UndefinedError
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.stains.deconvolution import combine_stains
 from synthetic import tissue_like
 

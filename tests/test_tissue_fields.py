@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image
 from chromogen.slides.slide import Slide
-from chromogen.whole_slide import fields
-from chromogen.whole_slide.fields import Region, tissue_fields
+from chromogen.whole_slide import survey
+from chromogen.whole_slide.survey import Region, tissue_fields
 from synthetic_slides import Box, SyntheticSource, mean_of_blocks, synthetic_slide
 
 TISSUE = Window(256, 128, 768, 640)
@@ -28,8 +28,8 @@ def two_colors(source: SyntheticSource, level: int, box: Box) -> Image:
 @pytest.fixture
 def slide(monkeypatch: pytest.MonkeyPatch) -> Slide:
     """A slide that is large for fields of a quarter of their usual size."""
-    monkeypatch.setattr(fields, "WHOLE_PX", 512)
-    monkeypatch.setattr(fields, "FIELD_PX", 128)
+    monkeypatch.setattr(survey, "WHOLE_PX", 512)
+    monkeypatch.setattr(survey, "FIELD_PX", 128)
     return synthetic_slide((1024, 1024), two_colors, factors=(1, 4))
 
 
@@ -49,8 +49,8 @@ def test_a_small_slide_or_region_is_one_field(slide: Slide) -> None:
 
 def test_fields_of_a_large_slide_lie_on_its_tissue(slide: Slide) -> None:
     found = fields_of(slide, None)
-    assert 8 <= len(found) <= fields.FIELDS
-    assert {field.shape for field in found} == {(fields.FIELD_PX, fields.FIELD_PX, 3)}
+    assert 8 <= len(found) <= survey.FIELDS
+    assert {field.shape for field in found} == {(survey.FIELD_PX, survey.FIELD_PX, 3)}
     assert np.mean([(field[..., 2] == 200).mean() for field in found]) > 0.9
 
 

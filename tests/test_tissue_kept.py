@@ -3,8 +3,7 @@ import pytest
 from scipy import ndimage, stats
 
 from chromogen.evaluation import tissue_kept
-from chromogen.evaluation.sums import NO_PAIRS, NOTHING, UndefinedError, mean, pearson
-from chromogen.evaluation.tile import Tile
+from chromogen.evaluation.tile import NO_PAIRS, NOTHING, Tile, UndefinedError, mean, pearson
 from chromogen.image import Image
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
 

@@ -16,8 +16,18 @@ from chromogen.staining.exemplar import ReferenceTissue, reference_tissue
 from chromogen.staining.where_network import level_map, slide_stains
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.training import train as train_module
-from chromogen.training.fields import BLURS_CELLS, MIN_COVER, Field, fields_of, in_cells, split
-from chromogen.training.pairs import CheckedPair, TissuePair, check_pair, trust_of
+from chromogen.training.fields import (
+    BLURS_CELLS,
+    MIN_COVER,
+    CheckedPair,
+    Field,
+    TissuePair,
+    check_pair,
+    fields_of,
+    in_cells,
+    split,
+    trust_of,
+)
 from chromogen.training.train import (
     FIGURES,
     Training,

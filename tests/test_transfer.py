@@ -10,7 +10,7 @@ from shapely.geometry import shape
 
 from chromogen.app.cli import main
 from chromogen.registration.transfer import RESIDUAL, transferred
-from chromogen.registration.transform_file import write_transform
+from chromogen.registration.transform import write_transform
 from test_transform import transform
 
 SQUARE = [[[400, 400], [1600, 400], [1600, 1600], [400, 1600], [400, 400]]]

@@ -10,8 +10,7 @@ from scipy.interpolate import BSpline
 from shapely.geometry import box
 
 from chromogen.app.register_command import facts_of
-from chromogen.registration.deformation import least_jacobian
-from chromogen.registration.spline import Spline, fitted_spline, zero_spline
+from chromogen.registration.fitting import Spline, fitted_spline, least_jacobian, zero_spline
 from chromogen.registration.transform import (
     DisplacementBlock,
     Piece,
@@ -20,8 +19,9 @@ from chromogen.registration.transform import (
     Transform,
     composition,
     inverse,
+    read_transform,
+    write_transform,
 )
-from chromogen.registration.transform_file import read_transform, write_transform
 
 SIDE_UM = 2000.0
 POINTS_UM = np.random.default_rng(0).uniform(100, SIDE_UM - 100, (300, 2))

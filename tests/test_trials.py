@@ -21,7 +21,7 @@ from chromogen.app.view.trials import (
 from chromogen.app.view.work_queue import Queued, WorkQueue, wait_for
 from chromogen.image import read_image, write_image
 from chromogen.provenance import sha256_of
-from chromogen.slides.picture import Picture, read_picture
+from chromogen.slides.slide import Picture, read_picture
 from test_densities import IHC
 
 SIZE = (64, 64)

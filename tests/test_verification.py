@@ -8,8 +8,7 @@ from skimage.data import immunohistochemistry
 
 from chromogen.image import Image
 from chromogen.slides.facts import Facts
-from chromogen.slides.verification import VerificationError, verify
-from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
+from chromogen.slides.writer import VerificationError, verify, write_ome_tiff, write_ome_zarr
 from synthetic import ArrayPixels, WherePixels
 
 FACTS = Facts(0.5, "identity")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chromogen import fused
+from chromogen.compute import devices
 from chromogen.style import vgg
 from chromogen.style.vgg import Convolution, activations_and_grams, pool, pool_backward
 
@@ -159,7 +159,7 @@ def nothing_written(*given: Tensor, grad_input: Tensor | None = None, **_named: 
 def without(monkeypatch: pytest.MonkeyPatch, names: Iterable[str], instead: Callable[..., Tensor] | None) -> None:
     """As if torch had something else, or nothing, under some of the names."""
     there = vgg.operator
-    for module in (vgg, fused):
+    for module in (vgg, devices):
         monkeypatch.setattr(module, "operator", lambda name: instead if name in names else there(name))
 
 
@@ -235,7 +235,7 @@ def test_no_private_name_of_torch_is_used_unguarded() -> None:
         and ast.unparse(node).startswith(("torch.", "F.", "nn."))
         and any(part.startswith("_") or part == "ops" for part in ast.unparse(node).split("."))
     ]
-    assert set(found) <= {("devices.py", "torch.ops")}
+    assert set(found) <= {("compute/devices.py", "torch.ops")}
 
 
 def test_a_loss_may_ignore_some_of_what_it_asked_for() -> None:

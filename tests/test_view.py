@@ -9,9 +9,9 @@ import numpy as np
 import openslide
 import pytest
 
-from chromogen.grid import Window, whole
+from chromogen.compute.grid import Window, whole
 from chromogen.slides.slide import SlideError, open_slide
-from chromogen.stainer import Stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide import view as view_module
 from chromogen.whole_slide.view import (
     DamageError,

@@ -12,9 +12,8 @@ from chromogen.app.view.tiles import thumbnail
 from chromogen.app.view.virtual import PAPER, labelled, stainer_of, virtual_facts
 from chromogen.image import read_image, write_image
 from chromogen.provenance import NOTICE
-from chromogen.stainer import load_stainer
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.staining.stainer import load_stainer
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from synthetic_slides import write_pyramid

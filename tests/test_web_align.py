@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from chromogen.image import write_image
-from chromogen.registration.transform_file import read_transform
+from chromogen.registration.transform import read_transform
 from test_densities import IHC
 from test_web import PICTURE, Server, browser, keep, overlay, page, pytestmark, settle, show, tab
 

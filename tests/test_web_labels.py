@@ -16,9 +16,8 @@ import pytest
 from chromogen.app.view.virtual import PAPER
 from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
-from chromogen.stainer import load_stainer
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.staining.stainer import load_stainer
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from synthetic_slides import write_pyramid

@@ -13,24 +13,20 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from chromogen.compute.grid import Window
 from chromogen.errors import FAILURES
-from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.measure import measure
-from chromogen.nuclei.positivity import fixed_threshold, grades_of
-from chromogen.stainer import Stainer, load_look, stain_image, stainer_of_look
-from chromogen.staining.epithelium import epithelium
+from chromogen.nuclei.positivity import fixed_threshold, grades_of, measure
 from chromogen.staining.how import SlideLook
 from chromogen.staining.maps import Array
 from chromogen.staining.ready import seen
-from chromogen.staining.tissue import MPP, Tissue
-from chromogen.staining.where import Frame, Place, Where, sampled
-from chromogen.staining.where_file import CLAIM, write_model
-from chromogen.staining.where_map import read_map
-from chromogen.staining.where_pairs import read_paired
+from chromogen.staining.stainer import Stainer, load_look, stain_image, stainer_of_look
+from chromogen.staining.tissue import MPP, Tissue, epithelium
+from chromogen.staining.where import ByTissue, Frame, Place, Where, sampled
+from chromogen.staining.where_map import read_map, read_paired
+from chromogen.staining.where_network import CLAIM, write_model
 from chromogen.staining.where_regions import read_regions
-from chromogen.staining.where_tissue import ByTissue
 from chromogen.staining.window import Dials, look_of
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.stains.glass import white_level
@@ -310,7 +306,7 @@ def test_regions_are_in_pixels_of_the_slide(folder: Path, picture: Image, look: 
 
 
 def field(data: Path) -> Image:
-    from chromogen.slides.picture import read_picture
+    from chromogen.slides.slide import read_picture
 
     return read_picture(data / "exemplars" / "OS-1-detail.ome.tif", at_mpp=MPP).pixels
 
@@ -430,7 +426,7 @@ def test_a_file_that_changes_under_way_is_noticed(
 @pytest.mark.slow
 def test_style_transfer_gives_a_map(data: Path, folder: Path) -> None:
     """More DAB where the nuclei of a gland lie than on glass, the same twice, and another for another IHC."""
-    from chromogen.stainer import builtin_ihc
+    from chromogen.staining.stainer import builtin_ihc
 
     he = field(data)[:200, :200]
     exemplar = load_look("epithelial").exemplar

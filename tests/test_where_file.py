@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 
 from chromogen.app.cli import app
 from chromogen.image import read_image, write_image
-from chromogen.stainer import load_look, load_stainer, stain_image, stainer_of_look, where_of
-from chromogen.staining.where_file import (
+from chromogen.staining.stainer import load_look, load_stainer, stain_image, stainer_of_look, where_of
+from chromogen.staining.where_network import (
     FORMAT,
     HEADER,
     OLD_HEADER,
+    Architecture,
     Model,
     read_model,
     trained_weights,
     write_model,
 )
-from chromogen.staining.where_network import Architecture
 from synthetic import tissue_like
 from test_where_network import network
 

@@ -9,33 +9,32 @@ from chromogen.provenance import __version__
 
 if TYPE_CHECKING:
     from chromogen import data
-    from chromogen.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.api import StainedFile, list_stainers, load_stainer, stain, stylize
     from chromogen.app.labels import LabelSettings, label
+    from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
-    from chromogen.measured_looks import measure_look
     from chromogen.nuclei.find import find_nuclei
     from chromogen.onnx_models.generator import load_generator
     from chromogen.registration.register import register
     from chromogen.slides.slide import open_slide
-    from chromogen.stainer import Stainer, stainer_of_look
     from chromogen.staining.looks import Look, read_look, write_look
+    from chromogen.staining.stainer import Stainer, stainer_of_look
     from chromogen.style.encoder import Encoder
     from chromogen.style.measured_style import measure_style
     from chromogen.style.objective import Objective, Term
     from chromogen.style.recipes import PRESETS, Recipe
     from chromogen.style.stylize import Stylized
-    from chromogen.training.pairs import TissuePair, check_pair
+    from chromogen.training.fields import TissuePair, check_pair
     from chromogen.training.train import Training, train_where
-    from chromogen.whole_slide.job import SlideJob
-    from chromogen.whole_slide.output import Output
+    from chromogen.whole_slide.job import Output, SlideJob
+    from chromogen.whole_slide.measured_looks import measure_look
     from chromogen.whole_slide.stain import stain_slide
     from chromogen.whole_slide.view import SlideFile
 
 _ROOMS = {
-    "give_back_freed_memory": "allocator",
-    "keep_freed_memory": "allocator",
+    "give_back_freed_memory": "compute.allocator",
+    "keep_freed_memory": "compute.allocator",
     "read_image": "image",
     "write_image": "image",
     "open_slide": "slides.slide",
@@ -55,21 +54,21 @@ _ROOMS = {
     "stain": "api",
     "StainedFile": "api",
     "list_stainers": "api",
-    "Stainer": "stainer",
+    "Stainer": "staining.stainer",
     "load_generator": "onnx_models.generator",
     "load_stainer": "api",
-    "stainer_of_look": "stainer",
-    "measure_look": "measured_looks",
+    "stainer_of_look": "staining.stainer",
+    "measure_look": "whole_slide.measured_looks",
     "Look": "staining.looks",
     "read_look": "staining.looks",
     "write_look": "staining.looks",
-    "TissuePair": "training.pairs",
-    "check_pair": "training.pairs",
+    "TissuePair": "training.fields",
+    "check_pair": "training.fields",
     "Training": "training.train",
     "train_where": "training.train",
     "SlideFile": "whole_slide.view",
     "SlideJob": "whole_slide.job",
-    "Output": "whole_slide.output",
+    "Output": "whole_slide.job",
     "stain_slide": "whole_slide.stain",
 }
 

@@ -14,16 +14,14 @@ from chromogen.app.staining import any_stainer, plan_stains, stain_tile
 from chromogen.errors import expected
 from chromogen.image import Image, PathLike, encode_image, resize, scaled
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
-from chromogen.slides.picture import Picture, read_picture
-from chromogen.slides.slide import open_slide
-from chromogen.stainer import STAINERS, Stainer, stain_image
+from chromogen.slides.slide import Picture, open_slide, read_picture
+from chromogen.staining.stainer import STAINERS, Stainer, stain_image
 from chromogen.style.encoder import Encoder
 from chromogen.style.measured_style import measure_style
 from chromogen.style.recipes import Recipe
 from chromogen.style.stylize import Stylized
 from chromogen.style.stylize import stylize as optimize
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 

@@ -8,7 +8,7 @@ from chromogen.app.demo_slide import demo_field, demo_slide
 from chromogen.image import Image
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import builtin_ihc
+from chromogen.staining.stainer import builtin_ihc
 
 
 def slide() -> Path:

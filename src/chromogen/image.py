@@ -19,10 +19,10 @@ import PIL.PngImagePlugin
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import IFDRational
 
-from chromogen.decoders import MAX_PIXELS, READ_FORMATS, decode, in_bands, open_file, quiet
 from chromogen.errors import ImageError, missing, sentence, short
-from chromogen.file_facts import FileFacts
 from chromogen.files import write_whole
+from chromogen.formats.decoders import MAX_PIXELS, READ_FORMATS, decode, in_bands, open_file, quiet
+from chromogen.formats.tiff_pages import FileFacts
 from chromogen.pixel_size import INCH_UM
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from chromogen.allocator import collect_garbage_rarely, keep_freed_memory
 from chromogen.app import (
     demo_command,
     evaluate_command,
@@ -31,6 +30,7 @@ from chromogen.app import (
 )
 from chromogen.app.help import ALL, hide_rare_options
 from chromogen.app.terminal import verdict
+from chromogen.compute.allocator import collect_garbage_rarely, keep_freed_memory
 from chromogen.pixel_size import check_mpp
 from chromogen.provenance import NOTICE, __version__
 

@@ -21,16 +21,14 @@ from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import run_facts, versions
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import builtin_ihc, load_look, load_stainer, stain_image, stainer_of_look
-from chromogen.staining.where_tissue import ByTissue
+from chromogen.staining.stainer import builtin_ihc, load_look, load_stainer, stain_image, stainer_of_look
+from chromogen.staining.where import ByTissue
 from chromogen.staining.window import Dials, look_of, where_map
-from chromogen.style.curves import weighted_curves
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
-from chromogen.style.run import OnStep
+from chromogen.style.run import OnStep, weighted_curves
 from chromogen.style.stylize import Stylized
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Output
+from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 

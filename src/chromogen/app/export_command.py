@@ -31,7 +31,7 @@ def export(
     """Write a model by `train --paired` as an ONNX model, for other programs to run."""
     from chromogen.app.paths import check_apart, check_folder
     from chromogen.onnx_models.export import export_onnx
-    from chromogen.staining.where_file import read_model
+    from chromogen.staining.where_network import read_model
 
     check_apart([out], [model])
     check_folder(out.parent)

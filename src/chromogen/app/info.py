@@ -99,14 +99,14 @@ def virtual_facts(path: Path) -> dict[str, Any] | None:
 
 def describe_model(path: Path) -> dict[str, Any]:
     """The card of a model of pairs. Raises: as `read_model`."""
-    from chromogen.staining.where_file import read_model
+    from chromogen.staining.where_network import read_model
 
     return {"path": str(path), "bytes": path.stat().st_size, **read_model(path).card()}
 
 
 def describe_look(path: Path) -> dict[str, Any]:
     """The card of a measured look. Raises: as `read_look`."""
-    from chromogen.stainer import load_look
+    from chromogen.staining.stainer import load_look
 
     return {"path": str(path), **look_card(load_look(path))}
 
@@ -117,7 +117,7 @@ def look_card(look: Look) -> dict[str, Any]:
 
     from chromogen.staining.looks import FORMAT as LOOK_FORMAT
     from chromogen.staining.tissue import MPP
-    from chromogen.stains.chromogens import nearest_chromogen
+    from chromogen.stains.deconvolution import nearest_chromogen
 
     exemplar = look.exemplar
     name, away_deg = nearest_chromogen(np.array(exemplar.matrix[1]))

@@ -69,7 +69,7 @@ def info(
 
 def _described(file: Path, mpp: float | None, stain_mpp: float) -> SlideInfo | dict[str, Any]:
     from chromogen.app.info import describe, describe_look, describe_model, describe_onnx, is_model, is_onnx
-    from chromogen.stainer import is_look
+    from chromogen.staining.stainer import is_look
 
     if is_model(file):
         return describe_model(file)

@@ -12,14 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from chromogen.allocator import give_back_freed_memory, keep_freed_memory
 from chromogen.app.callbacks import together
 from chromogen.app.paths import image_files
 from chromogen.app.regions import Regions, resized
 from chromogen.app.style_cache import measure_style_once
+from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
+from chromogen.compute.grid import outer_px
 from chromogen.errors import expected
 from chromogen.files import CHECKPOINT_ENDING, named_beside
-from chromogen.grid import outer_px
 from chromogen.image import (
     Image,
     read_provenance,
@@ -28,17 +28,16 @@ from chromogen.image import (
 )
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
-from chromogen.slides.picture import Picture, read_picture
+from chromogen.slides.slide import Picture, read_picture
 from chromogen.stains.appearance import doubts
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
-from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.loss import halo_px
 from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep
-from chromogen.style.start import start_record
+from chromogen.style.start import NO_GUIDES, Guides, start_record
 from chromogen.style.stylize import Stylized, stylize
 
 

@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 
 from chromogen.app.nuclei import threshold_for
 from chromogen.labels.squares import Matched, matched
-from chromogen.nuclei.measure import nothing_measured
-from chromogen.nuclei.positivity import NOT_GRADED, Threshold, fixed_threshold, grades_of, positive_threshold
+from chromogen.nuclei.positivity import (
+    NOT_GRADED,
+    Threshold,
+    fixed_threshold,
+    grades_of,
+    nothing_measured,
+    positive_threshold,
+)
 from chromogen.registration.transform import Transform, nearest_piece
 from chromogen.slides.slide import Slide
 from chromogen.stains.deconvolution import Array

@@ -15,15 +15,15 @@ from chromogen.app.info import look_card
 from chromogen.app.paths import check_apart, check_folder, check_there
 from chromogen.errors import expected
 from chromogen.image import Image, write_image
-from chromogen.measured_looks import ReferenceFile, look_of_references, read_references
 from chromogen.models import LOOK_SUFFIX
 from chromogen.provenance import NOTICE
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import stainer_of_look
 from chromogen.staining.looks import Look, write_look
+from chromogen.staining.stainer import stainer_of_look
 from chromogen.staining.tissue import MPP
 from chromogen.stains.tissue import densest_window, tissue_mask
-from chromogen.whole_slide.fields import Region
+from chromogen.whole_slide.measured_looks import ReferenceFile, look_of_references, read_references
+from chromogen.whole_slide.survey import Region
 
 PREVIEW_PX, GAP_PX = 448, 8  # side of a picture in the preview, and how far apart they are
 

@@ -15,10 +15,10 @@ def named_network(file: Path | None) -> NamedNetwork:
     Raises: FileNotFoundError; ValueError for what is no such model.
     """
     if file is None:
-        from chromogen.nuclei.contract import WEIGHTS
+        from chromogen.nuclei.outlines import WEIGHTS
 
         return NamedNetwork(built_in(), "built-in", sha256_of(WEIGHTS))
-    from chromogen.onnx_models.nuclei import ARGUMENT, nucleus_network
+    from chromogen.onnx_models.generator import ARGUMENT, nucleus_network
     from chromogen.onnx_models.onnx_file import whole_model
 
     return NamedNetwork(nucleus_network(file), file.name, whole_model(file, ARGUMENT)[2])

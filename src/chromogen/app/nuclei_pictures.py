@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from chromogen.app.nuclei_geojson import CLASSES
 from chromogen.app.nuclei_tables import Judged
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image
-from chromogen.nuclei.contract import NETWORK_MPP
-from chromogen.nuclei.outlines import joined, labels_of
+from chromogen.nuclei.outlines import NETWORK_MPP, joined, labels_of
 from chromogen.pixel_size import is_same_mpp
 from chromogen.slides.slide import Slide
 from chromogen.stains.tissue import densest_window

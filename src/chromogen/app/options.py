@@ -8,8 +8,7 @@ from itertools import product
 from typing import Any
 
 from chromogen.errors import choose, expected, repeated
-from chromogen.style.layers import check_layers
-from chromogen.style.objective import Term
+from chromogen.style.objective import Term, check_layers
 from chromogen.style.recipes import Recipe, in_space, preset, with_style, with_term, with_total_steps
 
 DEFAULT_PRESET = "histology"

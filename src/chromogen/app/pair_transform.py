@@ -12,11 +12,17 @@ from chromogen.image import PathLike
 from chromogen.pixel_size import ASSUMED_MPP, is_same_mpp
 from chromogen.registration.register import OnStage, register
 from chromogen.registration.registered_slide import check_is
-from chromogen.registration.transform import DisplacementBlock, Piece, Quality, SlideFrame, Transform
-from chromogen.registration.transform_file import read_transform
+from chromogen.registration.transform import (
+    DisplacementBlock,
+    Piece,
+    Quality,
+    SlideFrame,
+    Transform,
+    read_transform,
+)
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.registration import displacement
-from chromogen.training.pairs import MIN_CONFIDENCE
+from chromogen.training.fields import MIN_CONFIDENCE
 
 OVERVIEW_PX = 512
 OFF_PX = 2  # by which sides may differ after rounding

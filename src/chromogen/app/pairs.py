@@ -12,7 +12,7 @@ import numpy as np
 
 from chromogen.app.pair_transform import transform_of
 from chromogen.errors import expected, short
-from chromogen.evaluation.cases import group_of
+from chromogen.evaluation.agreement import group_of
 from chromogen.evaluation.fields import Pair, find_pairs
 from chromogen.image import Image
 from chromogen.pixel_size import is_same_mpp
@@ -22,7 +22,7 @@ from chromogen.registration.transform import Transform
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.staining.tissue import MPP
 from chromogen.stains.registration import Displacement
-from chromogen.training.pairs import CheckedPair, TissuePair, alike_names, check_pair, joined_pairs, kept_of
+from chromogen.training.fields import CheckedPair, TissuePair, alike_names, check_pair, joined_pairs, kept_of
 
 PIECE_PX = 1024  # of a pair: sections bend, so parts of a large one are brought together each by itself
 

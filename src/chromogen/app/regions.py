@@ -15,7 +15,7 @@ from chromogen.regions.drawn import read_geojson
 from chromogen.regions.geojson import SUFFIXES
 from chromogen.regions.masks import UNLABELLED, Mask, read_mask
 from chromogen.slides.slide import open_slide
-from chromogen.style.guides import Guides
+from chromogen.style.start import Guides
 
 Regions: TypeAlias = tuple[Guides, Guides]  # of the content and of the style
 

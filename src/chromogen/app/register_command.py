@@ -58,7 +58,7 @@ def register(
     from chromogen.app.pair_transform import checked
     from chromogen.provenance import facts_since
     from chromogen.registration.register import register as found_by
-    from chromogen.registration.transform_file import write_transform
+    from chromogen.registration.transform import write_transform
 
     _check_outputs(he, ihc, out, overlay, affine, field)
     began = time.perf_counter()
@@ -85,7 +85,7 @@ def register(
 
 def _exported(transform: Transform, affine: Path | None, field: Path | None) -> dict[str, Any]:
     """Write what other programs read; how far the affine is off, in um."""
-    from chromogen.registration.exports import write_affine, write_displacement_field
+    from chromogen.registration.transfer import write_affine, write_displacement_field
 
     if field:
         write_displacement_field(field, transform)
@@ -99,7 +99,7 @@ def _check_outputs(
     from chromogen.app.paths import check_apart, check_folder, check_there
     from chromogen.errors import expected
     from chromogen.image import WRITE_SUFFIXES
-    from chromogen.registration.exports import check_field
+    from chromogen.registration.transfer import check_field
 
     check_there("he and ihc", [he, ihc], "an existing image or slide")
     if he.resolve() == ihc.resolve():

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from chromogen.app.paths import make_folder
-from chromogen.decoders import MAX_PIXELS
 from chromogen.errors import expected, missing
-from chromogen.evaluation.cases import Case, match_cases
+from chromogen.evaluation.agreement import Case, match_cases
+from chromogen.formats.decoders import MAX_PIXELS
 from chromogen.image import write_image
 from chromogen.registration.register import register
 from chromogen.registration.registered_slide import check_is, open_registered
-from chromogen.registration.transform import Transform
-from chromogen.registration.transform_file import read_transform, write_transform
+from chromogen.registration.transform import Transform, read_transform, write_transform
 from chromogen.slides.slide import open_slide
 
 FOLDER = "registered"

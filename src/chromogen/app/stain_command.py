@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from chromogen.allocator import give_back_freed_memory
 from chromogen.app.options import region_of
 from chromogen.app.terminal import (
     DebugOption,
@@ -27,6 +26,7 @@ from chromogen.app.terminal import (
     progress_bars,
     tell,
 )
+from chromogen.compute.allocator import give_back_freed_memory
 from chromogen.errors import expected
 from chromogen.models import MODEL_SUFFIX
 from chromogen.provenance import NOTICE
@@ -34,9 +34,9 @@ from chromogen.provenance import NOTICE
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
     from chromogen.image import Image
-    from chromogen.stainer import Stainer
     from chromogen.staining.looks import Look
-    from chromogen.whole_slide.runners import Run
+    from chromogen.staining.stainer import Stainer
+    from chromogen.whole_slide.blocks import Run
     from chromogen.whole_slide.stain import OnBlock
     from chromogen.whole_slide.view import SlideFile
 
@@ -203,9 +203,9 @@ def stain(
         stain_tile,
     )
     from chromogen.app.where import LookStainer, WhereOption, levels_of
-    from chromogen.stainer import is_look, stainer_of_look
+    from chromogen.staining.stainer import is_look, stainer_of_look
+    from chromogen.whole_slide.job import Output as OutputFile
     from chromogen.whole_slide.job import SlideJob
-    from chromogen.whole_slide.output import Output as OutputFile
     from chromogen.whole_slide.stain import stain_slide
     from chromogen.whole_slide.view import SlideFile
 
@@ -274,7 +274,7 @@ def _look(
     """A look by its name or file, or measured now on reference IHCs, and these; doubts of them are printed."""
     from chromogen.app.looks import LookRequest, measured
     from chromogen.app.staining import DEFAULT_LOOK
-    from chromogen.stainer import builtin_ihc, load_look
+    from chromogen.staining.stainer import builtin_ihc, load_look
     from chromogen.staining.tissue import MPP
 
     if not style:
@@ -319,7 +319,7 @@ def _always(stainer: Stainer) -> Callable[[Task], Stainer]:
 @contextmanager
 def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
     """Where blocks are worked on; None: here."""
-    from chromogen.whole_slide.runners import cluster_at, local_cluster, on_cluster
+    from chromogen.whole_slide.blocks import cluster_at, local_cluster, on_cluster
 
     if workers and scheduler:
         raise expected("workers", "left out where --scheduler is given", workers)

@@ -13,24 +13,23 @@ from typing import Any
 import numpy as np
 
 from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
+from chromogen.compute.grid import whole
 from chromogen.errors import expected
 from chromogen.files import stem_of
-from chromogen.grid import whole
 from chromogen.image import WRITE_SUFFIXES, Image, is_image, write_image
 from chromogen.onnx_models.generator import load_generator
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
+from chromogen.slides.pyramid import processors
 from chromogen.slides.slide import Slide, open_slide, slide_files
-from chromogen.slides.threads import processors
-from chromogen.stainer import Stainer, load_stainer, paint_image
-from chromogen.staining.confidence_map import Levels, squares_of, unlike_fraction
+from chromogen.staining.confidence import Levels, squares_of, unlike_fraction
+from chromogen.staining.stainer import Stainer, load_stainer, paint_image
 from chromogen.stains.appearance import doubts
-from chromogen.whole_slide.confidence import write_confidence
-from chromogen.whole_slide.output import SUFFIXES
-from chromogen.whole_slide.runners import MAX_THREADS
-from chromogen.whole_slide.seams import seam_score
+from chromogen.whole_slide.blocks import MAX_THREADS
+from chromogen.whole_slide.job import SUFFIXES
 from chromogen.whole_slide.stain import OnBlock
+from chromogen.whole_slide.survey import seam_score, write_confidence
 from chromogen.whole_slide.view import view_at, warn_of_coarse_pixels, warn_of_doubt
 
 TIFF = (".tif", ".tiff")

@@ -92,8 +92,8 @@ def study(
 ) -> None:
     """The report's experiments on crops of H&E and IHC: figures, metrics, and which of its findings hold."""
     from chromogen.app.paths import ready_folder
+    from chromogen.evaluation.credibility import Measures
     from chromogen.evaluation.fields import with_seeds
-    from chromogen.evaluation.scoring import Measures
     from chromogen.pixel_size import ASSUMED_MPP
     from chromogen.provenance import facts_since
     from chromogen.study.cells import cautions, judge

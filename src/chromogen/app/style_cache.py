@@ -23,10 +23,10 @@ from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.staining.exemplar import Exemplar
 from chromogen.staining.looks import exemplar_of_record, record_of
 from chromogen.style.encoder import Encoder
-from chromogen.style.guides import NO_GUIDES, Guides
 from chromogen.style.measured_style import OnMeasured, Style, measure_style, shares
 from chromogen.style.objective import Objective, References, reference_of
 from chromogen.style.recipes import Recipe, as_record
+from chromogen.style.start import NO_GUIDES, Guides
 
 FORMAT = 4  # to be raised whenever a statistic comes to mean something else
 MAX_FILES = 50

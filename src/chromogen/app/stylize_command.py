@@ -233,7 +233,7 @@ def _measuring(progress: Progress) -> Callable[[int, int], None]:
 def _plot(traces: Mapping[str, tuple[Step, ...]], recipe: Recipe, path: Path) -> None:
     """Total and weighted terms of a single content; of several, the total of each."""
     from chromogen.plots import loss_plot, save_plot
-    from chromogen.style.curves import total_curve, weighted_curves
+    from chromogen.style.run import total_curve, weighted_curves
 
     first, *others = traces.values()
     several = {name: total_curve(trace) for name, trace in traces.items()}

@@ -25,7 +25,7 @@ from chromogen.provenance import NOTICE, peak_rss_mb
 if TYPE_CHECKING:
     from chromogen.app.looks import LookRequest
     from chromogen.app.pairs import Pairs, Registration
-    from chromogen.staining.where_file import Model
+    from chromogen.staining.where_network import Model
     from chromogen.training.distributed import Ranks
     from chromogen.training.train import Training, TrainStep
 
@@ -156,8 +156,8 @@ def _make_look(asked: LookRequest, out: Path, began: float, *, as_json: bool) ->
 
 def _check_model(out: Path, export: str | None) -> None:
     """ValueError or OSError for what cannot be written, before anything is trained."""
-    from chromogen.onnx_models.extra import library
-    from chromogen.staining.where_file import check_suffix
+    from chromogen.onnx_models.onnx_file import library
+    from chromogen.staining.where_network import check_suffix
 
     check_suffix(out)
     check_folder(out.parent)
@@ -168,7 +168,7 @@ def _check_model(out: Path, export: str | None) -> None:
 
 def _begun_from(file: Path | None) -> Model | None:
     """The model to go on from. Raises: as `read_model`."""
-    from chromogen.staining.where_file import read_model
+    from chromogen.staining.where_network import read_model
 
     return None if file is None else read_model(file)
 
@@ -218,7 +218,7 @@ def _train_with_bar(
 def _exported(model: Path) -> dict[str, Any]:
     """The model as ONNX beside it; the facts."""
     from chromogen.onnx_models.export import export_onnx
-    from chromogen.staining.where_file import read_model
+    from chromogen.staining.where_network import read_model
 
     return export_onnx(read_model(model), model.with_suffix(".onnx"))
 

@@ -15,14 +15,14 @@ import numpy as np
 from chromogen.app.pairs import Pairs, evidence_of, pairs_record
 from chromogen.files import write_whole
 from chromogen.image import Image, write_image
-from chromogen.measured_looks import UNKNOWN_LICENCE, stain_of
 from chromogen.plots import loss_plot, save_plot
 from chromogen.provenance import NOTICE, peak_rss_mb
 from chromogen.staining.looks import Look
-from chromogen.staining.where_file import Model, trained_weights, write_model
+from chromogen.staining.where_network import Model, trained_weights, write_model
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.training.distributed import ALONE, Ranks
 from chromogen.training.train import OnTrained, Shown, Trained, Training, TrainStep, train_where
+from chromogen.whole_slide.measured_looks import UNKNOWN_LICENCE, stain_of
 
 SHEET_PAIRS, ENLARGED = 6, 2  # of what is shown at 2 um to a pixel
 SOURCE = "the IHC of the pairs"  # whose names may be patients'

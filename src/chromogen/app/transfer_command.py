@@ -39,7 +39,7 @@ def transfer(
     from chromogen.errors import choose, expected
     from chromogen.files import write_text
     from chromogen.registration.transfer import transferred
-    from chromogen.registration.transform_file import read_transform
+    from chromogen.registration.transform import read_transform
 
     choose("to", to, ("ihc", "he"))
     check_there("regions", [regions], "an existing GeoJSON file")

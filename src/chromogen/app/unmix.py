@@ -21,14 +21,18 @@ from chromogen.evaluation.tile import Tile
 from chromogen.files import stem_of, write_text, write_whole
 from chromogen.image import Image, read_image, shrunk, write_image
 from chromogen.nuclei.find import MAX_MPP, find_nuclei
-from chromogen.nuclei.measure import measure
-from chromogen.nuclei.positivity import Threshold, fixed_threshold, grades_of, positive_threshold
+from chromogen.nuclei.positivity import Threshold, fixed_threshold, grades_of, measure, positive_threshold
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.slides.picture import read_picture
-from chromogen.slides.slide import open_slide
+from chromogen.slides.slide import open_slide, read_picture
 from chromogen.stains.appearance import appearance
-from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
-from chromogen.stains.estimation import estimate_stains
+from chromogen.stains.deconvolution import (
+    VECTORS,
+    Array,
+    estimate_stains,
+    separate_stains,
+    stain_alone,
+    stain_matrix,
+)
 from chromogen.stains.glass import white_level
 
 SHOWN_PX = 360

@@ -8,22 +8,20 @@ from pathlib import Path
 
 from chromogen.app.paths import check_there
 from chromogen.app.staining import Task
+from chromogen.compute.grid import whole
 from chromogen.errors import choose, expected
-from chromogen.grid import whole
 from chromogen.image import WRITE_SUFFIXES, Image
 from chromogen.models import MODEL_SUFFIX
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.onnx_models.where import read_where_model
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.slide import Slide, open_slide
-from chromogen.stainer import Stainer
 from chromogen.staining.looks import Look
+from chromogen.staining.stainer import Stainer
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Frame, Where
-from chromogen.staining.where_map import read_map
-from chromogen.staining.where_pairs import read_paired
+from chromogen.staining.where import ByTissue, Frame, Where
+from chromogen.staining.where_map import read_map, read_paired
 from chromogen.staining.where_regions import ELSEWHERE, read_regions
-from chromogen.staining.where_tissue import ByTissue
 from chromogen.style.where_style import style_map
 from chromogen.whole_slide.view import view_at
 

@@ -1,17 +1,165 @@
-"""Does the prediction agree with a real IHC of the same tissue, pixel by pixel and in how much is brown?
+"""Agreement with a real IHC, by case, with intervals.
 
-Updates take sums (K,), or (2, K) of both sides, and a tile, and give new sums; values are computed of a row (K,).
+Updates take sums (K,), or (2, K) of both sides, and a tile, and give new sums. Values are computed of a row (K,).
 """
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from chromogen.evaluation.sums import Array, UndefinedError, add_overlap, add_pairs, add_values, ratio
-from chromogen.evaluation.tile import Tile, blur, needed
-from chromogen.image import Image, resize, to_tensor
+from chromogen.errors import expected, missing
+from chromogen.evaluation.tile import (
+    Array,
+    Tile,
+    UndefinedError,
+    add_overlap,
+    add_pairs,
+    add_values,
+    blur,
+    needed,
+    ratio,
+)
+from chromogen.files import by_stem, canonical_name
+from chromogen.image import Image, PathLike, resize, to_tensor
+from chromogen.slides.slide import slide_files
 from chromogen.stains.deconvolution import optical_density_od10
 from chromogen.stains.registration import correlations
+
+# Which prediction belongs to which H&E and which real IHC, and from which slide it is.
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prediction's file, the files of the same name of H&E and real IHC if they are there, and its group."""
+
+    name: str
+    group: str
+    prediction: Path
+    he: Path | None
+    real: Path | None
+
+
+def match_cases(
+    prediction: PathLike, he: PathLike | None = None, real: PathLike | None = None, group: str | None = None
+) -> tuple[list[Case], list[str]]:
+    """Cases, matched by name without suffix (`stem_of`), and a warning for every file that has no counterpart.
+
+    Each path is an image or slide, or a folder of them. `group` is a regular expression that finds in a name which
+    slide it is from, by its first parenthesis or else by all of it; without it every image is its own group.
+    Raises: ValueError where nothing matches, or two files of a folder have one name; FileNotFoundError.
+    """
+    predictions = files_by_name("prediction", prediction)
+    others = {"he": files_by_name("he", he), "real": files_by_name("real", real)}
+    warnings: list[str] = []
+    for role, path in (("he", he), ("real", real)):
+        if path is None:
+            continue
+        if len(predictions) == len(others[role]) == 1:
+            others[role] = dict.fromkeys(predictions, next(iter(others[role].values())))
+        warnings += _unmatched(role, predictions, others[role])
+    cases = [
+        Case(name, group_of(name, group), file, others["he"].get(name), others["real"].get(name))
+        for name, file in predictions.items()
+    ]
+    return cases, warnings
+
+
+def files_by_name(role: str, named: PathLike | None) -> dict[str, Path]:
+    """The images and slides that a path names, one or a folder of them, by `stem_of`; none for no path.
+
+    Raises: ValueError for a folder without images or with two of one name; FileNotFoundError.
+    """
+    if named is None:
+        return {}
+    path = Path(named)
+    if not path.exists():
+        raise missing(role, "an existing image or folder", path)
+    return by_stem(role, slide_files([path]))
+
+
+def _unmatched(role: str, predictions: Mapping[str, Path], others: Mapping[str, Path]) -> list[str]:
+    if not predictions.keys() & others.keys():
+        ours, theirs = next(iter(predictions)), next(iter(others))
+        raise expected(role, f"named like the predictions ({ours}, ...)", f"{theirs}, ...", "rename one side")
+    left = [f"no {role} is called {name}" for name in predictions if name not in others]
+    return left + [
+        f"no prediction is called {name}: this {role} is left out" for name in others if name not in predictions
+    ]
+
+
+def group_of(name: str, pattern: str | None) -> str:
+    """Which slide a name is from, by a regular expression's first parenthesis or all of it. Raises: ValueError."""
+    if pattern is None:
+        return name
+    try:
+        found = re.search(canonical_name(pattern), canonical_name(name))
+    except re.error as error:
+        raise expected("group", "a regular expression", pattern, str(error)) from error
+    if found is None or (found.groups() and found.group(1) is None):
+        raise expected("group", "found in every name", f"{pattern}, which is not in {name}")
+    return found.group(1) if found.groups() else found.group()
+
+
+# Means of scores with their intervals: over groups of pictures, and of paired differences.
+
+RESAMPLES = 2000
+
+
+def mean_of(found: Sequence[tuple[str, float | str]]) -> dict[str, Any]:
+    """Of (group, score) pairs: the mean with its interval and count, or why there is none."""
+    numbers = [(group, value) for group, value in found if isinstance(value, float)]
+    if not numbers:
+        return {"mean": None, "ci95": None, "n": 0, "why": found[0][1]}
+    groups, values = zip(*numbers, strict=True)
+    return {"mean": float(np.mean(values)), "ci95": bootstrap(values, groups), "n": len(values)}
+
+
+def bootstrap(values: Sequence[float], groups: Sequence[str]) -> list[float] | None:
+    """The 95 % percentile interval of the mean, resampling whole groups (Efron 1979); None for a single group."""
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
+        return None
+    sums, counts = np.bincount(member, values), np.bincount(member)
+    drawn = np.random.default_rng(0).integers(0, len(names), (RESAMPLES, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return [float(quantile) for quantile in np.percentile(means, [2.5, 97.5])]
+
+
+def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """The interval of the mean by Student's t (1908): wide for few values, as it should be; None for one.
+
+    >>> student_interval([1.0, 2.0, 3.0])
+    (-0.484..., 4.484...)
+    """
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    from scipy import stats
+
+    reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
+    return mean - reach, mean + reach
+
+
+def share_interval(count: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share by Wilson's score (1927), for `count` of `of`, which is at least 1.
+
+    >>> [round(end, 3) for end in share_interval(8, 10)]
+    [0.49, 0.943]
+    """
+    from scipy import stats
+
+    interval = stats.binomtest(count, of).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+# Does the prediction agree with a real IHC of the same tissue, pixel by pixel and in how much is brown?
 
 # QuPath's defaults for weak, moderate and strong DAB, base-10 densities.
 THRESHOLDS_OD10 = (0.2, 0.4, 0.6)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.errors import expected, missing, repeated
+from chromogen.evaluation.agreement import share_interval
 from chromogen.evaluation.blind import COLUMNS, KEY_COLUMNS, KINDS, Kind
-from chromogen.evaluation.intervals import share_interval
 
 NAMED_AT_MOST = 5  # crops in a message
 

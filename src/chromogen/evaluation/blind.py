@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from chromogen import page
 from chromogen.errors import expected
-from chromogen.evaluation.cases import files_by_name, group_of
+from chromogen.evaluation.agreement import files_by_name, group_of
 from chromogen.files import named_beside, write_text
 from chromogen.image import Image, PathLike, write_image
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp

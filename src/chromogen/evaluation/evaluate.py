@@ -11,22 +11,31 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from chromogen.errors import FAILURES, expected
-from chromogen.evaluation.agreement import THRESHOLDS_OD10, best_shift, overlapping
-from chromogen.evaluation.cases import Case, match_cases
-from chromogen.evaluation.credibility import PATCH_PRECISION
-from chromogen.evaluation.feature_distance import patch_features, too_few, vgg19_fid, vgg19_kid
-from chromogen.evaluation.intervals import RESAMPLES, mean_of
+from chromogen.evaluation.agreement import (
+    RESAMPLES,
+    THRESHOLDS_OD10,
+    Case,
+    best_shift,
+    match_cases,
+    mean_of,
+    overlapping,
+)
+from chromogen.evaluation.credibility import PATCH_PRECISION, SHIFTED, Measures, Scores, scores
+from chromogen.evaluation.feature_distances import (
+    patch_features,
+    patch_precision,
+    patch_statistics,
+    too_few,
+    vgg19_fid,
+    vgg19_kid,
+)
 from chromogen.evaluation.metrics import Measure, Value
-from chromogen.evaluation.patch_realism import patch_precision, patch_statistics
-from chromogen.evaluation.scoring import SHIFTED, Measures, Scores, scores
-from chromogen.evaluation.sums import Array, UndefinedError
-from chromogen.evaluation.tile import CALLED, Tile
+from chromogen.evaluation.tile import CALLED, Array, Tile, UndefinedError
 from chromogen.image import Image, PathLike, resize
 from chromogen.nuclei.positivity import FIXED_OD10
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
-from chromogen.slides.picture import Picture, read_picture
-from chromogen.stains.appearance import doubts
-from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.slides.slide import Picture, read_picture
+from chromogen.stains.appearance import color_moments, doubts, match_colors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,22 +17,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import chromogen.evaluation.agreement as agreement
+import chromogen.evaluation.feature_distances as style_distance
 import chromogen.evaluation.nuclei as nuclei
-import chromogen.evaluation.style_distance as style_distance
 import chromogen.evaluation.tissue_kept as tissue_kept
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
-from chromogen.evaluation.sums import (
+from chromogen.evaluation.tile import (
+    CALLED,
     NO_OVERLAP,
     NO_PAIRS,
     NOTHING,
+    Tile,
     UndefinedError,
     dice,
     mean,
     pearson,
     ratio,
 )
-from chromogen.evaluation.tile import CALLED, Tile
-from chromogen.nuclei.agreement import Agreement
+from chromogen.nuclei.outlines import Agreement
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder

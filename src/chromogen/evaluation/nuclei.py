@@ -1,7 +1,4 @@
-"""Virtual and real IHC nucleus by nucleus: which are positive, how brown, how many; and which the stain has kept.
-
-States are pure and grow by some numbers a nucleus. A nucleus belongs to the tile that has its centre in the core.
-"""
+"""Nuclei and compartments of a virtual stain against a real one."""
 
 from __future__ import annotations
 
@@ -10,14 +7,105 @@ from functools import cached_property
 
 import numpy as np
 
-from chromogen.evaluation.sums import Array, UndefinedError
-from chromogen.evaluation.tile import Tile, needed
+from chromogen.evaluation.tile import Array, Mask, Tile, UndefinedError, needed, ratio
 from chromogen.image import Image
-from chromogen.nuclei.agreement import Agreement, matches
-from chromogen.nuclei.measure import Measurements, joined_measurements
-from chromogen.nuclei.outlines import labels_of
-from chromogen.nuclei.positivity import FIXED_OD10, MIN_NUCLEI, Threshold, positive_threshold
+from chromogen.nuclei.outlines import Agreement, labels_of, matches
+from chromogen.nuclei.positivity import (
+    FIXED_OD10,
+    MIN_NUCLEI,
+    Measurements,
+    Threshold,
+    joined_measurements,
+    positive_threshold,
+)
 from chromogen.pixel_size import ASSUMED_MPP
+
+# Where in the tissue is the DAB? In nuclei, in rings round them, elsewhere, and far from any nucleus.
+
+COMPARTMENTS = ("nuclei", "rings", "elsewhere")
+RING_UM, FAR_UM = 4.0, 20.0
+BINS = 2048
+BIN_OD10 = 0.002  # the last bin takes what is above 4.1, darker than any 8-bit pixel
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The DAB of one picture: a histogram for each of COMPARTMENTS (3, BINS), and `far` sums (3,).
+
+    Those are all DAB, the DAB farther than FAR_UM from any nucleus, and the pixels that are so far.
+    """
+
+    histograms: Array
+    far: Array
+
+
+NOT_PLACED = Placed(np.zeros((len(COMPARTMENTS), BINS)), np.zeros(3))
+
+
+@dataclass(frozen=True)
+class PlacedPair:
+    """The DAB of a prediction and of the real IHC."""
+
+    predicted: Placed = NOT_PLACED
+    real: Placed = NOT_PLACED
+
+
+def add_predicted_compartments(placed: Placed, tile: Tile) -> Placed:
+    """The prediction's DAB added."""
+    return _placed_in(placed, tile, tile.tissue, tile.prediction_dab_od10, tile.prediction_from_nuclei_um)
+
+
+def add_compartments(pair: PlacedPair, tile: Tile) -> PlacedPair:
+    """The DAB of prediction and real IHC added."""
+    tissue = tile.tissue_of(needed(tile, "real"))
+    real = _placed_in(pair.real, tile, tissue, tile.real_dab_od10, tile.real_from_nuclei_um)
+    return PlacedPair(add_predicted_compartments(pair.predicted, tile), real)
+
+
+def _placed_in(placed: Placed, tile: Tile, tissue: Mask, dab_od10: Array, from_nuclei_um: Array) -> Placed:
+    counted = tile.core(tissue | (from_nuclei_um <= RING_UM))
+    dab, away_um = tile.core(dab_od10)[counted], tile.core(from_nuclei_um)[counted]
+    histograms = np.stack([_histogram(dab[where]) for where in _compartments(away_um)])
+    far = away_um > FAR_UM
+    sums = np.array([dab.sum(), dab[far].sum(), np.count_nonzero(far)])
+    return Placed(placed.histograms + histograms, placed.far + sums)
+
+
+def _compartments(away_um: Array) -> tuple[Mask, Mask, Mask]:
+    """Which pixels lie in nuclei, in their rings, and elsewhere, by how far they are from the nearest nucleus."""
+    return away_um == 0, (away_um > 0) & (away_um <= RING_UM), away_um > RING_UM
+
+
+def _histogram(dab_od10: Array) -> Array:
+    bins = (dab_od10 / BIN_OD10).astype(int).clip(max=BINS - 1)
+    return np.bincount(bins, minlength=BINS).astype(np.float64)
+
+
+def distance(pair: PlacedPair, compartment: int) -> float:
+    """Wasserstein-1 distance (Kantorovich 1942) of the DAB of pixels in one of COMPARTMENTS, prediction and real.
+
+    The integral of |F - G| of both distributions, in base-10 density, over bins of BIN_OD10. 0 for the same ones.
+    """
+    ours, theirs = pair.predicted.histograms[compartment], pair.real.histograms[compartment]
+    if not (ours.any() and theirs.any()):
+        side = "real IHC" if ours.any() else "prediction"
+        raise UndefinedError(f"the {side} has no {COMPARTMENTS[compartment]}")
+    apart = ours.cumsum() / ours.sum() - theirs.cumsum() / theirs.sum()
+    return float(np.abs(apart).sum() * BIN_OD10)
+
+
+def far_percent(placed: Placed) -> float:
+    """How much of all DAB lies farther than FAR_UM from any nucleus, 0 to 100."""
+    return 100 * ratio(placed.far[[1, 0]], "no DAB")
+
+
+def far_od10(placed: Placed) -> float:
+    """The mean DAB, base-10 density, of the tissue farther than FAR_UM from any nucleus."""
+    return ratio(placed.far[[1, 2]], f"no tissue farther than {FAR_UM:g} um from nuclei")
+
+
+# Virtual and real IHC nucleus by nucleus: which are positive, how brown, how many; and which the stain has
+# kept.
 
 Parts = tuple[Measurements, ...]
 
@@ -56,16 +144,16 @@ class NucleiPair:
 
 def add_predicted_nuclei(seen: Seen, tile: Tile) -> Seen:
     """The prediction's nuclei added."""
-    return _added(seen, tile, tile.prediction, tile.prediction_measured)
+    return _seen_in(seen, tile, tile.prediction, tile.prediction_measured)
 
 
 def add_nuclei(pair: NucleiPair, tile: Tile) -> NucleiPair:
     """The nuclei of prediction and real IHC added."""
-    real = _added(pair.real, tile, needed(tile, "real"), tile.real_measured)
+    real = _seen_in(pair.real, tile, needed(tile, "real"), tile.real_measured)
     return NucleiPair(add_predicted_nuclei(pair.predicted, tile), real)
 
 
-def _added(seen: Seen, tile: Tile, image: Image, measured: Measurements) -> Seen:
+def _seen_in(seen: Seen, tile: Tile, image: Image, measured: Measurements) -> Seen:
     pixel_mm2 = (tile.mpp or ASSUMED_MPP) ** 2 / 1e6
     area_mm2 = int(np.count_nonzero(tile.core(tile.tissue_of(image)))) * pixel_mm2
     return Seen((*seen.parts, measured), seen.tissue_mm2 + area_mm2)

@@ -11,10 +11,9 @@ from typing import Any
 
 from chromogen import page
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
-from chromogen.evaluation.credibility import CREDIBILITY
+from chromogen.evaluation.credibility import CREDIBILITY, SHIFTED
 from chromogen.evaluation.evaluate import SIDES, Evaluation, Row
 from chromogen.evaluation.metrics import Value
-from chromogen.evaluation.scoring import SHIFTED
 from chromogen.evaluation.tile import CALLED
 from chromogen.files import write_text
 from chromogen.image import Image

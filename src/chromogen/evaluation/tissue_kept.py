@@ -1,6 +1,6 @@
-"""Is the tissue where it was? The prediction against the H&E it came from, as updates that stream over tiles.
+"""How well a picture keeps the H&E's tissue: structure, borders, chromatin.
 
-Each takes sums (K,) and a tile, and gives new sums; but whether the DAB follows from the tissue takes `Samples`.
+Each update takes sums (K,) and a tile, and gives new sums. `dab_follows_tissue` takes `Samples`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,147 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.evaluation.sums import Array, UndefinedError, add_pairs, add_values
-from chromogen.evaluation.tile import Tile, blur
-from chromogen.stains.deconvolution import optical_density_od10
+from chromogen.evaluation.tile import Array, Mask, Tile, UndefinedError, add_pairs, add_values, blur, needed, ratio
+from chromogen.nuclei.outlines import labels_of
+from chromogen.nuclei.positivity import FIXED_OD10
+from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
+
+# Does the stain keep within its borders? DAB just outside stained glands against that inside.
+
+OUTSIDE_UM = 3.0
+SMOOTHING_UM = 2.0  # little enough to leave the border of a round gland where it is
+HOLE_UM2 = 200.0  # as large as an unstained nucleus in a stained gland may be
+LEVEL_UM = 16.0  # how far around a place its own strength of staining is taken
+MIN_UM2 = 1500.0  # of a stained gland: less is a cell or two, or dirt
+NO_BORDERS: Array = np.zeros((2, 4))
+
+
+def add_predicted_borders(sums: Array, tile: Tile) -> Array:
+    """The prediction's DAB and pixels outside borders, and inside, added to sums (2, 4); the other row stays."""
+    return sums + np.stack([_sums_of(tile, tile.prediction_dab_od10), np.zeros(4)])
+
+
+def add_borders(sums: Array, tile: Tile) -> Array:
+    """The same of the prediction and of the real IHC, a row each of sums (2, 4)."""
+    needed(tile, "real")
+    return sums + np.stack([_sums_of(tile, dab) for dab in (tile.prediction_dab_od10, tile.real_dab_od10)])
+
+
+def _sums_of(tile: Tile, dab_od10: Array) -> Array:
+    inside = stained_glands(tile, dab_od10)
+    outside = _just_outside(inside, tile.px(OUTSIDE_UM))
+    dab, within, without = (tile.core(pixels) for pixels in (dab_od10, inside, outside))
+    return np.array(
+        [dab[without].sum(), np.count_nonzero(without), dab[within].sum(), np.count_nonzero(within)], np.float64
+    )
+
+
+def stained_glands(tile: Tile, dab_od10: Array) -> Mask:
+    """Where smoothed DAB (H, W) is above half of the strength around it, bool (H, W), in areas of MIN_UM2.
+
+    The strength is the mean DAB within LEVEL_UM, each pixel weighted by its own DAB, so that unstained tissue
+    around does not lower it. Half of it is where a border lies, however sharp or soft. Strength below the lowest
+    of FIXED_OD10 is no staining. Holes below HOLE_UM2 belong to the gland.
+    """
+    around, squares = (blur(density, tile.px(LEVEL_UM)) for density in (dab_od10, dab_od10**2))
+    strength = np.divide(squares, around, out=np.zeros_like(squares), where=around > 0)
+    stained = (blur(dab_od10, tile.px(SMOOTHING_UM)) > strength / 2) & (strength > FIXED_OD10[0])
+    um2_px = tile.px(1.0) ** 2
+    return _large(~_large(~stained, HOLE_UM2 * um2_px), MIN_UM2 * um2_px)
+
+
+def _large(mask: Mask, least_px: float) -> Mask:
+    labels, count = ndimage.label(mask)
+    kept = np.bincount(labels.ravel(), minlength=count + 1) >= least_px
+    kept[0] = False
+    return np.asarray(kept[labels])
+
+
+def _just_outside(mask: Mask, reach_px: float) -> Mask:
+    if not mask.any():
+        return mask
+    away_px = ndimage.distance_transform_edt(~mask)
+    return np.asarray((away_px > 0) & (away_px <= reach_px))
+
+
+def bleed(row: Array) -> float:
+    """Mean DAB within OUTSIDE_UM outside of borders over that inside, from sums (4,): 0 where nothing bleeds."""
+    outside = ratio(row[[0, 1]], "no border of a stained gland")
+    inside = ratio(row[[2, 3]], "no stained gland")
+    return outside / inside
+
+
+# Is the chromatin kept? Density within the nuclei of the H&E, in the H&E and in the prediction.
+
+RIM_UM = 0.75  # of a nucleus that does not count: an outline is never exact, and its edge is no chromatin
+MIN_OD10 = 0.02  # mean density of nuclei that show anything
+NO_CHROMATIN: Array = np.zeros(6)
+
+
+def add_chromatin(sums: Array, tile: Tile) -> Array:
+    """Sums (6,) over pixels within nuclei added: count, both densities, how both differ from the nucleus' mean.
+
+    The density is haematoxylin in the H&E, and haematoxylin plus DAB in the prediction: chromatin shows in both,
+    and in a brown nucleus mainly in the DAB. The last three sums are squares of the H&E, of the prediction,
+    and products. A nucleus counts in the tile that has its centre in the core.
+    """
+    height, width = tile.prediction.shape[:2]
+    inner = _without_rims(labels_of(tile.he_nuclei, (height, width)), max(1, round(tile.px(RIM_UM))))
+    counts = np.concatenate([[False], tile.in_core(tile.he_nuclei)])
+    within = counts[inner]
+    owners = inner[within]
+    he, prediction = needed(tile, "he"), tile.prediction
+    before = separate_stains_od10(he[within], H_E, tile.white_of(he))[:, 0]
+    after = separate_stains_od10(prediction[within], H_DAB, tile.white_of(prediction))[:, :2].sum(axis=1)
+    a, b = (_from_means(density, owners) for density in (before, after))
+    return np.asarray(sums + np.array([owners.size, before.sum(), after.sum(), a @ a, b @ b, a @ b]))
+
+
+def _without_rims(labels: NDArray[np.int32], rim_px: int) -> NDArray[np.int32]:
+    """A label image (H, W) with the pixels alone that are farther than `rim_px` from any other label."""
+    side = 2 * rim_px + 1
+    inner = ndimage.minimum_filter(labels, side) == ndimage.maximum_filter(labels, side)
+    return np.where(inner, labels, 0).astype(np.int32)
+
+
+def _from_means(density: Array, owners: NDArray[np.int32]) -> Array:
+    """Densities (N,) less the mean of the nucleus that owns each."""
+    pixels = np.maximum(np.bincount(owners), 1)
+    return np.asarray(density - (np.bincount(owners, density) / pixels)[owners])
+
+
+def contrast_kept(sums: Array) -> float:
+    """Contrast within nuclei of the prediction over that in the H&E: 1 for chromatin as clear, 0 for flat nuclei.
+
+    From the sums (6,) of `add_chromatin`.
+
+    Contrast is the deviation from each nucleus' mean (root mean square) over the mean density of all nuclei, so
+    that a paler stain alone changes nothing.
+    """
+    n, before, after, aa, bb, _ = _checked(sums)
+    return float((np.sqrt(bb / n) / (after / n)) / (np.sqrt(aa / n) / (before / n)))
+
+
+def pattern_kept(sums: Array) -> float:
+    """Pearson's correlation of both densities within nuclei, -1 to 1, from sums (6,): the H&E's own?"""
+    *_, aa, bb, ab = _checked(sums)
+    if bb <= 0:
+        raise UndefinedError("the nuclei of the prediction are flat")
+    return float(ab / np.sqrt(aa * bb))
+
+
+def _checked(sums: Array) -> Array:
+    n, before, after, aa, *_ = sums
+    if not n:
+        raise UndefinedError("no nuclei in the H&E")
+    if aa <= 0 or before / n < MIN_OD10:
+        raise UndefinedError("the nuclei of the H&E show no chromatin")
+    if after / n < MIN_OD10:
+        raise UndefinedError("the prediction shows nothing where the H&E has nuclei")
+    return sums
+
+
+# Is the tissue where it was? The prediction against the H&E it came from, as updates that stream over tiles.
 
 HEMATOXYLIN_SMOOTHING_UM = 0.75
 EDGE_SMOOTHING_UM = 1.0

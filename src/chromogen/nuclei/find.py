@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from chromogen.errors import expected
 from chromogen.image import Image, resize, shrunk
-from chromogen.nuclei.contract import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Network
-from chromogen.nuclei.decode import decoded
-from chromogen.nuclei.outlines import Nuclei, joined
+from chromogen.nuclei.outlines import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Network, Nuclei, decoded, joined
 from chromogen.pixel_size import check_mpp
 from chromogen.stains.deconvolution import put_densities_od10
 from chromogen.stains.glass import white_level

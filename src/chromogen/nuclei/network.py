@@ -13,11 +13,15 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from chromogen.allocator import FRUGAL, give_back_scattered_memory
-from chromogen.devices import choose_device, choose_precision
-from chromogen.fused import fused_convolution, fuses, has_fused_convolution
-from chromogen.nuclei.contract import MIN_LIKELY, STRIDE_PX, WEIGHTS, Network, Prediction
-from chromogen.nuclei.outlines import RAYS
+from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory
+from chromogen.compute.devices import (
+    choose_device,
+    choose_precision,
+    fused_convolution,
+    fuses,
+    has_fused_convolution,
+)
+from chromogen.nuclei.outlines import MIN_LIKELY, RAYS, STRIDE_PX, WEIGHTS, Network, Prediction
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.image import Image
-from chromogen.nuclei.measure import Measurements
 from chromogen.nuclei.outlines import Nuclei
-from chromogen.nuclei.positivity import NOT_GRADED, Grades, Threshold, grades_of
+from chromogen.nuclei.positivity import NOT_GRADED, Grades, Measurements, Threshold, grades_of
 from chromogen.stains.deconvolution import Array, White, densities_od10
 
 FIELD_UM = 250.0  # side of the squares that are resampled

@@ -15,12 +15,10 @@ from torch import Tensor, nn
 
 from chromogen.errors import expected
 from chromogen.files import write_whole
-from chromogen.onnx_models.extra import library
-from chromogen.onnx_models.onnx_file import CARD, SUFFIX
+from chromogen.onnx_models.onnx_file import CARD, SUFFIX, library
 from chromogen.provenance import __version__
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where_file import Model
-from chromogen.staining.where_network import STRIDE_PX, USUAL_STRENGTH, WhereNetwork, features_of
+from chromogen.staining.where_network import STRIDE_PX, USUAL_STRENGTH, Model, WhereNetwork, features_of
 
 OPSET = 18
 LOOK = {"white": torch.full((3,), 255.0), "strength": torch.tensor(USUAL_STRENGTH)}

@@ -1,16 +1,30 @@
-"""What an ONNX file says of a generator, and what is refused, before anything of it is run."""
+"""ONNX files: what is refused before anything runs."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from chromogen.errors import expected, missing, short
-from chromogen.onnx_models.extra import library
 from chromogen.provenance import NOTICE
+
+# The libraries of the extra `onnx`, loaded when first used.
+
+
+def library(name: str) -> Any:
+    """One of onnx, onnxscript, onnxruntime. Raises: ValueError where the extra is not installed."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        advice = "pip install 'chromogen[onnx]'"
+        raise expected("ONNX models", "used with the extra `onnx`", f"no {name} in this Python", advice) from error
+
+
+# What an ONNX file says of a generator, and what is refused, before anything of it is run.
 
 SUFFIX = ".onnx"
 CARD = "chromogen-where"  # in the metadata of what we exported

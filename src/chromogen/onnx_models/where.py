@@ -15,10 +15,9 @@ from chromogen.image import Image, scaled
 from chromogen.onnx_models.generator import session
 from chromogen.onnx_models.onnx_file import RANGES, Port, port_of, whole_model
 from chromogen.pixel_size import check_mpp
-from chromogen.staining.edges import MULTIPLE_PX, map_of_network
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Place
+from chromogen.staining.where import MULTIPLE_PX, Place, map_of_network
 
 if TYPE_CHECKING:
     from chromogen.staining.where_network import SlideStains

@@ -10,7 +10,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from chromogen.decoders import (
+from chromogen.errors import ImageError, sentence, short
+from chromogen.formats.decoders import (
     FAX,
     JPEGS,
     MAX_BYTES,
@@ -22,8 +23,7 @@ from chromogen.decoders import (
     quiet,
     upright,
 )
-from chromogen.errors import ImageError, sentence, short
-from chromogen.tiff_pages import readable_pages
+from chromogen.formats.tiff_pages import readable_pages
 
 if TYPE_CHECKING:
     from tifffile import TiffFile

@@ -1,10 +1,10 @@
-"""Registration of two slides: read from afar, pieces found, brought onto each other, bent, and judged."""
+"""Register an IHC on an H&E, and say how good the fit is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from shapely.geometry import MultiPoint, Polygon, box
 from chromogen.errors import expected
 from chromogen.image import Image, PathLike, resize
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.registration.affine import Fitted
 from chromogen.registration.align import (
     SPLINE_PX,
     affine_aligned,
@@ -24,13 +23,13 @@ from chromogen.registration.align import (
     facing,
     moved,
     of_unknown_size,
+    pieces_of,
     scale_of,
 )
-from chromogen.registration.pieces import pieces_of
-from chromogen.registration.quality import blocks_of, confidence, residual_um
-from chromogen.registration.search import SCALES
-from chromogen.registration.transform import DisplacementBlock, Piece, Quality, SlideFrame, Transform
-from chromogen.registration.views import (
+from chromogen.registration.fitting import Fitted
+from chromogen.registration.search import (
+    FLAT,
+    SCALES,
     DensityView,
     at_mpp,
     pixel_centers_um,
@@ -38,10 +37,83 @@ from chromogen.registration.views import (
     scaled_um,
     view_of,
 )
+from chromogen.registration.transform import DisplacementBlock, Piece, Quality, SlideFrame, Transform
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.deconvolution import Array
-from chromogen.stains.registration import displacement
+from chromogen.stains.registration import displacement, pair_shift, turned
 from chromogen.stains.tissue import Background, background
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+# How good a registration is: block by block, against the same blocks turned and mirrored.
+
+BLOCK_PX = 48
+FARTHEST = 0.25  # of a block's side, that its tissue is looked for
+MIN_SEEN = 0.8  # of a block
+MIN_DETAIL = 4 * FLAT  # standard deviation of a map in a block, below which there is nothing to compare
+SMOOTH_PX = 1.0  # sections share groups of cells, not every pixel
+
+
+def blocks_of(he: DensityView, ihc: DensityView, piece: Piece) -> list[DisplacementBlock]:
+    """How far the tissue of each block of a view still lies from that of the registered IHC, and how surely.
+
+    Blocks of 48 px of the view that show tissue on both slides. `confidence`: how much better a block fits there
+    than turned and mirrored, as `stains.registration.Displacement` has it.
+    """
+    ours, theirs, seen = _seen_by_both(he, ihc, piece)
+    rows, columns = (range(0, side - BLOCK_PX + 1, BLOCK_PX // 2) for side in he.shape)
+    found = []
+    for row in rows:
+        for column in columns:
+            at = np.s_[..., row : row + BLOCK_PX, column : column + BLOCK_PX]
+            if seen[at].mean() >= MIN_SEEN and ours[at].std((1, 2)).max() > MIN_DETAIL:
+                middle = np.array([column, row]) + BLOCK_PX / 2
+                center = np.asarray(he.origin_um) + middle * he.mpp
+                found.append(_block(ours[at], theirs[at], center, he.mpp))
+    return found
+
+
+def _seen_by_both(he: DensityView, ihc: DensityView, piece: Piece) -> tuple[Array, Array, Array]:
+    """Maps (2, H, W) of both, smoothed a little, and where both are seen (H, W)."""
+    import torch
+
+    from chromogen.stains.deconvolution import blurred
+
+    centers = pixel_centers_um(he)
+    points = piece.forward(centers.reshape(-1, 2).double().numpy())
+    theirs, seen = sampled(ihc, torch.as_tensor(points, dtype=torch.float32).view(1, *centers.shape))
+
+    def smooth(maps: Tensor) -> Array:
+        return np.asarray(blurred(maps, SMOOTH_PX)[0].double().numpy())
+
+    return smooth((he.maps * he.seen)[None]), smooth(theirs), (seen[0, 0] * he.seen).double().numpy()
+
+
+def _block(ours: Array, theirs: Array, center: Array, mpp: float) -> DisplacementBlock:
+    radius = int(FARTHEST * BLOCK_PX)
+    x, y, fit = pair_shift(ours, theirs, radius)
+    wrong = max(pair_shift(ours, other, radius)[2] for other in turned(theirs))
+    confidence = float(np.clip((fit - wrong) / max(1 - wrong, 1e-6), 0, 1))
+    return DisplacementBlock((float(center[0]), float(center[1])), float(np.hypot(x, y)) * mpp, confidence)
+
+
+def residual_um(blocks: list[DisplacementBlock]) -> float:
+    """The median of blocks' residuals, each counted as surely as it is known; NaN without blocks."""
+    if not blocks:
+        return float("nan")
+    ordered = sorted(blocks, key=lambda block: block.residual_um)
+    weights = np.cumsum([block.confidence + 1e-3 for block in ordered])
+    return ordered[int(np.searchsorted(weights, weights[-1] / 2))].residual_um
+
+
+def confidence(blocks: list[DisplacementBlock]) -> float:
+    """The mean confidence of blocks, 0 without them."""
+    return float(np.mean([block.confidence for block in blocks])) if blocks else 0.0
+
+
+# Registration of two slides: read from afar, pieces found, brought onto each other, bent, and judged.
 
 OnStage: TypeAlias = Callable[[int, int, str], None]  # stages done, of how many, what comes next
 

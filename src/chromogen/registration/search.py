@@ -1,20 +1,205 @@
-"""Where a tissue lies on another slide, with no idea beforehand: every angle, mirrored or not, every place."""
+"""Search for the rotation, mirror and shift of an IHC on an H&E."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
-from chromogen.registration.views import DensityView, at_mpp, sampled
-from chromogen.stains.deconvolution import Array
-from chromogen.stains.light import blurred
+from chromogen.image import Image
+from chromogen.stains.deconvolution import Array, blurred, optical_density_od10
+from chromogen.stains.tissue import Background
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+# A slide seen from afar: maps of what every stain shows of a tissue, in um of the slide.
+
+BRIGHTEST = 99.0  # percentile of a density that a map is scaled by and cut off at
+PALEST_OD10 = 0.02  # a slide without tissue is not scaled up to look like one
+DARK = 12  # of 255: padding that is nearly black was never scanned
+EDGE_PX = 2  # beside padding, where it was blended with the slide
+
+
+@dataclass(frozen=True, eq=False)
+class DensityView:
+    """What is seen of a rectangle of a slide.
+
+    `maps`: float32 (2, H, W), densities of red light and of all light, 0 to 1. `seen`: float32 (H, W), 1 where the
+    slide was scanned and belongs to the piece looked for, else 0. `origin_um` and `extent_um`: (x, y) of the
+    rectangle's corner and (w, h) of the rectangle, in um of the slide.
+    """
+
+    maps: Tensor
+    seen: Tensor
+    origin_um: tuple[float, float]
+    extent_um: tuple[float, float]
+
+    @property
+    def mpp(self) -> float:
+        """Um per pixel of the maps."""
+        return self.extent_um[0] / self.maps.shape[2]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the maps."""
+        return self.maps.shape[1], self.maps.shape[2]
+
+
+def view_of(image: Image, extent_um: tuple[float, float], background: Background) -> DensityView:
+    """The view of a whole slide from its picture, uint8 (H, W, 3), and its `stains.tissue.background`."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    dark = _padding(image)
+    density = optical_density_od10(image, background.white).clip(0)
+    maps = np.stack([density[..., 0], density.mean(2)])
+    maps[:, dark] = 0
+    marks = torch.from_numpy(background.marks.astype(np.float32))[None, None]
+    clean = 1 - interpolate(marks, image.shape[:2])[0, 0]
+    tensor = torch.from_numpy(np.stack([_scaled(x, ~dark) for x in maps]).astype(np.float32))
+    seen = torch.from_numpy((~dark).astype(np.float32))
+    return DensityView(tensor * clean, seen, (0.0, 0.0), extent_um)
+
+
+def _padding(image: Image) -> NDArray[np.bool_]:
+    """Where a picture is nearly black and even up to its border."""
+    from scipy import ndimage
+
+    dark = np.asarray(image.max(2) < DARK)
+    if not dark.any():
+        return dark
+    labels, count = ndimage.label(dark)
+    border = np.zeros(count + 1, np.bool_)
+    border[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    border[0] = False
+    return np.asarray(ndimage.binary_dilation(border[labels], iterations=EDGE_PX))
+
+
+def _scaled(density: Array, inside: NDArray[np.bool_]) -> Array:
+    """A density (H, W) from 0 to 1: few pixels are so dense that they would outweigh the rest."""
+    some = density[inside]
+    top = max(PALEST_OD10, float(np.percentile(some, BRIGHTEST))) if some.size else 1.0
+    return np.asarray((density / top).clip(0, 1))
+
+
+def at_mpp(view: DensityView, mpp: float) -> DensityView:
+    """The view at about so many um per pixel, no finer than it is; its rectangle stays the same."""
+    from torch.nn.functional import interpolate
+
+    shape = [max(8, round(side / mpp)) for side in (view.extent_um[1], view.extent_um[0])]
+    if shape[0] >= view.shape[0] or shape[1] >= view.shape[1]:
+        return view
+
+    def resized(x: Tensor) -> Tensor:
+        return interpolate(x[None], shape, mode="bilinear", antialias=True)[0]
+
+    return replace(view, maps=resized(view.maps), seen=resized(view.seen[None])[0])
+
+
+def cropped(view: DensityView, low_um: Array, high_um: Array) -> DensityView:
+    """The whole pixels of a view that cover the rectangle between two corners (x, y) in um, within the view."""
+    counts = np.array(view.shape[::-1])
+    step = np.array(view.extent_um) / counts
+    origin = np.array(view.origin_um)
+    first = np.floor((low_um - origin) / step).clip(0, counts - 1).astype(int)
+    last = np.ceil((high_um - origin) / step).clip(first + 1, counts).astype(int)
+    at = np.s_[..., first[1] : last[1], first[0] : last[0]]
+    corner, sides = origin + first * step, (last - first) * step
+    return DensityView(view.maps[at], view.seen[at], (corner[0], corner[1]), (sides[0], sides[1]))
+
+
+def scaled_um(view: DensityView, factor: float) -> DensityView:
+    """The same pixels, where um of the slide turn out to be `factor` times as many."""
+    x, y, w, h = (side * factor for side in (*view.origin_um, *view.extent_um))
+    return replace(view, origin_um=(x, y), extent_um=(w, h))
+
+
+def pixel_centers_um(view: DensityView) -> Tensor:
+    """Where the pixels of a view lie: float32 (H, W, 2) in um (x, y)."""
+    import torch
+
+    xs, ys = (
+        low + extent * (torch.arange(count) + 0.5) / count
+        for low, extent, count in zip(view.origin_um, view.extent_um, view.shape[::-1], strict=True)
+    )
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
+
+
+def sampled(view: DensityView, points_um: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (B, 2, h, w) and what is seen (B, 1, h, w) of a view at points (B, h, w, 2) in um; 0 outside."""
+    import torch
+    from torch.nn.functional import grid_sample
+
+    origin, extent = points_um.new_tensor(view.origin_um), points_um.new_tensor(view.extent_um)
+    at = 2 * (points_um - origin) / extent - 1
+    both = torch.cat([view.maps * view.seen, view.seen[None]])[None]
+    found = grid_sample(both.expand(len(at), -1, -1, -1), at, align_corners=False)
+    return found[:, :-1], found[:, -1:]
+
+
+# How alike two maps are, place by place: a measure that two stains leave standing.
+
+FLAT = 0.01  # standard deviation of a map, 0 to 1, below which a window shows camera noise
+MIN_SEEN = 0.5  # of a window
+
+
+def likeness(ours: Tensor, theirs: Tensor, seen: Tensor, window_px: int) -> tuple[Tensor, Tensor]:
+    """Correlation of maps (B, C, H, W) in windows, and how much there is to see in ours: both (B, C, h, w).
+
+    Local correlation (Cachier & Pennec 2000) is not changed by how strongly a stain is developed, nor by a slow
+    change of it. `seen`: (B, 1, H, W), 0 to 1, where both are known. What there is to see is the deviation of ours
+    in the window; 0 where less than half of the window is known.
+    """
+    import torch
+
+    weighted = torch.cat([ours, theirs, ours.square(), theirs.square(), ours * theirs], 1) * seen
+    share = _mean(seen, window_px)
+    a, b, a2, b2, ab = (_mean(weighted, window_px) / share.clamp_min(1e-3)).chunk(5, 1)
+    variance_a, variance_b = (a2 - a.square()).clamp_min(0), (b2 - b.square()).clamp_min(0)
+    covariance = ab - a * b
+    r = covariance / ((variance_a + FLAT**2) * (variance_b + FLAT**2)).sqrt()
+    detail = (variance_a + FLAT**2).sqrt() - FLAT
+    return r, detail * (share > MIN_SEEN)
+
+
+def _mean(x: Tensor, window_px: int) -> Tensor:
+    """Means (B, C, h, w) of (B, C, H, W) over windows without a hard border, about every sixth of a window.
+
+    First over blocks that do not overlap: nothing finer is asked for, and the rest is quick.
+    """
+    from torch.nn.functional import avg_pool2d
+
+    x = avg_pool2d(x, max(1, window_px // 6), ceil_mode=True)
+    for _ in range(2):
+        x = avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    return x
+
+
+def fit(he: DensityView, ihc: DensityView, points_um: Tensor, window_px: int) -> Tensor:
+    """How well the IHC fits the H&E where points (B, H, W, 2) in um say its pixels lie: (B,), -1 to 1.
+
+    The mean of the squares of `likeness`, with their signs, by how much there is to see of the H&E: places that
+    are alike count, and texture that two sections do not share hardly does.
+    """
+    theirs, seen = sampled(ihc, points_um)
+    r, detail = likeness(he.maps[None], theirs, seen * he.seen, window_px)
+    return (r * r.abs() * detail).sum((1, 2, 3)) / detail.sum((1, 2, 3)).clamp_min(1e-6)
+
+
+def covered(he: DensityView, ihc: DensityView, points_um: Tensor) -> Tensor:
+    """Which share of what there is to see of the H&E lies where the IHC was scanned: (B,)."""
+    _, seen = sampled(ihc, points_um)
+    detail = he.maps.sum(0) * he.seen
+    return (seen[:, 0] * detail).sum((1, 2)) / detail.sum().clamp_min(1e-6)
+
+
+# Where a tissue lies on another slide, with no idea beforehand: every angle, mirrored or not, every place.
 
 WIDE_PX = 6.0
 SCALES = tuple(1.15**step for step in range(-10, 11))  # a quarter to four, where a pixel size is not known

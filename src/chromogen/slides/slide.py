@@ -1,29 +1,26 @@
-"""Whole-slide images: regions at any resolution, with the pyramid's levels out of sight.
-
-A plain image is a slide of one level, so nobody else needs to ask which of the two a file is.
-"""
+"""A slide: read by location and size, at any pixel size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import PIL.Image
 
-from chromogen.decoders import TIFF_SIGNATURES, open_file
 from chromogen.errors import missing
+from chromogen.formats.decoders import MAX_PIXELS, TIFF_SIGNATURES, open_file
 from chromogen.image import Image, PathLike, is_image, natural_order, srgb_transform
-from chromogen.pixel_size import check_mpp, plausible_mpp
-from chromogen.slides.dicom_series import one_file_each
-from chromogen.slides.image_reader import ImageSource
-from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor
+from chromogen.pixel_size import check_mpp, is_same_mpp, plausible_mpp
+from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor, one_file_each
 from chromogen.slides.resampling import Span, resample
-from chromogen.slides.source import About, SlideError, Source, error, unreadable
+from chromogen.slides.source import About, ImageSource, SlideError, Source, error, unreadable
 from chromogen.slides.tiff_reader import open_tiff
 from chromogen.slides.zarr_reader import ZarrSource, is_zarr
+
+# Whole-slide images: regions at any resolution, with the pyramid's levels out of sight.
 
 __all__ = [
     "SLIDE_SUFFIXES",
@@ -303,3 +300,32 @@ def _downsample(whole: tuple[int, int], size: tuple[int, int]) -> tuple[float, f
 
 def _scaled(size: tuple[int, int], zoom: float) -> tuple[int, int]:
     return max(1, round(size[0] * zoom)), max(1, round(size[1] * zoom))
+
+
+# A slide or image read whole, with the size of its pixels: for work that needs all of it at once.
+
+
+class Picture(NamedTuple):
+    """Pixels, uint8 (H, W, 3), and their size in um, None where it is not known."""
+
+    pixels: Image
+    mpp: float | None
+
+
+def read_picture(path: PathLike, mpp: float | None = None, *, at_mpp: float | None = None) -> Picture:
+    """Read an image or slide of any format whole, in sRGB.
+
+    `mpp` is um per pixel of the file, where it states none or a wrong one. At `at_mpp` the picture is resampled to
+    that size, unless its own is the same within 2 % or not known.
+    Raises: SlideError where it cannot be read or is too large; FileNotFoundError; PermissionError.
+    """
+    with open_slide(path, mpp=mpp) as slide:
+        own = slide.mpp
+        to_mpp = None if at_mpp is None or own is None or is_same_mpp(own, at_mpp) else at_mpp
+        width, height = slide.size_at(to_mpp)
+        if width * height > MAX_PIXELS:
+            got = f"{str(path)!r} of {width:,} x {height:,} px"
+            raise error(
+                "path", f"an image of at most {MAX_PIXELS:,} px", got, "cut out a region, or stain it as a slide"
+            )
+        return Picture(slide.read_at((0, 0), (width, height), to_mpp), to_mpp or own)

@@ -1,4 +1,4 @@
-"""What stands behind the face of a slide: what every reader of a file format offers, and how it refuses a file."""
+"""The protocol of a reader, and the reader of plain images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from chromogen.errors import sentence, short
-from chromogen.file_facts import FileFacts
-from chromogen.image import Image
+from chromogen.formats.tiff_pages import FileFacts
+from chromogen.image import Image, read_image_and_facts
+
+# What stands behind the face of a slide: what every reader of a file format offers, and how it refuses a
+# file.
 
 Place: TypeAlias = tuple[int, int]  # (x, y)
 Size: TypeAlias = tuple[int, int]  # (w, h)
@@ -150,3 +153,32 @@ def sampled_hash(path: Path) -> str:
                 file.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
                 sha256.update(file.read(SAMPLE_BYTES))
     return sha256.hexdigest()
+
+
+# A plain image as a source of one level, in memory.
+
+
+class ImageSource:
+    """What `read_image` reads, in sRGB already if `icc`."""
+
+    def __init__(self, path: Path, *, icc: bool = True) -> None:
+        self._path = path
+        try:
+            self._pixels, facts = read_image_and_facts(path, icc=icc)
+        except ValueError as error:
+            raise SlideError(str(error)) from error
+        self.mpp = facts.mpp
+        self.sizes: Sequence[tuple[int, int]] = [(self._pixels.shape[1], self._pixels.shape[0])]
+        self.about = About.of(f"{path.suffix[1:].upper() or 'plain'} image", facts)
+
+    def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
+        """See `Source`."""
+        (x, y), (w, h) = location, size
+        return self._pixels[y : y + h, x : x + w].copy()
+
+    def quickhash(self) -> str:
+        """See `Source`."""
+        return sampled_hash(self._path)
+
+    def close(self) -> None:
+        """See `Source`."""

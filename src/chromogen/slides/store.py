@@ -17,9 +17,9 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from chromogen.compute.grid import Window
 from chromogen.errors import expected, sentence
 from chromogen.files import write_whole
-from chromogen.grid import Window
 from chromogen.image import Image
 
 if TYPE_CHECKING:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.decoders import (
+from chromogen.compute.lru_cache import LruCache
+from chromogen.errors import ImageError
+from chromogen.formats.decoders import (
     FAX,
     JPEGS,
     MAX_PIXELS,
@@ -24,13 +26,20 @@ from chromogen.decoders import (
     tiff_channels,
     tiff_levels,
 )
-from chromogen.errors import ImageError
-from chromogen.file_facts import FileFacts, bits_used
+from chromogen.formats.tiff_pages import (
+    FileFacts,
+    TiffImage,
+    are_alike,
+    associated_name,
+    bits_used,
+    channel_planes,
+    readable_pages,
+    tiff_image,
+)
 from chromogen.image import Image
-from chromogen.lru_cache import LruCache
-from chromogen.slides.image_reader import ImageSource
 from chromogen.slides.source import (
     About,
+    ImageSource,
     SlideError,
     Source,
     brightest_sample,
@@ -41,7 +50,6 @@ from chromogen.slides.source import (
     sampled_hash,
     unreadable,
 )
-from chromogen.tiff_pages import TiffImage, are_alike, associated_name, channel_planes, readable_pages, tiff_image
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage

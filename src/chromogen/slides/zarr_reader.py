@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.channels import RGB, Channel, check_grey, color_order, not_brightfield
-from chromogen.decoders import Raster, finish
 from chromogen.errors import ImageError
-from chromogen.file_facts import FileFacts, bits_used
+from chromogen.formats.decoders import Raster, finish
+from chromogen.formats.ome_metadata import (
+    RGB,
+    Channel,
+    OmeImage,
+    check_grey,
+    color_order,
+    is_associated,
+    is_associated_alone,
+    not_brightfield,
+    ome_facts,
+)
+from chromogen.formats.tiff_pages import FileFacts, bits_used
 from chromogen.image import Image
-from chromogen.ome_metadata import OmeImage, is_associated, is_associated_alone, ome_facts
 from chromogen.pixel_size import um_per_unit
 from chromogen.slides.source import (
     About,

@@ -13,14 +13,19 @@ from scipy.ndimage import gaussian_filter1d
 from chromogen.errors import choose, expected
 from chromogen.image import Image
 from chromogen.nuclei.find import find_nuclei
-from chromogen.nuclei.measure import Measurements, measure
-from chromogen.nuclei.positivity import FIXED_OD10, MAX_BESIDE, positive_threshold, share_beside
+from chromogen.nuclei.positivity import (
+    FIXED_OD10,
+    MAX_BESIDE,
+    Measurements,
+    measure,
+    positive_threshold,
+    share_beside,
+)
 from chromogen.staining.atlas import Atlas, atlas_of, joined_atlases
 from chromogen.staining.confidence import KnownTissue, known_tissue
 from chromogen.staining.maps import smooth
 from chromogen.staining.tissue import MPP, Detail, Tissue, detail_of, tissue_of
-from chromogen.stains.chromogens import estimate_chromogen
-from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains, stain_matrix
+from chromogen.stains.deconvolution import H_DAB, combine_stains, estimate_chromogen, separate_stains, stain_matrix
 from chromogen.stains.deconvolution import Array as Matrix
 from chromogen.stains.glass import white_level
 

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
 from chromogen.image import Image
 from chromogen.staining.confidence import Typical
-from chromogen.staining.epithelium import Rule
 from chromogen.staining.exemplar import QUANTILES, Exemplar, Values, median_of
-from chromogen.staining.maps import Array, coarser, finer, looked_up, ramp, smooth, strips
-from chromogen.staining.noise import normal_at, normal_field
-from chromogen.staining.tissue import COARSE, MPP, Detail, Tissue, nuclear_bands
+from chromogen.staining.maps import Array, coarser, finer, looked_up, normal_at, normal_field, ramp, smooth, strips
+from chromogen.staining.tissue import COARSE, MPP, Detail, Rule, Tissue, nuclear_bands
 
 Location = tuple[int, int]
 

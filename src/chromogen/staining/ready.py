@@ -10,25 +10,32 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.grid import Window, whole
+from chromogen.compute.grid import Window, whole
+from chromogen.compute.lru_cache import LruCache
 from chromogen.image import Image
-from chromogen.lru_cache import LruCache
 from chromogen.nuclei.find import built_in, nuclei_seen
 from chromogen.nuclei.outlines import Nuclei
-from chromogen.staining import cytoplasm
+from chromogen.staining import amounts
+from chromogen.staining.amounts import (
+    CytoplasmMaps,
+    NuclearMaps,
+    Texture,
+    cytoplasm_maps,
+    cytoplasm_stains,
+    draws_of,
+    levels_of,
+    nuclear_maps,
+    nuclear_stains,
+    texture_of,
+)
 from chromogen.staining.atlas import REACH
-from chromogen.staining.confidence import SQUARE_PX, confidence, on_pixels, painted_share
-from chromogen.staining.confidence_map import Levels
-from chromogen.staining.confidence_map import confidence_levels as confidence_levels
-from chromogen.staining.cytoplasm import CytoplasmMaps, Texture, cytoplasm_maps, cytoplasm_stains, texture_of
-from chromogen.staining.epithelium import nuclear_logit
+from chromogen.staining.confidence import SQUARE_PX, Levels, confidence, on_pixels, painted_share
+from chromogen.staining.confidence import confidence_levels as confidence_levels
 from chromogen.staining.exemplar import QUANTILES, Exemplar
 from chromogen.staining.how import MIN_FULL, Base, Location, Part, SlideLook, base_of, grain
 from chromogen.staining.maps import Array
-from chromogen.staining.nuclear import NuclearMaps, draws_of, levels_of, nuclear_maps, nuclear_stains
-from chromogen.staining.shares import ranks_nearby, shares_of
-from chromogen.staining.tissue import Tissue, tissue_of
-from chromogen.staining.where import Place, Where
+from chromogen.staining.tissue import Tissue, nuclear_logit, tissue_of
+from chromogen.staining.where import Place, Where, ranks_nearby, shares_of
 
 MAX_KEPT_BYTES = 20_000_000  # nuclei of the last windows
 MARGIN_PX = 32  # round a part: farther than any stain is blurred by
@@ -129,7 +136,7 @@ def ready_of(
     return Ready(
         Part(location, whole((image.shape[1], image.shape[0])), centres_px),
         tissue.nuclei,
-        base_of(tissue, look, exemplar, MIN_FULL if is_nuclear else cytoplasm.MIN_FULL),
+        base_of(tissue, look, exemplar, MIN_FULL if is_nuclear else amounts.MIN_FULL),
         grain(tissue.pale_bands[0], look, exemplar),
         confidence_levels(sure, tissue),
         _marked_nuclei(tissue, look, where, there, kept)

@@ -1,20 +1,65 @@
-"""*Where* a marker is: what every source of it is asked, and what it answers."""
+"""Sources of *where*: the protocol, shares of nuclei, and the rule on tissue."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
+from scipy.spatial import cKDTree
+from scipy.special import ndtr
 
 from chromogen.errors import expected, missing
 from chromogen.image import Image
+from chromogen.nuclei.outlines import Nuclei
 from chromogen.provenance import sha256_of
 from chromogen.staining.how import Location, SlideLook
-from chromogen.staining.maps import Array
-from chromogen.staining.tissue import Tissue
+from chromogen.staining.maps import Array, coarser, finer, guided, normal_at, ramp, smooth
+from chromogen.staining.tissue import COARSE, MPP, Tissue, epithelium
+
+# Which nuclei are positive where a map gives the share of them, place by place.
+
+RIVALS, NEAR_UM = 16, 50.0  # windows overlap by more than twice as much: both see the rivals of what they share
+SAME_SHARE = 0.1  # nuclei whose shares differ by less compete with each other
+TIES = 40  # the seed of what decides among as many nuclei as there are fractions of one
+
+
+def shares_of(tissue: Tissue, where: Array) -> NDArray[np.float64]:
+    """What a map has for each nucleus, (N,): its mean over the nucleus, apart from how pale the nucleus is."""
+    there = tissue.of_nuclei(tissue.there)[1:]
+    return np.asarray((tissue.of_nuclei(where)[1:] / np.maximum(there, 1e-3)).clip(0, 1))
+
+
+def ranks_nearby(
+    nuclei: Nuclei,
+    centres_px: NDArray[np.float64],
+    draws: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    seed: int,
+) -> NDArray[np.float64]:
+    """The rank of each nucleus, by what it draws, among the RIVALS nearest of the same share, (N,), 0 to 1.
+
+    A nucleus whose rank is over 1 - share is positive. So the share holds in every neighbourhood: independent
+    draws would miss it by 4 points among 100 nuclei, and ranks in the whole slide by what its hot spots weigh.
+    `centres_px` (N, 2) are places on the slide.
+    """
+    count = len(nuclei)
+    if not count:
+        return np.zeros(0)
+    places = nuclei.centres_px * MPP
+    _, nearest = cKDTree(places).query(places, np.arange(2, RIVALS + 2), distance_upper_bound=NEAR_UM)
+    rivals = np.minimum(nearest, count - 1)  # what is not there has the number `count`
+    alike = (nearest < count) & (abs(shares[rivals] - shares[:, None]) < SAME_SHARE)
+    below = np.count_nonzero(alike & (draws[rivals] < draws[:, None]), axis=1)
+    tie = ndtr(normal_at(centres_px, 1.0 / MPP, seed + TIES))
+    return np.asarray((below + tie) / (np.count_nonzero(alike, axis=1) + 1))
+
+
+# *Where* a marker is: what every source of it is asked, and what it answers.
 
 MAX_OFF = 0.01  # of a side: how far an image of the slide may be from its aspect
 
@@ -112,3 +157,110 @@ class Where(Protocol):
 
     def __call__(self, place: Place) -> Array:
         """The map of a window, float32 (H, W), 0 to 1, along the tissue's edges and nowhere on glass."""
+
+
+# Coarse maps on a tissue's own edges: what a map is too coarse to say, the picture of the tissue says.
+
+MATTER_UM = 2.0  # over which eosin is smoothed as a guide: a gland's border is an edge, a fibre is none
+EPSILON, DRAWN_EPSILON = 1e-3, 1e-2
+MIN_PIXEL_UM, MAX_PIXEL_UM = 2.0, 40.0  # a finer map needs no tissue's edges; too few of a coarser vary
+DRAWN_UM = 6.0  # how far a hand-drawn border may lie beside the edge that it means
+STEPS_UM, NONE, FULL = (16.0, 8.0, 4.0), 0.3, 0.7  # radii of filters for a drawn border; what becomes 0 and 1
+MULTIPLE_PX = 64  # of the pictures that networks are given
+MOVED = 0.1, 0.4  # by how much tissue changes what a filter alone makes: not at all, and enough to believe it
+
+
+def along_edges(values: Array, pixel_um: float, place: Place) -> Array:
+    """A map (H, W), 0 to 1, that was made of pixels of `pixel_um`, with the tissue's own edges in them.
+
+    A local regression on the slide's epithelium and eosin is fitted in the map's own pixels and applied in those
+    of the picture (He & Sun 2015): so a pixel half in a gland and half beside it becomes both. No value leaves
+    the range that the map has nearby, and nothing is left on glass.
+    """
+    if pixel_um <= MIN_PIXEL_UM or values.min() == values.max():
+        return values * place.tissue.there
+    side_px = round(min(pixel_um, MAX_PIXEL_UM) / MPP)
+    fine = guided(values, _guides(place), side_px, EPSILON, side_px)
+    return _within(fine, values, side_px * MPP) * place.tissue.there
+
+
+def map_of_network(predict: Callable[[Image], Array], image: Image, place: Place) -> Array:
+    """The map of a window by a network that gives (h, w) of `image`, which is the window in the network's pixels.
+
+    What the pixels of the map are too coarse to say, the tissue's edges say.
+    """
+    values, (across, down) = values_of_network(predict, image)
+    shape = place.image.shape[0], place.image.shape[1]
+    pixel_px = across * shape[1] / image.shape[1], down * shape[0] / image.shape[0]
+    return along_edges(sampled(values, pixel_px, (0, 0), shape), max(pixel_px) * MPP, place)
+
+
+def values_of_network(predict: Callable[[Image], Array], image: Image) -> tuple[Array, tuple[int, int]]:
+    """What a network gives for an image, (h, w), and how many px of it (x, y) a pixel of that is wide.
+
+    The network is given the image mirrored to multiples of MULTIPLE_PX, of which it makes a map that is a whole
+    number of times smaller.
+    """
+    height, width = image.shape[:2]
+    whole = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
+    found = predict(whole)
+    down, across = whole.shape[0] // found.shape[0], whole.shape[1] // found.shape[1]
+    return found[: -(-height // down), : -(-width // across)], (across, down)
+
+
+def border_along_edges(inside: Array, pixel_um: float, place: Place) -> Array:
+    """A drawn region (H, W), 0 or 1, whose border lies on the tissue's edge where there is one nearby.
+
+    Nearby is `DRAWN_UM`, or a pixel of the drawing where that is more. Where the tissue goes on alike on both
+    sides, the border stays where a person drew it.
+    """
+    if inside.min() == inside.max():
+        return inside
+    blind = np.zeros_like(inside)
+    with_tissue, without = _moved(inside, _guides(place)), _moved(inside, [blind, blind])
+    by_tissue = ramp(abs(with_tissue - without), *MOVED)
+    moved = by_tissue * with_tissue + (1 - by_tissue) * inside
+    return _within(moved, inside, min(max(pixel_um, DRAWN_UM), MAX_PIXEL_UM))
+
+
+def _moved(inside: Array, guides: list[Array]) -> Array:
+    """A region filtered by guides, coarse to fine, with a border as sharp as before."""
+    for radius_um in STEPS_UM:
+        inside = ramp(guided(inside, guides, round(radius_um / MPP), DRAWN_EPSILON, 2), NONE, FULL)
+    return inside
+
+
+def _guides(place: Place) -> list[Array]:
+    return [epithelium(place.tissue, place.look.rule), smooth(place.tissue.second, MATTER_UM / MPP)]
+
+
+def _within(moved: Array, values: Array, reach_um: float) -> Array:
+    """No lower or higher than the map's own values within reach."""
+    coarse, size = coarser(values, COARSE), 2 * round(reach_um / MPP / COARSE) + 1
+    lowest, highest = (filtered(coarse, size, mode="nearest") for filtered in (minimum_filter, maximum_filter))
+    return np.asarray(np.clip(moved, *(finer(x, COARSE, values.shape) for x in (lowest, highest))), np.float32)
+
+
+# *Where* by the slide's own tissue: epithelium, as the shapes and the company of its nuclei tell.
+
+CLAIM = "a guess by the tissue's nuclei, which knows nothing of the marker"
+
+
+@dataclass(frozen=True)
+class ByTissue:
+    """Epithelium takes the stain, other tissue does not; a dial says how many nuclei do."""
+
+    name: str = "tissue"
+    identity: str = "tissue"
+    gives_shares: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """The source and its claim."""
+        return {"source": self.name, "claim": CLAIM}
+
+    def measure(self, _sample: Image) -> None:
+        """Nothing: the slide's rule is part of every look."""
+
+    def __call__(self, place: Place) -> Array:
+        """How far pixels lie in epithelium."""
+        return epithelium(place.tissue, place.look.rule)

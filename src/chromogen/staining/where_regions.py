@@ -21,10 +21,9 @@ from chromogen.regions.drawn import class_of, read_drawn
 from chromogen.regions.geojson import SUFFIXES, Drawn
 from chromogen.regions.masks import UNLABELLED, MisfitError, read_mask
 from chromogen.regions.polygons import centres_inside
-from chromogen.staining.edges import border_along_edges
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Frame, Place, checked_file
+from chromogen.staining.where import Frame, Place, border_along_edges, checked_file
 
 CLAIM = "as a person drew it, with the levels that a person named"
 ELSEWHERE = "elsewhere"  # what no region covers

@@ -10,20 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chromogen.evaluation.credibility import Measures, Scores, scores, tiles
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value, score
-from chromogen.evaluation.scoring import Measures, Scores, scores, tiles
 from chromogen.files import write_whole
 from chromogen.image import Image, to_tensor, write_image
 from chromogen.provenance import NOTICE, versions
-from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.stains.appearance import color_moments, match_colors
 from chromogen.study.experiments import Claim, Experiment
 from chromogen.study.findings import Finding, ScoredField, findings
-from chromogen.style.curves import weighted_curves
 from chromogen.style.loss import LossFunction, add_gradient, picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import Style
 from chromogen.style.recipes import Recipe, as_record, with_term
-from chromogen.style.run import OnStep
+from chromogen.style.run import OnStep, weighted_curves
 from chromogen.style.stylize import Stylized, first_picture, stylize
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chromogen.evaluation.intervals import student_interval
-from chromogen.evaluation.scoring import Scores
+from chromogen.evaluation.agreement import student_interval
+from chromogen.evaluation.credibility import Scores
 from chromogen.study.experiments import Claim, Comparison
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"

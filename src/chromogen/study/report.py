@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from chromogen import page
+from chromogen.evaluation.agreement import mean_of
 from chromogen.evaluation.fields import Crop
-from chromogen.evaluation.intervals import mean_of
 from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.report import definitions, shown, titled, to_text
 from chromogen.files import write_text

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from chromogen.devices import choose_device, choose_precision
+from chromogen.compute.devices import choose_device, choose_precision
 from chromogen.errors import choose, expected
-from chromogen.style.layers import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
+from chromogen.style.objective import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
 from chromogen.style.vgg import Convolution, GramOf, activations_and_grams
 
 POOLINGS = ("max", "average")

@@ -20,14 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chromogen.compute.grid import ALIGNED_PX, GridTile, TileGrid, Window
+from chromogen.compute.spill import InMemory, Spill, Store
 from chromogen.errors import expected
-from chromogen.grid import ALIGNED_PX, GridTile, TileGrid, Window
 from chromogen.image import Image, to_tensor
-from chromogen.spill import InMemory, Spill, Store
-from chromogen.style.distances import DISTANCES, huber
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import position_shares, sum_of
-from chromogen.style.layers import reach_px, stride_px
 from chromogen.style.objective import (
     NO_MASKS,
     Masks,
@@ -37,11 +35,13 @@ from chromogen.style.objective import (
     References,
     Term,
     distance_of,
+    reach_px,
     reference_of,
+    stride_px,
     total,
     values_by,
 )
-from chromogen.style.statistics import LOCAL, MASKED, MEANS, STATISTICS
+from chromogen.style.statistics import DISTANCES, LOCAL, MASKED, MEANS, STATISTICS, huber
 
 CORE = "core"  # the mask of what counts of a tile
 Place: TypeAlias = tuple[str, str]  # a term's name and a layer

@@ -16,8 +16,6 @@ from chromogen.image import Image, resize, to_tensor
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.staining.exemplar import Exemplar, joined_exemplars
 from chromogen.style.encoder import Encoder
-from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
-from chromogen.style.layers import smallest_side_px
 from chromogen.style.loss import LossFunction, picture_of, targets_of, tiles_of, with_reference
 from chromogen.style.memory import MEASURING_BYTES, check_memory
 from chromogen.style.objective import (
@@ -30,11 +28,20 @@ from chromogen.style.objective import (
     distance_of,
     layers_of,
     masks_asked,
+    smallest_side_px,
     total,
     values_by,
 )
 from chromogen.style.recipes import Recipe, style_terms
-from chromogen.style.start import Compartments, compartments_of, measured_exemplars
+from chromogen.style.start import (
+    NO_GUIDES,
+    Compartments,
+    Guides,
+    check_guides,
+    compartments_of,
+    masks_of,
+    measured_exemplars,
+)
 
 SQUARE_UM = 24.0  # of the chessboard that halves an image: about three cells
 MAX_COMPARED = 8  # of several style images, to find their floor

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import psutil
 
+from chromogen.compute.grid import ALIGNED_PX, outer_px
 from chromogen.errors import expected
-from chromogen.grid import ALIGNED_PX, outer_px
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
-from chromogen.style.layers import stride_px
 from chromogen.style.loss import halo_px
+from chromogen.style.objective import stride_px
 from chromogen.style.recipes import Recipe
 from chromogen.style.winograd import MIN_PX
 

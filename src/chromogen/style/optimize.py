@@ -13,9 +13,9 @@ from torch import Tensor
 
 from chromogen.image import Image
 from chromogen.style.canvas import Canvas
+from chromogen.style.checkpoint import Interrupts
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import preconditioner
-from chromogen.style.interrupts import Interrupts
 from chromogen.style.loss import LossFunction, Preconditioners, Targets, Value, add_gradient, picture_of, value_of
 from chromogen.style.objective import References
 from chromogen.style.recipes import Recipe, style_terms

@@ -1,17 +1,18 @@
-"""The steps of a run: told to a listener, kept on disk, taken up again."""
+"""A run of `stylize`: its steps and their curves."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from chromogen.image import Image
-from chromogen.style.checkpoint import Checkpoint
-from chromogen.style.interrupts import Interrupts
+from chromogen.style.checkpoint import Checkpoint, Interrupts
 from chromogen.style.optimize import Losses, State
 from chromogen.style.recipes import Recipe
+
+# The steps of a run: told to a listener, kept on disk, taken up again.
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,24 @@ class StyleRun:
 def _step_from(record: Mapping[str, Any]) -> Step:
     """A step as a checkpoint has it."""
     return Step(**{**record, "size": tuple(record["size"]), "losses": Losses(**record["losses"])})
+
+
+# The losses of a run, step by step, as curves to draw.
+
+
+def total_curve(trace: Sequence[Step]) -> list[float]:
+    """The total loss over the steps of a run."""
+    return [step.losses.total for step in trace]
+
+
+def weighted_curves(trace: Sequence[Step], recipe: Recipe) -> dict[str, list[float]]:
+    """The total and each weighted term over the steps of a run, for a loss plot.
+
+    Terms that the run left out, for want of tissue to compare, have no curve.
+    """
+    weighted = {
+        f"{term.weight:g} x {term.name}": [term.weight * step.losses.terms[term.name] for step in trace]
+        for term in recipe.objective
+        if all(term.name in step.losses.terms for step in trace)
+    }
+    return {"total": total_curve(trace), **weighted}

@@ -1,28 +1,39 @@
-"""What stain space starts from: *where* times *how*, by the very exemplars whose style is wanted."""
+"""The picture that optimization starts from, and guides of tissue.
+
+Images are uint8 (H, W, 3), masks bool (H, W).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
+from chromogen.compute.grid import TileGrid, Window, whole
+from chromogen.compute.sliding_window import SlidingWindow, mirrored
 from chromogen.errors import expected
-from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, resize
 from chromogen.nuclei.find import CORE_PX, HALO_PX, built_in, check_visible, nuclei_seen
-from chromogen.sliding_window import SlidingWindow, mirrored
 from chromogen.staining.exemplar import Exemplar, joined_exemplars, measure_exemplar
 from chromogen.staining.how import SlideLook
 from chromogen.staining.looks import sha256_of_exemplar
 from chromogen.staining.maps import Array, ramp, smooth
 from chromogen.staining.tissue import MPP, Tissue, tissue_of
 from chromogen.staining.window import Dials, look_of, painted
+from chromogen.stains.deconvolution import tissue_share
 from chromogen.stains.glass import white_level
-from chromogen.style.objective import COMPARTMENTS
+from chromogen.style.objective import COMPARTMENTS, GUIDE, Masks, masks_asked
+from chromogen.style.recipes import Recipe
+
+# What stain space starts from: *where* times *how*, by the very exemplars whose style is wanted.
 
 BROWN_NUCLEI, BLUE_NUCLEI, BROWN, PALE = COMPARTMENTS
 WINDOW_PX, BLEND_PX = 1280, 256  # of what is painted at once, as whole slides are
@@ -174,3 +185,55 @@ def _with_detail(picture: Image, he: Image, coarse: Image, exemplar: Exemplar) -
 def _density(image: Image) -> NDArray[Any]:
     """Mean density of the three colours, (H, W), of base 10 over full light."""
     return np.asarray(-np.log10((image.astype(np.float32) + 1) / 256).mean(axis=2), np.float32)
+
+
+# Masks for the losses: the tissue, regions that users draw, and compartments of an IHC.
+
+TISSUE = "tissue"
+MIN_REGION_PX = 64
+
+Guides: TypeAlias = Mapping[str, NDArray[np.float32]]  # by name, (H, W) of the image, 0 to 1
+NO_GUIDES: Guides = MappingProxyType({})
+
+
+def masks_of(
+    picture: Tensor, recipe: Recipe, mpp: float, guides: Guides, compartments: Compartments = NO_GUIDES
+) -> Masks:
+    """Those that the recipe's terms look through, of a picture (1, 3, H, W).
+
+    Guides and compartments may be of a larger copy of it.
+    """
+    asked = masks_asked(recipe.objective)
+    stained = {name: _drawn(compartments[name], picture) for name in asked & set(COMPARTMENTS)}
+    drawn = {m: _drawn(guides[m.removeprefix(GUIDE)], picture) for m in asked if m.startswith(GUIDE)}
+    if drawn and recipe.space == "stain":
+        tissue = tissue_share(picture, mpp)
+        drawn = {name: mask * tissue for name, mask in drawn.items()}
+    found = {TISSUE: tissue_share(picture, mpp)} if TISSUE in asked else {}
+    return {**found, **stained, **drawn}
+
+
+def _drawn(region: NDArray[np.float32], picture: Tensor) -> Tensor:
+    """A region (H, W) on the pixels of a picture, which may be coarser."""
+    mask = torch.from_numpy(np.array(region, np.float32)).to(picture.device)[None, None]
+    return (
+        mask
+        if mask.shape[2:] == picture.shape[2:]
+        else F.adaptive_avg_pool2d(mask, (picture.shape[2], picture.shape[3]))
+    )
+
+
+def check_guides(image: Image, recipe: Recipe, guides: Guides, name: str) -> None:
+    """ValueError where the regions (H, W) of an image (H, W, 3) are not those the recipe asks for, or empty."""
+    asked = {m.removeprefix(GUIDE) for m in masks_asked(recipe.objective) if m.startswith(GUIDE)}
+    if asked != guides.keys():
+        wanted, got = (", ".join(sorted(names)) or "none" for names in (asked, guides.keys()))
+        raise expected(f"{name}_mask", f"the regions {wanted}", got, "draw the same regions on both images")
+    for region, mask in guides.items():
+        if mask.shape != image.shape[:2]:
+            sizes = [f"{shape[1]} x {shape[0]} px" for shape in (image.shape, mask.shape)]
+            raise expected(f"{name}_mask", f"as large as the image, {sizes[0]}", sizes[1], "resample it")
+        if mask.sum() < MIN_REGION_PX:
+            raise expected(
+                f"{name}_mask", "regions that cover something", f"nothing under {region}", "draw it on the image"
+            )

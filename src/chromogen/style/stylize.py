@@ -20,32 +20,31 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chromogen.grid import TileGrid, whole
+from chromogen.compute.grid import TileGrid, whole
 from chromogen.image import Image, encode_image, resize, to_tensor, to_uint8
 from chromogen.staining.exemplar import Exemplar
-from chromogen.stains.color_transfer import color_moments, match_colors
+from chromogen.stains.appearance import color_moments, match_colors
 from chromogen.stains.deconvolution import H_E
 from chromogen.style.canvas import (
     Canvas,
     NetworkCanvas,
     PixelCanvas,
     StainStrengths,
+    TissueFeatures,
     hematoxylin_alone,
     stain_amounts,
     stain_strengths,
 )
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
-from chromogen.style.guides import NO_GUIDES, Guides, check_guides, masks_of
 from chromogen.style.loss import Targets, check_can_be_tiled, picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import Style, check_size, measure_style, size_at
 from chromogen.style.memory import check_memory, need_of
-from chromogen.style.networks import TissueFeatures
 from chromogen.style.objective import COMPARTMENTS, for_scale, refers_to
 from chromogen.style.optimize import Losses, NotFiniteInBf16Error, Watch, judge, loss_function, optimize
 from chromogen.style.recipes import Recipe
 from chromogen.style.run import OnStep, Step, StyleRun
-from chromogen.style.start import Compartments, Start, start_of
+from chromogen.style.start import NO_GUIDES, Compartments, Guides, Start, check_guides, masks_of, start_of
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
 

@@ -17,8 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chromogen.devices import Operator, operator
-from chromogen.fused import fused_convolution, fuses, gives, has_fused_convolution, reordered, test_ramp
+from chromogen.compute.devices import (
+    Operator,
+    fused_convolution,
+    fuses,
+    gives,
+    has_fused_convolution,
+    operator,
+    reordered,
+    test_ramp,
+)
 from chromogen.style import winograd
 from chromogen.style.gram import add_products_gradient, mean_products, position_shares, vectors_of
 

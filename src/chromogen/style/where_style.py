@@ -11,11 +11,10 @@ import numpy as np
 
 from chromogen.errors import expected
 from chromogen.image import Image, scaled
-from chromogen.staining.edges import along_edges
 from chromogen.staining.exemplar import QUANTILES, Exemplar
 from chromogen.staining.maps import Array, mean_over
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Place, sampled
+from chromogen.staining.where import Place, along_edges, sampled
 from chromogen.stains.deconvolution import optical_density_od10
 
 CLAIM = "where style transfer put the colour of the reference IHC; it knows nothing of the marker"

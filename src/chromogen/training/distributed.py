@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from chromogen.devices import choose_device
+from chromogen.compute.devices import choose_device
 from chromogen.errors import choose, expected
 
 T = TypeVar("T")

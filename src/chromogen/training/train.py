@@ -14,17 +14,16 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
-from chromogen.devices import choose_device
+from chromogen.compute.devices import choose_device
 from chromogen.errors import choose, expected
 from chromogen.image import Image
 from chromogen.staining.exemplar import SITES, Exemplar
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where_network import AROUND_CELLS, CELLS, MAPS, Architecture, WhereNetwork
-from chromogen.stains.light import blurred
+from chromogen.stains.deconvolution import blurred
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.training.distributed import ALONE, Ranks
-from chromogen.training.fields import BLURS_CELLS, MIN_COVER, Field, fields_of
-from chromogen.training.pairs import BLURS_PX, CheckedPair
+from chromogen.training.fields import BLURS_CELLS, BLURS_PX, MIN_COVER, CheckedPair, Field, fields_of
 
 WARM_UP, LAST_RATE = 0.1, 0.02  # shares of the steps, and of the rate
 WEIGHT_DECAY = 1e-3

@@ -12,16 +12,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from chromogen.allocator import FRUGAL, give_back_scattered_memory
+from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory
+from chromogen.compute.grid import Window
 from chromogen.errors import choose
 from chromogen.files import written_beside
-from chromogen.grid import Window
-from chromogen.nuclei import decode, find
-from chromogen.nuclei.contract import NETWORK_MPP, Network
+from chromogen.nuclei import find, outlines
 from chromogen.nuclei.find import NucleiWindow, check_visible, in_core, nuclei_seen, nuclei_windows
-from chromogen.nuclei.measure import Measurements, joined_measurements, measure
-from chromogen.nuclei.outlines import Nuclei, no_nuclei
-from chromogen.nuclei.positivity import Stains
+from chromogen.nuclei.outlines import NETWORK_MPP, Network, Nuclei, no_nuclei
+from chromogen.nuclei.positivity import Measurements, Stains, joined_measurements, measure
 from chromogen.nuclei.scores import Pixels, added, pixel_histograms
 from chromogen.provenance import __version__
 from chromogen.slides.slide import Slide
@@ -189,7 +187,7 @@ def _plan(view: View, network: NamedNetwork, stains: str) -> dict[str, Any]:
         "slide_mpp": view.slide.mpp,
         "network": network.sha256,
         "stains": stains,
-        "least_confidence": decode.MIN_CONFIDENCE,
+        "least_confidence": outlines.MIN_CONFIDENCE,
         "core_px": find.CORE_PX,
         "halo_px": find.HALO_PX,
     }

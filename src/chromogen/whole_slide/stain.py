@@ -12,21 +12,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from chromogen.compute.grid import Window
 from chromogen.errors import sentence
-from chromogen.grid import Window
 from chromogen.provenance import peak_rss_mb
 from chromogen.slides import pyramid
 from chromogen.slides.facts import Facts, read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, Index, claimed, forget, planned
-from chromogen.staining.confidence_map import unlike_fraction
-from chromogen.whole_slide.blocks import Block, BlockWork, Done, blocks_of, stain_block, threads_given_back
-from chromogen.whole_slide.confidence import slide_levels, write_confidence
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.output import Arriving, Output
-from chromogen.whole_slide.runners import Run, in_threads
-from chromogen.whole_slide.seams import seam_score
-from chromogen.whole_slide.survey import Survey, survey
+from chromogen.staining.confidence import unlike_fraction
+from chromogen.whole_slide.blocks import (
+    Block,
+    BlockWork,
+    Done,
+    Run,
+    blocks_of,
+    in_threads,
+    stain_block,
+    threads_given_back,
+)
+from chromogen.whole_slide.job import Arriving, Output, SlideJob
+from chromogen.whole_slide.survey import Survey, seam_score, slide_levels, survey, write_confidence
 from chromogen.whole_slide.view import DamageError, View, held_slide, view_at, warn_of_coarse_pixels, warn_of_doubt
 
 BLOCK_PX = pyramid.BLOCK_PX  # so that a block is read back in one piece

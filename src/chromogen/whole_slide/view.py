@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
+from chromogen.compute.lru_cache import LruCache
 from chromogen.image import Image
-from chromogen.lru_cache import LruCache
 from chromogen.pixel_size import is_same_mpp
 from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.slides.source import DamagedRegionError
-from chromogen.stainer import Stainer
+from chromogen.staining.stainer import Stainer
 
 IDENTITY = "identity"  # the stainer that leaves a slide as it is
 MAX_ENLARGED = 2.0  # beyond it, what a stainer knows tissue by is not in the pixels

@@ -23,8 +23,7 @@ from chromogen.errors import expected
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.registration.landmarks import by_affine, refined_by
 from chromogen.registration.register import register
-from chromogen.registration.transform import SlideFrame, Transform, inverse
-from chromogen.registration.transform_file import transform_json
+from chromogen.registration.transform import SlideFrame, Transform, inverse, transform_json
 from chromogen.stains.deconvolution import Array
 
 MAX_LANDMARKS = 200

@@ -10,8 +10,14 @@ from itertools import islice
 from pathlib import Path
 
 from chromogen.app.view.slide_catalog import Entry, SlideCatalog
-from chromogen.registration.transform import Transform, composition, inverse
-from chromogen.registration.transform_file import FORMAT, read_transform, write_transform
+from chromogen.registration.transform import (
+    FORMAT,
+    Transform,
+    composition,
+    inverse,
+    read_transform,
+    write_transform,
+)
 
 SUFFIX = ".json"
 MAX_TRANSFORMS = 500

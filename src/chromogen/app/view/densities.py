@@ -12,8 +12,8 @@ from scipy import ndimage
 from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
 from chromogen.app.view.tiles import Address, as_png, read_window, window_of
+from chromogen.compute.grid import Window
 from chromogen.evaluation.tile import Tile, blur
-from chromogen.grid import Window
 from chromogen.image import Image, resize
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chromogen.errors import expected
-from chromogen.stainer import Stainer, stainer_of_look
 from chromogen.staining.looks import Look
+from chromogen.staining.stainer import Stainer, stainer_of_look
 from chromogen.staining.where import Where
 
 MAX_SEED = 9999

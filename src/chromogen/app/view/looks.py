@@ -73,7 +73,7 @@ def keep_look(pixels: Image, mpp: float | None, file: Path, name: str) -> tuple[
 
     Raises: ValueError for an exemplar that shows no look; OSError.
     """
-    from chromogen.measured_looks import measure_look
+    from chromogen.whole_slide.measured_looks import measure_look
 
     with scratch_folder() as scratch:
         style = scratch / f"{file.stem}.png"

@@ -9,8 +9,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from chromogen.staining.confidence import SQUARE_PX, painted_share
-from chromogen.staining.confidence_map import Levels, confidence_of
+from chromogen.staining.confidence import SQUARE_PX, Levels, confidence_of, painted_share
 from chromogen.staining.maps import coarser
 
 WHERE_RGB, UNLIKE_RGB = (0, 128, 118), (104, 20, 150)  # both are seen on pink, blue and brown

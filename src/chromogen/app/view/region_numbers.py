@@ -14,10 +14,10 @@ from shapely.geometry import MultiPolygon, box
 from chromogen.app.view.densities import read_tile
 from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
+from chromogen.compute.grid import TileGrid, Window
 from chromogen.errors import expected
 from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_score, positive_percent
-from chromogen.evaluation.sums import UndefinedError
-from chromogen.grid import TileGrid, Window
+from chromogen.evaluation.tile import UndefinedError
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.regions.geojson import polygons_of
 from chromogen.regions.polygons import centres_inside

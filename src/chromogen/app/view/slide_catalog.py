@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chromogen.errors import missing
 from chromogen.image import IMAGE_SUFFIXES
-from chromogen.slides.dicom_series import one_file_each
+from chromogen.slides.openslide_reader import one_file_each
 from chromogen.slides.slide import SLIDE_SUFFIXES
 
 SUFFIXES = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)

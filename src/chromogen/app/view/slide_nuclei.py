@@ -21,13 +21,18 @@ from shapely.geometry.base import BaseGeometry
 from chromogen.app.view.pool import without_folders
 from chromogen.app.view.stained_views import kept_survey
 from chromogen.app.view.worker_process import WorkerProcess
+from chromogen.compute.lru_cache import LruCache
 from chromogen.errors import expected
-from chromogen.lru_cache import LruCache
-from chromogen.nuclei.contract import NETWORK_MPP
 from chromogen.nuclei.find import NucleiWindow, built_in, check_visible, nuclei_windows
-from chromogen.nuclei.measure import Measurements, joined_measurements
-from chromogen.nuclei.outlines import Nuclei, joined
-from chromogen.nuclei.positivity import Grades, Threshold, grades_of, positive_threshold
+from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, joined
+from chromogen.nuclei.positivity import (
+    Grades,
+    Measurements,
+    Threshold,
+    grades_of,
+    joined_measurements,
+    positive_threshold,
+)
 from chromogen.nuclei.scores import Score, scores
 from chromogen.whole_slide.nuclei import StainVectors, at_level_0, has_tissue, in_window, stain_vectors
 from chromogen.whole_slide.survey import Survey

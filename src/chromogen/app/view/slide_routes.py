@@ -19,9 +19,9 @@ from chromogen.app.view.placement import placement_between
 from chromogen.app.view.pool import Opened, ShelfPool
 from chromogen.app.view.slide_catalog import Entry, SlideCatalog
 from chromogen.app.view.virtual import stainer_of, virtual_facts
+from chromogen.compute.lru_cache import LruCache
 from chromogen.image import shrunk
-from chromogen.lru_cache import LruCache
-from chromogen.slides.threads import processors
+from chromogen.slides.pyramid import processors
 
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
 CLIENT_GONE = 499

@@ -32,8 +32,8 @@ from chromogen.files import canonical_name, scratch_folder
 from chromogen.image import read_image, read_provenance
 from chromogen.pixel_size import MPP_RANGE
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import STAINERS, is_look
-from chromogen.staining.confidence_map import levels_in
+from chromogen.staining.confidence import levels_in
+from chromogen.staining.stainer import STAINERS, is_look
 from chromogen.staining.tissue import MPP
 
 PNG_OR_TIFF: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/tiff": {}}}}

@@ -15,21 +15,17 @@ from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region, region_file
 from chromogen.app.where import WhereOption
-from chromogen.grid import Window
+from chromogen.compute.grid import Window
+from chromogen.compute.lru_cache import LruCache
 from chromogen.image import Image, write_image
-from chromogen.lru_cache import LruCache
-from chromogen.stainer import Stainer, is_look, load_look
-from chromogen.stainer import where_of as own_where
-from chromogen.staining.confidence_map import unlike_fraction
+from chromogen.staining.confidence import unlike_fraction
 from chromogen.staining.looks import Look
-from chromogen.staining.sample import Measured, look_by_chance, measured
-from chromogen.staining.where import Where
-from chromogen.staining.where_tissue import ByTissue
-from chromogen.staining.window import Keep, where_map
-from chromogen.whole_slide.confidence import write_confidence
-from chromogen.whole_slide.job import SlideJob
-from chromogen.whole_slide.part import stain_part
-from chromogen.whole_slide.survey import Survey, survey
+from chromogen.staining.stainer import Stainer, is_look, load_look
+from chromogen.staining.stainer import where_of as own_where
+from chromogen.staining.where import ByTissue, Where
+from chromogen.staining.window import Keep, Measured, look_by_chance, measured, where_map
+from chromogen.whole_slide.job import SlideJob, stain_part
+from chromogen.whole_slide.survey import Survey, survey, write_confidence
 from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
 
 _SURVEYS: LruCache[Survey] = LruCache(100_000_000, lambda seen: seen.sample.nbytes)

@@ -15,8 +15,8 @@ from chromogen.models import LOOK_CLAIM, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.onnx_models.generator import TARGET
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.onnx_models.onnx_file import read_onnx
-from chromogen.stainer import STAINERS, load_look, stainer_of_look
 from chromogen.staining.looks import FORMAT
+from chromogen.staining.stainer import STAINERS, load_look, stainer_of_look
 from chromogen.staining.tissue import MPP
 
 MODEL_SUFFIXES = (MODEL_SUFFIX, ONNX_SUFFIX, LOOK_SUFFIX)
@@ -94,7 +94,7 @@ def _of_file(path: Path, _version: str) -> StainerLine:
 
 
 def _of_model(path: Path) -> StainerLine:
-    from chromogen.staining.where_file import read_model
+    from chromogen.staining.where_network import read_model
 
     model = read_model(path)
     dials = tuple(dial for dial in dials_of(model.look) if dial.name != "share")  # the model gives shares

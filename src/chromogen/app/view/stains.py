@@ -16,7 +16,7 @@ from chromogen.models import MODEL_SUFFIX
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
-from chromogen.stainer import is_look
+from chromogen.staining.stainer import is_look
 
 RECORD, REGIONS, CONFIDENCE = "stain.json", "regions.geojson", "confidence.png"
 TISSUE = "tissue"
@@ -156,7 +156,7 @@ class Stain:
         return ["from chromogen import load_generator"], f"load_generator({self.stainer!r}{mpp}{value_range})"
 
     def _loading_look(self) -> tuple[list[str], str]:
-        imports = ["from chromogen.stainer import load_look, stainer_of_look"]
+        imports = ["from chromogen.staining.stainer import load_look, stainer_of_look"]
         given = [f"{name}={value:g}" for name, value in self.dials.items()]
         if self.where_file:
             option = f"{self.where!r}, {self.levels}" if self.levels else repr(self.where)

@@ -32,9 +32,8 @@ from chromogen.errors import expected
 from chromogen.files import scratch_folder
 from chromogen.image import Image, encode_image, read_image, read_provenance
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.slides.picture import Picture, read_picture
-from chromogen.slides.slide import Slide
-from chromogen.stainer import builtin_ihc
+from chromogen.slides.slide import Picture, Slide, read_picture
+from chromogen.staining.stainer import builtin_ihc
 from chromogen.stains.appearance import doubts
 from chromogen.style.recipes import PRESETS, preset
 

@@ -22,7 +22,7 @@ from chromogen.app.view.work_folder import (
 from chromogen.app.view.work_queue import Queued, WorkQueue, new_id
 from chromogen.image import Image, read_provenance, scaled, write_image
 from chromogen.provenance import sha256_of
-from chromogen.slides.picture import Picture
+from chromogen.slides.slide import Picture
 
 PREVIEW_EVERY = 5
 EXEMPLAR, PREVIEWS, RECORD = "exemplar.png", ".previews", "trial.json"

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chromogen import decoders
 from chromogen.errors import expected
+from chromogen.formats import decoders
 from chromogen.image import read_image_and_facts, write_image
 from chromogen.pixel_size import plausible_mpp
 

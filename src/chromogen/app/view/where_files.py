@@ -13,17 +13,17 @@ from chromogen.app.view.region_files import MAX_GEOJSON_BYTES
 from chromogen.app.view.slide_catalog import Entry
 from chromogen.app.view.stains import TISSUE
 from chromogen.app.where import WhereOption
-from chromogen.decoders import quiet
 from chromogen.errors import FAILURES
+from chromogen.formats.decoders import quiet
 from chromogen.image import WRITE_SUFFIXES
 from chromogen.models import MODEL_SUFFIX
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
+from chromogen.staining.where import CLAIM as TISSUE_CLAIM
 from chromogen.staining.where import Frame
 from chromogen.staining.where_map import CLAIM as MAP_CLAIM
 from chromogen.staining.where_regions import CLAIM as REGIONS_CLAIM
 from chromogen.staining.where_regions import ONLY, read_regions
-from chromogen.staining.where_tissue import CLAIM as TISSUE_CLAIM
 
 DRAWN = "regions"
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")  # modes of images that may be heat maps

@@ -21,12 +21,11 @@ from chromogen.pixel_size import is_same_mpp
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.staining.exemplar import WANTED, Exemplar, exemplar_of, joined_exemplars, reference_tissue
-from chromogen.staining.exemplar_doubts import doubts_of
-from chromogen.staining.looks import Look, read_look, write_look
+from chromogen.staining.looks import Look, doubts_of, read_look, write_look
 from chromogen.staining.tissue import MPP
-from chromogen.stains.chromogens import chromogen_name
+from chromogen.stains.deconvolution import chromogen_name
 from chromogen.stains.glass import white_level
-from chromogen.whole_slide.fields import Region, tissue_fields
+from chromogen.whole_slide.survey import Region, tissue_fields
 
 MEASURED = 3  # to be raised whenever a number of a look comes to mean something else
 MAX_FILES = 200
@@ -102,7 +101,7 @@ def look_of_references(
 def stain_of(exemplar: Exemplar) -> str:
     """What an exemplar is stained with, and where.
 
-    >>> from chromogen.stainer import load_look
+    >>> from chromogen.staining.stainer import load_look
     >>> stain_of(load_look("nuclear").exemplar)
     'DAB in nuclei'
     """
@@ -159,7 +158,7 @@ def _measured(reference: ReferenceFile, site: str) -> Look:
 
 def _key(reference: ReferenceFile, site: str) -> str:
     """A name for everything that decides what is measured, and for nothing else."""
-    from chromogen.nuclei.contract import WEIGHTS
+    from chromogen.nuclei.outlines import WEIGHTS
 
     pixels = hashlib.sha256(np.ascontiguousarray(reference.picture).tobytes()).hexdigest()
     record = [MEASURED, sha256_of(WEIGHTS), site, reference.white.tolist(), reference.picture.shape, pixels]

@@ -14,11 +14,10 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from chromogen.channels import RGB
 from chromogen.errors import ImageError, missing, sentence, short
-from chromogen.file_facts import FileFacts, bits_used
+from chromogen.formats.ome_metadata import RGB
+from chromogen.formats.tiff_pages import TURNED, FileFacts, bits_used, tiff_image
 from chromogen.pixel_size import INCH_UM, MAX_DPI_MPP, plausible_mpp, resolution_mpp
-from chromogen.tiff_pages import TURNED, tiff_image
 
 if TYPE_CHECKING:
     from tifffile import TiffPage

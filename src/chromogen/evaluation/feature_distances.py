@@ -1,23 +1,202 @@
-"""Does the prediction look like the stain? Distances of texture and colour to a real IHC, over tissue only."""
+"""Distances in features: FID, KID, patches, style."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from scipy.spatial import KDTree
 
-from chromogen.evaluation.sums import Array, UndefinedError
-from chromogen.evaluation.tile import Tile, blur, needed
+from chromogen.evaluation.tile import Array, Mask, Tile, UndefinedError, blur, needed
 from chromogen.image import Image, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10, separate_stains_od10
-from chromogen.style.layers import smallest_side_px
+from chromogen.style.objective import smallest_side_px
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from chromogen.style.encoder import Encoder
 
+
+# Fréchet and kernel distance between two sets of pictures, on features of our own encoder.
+
+LAYER = "relu4_1"
+DIMENSION = 512
+WIDE_PX = 128
+MIN_WIDE_TISSUE = 0.2
+UNIT = 600.0  # the root mean square of these features of IHCs, so that the kernel sees numbers around one
+SUBSETS = 50
+SUBSET_SIZE = 100
+SUBSET_SEED = 0
+
+
+def patch_features(encoder: Encoder, image: Image, tissue: Mask) -> Tensor:
+    """Means over positions of relu4_1, (N, 512), in `UNIT`, of the whole patches of 128 px with tissue.
+
+    `tissue` is where the image, uint8 (H, W, 3), shows tissue: bool (H, W).
+    """
+    import torch
+
+    height, width = image.shape[:2]
+    corners = [
+        (y, x) for y in range(0, height - WIDE_PX + 1, WIDE_PX) for x in range(0, width - WIDE_PX + 1, WIDE_PX)
+    ]
+    patches = [(slice(y, y + WIDE_PX), slice(x, x + WIDE_PX)) for y, x in corners]
+    seen = [_features(encoder, image[patch]) for patch in patches if tissue[patch].mean() >= MIN_WIDE_TISSUE]
+    return torch.cat(seen) if seen else torch.empty(0, DIMENSION)
+
+
+def _features(encoder: Encoder, patch: Image) -> Tensor:
+    import torch
+
+    with torch.no_grad():
+        return encoder(to_tensor(patch).to(encoder.device), [LAYER])[LAYER].float().mean((2, 3)).cpu() / UNIT
+
+
+def too_few(n: int) -> str:
+    """What to say of distances from so many patches; nothing where there are enough.
+
+    A covariance of n features has rank n - 1 at most, and the Fréchet distance is biased upward by some d / n.
+    """
+    if n >= 2 * DIMENSION:
+        return ""
+    return (
+        f"{n} patches are few for {DIMENSION} features: vgg19_fid is biased upward, compare it only between "
+        "sets of one size; vgg19_kid is unbiased but noisy"
+    )
+
+
+def vgg19_fid(predicted: Tensor, real: Tensor) -> float:
+    """Fréchet distance (Heusel et al. 2017) of two sets of features (N, 512): 0 for the same set, no upper end.
+
+    The formula of FID on another network, so never to be compared with a published FID.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    _check(predicted, real)
+    distance = FrechetInceptionDistance(feature=_as_they_are()).set_dtype(predicted.double().dtype)
+    distance.update(real.double(), real=True)
+    distance.update(predicted.double(), real=False)
+    found: float = distance.compute().item()
+    return max(found, 0.0)
+
+
+def vgg19_kid(predicted: Tensor, real: Tensor) -> float:
+    """Kernel distance (Binkowski et al. 2018): unbiased squared MMD with a cubic kernel, mean over 50 subsets.
+
+    Subsets of 100 features (N, 512), or of all where there are fewer. Around 0 for the same kind of pictures, and
+    a little below by chance; no upper end.
+    """
+    import torch
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    _check(predicted, real)
+    size = min(SUBSET_SIZE, len(predicted), len(real))
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance`")
+        torch.manual_seed(SUBSET_SEED)
+        distance = KernelInceptionDistance(feature=_as_they_are(), subsets=SUBSETS, subset_size=size)
+        distance.update(real, real=True)
+        distance.update(predicted, real=False)
+        mean: float = distance.compute()[0].item()
+        return mean
+
+
+def _check(predicted: Tensor, real: Tensor) -> None:
+    if min(len(predicted), len(real)) < 2:
+        raise UndefinedError(f"fewer than two patches of {WIDE_PX} px with tissue on one side")
+
+
+def _as_they_are() -> torch.nn.Module:
+    """What torchmetrics takes for a network: it hands on the features it is given."""
+    import torch
+
+    network = torch.nn.Identity()
+    network.num_features = DIMENSION  # type: ignore[assignment]
+    return network
+
+
+# How many small patches look like some real one? Precision of a set against the real ones' manifold.
+
+LAYERS = ("relu1_1", "relu2_1", "relu3_1")  # of which a position sees 3, 10 and 24 px: less than a patch
+CHANNELS = 64 + 128 + 256
+SMALL_PX = 64
+MIN_SMALL_TISSUE = 0.5
+MAX_PATCHES = 256  # of a picture
+BATCH = 32
+NEIGHBOURS = 3
+MAX_COMPONENTS = 32
+PATCHES_A_COMPONENT = 8  # with fewer, whitening makes all patches equally far from each other
+
+
+def patch_statistics(encoder: Encoder, image: Image, tissue: Mask) -> Array:
+    """Means and standard deviations over positions of LAYERS, (N, 2 CHANNELS), of patches of SMALL_PX with tissue.
+
+    At most MAX_PATCHES whole patches without overlap, evenly spread over the image, uint8 (H, W, 3). `tissue` is
+    bool (H, W).
+    """
+    rows, columns = (side // SMALL_PX for side in image.shape[:2])
+    whole = tissue[: rows * SMALL_PX, : columns * SMALL_PX]
+    share = whole.reshape(rows, SMALL_PX, columns, SMALL_PX).mean(axis=(1, 3))
+    corners = np.argwhere(share >= MIN_SMALL_TISSUE) * SMALL_PX
+    if len(corners) > MAX_PATCHES:
+        corners = corners[np.linspace(0, len(corners) - 1, MAX_PATCHES).astype(int)]
+    patches = [image[y : y + SMALL_PX, x : x + SMALL_PX] for y, x in corners]
+    parts = [_statistics(encoder, patches[i : i + BATCH]) for i in range(0, len(patches), BATCH)]
+    return np.concatenate([np.empty((0, 2 * CHANNELS)), *parts])
+
+
+def _statistics(encoder: Encoder, patches: Sequence[Image]) -> Array:
+    import torch
+
+    with torch.no_grad():
+        features = encoder(torch.cat([to_tensor(patch) for patch in patches]).to(encoder.device), LAYERS)
+        found = [_means_and_deviations(features[layer].float()) for layer in LAYERS]
+    return np.asarray(torch.cat(found, dim=1).cpu().double().numpy())
+
+
+def _means_and_deviations(features: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat([features.mean((2, 3)), features.std((2, 3), correction=0)], dim=1)
+
+
+def patch_precision(predicted: Array, real: Array) -> float:
+    """Share of predicted patches that lie within the real ones' manifold, 0 to 1 (Kynkaanniemi et al. 2019).
+
+    The manifold is the union of balls round the real patches (N, D), each as wide as to its third nearest real
+    neighbour. Distances are of whitened principal components, which the real patches give.
+    Raises: UndefinedError for too few patches.
+    """
+    least = 2 * PATCHES_A_COMPONENT
+    if len(real) < least or not len(predicted):
+        raise UndefinedError(f"fewer than {least} real patches of {SMALL_PX} px with tissue, or none predicted")
+    ours, theirs = whitened(predicted, real), whitened(real, real)
+    radii = KDTree(theirs).query(theirs, NEIGHBOURS + 1)[0][:, -1]  # the nearest is the patch itself
+    return float(np.mean([_is_within(patch, theirs, radii) for patch in ours]))
+
+
+def _is_within(patch: Array, centres: Array, radii: Array) -> bool:
+    return bool((np.linalg.norm(centres - patch, axis=1) <= radii).any())
+
+
+def whitened(patches: Array, real: Array) -> Array:
+    """Principal components of `real` (N, D), each over its deviation there, of `patches` (M, D): (M, K).
+
+    K is at most MAX_COMPONENTS, and one for PATCHES_A_COMPONENT real patches.
+    """
+    centre, unit = real.mean(axis=0), real.std(axis=0) + 1e-9
+    _, sizes, directions = np.linalg.svd((real - centre) / unit, full_matrices=False)
+    count = min(MAX_COMPONENTS, len(real) // PATCHES_A_COMPONENT, int((sizes > 1e-6 * sizes[0]).sum()))
+    deviations = sizes[:count] / np.sqrt(len(real))
+    return np.asarray((patches - centre) / unit @ directions[:count].T / deviations)
+
+
+# Does the prediction look like the stain? Distances of texture and colour to a real IHC, over tissue only.
 
 GRAM_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from chromogen.compute.grid import TileGrid, Window, whole
+from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.sliding_window import Each, SlidingWindow, mirrored
 from chromogen.errors import choose, expected
-from chromogen.grid import TileGrid, Window, whole
 from chromogen.image import Image, PathLike
-from chromogen.lru_cache import LruCache
 from chromogen.models import LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
-from chromogen.sliding_window import Each, SlidingWindow, mirrored
-from chromogen.stains.color_transfer import monge_kantorovich_map
-from chromogen.stains.deconvolution import H_E, optical_density
-from chromogen.stains.estimation import StainLook, stain_look
+from chromogen.stains.appearance import monge_kantorovich_map
+from chromogen.stains.deconvolution import H_E, StainLook, optical_density, stain_look
 from chromogen.stains.glass import white_level
 from chromogen.stains.tissue import tissue_mask
 
@@ -148,7 +147,7 @@ def load_look(name: PathLike) -> Look:
     from chromogen.staining.looks import read_look
 
     if _is_model(name):
-        from chromogen.staining.where_file import read_model
+        from chromogen.staining.where_network import read_model
 
         return read_model(Path(name)).look
     return read_look(FOLDER / f"{name}{LOOK_SUFFIX}" if str(name) in LOOKS else Path(name))
@@ -158,7 +157,7 @@ def where_of(name: PathLike) -> Where | None:
     """The source of *where* that comes with a look: a model of pairs is both. None: the slide's own tissue."""
     if not _is_model(name):
         return None
-    from chromogen.staining.where_pairs import read_paired
+    from chromogen.staining.where_map import read_paired
 
     return read_paired(Path(name))
 
@@ -186,11 +185,11 @@ def stainer_of_look(
     Raises: ValueError for a share that is not between 0 and 1, or that `where` gives itself, and for a strength
     out of bounds.
     """
-    from chromogen.nuclei.contract import WEIGHTS
     from chromogen.nuclei.find import built_in
+    from chromogen.nuclei.outlines import WEIGHTS
     from chromogen.provenance import sha256_of
     from chromogen.staining.tissue import MPP
-    from chromogen.staining.where_tissue import ByTissue
+    from chromogen.staining.where import ByTissue
     from chromogen.staining.window import Dials, look_of, painted
 
     if share is not None and not 0 <= share <= 1:

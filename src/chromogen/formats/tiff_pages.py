@@ -1,30 +1,35 @@
-"""Which pages of a TIFF are the image, whoever wrote it: not its label or macro, its channels, and its facts."""
+"""Pages of a TIFF: which pages are the image, its channels, and what the file says of its pixels."""
 
 from __future__ import annotations
 
 import math
 import re
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chromogen.channels import (
+from chromogen.errors import ImageError, sentence
+from chromogen.formats.ome_metadata import (
     RGB,
     Channel,
+    OmeFacts,
+    OmeImage,
     check_all_read,
     check_grey,
     color_order,
+    is_associated,
+    is_associated_alone,
+    main_of,
     named_order,
     names_fluorescence,
     not_brightfield,
+    ome_facts,
 )
-from chromogen.errors import ImageError, sentence
-from chromogen.file_facts import FileFacts
-from chromogen.ome_metadata import OmeFacts, OmeImage, is_associated, is_associated_alone, main_of, ome_facts
 from chromogen.pixel_size import (
     INCH_UM,
     first_plausible,
@@ -35,6 +40,51 @@ from chromogen.pixel_size import (
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+
+# What a file says of its pixels besides them, and how many of their bits are used.
+
+SAMPLE_BITS = 16
+CAMERA_BITS = (8, 10, 12, 14)  # of which cameras write samples of 16
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """`mpp` is um per pixel, (x, y), as stated, whether it can be or not; `associated` names label and macro.
+
+    `significant_bits` is how many bits of a sample are said to be used.
+    """
+
+    mpp: tuple[float, float] | None = None
+    icc_profile: bytes | None = None
+    significant_bits: int | None = None
+    objective: float | None = None
+    vendor: str | None = None
+    associated: tuple[str, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+def bits_used(path: Path, bits: int, stated: int | None, brightest: int) -> int:
+    """How many of the bits of samples are used: as stated, unless a sample is brighter; else by the brightest.
+
+    A brightfield image is white where there is no tissue. Warns of what Chromogen assumes.
+    """
+    if bits < SAMPLE_BITS or stated == SAMPLE_BITS:
+        return bits
+    if stated is not None and CAMERA_BITS[0] <= stated < SAMPLE_BITS:
+        if brightest < 2**stated:
+            return stated
+        said, used = f"states {stated} significant bits and has samples up to {brightest:,}", bits
+    else:
+        said = f"has samples of {bits} bits and none above {brightest:,}"
+        used = next((fewer for fewer in CAMERA_BITS if 0 < brightest < 2**fewer), bits)
+        if used == bits:
+            return bits
+    warnings.warn(f"{path.name} {said}; Chromogen reads them as {used} bits.", stacklevel=5)
+    return used
+
+
+# Which pages of a TIFF are the image, whoever wrote it: not its label or macro, its channels, and its facts.
 
 _GREY = 1  # photometric interpretation
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chromogen.compute.grid import Window
 from chromogen.errors import expected
-from chromogen.grid import Window
 from chromogen.image import Image
 
 SMALL_PX = 32  # a picture smaller than a window is brought to a multiple of it

@@ -1,0 +1,1 @@
+"""Where and how pixels are computed: devices, memory, tiles, windows."""
