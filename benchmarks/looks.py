@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.evaluation.credibility import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL, scores
+from chromogen.evaluation.credibility import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL, score_pictures
 from chromogen.evaluation.feature_distances import patch_precision, patch_statistics
 from chromogen.evaluation.metrics import TISSUE_MEASURES
 from chromogen.evaluation.tile import Tile, UndefinedError
@@ -103,7 +103,7 @@ def middle(image: Image, side_px: int) -> Image:
 def measured(made: Image, he: Image, way: Way, encoder: Encoder) -> Numbers:
     """The numbers of SHOWN, NaN where one is not defined."""
     measures = (*TISSUE_MEASURES, *CREDIBLE_ALONE, *CREDIBLE_BESIDE_REAL)
-    values = scores(measures, made, he, placed(way.reference, *made.shape[:2]), MPP)
+    values = score_pictures(measures, made, he, placed(way.reference, *made.shape[:2]), MPP)
     found = {name: value for name, value in values.items() if isinstance(value, float)}
     with suppress(UndefinedError):
         found["patch_precision"] = patch_precision(patches_of(made, he, encoder), way.patches)

@@ -26,7 +26,7 @@ from chromogen.staining.how import rendered_stains
 from chromogen.staining.ready import amounts_of, ready_of, seen
 from chromogen.staining.stainer import LOOK_BLEND_PX, LOOK_WINDOW_PX, load_look
 from chromogen.staining.tissue import epithelium, tissue_of
-from chromogen.staining.window import Dials, look_of, painted
+from chromogen.staining.window import Dials, look_of, painted_window
 from measuring import as_the_command_line, command_line, machine, markdown, pin_threads, publish, seconds
 from slides import Mosaic
 
@@ -59,7 +59,7 @@ def steps_of(name: str, image: Image) -> dict[str, Callable[[], object]]:
         ),
         "both stains": partial(amounts_of, ready, exemplar, look, dials.share, dials.seed),
         "the picture": partial(rendered_stains, *amounts[:3], exemplar),
-        "all, nuclei known": partial(painted, exemplar, dials, image, look, AT),
+        "all, nuclei known": partial(painted_window, exemplar, dials, image, look, AT),
     }
 
 

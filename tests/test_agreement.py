@@ -83,9 +83,9 @@ def test_dab_is_counted_as_a_pathologist_would() -> None:
     predicted, real = agreement.add_dab(NO_DAB, tile)
     assert agreement.dab_od10(predicted) == pytest.approx(0.4, abs=0.01)
     assert agreement.miod(predicted) == pytest.approx((0.3 + 0.5 + 0.8) / 3, abs=0.01)
-    assert [agreement.positive_percent(predicted, level) for level in range(3)] == pytest.approx([75, 50, 25])
+    assert [agreement.dab_positive_percent(predicted, level) for level in range(3)] == pytest.approx([75, 50, 25])
     assert agreement.pixel_h_score(predicted) == pytest.approx(25 * (1 + 2 + 3))
-    assert agreement.positive_percent(real) == 0
+    assert agreement.dab_positive_percent(real) == 0
     with pytest.raises(UndefinedError, match=r"no DAB above 0\.2"):
         agreement.miod(real)
     assert np.array_equal(agreement.add_predicted_dab(NO_DAB, tile)[0], predicted)

@@ -34,7 +34,8 @@ ROOMS: dict[str, set[str]] = {
     "onnx_models": BASE | {"compute", "image", "nuclei", "pixel_size", "staining"},
     "whole_slide": BASE | {"compute", "image", "nuclei", "pixel_size", "slides", "staining", "stains"},
     "training": BASE | {"compute", "image", "staining", "stains", "style"},
-    "evaluation": BASE | {"compute", "image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
+    "evaluation": BASE
+    | {"compute", "image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "study": BASE | {"compute", "evaluation", "image", "page", "plots", "stains", "style"},
     "data": {"app", "image", "pixel_size", "slides", "staining"},
     "api": {"app", "errors", "image", "pixel_size", "slides", "staining", "style", "whole_slide"},

@@ -19,8 +19,8 @@ from chromogen.study.cells import (
     cautions,
     content_pull,
     crop_scores,
-    judge,
-    matched,
+    judge_claims,
+    matched_recipe,
     run_photo,
     run_study,
 )
@@ -105,12 +105,12 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path, encoder: Encoder) 
 def test_matched_content_pulls_as_hard(encoder: Encoder) -> None:
     wanted = content_pull(MSE, CROP, encoder)
     assert wanted > 0
-    recipe = matched(MAE, MSE, CROP, encoder)
+    recipe = matched_recipe(MAE, MSE, CROP, encoder)
     assert content_pull(recipe, CROP, encoder) == pytest.approx(wanted, rel=1e-3)
     assert recipe.objective[0].weight != MAE.objective[0].weight
     blank = np.full_like(HE, 255)
     nothing = Crop("b", "b", "b", blank, blank, paired=True)
-    assert matched(MAE, MSE, nothing, encoder) == MAE, "without any pull the weight stays"
+    assert matched_recipe(MAE, MSE, nothing, encoder) == MAE, "without any pull the weight stays"
 
 
 def test_content_pull_is_the_slope_of_the_content_loss(encoder: Encoder) -> None:
@@ -189,7 +189,9 @@ def test_figure_3_is_made_once(tmp_path: Path, encoder: Encoder) -> None:
 @pytest.fixture
 def found(cells: list[Cell], encoder: Encoder) -> Study:
     values = Measures(encoder).values
-    return Study([CROP], EXPERIMENTS, cells, judge(cells, CLAIMS, values), values, (HE, IHC, HE), ["careful"])
+    return Study(
+        [CROP], EXPERIMENTS, cells, judge_claims(cells, CLAIMS, values), values, (HE, IHC, HE), ["careful"]
+    )
 
 
 def test_a_study_is_written_as_page_pictures_table_and_json(found: Study, tmp_path: Path) -> None:

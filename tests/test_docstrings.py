@@ -29,7 +29,11 @@ def test_a_shape_is_seen_and_a_remark_is_not() -> None:
 def modules() -> list[Path]:
     rooms = [path for room in ROOMS for path in (SOURCE / f"{room}.py", *sorted((SOURCE / room).glob("*.py")))]
     stainer = SOURCE / "staining" / "stainer.py"
-    return [path for path in rooms if path.is_file()] + [stainer] + [SOURCE / "style" / f"{name}.py" for name in STYLE]
+    return (
+        [path for path in rooms if path.is_file()]
+        + [stainer]
+        + [SOURCE / "style" / f"{name}.py" for name in STYLE]
+    )
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))

@@ -94,7 +94,7 @@ def test_a_missing_density_is_left_out_and_no_nuclei_are_said() -> None:
     with pytest.raises(UndefinedError, match="no nuclei"):
         nuclei.dab_distance(nuclei.NucleiPair(seen([0.1]), nuclei.Seen()))
     with pytest.raises(UndefinedError, match="no nuclei"):
-        nuclei.positive_percent(nuclei.Seen())
+        nuclei.percent_above_threshold(nuclei.Seen())
     with pytest.raises(UndefinedError, match="no nuclei in the H&E"):
         nuclei.kept(NO_NUCLEI)
 
@@ -138,7 +138,7 @@ def test_the_share_is_counted_above_the_threshold_that_is_reported() -> None:
     pair = nuclei.add_nuclei(nuclei.NucleiPair(), Tile(prediction, real=real, mpp=0.5))
     for side in (pair.predicted, pair.real):
         above = [dab for dab in side.measured.second_od10 if dab > nuclei.threshold_od10(side)]
-        assert nuclei.positive_percent(side) == pytest.approx(100 * len(above) / len(side.measured))
+        assert nuclei.percent_above_threshold(side) == pytest.approx(100 * len(above) / len(side.measured))
         assert side.threshold.source == "found"
     assert (
         nuclei.positive_difference(pair)

@@ -16,7 +16,7 @@ from chromogen.staining.ready import seen
 from chromogen.staining.stainer import load_look, load_stainer
 from chromogen.staining.where import Place
 from chromogen.staining.where_map import read_paired
-from chromogen.staining.where_network import SlideStains, level_map, slide_stains, write_model
+from chromogen.staining.where_network import PairStains, level_map, slide_stains, write_model
 from synthetic import tissue_like
 from test_where_file import model
 
@@ -25,7 +25,7 @@ from chromogen.onnx_models.export import export_onnx  # noqa: E402
 from chromogen.onnx_models.where import read_where_model  # noqa: E402
 
 HE = tissue_like(176, 208, seed=5)
-LOOK = SlideStains((243.0, 240.0, 246.0), (1.3, 0.8))
+LOOK = PairStains((243.0, 240.0, 246.0), (1.3, 0.8))
 EPSILON = 1e-4
 slow = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "m.onnx"
 
 
-def levels(file: Path, image: Image, look: SlideStains | None) -> np.ndarray:
+def levels(file: Path, image: Image, look: PairStains | None) -> np.ndarray:
     """By onnxruntime alone."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -58,7 +58,7 @@ def test_the_same_levels_without_chromogen(exported: Path, size: tuple[int, int]
 
 @slow
 def test_a_look_left_out_is_a_usual_one(exported: Path) -> None:
-    usual = SlideStains((255.0, 255.0, 255.0), (1.5, 1.0))
+    usual = PairStains((255.0, 255.0, 255.0), (1.5, 1.0))
     np.testing.assert_allclose(levels(exported, HE, None), levels(exported, HE, usual), atol=1e-6)
 
 

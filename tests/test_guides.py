@@ -7,7 +7,7 @@ import torch
 
 from chromogen.image import to_tensor
 from chromogen.stains.deconvolution import tissue_share
-from chromogen.style.recipes import Recipe, guided, style_term
+from chromogen.style.recipes import Recipe, guided_recipe, style_term
 from chromogen.style.start import masks_of
 from synthetic import drawn_pair
 
@@ -29,7 +29,7 @@ def test_a_region_of_a_larger_copy_is_brought_to_the_picture() -> None:
     height, width = 2 * HE.shape[2], 2 * HE.shape[3]
     left = np.zeros((height, width), np.float32)
     left[:, : width // 2 + 1] = 1
-    found = masks_of(HE, guided(PLAIN, ["left"]), 0.5, {"left": left})["guide:left"]
+    found = masks_of(HE, guided_recipe(PLAIN, ["left"]), 0.5, {"left": left})["guide:left"]
     assert found.shape == (1, 1, *HE.shape[2:])
     assert found[..., : width // 4].min() == 1
     assert found[..., width // 4].max() == 0.5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from chromogen.staining.maps import coarser, finer, guided, looked_up, mean_over, ramp, smooth
+from chromogen.staining.maps import coarser, finer, guided_filter, looked_up, mean_over, ramp, smooth
 
 
 def test_a_mean_over_a_mask_knows_only_the_mask() -> None:
@@ -34,7 +34,7 @@ def test_the_guided_filter_is_the_local_linear_model() -> None:
     rng = np.random.default_rng(0)
     x, a, b = (rng.normal(size=(24, 24)).astype(np.float32) for _ in range(3))
     size, eps = 5, 0.01
-    found = guided(x, (a, b), 2, eps, by=1)
+    found = guided_filter(x, (a, b), 2, eps, by=1)
     slopes = np.zeros((24, 24, 3))
     for row, column in np.ndindex(24, 24):
         rows, columns = (np.arange(at - 2, at + 3) for at in (row, column))
@@ -57,7 +57,7 @@ def test_the_guided_filter_takes_a_blurred_border_to_the_edge() -> None:
     edge = np.zeros((64, 64), np.float32)
     edge[:, 32:] = 1
     blurred = gaussian_filter(edge, 6)
-    brought = guided(blurred, (edge, edge * 0), 10, 1e-4, by=2)
+    brought = guided_filter(blurred, (edge, edge * 0), 10, 1e-4, by=2)
     step, before = (m[32, 33] - m[32, 30] for m in (brought, blurred))
     assert step > 2.5 * before
 

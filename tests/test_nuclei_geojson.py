@@ -20,7 +20,7 @@ from chromogen.app.nuclei_tables import judged
 from chromogen.nuclei.outlines import RAYS, Nuclei
 from chromogen.nuclei.positivity import Measurements, Threshold, fixed_threshold
 from chromogen.regions.geojson import read_features
-from chromogen.whole_slide.nuclei import Part
+from chromogen.whole_slide.nuclei import NucleiPart
 
 # What QuPath 0.4 to 0.6 make objects of, by `objectType`; "unknown" becomes an annotation, with a warning.
 OBJECT_TYPES = {"annotation", "detection", "cell", "tile", "tmaCore", "root"}
@@ -87,13 +87,13 @@ def roi_of(geometry: dict[str, Any]) -> Polygon:
     return polygon
 
 
-def part_of(centres: NDArray[Any], radii: NDArray[Any], dab: NDArray[Any], first: int = 0) -> Part:
+def part_of(centres: NDArray[Any], radii: NDArray[Any], dab: NDArray[Any], first: int = 0) -> NucleiPart:
     angles = 2 * np.pi * np.arange(RAYS) / RAYS
     rays = radii[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     outlines = (centres[:, None] + rays).astype(np.float32)
     nuclei = Nuclei(centres.astype(np.float32), outlines, np.full(len(centres), 0.9, np.float32), 0.25)
     other = np.linspace(0, 0.5, len(centres))
-    return Part(nuclei, Measurements(nuclei.areas_um2, other, dab.astype(float), other, other), first)
+    return NucleiPart(nuclei, Measurements(nuclei.areas_um2, other, dab.astype(float), other, other), first)
 
 
 PARTS = [
@@ -105,7 +105,7 @@ PARTS = [
 NO_DAB, HALF = Threshold(None, "none"), fixed_threshold(0.5)
 
 
-def written(tmp_path: Path, parts: list[Part], threshold: Threshold = HALF) -> str:
+def written(tmp_path: Path, parts: list[NucleiPart], threshold: Threshold = HALF) -> str:
     write_geojson(tmp_path / "a.geojson", (judged(part, "slide", threshold) for part in parts))
     return (tmp_path / "a.geojson").read_text(encoding="utf-8")
 
@@ -151,7 +151,7 @@ def test_whatever_the_network_draws_polygons_are_valid(seed: int, size: float) -
     rng = np.random.default_rng(seed)
     part = part_of(rng.uniform(0, 100, (5, 2)), size * rng.random((5, RAYS)) ** 3, rng.random(5))
     clipped = part.nuclei.outlines_px.clip(0, 100)
-    cut = Part(Nuclei(part.nuclei.centres_px, clipped, part.nuclei.confidence, 0.25), part.measured, 0)
+    cut = NucleiPart(Nuclei(part.nuclei.centres_px, clipped, part.nuclei.confidence, 0.25), part.measured, 0)
     found = [path_object(feature) for feature in geojson_features(judged(cut, "slide", fixed_threshold(0.5)))]
     assert len(found) == 5
     for made, outline, area in zip(found, clipped, cut.nuclei.areas_um2, strict=True):

@@ -15,7 +15,7 @@ from chromogen.staining.how import SlideLook
 from chromogen.staining.maps import Array
 from chromogen.staining.stainer import load_look
 from chromogen.staining.where import Place
-from chromogen.staining.window import Dials, Keep, look_of, painted
+from chromogen.staining.window import Dials, Keep, look_of, painted_window
 from test_densities import IHC
 
 AT = 1024, 48
@@ -52,7 +52,7 @@ class Slope:
 def test_what_is_shown_is_as_in_the_whole_window(look: SlideLook, name: str, where: Slope | None) -> None:
     exemplar, rng = load_look(name).exemplar, np.random.default_rng(4)
     dials = replace(Dials(0.4, 0, 1.3, 0.8), **({"where": where} if where else {}))
-    everything = painted(exemplar, dials, TISSUE, look, AT)
+    everything = painted_window(exemplar, dials, TISSUE, look, AT)
     corners = [np.sort(rng.integers(-40, 440, (2, 2)), axis=0) for _ in range(3)]
     for (left, top), (right, bottom) in [
         *corners,
@@ -62,7 +62,7 @@ def test_what_is_shown_is_as_in_the_whole_window(look: SlideLook, name: str, whe
     ]:
         shown = Window(int(AT[0] + left), int(AT[1] + top), int(AT[0] + right), int(AT[1] + bottom))
         rows, columns = (slice(max(0, int(a)), max(0, int(b))) for a, b in ((top, bottom), (left, right)))
-        made = painted(exemplar, dials, TISSUE, look, AT, shown)
+        made = painted_window(exemplar, dials, TISSUE, look, AT, shown)
         np.testing.assert_array_equal(made[rows, columns], everything[rows, columns])
         made[rows, columns] = 0
         assert not made.any(), "nothing else is painted"
@@ -83,8 +83,8 @@ def test_dials_make_again_only_what_they_change(look: SlideLook, monkeypatch: py
     other = replace(look, draws=look.draws[::-1])
 
     def paint(dials: Dials, by: SlideLook = look) -> tuple[int, int]:
-        made = painted(exemplar, dials, TISSUE, by, AT, shown, keep)
-        np.testing.assert_array_equal(made, painted(exemplar, dials, TISSUE, by, AT, shown))
+        made = painted_window(exemplar, dials, TISSUE, by, AT, shown, keep)
+        np.testing.assert_array_equal(made, painted_window(exemplar, dials, TISSUE, by, AT, shown))
         return len(ready), len(amounts)
 
     before = len(ready), len(amounts)

@@ -12,7 +12,7 @@ from chromogen.style.recipes import (
     as_record,
     content_term,
     from_record,
-    guided,
+    guided_recipe,
     in_space,
     preset,
     style_term,
@@ -110,12 +110,12 @@ def test_style_terms_are_weighed_together() -> None:
 
 
 def test_regions_take_the_place_of_compartments_and_weigh_as_much() -> None:
-    recipe = guided(PRESETS["histology"], ["A", "B"])
+    recipe = guided_recipe(PRESETS["histology"], ["A", "B"])
     assert [(term.mask, term.weight) for term in style_terms(recipe)] == [("guide:A", 0.5), ("guide:B", 0.5)]
     assert recipe.objective[2:] == ()
     assert from_record(json.loads(json.dumps(as_record(recipe)))) == recipe
     with pytest.raises(ValueError, match="at least one region"):
-        guided(PRESETS["histology"], [])
+        guided_recipe(PRESETS["histology"], [])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from scipy import ndimage
 from chromogen.image import Image, read_image, write_image
 from chromogen.registration.align import is_same_place, moved, pieces_of
 from chromogen.registration.register import register
-from chromogen.registration.search import DensityView, at_mpp, cropped, search, view_of
+from chromogen.registration.search import DensityView, cropped, search, view_at_mpp, view_of
 from chromogen.registration.transform import Transform, read_transform
 from chromogen.stains.deconvolution import DAB, EOSIN, HEMATOXYLIN, Array
 from chromogen.stains.tissue import background
@@ -82,7 +82,7 @@ def test_poses_apart_are_not_one() -> None:
 
 def test_views_keep_their_rectangle() -> None:
     whole = view(section(5, 150, "he"))
-    coarse = at_mpp(whole, 4 * MPP)
+    coarse = view_at_mpp(whole, 4 * MPP)
     assert coarse.extent_um == whole.extent_um
     part = cropped(whole, np.array([101.0, 50.0]), np.array([301.0, 350.0]))
     assert part.origin_um == (100.0, 48.0)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.labels.squares import SIDE_UM, matched
+from chromogen.labels.squares import SIDE_UM, matched_nuclei
 from test_coincidence import nuclei
 
 Array = NDArray[np.float64]
@@ -20,7 +20,7 @@ def half_shared() -> tuple[Array, Array]:
 def test_each_square_decides_for_itself() -> None:
     he, ihc = half_shared()
     positive = np.arange(len(ihc)) % 3 == 0
-    found = matched(he, ihc, positive, np.array([2 * SIDE_UM, SIDE_UM]), 3.0)
+    found = matched_nuclei(he, ihc, positive, np.array([2 * SIDE_UM, SIDE_UM]), 3.0)
     same, other = found.squares
     assert same.shift_um == (5.0, 0.0)
     assert other.shift_um is None
@@ -36,13 +36,13 @@ def test_each_square_decides_for_itself() -> None:
 def test_no_partner_serves_two() -> None:
     """Also across the border of squares."""
     he, ihc = half_shared()
-    found = matched(he - 3, ihc - 3, np.zeros(len(ihc), bool), np.array([2 * SIDE_UM, SIDE_UM]), 3.0)
+    found = matched_nuclei(he - 3, ihc - 3, np.zeros(len(ihc), bool), np.array([2 * SIDE_UM, SIDE_UM]), 3.0)
     taken = found.partner[found.partner >= 0]
     assert len(taken) == len(set(taken.tolist()))
 
 
 def test_squares_without_nuclei() -> None:
     none = np.zeros((0, 2))
-    found = matched(none, none, np.zeros(0, bool), np.array([300.0, 100.0]), 3.0)
+    found = matched_nuclei(none, none, np.zeros(0, bool), np.array([300.0, 100.0]), 3.0)
     assert [square.place for square in found.squares] == [(0, 0), (1, 0)]
     assert len(found.partner) == 0

@@ -12,7 +12,7 @@ from chromogen.image import Image
 from chromogen.models import FOLDER, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.positivity import fixed_threshold, grades_of, measure, positive_threshold
-from chromogen.staining.amounts import levels_of
+from chromogen.staining.amounts import nuclear_levels
 from chromogen.staining.atlas import Atlas
 from chromogen.staining.confidence import KnownTissue
 from chromogen.staining.exemplar import QUANTILES, Exemplar, joined_exemplars, measure_exemplar
@@ -211,7 +211,7 @@ def test_an_exemplar_needs_stained_and_unstained() -> None:
 def test_levels_are_quantiles_of_the_exemplars_nuclei(looks: dict[str, Exemplar]) -> None:
     exemplar = looks["nuclear"]
     rank = np.linspace(0, 1, 101)
-    levels = levels_of(rank, exemplar, 0.25)
+    levels = nuclear_levels(rank, exemplar, 0.25)
     for kind in (levels[rank <= 0.75], levels[rank > 0.75]):
         assert (np.diff(kind) >= 0).all()
     assert levels[0] == exemplar.unstained_od10[0]

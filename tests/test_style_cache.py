@@ -16,7 +16,7 @@ from chromogen.image import Image, write_image
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import Style, measure_style
 from chromogen.style.objective import Term
-from chromogen.style.recipes import Recipe, content_term, guided, style_term, with_term
+from chromogen.style.recipes import Recipe, content_term, guided_recipe, style_term, with_term
 from synthetic import drawn_pair, tissue_like
 
 RECIPE = Recipe((content_term(), style_term(layers=("relu1_1", "relu2_1"))), scales=(0.5, 1.0), steps=(1, 1))
@@ -289,7 +289,7 @@ def test_floors_are_kept_and_regions_and_pixel_size_decide(encoder: Encoder, mea
     assert first.floors.keys() == {0.5, 1.0}
     assert_same(first, second)
     measure_style_once([image], recipe, encoder, mpp=1.0)
-    drawn = guided(RECIPE, ["A"])
+    drawn = guided_recipe(RECIPE, ["A"])
     for rows in (np.s_[:24], np.s_[24:], np.s_[24:]):
         mask = np.zeros((48, 48), np.float32)
         mask[rows] = 1

@@ -22,7 +22,7 @@ from chromogen.style.recipes import (
     OPTIMIZERS,
     Recipe,
     content_term,
-    guided,
+    guided_recipe,
     hematoxylin_term,
     style_term,
     tv_term,
@@ -450,7 +450,7 @@ def test_every_region_takes_the_style_of_its_like(encoder: Encoder) -> None:
     parts = np.full((64, 96, 3), (0.3, 0, 0))
     parts[:, 48:] = (0.2, 1.5, 0)
     ihc = combine_stains(parts + np.random.default_rng(0).random((64, 96, 1)) * [0.1, 0.1, 0], H_DAB)
-    recipe = guided(replace(QUICK, objective=STAIN.objective, steps=(15,)), ["A", "B"])
+    recipe = guided_recipe(replace(QUICK, objective=STAIN.objective, steps=(15,)), ["A", "B"])
     straight, crossed = (
         stylize(he, measure_style([ihc], recipe, encoder, guides=g), recipe, encoder=encoder, guides=halves(he))
         for g in (halves(ihc), halves(ihc, "B", "A"))
@@ -462,7 +462,7 @@ def test_every_region_takes_the_style_of_its_like(encoder: Encoder) -> None:
 
 def test_guides_that_do_not_fit_are_refused(encoder: Encoder) -> None:
     he, ihc = stained_pair()
-    recipe = guided(STAIN, ["A", "B"])
+    recipe = guided_recipe(STAIN, ["A", "B"])
     style = measure_style([ihc], recipe, encoder, guides=halves(ihc))
     empty = halves(he) | {"A": np.zeros(he.shape[:2], np.float32)}
     for guides, words in (

@@ -23,7 +23,7 @@ from chromogen.staining.maps import Array
 from chromogen.staining.ready import seen
 from chromogen.staining.stainer import Stainer, load_look, stain_image, stainer_of_look
 from chromogen.staining.tissue import MPP, Tissue, epithelium
-from chromogen.staining.where import ByTissue, Frame, Place, Where, sampled
+from chromogen.staining.where import ByTissue, Frame, Place, Where, sampled_map
 from chromogen.staining.where_map import read_map, read_paired
 from chromogen.staining.where_network import CLAIM, write_model
 from chromogen.staining.where_regions import read_regions
@@ -270,7 +270,7 @@ def test_a_coarse_map_ends_at_the_glands_border(
     means = truth.reshape(SIDE[0] // coarse, coarse, SIDE[1] // coarse, coarse).mean(axis=(1, 3))
     where = read_map(image(folder / f"{coarse}.png", (255 * means).round().astype(np.uint8)), WIDE)
     found = where(place_of(where, picture, look))
-    linear = sampled(means.astype(np.float32), (coarse, coarse), (0, 0), SIDE) * tissue.there
+    linear = sampled_map(means.astype(np.float32), (coarse, coarse), (0, 0), SIDE) * tissue.there
     assert abs(found - truth).mean() < 0.8 * abs(linear - truth).mean()
 
 
@@ -446,6 +446,6 @@ def test_a_slide_is_too_large_for_style_transfer() -> None:
 
 def test_linear_between_centres() -> None:
     values: Array = np.array([[0, 1], [0, 1]], np.float32)
-    across = sampled(values, (2.0, 2.0), (0, 0), (4, 4))[0]
+    across = sampled_map(values, (2.0, 2.0), (0, 0), (4, 4))[0]
     np.testing.assert_allclose(across, [0, 0.25, 0.75, 1], atol=1e-6)
-    np.testing.assert_array_equal(sampled(values, (2.0, 2.0), (2, 1), (3, 2)), np.array([[0.75, 1]] * 3))
+    np.testing.assert_array_equal(sampled_map(values, (2.0, 2.0), (2, 1), (3, 2)), np.array([[0.75, 1]] * 3))

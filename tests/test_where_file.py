@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from chromogen.app.cli import app
 from chromogen.image import read_image, write_image
-from chromogen.staining.stainer import load_look, load_stainer, stain_image, stainer_of_look, where_of
+from chromogen.staining.stainer import load_look, load_stainer, look_where, stain_image, stainer_of_look
 from chromogen.staining.where_network import (
     FORMAT,
     HEADER,
@@ -62,7 +62,7 @@ def test_one_file_says_where_and_how(tmp_path: Path, look: str) -> None:
     file = tmp_path / "m.safetensors"
     write_model(file, model(look=look))
     stainer = load_stainer(file)
-    other = stainer_of_look(load_look(file), where=where_of(file))
+    other = stainer_of_look(load_look(file), where=look_where(file))
     np.testing.assert_array_equal(stainer(HE), other(HE))
     assert (stainer.name, stainer.identity) == ("test", other.identity)
     assert stainer.where is not None

@@ -35,7 +35,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.loss import halo_px
 from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
-from chromogen.style.recipes import Recipe, as_record, guided
+from chromogen.style.recipes import Recipe, as_record, guided_recipe
 from chromogen.style.run import OnStep
 from chromogen.style.start import NO_GUIDES, Guides, start_record
 from chromogen.style.stylize import Stylized, stylize
@@ -129,7 +129,7 @@ class Stylist:
         self._style_regions: Guides = NO_GUIDES
         if regions:
             self.content_regions, self._style_regions = regions
-            self.recipe = guided(recipe, sorted(regions[0]))
+            self.recipe = guided_recipe(recipe, sorted(regions[0]))
         self._measured: dict[tuple[float, ...], Style] = {}
         if self.limits != Limits():  # what is kept of freed memory counts against them
             give_back_freed_memory()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.app.nuclei import threshold_for
-from chromogen.labels.squares import Matched, matched
+from chromogen.labels.squares import Matched, matched_nuclei
 from chromogen.nuclei.positivity import (
     NOT_GRADED,
     Threshold,
@@ -74,7 +74,7 @@ def nuclei_matched(
 ) -> tuple[Matched, Classes]:
     """Partners of the nuclei found on an H&E among its IHC's, square by square, and the classes they give."""
     places = NOWHERE if found is None else found.places.centres_px.astype(np.float64) * transform.source.mpp
-    both = matched(places, ihc.on_he_um, ihc.positive, np.array(transform.source.size_um), within_um)
+    both = matched_nuclei(places, ihc.on_he_um, ihc.positive, np.array(transform.source.size_um), within_um)
     known = (both.partner >= 0) & is_sure(places, transform)
     classes: Classes = [None] * len(places)
     for index in np.flatnonzero(known):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from chromogen.files import written_beside
 from chromogen.nuclei.positivity import NOT_GRADED, Threshold, grades_of
-from chromogen.whole_slide.nuclei import Part
+from chromogen.whole_slide.nuclei import NucleiPart
 
 NAMESPACE = UUID("6d1f0c44-5f0e-5b6c-9a39-5c2f3a6b7e11")
 # Column, and how many decimals it has; None for what is no decimal number.
@@ -44,11 +44,11 @@ Columns: TypeAlias = Mapping[str, list[Any]]
 class Judged:
     """The nuclei of a part with what the table says of each: equal names are equal lengths, None is empty."""
 
-    part: Part
+    part: NucleiPart
     columns: Columns
 
 
-def judged(part: Part, slide: str, threshold: Threshold) -> Judged:
+def judged(part: NucleiPart, slide: str, threshold: Threshold) -> Judged:
     """The part's rows. `slide` is the hash that ids begin from. Without grades there is no DAB."""
     nuclei, measured = part.nuclei, part.measured
     centres = nuclei.centres_px.astype(np.float64)

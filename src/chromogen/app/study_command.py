@@ -96,7 +96,7 @@ def study(
     from chromogen.evaluation.fields import with_seeds
     from chromogen.pixel_size import ASSUMED_MPP
     from chromogen.provenance import facts_since
-    from chromogen.study.cells import cautions, judge
+    from chromogen.study.cells import cautions, judge_claims
     from chromogen.study.experiments import CLAIMS, report_experiments
     from chromogen.study.report import Study, write_study
     from chromogen.style.encoder import Encoder
@@ -116,7 +116,7 @@ def study(
         crops=chosen,
         experiments=experiments,
         cells=cells,
-        findings=() if grid else judge(cells, CLAIMS, values),
+        findings=() if grid else judge_claims(cells, CLAIMS, values),
         values=values,
         photo=(*pictures, result) if pictures and result is not None else None,
         warnings=list(cautions(chosen, experiments, cells)),

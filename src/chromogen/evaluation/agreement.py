@@ -242,7 +242,7 @@ def miod(row: Array) -> float:
     return ratio(row[[2, 3]], f"no DAB above {THRESHOLDS_OD10[0]}")
 
 
-def positive_percent(row: Array, level: int = 0) -> float:
+def dab_positive_percent(row: Array, level: int = 0) -> float:
     """Percent of the tissue's area with more DAB than the threshold of this level, 0 to 100."""
     return 100 * ratio(row[[3 + level, 0]], "no tissue")
 
@@ -252,7 +252,7 @@ def pixel_h_score(row: Array) -> float:
 
     McCarty et al. (1985) count cells. Percents above the three thresholds add up to the same sum.
     """
-    return float(sum(positive_percent(row, level) for level in range(len(THRESHOLDS_OD10))))
+    return float(sum(dab_positive_percent(row, level) for level in range(len(THRESHOLDS_OD10))))
 
 
 def add_dab_pairs(sums: Array, tile: Tile, blur_um: float) -> Array:

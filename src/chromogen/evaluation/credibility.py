@@ -187,7 +187,7 @@ SET_VALUES = (
 )
 
 
-def scores(
+def score_pictures(
     measures: Sequence[Measure], prediction: Image, he: Image | None, real: Image | None, mpp: float | None
 ) -> Scores:
     """Every value of these measures, over tiles of the pictures, uint8 (H, W, 3) of one size, at `mpp` um/px."""

@@ -20,7 +20,7 @@ from chromogen.evaluation.agreement import (
     mean_of,
     overlapping,
 )
-from chromogen.evaluation.credibility import PATCH_PRECISION, SHIFTED, Measures, Scores, scores
+from chromogen.evaluation.credibility import PATCH_PRECISION, SHIFTED, Measures, Scores, score_pictures
 from chromogen.evaluation.feature_distances import (
     patch_features,
     patch_precision,
@@ -222,22 +222,22 @@ def _scores_of(
 ) -> Scores:
     """All scores of a picture; where the real IHC has another size, only its style can be compared."""
     if real is None or real.shape == picture.shape:
-        return scores(measures.prediction, picture, he, real, mpp)
-    alone = scores(measures.prediction, picture, he, None, mpp)
+        return score_pictures(measures.prediction, picture, he, real, mpp)
+    alone = score_pictures(measures.prediction, picture, he, None, mpp)
     refused = {
         value.name: OTHER_SIZE for measure in (*measures.nuclei, *measures.real) for value in measure.values
     }
     height, width = (min(sides) for sides in zip(picture.shape[:2], real.shape[:2], strict=True))
     ours, he_there, theirs = (None if i is None else i[:height, :width] for i in (picture, he, real))
     assert ours is not None  # noqa: S101 - a picture is there
-    return alone | refused | scores(measures.anywhere, ours, he_there, theirs, mpp)
+    return alone | refused | score_pictures(measures.anywhere, ours, he_there, theirs, mpp)
 
 
 def _shifted(
     measures: Sequence[Measure], picture: Image, real: Image, shift: tuple[int, int], mpp: float | None
 ) -> Scores:
     ours, theirs = overlapping(picture, real, shift)
-    found = scores(measures, ours, None, theirs, mpp)
+    found = score_pictures(measures, ours, None, theirs, mpp)
     return {f"{name}{SHIFTED}": value for name, value in found.items() if not name.startswith("real_")}
 
 
@@ -247,7 +247,7 @@ def _floor(measures: Measures, real: Image, others: Sequence[Path], mpp: float |
     other = _first_readable(others, mpp)
     ours, theirs = (real[:half], real[half : 2 * half]) if other is None else (other, real)
     height, width = (min(sides) for sides in zip(ours.shape[:2], theirs.shape[:2], strict=True))
-    return scores(
+    return score_pictures(
         (*measures.anywhere, *measures.nuclei, *measures.real),
         ours[:height, :width],
         None,

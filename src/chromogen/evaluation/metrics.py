@@ -78,7 +78,7 @@ def _dab_values(side: str, row: int) -> tuple[Value, ...]:
                 "%",
                 "0-100",
                 f"share of tissue with DAB above {threshold}",
-                partial(agreement.positive_percent, level=level),
+                partial(agreement.dab_positive_percent, level=level),
             )
             for level, threshold in enumerate(THRESHOLDS_OD10)
         ),
@@ -130,7 +130,7 @@ def _nuclei_values(side: str, seen_of: Callable[[Any], nuclei.Seen]) -> tuple[Va
             "%",
             "0-100",
             "nuclei with more DAB than the threshold / nuclei",
-            nuclei.positive_percent,
+            nuclei.percent_above_threshold,
         ),
         of("nuclei_threshold_od10", "OD", "0-", "mean DAB that makes a nucleus positive", nuclei.threshold_od10),
     )

@@ -166,7 +166,7 @@ def per_mm2(seen: Seen) -> float:
     return len(seen.measured) / seen.tissue_mm2
 
 
-def positive_percent(seen: Seen) -> float:
+def percent_above_threshold(seen: Seen) -> float:
     """Share of the nuclei whose mean DAB exceeds `threshold_od10`, 0 to 100: the index of Ki67, ER or PR."""
     border_od10 = threshold_od10(seen)
     return float(100 * (seen.dab_od10 > border_od10).mean())
@@ -186,7 +186,7 @@ def positive_difference(pair: NucleiPair) -> float:
     Without its sign, so that errors of several images do not cancel in their mean.
     """
     _check_nuclei(pair)
-    return abs(positive_percent(pair.predicted) - positive_percent(pair.real))
+    return abs(percent_above_threshold(pair.predicted) - percent_above_threshold(pair.real))
 
 
 def dab_distance(pair: NucleiPair) -> float:

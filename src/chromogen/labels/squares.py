@@ -52,7 +52,9 @@ class Matched:
     squares: list[Square]
 
 
-def matched(he_um: Array, ihc_um: Array, positive: NDArray[Any], size_um: Array, within_um: float) -> Matched:
+def matched_nuclei(
+    he_um: Array, ihc_um: Array, positive: NDArray[Any], size_um: Array, within_um: float
+) -> Matched:
     """Partners of H&E nuclei (N, 2) among the IHC's (M, 2), both in um of the H&E, square by square.
 
     `positive` (M,) says which of the IHC's are; `size_um` (w, h) is the H&E's. A square in which hardly more

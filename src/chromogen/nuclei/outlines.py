@@ -225,7 +225,7 @@ DIRECTIONS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float3
 
 def decoded(found: Prediction, stride_px: int, mpp: float) -> Nuclei:
     """Nuclei from what a network says of the middles of `stride_px` squares."""
-    rows, columns = candidates(found.depth)
+    rows, columns = outline_candidates(found.depth)
     if not len(rows):
         return no_nuclei(mpp)
     centres = np.stack([columns, rows], axis=1).astype(np.float32) * stride_px + np.float32(stride_px / 2)
@@ -234,7 +234,7 @@ def decoded(found: Prediction, stride_px: int, mpp: float) -> Nuclei:
     return nuclei.take(strongest(nuclei))
 
 
-def candidates(depth: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def outline_candidates(depth: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the local maxima of depth that are confident enough."""
     smooth = ndimage.gaussian_filter(depth, 0.7)
     peak = (smooth == ndimage.maximum_filter(smooth, 3)) & (depth > MIN_CONFIDENCE)

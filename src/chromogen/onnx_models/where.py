@@ -20,7 +20,7 @@ from chromogen.staining.tissue import MPP
 from chromogen.staining.where import MULTIPLE_PX, Place, map_of_network
 
 if TYPE_CHECKING:
-    from chromogen.staining.where_network import SlideStains
+    from chromogen.staining.where_network import PairStains
 
 ARGUMENT = "where"
 CLAIM = "as a model that was trained elsewhere has it; Chromogen does not know how well it does"
@@ -117,7 +117,7 @@ def _loaded(file: str, sha256: str) -> Loaded:
     return Loaded(session(Path(file), content, ARGUMENT), _source(Path(file), model), takes_look)
 
 
-def _predicted(where: ByModel, image: Image, look: SlideStains | None = None) -> Array:
+def _predicted(where: ByModel, image: Image, look: PairStains | None = None) -> Array:
     """What the model gives for an image, (h, w). Raises: as `read_where_model`."""
     loaded = _loaded(where.file, where.sha256)
     running, source = loaded.running, loaded.source

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chromogen.registration.fitting import (
-    Fitted,
+    FittedTransform,
     Level,
     Spline,
     deformed,
@@ -22,12 +22,12 @@ from chromogen.registration.fitting import (
 from chromogen.registration.search import (
     DensityView,
     Pose,
-    at_mpp,
     cropped,
     fit,
     pixel_centers_um,
     scaled_um,
     search,
+    view_at_mpp,
 )
 from chromogen.stains.deconvolution import Array
 
@@ -45,17 +45,17 @@ MIN_GAIN = 0.002  # of the fit, for which a displacement is worth having
 SAME_SIZE = 1.15  # a pose whose scale is off by more was found for another tissue
 
 
-def candidates(he: DensityView, ihc: DensityView, scales: Sequence[float]) -> list[Fitted]:
+def align_candidates(he: DensityView, ihc: DensityView, scales: Sequence[float]) -> list[FittedTransform]:
     """The best places of an H&E on an IHC, each once, best first."""
     tried = [_refined_from(he, ihc, pose) for pose in search(he, ihc, scales)[:TRIED]]
-    found: list[Fitted] = []
+    found: list[FittedTransform] = []
     for one in sorted(tried, key=lambda one: -one.rank):
         if not any(is_same_place(he, one.affine, other.affine) for other in found):
             found.append(one)
     return found
 
 
-def _refined_from(he: DensityView, ihc: DensityView, pose: Pose) -> Fitted:
+def _refined_from(he: DensityView, ihc: DensityView, pose: Pose) -> FittedTransform:
     return at_level(he, ihc, pose.affine, OVERVIEW_PX, 12, steps=12)
 
 
@@ -103,14 +103,14 @@ def facing(he: DensityView, ihc: DensityView, affine: Array) -> DensityView:
 
 def at_level(
     he: DensityView, ihc: DensityView, affine: Array, longest_px: int, window_px: int, steps: int = 16
-) -> Fitted:
+) -> FittedTransform:
     """An affine refined where its part of the H&E has a longest side of so many px."""
     part = facing(he, ihc, affine)
     mpp = max(part.extent_um) / longest_px
-    return refined(at_mpp(part, mpp), at_mpp(ihc, mpp * scale_of(affine)), affine, window_px, steps)
+    return refined(view_at_mpp(part, mpp), view_at_mpp(ihc, mpp * scale_of(affine)), affine, window_px, steps)
 
 
-def affine_aligned(he: DensityView, ihc: DensityView, starts: Sequence[Fitted]) -> Fitted:
+def affine_aligned(he: DensityView, ihc: DensityView, starts: Sequence[FittedTransform]) -> FittedTransform:
     """The best of a few places, refined until an affine brings no more."""
     (first_px, first_window), *rest = AFFINE_PX
     best = max(
@@ -134,7 +134,7 @@ def bent(he: DensityView, ihc: DensityView, affine: Array) -> tuple[Spline | Non
     spline = zero_spline(low, high, longest / SPLINE_PX[0][1])
     for longest_px, cells, window_px in SPLINE_PX:
         mpp = longest / longest_px
-        levels = [*levels, Level(at_mpp(part, mpp), at_mpp(ihc, mpp * scale_of(affine)), window_px)]
+        levels = [*levels, Level(view_at_mpp(part, mpp), view_at_mpp(ihc, mpp * scale_of(affine)), window_px)]
         before = fitted_spline(zero_spline(low, high, longest / cells), spline)
         spline = _better(levels, affine, before)
         if levels[-1].he.shape == part.shape:
@@ -167,8 +167,8 @@ def fit_of(levels: Sequence[Level], affine: Array, spline: Spline | None) -> flo
 
 
 def of_unknown_size(
-    he: DensityView, ihc: DensityView, found: Sequence[Fitted]
-) -> tuple[DensityView, list[Fitted], float]:
+    he: DensityView, ihc: DensityView, found: Sequence[FittedTransform]
+) -> tuple[DensityView, list[FittedTransform], float]:
     """The IHC in um of the H&E, the poses of the best one's scale likewise, and that scale."""
     scale = scale_of(found[0].affine)
     alike = [one for one in found if 1 / SAME_SIZE < scale_of(one.affine) / scale < SAME_SIZE]

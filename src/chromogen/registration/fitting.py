@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from chromogen.registration.search import DensityView, covered, fit, pixel_centers_um
+from chromogen.registration.search import DensityView, covered_share, fit, pixel_centers_um
 from chromogen.stains.deconvolution import Array
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ STRETCH = 2.0  # weight of how far an affine is from a similarity
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedTransform:
     """An affine (2, 3) from um of the H&E to um of the IHC, its fit, and which share of the H&E is compared."""
 
     affine: Array
@@ -38,7 +38,9 @@ class Fitted:
         return self.fit * float(np.sqrt(self.covered))
 
 
-def refined(he: DensityView, ihc: DensityView, affine: Array, window_px: int, steps: int = STEPS) -> Fitted:
+def refined(
+    he: DensityView, ihc: DensityView, affine: Array, window_px: int, steps: int = STEPS
+) -> FittedTransform:
     """Follow the gradient of the `fit` from an affine, by L-BFGS (Liu & Nocedal 1989), at the view's pixels."""
     import torch
 
@@ -67,7 +69,9 @@ def refined(he: DensityView, ihc: DensityView, affine: Array, window_px: int, st
         linear = start[:, :2] + change[:, :2]
         offset = start[:, 2] + radius * (change[:, 2] - change[:, :2] @ middle / radius)
         found = np.column_stack([linear.double().numpy(), offset.double().numpy()])
-        return Fitted(found, float(fit(he, ihc, points, window_px)[0]), float(covered(he, ihc, points)[0]))
+        return FittedTransform(
+            found, float(fit(he, ihc, points, window_px)[0]), float(covered_share(he, ihc, points)[0])
+        )
 
 
 def _stretch(linear: Tensor) -> Tensor:

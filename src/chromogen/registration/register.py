@@ -16,9 +16,9 @@ from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.registration.align import (
     SPLINE_PX,
     affine_aligned,
+    align_candidates,
     at_level,
     bent,
-    candidates,
     corners_um,
     facing,
     moved,
@@ -26,15 +26,15 @@ from chromogen.registration.align import (
     pieces_of,
     scale_of,
 )
-from chromogen.registration.fitting import Fitted
+from chromogen.registration.fitting import FittedTransform
 from chromogen.registration.search import (
     FLAT,
     SCALES,
     DensityView,
-    at_mpp,
     pixel_centers_um,
-    sampled,
+    sampled_view,
     scaled_um,
+    view_at_mpp,
     view_of,
 )
 from chromogen.registration.transform import DisplacementBlock, Piece, Quality, SlideFrame, Transform
@@ -56,7 +56,7 @@ MIN_DETAIL = 4 * FLAT  # standard deviation of a map in a block, below which the
 SMOOTH_PX = 1.0  # sections share groups of cells, not every pixel
 
 
-def blocks_of(he: DensityView, ihc: DensityView, piece: Piece) -> list[DisplacementBlock]:
+def residual_blocks(he: DensityView, ihc: DensityView, piece: Piece) -> list[DisplacementBlock]:
     """How far the tissue of each block of a view still lies from that of the registered IHC, and how surely.
 
     Blocks of 48 px of the view that show tissue on both slides. `confidence`: how much better a block fits there
@@ -83,7 +83,7 @@ def _seen_by_both(he: DensityView, ihc: DensityView, piece: Piece) -> tuple[Arra
 
     centers = pixel_centers_um(he)
     points = piece.forward(centers.reshape(-1, 2).double().numpy())
-    theirs, seen = sampled(ihc, torch.as_tensor(points, dtype=torch.float32).view(1, *centers.shape))
+    theirs, seen = sampled_view(ihc, torch.as_tensor(points, dtype=torch.float32).view(1, *centers.shape))
 
     def smooth(maps: Tensor) -> Array:
         return np.asarray(blurred(maps, SMOOTH_PX)[0].double().numpy())
@@ -108,7 +108,7 @@ def residual_um(blocks: list[DisplacementBlock]) -> float:
     return ordered[int(np.searchsorted(weights, weights[-1] / 2))].residual_um
 
 
-def confidence(blocks: list[DisplacementBlock]) -> float:
+def mean_confidence(blocks: list[DisplacementBlock]) -> float:
     """The mean confidence of blocks, 0 without them."""
     return float(np.mean([block.confidence for block in blocks])) if blocks else 0.0
 
@@ -179,7 +179,7 @@ def _registered(he_slide: Slide, ihc_slide: Slide, on_stage: OnStage) -> Transfo
     known = he_slide.mpp is not None and ihc_slide.mpp is not None
     on_stage(1, 4, "searching every angle" if known else "searching every angle and scale")
     lying, sure = _on_each_other(he, ihc)
-    found = [lying] if lying else candidates(he.view, ihc.view, [1.0] if known else SCALES)
+    found = [lying] if lying else align_candidates(he.view, ihc.view, [1.0] if known else SCALES)
     if not (known or lying):
         he, ihc, found = _of_estimated_size(he, ihc, found)
     on_stage(2, 4, "matching pieces of tissue")
@@ -204,7 +204,7 @@ def _section(slide: Slide, role: str, other: Slide) -> _Section:
     return _Section(slide, role, mpp, whence, view, seen)
 
 
-def _on_each_other(he: _Section, ihc: _Section) -> tuple[Fitted | None, float]:
+def _on_each_other(he: _Section, ihc: _Section) -> tuple[FittedTransform | None, float]:
     """Where pictures of one extent lie on each other already, as restained and virtual pairs do; and how surely.
 
     The search compares few pixels, and may not tell a small field from the same field turned.
@@ -223,8 +223,8 @@ def _on_each_other(he: _Section, ihc: _Section) -> tuple[Fitted | None, float]:
 
 
 def _of_estimated_size(
-    he: _Section, ihc: _Section, found: list[Fitted]
-) -> tuple[_Section, _Section, list[Fitted]]:
+    he: _Section, ihc: _Section, found: list[FittedTransform]
+) -> tuple[_Section, _Section, list[FittedTransform]]:
     """The same where the slide whose pixel size nobody states is given the one that both fit by."""
     view, found, scale = of_unknown_size(he.view, ihc.view, found)
     if ihc.slide.mpp is None:
@@ -234,7 +234,9 @@ def _of_estimated_size(
     return replace(he, view=scaled_um(he.view, scale), mpp=he.mpp * scale), ihc, linear
 
 
-def _matched(he: _Section, ihc: _Section, found: Sequence[Fitted]) -> list[tuple[DensityView, Fitted]]:
+def _matched(
+    he: _Section, ihc: _Section, found: Sequence[FittedTransform]
+) -> list[tuple[DensityView, FittedTransform]]:
     """The pieces of the H&E, each with its place: that of the whole, unless its own fits clearly better."""
     whole = affine_aligned(he.view, ihc.view, found[:2])
     parts = pieces_of(he.view)
@@ -246,9 +248,9 @@ def _matched(he: _Section, ihc: _Section, found: Sequence[Fitted]) -> list[tuple
     return list(zip(parts, own, strict=True))
 
 
-def _own_place(part: DensityView, ihc: DensityView, whole: Fitted) -> Fitted:
+def _own_place(part: DensityView, ihc: DensityView, whole: FittedTransform) -> FittedTransform:
     by_whole = at_level(part, ihc, whole.affine, 192, 16, steps=4)
-    found = candidates(part, ihc, [1.0])
+    found = align_candidates(part, ihc, [1.0])
     if not found:
         return replace(whole)
     alone = affine_aligned(part, ihc, found[:2])
@@ -257,7 +259,7 @@ def _own_place(part: DensityView, ihc: DensityView, whole: Fitted) -> Fitted:
 
 
 def _bent(
-    he: _Section, ihc: _Section, part: DensityView, fitted: Fitted
+    he: _Section, ihc: _Section, part: DensityView, fitted: FittedTransform
 ) -> tuple[Piece, list[DisplacementBlock], list[float]]:
     """A piece read again where it lies, as finely as helps, and brought to its IHC by a displacement."""
     here, there = _read_again(he, part, facing(part, ihc.view, fitted.affine)), ihc.view
@@ -266,7 +268,7 @@ def _bent(
     spline, fits = bent(here, there, fitted.affine)
     piece = Piece(_outline(part), fitted.affine, spline)
     at = max(here.extent_um) / JUDGED_PX
-    blocks = blocks_of(at_mpp(here, at), at_mpp(there, at * scale_of(fitted.affine)), piece)
+    blocks = residual_blocks(view_at_mpp(here, at), view_at_mpp(there, at * scale_of(fitted.affine)), piece)
     return piece, blocks, fits
 
 
@@ -274,7 +276,7 @@ def _read_again(section: _Section, part: DensityView, where: DensityView) -> Den
     """A rectangle of a slide as finely as helps, of which only what a piece has is seen."""
     low = np.asarray(where.origin_um)
     view = _read_part(section, low, low + where.extent_um)
-    _, seen = sampled(part, pixel_centers_um(view)[None])
+    _, seen = sampled_view(part, pixel_centers_um(view)[None])
     return replace(view, seen=view.seen * (seen[0, 0] > 0.5))
 
 
@@ -321,7 +323,7 @@ def _outline(part: DensityView) -> Polygon:
     return Polygon(hull.simplify(2 * part.mpp).exterior)
 
 
-def _sure(found: Sequence[Fitted]) -> float:
+def _sure(found: Sequence[FittedTransform]) -> float:
     """How far the best place is ahead of the next, which is turned, mirrored, or elsewhere; 0 to 1."""
     other = max((one.rank for one in found[1:]), default=0.0)
     return float(np.clip(1 - other / max(found[0].rank, 1e-6), 0, 1))
@@ -344,6 +346,6 @@ def _judged(
 
 
 def _doubt(blocks: list[DisplacementBlock]) -> str:
-    if confidence(blocks) >= MIN_CONFIDENCE:
+    if mean_confidence(blocks) >= MIN_CONFIDENCE:
         return ""
     return "fits no better than turned or mirrored"

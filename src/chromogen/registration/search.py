@@ -88,7 +88,7 @@ def _scaled(density: Array, inside: NDArray[np.bool_]) -> Array:
     return np.asarray((density / top).clip(0, 1))
 
 
-def at_mpp(view: DensityView, mpp: float) -> DensityView:
+def view_at_mpp(view: DensityView, mpp: float) -> DensityView:
     """The view at about so many um per pixel, no finer than it is; its rectangle stays the same."""
     from torch.nn.functional import interpolate
 
@@ -131,7 +131,7 @@ def pixel_centers_um(view: DensityView) -> Tensor:
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
 
 
-def sampled(view: DensityView, points_um: Tensor) -> tuple[Tensor, Tensor]:
+def sampled_view(view: DensityView, points_um: Tensor) -> tuple[Tensor, Tensor]:
     """Maps (B, 2, h, w) and what is seen (B, 1, h, w) of a view at points (B, h, w, 2) in um; 0 outside."""
     import torch
     from torch.nn.functional import grid_sample
@@ -187,14 +187,14 @@ def fit(he: DensityView, ihc: DensityView, points_um: Tensor, window_px: int) ->
     The mean of the squares of `likeness`, with their signs, by how much there is to see of the H&E: places that
     are alike count, and texture that two sections do not share hardly does.
     """
-    theirs, seen = sampled(ihc, points_um)
+    theirs, seen = sampled_view(ihc, points_um)
     r, detail = likeness(he.maps[None], theirs, seen * he.seen, window_px)
     return (r * r.abs() * detail).sum((1, 2, 3)) / detail.sum((1, 2, 3)).clamp_min(1e-6)
 
 
-def covered(he: DensityView, ihc: DensityView, points_um: Tensor) -> Tensor:
+def covered_share(he: DensityView, ihc: DensityView, points_um: Tensor) -> Tensor:
     """Which share of what there is to see of the H&E lies where the IHC was scanned: (B,)."""
-    _, seen = sampled(ihc, points_um)
+    _, seen = sampled_view(ihc, points_um)
     detail = he.maps.sum(0) * he.seen
     return (seen[:, 0] * detail).sum((1, 2)) / detail.sum().clamp_min(1e-6)
 
@@ -240,7 +240,7 @@ def search(he: DensityView, ihc: DensityView, scales: Sequence[float]) -> list[P
 def _at_scale(he: DensityView, ihc: DensityView, scale: float, fineness: Fineness) -> Iterator[Pose]:
     longest = sorted((max(he.extent_um) * scale, max(ihc.extent_um)))
     mpp = max(longest[0] / fineness.smaller_px, longest[1] / fineness.larger_px)
-    ours, theirs = at_mpp(he, mpp / scale), at_mpp(ihc, mpp)
+    ours, theirs = view_at_mpp(he, mpp / scale), view_at_mpp(ihc, mpp)
     canvas = int(np.ceil(np.hypot(*ours.extent_um) * scale / mpp)) + 2
     fixed, known = _even_map(theirs)
     for mirror in (1, -1):
@@ -277,7 +277,7 @@ def _on_canvas(view: DensityView, linear: Array, canvas: int, mpp: float) -> tup
     points = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1)
     inverse = torch.as_tensor(np.linalg.inv(linear), dtype=torch.float32)
     back = torch.einsum("hwk,bjk->bhwj", points, inverse) + torch.as_tensor(_middle(view), dtype=torch.float32)
-    maps, seen = sampled(view, back)
+    maps, seen = sampled_view(view, back)
     return _detail(maps.mean(1, keepdim=True), seen)[:, 0], seen[:, 0]
 
 

@@ -17,11 +17,11 @@ from chromogen.staining.how import (
     MIN_OD10,
     Base,
     Location,
-    Part,
+    MapPart,
     focused,
     ground_of,
+    nuclear_profile,
     per_nucleus,
-    profile,
     spread,
 )
 from chromogen.staining.maps import (
@@ -65,7 +65,7 @@ class NuclearMaps(NamedTuple):
 def nuclear_maps(tissue: Tissue, where: Array) -> NuclearMaps:
     """What a window is stained with; `where` (H, W) is how far it is stained."""
     reached = coarser(tissue.there * (0.3 + 0.7 * where), 2)
-    return NuclearMaps(tissue.distance_um, profile(tissue), _own_chromatin(tissue), reached)
+    return NuclearMaps(tissue.distance_um, nuclear_profile(tissue), _own_chromatin(tissue), reached)
 
 
 def _own_chromatin(tissue: Tissue) -> Array:
@@ -77,7 +77,7 @@ def _own_chromatin(tissue: Tissue) -> Array:
 
 
 def nuclear_stains(
-    part: Part,
+    part: MapPart,
     nuclei: Nuclei,
     base: Base,
     maps: NuclearMaps,
@@ -103,7 +103,7 @@ def nuclear_stains(
 
 
 def _of_atlas(
-    part: Part,
+    part: MapPart,
     nuclei: Nuclei,
     base: Base,
     maps: NuclearMaps,
@@ -127,7 +127,7 @@ def _haze(base: Base, maps: NuclearMaps, stained_od10: NDArray[np.float64], exem
     return finer(exemplar.haze * smooth(source, HAZE_UM / MPP / 2) * maps.reached, 2, base.labels.shape)
 
 
-def _faint(part: Part, base: Base, maps: NuclearMaps, levels_od10: NDArray[np.float64], seed: int) -> Array:
+def _faint(part: MapPart, base: Base, maps: NuclearMaps, levels_od10: NDArray[np.float64], seed: int) -> Array:
     """Faint DAB in nuclei: in grains, and in part as their chromatin lies."""
     grains = (1 + 0.4 * normal_field(part.corner, part.at.size, GRAIN_UM / MPP, seed + 31)).clip(0, 3)
     whole = smooth((base.labels > 0) * grains, EDGE_UM / MPP)
@@ -142,7 +142,7 @@ def _hide(blue: Array, dab: Array, cover: Array, exemplar: Exemplar) -> None:
     blue[at] += shown[at] * (hidden - blue[at])
 
 
-def levels_of(rank: NDArray[np.float64], exemplar: Exemplar, share: Shares) -> NDArray[np.float64]:
+def nuclear_levels(rank: NDArray[np.float64], exemplar: Exemplar, share: Shares) -> NDArray[np.float64]:
     """Mean DAB of nuclei by their rank from 0 to 1, as the exemplar's positive and negative nuclei have it.
 
     `share` is that of positive nuclei, of all or where each of them lies.
@@ -210,7 +210,7 @@ class CytoplasmMaps(NamedTuple):
 
 def texture_of(tissue: Tissue) -> Texture:
     """The texture of a window."""
-    nuclear = smooth(np.maximum(profile(tissue), WHOLE * (tissue.labels > 0)), 0.25 / MPP).clip(0, 1)
+    nuclear = smooth(np.maximum(nuclear_profile(tissue), WHOLE * (tissue.labels > 0)), 0.25 / MPP).clip(0, 1)
     matter = (tissue.second + 0.6 * tissue.hematoxylin * (1 - nuclear)).clip(0)
     between = (nuclear < 0.35) * tissue.there
     near, around = (_logarithm(matter, between, um, by) for um, by in ((NEAR_UM, 2), (AROUND_UM, COARSE)))
@@ -243,7 +243,7 @@ def cytoplasm_maps(tissue: Tissue, where: Array) -> CytoplasmMaps:
 
 
 def cytoplasm_stains(
-    part: Part,
+    part: MapPart,
     base: Base,
     texture: Texture,
     maps: CytoplasmMaps,
@@ -256,7 +256,7 @@ def cytoplasm_stains(
     ground = ground_of(base, part, exemplar, seed)
     dab = (maps.where * stained + (1 - maps.where) * ground[1]) * maps.matter
     dab = spread(np.asarray(dab, np.float32))
-    return covered(focused(base, part, base.blue_od10, seed) + ground[0], dab, exemplar), dab
+    return dab_over_hematoxylin(focused(base, part, base.blue_od10, seed) + ground[0], dab, exemplar), dab
 
 
 def with_chance(texture: Texture, corner: Location, seed: int) -> Array:
@@ -290,7 +290,7 @@ def _membranes(lines: Array, corner: Location, seed: int) -> Array:
     return np.asarray(MEMBRANE * 0.6 * lines * uneven, np.float32)
 
 
-def covered(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
+def dab_over_hematoxylin(hematoxylin: Array, dab: Array, exemplar: Exemplar) -> Array:
     """Haematoxylin under DAB, which hides part of it, and with what the exemplar has where cytoplasm is brown."""
     most, full_od10 = COVERS
     left = hematoxylin * (1 - most * ramp(dab, 0, full_od10))

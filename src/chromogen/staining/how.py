@@ -58,7 +58,7 @@ class SlideLook:
 
 
 @dataclass(frozen=True)
-class Part:
+class MapPart:
     """What maps of tissue show: the part `at` of a window of a slide, which lies at `location` (x, y) on it.
 
     `centres_px` (N, 2) are those of all of the window's nuclei on the slide: float64, in pixels of MPP.
@@ -124,7 +124,7 @@ def _blue(tissue: Tissue, look: SlideLook, exemplar: Exemplar, full: float) -> A
     return np.asarray(np.minimum(own, MAX_FULL * exemplar.blue_od10[-1]), np.float32)
 
 
-def focused(base: Base, part: Part, stain: Array, seed: int) -> Array:
+def focused(base: Base, part: MapPart, stain: Array, seed: int) -> Array:
     """A stain of nuclei, some of which lie above or below the focus."""
     blurred = ramp(normal_at(part.centres_px, 1.0 / MPP, seed + 30), *BLURRED)
     share = smooth(per_nucleus(blurred, base.owner), FOCUS_UM / MPP)
@@ -174,7 +174,7 @@ def _ground(tissue: Tissue) -> Array:
     return finer(ramp(wide, 0.3, 0.7), COARSE, tissue.there.shape)
 
 
-def ground_of(base: Base, part: Part, exemplar: Exemplar, seed: int) -> tuple[Array, Array]:
+def ground_of(base: Base, part: MapPart, exemplar: Exemplar, seed: int) -> tuple[Array, Array]:
     """Faint haematoxylin and DAB of all tissue: more where that is denser, and more or less by chance."""
     uneven = min((exemplar.detail.hematoxylin_clouds + exemplar.detail.second_clouds) / 2, 1.0)
     clouds = np.exp(np.float32(CLOUDED * uneven) * _clouds(part, seed + 40))
@@ -182,13 +182,13 @@ def ground_of(base: Base, part: Part, exemplar: Exemplar, seed: int) -> tuple[Ar
     return hematoxylin, exemplar.background_od10 * base.ground * (0.7 + 0.3 * base.detail) * clouds
 
 
-def _clouds(part: Part, seed: int) -> Array:
+def _clouds(part: MapPart, seed: int) -> Array:
     """Chance that differs from place to place, by CLOUDS_UM."""
     near, far = (normal_field(part.corner, part.at.size, um / MPP, seed + i) for i, um in enumerate(CLOUDS_UM))
     return np.asarray(near + far, np.float32)
 
 
-def profile(tissue: Tissue) -> Array:
+def nuclear_profile(tissue: Tissue) -> Array:
     """Each nucleus' own haematoxylin over what lies round it, about 1 in nuclei and 0 elsewhere.
 
     It fades where the picture fades, and not at an outline.

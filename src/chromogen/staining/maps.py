@@ -175,7 +175,7 @@ def finer(x: NDArray[Any], by: int, shape: tuple[int, ...]) -> Array:
     return np.asarray(made[0, 0, : shape[0], : shape[1]].numpy())
 
 
-def guided(x: NDArray[Any], guides: Sequence[NDArray[Any]], radius_px: int, eps: float, by: int) -> Array:
+def guided_filter(x: NDArray[Any], guides: Sequence[NDArray[Any]], radius_px: int, eps: float, by: int) -> Array:
     """A map brought to the edges of two guides: the guided filter (He et al. 2013), solved on squares of `by` px.
 
     The linear model of each window is found on the coarse maps and applied to the fine guides (He & Sun 2015).

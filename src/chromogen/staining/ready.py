@@ -23,7 +23,7 @@ from chromogen.staining.amounts import (
     cytoplasm_maps,
     cytoplasm_stains,
     draws_of,
-    levels_of,
+    nuclear_levels,
     nuclear_maps,
     nuclear_stains,
     texture_of,
@@ -32,7 +32,7 @@ from chromogen.staining.atlas import REACH
 from chromogen.staining.confidence import SQUARE_PX, Levels, confidence, on_pixels, painted_share
 from chromogen.staining.confidence import confidence_levels as confidence_levels
 from chromogen.staining.exemplar import QUANTILES, Exemplar
-from chromogen.staining.how import MIN_FULL, Base, Location, Part, SlideLook, base_of, grain
+from chromogen.staining.how import MIN_FULL, Base, Location, MapPart, SlideLook, base_of, grain
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import Tissue, nuclear_logit, tissue_of
 from chromogen.staining.where import Place, Where, ranks_nearby, shares_of
@@ -70,14 +70,14 @@ class MarkedCytoplasm(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ready:
+class ReadyWindow:
     """A part of a window of a slide, ready to be stained with any share, seed and strength.
 
     `nuclei` are all of the window's. `marked` is what a marker of nuclei needs, or one of cytoplasm. `grain` and
     `levels` are as in `Amounts`.
     """
 
-    part: Part
+    part: MapPart
     nuclei: Nuclei
     base: Base
     grain: Array
@@ -122,7 +122,7 @@ def _nuclei_last() -> LruCache[Nuclei]:
 
 def ready_of(
     exemplar: Exemplar, where: Where, fill: bool, image: Image, look: SlideLook, location: Location
-) -> Ready:
+) -> ReadyWindow:
     """A window of a slide, uint8 (H, W, 3) at MPP, which lies at `location` on it, ready to be stained.
 
     Tissue without confidence is only counterstained, unless `fill`.
@@ -133,8 +133,8 @@ def ready_of(
     kept = on_pixels(np.ones_like(sure) if fill else painted_share(sure), there.shape)
     centres_px = tissue.nuclei.centres_px.astype(np.float64) + location
     is_nuclear = exemplar.site == "nuclear"
-    return Ready(
-        Part(location, whole((image.shape[1], image.shape[0])), centres_px),
+    return ReadyWindow(
+        MapPart(location, whole((image.shape[1], image.shape[0])), centres_px),
         tissue.nuclei,
         base_of(tissue, look, exemplar, MIN_FULL if is_nuclear else amounts.MIN_FULL),
         grain(tissue.pale_bands[0], look, exemplar),
@@ -155,7 +155,7 @@ def _marked_nuclei(tissue: Tissue, look: SlideLook, source: Where, where: Array,
     return MarkedNuclei(nuclear_maps(tissue, where * kept), candidates)
 
 
-def part_of(ready: Ready, core: Window) -> Ready:
+def cropped(ready: ReadyWindow, core: Window) -> ReadyWindow:
     """A copy of what a part of a window needs for every pixel of its `core` to be stained as in the whole.
 
     That is a margin, and all of each nucleus that shows in it: stains of a nucleus are means over it.
@@ -166,7 +166,7 @@ def part_of(ready: Ready, core: Window) -> Ready:
         cut: MarkedNuclei | MarkedCytoplasm = marked._replace(maps=_cut(marked.maps, at, shape))
     else:
         cut = MarkedCytoplasm(_cut(marked.maps, at, shape), _cut(marked.texture, at, shape))
-    return Ready(
+    return ReadyWindow(
         replace(ready.part, at=at),
         ready.nuclei,
         _cut(ready.base, at, shape),
@@ -175,7 +175,7 @@ def part_of(ready: Ready, core: Window) -> Ready:
     )
 
 
-def _with_nuclei(part: Window, ready: Ready) -> Window:
+def _with_nuclei(part: Window, ready: ReadyWindow) -> Window:
     """The part, with all of the nuclei that reach into it, as whole squares."""
     centres, outlines = ready.nuclei.centres_px, ready.nuclei.outlines_px
     reach = REACH * np.abs(outlines - centres[:, None]).max(axis=1, initial=0) + 8
@@ -201,7 +201,7 @@ def _cut(maps: T, at: Window, shape: tuple[int, ...]) -> T:
     return type(maps)(*cut) if hasattr(maps, "_fields") else type(maps)(cut)
 
 
-def amounts_of(ready: Ready, exemplar: Exemplar, look: SlideLook, share: float, seed: int) -> Amounts:
+def amounts_of(ready: ReadyWindow, exemplar: Exemplar, look: SlideLook, share: float, seed: int) -> Amounts:
     """What tissue is painted with, by the share of positive nuclei, if it marks nuclei, and the seed of chance."""
     part, base, marked = ready.part, ready.base, ready.marked
     if isinstance(marked, MarkedNuclei):
@@ -213,13 +213,13 @@ def amounts_of(ready: Ready, exemplar: Exemplar, look: SlideLook, share: float, 
 
 
 def _levels_of_nuclei(
-    ready: Ready, candidates: Candidates, exemplar: Exemplar, look: SlideLook, share: float, seed: int
+    ready: ReadyWindow, candidates: Candidates, exemplar: Exemplar, look: SlideLook, share: float, seed: int
 ) -> NDArray[np.float64]:
     """Mean DAB of each nucleus, (N,): by the local share that a map gives, or by `share` over all the slide."""
     centres_px = ready.part.centres_px
     if candidates.shares is not None:
         draws = draws_of(centres_px, candidates.logits, np.zeros(len(ready.nuclei)), seed)
         ranks = ranks_nearby(ready.nuclei, centres_px, draws, candidates.shares, seed)
-        return levels_of(ranks, exemplar, candidates.shares)
+        return nuclear_levels(ranks, exemplar, candidates.shares)
     draws = draws_of(centres_px, candidates.logits, candidates.where, seed)
-    return levels_of(np.interp(draws, look.draws, QUANTILES), exemplar, share * candidates.kept)
+    return nuclear_levels(np.interp(draws, look.draws, QUANTILES), exemplar, share * candidates.kept)

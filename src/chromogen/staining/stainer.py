@@ -130,7 +130,7 @@ def load_stainer(name: PathLike) -> Stainer:
 
 
 def _look(name: str) -> Stainer:
-    return stainer_of_look(load_look(name), where=where_of(name))
+    return stainer_of_look(load_look(name), where=look_where(name))
 
 
 def is_look(name: PathLike) -> bool:
@@ -153,7 +153,7 @@ def load_look(name: PathLike) -> Look:
     return read_look(FOLDER / f"{name}{LOOK_SUFFIX}" if str(name) in LOOKS else Path(name))
 
 
-def where_of(name: PathLike) -> Where | None:
+def look_where(name: PathLike) -> Where | None:
     """The source of *where* that comes with a look: a model of pairs is both. None: the slide's own tissue."""
     if not _is_model(name):
         return None
@@ -190,7 +190,7 @@ def stainer_of_look(
     from chromogen.provenance import sha256_of
     from chromogen.staining.tissue import MPP
     from chromogen.staining.where import ByTissue
-    from chromogen.staining.window import Dials, look_of, painted
+    from chromogen.staining.window import Dials, look_of, painted_window
 
     if share is not None and not 0 <= share <= 1:
         raise expected("share", "0 to 1, the positive ones of all nuclei", share)
@@ -209,7 +209,7 @@ def stainer_of_look(
     return Stainer(
         look.name,
         look.target_stain,
-        partial(painted, look.exemplar, dials),
+        partial(painted_window, look.exemplar, dials),
         f"{look.sha256}, nuclei {sha256_of(WEIGHTS)}, share {dials.share:g}, seed {seed}, "
         f"intensity {intensity:g}, counterstain {counterstain:g}, where {where.identity}{filled}",
         partial(look_of, dials),

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from chromogen.compute.grid import Window
 from chromogen.image import Image
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, labels_of
-from chromogen.staining.maps import MIN_COVER, Array, coarser, finer, guided, ramp, smooth
+from chromogen.staining.maps import MIN_COVER, Array, coarser, finer, guided_filter, ramp, smooth
 from chromogen.stains.deconvolution import Array as Matrix
 from chromogen.stains.deconvolution import densities_od10
 
@@ -317,7 +317,7 @@ def epithelium(tissue: Tissue, rule: Rule) -> Array:
     guides = [smooth(x, GUIDE_UM / MPP / 2) for x in guides]
     share = finer(coarse, COARSE // 2, there.shape) * there
     for radius_um, eps, none, full in EDGES:
-        share = ramp(guided(share, guides, round(radius_um / MPP / 4), eps, 2), none, full)
+        share = ramp(guided_filter(share, guides, round(radius_um / MPP / 4), eps, 2), none, full)
     return finer(share, 2, tissue.labels.shape) * tissue.there
 
 

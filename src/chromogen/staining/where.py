@@ -18,7 +18,7 @@ from chromogen.image import Image
 from chromogen.nuclei.outlines import Nuclei
 from chromogen.provenance import sha256_of
 from chromogen.staining.how import Location, SlideLook
-from chromogen.staining.maps import Array, coarser, finer, guided, normal_at, ramp, smooth
+from chromogen.staining.maps import Array, coarser, finer, guided_filter, normal_at, ramp, smooth
 from chromogen.staining.tissue import COARSE, MPP, Tissue, epithelium
 
 # Which nuclei are positive where a map gives the share of them, place by place.
@@ -112,7 +112,7 @@ def checked_file(file: Path) -> str:
     return sha256_of(file)
 
 
-def sampled(
+def sampled_map(
     values: Array, pixel_px: tuple[float, float], location: tuple[int, int], shape: tuple[int, int]
 ) -> Array:
     """A window of a map whose pixels are `pixel_px` (x, y) wide, linear between their centres."""
@@ -180,7 +180,7 @@ def along_edges(values: Array, pixel_um: float, place: Place) -> Array:
     if pixel_um <= MIN_PIXEL_UM or values.min() == values.max():
         return values * place.tissue.there
     side_px = round(min(pixel_um, MAX_PIXEL_UM) / MPP)
-    fine = guided(values, _guides(place), side_px, EPSILON, side_px)
+    fine = guided_filter(values, _guides(place), side_px, EPSILON, side_px)
     return _within(fine, values, side_px * MPP) * place.tissue.there
 
 
@@ -192,7 +192,7 @@ def map_of_network(predict: Callable[[Image], Array], image: Image, place: Place
     values, (across, down) = values_of_network(predict, image)
     shape = place.image.shape[0], place.image.shape[1]
     pixel_px = across * shape[1] / image.shape[1], down * shape[0] / image.shape[0]
-    return along_edges(sampled(values, pixel_px, (0, 0), shape), max(pixel_px) * MPP, place)
+    return along_edges(sampled_map(values, pixel_px, (0, 0), shape), max(pixel_px) * MPP, place)
 
 
 def values_of_network(predict: Callable[[Image], Array], image: Image) -> tuple[Array, tuple[int, int]]:
@@ -226,7 +226,7 @@ def border_along_edges(inside: Array, pixel_um: float, place: Place) -> Array:
 def _moved(inside: Array, guides: list[Array]) -> Array:
     """A region filtered by guides, coarse to fine, with a border as sharp as before."""
     for radius_um in STEPS_UM:
-        inside = ramp(guided(inside, guides, round(radius_um / MPP), DRAWN_EPSILON, 2), NONE, FULL)
+        inside = ramp(guided_filter(inside, guides, round(radius_um / MPP), DRAWN_EPSILON, 2), NONE, FULL)
     return inside
 
 

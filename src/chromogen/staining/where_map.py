@@ -14,7 +14,7 @@ from chromogen.provenance import sha256_of
 from chromogen.regions.masks import Mask, read_heat_map
 from chromogen.staining.maps import Array, coarser
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Frame, Place, along_edges, checked_file, map_of_network, sampled
+from chromogen.staining.where import Frame, Place, along_edges, checked_file, map_of_network, sampled_map
 
 if TYPE_CHECKING:
     from chromogen.staining.where_network import Model, WhereNetwork
@@ -55,7 +55,7 @@ class ByMap:
         """The map of a window; what its pixels are too coarse to say, the tissue's edges say."""
         values, pixel_px = _map(self.file, self.sha256, self.frame)
         shape = place.tissue.labels.shape
-        seen = sampled(values, pixel_px, place.location, (shape[0], shape[1]))
+        seen = sampled_map(values, pixel_px, place.location, (shape[0], shape[1]))
         return along_edges(seen, max(pixel_px) * MPP, place)
 
 

@@ -42,19 +42,19 @@ MIN_VARIANCE = 1e-8  # whose root has a gradient
 
 
 @dataclass(frozen=True)
-class SlideStains:
+class PairStains:
     """What must be the same over a slide: its white (3,), 0 to 255, and both stains' strengths (2,), natural."""
 
     white: tuple[float, ...]
     strength: tuple[float, ...]
 
 
-def slide_stains(sample: Image) -> SlideStains:
+def slide_stains(sample: Image) -> PairStains:
     """The stains of a slide, from uint8 (H, W, 3) of its tissue."""
     white = white_level(sample)
     strength = stain_strength(sample, H_E, white)
     found = np.where(strength > 0, strength, USUAL_STRENGTH)
-    return SlideStains(tuple(map(float, white)), tuple(map(float, found)))
+    return PairStains(tuple(map(float, white)), tuple(map(float, found)))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def density_from(image: Image, white: White) -> Tensor:
 
 
 @torch.inference_mode()
-def level_map(network: WhereNetwork, image: Image, stains: SlideStains) -> Array:
+def level_map(network: WhereNetwork, image: Image, stains: PairStains) -> Array:
     """Levels (H / 16, W / 16), 0 to 1, of an image at MPP, uint8 (H, W, 3) with sides in multiples of 16 px."""
     features = features_of(density_from(image, stains.white), torch.tensor(stains.strength))
     return np.asarray(network(features)[0, 0].numpy(), np.float32)

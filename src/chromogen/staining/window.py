@@ -19,7 +19,7 @@ from chromogen.staining.confidence import typical_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
 from chromogen.staining.how import Location, SlideLook, glass, grain, over_ground, rendered_stains
 from chromogen.staining.maps import Array, smooth
-from chromogen.staining.ready import Amounts, Ready, amounts_of, part_of, ready_of, seen
+from chromogen.staining.ready import Amounts, ReadyWindow, amounts_of, cropped, ready_of, seen
 from chromogen.staining.tissue import (
     BANDS_UM,
     MPP,
@@ -61,7 +61,7 @@ class Measured:
         return sum(one.nbytes for one in (*self.texture, self.textured))
 
 
-def measured(sample: Image) -> Measured:
+def measured_sample(sample: Image) -> Measured:
     """What a sample of a slide's tissue, uint8 (H, W, 3) at MPP, shows."""
     white = white_level(sample, MPP)
     with ThreadPoolExecutor(2, "look") as pool:
@@ -133,17 +133,17 @@ class Dials:
 
 def look_of(dials: Dials, sample: Image) -> SlideLook:
     """The statistics of a slide, from a sample of its tissue, uint8 (H, W, 3) at MPP."""
-    return replace(look_by_chance(measured(sample), dials.seed), where=dials.where.measure(sample))
+    return replace(look_by_chance(measured_sample(sample), dials.seed), where=dials.where.measure(sample))
 
 
 class Keep(NamedTuple):
     """Where `painted` keeps, for who turns dials, what is ready to be stained, and amounts of stains."""
 
-    ready: LruCache[Ready]
+    ready: LruCache[ReadyWindow]
     amounts: LruCache[Amounts]
 
 
-def painted(
+def painted_window(
     exemplar: Exemplar,
     dials: Dials,
     image: Image,
@@ -191,11 +191,11 @@ def _amounts(
 ) -> Amounts:
     """What the core of an image of tissue is painted with, made or kept."""
 
-    def ready() -> Ready:
+    def ready() -> ReadyWindow:
         made = ready_of(exemplar, dials.where, dials.fill, image, look, location)
-        return made if core.size == made.part.at.size else part_of(made, core)
+        return made if core.size == made.part.at.size else cropped(made, core)
 
-    def amounts(ready: Ready) -> Amounts:
+    def amounts(ready: ReadyWindow) -> Amounts:
         made = amounts_of(ready, exemplar, look, dials.share, dials.seed)
         return made if core.size == ready.part.at.size else made.cut(core.seen_from(ready.part.at))
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromogen.evaluation.credibility import Measures, Scores, scores, tiles
+from chromogen.evaluation.credibility import Measures, Scores, score_pictures, tiles
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value, score
 from chromogen.files import write_whole
@@ -195,10 +195,10 @@ def _provenance(result: Stylized, recipe: Recipe, encoder: Encoder) -> dict[str,
 def _recipe(job: Experiment, crop: Crop, encoder: Encoder) -> Recipe:
     """The experiment's, from the crop's seed, its content weight matched if it is to be."""
     recipe = replace(job.recipe, seed=job.recipe.seed + crop.seed)
-    return matched(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
+    return matched_recipe(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
 
 
-def judge(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
+def judge_claims(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
     """Every claim against what the cells scored."""
     by_crop: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -230,11 +230,11 @@ def cautions(crops: Sequence[Crop], experiments: Sequence[Experiment], cells: Se
 def crop_scores(crop: Crop, picture: Image, measures: Measures) -> Scores:
     """All scores of a picture of this crop, uint8 (H, W, 3); against a real IHC where it is of this tissue."""
     if crop.paired:
-        found = scores(measures.prediction, picture, crop.he, crop.ihc, crop.mpp)
+        found = score_pictures(measures.prediction, picture, crop.he, crop.ihc, crop.mpp)
         return found if is_registered(crop) else found | dict.fromkeys(PLACED, ELSEWHERE)
-    alone = scores(measures.prediction, picture, crop.he, None, crop.mpp)
+    alone = score_pictures(measures.prediction, picture, crop.he, None, crop.mpp)
     refused = {value.name: NO_REAL for measure in (*measures.nuclei, *measures.real) for value in measure.values}
-    return alone | refused | scores(measures.anywhere, picture, crop.he, crop.ihc, crop.mpp)
+    return alone | refused | score_pictures(measures.anywhere, picture, crop.he, crop.ihc, crop.mpp)
 
 
 def is_registered(crop: Crop) -> bool:
@@ -243,7 +243,7 @@ def is_registered(crop: Crop) -> bool:
     return all(isinstance(r, float) and r >= REGISTERED_R for r in found.values())
 
 
-def matched(recipe: Recipe, like: Recipe, crop: Crop, encoder: Encoder) -> Recipe:
+def matched_recipe(recipe: Recipe, like: Recipe, crop: Crop, encoder: Encoder) -> Recipe:
     """The recipe with the content weight that makes content pull as hard as in another recipe."""
     ours, theirs = (content_pull(r, crop, encoder) for r in (recipe, like))
     weight = next(term.weight for term in recipe.objective if term.name == "content")

@@ -87,7 +87,7 @@ def measure_style(
     if guides and len(images) > 1:
         raise expected("style", "one image where regions are drawn on it", f"{len(images)} images")
     for image in images:
-        check_size(image, recipe, "style")
+        check_style_size(image, recipe, "style")
         check_guides(image, recipe, guides, "style")
         if tile_px is None:
             check_memory(image, MEASURING_BYTES * image.shape[0] * image.shape[1], encoder, "style")
@@ -191,7 +191,7 @@ def size_at(image: Image, scale: float) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def check_size(image: Image, recipe: Recipe, name: str) -> None:
+def check_style_size(image: Image, recipe: Recipe, name: str) -> None:
     """ValueError for an image (H, W, 3) too small for the recipe's layers at its coarsest scale."""
     least = math.ceil(smallest_side_px(layers_of(recipe.objective)) / recipe.scales[0])
     height, width = image.shape[:2]

@@ -213,7 +213,7 @@ def style_terms(recipe: Recipe) -> Objective:
     return tuple(term for term in recipe.objective if (term.statistic, term.reference) == ("gram", "style"))
 
 
-def guided(recipe: Recipe, regions: Collection[str]) -> Recipe:
+def guided_recipe(recipe: Recipe, regions: Collection[str]) -> Recipe:
     """The recipe with its style compared region by region, each weighing the same (guided, Gatys et al. 2017).
 
     They take the place of all the recipe's Gram matrices, and of its compartments; regions together weigh what

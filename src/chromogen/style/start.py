@@ -27,7 +27,7 @@ from chromogen.staining.how import SlideLook
 from chromogen.staining.looks import sha256_of_exemplar
 from chromogen.staining.maps import Array, ramp, smooth
 from chromogen.staining.tissue import MPP, Tissue, tissue_of
-from chromogen.staining.window import Dials, look_of, painted
+from chromogen.staining.window import Dials, look_of, painted_window
 from chromogen.stains.deconvolution import tissue_share
 from chromogen.stains.glass import white_level
 from chromogen.style.objective import COMPARTMENTS, GUIDE, Masks, masks_asked
@@ -64,7 +64,7 @@ def measured_exemplars(images: Sequence[Image], mpp: float, site: str) -> list[E
     for markers of different sites.
     """
     check_visible(mpp)
-    exemplars = [measure_exemplar(at_mpp(image, mpp), site) for image in images]
+    exemplars = [measure_exemplar(image_at_tissue_mpp(image, mpp), site) for image in images]
     joined_exemplars(exemplars)
     return exemplars
 
@@ -75,7 +75,7 @@ def compartments_of(ihc: Image, mpp: float, exemplar: Exemplar, he: Image | None
     Nuclei are found in the IHC, or in the H&E that it was painted on. A nucleus is brown by its mean DAB where the
     exemplar's marker sits in nuclei, else by the DAB of the tissue round it. Glass belongs to none.
     """
-    picture, seen = (at_mpp(image, mpp) for image in (ihc, ihc if he is None else he))
+    picture, seen = (image_at_tissue_mpp(image, mpp) for image in (ihc, ihc if he is None else he))
     height, width = picture.shape[:2]
     glass = white_level(seen, MPP)
     found = {name: np.zeros((height, width), np.float32) for name in COMPARTMENTS}
@@ -118,7 +118,7 @@ def start_of(he: Image, mpp: float, exemplar: Exemplar, seed: int, share: float 
     in the exemplar. Raises: ValueError for pixels too large to show nuclei, and for a share of another marker.
     """
     check_visible(mpp)
-    coarse, dials = at_mpp(he, mpp), Dials(_share(exemplar, share), seed)
+    coarse, dials = image_at_tissue_mpp(he, mpp), Dials(_share(exemplar, share), seed)
     paint = partial(_painted, exemplar, dials, look_of(dials, _sample(coarse)), coarse)
     everything = whole((coarse.shape[1], coarse.shape[0]))
     painted_whole = SlidingWindow(WINDOW_PX, BLEND_PX, fixed=False).blended(paint, coarse.shape, everything)
@@ -147,7 +147,7 @@ def start_record(exemplar: Exemplar, seed: int, share: float | None = None) -> d
 
 
 def _painted(exemplar: Exemplar, dials: Dials, look: SlideLook, image: Image, window: Window) -> Image:
-    return painted(exemplar, dials, mirrored(image, window), look, (window.left, window.top))
+    return painted_window(exemplar, dials, mirrored(image, window), look, (window.left, window.top))
 
 
 def _sample(image: Image) -> Image:
@@ -157,7 +157,7 @@ def _sample(image: Image) -> Image:
     return np.ascontiguousarray(image[darkest.core.at])
 
 
-def at_mpp(image: Image, mpp: float) -> Image:
+def image_at_tissue_mpp(image: Image, mpp: float) -> Image:
     """An image with pixels of `mpp` um brought to MPP, where it has others: to resample it blurs it."""
     if abs(mpp / MPP - 1) < SAME:
         return image

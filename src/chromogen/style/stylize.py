@@ -38,7 +38,7 @@ from chromogen.style.canvas import (
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.loss import Targets, check_can_be_tiled, picture_windows, targets_of, tiles_of, with_reference
-from chromogen.style.measured_style import Style, check_size, measure_style, size_at
+from chromogen.style.measured_style import Style, check_style_size, measure_style, size_at
 from chromogen.style.memory import check_memory, need_of
 from chromogen.style.objective import COMPARTMENTS, for_scale, refers_to
 from chromogen.style.optimize import Losses, NotFiniteInBf16Error, Watch, judge, loss_function, optimize
@@ -125,7 +125,7 @@ def stylize(  # noqa: PLR0913 - nine that have little to do with each other
     ValueError for what cannot be done as asked, and ArithmeticError when the loss is not finite even in fp32.
     """
     encoder = encoder or Encoder()
-    check_size(content, recipe, "content")
+    check_style_size(content, recipe, "content")
     check_guides(content, recipe, guides, "content")
     size = content.shape[1], content.shape[0]
     check_memory(content, need_of(size, recipe, encoder.precision, tile_px).bytes, encoder, "content")

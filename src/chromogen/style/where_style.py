@@ -14,7 +14,7 @@ from chromogen.image import Image, scaled
 from chromogen.staining.exemplar import QUANTILES, Exemplar
 from chromogen.staining.maps import Array, mean_over
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Place, along_edges, sampled
+from chromogen.staining.where import Place, along_edges, sampled_map
 from chromogen.stains.deconvolution import optical_density_od10
 
 CLAIM = "where style transfer put the colour of the reference IHC; it knows nothing of the marker"
@@ -58,7 +58,7 @@ class ByStyle:
         values = np.frombuffer(self.dab, np.uint8).reshape(self.shape) * np.float32(MAX_OD10 / LEVELS)
         pixel_px = self.size_px[0] / self.shape[1], self.size_px[1] / self.shape[0]
         height, width = place.tissue.labels.shape
-        return where_of_dab(sampled(values, pixel_px, place.location, (height, width)), self.full_od10, place)
+        return where_of_dab(sampled_map(values, pixel_px, place.location, (height, width)), self.full_od10, place)
 
     def _sha256(self) -> str:
         return hashlib.sha256(self.dab).hexdigest()

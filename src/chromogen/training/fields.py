@@ -30,7 +30,7 @@ from chromogen.staining.maps import Array
 from chromogen.staining.where_network import (
     CELL_PX,
     STRIDE_PX,
-    SlideStains,
+    PairStains,
     density_from,
     features_of,
     slide_stains,
@@ -272,7 +272,7 @@ def _joined(exemplars: Sequence[Exemplar]) -> Exemplar:
     return joined_exemplars([one for one in exemplars if one.site == site])
 
 
-def _stains_of_slides(shown: Sequence[CheckedPair]) -> dict[str, SlideStains]:
+def _stains_of_slides(shown: Sequence[CheckedPair]) -> dict[str, PairStains]:
     """Of all pictures of a slide together: stroma is pale also where a field shows nothing else."""
     found = {}
     for slide in dict.fromkeys(one.pair.slide for one in shown):
@@ -300,7 +300,7 @@ def in_cells(x: Array) -> Array:
     return np.asarray(F.avg_pool2d(cut[None, None], CELL_PX)[0, 0].numpy())
 
 
-def _field(one: CheckedPair, stains: SlideStains, ihc: _Ihc, exemplar: Exemplar) -> Field:
+def _field(one: CheckedPair, stains: PairStains, ihc: _Ihc, exemplar: Exemplar) -> Field:
     height, width = (side // STRIDE_PX * STRIDE_PX for side in one.pair.he.shape[:2])
     he = np.ascontiguousarray(one.pair.he[:height, :width])
     features = features_of(density_from(he, stains.white), torch.tensor(stains.strength))

@@ -133,7 +133,7 @@ def stain_block(work: BlockWork, block: Block) -> Done:
     Raises: DamageError where the slide is gone, or part of it cannot be read and the work is strict; OSError where
     the disk is full.
     """
-    made = painted(shared_view(work), work.stainer, work.white, block)
+    made = painted_block(shared_view(work), work.stainer, work.white, block)
     if made.damaged and work.strict:
         at = made.damaged[0]
         raise DamageError(f"{str(work.file.path)!r} cannot be read at x {at.left}, y {at.top} of the output.")
@@ -149,7 +149,7 @@ def shared_view(work: BlockWork) -> Iterator[View]:
         yield View(slide, work.mpp)
 
 
-def painted(
+def painted_block(
     view: AbstractContextManager[View], stainer: Stainer, white: tuple[int, int, int], block: Block
 ) -> Painted:
     """What becomes of a block; what could not be read is left `white`, as glass is.

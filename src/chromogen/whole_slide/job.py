@@ -23,7 +23,7 @@ from chromogen.slides.store import BlockStore, Index
 from chromogen.slides.writer import TILE_PX, verify, write_ome_tiff, write_ome_zarr
 from chromogen.staining.confidence import SQUARE_PX
 from chromogen.staining.stainer import Stainer
-from chromogen.whole_slide.blocks import Block, Painted, block_at, in_threads, painted, threads_given_back
+from chromogen.whole_slide.blocks import Block, Painted, block_at, in_threads, painted_block, threads_given_back
 from chromogen.whole_slide.survey import Survey
 from chromogen.whole_slide.view import SlideFile, View
 
@@ -51,7 +51,7 @@ def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Pain
 
     def make(block: Block) -> list[Window]:
         core = cores[block.index[1]]
-        done = painted(nullcontext(view), fitted, fitted.white or seen.white, block)
+        done = painted_block(nullcontext(view), fitted, fitted.white or seen.white, block)
         made[core.at] = done.pixels
         if done.levels is not None:
             top, left = core.top // SQUARE_PX, core.left // SQUARE_PX

@@ -61,7 +61,7 @@ class StainVectors:
 
 
 @dataclass(frozen=True)
-class Part:
+class NucleiPart:
     """The nuclei of a window in level-0 pixels, what was measured of each, and the number of the first."""
 
     nuclei: Nuclei
@@ -94,13 +94,13 @@ class SlideNuclei:
     windows: int
     skipped: int
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[NucleiPart]:
         """The nuclei window by window, always in the same order; windows without nuclei are left out."""
         first = 0
         for index in range(self.windows):
             kept = self._kept(index)
             if len(kept.nuclei):
-                yield Part(at_level_0(kept.nuclei, self.slide, self.view_size), kept.measured, first)
+                yield NucleiPart(at_level_0(kept.nuclei, self.slide, self.view_size), kept.measured, first)
             first += len(kept.nuclei)
 
     @cached_property

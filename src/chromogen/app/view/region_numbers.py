@@ -16,7 +16,7 @@ from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
 from chromogen.compute.grid import TileGrid, Window
 from chromogen.errors import expected
-from chromogen.evaluation.agreement import dab_od10, dab_sums, miod, pixel_h_score, positive_percent
+from chromogen.evaluation.agreement import dab_od10, dab_positive_percent, dab_sums, miod, pixel_h_score
 from chromogen.evaluation.tile import UndefinedError
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.regions.geojson import polygons_of
@@ -96,7 +96,7 @@ def numbers_of(opened: Opened, region: MultiPolygon, stains: str, threshold_od10
         tissue_um2=tissue * mpp**2 if opened.mpp else None,
         tissue_percent=100 * tissue / max(inside, 1),
         measured_mpp=mpp,
-        positive_percent=None if is_he else _defined(positive_percent, sums),
+        positive_percent=None if is_he else _defined(dab_positive_percent, sums),
         above_threshold_percent=100 * above / tissue if tissue else None,
         mean_od10=_defined(dab_od10, sums),
         miod_od10=None if is_he else _defined(miod, sums),

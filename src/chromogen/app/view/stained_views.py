@@ -21,9 +21,9 @@ from chromogen.image import Image, write_image
 from chromogen.staining.confidence import unlike_fraction
 from chromogen.staining.looks import Look
 from chromogen.staining.stainer import Stainer, is_look, load_look
-from chromogen.staining.stainer import where_of as own_where
+from chromogen.staining.stainer import look_where as own_where
 from chromogen.staining.where import ByTissue, Where
-from chromogen.staining.window import Keep, Measured, look_by_chance, measured, where_map
+from chromogen.staining.window import Keep, Measured, look_by_chance, measured_sample, where_map
 from chromogen.whole_slide.job import SlideJob, stain_part
 from chromogen.whole_slide.survey import Survey, survey, write_confidence
 from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
@@ -159,7 +159,7 @@ def _statistics(stain: Stain, stainer: Stainer, slide: tuple[object, ...], seen:
     if not is_look(stain.model):
         return _STATISTICS.get((*slide, stainer.identity), lambda: stainer.fit(seen.sample).statistics)
     seed, where = int(stain.dials.get("seed", 0)), where_of(stain)
-    found = _MEASURED.get(slide, lambda: measured(seen.sample))
+    found = _MEASURED.get(slide, lambda: measured_sample(seen.sample))
     look = _STATISTICS.get((*slide, seed), lambda: look_by_chance(found, seed))
     return replace(look, where=_STATISTICS.get((*slide, where.identity), lambda: where.measure(seen.sample)))
 
