@@ -28,7 +28,7 @@ from chromogen.files import write_text
 from chromogen.image import Image, read_image
 from chromogen.page import page, paragraph, picture, row, section, table
 from chromogen.slides.slide import read_picture
-from chromogen.staining.stainer import builtin_ihc, load_stainer
+from chromogen.staining.stainer import Stainer, builtin_ihc
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS
 from chromogen.style.stylize import stylize
@@ -71,9 +71,9 @@ def ways(data: Path, encoder: Encoder, *, histology: bool) -> Mapping[str, Way]:
     glands, nuclei = ((ihc, patches_of(ihc, ihc, encoder)) for ihc in (epithelial, nuclear))
     found = {
         "H&E": Way(np.copy, *glands),
-        "epithelial": Way(load_stainer("epithelial"), *glands),
-        "nuclear": Way(load_stainer("nuclear"), *nuclei),
-        "color-transfer": Way(load_stainer("color-transfer"), *glands),
+        "epithelial": Way(Stainer.from_pretrained("epithelial"), *glands),
+        "nuclear": Way(Stainer.from_pretrained("nuclear"), *nuclei),
+        "color-transfer": Way(Stainer.from_pretrained("color-transfer"), *glands),
     }
     return found | ({"histology": Way(partial(optimized, ihc=epithelial), *glands)} if histology else {})
 

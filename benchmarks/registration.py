@@ -29,7 +29,7 @@ from scipy import ndimage
 from chromogen.image import Image, read_image, write_image
 from chromogen.provenance import peak_rss_mb
 from chromogen.registration.register import register
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from measuring import pin_threads
 
 Array = NDArray[np.float64]
@@ -144,7 +144,7 @@ def _stained_and_warped(
     file: Path, look: str, name: str, seed: int, angle: float, amplitude: float, grain: float
 ) -> Case:
     image = read_image(file)
-    return warped(name, image, load_stainer(look)(image), seed, angle, amplitude, grain)
+    return warped(name, image, Stainer.from_pretrained(look)(image), seed, angle, amplitude, grain)
 
 
 def cases(data: Path) -> Iterator[tuple[str, Callable[[], Case]]]:

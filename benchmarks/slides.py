@@ -28,7 +28,7 @@ from chromogen.slides.pyramid import pyramid_windows
 from chromogen.slides.slide import Slide
 from chromogen.slides.source import About
 from chromogen.slides.writer import write_ome_tiff
-from chromogen.staining.stainer import Stainer, load_stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide import view
 from chromogen.whole_slide.blocks import Run, in_threads, local_cluster, on_cluster
 from chromogen.whole_slide.job import Output, SlideJob
@@ -111,7 +111,7 @@ def one_size(side_px: int, stainer: str, threads: int) -> dict[str, Any]:
     texture()  # making the mosaic's stones is no part of the job
     with tempfile.TemporaryDirectory() as folder:
         output = Output(Path(folder) / "out.ome.tif")
-        job, busy_s = SlideJob(slide_of(side_px), load_stainer(stainer)), time.process_time()
+        job, busy_s = SlideJob(slide_of(side_px), Stainer.from_pretrained(stainer)), time.process_time()
         facts = stain_slide(job, output, run=in_threads(threads))
         facts["cpu_s_a_mpx"] = (time.process_time() - busy_s) / (facts["mpx_per_s"] * facts["seconds"])
         facts["file_mb"] = output.path.stat().st_size / 1e6

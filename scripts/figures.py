@@ -24,7 +24,7 @@ from chromogen.app.demo_slide import demo_slide
 from chromogen.image import Image, read_image, write_image
 from chromogen.registration.registered_slide import checkerboard, open_registered
 from chromogen.slides.slide import read_picture
-from chromogen.staining.stainer import Stainer, builtin_ihc, load_look, load_stainer, stainer_of_look
+from chromogen.staining.stainer import Stainer, builtin_ihc, load_look, stainer_of_look
 from chromogen.staining.where import ByTissue
 from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.stylize import stylize
@@ -70,7 +70,7 @@ def methods(exemplars: Path) -> Rows:
     """One H&E and two reference IHCs: the report's method beside looks."""
     he, ki67 = _tumour(exemplars), _read(exemplars / "OS-2-ndpi.ome.tif")
     by = (
-        ("Reference IHC: cytokeratin", builtin_ihc(), load_stainer("epithelial")),
+        ("Reference IHC: cytokeratin", builtin_ihc(), Stainer.from_pretrained("epithelial")),
         ("Reference IHC: Ki67", ki67, _nuclear(share=KI67_SHARE)),
     )
     return [
@@ -92,7 +92,7 @@ def where(exemplars: Path) -> Rows:
         [
             ("H&E", he),
             ("where: tissue that looks epithelial", _tinted(likely)),
-            ("where times how", load_stainer("epithelial")(he)),
+            ("where times how", Stainer.from_pretrained("epithelial")(he)),
         ]
     ]
 
@@ -113,7 +113,7 @@ def slide(_exemplars: Path) -> Rows:
     """The demo's slide from afar, and what both looks make of it."""
     picture = read_picture(demo_slide(), at_mpp=MPP)
     looks = {
-        "--stainer epithelial": load_stainer("epithelial"),
+        "--stainer epithelial": Stainer.from_pretrained("epithelial"),
         "--stainer nuclear --share 0.3": _nuclear(share=0.3),
     }
     stained = [(title, _from_afar(stainer(picture.pixels))) for title, stainer in looks.items()]

@@ -37,13 +37,12 @@ import psutil
 from chromogen.app import style_cache
 from chromogen.app.view.upload_decoder import take_in
 from chromogen.image import IMAGE_SUFFIXES, read_image, read_provenance, write_image
-from chromogen.onnx_models.generator import load_generator
-from chromogen.onnx_models.onnx_file import read_onnx
 from chromogen.regions.drawn import read_geojson
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned
-from chromogen.staining.stainer import builtin_ihc, load_look
+from chromogen.staining.onnx_file import read_onnx
+from chromogen.staining.stainer import Stainer, builtin_ihc, load_look
 from chromogen.staining.where_network import read_model
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
@@ -122,7 +121,7 @@ def _try_slide(path: Path) -> None:
 
 def _try_generator(path: Path) -> None:
     try:
-        load_generator(path)(small())
+        Stainer.from_pretrained(path)(small())
     except (RuntimeError, ArithmeticError) as error:  # it does not run, or makes no numbers
         raise ValueError(str(error)) from error
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from chromogen.onnx_models.onnx_file import CARD
+from chromogen.staining.onnx_file import CARD
 
 Rng = random.Random
 

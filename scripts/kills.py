@@ -37,7 +37,7 @@ from chromogen.app.demo_slide import demo_slide
 from chromogen.files import scratch_folder
 from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide
-from chromogen.staining.stainer import builtin_ihc, load_stainer
+from chromogen.staining.stainer import Stainer, builtin_ihc
 from chromogen.staining.where_network import read_model
 from serving import Serving
 
@@ -116,7 +116,7 @@ def make_inputs(folder: Path) -> None:
             write_image(folder / "tiles" / f"{number}.png", tile[:40, :48])
             large = slide.read_region((700 + 300 * number, 1000), (288, 288))
             write_image(folder / "pairs" / f"{number}_he.png", large)
-            write_image(folder / "pairs" / f"{number}_ihc.png", load_stainer("epithelial")(large))
+            write_image(folder / "pairs" / f"{number}_ihc.png", Stainer.from_pretrained("epithelial")(large))
         region = slide.read_region((700, 900), (768, 640))
     write_image(folder / "ihc.png", builtin_ihc()[:96, :96])
     per_cm = (20_000.0, 20_000.0)

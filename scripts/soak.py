@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 from PIL import Image as Pillow
 
-from chromogen.staining.stainer import builtin_ihc, load_stainer
+from chromogen.staining.stainer import Stainer, builtin_ihc
 from chromogen.whole_slide import stain
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
@@ -85,7 +85,7 @@ def ask_for_more(serving: Serving, slide: str, number: int) -> None:
 
 def stain_here(slide: Path, folder: Path) -> None:
     """A slide job in this process."""
-    job = SlideJob(SlideFile(slide), load_stainer("color-transfer"))
+    job = SlideJob(SlideFile(slide), Stainer.from_pretrained("color-transfer"))
     stain_slide(job, Output(folder / "out.ome.tif"), restart=True)
 
 

@@ -18,7 +18,7 @@ TISSUE = tissue_like(90, 120, seed=2)
 
 def test_an_array_keeps_its_size_at_any_pixel_size() -> None:
     stained = chromogen.stain(TISSUE, stainer="normalize", mpp=0.5)
-    assert np.array_equal(stained, stain_image(chromogen.load_stainer("normalize"), TISSUE))
+    assert np.array_equal(stained, stain_image(chromogen.Stainer.from_pretrained("normalize"), TISSUE))
     finer = chromogen.stain(np.kron(TISSUE, np.ones((2, 2, 1), np.uint8)), stainer="normalize", mpp=0.25)
     assert finer.shape == (180, 240, 3)
     assert np.abs(finer[::2, ::2].astype(int) - stained).mean() < 12
@@ -62,7 +62,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
 def test_stainers_are_listed_and_loaded() -> None:
     names = chromogen.list_stainers()
     assert {"epithelial", "nuclear", "normalize"} <= {*names}
-    assert [chromogen.load_stainer(name).name for name in names] == list(names)
+    assert [chromogen.Stainer.from_pretrained(name).name for name in names] == list(names)
 
 
 @pytest.mark.filterwarnings("ignore:The style")

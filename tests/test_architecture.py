@@ -29,9 +29,8 @@ ROOMS: dict[str, set[str]] = {
     "registration": BASE | {"compute", "image", "pixel_size", "slides", "stains"},
     "nuclei": BASE | {"compute", "image", "pixel_size", "stains"},
     "models": set(),
-    "staining": BASE | {"compute", "image", "models", "nuclei", "regions", "stains"},
+    "staining": BASE | {"compute", "image", "models", "nuclei", "pixel_size", "regions", "stains"},
     "style": BASE | {"compute", "image", "nuclei", "pixel_size", "staining", "stains"},
-    "onnx_models": BASE | {"compute", "image", "nuclei", "pixel_size", "staining"},
     "whole_slide": BASE | {"compute", "image", "nuclei", "pixel_size", "slides", "staining", "stains"},
     "training": BASE | {"compute", "image", "staining", "stains", "style"},
     "evaluation": BASE
@@ -86,6 +85,10 @@ FILES: dict[str, list[str]] = {
         "where_map",
         "ready",
         "window",
+        "onnx_file",
+        "onnx_generator",
+        "onnx_where",
+        "onnx_export",
         "stainer",
     ],
     "style": [
@@ -107,7 +110,6 @@ FILES: dict[str, list[str]] = {
         "stylize",
         "where_style",
     ],
-    "onnx_models": ["onnx_file", "generator", "where", "export"],
     "training": ["fields", "distributed", "train"],
     "whole_slide": ["view", "survey", "blocks", "job", "stain", "nuclei", "measured_looks"],
     "evaluation": [

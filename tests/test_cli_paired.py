@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from chromogen.app.cli import app
 from chromogen.app.pairs import read_pairs
 from chromogen.image import Image, read_image, write_image
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.staining.where_network import read_model, write_model
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
 from drawn_pairs import drawn_pair
@@ -84,7 +84,7 @@ def test_from_pairs_to_a_model_that_may_say_where(folder: Path) -> None:
     assert (folder / "m.loss.png").exists()
     assert not (folder / "m.checkpoint").exists()
     he = drawn_pair(7, "pink", SIDE).he
-    assert (load_stainer(folder / "m.safetensors")(he) != he).any()
+    assert (Stainer.from_pretrained(folder / "m.safetensors")(he) != he).any()
 
 
 def test_a_table_for_people(folder: Path) -> None:

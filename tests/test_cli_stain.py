@@ -13,7 +13,7 @@ from chromogen.image import read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from synthetic import tissue_like
 from synthetic_slides import SyntheticSource, coordinates, write_ome_zarr, write_pyramid
 from test_cli import refused, run
@@ -87,7 +87,9 @@ def test_a_tile_becomes_an_image_with_provenance(
     assert status == 0
     assert "Chromogen took 0.5 um/px" in err
     assert json.loads(said).keys() >= KEYS
-    np.testing.assert_array_equal(read_image(tmp_path / "out.png"), load_stainer("normalize")(read_image(tile)))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "out.png"), Stainer.from_pretrained("normalize")(read_image(tile))
+    )
     provenance = read_provenance(tmp_path / "out.png") or {}
     assert provenance["notice"] == NOTICE
     assert provenance["stainer"] == "normalize"

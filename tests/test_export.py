@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from chromogen.app.cli import app
 from chromogen.image import Image, read_image, write_image
 from chromogen.staining.ready import seen
-from chromogen.staining.stainer import load_look, load_stainer
+from chromogen.staining.stainer import Stainer, load_look
 from chromogen.staining.where import Place
 from chromogen.staining.where_map import read_paired
 from chromogen.staining.where_network import PairStains, level_map, slide_stains, write_model
@@ -21,8 +21,8 @@ from synthetic import tissue_like
 from test_where_file import model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-from chromogen.onnx_models.export import export_onnx  # noqa: E402
-from chromogen.onnx_models.where import read_where_model  # noqa: E402
+from chromogen.staining.onnx_export import export_onnx  # noqa: E402
+from chromogen.staining.onnx_where import read_where_model  # noqa: E402
 
 HE = tissue_like(176, 208, seed=5)
 LOOK = PairStains((243.0, 240.0, 246.0), (1.3, 0.8))
@@ -68,7 +68,7 @@ def test_as_a_source_it_gives_the_map_of_the_model(exported: Path) -> None:
     ours, theirs = read_paired(exported.with_suffix(".safetensors")), read_where_model(exported)
     assert theirs.measure(HE) == ours.measure(HE) == slide_stains(HE)
     assert theirs.mpp == 0.5
-    look = load_stainer("epithelial").fit(HE).statistics
+    look = Stainer.from_pretrained("epithelial").fit(HE).statistics
     for window in (HE, np.ascontiguousarray(HE[:61, 7:150])):
         tissue = seen(window, look)
         maps = [

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chromogen.onnx_models import onnx_file
-from chromogen.onnx_models.onnx_file import Port, read_onnx
+from chromogen.staining import onnx_file
+from chromogen.staining.onnx_file import Port, read_onnx
 from generators import ANY, FLOAT, TensorProto, channels_last, conv, helper, model, normed, onnx, saved, unary
 
 

@@ -15,7 +15,7 @@ from chromogen.errors import FAILURES
 from chromogen.nuclei.find import find_nuclei
 from chromogen.nuclei.network import NucleusNetwork
 from chromogen.nuclei.outlines import WEIGHTS, Prediction, prediction_of
-from chromogen.onnx_models.generator import nucleus_network
+from chromogen.staining.onnx_generator import nucleus_network
 
 pytest.importorskip("onnxruntime")
 IHC = np.asarray(immunohistochemistry())[:160, 100:340]

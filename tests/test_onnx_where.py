@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from chromogen.errors import FAILURES
-from chromogen.onnx_models.where import ByModel, _predicted, read_where_model
+from chromogen.staining.onnx_where import ByModel, _predicted, read_where_model
 from chromogen.staining.where import values_of_network
 
 pytest.importorskip("onnxruntime")

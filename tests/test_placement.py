@@ -17,7 +17,7 @@ from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.stained_views import stain_view
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.tiles import Address
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
@@ -83,7 +83,7 @@ def he(tmp_path: Path) -> Path:
 
 
 def stained(he: Path, name: str, region: tuple[int, int, int, int] | None, *, anonymous: bool = False) -> Path:
-    job = SlideJob(SlideFile(he), load_stainer("identity"), region, mask_tissue=False)
+    job = SlideJob(SlideFile(he), Stainer.from_pretrained("identity"), region, mask_tissue=False)
     out = he.parent / name
     stain_slide(job, Output(out, "deflate", anonymous=anonymous))
     return out

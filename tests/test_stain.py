@@ -28,7 +28,7 @@ from chromogen.slides.pyramid import COMPRESSIONS
 from chromogen.slides.slide import SlideError, open_slide
 from chromogen.slides.source import out_of_reach
 from chromogen.staining.confidence import heat_map
-from chromogen.staining.stainer import STAINERS, Stainer, load_stainer
+from chromogen.staining.stainer import STAINERS, Stainer
 from chromogen.whole_slide import blocks as blocks_module
 from chromogen.whole_slide import job as output_module
 from chromogen.whole_slide import stain as stain_module
@@ -72,7 +72,7 @@ def tissue(monkeypatch: pytest.MonkeyPatch) -> SyntheticSource:
 
 
 def job(stainer: str | Stainer = "identity", **more: Any) -> SlideJob:
-    made = load_stainer(stainer) if isinstance(stainer, str) else stainer
+    made = Stainer.from_pretrained(stainer) if isinstance(stainer, str) else stainer
     return SlideJob(SlideFile(Path("synthetic")), made, **more)
 
 
@@ -110,7 +110,7 @@ def test_tiled_equals_untiled_whatever_the_blocks(
 def test_tissue_is_stained_and_glass_is_glass(tissue: SyntheticSource, tmp_path: Path) -> None:
     facts = stain_slide(job("color-transfer"), lossless(tmp_path))
     made = pixels(tmp_path / "out.ome.tif")
-    fitted = load_stainer("color-transfer").fit(seen(tissue))
+    fitted = Stainer.from_pretrained("color-transfer").fit(seen(tissue))
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     inside = ((x - 350) / 310) ** 2 + ((y - 250) / 220) ** 2 <= 1
     np.testing.assert_array_equal(made[inside], fitted(seen(tissue))[inside])
@@ -362,7 +362,7 @@ def test_what_is_asked_of_the_disk_is_what_is_written(
     monkeypatch.setattr(stain_module, "_most_bytes", lambda making: asked.append(most_bytes(making)) or 0)
     monkeypatch.setattr(writer_module, "_write_tiff", write_and_note)
     monkeypatch.setattr(output_module, "verify", lambda *given: (note(), verify(*given)))
-    job = SlideJob(SlideFile(slide), load_stainer("identity"), mask_tissue=False)
+    job = SlideJob(SlideFile(slide), Stainer.from_pretrained("identity"), mask_tissue=False)
     stain_slide(job, Output(folder / name, compression, quality))
     assert peak[0] <= asked[0] < 2.5 * peak[0]
 
@@ -474,7 +474,7 @@ def test_a_slide_that_vanishes_stops_the_job_and_goes_on_later(
 ) -> None:
     slide = write_pyramid(tmp_path / "slide.tif", coordinates(*SIZE))
     away, output = tmp_path / "away.tif", lossless(tmp_path)
-    vanishing = SlideJob(SlideFile(slide), load_stainer("identity"), mask_tissue=False)
+    vanishing = SlideJob(SlideFile(slide), Stainer.from_pretrained("identity"), mask_tissue=False)
 
     def gone(*_asked: object) -> Image:
         raise out_of_reach(slide, "No such file or directory")
@@ -497,7 +497,9 @@ def test_a_slide_that_vanishes_stops_the_job_and_goes_on_later(
 def test_no_slide_at_all(tmp_path: Path) -> None:
     (tmp_path / "text.svs").write_text("not a slide")
     with pytest.raises(SlideError):
-        stain_slide(SlideJob(SlideFile(tmp_path / "text.svs"), load_stainer("identity")), lossless(tmp_path))
+        stain_slide(
+            SlideJob(SlideFile(tmp_path / "text.svs"), Stainer.from_pretrained("identity")), lossless(tmp_path)
+        )
     assert [p.name for p in tmp_path.iterdir()] == ["text.svs"]
 
 
@@ -513,7 +515,7 @@ KILLED = """
 import os, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide import stain, survey
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.job import Output
@@ -521,7 +523,7 @@ from chromogen.whole_slide.view import SlideFile
 
 if __name__ == "__main__":
     stain.BLOCK_PX, survey.OVERVIEW_PX = 128, 300
-    job = SlideJob(SlideFile(Path(sys.argv[1])), load_stainer("color-transfer"))
+    job = SlideJob(SlideFile(Path(sys.argv[1])), Stainer.from_pretrained("color-transfer"))
     output = Output(Path(sys.argv[2]), "deflate")
     stain.stain_slide(job, output, on_block=lambda done, of: print(done, flush=True))
 """
@@ -532,7 +534,7 @@ def test_kill_9_at_any_moment(tmp_path: Path) -> None:
     """At the start, between blocks, while the output is written, and again and again."""
     image = SyntheticSource((1500, 1200)).read(0, (0, 0), (1500, 1200))
     slide = write_pyramid(tmp_path / "slide.tif", image, (4,))
-    made = SlideJob(SlideFile(slide), load_stainer("color-transfer"))
+    made = SlideJob(SlideFile(slide), Stainer.from_pretrained("color-transfer"))
     stain_slide(made, lossless(tmp_path, "once.ome.tif"))
     blocks = 12 * 10
     done, output = 0, tmp_path / "out.ome.tif"
@@ -561,7 +563,9 @@ def test_a_worker_killed_in_the_middle_changes_nothing(tmp_path: Path) -> None:
     from chromogen.whole_slide.blocks import local_cluster, on_cluster
 
     image = SyntheticSource((1500, 1200)).read(0, (0, 0), (1500, 1200))
-    made = SlideJob(SlideFile(write_pyramid(tmp_path / "slide.tif", image, (4,))), load_stainer("color-transfer"))
+    made = SlideJob(
+        SlideFile(write_pyramid(tmp_path / "slide.tif", image, (4,))), Stainer.from_pretrained("color-transfer")
+    )
     stain_slide(made, lossless(tmp_path, "here.ome.tif"))
     with local_cluster(2) as client:
         victims = iter(client.run(os.getpid).values())
@@ -590,7 +594,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
         assert ended.returncode == 1
         assert "File too large" in ended.stderr
         assert not (tmp_path / "out.ome.tif").exists()
-    made = SlideJob(SlideFile(slide), load_stainer("color-transfer"))
+    made = SlideJob(SlideFile(slide), Stainer.from_pretrained("color-transfer"))
     assert stain_slide(made, lossless(tmp_path))["tiles_found"] > 0
 
 
@@ -638,7 +642,7 @@ def test_blocks_of_a_lattice_come_row_by_row_in_bands() -> None:
 MEMORY = """
 import json, sys
 from pathlib import Path
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide import view
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.job import Output
@@ -648,7 +652,7 @@ from synthetic_slides import synthetic_slide
 
 side = int(sys.argv[1])
 view.open_slide = lambda path, **_options: synthetic_slide((side, side))
-job = SlideJob(view.SlideFile(Path("synthetic")), load_stainer("color-transfer"))
+job = SlideJob(view.SlideFile(Path("synthetic")), Stainer.from_pretrained("color-transfer"))
 facts = stain_slide(job, Output(Path(sys.argv[2])), run=in_threads(2))
 print(json.dumps(facts))
 """
@@ -675,7 +679,7 @@ def test_a_network_is_seamless_wherever_a_region_begins(
     from test_where_file import model
 
     write_model(tmp_path / "model.safetensors", model())
-    stainer = load_stainer(tmp_path / "model.safetensors")
+    stainer = Stainer.from_pretrained(tmp_path / "model.safetensors")
     view = synthetic_slide(SIZE, tissue.paint).read_region((0, 0), SIZE)
     fitted = stainer.fit(view)
     stain_slide(job(fitted_by(fitted), region=region, mask_tissue=False), lossless(tmp_path))

@@ -4,6 +4,7 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from chromogen.staining.stainer import (
     builtin_ihc,
     color_transfer,
     identity,
-    load_stainer,
     normalize,
     stain_image,
 )
@@ -57,8 +57,10 @@ def test_halos_are_looked_at() -> None:
 def test_fit_fixes_what_a_tile_alone_would_see_otherwise() -> None:
     dark = (HE // 2).astype(np.uint8)
     for name in ("color-transfer", "normalize"):
-        assert (load_stainer(name)(dark) != FITTED[name](dark)).any()
-        np.testing.assert_array_equal(load_stainer(name).fit(dark)(dark), load_stainer(name)(dark))
+        assert (Stainer.from_pretrained(name)(dark) != FITTED[name](dark)).any()
+        np.testing.assert_array_equal(
+            Stainer.from_pretrained(name).fit(dark)(dark), Stainer.from_pretrained(name)(dark)
+        )
 
 
 def test_identity_changes_nothing() -> None:
@@ -85,13 +87,13 @@ def test_normalize_is_macenkos() -> None:
 def test_a_blank_tile_stays_blank() -> None:
     blank = np.full((40, 40, 3), 243, np.uint8)
     for name in STAINERS:
-        assert (np.ptp(load_stainer(name)(blank), axis=(0, 1)) == 0).all()
+        assert (np.ptp(Stainer.from_pretrained(name)(blank), axis=(0, 1)) == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (37, 3)])
 @pytest.mark.parametrize("name", STAINERS)
 def test_any_size(name: str, shape: tuple[int, int]) -> None:
-    assert load_stainer(name)(tissue_like(*shape, seed=1)).shape == (*shape, 3)
+    assert Stainer.from_pretrained(name)(tissue_like(*shape, seed=1)).shape == (*shape, 3)
 
 
 @pytest.mark.parametrize("name", STAINERS)
@@ -101,9 +103,15 @@ def test_a_fitted_stainer_is_small_and_can_be_sent(name: str) -> None:
     np.testing.assert_array_equal(deepcopy(FITTED[name])(HE), FITTED[name](HE))
 
 
+@pytest.mark.parametrize("more", [{"model_mpp": 0.5}, {"value_range": "0..1"}, {"blend_px": 64}])
+def test_what_is_for_generators_goes_with_no_other(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="given with a generator in a .onnx file"):
+        Stainer.from_pretrained("nuclear", **more)
+
+
 def test_a_wrong_name_gets_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean normalize"):
-        load_stainer("normalise")
+        Stainer.from_pretrained("normalise")
 
 
 def test_identities_differ() -> None:
@@ -121,8 +129,8 @@ def test_the_builtin_ihc_has_brown_and_blue() -> None:
 # Says whether torch is loaded when a look is there, and once it is prepared.
 LOADED = """
 import sys
-from chromogen.staining.stainer import load_stainer
-stainer = load_stainer("epithelial")
+from chromogen.staining.stainer import Stainer
+stainer = Stainer.from_pretrained("epithelial")
 print("torch" in sys.modules)
 stainer.prepare()
 print("torch" in sys.modules)

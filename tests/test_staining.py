@@ -24,7 +24,6 @@ from chromogen.staining.stainer import (
     Stainer,
     builtin_ihc,
     load_look,
-    load_stainer,
     paint_image,
     stain_image,
     stainer_of_look,
@@ -57,7 +56,7 @@ def he(data: Path) -> Image:
 
 @pytest.fixture(scope="module")
 def stained(he: Image) -> dict[str, Image]:
-    return {name: load_stainer(name)(he) for name in ("epithelial", "nuclear")}
+    return {name: Stainer.from_pretrained(name)(he) for name in ("epithelial", "nuclear")}
 
 
 def test_the_looks_that_come_along_are_what_their_exemplars_measure(
@@ -159,7 +158,7 @@ def test_another_seed_is_another_draw_and_the_same_one_the_same(he: Image, stain
 
 @pytest.mark.parametrize("name", ["epithelial", "nuclear"])
 def test_tiled_is_untiled_in_every_bit(he: Image, name: str) -> None:
-    small = replace(load_stainer(name).fit(he), halo_px=256, stride_px=192)
+    small = replace(Stainer.from_pretrained(name).fit(he), halo_px=256, stride_px=192)
     stainer = replace(small, sliding_window=replace(small.sliding_window, window_px=256, blend_px=64))  # type: ignore[type-var]
     whole = stainer.part(he, Window(0, 0, 500, 500))
     assert np.array_equal(stain_image(stainer, he, core_px=192), whole)
@@ -170,7 +169,7 @@ def test_tiled_is_untiled_in_every_bit(he: Image, name: str) -> None:
 
 
 def test_chance_belongs_to_the_place(he: Image) -> None:
-    stainer = load_stainer("nuclear").fit(he)
+    stainer = Stainer.from_pretrained("nuclear").fit(he)
     inner = Window(0, 0, 500, 500)
     here, moved = (stainer.part(he, inner, location=at) for at in ((0, 0), (1024, 0)))
     assert not np.array_equal(here, moved)
@@ -187,14 +186,14 @@ def noise() -> Image:
 @pytest.mark.parametrize("name", ["epithelial", "nuclear"])
 @pytest.mark.parametrize("picture", [blank(), blank(0), noise(), blank()[:1, :1], blank()[:40]], ids=str)
 def test_any_picture_is_painted(name: str, picture: Image) -> None:
-    made = load_stainer(name)(picture)
+    made = Stainer.from_pretrained(name)(picture)
     assert made.shape == picture.shape
     assert made.dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", ["epithelial", "nuclear"])
 def test_glass_becomes_the_exemplars_glass(looks: dict[str, Exemplar], name: str) -> None:
-    made = load_stainer(name)(blank())
+    made = Stainer.from_pretrained(name)(blank())
     np.testing.assert_allclose(made.reshape(-1, 3).mean(0), looks[name].white, atol=2)
 
 
@@ -236,7 +235,7 @@ def test_a_look_is_what_was_written(tmp_path: Path) -> None:
     look = load_look("nuclear")
     write_look(tmp_path / "a.json", look)
     assert read_look(tmp_path / "a.json") == look
-    assert load_stainer(tmp_path / "a.json").identity == load_stainer("nuclear").identity
+    assert Stainer.from_pretrained(tmp_path / "a.json").identity == Stainer.from_pretrained("nuclear").identity
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_a_damaged_look_is_refused(tmp_path: Path, before: str, after: str) -> N
     assert before in text
     (tmp_path / "a.json").write_text(text.replace(before, after, 1))
     with pytest.raises(ValueError, match="Expected `stainer` to be a look"):
-        load_stainer(tmp_path / "a.json")
+        Stainer.from_pretrained(tmp_path / "a.json")
 
 
 def test_a_share_is_between_0_and_1() -> None:
@@ -314,7 +313,7 @@ def test_epithelium_is_told_by_its_nuclei() -> None:
 
 
 def test_stainer_says_what_it_is() -> None:
-    stainer: Stainer = load_stainer("epithelial")
+    stainer: Stainer = Stainer.from_pretrained("epithelial")
     assert stainer.target_stain == "DAB in epithelial cells"
     assert "share" in stainer.identity
 
@@ -332,7 +331,7 @@ def test_no_place_of_tissue_is_paler_than_its_ground(he: Image, looks: dict[str,
 def test_beside_tissue_only_glass_is_painted(he: Image) -> None:
     """And no place of tissue looks another way for it, but for what the network rounds."""
     small = he[100:260, 120:300]
-    stainer = load_stainer("epithelial").fit(he)
+    stainer = Stainer.from_pretrained("epithelial").fit(he)
     around = np.full((400, 480, 3), np.rint(stainer.statistics.white).astype(np.uint8), np.uint8)
     around[64:224, 64:244] = small
     assert tissue_part(blank(), np.full(3, 240.0)) is None

@@ -21,7 +21,7 @@ from chromogen.app.view.stains import (
 )
 from chromogen.app.view.work_queue import new_id, wait_for
 from chromogen.slides.slide import open_slide
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
@@ -43,12 +43,12 @@ def test_what_is_told_of_a_view_with_all_that_can_be_given() -> None:
         "chromogen stain 'a b.tif' --stainer m/k.safetensors --mpp 0.25 "
         "--region 3,4,99,88 --compression deflate -o 'a b_k_3-4.ome.tif'"
     )
-    assert "load_stainer('m/k.safetensors')" in stain.python_lines
+    assert "Stainer.from_pretrained('m/k.safetensors')" in stain.python_lines
     assert (stain.output, stain.region) == ("result.png", (3, 4, 99, 88))
     generator = replace(stain, stainer="c.onnx", model="c.onnx", trained_mpp=0.5, value_range="-1..1")
     assert "--model-mpp 0.5 --mpp 0.25" in generator.shell_line
     assert "--range=-1..1" in generator.shell_line
-    assert "load_generator('c.onnx', model_mpp=0.5, value_range='-1..1')" in generator.python_lines
+    assert "Stainer.from_pretrained('c.onnx', model_mpp=0.5, value_range='-1..1')" in generator.python_lines
     large = replace(stain, queued=True)
     assert (large.output, large.shell_line) == (large.slide_out, stain.shell_line), "a slide, by the same command"
 
@@ -61,7 +61,7 @@ def test_what_is_told_of_a_look_has_the_dials_that_were_moved() -> None:
         "stainer = stainer_of_look(load_look('nuclear'), share=0.25, counter_stain=1.5)",
     ):
         assert line in stain.python_lines.splitlines()
-    assert "load_stainer" in replace(stain, dials={}).python_lines
+    assert "Stainer.from_pretrained" in replace(stain, dials={}).python_lines
 
 
 @pytest.mark.slow
@@ -95,7 +95,9 @@ def test_a_slide_is_finished_when_it_is_there_and_whole(tmp_path: Path) -> None:
     assert not stain.is_finished(tmp_path)
     shutil.copy(tmp_path / "a.tif", out)
     assert not stain.is_finished(tmp_path), "another file of the name"
-    stain_slide(SlideJob(SlideFile(Path(stain.source)), load_stainer("identity")), Output(out, "deflate"))
+    stain_slide(
+        SlideJob(SlideFile(Path(stain.source)), Stainer.from_pretrained("identity")), Output(out, "deflate")
+    )
     assert stain.is_finished(tmp_path)
     assert set(stain.leftovers) < set(stain.files)
     os.truncate(out, out.stat().st_size // 2)

@@ -12,7 +12,7 @@ from chromogen.app.view.tiles import thumbnail
 from chromogen.app.view.virtual import PAPER, labelled, stainer_of, virtual_facts
 from chromogen.image import read_image, write_image
 from chromogen.provenance import NOTICE
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
@@ -38,7 +38,7 @@ def test_pictures_are_recognised_whatever_they_are_called(tmp_path: Path, suffix
 @pytest.mark.parametrize("anonymous", [False, True])
 def test_whatever_stain_writes_is_recognised(tmp_path: Path, out: str, anonymous: bool) -> None:
     he, made = write_pyramid(tmp_path / "he.tif", SMALL), tmp_path / out
-    stainer = load_stainer("color-transfer")
+    stainer = Stainer.from_pretrained("color-transfer")
     if out.endswith((".tif", ".zarr")):
         stain_slide(SlideJob(SlideFile(he), stainer), Output(made, anonymous=anonymous))
     else:

@@ -16,7 +16,7 @@ import pytest
 from chromogen.app.view.virtual import PAPER
 from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
-from chromogen.staining.stainer import load_stainer
+from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
@@ -37,7 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     slides = server.folder / "slides"
     he = write_pyramid(slides / "he.tif", IHC, mpp=(0.253, 0.253))
     with pytest.warns(UserWarning, match="looks like an IHC"):
-        stain_slide(SlideJob(SlideFile(he), load_stainer("color-transfer")), Output(slides / "v.ome.tif"))
+        stain_slide(
+            SlideJob(SlideFile(he), Stainer.from_pretrained("color-transfer")), Output(slides / "v.ome.tif")
+        )
     (slides / "v.ome.tif").rename(slides / "patient.tif")
     write_image(slides / "made.png", IHC, {"notice": NOTICE})
     yield server

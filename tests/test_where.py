@@ -119,7 +119,7 @@ def paired_of(folder: Path) -> Where:
 
 def model_of(folder: Path) -> Where:
     pytest.importorskip("onnxruntime")
-    from chromogen.onnx_models.where import read_where_model
+    from chromogen.staining.onnx_where import read_where_model
     from test_onnx_where import Blueness, exported
 
     return read_where_model(exported(folder / "where.onnx", Blueness()))

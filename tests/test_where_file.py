@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from chromogen.app.cli import app
 from chromogen.image import read_image, write_image
-from chromogen.staining.stainer import load_look, load_stainer, look_where, stain_image, stainer_of_look
+from chromogen.staining.stainer import Stainer, load_look, look_where, stain_image, stainer_of_look
 from chromogen.staining.where_network import (
     FORMAT,
     HEADER,
@@ -61,7 +61,7 @@ def test_one_file_says_where_and_how(tmp_path: Path, look: str) -> None:
     """The stainer of a file is the look of its pairs, where its network says; in tiles, too."""
     file = tmp_path / "m.safetensors"
     write_model(file, model(look=look))
-    stainer = load_stainer(file)
+    stainer = Stainer.from_pretrained(file)
     other = stainer_of_look(load_look(file), where=look_where(file))
     np.testing.assert_array_equal(stainer(HE), other(HE))
     assert (stainer.name, stainer.identity) == ("test", other.identity)
@@ -92,7 +92,7 @@ def test_a_model_of_an_older_chromogen_is_told_in_one_line(tmp_path: Path) -> No
     old = tmp_path / "old.safetensors"
     save_file({"a": torch.ones(2)}, old, {OLD_HEADER: json.dumps({"format": 1})})
     with pytest.raises(ValueError, match="got '.*old.safetensors' of an older kind; train it anew on pairs"):
-        load_stainer(old)
+        Stainer.from_pretrained(old)
 
 
 def test_newer_is_refused(file: Path) -> None:
@@ -112,14 +112,14 @@ def test_changed_weights_are_refused(file: Path) -> None:
     data[-3] ^= 1
     file.write_bytes(data)
     with pytest.raises(ValueError, match="changed or damaged"):
-        load_stainer(file)
+        Stainer.from_pretrained(file)
 
 
 @pytest.mark.parametrize("part", [0, 5, 200, -10])
 def test_truncated_is_refused(file: Path, part: int) -> None:
     file.write_bytes(file.read_bytes()[:part])
     with pytest.raises(ValueError, match="truncated"):
-        load_stainer(file)
+        Stainer.from_pretrained(file)
 
 
 @pytest.mark.parametrize("lost", ["facts", "sha256"])
@@ -154,12 +154,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_model(other)
     torch.save({"a": torch.ones(2)}, other)
     with pytest.raises(ValueError, match="truncated"):
-        load_stainer(other)
+        Stainer.from_pretrained(other)
     with pytest.raises(FileNotFoundError, match="existing file"):
-        load_stainer(tmp_path / "missing.safetensors")
+        Stainer.from_pretrained(tmp_path / "missing.safetensors")
     (tmp_path / "model.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match="Expected"):
-        load_stainer(tmp_path / "model.pt")
+        Stainer.from_pretrained(tmp_path / "model.pt")
 
 
 def test_models_that_are_none_are_not_made(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_models_that_are_none_are_not_made(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_under_way_is_noticed(file: Path) -> None:
-    was = load_stainer(file)
+    was = Stainer.from_pretrained(file)
     write_model(file, model(seed=1))
     with pytest.raises(ValueError, match="the one with hash"):
         was(HE[::-1].copy())  # which no test has stained
@@ -187,7 +187,7 @@ def test_stain_and_info_take_a_file(file: Path, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout)["where"]["sha256"] == read_model(file).sha256
     by_look = read_image(out)
-    np.testing.assert_array_equal(by_look, load_stainer(file)(HE))
+    np.testing.assert_array_equal(by_look, Stainer.from_pretrained(file)(HE))
     found = CliRunner().invoke(app, [*command, "--stainer", "epithelial", "--where", str(file)])
     assert found.exit_code == 0, found.output
     np.testing.assert_array_equal(read_image(out), by_look)  # whose look that is

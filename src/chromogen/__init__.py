@@ -9,13 +9,12 @@ from chromogen.provenance import __version__
 
 if TYPE_CHECKING:
     from chromogen import data
-    from chromogen.api import StainedFile, list_stainers, load_stainer, stain, stylize
+    from chromogen.api import StainedFile, list_stainers, stain, stylize
     from chromogen.app.labels import LabelSettings, label
     from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.evaluation.evaluate import evaluate
     from chromogen.image import read_image, write_image
     from chromogen.nuclei.find import find_nuclei
-    from chromogen.onnx_models.generator import load_generator
     from chromogen.registration.register import register
     from chromogen.slides.slide import open_slide
     from chromogen.staining.looks import Look, read_look, write_look
@@ -55,8 +54,6 @@ _ROOMS = {
     "StainedFile": "api",
     "list_stainers": "api",
     "Stainer": "staining.stainer",
-    "load_generator": "onnx_models.generator",
-    "load_stainer": "api",
     "stainer_of_look": "staining.stainer",
     "measure_look": "whole_slide.measured_looks",
     "Look": "staining.looks",
@@ -97,8 +94,6 @@ __all__ = [
     "keep_freed_memory",
     "label",
     "list_stainers",
-    "load_generator",
-    "load_stainer",
     "measure_look",
     "measure_style",
     "open_slide",

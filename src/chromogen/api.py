@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 
 from chromogen.app.options import build_recipe
-from chromogen.app.staining import any_stainer, plan_stains, stain_tile
+from chromogen.app.staining import plan_stains, stain_tile
 from chromogen.errors import expected
 from chromogen.image import Image, PathLike, encode_image, resize, scaled
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
@@ -51,15 +51,6 @@ def list_stainers() -> tuple[str, ...]:
     return tuple(STAINERS)
 
 
-def load_stainer(name: PathLike, model_mpp: float | None = None) -> Stainer:
-    """A stainer by its name, or by the file of a look, a model of pairs, or an ONNX generator.
-
-    `model_mpp` is the pixel size in um that an ONNX generator was trained at. `load_generator` has more options.
-    Raises: FileNotFoundError; ValueError with the nearest name for another, and for a damaged file.
-    """
-    return any_stainer(str(name), model_mpp, None, None)
-
-
 @overload
 def stain(
     he: ImageOrPath, out: None = None, stainer: Stainer | PathLike = "epithelial", mpp: float | None = None
@@ -86,7 +77,7 @@ def stain(
     FileNotFoundError, OSError.
     """
     check_mpp("mpp", mpp)
-    made = stainer if isinstance(stainer, Stainer) else load_stainer(stainer)
+    made = stainer if isinstance(stainer, Stainer) else Stainer.from_pretrained(stainer)
     if isinstance(he, np.ndarray):
         if out is not None:
             raise expected("out", "left out for an array", out, "write the result with `write_image`")

@@ -21,7 +21,7 @@ from chromogen.image import Image, write_image
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import run_facts, versions
 from chromogen.slides.slide import open_slide
-from chromogen.staining.stainer import builtin_ihc, load_look, load_stainer, stain_image, stainer_of_look
+from chromogen.staining.stainer import Stainer, builtin_ihc, load_look, stain_image, stainer_of_look
 from chromogen.staining.where import ByTissue
 from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.encoder import Encoder
@@ -99,7 +99,7 @@ def builtin_photo() -> Image:
 
 
 def _slide_job() -> SlideJob:
-    return SlideJob(SlideFile(demo_slide(), DEMO_MPP), load_stainer(STAINER))
+    return SlideJob(SlideFile(demo_slide(), DEMO_MPP), Stainer.from_pretrained(STAINER))
 
 
 def _field(side_px: int) -> tuple[Image, tuple[int, int]]:
@@ -143,7 +143,7 @@ def _page(demo: Demo) -> str:
 
 def _where_times_how(he: Image) -> list[str]:
     """A look's two questions and its dials, on one field."""
-    picture = stain_image(load_stainer(STAINER), he)
+    picture = stain_image(Stainer.from_pretrained(STAINER), he)
     shares = {share: stainer_of_look(load_look("nuclear"), share) for share in SHARES}
     by_share = (
         page.picture(stain_image(stainer, he), f"nuclear: {share:.0%} of nuclei positive")

@@ -30,7 +30,7 @@ def export(
 ) -> None:
     """Write a model by `train --paired` as an ONNX model, for other programs to run."""
     from chromogen.app.paths import check_apart, check_folder
-    from chromogen.onnx_models.export import export_onnx
+    from chromogen.staining.onnx_export import export_onnx
     from chromogen.staining.where_network import read_model
 
     check_apart([out], [model])

@@ -145,7 +145,7 @@ def look_card(look: Look) -> dict[str, Any]:
 
 def describe_onnx(path: Path) -> dict[str, Any]:
     """What a generator in an ONNX file takes and makes. Raises: as `read_onnx`."""
-    from chromogen.onnx_models.onnx_file import read_onnx
+    from chromogen.staining.onnx_file import read_onnx
 
     return read_onnx(path).card()
 

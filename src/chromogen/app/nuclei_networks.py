@@ -18,7 +18,7 @@ def named_network(file: Path | None) -> NamedNetwork:
         from chromogen.nuclei.outlines import WEIGHTS
 
         return NamedNetwork(built_in(), "built-in", sha256_of(WEIGHTS))
-    from chromogen.onnx_models.generator import ARGUMENT, nucleus_network
-    from chromogen.onnx_models.onnx_file import whole_model
+    from chromogen.staining.onnx_file import whole_model
+    from chromogen.staining.onnx_generator import ARGUMENT, nucleus_network
 
     return NamedNetwork(nucleus_network(file), file.name, whole_model(file, ARGUMENT)[2])

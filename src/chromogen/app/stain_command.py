@@ -28,7 +28,7 @@ from chromogen.app.terminal import (
 )
 from chromogen.compute.allocator import give_back_freed_memory
 from chromogen.errors import expected
-from chromogen.models import MODEL_SUFFIX
+from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
@@ -195,7 +195,6 @@ def stain(
 ) -> None:
     """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
     from chromogen.app.staining import (
-        any_stainer,
         begin_trace,
         check_confidence,
         noted,
@@ -203,7 +202,7 @@ def stain(
         stain_tile,
     )
     from chromogen.app.where import LookStainer, WhereOption, levels_of
-    from chromogen.staining.stainer import is_look, stainer_of_look
+    from chromogen.staining.stainer import Stainer, is_look, stainer_of_look
     from chromogen.whole_slide.job import Output as OutputFile
     from chromogen.whole_slide.job import SlideJob
     from chromogen.whole_slide.stain import stain_slide
@@ -212,8 +211,9 @@ def stain(
     give_back_freed_memory(LARGE_BYTES)
     began = time.perf_counter()
     of_look = bool(style) or is_look(stainer)
+    if Path(stainer).suffix.lower() != ONNX_SUFFIX:
+        check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator in a .onnx file")
     if of_look:
-        check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp})
         option = WhereOption(where or _source_of(style, stainer), levels_of(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)
         make = partial(
@@ -227,7 +227,7 @@ def stain(
         turned |= {"where": where}
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
         check_left_out({"share": share, "level": level, "fill": fill or None, **of_files, **turned}, LOOKS)
-        made_by = any_stainer(stainer, model_mpp, value_range, blend)
+        made_by = Stainer.from_pretrained(stainer, model_mpp, value_range=value_range, blend_px=blend)
         tasks = plan_stains(paths, out)
         stainer_for = _always(made_by)
     model_load_s = time.perf_counter() - began
@@ -296,7 +296,7 @@ def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
         progress.remove_task(bar)
 
 
-def check_left_out(given: Mapping[str, object], where: str = "with a generator") -> None:
+def check_left_out(given: Mapping[str, object], where: str) -> None:
     """ValueError for an option that was given and does not go with this stainer."""
     for option, value in given.items():
         if value is not None:

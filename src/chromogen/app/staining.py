@@ -17,14 +17,12 @@ from chromogen.compute.grid import whole
 from chromogen.errors import expected
 from chromogen.files import stem_of
 from chromogen.image import WRITE_SUFFIXES, Image, is_image, write_image
-from chromogen.onnx_models.generator import load_generator
-from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.provenance import peak_rss_mb
 from chromogen.slides.facts import Facts
 from chromogen.slides.pyramid import processors
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.staining.confidence import Levels, squares_of, unlike_fraction
-from chromogen.staining.stainer import Stainer, load_stainer, paint_image
+from chromogen.staining.stainer import Stainer, paint_image
 from chromogen.stains.appearance import doubts
 from chromogen.whole_slide.blocks import MAX_THREADS
 from chromogen.whole_slide.job import SUFFIXES
@@ -133,19 +131,6 @@ def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
         follow(done, of)
 
     return note
-
-
-def any_stainer(name: str, mpp: float | None, value_range: str | None, blend_px: int | None) -> Stainer:
-    """The stainer of a name or file, a generator's among them; what only that is given goes with none else.
-
-    Raises: as `load_stainer` and `load_generator`.
-    """
-    if Path(name).suffix.lower() == ONNX_SUFFIX:
-        return load_generator(name, mpp, value_range=value_range, blend_px=blend_px)
-    for option, given in (("range", value_range), ("blend", blend_px), ("model-mpp", mpp)):
-        if given is not None:
-            raise expected(option, f"given with a generator in a {ONNX_SUFFIX} file", given, "leave it out")
-    return load_stainer(name)
 
 
 def stain_tile(

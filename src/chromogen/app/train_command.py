@@ -156,7 +156,7 @@ def _make_look(asked: LookRequest, out: Path, began: float, *, as_json: bool) ->
 
 def _check_model(out: Path, export: str | None) -> None:
     """ValueError or OSError for what cannot be written, before anything is trained."""
-    from chromogen.onnx_models.onnx_file import library
+    from chromogen.staining.onnx_file import library
     from chromogen.staining.where_network import check_suffix
 
     check_suffix(out)
@@ -217,7 +217,7 @@ def _train_with_bar(
 
 def _exported(model: Path) -> dict[str, Any]:
     """The model as ONNX beside it; the facts."""
-    from chromogen.onnx_models.export import export_onnx
+    from chromogen.staining.onnx_export import export_onnx
     from chromogen.staining.where_network import read_model
 
     return export_onnx(read_model(model), model.with_suffix(".onnx"))

@@ -11,12 +11,11 @@ from chromogen.app.staining import Task
 from chromogen.compute.grid import whole
 from chromogen.errors import choose, expected
 from chromogen.image import WRITE_SUFFIXES, Image
-from chromogen.models import MODEL_SUFFIX
-from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
-from chromogen.onnx_models.where import read_where_model
+from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.staining.looks import Look
+from chromogen.staining.onnx_where import read_where_model
 from chromogen.staining.stainer import Stainer
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import ByTissue, Frame, Where

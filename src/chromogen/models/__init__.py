@@ -9,3 +9,4 @@ LOOK_CLAIM = (
     "appearance, on the H&E's own picture; where it is stained is a guess by the tissue's nuclei, and no H&E tells"
 )
 MODEL_SUFFIX = ".safetensors"
+ONNX_SUFFIX = ".onnx"

@@ -18,7 +18,7 @@ from chromogen.compute.lru_cache import LruCache
 from chromogen.compute.sliding_window import Each, SlidingWindow, mirrored
 from chromogen.errors import choose, expected
 from chromogen.image import Image, PathLike
-from chromogen.models import LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
+from chromogen.models import LOOK_SUFFIX, LOOKS, MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.stains.appearance import monge_kantorovich_map
 from chromogen.stains.deconvolution import H_E, StainLook, optical_density, stain_look
 from chromogen.stains.glass import white_level
@@ -34,6 +34,7 @@ Paint: TypeAlias = Callable[[Image, Statistics, Location], Image]
 Measure: TypeAlias = Callable[[Image], Statistics]
 
 STRIP_PX = 32
+TARGET_OF_GENERATOR = "as its generator was trained"
 MAX_KEPT_BYTES = 60_000_000  # a dozen windows of looks
 LOOK_WINDOW_PX, LOOK_BLEND_PX = 1152, 128  # of *where* times *how*: a window begins where a slide's block does
 MAX_STRENGTH = 4.0  # of a stain, times the exemplar's: what is stained is black by then
@@ -73,6 +74,37 @@ class Stainer:
     where: Mapping[str, Any] | None = None
     prepare: Callable[[], object] | None = None
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: PathLike,
+        model_mpp: float | None = None,
+        *,
+        value_range: str | None = None,
+        blend_px: int | None = None,
+    ) -> Stainer:
+        """A stainer by its name, or by the file of a look, a model of pairs, or an ONNX generator.
+
+        A model of pairs says *where*, and the look of its pairs' IHC *how*. For a generator, `model_mpp` is the
+        pixel size in um it was trained at, by default as its file says. Its numbers lie in `value_range`, one of
+        `RANGES`, by default as its last layer tells. Its windows, as large as it says or 512 px, overlap by
+        `blend_px`, by default a quarter.
+
+        Raises: FileNotFoundError; ValueError, with the nearest name, for another stainer, and for a file that is
+        no stainer or damaged; RuntimeError or ArithmeticError for a generator that does not run.
+
+        >>> Stainer.from_pretrained("identity").target_stain
+        'as it is'
+        """
+        if Path(name).suffix.lower() == ONNX_SUFFIX:
+            return _of_generator(name, model_mpp, value_range, blend_px)
+        for option, given in (("value_range", value_range), ("blend_px", blend_px), ("model_mpp", model_mpp)):
+            if given is not None:
+                raise expected(option, f"given with a generator in a {ONNX_SUFFIX} file", given, "leave it out")
+        if is_look(name):
+            return stainer_of_look(load_look(name), where=look_where(name))
+        return STAINERS[choose("stainer", str(name), STAINERS)]()
+
     def __call__(self, image: Image) -> Image:
         """The image in the target stain; by its own statistics where `fit` has not fixed others."""
         return self.part(image, whole((image.shape[1], image.shape[0])))
@@ -110,27 +142,21 @@ def _painted_last() -> LruCache[Image]:
     return LruCache(MAX_KEPT_BYTES, lambda image: image.nbytes)
 
 
-def load_stainer(name: PathLike) -> Stainer:
-    """A built-in stainer by its name, or a look or model by its file.
+def _of_generator(file: PathLike, mpp: float | None, value_range: str | None, blend_px: int | None) -> Stainer:
+    from chromogen.staining.onnx_generator import read_generator
 
-    A model of pairs says *where*, and the look of its pairs' IHC *how*.
-    Raises: ValueError, with the nearest name, for another stainer, and for a file that is no stainer or damaged;
-    FileNotFoundError.
-
-    >>> load_stainer("identity").target_stain
-    'as it is'
-    """
-    if Path(name).suffix.lower() == ".onnx":
-        raise expected(
-            "stainer", "a name or a model of Chromogen's", name, "for ONNX there is load_generator(FILE, MPP)"
-        )
-    if is_look(name):
-        return _look(str(name))
-    return STAINERS[choose("stainer", str(name), STAINERS)]()
-
-
-def _look(name: str) -> Stainer:
-    return stainer_of_look(load_look(name), where=look_where(name))
+    generator, mpp, windows = read_generator(file, mpp, value_range, blend_px)
+    seen = f"{windows.window_px} px windows, {windows.blend_px} blended"
+    return Stainer(
+        name=Path(file).stem,
+        target_stain=TARGET_OF_GENERATOR,
+        paint=generator.paint,
+        identity=f"{generator.sha256}, {generator.range}, {seen}",
+        mpp=mpp,
+        halo_px=windows.window_px,
+        stride_px=windows.step_px,
+        sliding_window=windows,
+    )
 
 
 def is_look(name: PathLike) -> bool:
@@ -243,7 +269,7 @@ def normalize() -> Stainer:
 
 
 STAINERS: dict[str, Callable[[], Stainer]] = {
-    **{name: partial(_look, name) for name in LOOKS},
+    **{name: partial(Stainer.from_pretrained, name) for name in LOOKS},
     "identity": identity,
     "color-transfer": color_transfer,
     "normalize": normalize,

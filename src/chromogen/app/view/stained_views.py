@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chromogen.app.staining import any_stainer, tile_facts
+from chromogen.app.staining import tile_facts
 from chromogen.app.view.dials import dialled
 from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
@@ -52,10 +52,10 @@ class Ready(NamedTuple):
 
 
 def loaded(stain: Stain) -> Stainer:
-    """The stainer that was asked for. Raises: as `any_stainer`, `load_look`, `dialled` and `where_of`."""
+    """The stainer that was asked for. Raises: as `Stainer.from_pretrained`, `dialled` and `where_of`."""
     if stain.is_set:
         return dialled(_look(stain), stain.dials, where_of(stain), fill=stain.fill)
-    return any_stainer(stain.model, stain.trained_mpp, stain.value_range, None)
+    return Stainer.from_pretrained(stain.model, stain.trained_mpp, value_range=stain.value_range)
 
 
 def _of_region(stain: Stain, ready: Ready) -> Stainer:

@@ -11,12 +11,10 @@ from pathlib import Path
 
 from chromogen.app.view.dials import Dial, dials_of
 from chromogen.app.view.slide_catalog import Entry
-from chromogen.models import LOOK_CLAIM, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
-from chromogen.onnx_models.generator import TARGET
-from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
-from chromogen.onnx_models.onnx_file import read_onnx
+from chromogen.models import LOOK_CLAIM, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.staining.looks import FORMAT
-from chromogen.staining.stainer import STAINERS, load_look, stainer_of_look
+from chromogen.staining.onnx_file import read_onnx
+from chromogen.staining.stainer import STAINERS, TARGET_OF_GENERATOR, load_look, stainer_of_look
 from chromogen.staining.tissue import MPP
 
 MODEL_SUFFIXES = (MODEL_SUFFIX, ONNX_SUFFIX, LOOK_SUFFIX)
@@ -105,7 +103,7 @@ def _of_generator(path: Path) -> StainerLine:
     found = read_onnx(path)
     said = found.metadata
     asks_mpp, mpp = "mpp" not in said, _number(said.get("mpp"))
-    return StainerLine("", "", TARGET, FOREIGN, True, asks_mpp, found.range or "", mpp=mpp)
+    return StainerLine("", "", TARGET_OF_GENERATOR, FOREIGN, True, asks_mpp, found.range or "", mpp=mpp)
 
 
 def _number(text: str | None) -> float | None:

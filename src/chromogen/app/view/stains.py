@@ -12,8 +12,7 @@ from chromogen.app.view.region_files import ImportedRegion, write_regions
 from chromogen.app.view.slide_catalog import STORE
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, lines_of, new_folder
 from chromogen.app.view.work_queue import Queued, WorkQueue
-from chromogen.models import MODEL_SUFFIX
-from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
+from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import is_look
@@ -150,10 +149,10 @@ class Stain:
         if self.is_set:
             return self._loading_look()
         if Path(self.model).suffix.lower() != ONNX_SUFFIX:
-            return ["from chromogen import load_stainer"], f"load_stainer({self.stainer!r})"
+            return ["from chromogen import Stainer"], f"Stainer.from_pretrained({self.stainer!r})"
         mpp = f", model_mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
         value_range = f", value_range={self.value_range!r}" if self.value_range else ""
-        return ["from chromogen import load_generator"], f"load_generator({self.stainer!r}{mpp}{value_range})"
+        return ["from chromogen import Stainer"], f"Stainer.from_pretrained({self.stainer!r}{mpp}{value_range})"
 
     def _loading_look(self) -> tuple[list[str], str]:
         imports = ["from chromogen.staining.stainer import load_look, stainer_of_look"]

@@ -16,8 +16,7 @@ from chromogen.app.where import WhereOption
 from chromogen.errors import FAILURES
 from chromogen.formats.decoders import quiet
 from chromogen.image import WRITE_SUFFIXES
-from chromogen.models import MODEL_SUFFIX
-from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
+from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.staining.where import CLAIM as TISSUE_CLAIM
 from chromogen.staining.where import Frame

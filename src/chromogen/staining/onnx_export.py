@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from chromogen.errors import expected
 from chromogen.files import write_whole
-from chromogen.onnx_models.onnx_file import CARD, SUFFIX, library
 from chromogen.provenance import __version__
+from chromogen.staining.onnx_file import CARD, SUFFIX, library
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where_network import STRIDE_PX, USUAL_STRENGTH, Model, WhereNetwork, features_of
 

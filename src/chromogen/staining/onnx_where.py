@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from chromogen.errors import choose, expected, short
 from chromogen.image import Image, scaled
-from chromogen.onnx_models.generator import session
-from chromogen.onnx_models.onnx_file import RANGES, Port, port_of, whole_model
 from chromogen.pixel_size import check_mpp
 from chromogen.staining.maps import Array
+from chromogen.staining.onnx_file import RANGES, Port, port_of, whole_model
+from chromogen.staining.onnx_generator import session
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import MULTIPLE_PX, Place, map_of_network
 

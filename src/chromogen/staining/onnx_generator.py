@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,12 @@ from chromogen.compute.sliding_window import SlidingWindow
 from chromogen.errors import choose, expected, short
 from chromogen.image import Image, PathLike
 from chromogen.nuclei.outlines import MULTIPLE_PX, RAYS, STRIDE_PX, Network, Prediction, prediction_of
-from chromogen.onnx_models.onnx_file import RANGES, OnnxFile, Port, library, port_of, read_onnx, whole_model
 from chromogen.pixel_size import check_mpp
-from chromogen.staining.stainer import Location, Stainer, Statistics
+from chromogen.staining.onnx_file import RANGES, OnnxFile, Port, library, port_of, read_onnx, whole_model
 
 # A generator trained elsewhere, in an ONNX file, as a stainer of tiles and whole slides.
 
 BLENDED = 4  # windows overlap by this part of theirs, if nothing else is said
-TARGET = "as its generator was trained"
 QUIET = 4  # what onnxruntime says of a model comes as an exception
 
 
@@ -34,17 +32,21 @@ class Generator:
     sha256: str
     range: str
 
+    def paint(self, image: Image, _statistics: object = None, _location: tuple[int, int] = (0, 0)) -> Image:
+        """What the generator makes of a window, uint8 (H, W, 3).
 
-def load_generator(
-    file: PathLike, model_mpp: float | None = None, *, value_range: str | None = None, blend_px: int | None = None
-) -> Stainer:
-    """A stainer of a generator's ONNX file, that was trained on pictures of `model_mpp` um/px.
+        Raises: ValueError if its file has changed, or for a picture of another size; RuntimeError;
+        FloatingPointError for NaN or infinity.
+        """
+        return _loaded(self).painted(image)
 
-    The numbers lie in `value_range`, one of `RANGES`, by default as its last layer tells. It sees windows as large
-    as it says, or of 512 px, that overlap by `blend_px`, by default a quarter. It is tried once.
 
-    Raises: FileNotFoundError; ValueError for what is no generator, or does not say what is not given, or makes a
-    picture of another size; RuntimeError where it does not run; ArithmeticError where it makes no numbers.
+def read_generator(
+    file: PathLike, model_mpp: float | None, value_range: str | None, blend_px: int | None
+) -> tuple[Generator, float, SlidingWindow]:
+    """The generator of an ONNX file, the pixel size in um it was trained at, and the windows it sees.
+
+    It is tried once. Arguments and errors: as `Stainer.from_pretrained`.
     """
     found = read_onnx(Path(file).absolute())
     mpp = _mpp(found, model_mpp)
@@ -52,17 +54,8 @@ def load_generator(
     windows = SlidingWindow(
         found.window_px, found.window_px // BLENDED if blend_px is None else blend_px, found.fixed
     )
-    paint(generator, _trial(found.window_px), None, (0, 0))
-    return Stainer(
-        name=found.path.stem,
-        target_stain=TARGET,
-        paint=partial(paint, generator),
-        identity=f"{found.sha256}, {generator.range}, {windows.window_px} px windows, {windows.blend_px} blended",
-        mpp=mpp,
-        halo_px=windows.window_px,
-        stride_px=windows.step_px,
-        sliding_window=windows,
-    )
+    generator.paint(_trial(found.window_px))
+    return generator, mpp, windows
 
 
 def _mpp(found: OnnxFile, given: float | None) -> float:
@@ -89,15 +82,6 @@ def _trial(side_px: int) -> Image:
     ramp = np.linspace(0, 255, side_px).astype(np.uint8)
     down, across = np.meshgrid(ramp, ramp, indexing="ij")
     return np.stack([across, down, across[:, ::-1]], 2)
-
-
-def paint(generator: Generator, image: Image, _statistics: Statistics, _location: Location) -> Image:
-    """What a generator makes of a window, uint8 (H, W, 3).
-
-    Raises: ValueError where its file is another by now, or the picture of another size; RuntimeError;
-    FloatingPointError for what is no number.
-    """
-    return _loaded(generator).painted(image)
 
 
 @lru_cache(maxsize=4)
@@ -139,7 +123,7 @@ class Running:
     high: float
 
     def painted(self, image: Image) -> Image:
-        """What becomes of an image, uint8 (H, W, 3). Raises: as `paint`."""
+        """What becomes of an image, uint8 (H, W, 3). Raises: as `Generator.paint`."""
         found = self._made_of(image)
         return _pixels(_as_image(np.asarray(found), image.shape), self.low, self.high)
 
