@@ -212,7 +212,7 @@ def stain(
     began = time.perf_counter()
     of_look = bool(style) or is_look(stainer)
     if Path(stainer).suffix.lower() != ONNX_SUFFIX:
-        check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator in a .onnx file")
+        check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator (.onnx)")
     if of_look:
         option = WhereOption(where or _source_of(style, stainer), levels_of(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)

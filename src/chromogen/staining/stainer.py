@@ -100,7 +100,7 @@ class Stainer:
             return _of_generator(name, model_mpp, value_range, blend_px)
         for option, given in (("value_range", value_range), ("blend_px", blend_px), ("model_mpp", model_mpp)):
             if given is not None:
-                raise expected(option, f"given with a generator in a {ONNX_SUFFIX} file", given, "leave it out")
+                raise expected(option, f"given with a generator ({ONNX_SUFFIX})", given, "leave it out")
         if is_look(name):
             return stainer_of_look(load_look(name), where=look_where(name))
         return STAINERS[choose("stainer", str(name), STAINERS)]()
