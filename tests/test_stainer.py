@@ -105,7 +105,7 @@ def test_a_fitted_stainer_is_small_and_can_be_sent(name: str) -> None:
 
 @pytest.mark.parametrize("more", [{"model_mpp": 0.5}, {"value_range": "0..1"}, {"blend_px": 64}])
 def test_what_is_for_generators_goes_with_no_other(more: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="given with a generator \(.onnx\)"):
+    with pytest.raises(ValueError, match=r"given with a generator \(.onnx\)"):
         Stainer.from_pretrained("nuclear", **more)
 
 
