@@ -23,7 +23,7 @@ from PIL import ImageDraw
 
 from chromogen.compute.allocator import keep_freed_memory
 from chromogen.image import Image, read_image, write_image
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.outlines import NETWORK_MPP, Agreement, Nuclei, agreement, labels_of
 from chromogen.slides.slide import read_picture
 from measuring import machine
@@ -68,7 +68,7 @@ def agreements(data: Path, out: Path | None) -> dict[str, Agreement]:
     """Found against drawn, by picture, and over all fields that were held back."""
     found_in: dict[str, Agreement] = {}
     for name, image, drawn, mpp in drawn_by_others(data):
-        nuclei = find_nuclei(image, mpp)
+        nuclei = nuclei_of_image(image, mpp)
         found_in[name] = agreement(labels_of(nuclei, drawn.shape), drawn)
         if out:
             write_image(out / f"{name.replace('/', '_')}.png", outlined(image, nuclei))
@@ -81,7 +81,7 @@ def counts(data: Path, out: Path | None) -> dict[str, int]:
     found_in = {}
     for name in ("OS-1-detail", "OS-2-ndpi", "OS-2-vsi"):
         picture = read_picture(data / "exemplars" / f"{name}.ome.tif", at_mpp=NETWORK_MPP).pixels
-        nuclei = find_nuclei(picture, NETWORK_MPP)
+        nuclei = nuclei_of_image(picture, NETWORK_MPP)
         found_in[name] = len(nuclei)
         if out:
             write_image(out / f"{name}.png", outlined(picture, nuclei))
@@ -94,7 +94,7 @@ def mpx_per_s(data: Path, rounds: int = 3) -> float:
     times = []
     for _ in range(rounds):
         began = time.perf_counter()
-        find_nuclei(picture, NETWORK_MPP)
+        nuclei_of_image(picture, NETWORK_MPP)
         times.append(time.perf_counter() - began)
     return float(picture.shape[0] * picture.shape[1] / 1e6 / min(times))
 

@@ -9,6 +9,8 @@ import chromogen
 from chromogen.image import read_image, read_provenance, write_image
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import stain_image
+from chromogen.stains.deconvolution import combine_stains
+from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS
 from synthetic import drawn_pair, tissue_like
 from synthetic_slides import SyntheticSource, write_pyramid
@@ -92,3 +94,55 @@ def test_sample_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert chromogen.data.slide() == slide
     assert chromogen.data.he(256).shape == (256, 256, 3)
     assert chromogen.data.ihc().shape == (512, 512, 3)
+
+
+def test_arrays_are_registered_as_files_are(tmp_path: Path) -> None:
+    he, ihc = drawn_pair(256)
+    found = chromogen.register(he, np.ascontiguousarray(ihc[:, ::-1]), he_mpp=0.5, ihc_mpp=0.5)
+    for name, image in (("he", he), ("ihc", np.ascontiguousarray(ihc[:, ::-1]))):
+        write_image(tmp_path / f"{name}.png", image, mpp=0.5)
+    by_file = chromogen.register(tmp_path / "he.png", tmp_path / "ihc.png")
+    np.testing.assert_array_equal(found.pieces[0].affine, by_file.pieces[0].affine)
+
+
+def test_an_array_is_a_slide() -> None:
+    with chromogen.open_slide(TISSUE, mpp=0.5) as slide:
+        assert (slide.size, slide.mpp) == ((120, 90), 0.5)
+        np.testing.assert_array_equal(slide.read_region((10, 20), (30, 40)), TISSUE[20:60, 10:40])
+    with pytest.raises(ValueError, match=r"an array uint8 \(H, W, 3\)"):
+        chromogen.open_slide(TISSUE / 255)
+
+
+def test_stains_are_taken_apart(tmp_path: Path) -> None:
+    amounts = np.zeros((64, 96, 3))
+    amounts[8:24, :, 0], amounts[40:56, :, 1] = 1.0, 1.5
+    image = combine_stains(amounts)
+    write_image(tmp_path / "ihc.png", image, mpp=0.5)
+    found = chromogen.unmix(image, mpp=0.5)
+    assert np.abs(found.od10 * np.log(10) - amounts).max() < 0.05
+    np.testing.assert_array_equal(chromogen.unmix(tmp_path / "ihc.png").od10, found.od10)
+    assert found._repr_png_().startswith(b"\x89PNG")
+    assert np.abs(found.alone(1)[45, 5].astype(int) - image[45, 5]).max() <= 2
+    with pytest.raises(ValueError, match="did you mean h-dab"):
+        chromogen.unmix(image, "h-dba")
+
+
+def test_nuclei_are_found_in_arrays_and_files_and_drawn(tmp_path: Path) -> None:
+    he = drawn_pair(128)[0]
+    write_image(tmp_path / "he.png", he, mpp=0.5)
+    found = chromogen.find_nuclei(he)
+    np.testing.assert_array_equal(found.centres_px, chromogen.find_nuclei(tmp_path / "he.png").centres_px)
+    assert found._repr_html_().count("<polygon") == len(found) > 5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_arrays_are_scored_as_files_are(tmp_path: Path, encoder: Encoder) -> None:
+    he, ihc = drawn_pair(128)
+    for name, image in (("he", he), ("ihc", ihc)):
+        write_image(tmp_path / f"{name}.png", image, mpp=0.5)
+    found = chromogen.evaluate(ihc, he, ihc, mpp=0.5, encoder=encoder)
+    paths = tmp_path / "ihc.png", tmp_path / "he.png", tmp_path / "ihc.png"
+    assert found.summary == chromogen.evaluate_files(*paths, encoder=encoder).summary
+    table = found._repr_html_()
+    assert table.count("<tr>") > 10
+    assert "color_transfer" in table

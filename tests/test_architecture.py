@@ -37,9 +37,10 @@ ROOMS: dict[str, set[str]] = {
     | {"compute", "image", "nuclei", "page", "pixel_size", "plots", "slides", "stains", "style"},
     "study": BASE | {"compute", "evaluation", "image", "page", "plots", "stains", "style"},
     "data": {"app", "image", "pixel_size", "slides", "staining"},
-    "api": {"app", "errors", "image", "pixel_size", "slides", "staining", "style", "whole_slide"},
+    "api": set(),
 }
 ROOMS["app"] = set(ROOMS) - {"api", "data"}
+ROOMS["api"] = set(ROOMS) - {"data"}
 FILES: dict[str, list[str]] = {
     "formats": ["ome_metadata", "tiff_pages", "decoders"],
     "compute": ["allocator", "lru_cache", "spill", "devices", "grid", "sliding_window"],

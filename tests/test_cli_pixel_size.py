@@ -11,7 +11,7 @@ from tifffile import TiffFile
 
 from chromogen.app.cli import app
 from chromogen.app.pairs import _pieces
-from chromogen.evaluation.evaluate import evaluate
+from chromogen.evaluation.evaluate import evaluate_files
 from chromogen.evaluation.fields import crops_of_pairs, find_pairs
 from chromogen.formats.ome_metadata import ome_facts
 from chromogen.image import read_image_and_facts, read_provenance, resize, write_image
@@ -109,12 +109,12 @@ def test_evaluate_brings_pictures_to_one_pixel_size(
     write_image(tmp_path / "fine.png", resize(HE, (128, 128)), mpp=0.25)
     write_image(tmp_path / "silent.tif", HE)
     for he, size in (("fine.png", 0.5), ("silent.tif", 0.5)):
-        found = evaluate(files[0], tmp_path / he, encoder=encoder)
+        found = evaluate_files(files[0], tmp_path / he, encoder=encoder)
         assert found.rows[0].mpp == pytest.approx(size)
         assert isinstance(found.rows[0].sides["prediction"]["edge_r"], float)
         assert not any("pixel size" in warning for warning in found.warnings)
         assert found.settings["mpp"] == pytest.approx(size)
-    unknown = evaluate(tmp_path / "silent.tif", encoder=encoder)
+    unknown = evaluate_files(tmp_path / "silent.tif", encoder=encoder)
     assert "pixel size: 1 image without; Chromogen took 0.5 um/px (set it with --mpp)" in unknown.warnings
 
 

@@ -15,7 +15,7 @@ from skimage.segmentation import expand_labels
 
 from chromogen.app.unmix import parse_vectors, unmix_file
 from chromogen.image import read_image, read_provenance, write_image
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.outlines import labels_of
 from chromogen.stains import deconvolution as ours
 from chromogen.stains.deconvolution import H_DAB, VECTORS, combine_stains
@@ -136,7 +136,7 @@ def test_nuclei_are_counted_as_find_nuclei_counts_them(capsys: pytest.CaptureFix
     image = np.asarray(immunohistochemistry())[:256, :256]
     write_image(tmp_path / "a.png", image, mpp=0.5)
     found = unmixed(capsys, tmp_path / "a.png", "-o", tmp_path / "out")
-    nuclei = find_nuclei(image, 0.5)
+    nuclei = nuclei_of_image(image, 0.5)
     assert found["nuclei"] == len(nuclei) > 20
     mm2 = found["tissue_percent"] / 100 * 0.128**2
     assert found["nuclei_per_mm2"] == pytest.approx(len(nuclei) / mm2)

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import mahalanobis
 
 from chromogen.image import Image
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.staining.confidence import (
     BETWEEN_LABS,
     GLASS,
@@ -61,12 +61,14 @@ def plain(slide: Tissue) -> Array:
 def shown(image: Image, white: Array | None = None) -> Tissue:
     """A picture by its own glass and stains."""
     white = white_level(image, MPP) if white is None else white
-    return tissue_of(image, find_nuclei(image, MPP, white=white), white, estimate_stains(image, H_E, white).matrix)
+    return tissue_of(
+        image, nuclei_of_image(image, MPP, white=white), white, estimate_stains(image, H_E, white).matrix
+    )
 
 
 def part_of(slide: Tissue, image: Image) -> Tissue:
     """A picture by the glass and the stains of the slide that it is a part of."""
-    return tissue_of(image, find_nuclei(image, MPP, white=slide.white), slide.white, slide.matrix)
+    return tissue_of(image, nuclei_of_image(image, MPP, white=slide.white), slide.white, slide.matrix)
 
 
 @cache

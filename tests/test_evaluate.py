@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
-from chromogen.evaluation.evaluate import Evaluation, _real_precision, evaluate
+from chromogen.evaluation.evaluate import Evaluation, _real_precision, evaluate_files
 from chromogen.evaluation.feature_distances import patch_precision
 from chromogen.evaluation.report import (
     as_csv,
@@ -48,7 +48,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def found(folders: dict[str, Path], encoder: Encoder) -> Evaluation:
-    return evaluate(**folders, encoder=encoder, mpp=0.5, group="^(s[0-9])")
+    return evaluate_files(**folders, encoder=encoder, mpp=0.5, group="^(s[0-9])")
 
 
 def test_every_side_is_there_and_every_number_has_its_count(found: Evaluation) -> None:
@@ -131,7 +131,7 @@ def test_dab_alone_has_no_blue() -> None:
 def test_one_image_alone(folders: dict[str, Path], encoder: Encoder) -> None:
     seen: list[tuple[int, int, str]] = []
     one = folders["prediction"] / "s1_a.png"
-    found = evaluate(one, encoder=encoder, on_case=lambda *at: seen.append(at))
+    found = evaluate_files(one, encoder=encoder, on_case=lambda *at: seen.append(at))
     assert seen == [(1, 1, "s1_a")]
     assert list(found.summary) == ["prediction"]
     assert found.summary["prediction"]["foreign_color"]["ci95"] is None
@@ -142,7 +142,7 @@ def test_one_image_alone(folders: dict[str, Path], encoder: Encoder) -> None:
 
 def test_real_against_its_own_half_where_there_is_one(folders: dict[str, Path], encoder: Encoder) -> None:
     files = {kind: path / "s1_a.png" for kind, path in folders.items()}
-    found = evaluate(**files, encoder=encoder)
+    found = evaluate_files(**files, encoder=encoder)
     assert found.summary["real"]["style_error"]["mean"] > 0
 
 
@@ -151,7 +151,7 @@ def test_a_real_ihc_of_another_size_is_compared_by_style_alone(
 ) -> None:
     write_image(tmp_path / "any.png", piece(100, 50, 230))
     files = {kind: folders[kind] / "s1_a.png" for kind in ("prediction", "he")}
-    found = evaluate(**files, real=tmp_path / "any.png", encoder=encoder)
+    found = evaluate_files(**files, real=tmp_path / "any.png", encoder=encoder)
     scores = found.summary["prediction"]
     assert scores["style_error"]["mean"] > 0
     assert scores["hematoxylin_r"]["mean"] > 0
@@ -166,7 +166,7 @@ def test_an_image_that_does_not_fit_is_left_out(
     write_image(tmp_path / "s1_a.png", piece(0, 0))
     (tmp_path / "s1_b.png").write_bytes(b"broken")
     write_image(tmp_path / "s2_a.png", piece(0, 0, 100))
-    found = evaluate(**{**folders, "he": tmp_path}, encoder=encoder)
+    found = evaluate_files(**{**folders, "he": tmp_path}, encoder=encoder)
     assert [row.case.name for row in found.rows] == ["s1_a"]
     assert any("s1_b is left out" in w for w in found.warnings)
     assert any("s2_a is left out" in w and "100 x 100 px" in w for w in found.warnings)
@@ -175,9 +175,9 @@ def test_an_image_that_does_not_fit_is_left_out(
 def test_nothing_that_can_be_evaluated(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"broken")
     with pytest.raises(ValueError, match="None of 1 predictions"):
-        evaluate(tmp_path, encoder=encoder)
+        evaluate_files(tmp_path, encoder=encoder)
     with pytest.raises(ValueError, match="shift_um"):
-        evaluate(tmp_path, encoder=encoder, shift_um=-1)
+        evaluate_files(tmp_path, encoder=encoder, shift_um=-1)
 
 
 def test_white_tiles_and_an_ihc_without_dab_say_so(encoder: Encoder, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_white_tiles_and_an_ihc_without_dab_say_so(encoder: Encoder, tmp_path: P
     for kind, picture in (("p", white), ("r", blue)):
         (tmp_path / kind).mkdir()
         write_image(tmp_path / kind / "a.png", picture)
-    found = evaluate(tmp_path / "p", real=tmp_path / "r", encoder=encoder)
+    found = evaluate_files(tmp_path / "p", real=tmp_path / "r", encoder=encoder)
     assert found.summary["prediction"]["style_error"]["why"] == "no tissue"
     assert any("hardly any DAB" in warning for warning in found.warnings)
     assert "nan" not in as_csv(found).lower()
@@ -195,7 +195,7 @@ def test_white_tiles_and_an_ihc_without_dab_say_so(encoder: Encoder, tmp_path: P
 
 def test_a_line_of_pixels_has_no_distances(encoder: Encoder, tmp_path: Path) -> None:
     write_image(tmp_path / "line.png", piece(0, 0)[:1])
-    found = evaluate(tmp_path / "line.png", real=tmp_path / "line.png", encoder=encoder)
+    found = evaluate_files(tmp_path / "line.png", real=tmp_path / "line.png", encoder=encoder)
     assert found.summary["real"]["style_error"]["why"] == "no pixels to compare"
     json.loads(to_text(report_json(found)))
 
@@ -203,12 +203,12 @@ def test_a_line_of_pixels_has_no_distances(encoder: Encoder, tmp_path: Path) -> 
 @pytest.mark.parametrize("mpp", [0, -1, 1000, float("nan")])
 def test_pixels_of_no_microscope(mpp: float, folders: dict[str, Path], encoder: Encoder) -> None:
     with pytest.raises(ValueError, match=r"`mpp` to be from 0.05 to 20"):
-        evaluate(**folders, encoder=encoder, mpp=mpp)
+        evaluate_files(**folders, encoder=encoder, mpp=mpp)
 
 
 def test_pictures_of_another_stain_are_doubted(encoder: Encoder, tmp_path: Path) -> None:
     write_image(tmp_path / "he.png", tissue_like(96, 96, seed=1))
-    found = evaluate(tmp_path / "he.png", he=tmp_path / "he.png", encoder=encoder)
+    found = evaluate_files(tmp_path / "he.png", he=tmp_path / "he.png", encoder=encoder)
     assert [w for w in found.warnings if "looks like" in w] == [
         "The prediction of he looks like an H&E, pink without brown; an IHC is expected."
     ]

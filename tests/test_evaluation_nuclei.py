@@ -8,7 +8,7 @@ from chromogen.evaluation.credibility import tiles
 from chromogen.evaluation.metrics import NO_NUCLEI, NUCLEI_MEASURES, PREDICTED_NUCLEI, TISSUE_MEASURES, score
 from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.image import Image
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.outlines import Nuclei
 from chromogen.nuclei.positivity import FIXED_OD10, Measurements
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
@@ -174,7 +174,7 @@ def test_nuclei_of_a_tile_are_found_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def counted(image: Image, mpp: float, white: np.ndarray) -> Nuclei:
         asked.append(image)
-        return find_nuclei(image, mpp, white=white)
+        return nuclei_of_image(image, mpp, white=white)
 
     monkeypatch.setattr("chromogen.evaluation.tile.find_nuclei", counted)
     kept = [measure for measure in TISSUE_MEASURES if measure.update is nuclei.add_kept]

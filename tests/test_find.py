@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from chromogen.image import read_image, resize
 from chromogen.nuclei import find
-from chromogen.nuclei.find import find_nuclei, nuclei_windows
+from chromogen.nuclei.find import nuclei_of_image, nuclei_windows
 from chromogen.nuclei.outlines import Nuclei, labels_of
 from chromogen.slides.slide import read_picture
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
@@ -51,28 +51,28 @@ def f1(found: Nuclei, drawn: np.ndarray) -> float:
 def test_blue_and_brown_nuclei_are_found_alike() -> None:
     labels = discs()
     amounts = {v: (0.3, 0.02) if v % 3 else (0.3, 0.6) for v in range(1, labels.max() + 1)}
-    found = find_nuclei(painted(labels, amounts), 0.5)
+    found = nuclei_of_image(painted(labels, amounts), 0.5)
     assert f1(found, labels) > 0.95
 
 
 @pytest.mark.parametrize("amount", [(0.25, 0.5), (0.35, 0.0)])
 def test_all_brown_and_all_blue(amount: tuple[float, float]) -> None:
     labels = discs()
-    found = find_nuclei(painted(labels, dict.fromkeys(range(1, labels.max() + 1), amount)), 0.5)
+    found = nuclei_of_image(painted(labels, dict.fromkeys(range(1, labels.max() + 1), amount)), 0.5)
     assert f1(found, labels) > 0.9
 
 
 def test_one_nucleus() -> None:
     labels = (discs() == 8).astype(int)
-    assert matched(find_nuclei(painted(labels, {1: (0.4, 0.0)}), 0.5), labels) == (1, 1, 1)
+    assert matched(nuclei_of_image(painted(labels, {1: (0.4, 0.0)}), 0.5), labels) == (1, 1, 1)
 
 
 def test_outlines_are_in_pixels_of_the_picture_whatever_their_size() -> None:
     labels = discs()
     image = painted(labels, dict.fromkeys(range(1, labels.max() + 1), (0.35, 0.0)))
-    fine = find_nuclei(resize(image, (401, 384)), 0.25)
+    fine = nuclei_of_image(resize(image, (401, 384)), 0.25)
     assert fine.mpp == 0.25
-    coarse = find_nuclei(image, 0.5)
+    coarse = nuclei_of_image(image, 0.5)
     assert len(fine) == len(coarse)
     assert np.median(fine.areas_um2) == pytest.approx(np.median(coarse.areas_um2), rel=0.1)
     assert fine.centres_px.max() > 1.9 * coarse.centres_px.max()
@@ -80,7 +80,7 @@ def test_outlines_are_in_pixels_of_the_picture_whatever_their_size() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (17, 15), (200, 1)])
 def test_a_picture_smaller_than_the_network_sees(shape: tuple[int, int]) -> None:
-    assert len(find_nuclei(np.full((*shape, 3), 230, np.uint8), 0.5)) == 0
+    assert len(nuclei_of_image(np.full((*shape, 3), 230, np.uint8), 0.5)) == 0
 
 
 def foreign(kind: str) -> np.ndarray:
@@ -97,19 +97,19 @@ def foreign(kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["glass", "red cells", "pen"])
 def test_no_nuclei_where_there_are_none(kind: str) -> None:
-    assert len(find_nuclei(foreign(kind), 0.5)) <= 1
+    assert len(nuclei_of_image(foreign(kind), 0.5)) <= 1
 
 
 @pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), 2.5, 20.0])
 def test_pixels_too_large_to_show_nuclei_are_refused(mpp: float) -> None:
     with pytest.raises(ValueError, match="mpp"):
-        find_nuclei(foreign("glass"), mpp)
+        nuclei_of_image(foreign("glass"), mpp)
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="image"):
-        find_nuclei(image, 0.5)
+        nuclei_of_image(image, 0.5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1536, 10), (4000, 3100)])
@@ -131,9 +131,9 @@ def test_nuclei_are_the_same_whatever_the_windows(monkeypatch: pytest.MonkeyPatc
     labels = discs(448, 32, 8)
     amounts = {v: tuple(rng.uniform(0, 0.5, 2)) for v in range(1, labels.max() + 1)}
     image = np.roll(painted(labels, amounts), (5, 11), (0, 1))
-    whole = find_nuclei(image, 0.5)
+    whole = nuclei_of_image(image, 0.5)
     monkeypatch.setattr(find, "CORE_PX", 128)
-    parts = find_nuclei(image, 0.5)
+    parts = nuclei_of_image(image, 0.5)
     order, other = (np.lexsort(n.centres_px.T) for n in (whole, parts))
     assert len(whole) == len(parts) > 100
     np.testing.assert_allclose(whole.outlines_px[order], parts.outlines_px[other], atol=1e-3)
@@ -143,20 +143,20 @@ def test_nuclei_of_a_real_carcinoma(data: Path) -> None:
     """Others drew 1294 nuclei; many pale ones they left out."""
     image = read_image(data / "he" / "hgsc_nest.jpg")[:750, :750]
     drawn = np.load(data / "he" / "hgsc_nest_inst_mask.npz")["nuc_raster"][:750, :750]
-    assert f1(find_nuclei(image, 0.5), drawn) > 0.68
+    assert f1(nuclei_of_image(image, 0.5), drawn) > 0.68
 
 
 @pytest.mark.parametrize("name", ["22_2", "34_3"])
 def test_nuclei_of_real_ki67(data: Path, name: str) -> None:
     image = read_image(data / "nuclei_ihc" / f"{name}.png")
     drawn = np.load(data / "nuclei_ihc" / f"{name}_lab.npz")["lab"].astype(int)
-    right, _, wanted = matched(find_nuclei(image, 0.25), drawn)
+    right, _, wanted = matched(nuclei_of_image(image, 0.25), drawn)
     assert right / wanted > 0.85
 
 
 def test_two_scanners_show_the_same_nuclei(data: Path) -> None:
     counts = [
-        len(find_nuclei(read_picture(data / "exemplars" / f"OS-2-{name}.ome.tif", at_mpp=0.5).pixels, 0.5))
+        len(nuclei_of_image(read_picture(data / "exemplars" / f"OS-2-{name}.ome.tif", at_mpp=0.5).pixels, 0.5))
         for name in ("ndpi", "vsi")
     ]
     assert abs(counts[0] - counts[1]) < 0.1 * max(counts)
@@ -165,11 +165,11 @@ def test_two_scanners_show_the_same_nuclei(data: Path) -> None:
 
 def test_an_he_of_another_lab(data: Path) -> None:
     picture = read_picture(data / "exemplars" / "OS-1-detail.ome.tif", at_mpp=0.5).pixels
-    assert 0.9 * 319 < len(find_nuclei(picture, 0.5)) < 1.1 * 331
+    assert 0.9 * 319 < len(nuclei_of_image(picture, 0.5)) < 1.1 * 331
 
 
 def test_stains_of_an_he_are_no_matter() -> None:
     labels = discs()
     amounts = dict.fromkeys(range(1, labels.max() + 1), (0.5, 0.1))
     pink = painted(labels, {0: (0.06, 0.2), **amounts}, H_E)
-    assert f1(find_nuclei(pink, 0.5), labels) > 0.9
+    assert f1(nuclei_of_image(pink, 0.5), labels) > 0.9

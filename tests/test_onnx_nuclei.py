@@ -12,7 +12,7 @@ from skimage.data import immunohistochemistry
 from torch import Tensor, nn
 
 from chromogen.errors import FAILURES
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.network import NucleusNetwork
 from chromogen.nuclei.outlines import WEIGHTS, Prediction, prediction_of
 from chromogen.staining.onnx_generator import nucleus_network
@@ -60,7 +60,7 @@ def test_our_own_network_as_onnx_finds_the_same_nuclei(tmp_path: Path) -> None:
         with torch.inference_mode():
             return prediction_of(network.eval()(torch.from_numpy(densities)).numpy())
 
-    found, ours = find_nuclei(IHC, 0.5, theirs), find_nuclei(IHC, 0.5, once)
+    found, ours = nuclei_of_image(IHC, 0.5, theirs), nuclei_of_image(IHC, 0.5, once)
     assert len(found) == len(ours) > 20
     np.testing.assert_allclose(found.centres_px, ours.centres_px, atol=1e-3)
     np.testing.assert_allclose(found.outlines_px, ours.outlines_px, atol=0.05)

@@ -6,7 +6,7 @@ import skimage.data
 from scipy import ndimage, optimize, stats
 
 from chromogen.image import Image, read_image
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.positivity import (
     FIXED_OD10,
     MIN_NUCLEI,
@@ -39,7 +39,7 @@ def brown(count: int, scale: float = 1.0) -> np.ndarray:
 
 
 def of_picture(image: Image, mpp: float) -> Measurements:
-    return measure(find_nuclei(image, mpp), image, mpp, white_level(image, mpp), H_DAB)
+    return measure(nuclei_of_image(image, mpp), image, mpp, white_level(image, mpp), H_DAB)
 
 
 def share(found: Measurements) -> float:
@@ -167,7 +167,7 @@ def test_the_share_of_drawn_nuclei_is_as_drawn(data: Path, name: str) -> None:
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.3])
 def test_pale_dab_changes_no_share(data: Path, scale: float) -> None:
     image = read_image(data / "pairs" / "mist" / "ER_ihc.png")
-    nuclei, white = find_nuclei(image, 0.47), white_level(image, 0.47)
+    nuclei, white = nuclei_of_image(image, 0.47), white_level(image, 0.47)
     amounts = separate_stains(image, H_DAB, white) * (1, scale, 1)
     pale = measure(nuclei, combine_stains(amounts, H_DAB, white), 0.47, white, H_DAB)
     assert positive_threshold(pale).source == "found"

@@ -14,7 +14,7 @@ from skimage.data import immunohistochemistry
 
 from chromogen.image import Image, write_image
 from chromogen.nuclei import find
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.network import built_in_network
 from chromogen.nuclei.outlines import Prediction, joined, prediction_of
 from chromogen.slides.slide import Slide, open_slide
@@ -63,7 +63,7 @@ def ihc(tmp_path: Path) -> Iterator[Slide]:
 
 def test_a_tile_has_the_nuclei_that_find_nuclei_finds(ihc: Slide, tmp_path: Path, network: NamedNetwork) -> None:
     found = found_on(ihc, tmp_path / "work", network)
-    alone = find_nuclei(IHC[:384, :448], 0.5)
+    alone = nuclei_of_image(IHC[:384, :448], 0.5)
     assert len(alone) > 100
     np.testing.assert_allclose(found["centres"], alone.centres_px, atol=1e-3)
     assert not (tmp_path / "work").exists()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from chromogen.compute.grid import Window
 from chromogen.image import Image
 from chromogen.models import FOLDER, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.positivity import fixed_threshold, grades_of, measure, positive_threshold
 from chromogen.staining.amounts import nuclear_levels
 from chromogen.staining.atlas import Atlas
@@ -96,7 +96,7 @@ def test_haematoxylin_stays_where_it_was(he: Image, stained: dict[str, Image]) -
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.4, 1.0])
 def test_the_share_of_positive_nuclei_is_the_dial(he: Image, share: float) -> None:
     made = stainer_of_look(load_look("nuclear"), share=share)(he)
-    nuclei = find_nuclei(he, MPP)
+    nuclei = nuclei_of_image(he, MPP)
     measured = measure(nuclei, made, MPP, white_level(made), H_DAB)
     threshold = positive_threshold(measured) if 0 < share < 1 else fixed_threshold(0.2)
     positive = grades_of(measured, threshold) > 0
@@ -305,7 +305,7 @@ def test_epithelium_is_told_by_its_nuclei() -> None:
     from chromogen.stains.deconvolution import H_E
 
     picture = painted_glands()
-    tissue = tissue_of(picture, find_nuclei(picture, MPP), np.full(3, 255.0), H_E)
+    tissue = tissue_of(picture, nuclei_of_image(picture, MPP), np.full(3, 255.0), H_E)
     share = epithelium(tissue, rule_of(tissue))
     away = abs(np.arange(480) - 240) > 12
     assert share[:, away & (np.arange(480) < 240)].mean() > 0.8
@@ -347,7 +347,7 @@ def test_distances_are_those_of_every_pixel_but_for_a_little(he: Image) -> None:
 
     from chromogen.stains.deconvolution import H_E
 
-    tissue = tissue_of(he, find_nuclei(he, MPP), np.full(3, 240.0), H_E)
+    tissue = tissue_of(he, nuclei_of_image(he, MPP), np.full(3, 240.0), H_E)
     wanted = distance_transform_edt(tissue.labels == 0) * MPP
     off = np.abs(tissue.distance_um - wanted)
     assert off.mean() < 0.25

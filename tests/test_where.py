@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chromogen.compute.grid import Window
 from chromogen.errors import FAILURES
 from chromogen.image import Image
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.positivity import fixed_threshold, grades_of, measure
 from chromogen.staining.how import SlideLook
 from chromogen.staining.maps import Array
@@ -320,7 +320,7 @@ def test_levels_are_shares_of_nuclei(data: Path, folder: Path, left: float, righ
     file = geojson(folder / "two.geojson", box("L", 0, 0, middle, height), box("R", middle, 0, width, height))
     where = read_regions(file, Frame((width, height), (width, height)), {"L": left, "R": right})
     made = stainer_of_look(load_look("nuclear"), where=where)(he)
-    nuclei = find_nuclei(he, MPP)
+    nuclei = nuclei_of_image(he, MPP)
     positive = grades_of(measure(nuclei, made, MPP, white_level(made), H_DAB), fixed_threshold(0.2)) > 0
     for level, inside in ((left, nuclei.centres_px[:, 0] < middle), (right, nuclei.centres_px[:, 0] >= middle)):
         assert np.count_nonzero(inside) >= 100

@@ -9,14 +9,24 @@ from chromogen.provenance import __version__
 
 if TYPE_CHECKING:
     from chromogen import data
-    from chromogen.api import StainedFile, list_stainers, stain, stylize
+    from chromogen.api import (
+        StainDensities,
+        StainedFile,
+        evaluate,
+        find_nuclei,
+        list_stainers,
+        stain,
+        stylize,
+        unmix,
+    )
     from chromogen.app.labels import LabelSettings, label
     from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
-    from chromogen.evaluation.evaluate import evaluate
+    from chromogen.evaluation.evaluate import Evaluation, evaluate_files
     from chromogen.image import read_image, write_image
-    from chromogen.nuclei.find import find_nuclei
+    from chromogen.nuclei.outlines import Nuclei
     from chromogen.registration.register import register
-    from chromogen.slides.slide import open_slide
+    from chromogen.registration.transform import Transform
+    from chromogen.slides.slide import Slide, open_slide
     from chromogen.staining.looks import Look, read_look, write_look
     from chromogen.staining.stainer import Stainer, stainer_of_look
     from chromogen.style.encoder import Encoder
@@ -40,8 +50,15 @@ _ROOMS = {
     "register": "registration.register",
     "label": "app.labels",
     "LabelSettings": "app.labels",
-    "evaluate": "evaluation.evaluate",
-    "find_nuclei": "nuclei.find",
+    "evaluate": "api",
+    "evaluate_files": "evaluation.evaluate",
+    "Evaluation": "evaluation.evaluate",
+    "find_nuclei": "api",
+    "Nuclei": "nuclei.outlines",
+    "Transform": "registration.transform",
+    "Slide": "slides.slide",
+    "unmix": "api",
+    "StainDensities": "api",
     "Encoder": "style.encoder",
     "Objective": "style.objective",
     "Term": "style.objective",
@@ -72,23 +89,29 @@ _ROOMS = {
 __all__ = [
     "PRESETS",
     "Encoder",
+    "Evaluation",
     "LabelSettings",
     "Look",
+    "Nuclei",
     "Objective",
     "Output",
     "Recipe",
+    "Slide",
     "SlideFile",
     "SlideJob",
+    "StainDensities",
     "StainedFile",
     "Stainer",
     "Stylized",
     "Term",
     "TissuePair",
     "Training",
+    "Transform",
     "__version__",
     "check_pair",
     "data",
     "evaluate",
+    "evaluate_files",
     "find_nuclei",
     "give_back_freed_memory",
     "keep_freed_memory",
@@ -105,6 +128,7 @@ __all__ = [
     "stainer_of_look",
     "stylize",
     "train_where",
+    "unmix",
     "write_image",
     "write_look",
 ]

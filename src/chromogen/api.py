@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chromogen.app.options import build_recipe
 from chromogen.app.staining import plan_stains, stain_tile
+from chromogen.app.unmix import parse_vectors
 from chromogen.errors import expected
-from chromogen.image import Image, PathLike, encode_image, resize, scaled
+from chromogen.evaluation.evaluate import Evaluation, evaluate_files
+from chromogen.image import Image, PathLike, encode_image, resize, scaled, shrunk, write_image
+from chromogen.nuclei.find import nuclei_of_image
+from chromogen.nuclei.outlines import Nuclei
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
 from chromogen.slides.slide import Picture, open_slide, read_picture
 from chromogen.staining.stainer import STAINERS, Stainer, stain_image
+from chromogen.stains.deconvolution import separate_stains_od10, stain_alone
+from chromogen.stains.glass import white_level
 from chromogen.style.encoder import Encoder
 from chromogen.style.measured_style import measure_style
 from chromogen.style.recipes import Recipe
@@ -122,7 +130,7 @@ def stylize(
     """
     check_mpp("mpp", mpp)
     recipe = preset if isinstance(preset, Recipe) else build_recipe(preset, {}, settings)
-    content, style = _picture(he, mpp), _picture(ihc, None)
+    content, style = read_picture(he, mpp), read_picture(ihc)
     at = content.mpp or style.mpp or ASSUMED_MPP
     if style.mpp and not is_same_mpp(style.mpp, at):
         style = Picture(scaled(style.pixels, style.mpp / at), at)
@@ -132,5 +140,79 @@ def stylize(
     )
 
 
-def _picture(given: ImageOrPath, mpp: float | None) -> Picture:
-    return Picture(given, mpp) if isinstance(given, np.ndarray) else read_picture(Path(given), mpp)
+@dataclass(frozen=True)
+class StainDensities:
+    """The amounts of two stains in an image: `od10`, float64 (H, W, 3), densities of base 10, the third residual.
+
+    `matrix` (3, 3) has a unit vector of red, green and blue for each, `white` (3,) is the level of bare glass.
+    """
+
+    od10: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    white: NDArray[np.float64]
+
+    def alone(self, index: int) -> Image:
+        """The picture that one stain would give alone on white, uint8 (H, W, 3)."""
+        return stain_alone(self.od10 * np.log(10), index, self.matrix)
+
+    def _repr_png_(self) -> bytes:
+        """Both stains side by side, for notebooks."""
+        both = [shrunk(self.alone(index), OVERVIEW_PX // 2) for index in range(2)]
+        return encode_image(np.concatenate(both, axis=1), ".png")
+
+
+def unmix(image: ImageOrPath, stains: str = "h-dab", mpp: float | None = None) -> StainDensities:
+    """Take the stains of an image apart (Ruifrok & Johnston 2001): an array uint8 (H, W, 3), or a file.
+
+    `stains` is a name of `VECTORS` ("h-dab", "h-e"), or two vectors "r,g,b;r,g,b". The level of bare glass is the
+    image's own, so its pixel size `mpp` in um tells fine glass from pale tissue. Raises: ValueError,
+    FileNotFoundError.
+
+    >>> unmix(np.full((64, 64, 3), 240, np.uint8)).od10.round(2).max()
+    np.float64(0.0)
+    """
+    matrix, picture = parse_vectors(stains), read_picture(image, mpp)
+    white = white_level(picture.pixels, picture.mpp or ASSUMED_MPP)
+    return StainDensities(separate_stains_od10(picture.pixels, matrix, white), matrix, white)
+
+
+def find_nuclei(image: ImageOrPath, mpp: float | None = None) -> Nuclei:
+    """Find the nuclei of an H&E or IHC image: an array uint8 (H, W, 3), or a file; in its pixels.
+
+    `mpp` is the size of a pixel in um, by default the file's, else 0.5. `chromogen nuclei` takes whole slides of
+    any size, and counts positive nuclei. Raises: ValueError, FileNotFoundError.
+    """
+    picture = read_picture(image, mpp)
+    return nuclei_of_image(picture.pixels, picture.mpp or ASSUMED_MPP)
+
+
+def evaluate(
+    prediction: ImageOrPath,
+    he: ImageOrPath | None = None,
+    real: ImageOrPath | None = None,
+    *,
+    mpp: float | None = None,
+    encoder: Encoder | None = None,
+) -> Evaluation:
+    """Score a virtual stain against its H&E and a real IHC, as far as they are given.
+
+    All are arrays uint8 (H, W, 3), or all are files or folders, matched by name. `mpp` is the pixel size of all in
+    um, by default the files'. `evaluate_files` has more options. Raises: ValueError, FileNotFoundError.
+    """
+    with TemporaryDirectory() as folder:
+        at = Path(folder)
+        return evaluate_files(
+            _as_file(at / "prediction.png", prediction),
+            None if he is None else _as_file(at / "he.png", he),
+            None if real is None else _as_file(at / "real.png", real),
+            mpp=mpp,
+            encoder=encoder,
+        )
+
+
+def _as_file(file: Path, given: ImageOrPath) -> PathLike:
+    """A path as it is; an array as a file, since cases are matched by their files."""
+    if not isinstance(given, np.ndarray):
+        return given
+    write_image(file, given)
+    return file

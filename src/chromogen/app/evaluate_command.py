@@ -150,7 +150,7 @@ def _report(
     as_json: bool,
 ) -> None:
     from chromogen.app.paths import ready_folder
-    from chromogen.evaluation.evaluate import evaluate as score
+    from chromogen.evaluation.evaluate import evaluate_files as score
     from chromogen.evaluation.report import mean_lines, write_report
     from chromogen.provenance import facts_since
     from chromogen.style.encoder import Encoder

@@ -20,7 +20,7 @@ from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
 from chromogen.files import stem_of, write_text, write_whole
 from chromogen.image import Image, read_image, shrunk, write_image
-from chromogen.nuclei.find import MAX_MPP, find_nuclei
+from chromogen.nuclei.find import MAX_MPP, nuclei_of_image
 from chromogen.nuclei.positivity import Threshold, fixed_threshold, grades_of, measure, positive_threshold
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.slide import open_slide, read_picture
@@ -168,7 +168,7 @@ def nuclei_by(
     mpp = mpp or ASSUMED_MPP
     if mpp > MAX_MPP:
         return Counted(None, doubt=f"pixels of {mpp:.3g} um are too large to show nuclei")
-    found = find_nuclei(image, mpp)
+    found = nuclei_of_image(image, mpp)
     if not has_dab(matrix):
         return Counted(len(found))
     measured = measure(found, image, mpp, white, matrix)

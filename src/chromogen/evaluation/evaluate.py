@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -82,8 +83,22 @@ class Evaluation:
     settings: Mapping[str, Any]
     values: Mapping[str, Value]
 
+    def _repr_html_(self) -> str:
+        """Means of every side and metric, for notebooks."""
+        sides = [side for side in SIDES if side in self.summary]
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in ("", *sides))
+        names = dict.fromkeys(name for side in sides for name in self.summary[side])
+        rows = ([name, *(_mean_in_words(self.summary[side].get(name)) for side in sides)] for name in names)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        notes = "".join(f"<li>{escape(warning)}</li>" for warning in self.warnings)
+        return f"<table><tr>{head}</tr>{body}</table><ul>{notes}</ul>"
 
-def evaluate(
+
+def _mean_in_words(found: Mapping[str, Any] | None) -> str:
+    return "" if found is None or found["mean"] is None else f"{found['mean']:.3g}"
+
+
+def evaluate_files(
     prediction: PathLike,
     he: PathLike | None = None,
     real: PathLike | None = None,

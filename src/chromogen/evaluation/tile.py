@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from chromogen.errors import expected
 from chromogen.image import Image
-from chromogen.nuclei.find import MAX_MPP, find_nuclei
+from chromogen.nuclei.find import MAX_MPP, nuclei_of_image
 from chromogen.nuclei.outlines import Nuclei, labels_of
 from chromogen.nuclei.positivity import Measurements, measure
 from chromogen.pixel_size import ASSUMED_MPP
@@ -229,7 +229,7 @@ class Tile:
         mpp = self.mpp or ASSUMED_MPP
         if mpp > MAX_MPP:
             raise UndefinedError(f"pixels of {mpp:g} um do not show nuclei")
-        return find_nuclei(image, mpp, white=self.white_of(image))
+        return nuclei_of_image(image, mpp, white=self.white_of(image))
 
     def in_core(self, nuclei: Nuclei) -> NDArray[np.bool_]:
         """Which nuclei (N,) of this tile have their centre in the part that counts."""

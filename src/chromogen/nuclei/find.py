@@ -79,7 +79,7 @@ def _padded(seen: Image, white: NDArray[np.float64]) -> NDArray[np.float32]:
     return padded
 
 
-def find_nuclei(
+def nuclei_of_image(
     image: Image, mpp: float, network: Network | None = None, white: NDArray[np.float64] | None = None
 ) -> Nuclei:
     """The nuclei of an H&E or IHC image, uint8 (H, W, 3), with pixels of `mpp` um; in pixels of the image.

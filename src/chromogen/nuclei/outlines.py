@@ -13,6 +13,7 @@ from scipy import ndimage
 
 # Nuclei as outlines: star-convex polygons in the frame of the picture or slide they were found in.
 
+MAX_DRAWN = 5000  # outlines in a notebook
 RAYS = 32  # of every outline, at equal angles from the centre (Schmidt et al. 2018 use as many)
 
 
@@ -31,6 +32,14 @@ class Nuclei:
 
     def __len__(self) -> int:
         return len(self.centres_px)
+
+    def _repr_html_(self) -> str:
+        """The outlines as a drawing, for notebooks."""
+        shown = self.outlines_px[:MAX_DRAWN]
+        width, height = shown.max((0, 1), initial=1)
+        drawn = "".join(f'<polygon points="{" ".join(f"{x:.0f},{y:.0f}" for x, y in ring)}"/>' for ring in shown)
+        shape = f'viewBox="0 0 {width:.0f} {height:.0f}" width="512" fill="none" stroke="#4338a8" stroke-width="1"'
+        return f"<p>{len(self):,} nuclei</p><svg {shape}>{drawn}</svg>"
 
     @property
     def areas_um2(self) -> NDArray[np.float64]:

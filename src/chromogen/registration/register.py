@@ -147,8 +147,8 @@ class _Section:
 
 
 def register(
-    he: PathLike | Slide,
-    ihc: PathLike | Slide,
+    he: Image | PathLike | Slide,
+    ihc: Image | PathLike | Slide,
     *,
     he_mpp: float | None = None,
     ihc_mpp: float | None = None,
@@ -156,10 +156,10 @@ def register(
 ) -> Transform:
     """Find where the tissue of an H&E lies on an IHC of the same block; the transform leads from H&E to IHC.
 
-    Slides and images of any size are read from afar. Either may be turned, mirrored, or show more than the other.
-    Where a slide states no pixel size and none is given (um per level-0 pixel), it is estimated from the other's;
-    where neither does, 0.5 um is assumed of the H&E. The measure is local correlation of densities (Cachier &
-    Pennec 2000); the displacement is a cubic B-spline (Rueckert et al. 1999).
+    Slides, images and arrays, uint8 (H, W, 3), of any size are read from afar. Either may be turned, mirrored, or
+    show more than the other. Where a slide states no pixel size and none is given (um per level-0 pixel), it is
+    estimated from the other's; where neither does, 0.5 um is assumed of the H&E. The measure is local correlation
+    of densities (Cachier & Pennec 2000); the displacement is a cubic B-spline (Rueckert et al. 1999).
     Raises: ValueError where they do not show the same tissue, one is blank, or it cannot be read; OSError.
     """
     opened: list[Slide] = []

@@ -16,7 +16,16 @@ from chromogen.image import Image, PathLike, is_image, natural_order, srgb_trans
 from chromogen.pixel_size import check_mpp, is_same_mpp, plausible_mpp
 from chromogen.slides.openslide_reader import GENERIC, OpenSlideSource, detected_vendor, one_file_each
 from chromogen.slides.resampling import Span, resample
-from chromogen.slides.source import About, ImageSource, SlideError, Source, error, unreadable
+from chromogen.slides.source import (
+    About,
+    ImageSource,
+    SlideError,
+    Source,
+    error,
+    open_array,
+    open_image,
+    unreadable,
+)
 from chromogen.slides.tiff_reader import open_tiff
 from chromogen.slides.zarr_reader import ZarrSource, is_zarr
 
@@ -200,15 +209,17 @@ class Slide:
 
 
 def open_slide(
-    path: PathLike, mpp: float | None = None, icc: bool = True, *, assumed_mpp: float | None = None
+    path: PathLike | Image, mpp: float | None = None, icc: bool = True, *, assumed_mpp: float | None = None
 ) -> Slide:
-    """Open a whole-slide image, or any image that `read_image` reads as a slide of one level.
+    """Open a whole-slide image; any image that `read_image` reads, or an array, is a slide of one level.
 
     Makers' formats by OpenSlide, OME-TIFF and other TIFF tile by tile, OME-Zarr, and plain images. `mpp` (um per
     level-0 pixel) takes the place of what the file states, `assumed_mpp` that of what it does not state. Colours
     are converted by the file's ICC profile to sRGB, or left as they are (`icc=False`), as other viewers show them.
     Raises: SlideError if it is none of these, or broken; FileNotFoundError if it is missing; PermissionError.
     """
+    if isinstance(path, np.ndarray):
+        return Slide("array", open_array(path), mpp=mpp, assumed_mpp=assumed_mpp)
     path = Path(path)
     if not path.exists():
         raise missing("path", "an existing slide", path)
@@ -263,7 +274,7 @@ def _source(path: Path, *, icc: bool) -> Source:
         return open_tiff(path, icc=icc)
     if not is_image(path):
         raise unreadable(path, "in no format that can be read")
-    return ImageSource(path, icc=icc)
+    return open_image(path, icc=icc)
 
 
 def _check_inside(location: tuple[int, int], size: tuple[int, int], whole: tuple[int, int]) -> None:
@@ -312,8 +323,8 @@ class Picture(NamedTuple):
     mpp: float | None
 
 
-def read_picture(path: PathLike, mpp: float | None = None, *, at_mpp: float | None = None) -> Picture:
-    """Read an image or slide of any format whole, in sRGB.
+def read_picture(path: PathLike | Image, mpp: float | None = None, *, at_mpp: float | None = None) -> Picture:
+    """Read an image or slide of any format whole, in sRGB; an array, uint8 (H, W, 3), is one already.
 
     `mpp` is um per pixel of the file, where it states none or a wrong one. At `at_mpp` the picture is resampled to
     that size, unless its own is the same within 2 % or not known.

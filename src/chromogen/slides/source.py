@@ -7,9 +7,11 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.errors import sentence, short
@@ -159,26 +161,38 @@ def sampled_hash(path: Path) -> str:
 
 
 class ImageSource:
-    """What `read_image` reads, in sRGB already if `icc`."""
+    """An image in memory, uint8 (H, W, 3), in sRGB: `mpp` and `about` are what its file says."""
 
-    def __init__(self, path: Path, *, icc: bool = True) -> None:
-        self._path = path
-        try:
-            self._pixels, facts = read_image_and_facts(path, icc=icc)
-        except ValueError as error:
-            raise SlideError(str(error)) from error
-        self.mpp = facts.mpp
-        self.sizes: Sequence[tuple[int, int]] = [(self._pixels.shape[1], self._pixels.shape[0])]
-        self.about = About.of(f"{path.suffix[1:].upper() or 'plain'} image", facts)
+    def __init__(
+        self, pixels: Image, mpp: tuple[float, float] | None, about: About, quickhash: Callable[[], str]
+    ) -> None:
+        self._pixels = pixels
+        self.mpp = mpp
+        self.sizes: Sequence[tuple[int, int]] = [(pixels.shape[1], pixels.shape[0])]
+        self.about = about
+        self.quickhash = quickhash
 
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """See `Source`."""
         (x, y), (w, h) = location, size
         return self._pixels[y : y + h, x : x + w].copy()
 
-    def quickhash(self) -> str:
-        """See `Source`."""
-        return sampled_hash(self._path)
-
     def close(self) -> None:
         """See `Source`."""
+
+
+def open_image(path: Path, *, icc: bool = True) -> ImageSource:
+    """What `read_image` reads, in sRGB already if `icc`. Raises: SlideError."""
+    try:
+        pixels, facts = read_image_and_facts(path, icc=icc)
+    except ValueError as error:
+        raise SlideError(str(error)) from error
+    about = About.of(f"{path.suffix[1:].upper() or 'plain'} image", facts)
+    return ImageSource(pixels, facts.mpp, about, partial(sampled_hash, path))
+
+
+def open_array(pixels: Image) -> ImageSource:
+    """An array, uint8 (H, W, 3). Raises: SlideError for another."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise error("path", "a file, or an array uint8 (H, W, 3)", f"{pixels.dtype} {pixels.shape}", "convert it")
+    return ImageSource(pixels, None, About("array"), lambda: hashlib.sha256(pixels.tobytes()).hexdigest())

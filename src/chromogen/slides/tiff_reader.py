@@ -39,13 +39,13 @@ from chromogen.formats.tiff_pages import (
 from chromogen.image import Image
 from chromogen.slides.source import (
     About,
-    ImageSource,
     SlideError,
     Source,
     brightest_sample,
     check_segment,
     damaged,
     error,
+    open_image,
     out_of_reach,
     sampled_hash,
     unreadable,
@@ -92,7 +92,7 @@ def open_tiff(path: Path, *, icc: bool = True) -> Source:
         raise SlideError(str(problem)) from problem
     except Exception as problem:  # broken files break tifffile in every way there is
         raise unreadable(path, problem) from problem
-    return ImageSource(path, icc=icc)
+    return open_image(path, icc=icc)
 
 
 class TiffSource:

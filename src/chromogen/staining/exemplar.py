@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from chromogen.errors import choose, expected
 from chromogen.image import Image
-from chromogen.nuclei.find import find_nuclei
+from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.positivity import (
     FIXED_OD10,
     MAX_BESIDE,
@@ -168,7 +168,7 @@ def reference_tissue(ihc: Image, white: Matrix | None = None) -> ReferenceTissue
     white = white_level(ihc, MPP) if white is None else white
     stains = estimate_chromogen(ihc, white)
     as_dab = combine_stains(separate_stains(ihc, stains.matrix, white), H_DAB, white)
-    nuclei = find_nuclei(as_dab, MPP, white=white)
+    nuclei = nuclei_of_image(as_dab, MPP, white=white)
     tissue = tissue_of(ihc, nuclei, white, stains.matrix)
     return ReferenceTissue(tissue, measure(nuclei, ihc, MPP, white, stains.matrix), stains.why)
 
