@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit clean help
+.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit release clean help
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,10 @@ audit: $(READY)  ## Known vulnerabilities (asks PyPI), licences, a build that is
 	$(BIN)/python scripts/supply_chain.py licences > /dev/null
 	$(BIN)/python scripts/supply_chain.py build
 	$(BIN)/python scripts/supply_chain.py vulnerabilities
+
+release: $(READY)  ## Prepare a release: make release VERSION=0.1.0 ADDRESS=https://forge.example/OWNER/chromogen
+	$(BIN)/python -m pip install --quiet build twine
+	$(BIN)/python scripts/release.py $(VERSION) $(if $(ADDRESS),--address $(ADDRESS))
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) demo dist site benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage
