@@ -93,8 +93,9 @@ def main() -> None:
     for name, edit in edits(asked.version, asked.date, asked.address).items():
         (ROOT / name).write_text(edit((ROOT / name).read_text("utf-8")), "utf-8")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
-    for command in (["build"], ["twine", "check", "--strict", *map(str, ROOT.glob("dist/*"))]):
-        subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "build"], cwd=ROOT, check=True)
+    made = sorted(map(str, ROOT.glob("dist/*")))
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *made], cwd=ROOT, check=True)
     print(NEXT.format(version=asked.version))
 
 
