@@ -25,7 +25,7 @@ from chromogen.image import Image, read_image, write_image
 from chromogen.registration.registered_slide import checkerboard, open_registered
 from chromogen.slides.slide import read_picture
 from chromogen.staining.stainer import Stainer, builtin_ihc, load_look, stainer_of_look
-from chromogen.staining.where import ByTissue
+from chromogen.staining.where import BY_TISSUE
 from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.stylize import stylize
 
@@ -87,7 +87,7 @@ def methods(exemplars: Path) -> Rows:
 def where(exemplars: Path) -> Rows:
     """An H&E, the map that decides where the brown lies, and the stain."""
     he = _tumour(exemplars)
-    likely = where_map("cytoplasm", ByTissue(), he, look_of(Dials(1.0), he), (0, 0))
+    likely = where_map("cytoplasm", BY_TISSUE, he, look_of(Dials(1.0), he), (0, 0))
     return [
         [
             ("H&E", he),

@@ -14,7 +14,7 @@ from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from synthetic import tissue_like
 from synthetic_slides import write_pyramid
 from test_cli import refused, run
-from test_where import box, geojson, paired_of
+from test_where import box, file_of, geojson, paired_of
 
 pytestmark = pytest.mark.filterwarnings("always:.* (looks like|shows hardly|is black|pixel):UserWarning")
 
@@ -84,9 +84,9 @@ def test_a_slide_knows_its_source_and_is_made_anew_for_another(
 
 
 def test_a_model_of_pairs_and_its_figures(capsys: pytest.CaptureFixture[str], tile: Path, tmp_path: Path) -> None:
-    model = paired_of(tmp_path)
+    model = file_of(paired_of(tmp_path))
     out = tmp_path / "out.png"
-    status, _, err = run(capsys, "stain", tile, "--stainer", "nuclear", "--where", model.file, "-o", out)  # type: ignore[attr-defined]
+    status, _, err = run(capsys, "stain", tile, "--stainer", "nuclear", "--where", model, "-o", out)
     assert status == 0, err
     record = read_provenance(out)
     assert record

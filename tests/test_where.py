@@ -4,7 +4,7 @@ import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from chromogen.staining.maps import Array
 from chromogen.staining.ready import seen
 from chromogen.staining.stainer import Stainer, load_look, stain_image, stainer_of_look
 from chromogen.staining.tissue import MPP, Tissue, epithelium
-from chromogen.staining.where import ByTissue, Frame, Place, Where, sampled_map
+from chromogen.staining.where import BY_TISSUE, Frame, Place, Where, sampled_map
 from chromogen.staining.where_map import read_map, read_paired
 from chromogen.staining.where_network import CLAIM, write_model
 from chromogen.staining.where_regions import read_regions
 from chromogen.staining.window import Dials, look_of
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.stains.glass import white_level
-from chromogen.style.where_style import ByStyle, style_map
+from chromogen.style.where_style import StyleMap, style_map
 from test_staining import painted_glands
 from test_where_file import model
 
@@ -127,11 +127,11 @@ def model_of(folder: Path) -> Where:
 
 def style_of(_folder: Path) -> Where:
     dab = (gland_map(2) // 4).astype(np.uint8)
-    return ByStyle(dab.tobytes(), (dab.shape[0], dab.shape[1]), (SIDE[1], SIDE[0]), 0.5)
+    return StyleMap(dab.tobytes(), (dab.shape[0], dab.shape[1]), (SIDE[1], SIDE[0]), 0.5).source()
 
 
 MAKERS: dict[str, Callable[[Path], Where]] = {
-    "tissue": lambda _folder: ByTissue(),
+    "tissue": lambda _folder: BY_TISSUE,
     "regions": regions_of,
     "labels": labels_of,
     "map": lambda folder: read_map(image(folder / "map.png", gland_map()), WIDE),
@@ -139,6 +139,12 @@ MAKERS: dict[str, Callable[[Path], Where]] = {
     "paired": paired_of,
     "style": style_of,
 }
+
+
+def file_of(where: Where) -> Path:
+    """The file that the map of a source is bound to."""
+    made: Any = where.map_of
+    return Path(made.args[0])
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -183,7 +189,7 @@ def test_sources_have_identities_of_their_own(folder: Path) -> None:
     made = {name: MAKERS[name](folder).identity for name in NAMES if name != "model"}
     assert len(set(made.values())) == len(made)
     first = regions_of(folder)
-    file = Path(first.file)  # type: ignore[attr-defined]
+    file = file_of(first)
     for levels, elsewhere in (({"Tumor": 0.7, "Stroma": 0.1}, 0.0), ({"Tumor": 0.8, "Stroma": 0.1}, 0.2)):
         assert read_regions(file, WIDE, levels, elsewhere).identity != first.identity
     assert read_regions(file, Frame((1024, 640), (1024, 640)), {"Tumor": 0.8, "Stroma": 0.1}) != first
@@ -301,7 +307,7 @@ def test_smaller_regions_lie_on_top(folder: Path, picture: Image, look: SlideLoo
 def test_regions_are_in_pixels_of_the_slide(folder: Path, picture: Image, look: SlideLook, scale: int) -> None:
     frame = Frame((512 * scale, 320 * scale), (512, 320))
     file = geojson(folder / f"by{scale}.geojson", box("a", 0, 0, 120 * scale, 320 * scale))
-    found = read_regions(file, frame)(place_of(ByTissue(), picture, look))
+    found = read_regions(file, frame)(place_of(BY_TISSUE, picture, look))
     assert abs((found[40:-40] > 0.5).sum(axis=1).mean() - 120) < 4
 
 
@@ -415,9 +421,10 @@ def test_a_file_that_changes_under_way_is_noticed(
     tmp_path: Path, picture: Image, look: SlideLook, name: str
 ) -> None:
     where = MAKERS[name](tmp_path)
-    file = Path(where.file)  # type: ignore[attr-defined]
+    file = file_of(where)
     known = replace(look, where=where.measure(picture))
-    changed = replace(where, sha256="0" * 64)  # type: ignore[type-var]
+    made: Any = where.map_of
+    changed = replace(where, map_of=partial(made.func, made.args[0], "0" * 64, *made.args[2:]))
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(ValueError, match="do not change it under way|changed or damaged|which is none"):
         changed(Place(picture, seen(picture, look), known, "cytoplasm", (0, 0)))

@@ -22,7 +22,7 @@ from chromogen.plots import loss_plot, svg
 from chromogen.provenance import run_facts, versions
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import Stainer, builtin_ihc, load_look, stain_image, stainer_of_look
-from chromogen.staining.where import ByTissue
+from chromogen.staining.where import BY_TISSUE
 from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
@@ -167,7 +167,7 @@ def _where_times_how(he: Image) -> list[str]:
 
 def _likely_epithelium(he: Image) -> Image:
     look = look_of(Dials(1.0), he)
-    return where_map("cytoplasm", ByTissue(), he, look, (0, 0))
+    return where_map("cytoplasm", BY_TISSUE, he, look, (0, 0))
 
 
 def _whole_slide(demo: Demo) -> list[str]:

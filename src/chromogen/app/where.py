@@ -18,7 +18,7 @@ from chromogen.staining.looks import Look
 from chromogen.staining.onnx_where import read_where_model
 from chromogen.staining.stainer import Stainer
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import ByTissue, Frame, Where
+from chromogen.staining.where import BY_TISSUE, Frame, Where
 from chromogen.staining.where_map import read_map, read_paired
 from chromogen.staining.where_regions import ELSEWHERE, read_regions
 from chromogen.style.where_style import style_map
@@ -52,7 +52,7 @@ class WhereOption:
     def for_all(self) -> Where | None:
         """The source, where it is the same for every input; None for others."""
         if self.source == "tissue":
-            return ByTissue()
+            return BY_TISSUE
         if self.source not in NAMES:
             check_there("where", [Path(self.source)], "an existing file")
         if self._ends(MODEL_SUFFIX):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from chromogen.staining.maps import Array
 from chromogen.staining.onnx_file import RANGES, Port, port_of, whole_model
 from chromogen.staining.onnx_generator import session
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import MULTIPLE_PX, Place, map_of_network
+from chromogen.staining.where import MULTIPLE_PX, Place, Where, map_of_network
 
 if TYPE_CHECKING:
     from chromogen.staining.where_network import PairStains
@@ -31,38 +32,24 @@ GIVES = "a model that gives one map from 0 to 1, float32 [1, 1, h, w] with H a m
 
 
 @dataclass(frozen=True)
-class ByModel:
-    """A model by its file, which must have this hash; `read_where_model` makes one.
-
-    It sees H&E at `mpp` um/px, in numbers of `value_range`. Its values are levels from 0 to 1.
-    """
+class WhereModel:
+    """A model by its file, which must have this hash. It sees H&E at `mpp` um/px, in numbers of `value_range`."""
 
     file: str
     sha256: str
     mpp: float
     value_range: str
-    name: str = "model"
-    gives_shares: bool = True
 
-    @property
-    def identity(self) -> str:
-        """The file's hash, and what the model sees."""
-        return f"model {self.sha256}, {self.mpp:g} um/px, {self.value_range}"
-
-    def record(self) -> dict[str, Any]:
-        """The file by its hash."""
-        return {"source": self.name, "claim": CLAIM, "sha256": self.sha256, "mpp": self.mpp}
+    def map_of(self, place: Place) -> Array:
+        """What the model gives for a window; what its pixels are too coarse to say, the tissue's edges say."""
+        seen = scaled(place.image, MPP / self.mpp)
+        return map_of_network(partial(_predicted, self, look=place.look.where), seen, place)
 
     def measure(self, sample: Image) -> Any:
         """White and strengths of the slide's stains, where the model has inputs for both; else nothing."""
         from chromogen.staining.where_network import slide_stains
 
         return slide_stains(sample) if _loaded(self.file, self.sha256).takes_look else None
-
-    def __call__(self, place: Place) -> Array:
-        """What the model gives for a window; what its pixels are too coarse to say, the tissue's edges say."""
-        seen = scaled(place.image, MPP / self.mpp)
-        return map_of_network(partial(_predicted, self, look=place.look.where), seen, place)
 
 
 @dataclass(frozen=True)
@@ -74,25 +61,27 @@ class Loaded:
     takes_look: bool
 
 
-def read_where_model(file: Path, mpp: float | None = None) -> ByModel:
+def read_where_model(file: Path, mpp: float | None = None) -> Where:
     """The source that a model in an ONNX file is, trained on H&E of `mpp` um/px: what the file states, or MPP.
 
     Its metadata may state `mpp` and `range`, one of RANGES; floats are 0..1 by default. It is tried once. Raises:
     FileNotFoundError; ValueError for what is no such model, or without the extra `onnx`; ArithmeticError where it
     gives what is no number.
     """
-    model, _, sha256 = whole_model(file, ARGUMENT)
-    source = _source(file, model)
-    said = {prop.key: prop.value for prop in model.metadata_props}
+    found, _, sha256 = whole_model(file, ARGUMENT)
+    source = _source(file, found)
+    said = {prop.key: prop.value for prop in found.metadata_props}
     value_range = "0..255" if source.dtype == "uint8" else choose("range", said.get("range", "0..1"), RANGES)
     try:
         stated = float(said.get("mpp", MPP)) if mpp is None else mpp
     except ValueError:
         stated = 0.0
     check_mpp("mpp", stated)
-    made = ByModel(str(file.absolute()), sha256, stated, value_range)
-    _predicted(made, np.full((*TRIAL_PX, 3), 200, np.uint8))
-    return made
+    model = WhereModel(str(file.absolute()), sha256, stated, value_range)
+    _predicted(model, np.full((*TRIAL_PX, 3), 200, np.uint8))
+    identity = f"model {sha256}, {stated:g} um/px, {value_range}"
+    facts = json.dumps({"sha256": sha256, "mpp": stated})
+    return Where("model", CLAIM, identity, model.map_of, model.measure, facts)
 
 
 def _source(file: Path, model: Any) -> Port:
@@ -117,11 +106,11 @@ def _loaded(file: str, sha256: str) -> Loaded:
     return Loaded(session(Path(file), content, ARGUMENT), _source(Path(file), model), takes_look)
 
 
-def _predicted(where: ByModel, image: Image, look: PairStains | None = None) -> Array:
+def _predicted(model: WhereModel, image: Image, look: PairStains | None = None) -> Array:
     """What the model gives for an image, (h, w). Raises: as `read_where_model`."""
-    loaded = _loaded(where.file, where.sha256)
+    loaded = _loaded(model.file, model.sha256)
     running, source = loaded.running, loaded.source
-    low, high = RANGES[where.value_range]
+    low, high = RANGES[model.value_range]
     picture: NDArray[Any] = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
     if source.dtype == "float32":
         picture = picture * np.float32((high - low) / 255) + np.float32(low)
@@ -129,9 +118,9 @@ def _predicted(where: ByModel, image: Image, look: PairStains | None = None) -> 
     try:
         found = np.asarray(running.run([running.get_outputs()[0].name], {source.name: picture, **told})[0])
     except Exception as error:  # onnxruntime's own have no other base
-        got = f"{where.file!r}, which does not run on {image.shape[1]} x {image.shape[0]} px ({short(error)})"
+        got = f"{model.file!r}, which does not run on {image.shape[1]} x {image.shape[0]} px ({short(error)})"
         raise expected(ARGUMENT, TAKES, got) from error
-    return _checked(where.file, found, image.shape)
+    return _checked(model.file, found, image.shape)
 
 
 def _checked(file: str, found: NDArray[Any], given: tuple[int, ...]) -> Array:

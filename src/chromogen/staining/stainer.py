@@ -215,14 +215,14 @@ def stainer_of_look(
     from chromogen.nuclei.outlines import WEIGHTS
     from chromogen.provenance import sha256_of
     from chromogen.staining.tissue import MPP
-    from chromogen.staining.where import ByTissue
+    from chromogen.staining.where import BY_TISSUE
     from chromogen.staining.window import Dials, look_of, painted_window
 
     if share is not None and not 0 <= share <= 1:
         raise expected("share", "0 to 1, the positive ones of all nuclei", share)
     if share is not None and look.exemplar.site != "nuclear":
         raise expected("share", f"left out: {look.name} stains {look.exemplar.site}, not nuclei", share)
-    where = where or ByTissue()
+    where = where or BY_TISSUE
     if share is not None and where.gives_shares:
         raise expected("share", f"left out: the map of `where`, {where.name}, gives shares", share)
     for name, strength in (("intensity", intensity), ("counterstain", counterstain)):

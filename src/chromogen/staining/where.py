@@ -1,11 +1,12 @@
-"""Sources of *where*: the protocol, shares of nuclei, and the rule on tissue."""
+"""Sources of *where*: what they are, shares of nuclei, and the rule on tissue."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def ranks_nearby(
     return np.asarray((below + tie) / (np.count_nonzero(alike, axis=1) + 1))
 
 
-# *Where* a marker is: what every source of it is asked, and what it answers.
+# *Where* a marker is: what every source of *where* is asked, and what it answers.
 
 MAX_OFF = 0.01  # of a side: how far an image of the slide may be from its aspect
 
@@ -127,36 +128,38 @@ def sampled_map(
     return np.asarray(x, np.float32)
 
 
-class Where(Protocol):
-    """A source of *where*: a frozen dataclass of few small values, hashable and picklable.
+def nothing(_sample: Image) -> None:
+    """What most sources measure of a slide."""
 
-    It is sent along with every block of a slide, so it names files and their hashes rather than hold what is in
-    them. Chance, if any, comes from the place on the slide.
+
+@dataclass(frozen=True)
+class Where:
+    """A source of *where*, sent along with every block of a slide: small, hashable, picklable.
+
+    `map_of(place)` gives the map of a window, float32 (H, W), 0 to 1, along the tissue's edges and nowhere on
+    glass: a module-level function, bound to names and hashes of files rather than to what is in them. Chance, if
+    any, comes from the place on the slide. `identity` says all that decides the map, `claim` what the source may
+    claim, and `facts`, JSON, what the claim rests on. `measure(sample)` finds what must be the same over a slide,
+    of uint8 (H, W, 3) of its tissue at MPP, for `SlideLook.where`.
+    With `gives_shares`, values are levels of their own, and for a marker of nuclei the local share of positive
+    nuclei. Without, a map only says which tissue is likely, and a dial says how many nuclei are positive.
     """
 
-    @property
-    def name(self) -> str:
-        """What users call the source, such as `tissue`."""
+    name: str
+    claim: str
+    identity: str
+    map_of: Callable[[Place], Array] = field(compare=False, repr=False)
+    measure: Callable[[Image], Any] = field(default=nothing, compare=False, repr=False)
+    facts: str = "{}"
+    gives_shares: bool = True
 
-    @property
-    def identity(self) -> str:
-        """All that decides the map: the source, its settings, and the hashes of its files."""
-
-    @property
-    def gives_shares(self) -> bool:
-        """Whether values are levels of their own, and for a marker of nuclei the local share of positive ones.
-
-        Without it a map only says which tissue is likely, and a dial says how many nuclei are positive.
-        """
-
-    def record(self) -> Mapping[str, Any]:
-        """What an output says of the source, as plain data: `source`, `claim`, and what it rests on."""
-
-    def measure(self, sample: Image) -> Any:
-        """What must be the same over a slide, of uint8 (H, W, 3) of its tissue at MPP, for `SlideLook.where`."""
+    def record(self) -> dict[str, Any]:
+        """What an output says of the source, as plain data: `source`, `claim`, and the facts."""
+        return {"source": self.name, "claim": self.claim, **json.loads(self.facts)}
 
     def __call__(self, place: Place) -> Array:
-        """The map of a window, float32 (H, W), 0 to 1, along the tissue's edges and nowhere on glass."""
+        """The map of a window, as `map_of` makes it."""
+        return self.map_of(place)
 
 
 # Coarse maps on a tissue's own edges: what a map is too coarse to say, the picture of the tissue says.
@@ -246,21 +249,9 @@ def _within(moved: Array, values: Array, reach_um: float) -> Array:
 CLAIM = "a guess by the tissue's nuclei, which knows nothing of the marker"
 
 
-@dataclass(frozen=True)
-class ByTissue:
-    """Epithelium takes the stain, other tissue does not; a dial says how many nuclei do."""
+def _in_epithelium(place: Place) -> Array:
+    """How far pixels lie in epithelium: it takes the stain, other tissue does not."""
+    return epithelium(place.tissue, place.look.rule)
 
-    name: str = "tissue"
-    identity: str = "tissue"
-    gives_shares: bool = False
 
-    def record(self) -> dict[str, Any]:
-        """The source and its claim."""
-        return {"source": self.name, "claim": CLAIM}
-
-    def measure(self, _sample: Image) -> None:
-        """Nothing: the slide's rule is part of every look."""
-
-    def __call__(self, place: Place) -> Array:
-        """How far pixels lie in epithelium."""
-        return epithelium(place.tissue, place.look.rule)
+BY_TISSUE = Where("tissue", CLAIM, "tissue", _in_epithelium, gives_shares=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from shapely.affinity import scale
 from shapely.geometry import Polygon
 
 from chromogen.errors import expected
-from chromogen.image import Image
 from chromogen.provenance import sha256_of
 from chromogen.regions.drawn import class_of, read_drawn
 from chromogen.regions.geojson import SUFFIXES, Drawn
@@ -23,7 +22,7 @@ from chromogen.regions.masks import UNLABELLED, MisfitError, read_mask
 from chromogen.regions.polygons import centres_inside
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Frame, Place, border_along_edges, checked_file
+from chromogen.staining.where import Frame, Place, Where, border_along_edges, checked_file
 
 CLAIM = "as a person drew it, with the levels that a person named"
 ELSEWHERE = "elsewhere"  # what no region covers
@@ -32,53 +31,9 @@ ONLY = "1"  # the name of the only region of a mask
 Levels = tuple[tuple[str, float], ...]
 
 
-@dataclass(frozen=True)
-class ByRegions:
-    """A level for each class of regions in a file, which must have this hash; `read_regions` makes one.
-
-    For a marker of nuclei a level is the share of positive ones, for others that of the exemplar's DAB. Of regions
-    that overlap the smaller one counts. `elsewhere` is the level of what no region covers.
-    """
-
-    file: str
-    sha256: str
-    frame: Frame
-    levels: Levels
-    elsewhere: float = 0.0
-    name: str = "regions"
-    gives_shares: bool = True
-
-    @property
-    def identity(self) -> str:
-        """The file's hash, the frame and all levels."""
-        return f"regions {self.sha256}, {self.frame}, levels {self.record()['levels']}"
-
-    def record(self) -> dict[str, Any]:
-        """The levels; the file by its hash."""
-        levels = {**dict(self.levels), ELSEWHERE: self.elsewhere}
-        return {"source": self.name, "claim": CLAIM, "levels": levels, "sha256": self.sha256}
-
-    def measure(self, _sample: Image) -> None:
-        """Nothing: a person has seen the slide."""
-
-    def __call__(self, place: Place) -> Array:
-        """The levels of a window, whose borders lie on the tissue's edges where these are near."""
-        regions, shape = _regions(self.file, self.sha256), place.tissue.labels.shape
-        drawn = regions.classes_at(self.frame, place.location, (shape[0], shape[1]))
-        pixel_um = regions.pixel_px(self.frame) * MPP
-        level_of = np.array([self.elsewhere, *(level for _, level in self.levels)], np.float32)
-        levels = level_of[drawn]
-        total, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        for level in np.unique(levels):
-            part = border_along_edges((levels == level).astype(np.float32), pixel_um, place)
-            total += level * part
-            weight += part
-        return np.asarray(total / np.maximum(weight, 1e-3) * place.tissue.there, np.float32)
-
-
 def read_regions(
     file: Path, frame: Frame, levels: Mapping[str, float] | None = None, elsewhere: float = 0.0
-) -> ByRegions:
+) -> Where:
     """The source that a GeoJSON file or a label image of a slide is, with a level from 0 to 1 for each class.
 
     Polygons are in level-0 pixels of the slide; a label image shows all of the slide, in any size. Without
@@ -100,7 +55,29 @@ def read_regions(
             raise expected("level", "0 to 1", f"{level:g} for {name}")
     if not any([elsewhere, *named.values()]):
         raise expected("level", "above 0 for a class or elsewhere", "0 for all", "nothing would be stained")
-    return ByRegions(str(file), sha256, frame, tuple((n, float(named[n])) for n in regions.names), elsewhere)
+    said = {**{name: float(named[name]) for name in regions.names}, ELSEWHERE: elsewhere}
+    facts = json.dumps({"levels": said, "sha256": sha256})
+    identity = f"regions {sha256}, {frame}, levels {said}"
+    level_of = elsewhere, *(said[name] for name in regions.names)
+    return Where("regions", CLAIM, identity, partial(_levels_at, str(file), sha256, frame, level_of), facts=facts)
+
+
+def _levels_at(file: str, sha256: str, frame: Frame, level_of: tuple[float, ...], place: Place) -> Array:
+    """The levels of a window, whose borders lie on the tissue's edges where these are near.
+
+    `level_of` has that of what no region covers first, then that of each class. Of regions that overlap the
+    smaller one counts.
+    """
+    regions, shape = _regions(file, sha256), place.tissue.labels.shape
+    drawn = regions.classes_at(frame, place.location, (shape[0], shape[1]))
+    pixel_um = regions.pixel_px(frame) * MPP
+    levels = np.array(level_of, np.float32)[drawn]
+    total, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for level in np.unique(levels):
+        part = border_along_edges((levels == level).astype(np.float32), pixel_um, place)
+        total += level * part
+        weight += part
+    return np.asarray(total / np.maximum(weight, 1e-3) * place.tissue.there, np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from chromogen.staining.tissue import (
     tissue_of,
     tissue_part,
 )
-from chromogen.staining.where import ByTissue, Place, Where
+from chromogen.staining.where import BY_TISSUE, Place, Where
 from chromogen.stains.deconvolution import H_E, densities_od10, estimate_stains
 from chromogen.stains.glass import white_level
 
@@ -127,7 +127,7 @@ class Dials:
     seed: int = 0
     intensity: float = 1.0
     counterstain: float = 1.0
-    where: Where = field(default_factory=ByTissue)
+    where: Where = BY_TISSUE
     fill: bool = False
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from chromogen.image import Image, scaled
 from chromogen.staining.exemplar import QUANTILES, Exemplar
 from chromogen.staining.maps import Array, mean_over
 from chromogen.staining.tissue import MPP
-from chromogen.staining.where import Place, along_edges, sampled_map
+from chromogen.staining.where import Place, Where, along_edges, sampled_map
 from chromogen.stains.deconvolution import optical_density_od10
 
 CLAIM = "where style transfer put the colour of the reference IHC; it knows nothing of the marker"
@@ -27,8 +27,8 @@ LEVELS, MAX_OD10 = 255, 2.0  # of the kept map
 
 
 @dataclass(frozen=True)
-class ByStyle:
-    """DAB of an optimized picture of one tile, `dab` uint8 (h, w) as bytes; `style_map` makes one.
+class StyleMap:
+    """DAB of an optimized picture of one tile of `size_px` (w, h) at MPP: `dab` uint8 (h, w), as bytes.
 
     `full_od10` is the DAB of stained tissue in the reference IHC.
     """
@@ -37,31 +37,20 @@ class ByStyle:
     shape: tuple[int, int]
     size_px: tuple[int, int]
     full_od10: float
-    name: str = "style"
-    gives_shares: bool = True
 
-    @property
-    def identity(self) -> str:
-        """The hash of the map."""
-        return f"style {self._sha256()}, {self.size_px}, full {self.full_od10:g}"
-
-    def record(self) -> dict[str, Any]:
-        """The map by its hash, and how it was made."""
-        made = {"preset": "histology", "mpp": STYLE_MPP, "steps": STEPS}
-        return {"source": self.name, "claim": CLAIM, **made, "sha256": self._sha256()}
-
-    def measure(self, _sample: Image) -> None:
-        """Nothing: the tile has been seen."""
-
-    def __call__(self, place: Place) -> Array:
+    def map_of(self, place: Place) -> Array:
         """DAB of the optimized tile over what stained tissue of the reference has."""
         values = np.frombuffer(self.dab, np.uint8).reshape(self.shape) * np.float32(MAX_OD10 / LEVELS)
         pixel_px = self.size_px[0] / self.shape[1], self.size_px[1] / self.shape[0]
         height, width = place.tissue.labels.shape
         return where_of_dab(sampled_map(values, pixel_px, place.location, (height, width)), self.full_od10, place)
 
-    def _sha256(self) -> str:
-        return hashlib.sha256(self.dab).hexdigest()
+    def source(self) -> Where:
+        """The source that the map is."""
+        sha256 = hashlib.sha256(self.dab).hexdigest()
+        facts = json.dumps({"preset": "histology", "mpp": STYLE_MPP, "steps": STEPS, "sha256": sha256})
+        identity = f"style {sha256}, {self.size_px}, full {self.full_od10:g}"
+        return Where("style", CLAIM, identity, self.map_of, facts=facts)
 
 
 def where_of_dab(dab_od10: Array, full_od10: float, place: Place) -> Array:
@@ -77,7 +66,7 @@ def where_of_dab(dab_od10: Array, full_od10: float, place: Place) -> Array:
     return along_edges(np.asarray(level, np.float32), PIXEL_OF_SIGMA * sigma_um, place)
 
 
-def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> ByStyle:
+def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> Where:
     """The source that the optimization of a tile is: H&E and reference IHCs, uint8 (H, W, 3) at MPP.
 
     `exemplar` is what the references measure. It takes seconds to a minute. Raises: ValueError for a picture that
@@ -102,4 +91,4 @@ def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> ByS
     dab = (density @ np.linalg.inv(np.array(exemplar.matrix))[:, 1]).clip(0, MAX_OD10)
     kept = np.rint(dab * (LEVELS / MAX_OD10)).astype(np.uint8)
     full_od10 = float(np.interp(0.5, QUANTILES, exemplar.stained_od10))
-    return ByStyle(kept.tobytes(), (kept.shape[0], kept.shape[1]), (width, height), full_od10)
+    return StyleMap(kept.tobytes(), (kept.shape[0], kept.shape[1]), (width, height), full_od10).source()

@@ -22,7 +22,7 @@ from chromogen.staining.confidence import unlike_fraction
 from chromogen.staining.looks import Look
 from chromogen.staining.stainer import Stainer, is_look, load_look
 from chromogen.staining.stainer import look_where as own_where
-from chromogen.staining.where import ByTissue, Where
+from chromogen.staining.where import BY_TISSUE, Where
 from chromogen.staining.window import Keep, Measured, look_by_chance, measured_sample, where_map
 from chromogen.whole_slide.job import SlideJob, stain_part
 from chromogen.whole_slide.survey import Survey, survey, write_confidence
@@ -74,7 +74,7 @@ def where_of(stain: Stain) -> Where:
     Without any it is the model's own, or the slide's tissue. Raises: as `WhereOption.of`.
     """
     if not stain.where_file:
-        return own_where(stain.model) or ByTissue()
+        return own_where(stain.model) or BY_TISSUE
     file = Path(stain.where_file)
     key = (*_version(file), tuple(stain.levels.items()), stain.source, stain.mpp)
     option = WhereOption(stain.where_file, stain.levels or None)

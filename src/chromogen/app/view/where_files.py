@@ -22,7 +22,7 @@ from chromogen.staining.where import CLAIM as TISSUE_CLAIM
 from chromogen.staining.where import Frame
 from chromogen.staining.where_map import CLAIM as MAP_CLAIM
 from chromogen.staining.where_regions import CLAIM as REGIONS_CLAIM
-from chromogen.staining.where_regions import ONLY, read_regions
+from chromogen.staining.where_regions import ELSEWHERE, ONLY, read_regions
 
 DRAWN = "regions"
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")  # modes of images that may be heat maps
@@ -76,7 +76,7 @@ def _of_image(path: Path, _version: str, size: tuple[int, int]) -> tuple[str, tu
             most = MAX_GREY_PX if image.mode in GREY else MAX_COLOR_PX
             if image.size[0] * image.size[1] > most:
                 return NONE
-        classes = tuple(name for name, _ in read_regions(path, frame).levels)
+        classes = _classes(path, frame)
         return (REGIONS_CLAIM, classes) if classes != (ONLY,) else (MAP_CLAIM, ())
     except Exception:  # other people's files break in every way there is, and are no heat maps
         return NONE
@@ -88,9 +88,13 @@ def _of_drawn(path: Path, _version: str, size: tuple[int, int]) -> tuple[str, tu
     try:
         if path.stat().st_size > MAX_GEOJSON_BYTES:
             return NONE
-        return REGIONS_CLAIM, tuple(name for name, _ in read_regions(path, Frame(size, size)).levels)
+        return REGIONS_CLAIM, _classes(path, Frame(size, size))
     except FAILURES:
         return NONE
+
+
+def _classes(path: Path, frame: Frame) -> tuple[str, ...]:
+    return tuple(name for name in read_regions(path, frame).record()["levels"] if name != ELSEWHERE)
 
 
 @lru_cache(maxsize=256)
