@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from chromogen.app.cli import main
 from chromogen.errors import FAILURES
+from chromogen.staining.onnx_file import any_onnx
 from chromogen.staining.onnx_where import WhereModel, _predicted, read_where_model
 from chromogen.staining.where import values_of_network
 
@@ -86,6 +88,16 @@ def test_a_file_says_its_pixel_size_and_range(tmp_path: Path) -> None:
     for said, wrong in (("mpp", "far"), ("range", "0..7")):
         with pytest.raises(ValueError, match=f"Expected `{said}`"):
             read_where_model(exported(tmp_path / "b.onnx", Blueness(), **{said: wrong}))
+
+
+def test_info_knows_what_a_model_is_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = exported(tmp_path / "a.onnx", Blueness(), mpp="1.0")
+    assert any_onnx(file, "model").use == "where"
+    with pytest.raises(SystemExit, match="0"):
+        main(["info", str(file)])
+    said = capsys.readouterr().out
+    assert "--where" in said
+    assert "--range" not in said
 
 
 @pytest.mark.parametrize("shape", [(128, 192), (100, 70), (30, 30)])

@@ -144,10 +144,10 @@ def look_card(look: Look) -> dict[str, Any]:
 
 
 def describe_onnx(path: Path) -> dict[str, Any]:
-    """What a generator in an ONNX file takes and makes. Raises: as `read_onnx`."""
-    from chromogen.staining.onnx_file import read_onnx
+    """What a model in an ONNX file takes and makes, and for which option. Raises: as `whole_model`."""
+    from chromogen.staining.onnx_file import any_onnx
 
-    return read_onnx(path).card()
+    return any_onnx(path, "model").card()
 
 
 def is_onnx(path: Path) -> bool:

@@ -139,12 +139,15 @@ def _strength(od10: float) -> str:
 
 def _onnx_text(card: dict[str, Any]) -> str:
     side, said = card["window_px"], card["metadata"]
+    as_it_ends = f"{card['range']}, as it ends" if card["range"] else "not told: give --range (mostly -1..1)"
+    in_windows = f"{side} x {side} px alone" if card["fixed"] else f"any; in windows of {side} px"
     lines = {
+        "use": f"--{card['use']}" if card["use"] else "none that Chromogen knows",
         "input": card["input"]["says"],
         "output": card["output"]["says"],
         "also there": ", ".join(port["name"] for port in [*card["optional_inputs"], *card["other_outputs"]]),
-        "size": f"{side} x {side} px alone" if card["fixed"] else f"any; in windows of {side} px",
-        "range": f"{card['range']}, as it ends" if card["range"] else "not told: give --range (mostly -1..1)",
+        "size": in_windows if card["use"] == "stainer" else "",
+        "range": as_it_ends if card["use"] == "stainer" else "",
         "mpp": f"{said['mpp']} um/px, as it says"
         if "mpp" in said
         else "not told: give --mpp, as it was trained at",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from chromogen.errors import expected, missing, short
+from chromogen.nuclei.outlines import RAYS
 from chromogen.provenance import NOTICE
 
 # The libraries of the extra `onnx`, loaded when first used.
@@ -76,19 +77,32 @@ class Port:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A generator's file. `content` is all of it, also weights kept beside it; `range` is what its end tells."""
+    """A model's file. `content` is all of it, also weights kept beside it; `range` is what its end tells."""
 
     path: Path
     sha256: str
     content: bytes = field(repr=False)
     opset: int
     producer: str
-    source: Port
+    needed: tuple[Port, ...]  # inputs that have no value
     made: Port
     others: tuple[Port, ...]  # outputs that are not looked at
     optional: tuple[Port, ...]  # inputs that have a value
     range: str | None
     metadata: dict[str, str]
+
+    @property
+    def source(self) -> Port:
+        """The picture that it is given."""
+        return self.needed[0]
+
+    @property
+    def use(self) -> str:
+        """The option that takes such a model: `stainer`, `where`, or `network` of nuclei; "" for none of them."""
+        if self.source.layout and self.made.layout:
+            return "stainer"
+        channels = self.made.shape[1] if len(self.made.shape) == 4 else None
+        return {1: "where", 1 + RAYS: "network"}.get(channels or 0, "")
 
     @property
     def window_px(self) -> int:
@@ -106,6 +120,7 @@ class OnnxFile:
         return {
             "path": str(self.path),
             "format": "ONNX",
+            "use": self.use,
             "bytes": len(self.content),
             "input": self.source.card(),
             "output": self.made.card(),
@@ -122,19 +137,29 @@ def read_onnx(path: Path) -> OnnxFile:
     Raises: FileNotFoundError; ValueError for a file that is damaged, too large, no generator of RGB pictures, or
     has weights elsewhere than in files of its own folder, which are then not opened.
     """
-    model, content, sha256 = whole_model(path, "stainer")
+    found = any_onnx(path, "stainer")
+    _check_picture_in(path, found.needed)
+    _check_picture_out(path, (found.made, *found.others))
+    return found
+
+
+def any_onnx(path: Path, argument: str) -> OnnxFile:
+    """What the file of any model says, given as `argument`. Raises: as `whole_model`; ValueError without ports."""
+    model, content, sha256 = whole_model(path, argument)
     valued = {tensor.name for tensor in model.graph.initializer}
     inputs = [port_of(value) for value in model.graph.input]
-    needed = [port for port in inputs if port.name not in valued]
+    needed = tuple(port for port in inputs if port.name not in valued)
     outputs = [port_of(value) for value in model.graph.output]
-    source, made = _picture_in(path, needed), _picture_out(path, outputs)
+    if not (needed and outputs):
+        raise expected(argument, "a model with an input and an output", repr(str(path)))
+    source, made = needed[0], next((port for port in outputs if port.layout), outputs[0])
     return OnnxFile(
         path=path,
         sha256=sha256,
         content=content,
         opset=max((used.version for used in model.opset_import if used.domain in ("", "ai.onnx")), default=0),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
-        source=source,
+        needed=needed,
         made=made,
         others=tuple(port for port in outputs if port != made),
         optional=tuple(port for port in inputs if port.name in valued),
@@ -231,7 +256,7 @@ def port_of(value: Any) -> Port:
     return Port(value.name, dtype, sides)
 
 
-def _picture_in(path: Path, needed: list[Port]) -> Port:
+def _check_picture_in(path: Path, needed: Sequence[Port]) -> None:
     if len(needed) != 1 or needed[0].layout is None:
         got = f"inputs {'; '.join(map(str, needed)) or 'none'} in {str(path)!r}"
         raise expected("stainer", f"{GENERATOR}, [1, 3, H, W] or [1, H, W, 3]", got)
@@ -240,16 +265,12 @@ def _picture_in(path: Path, needed: list[Port]) -> Port:
         got = f"{needed[0]} in {str(path)!r}"
         wanted = f"a generator of square pictures of {MIN_SIDE_PX} to {MAX_SIDE_PX} px"
         raise expected("stainer", wanted, got)
-    return needed[0]
 
 
-def _picture_out(path: Path, outputs: list[Port]) -> Port:
-    """The first that may be a picture."""
-    found = next((port for port in outputs if port.layout), None)
-    if found is None:
+def _check_picture_out(path: Path, outputs: Sequence[Port]) -> None:
+    if not any(port.layout for port in outputs):
         got = f"outputs {'; '.join(map(str, outputs))} in {str(path)!r}"
         raise expected("stainer", f"{GENERATOR}, [1, 3, H, W] or [1, H, W, 3]", got)
-    return found
 
 
 def _ends_in(graph: Any, name: str) -> str:
