@@ -66,7 +66,7 @@ class Facts:
 
 
 def ome_xml(facts: Facts, sizes: Sequence[tuple[int, int]]) -> bytes:
-    """The OME-XML of an RGB picture with levels of `sizes` (w, h), finest first, in ASCII.
+    """The OME-XML of an RGB picture with levels of `sizes` (w, h), finest first, in UTF-8.
 
     After the schema of 2016-06; the facts are a MapAnnotation.
     """
@@ -84,7 +84,8 @@ def ome_xml(facts: Facts, sizes: Sequence[tuple[int, int]]) -> bytes:
         pairs = _add(annotation, "Value")
         for key, value in values.items():
             _add(pairs, "M", K=key).text = value
-    body: bytes = ElementTree.tostring(root, "us-ascii", xml_declaration=False)
+    # Not ASCII: Bio-Formats does not read numeric character references such as that of the micro sign.
+    body: bytes = ElementTree.tostring(root, "utf-8", xml_declaration=False)
     return b'<?xml version="1.0" encoding="UTF-8"?>' + body
 
 
