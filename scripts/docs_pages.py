@@ -47,8 +47,8 @@ def on_page_markdown(markdown: str, page: Page, **_context: Any) -> str:
 def relinked(text: str, source: str) -> str:
     """Markdown of a file of the repository, with links that lead from its page to pages.
 
-    >>> relinked("see [how](docs/how-to/where.md#maps), [news](CHANGELOG.md), [web](https://a.b/docs/)", "README.md")
-    'see [how](how-to/where.md#maps), [news](development/changelog.md), [web](https://a.b/docs/)'
+    >>> relinked("see [how](docs/how-to/where.md#maps), [news](CHANGELOG.md), [web](https://a.b)", "README.md")
+    'see [how](how-to/where.md#maps), [news](development/changelog.md), [web](https://a.b)'
     >>> relinked("see [what is promised](../../SECURITY.md)", "docs/reference/formats.md")
     'see [what is promised](../development/security.md)'
     """

@@ -35,7 +35,7 @@ from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.stylize import stylize
 
 MPP = 0.5
-SHOWN_PX, GAP_PX, HEAD_PX = 300, 8, 28
+SHOWN_PX, GAP_PX, HEAD_PX = 300, 8, 34
 THUMBNAIL_PX = 120
 PAGE_PX = (1100, 760)
 FIELD_PX = 384  # of the demo
@@ -71,16 +71,17 @@ def main(data: Path, folder: Path, names: Sequence[str]) -> None:
 
 
 def sheet(rows: Rows) -> Pillow.Image:
-    """Rows of titled pictures, on white."""
-    heights = [max(picture.shape[0] for _, picture in row) + HEAD_PX + GAP_PX for row in rows]
+    """Rows of pictures, each below its title if it has one, on white."""
+    tops = [HEAD_PX if any(title for title, _ in row) else 0 for row in rows]
+    sides = [(top + max(picture.shape[0] for _, picture in row)) for top, row in zip(tops, rows, strict=True)]
     width = max(sum(picture.shape[1] + GAP_PX for _, picture in row) for row in rows) - GAP_PX
-    page = Pillow.new("RGB", (width, sum(heights) - GAP_PX), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=15)
+    page = Pillow.new("RGB", (width, sum(sides) + GAP_PX * (len(rows) - 1)), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=20)
     for n, row in enumerate(rows):
-        left, top = 0, sum(heights[:n])
+        left, top = 0, sum(sides[:n]) + GAP_PX * n
         for title, picture in row:
-            draw.text((left + 2, top + 5), title, fill="#333333", font=font)
-            page.paste(Pillow.fromarray(picture), (left, top + HEAD_PX))
+            draw.text((left + 2, top + 4), title, fill="#333333", font=font)
+            page.paste(Pillow.fromarray(picture), (left, top + tops[n]))
             left += picture.shape[1] + GAP_PX
     return page
 
@@ -259,12 +260,14 @@ def faults(exemplars: Path) -> Rows:
 
 
 def seams(exemplars: Path) -> Rows:
-    """A generator with instance norm, of random weights, in windows side by side and blended."""
+    """A generator with instance norm, which looks at a whole window, in windows side by side and blended."""
     import torch
 
-    torch.manual_seed(4)
-    layers = [torch.nn.Conv2d(3, 16, 5, padding=2), torch.nn.InstanceNorm2d(16), torch.nn.ReLU()]
-    generator = torch.nn.Sequential(*layers, torch.nn.Conv2d(16, 3, 1), torch.nn.Tanh()).eval()
+    tone = torch.nn.Conv2d(3, 3, 1)
+    with torch.no_grad():
+        tone.weight.copy_(torch.eye(3)[..., None, None] * 0.4)
+        tone.bias.fill_(0.35)
+    generator = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), tone, torch.nn.Tanh()).eval()
     he = _tumour(exemplars)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "generator.onnx"
