@@ -52,7 +52,7 @@ DRAWN = (  # round two nests, (x, y)
 )
 PLACES = {"a": "500,1300,768,768", "b": "1300,1300,768,768", "c": "900,500,768,768"}
 WINDOW_PX = 128
-PLACE_PX = (1000, 1450)
+PLACE_PX, EDGE_PX = (1000, 1450), (780, 1300)
 
 Panel: TypeAlias = tuple[str, Image]
 Rows: TypeAlias = Sequence[Sequence[Panel]]
@@ -246,20 +246,24 @@ def regions(exemplars: Path) -> Rows:
 
 
 def faults(exemplars: Path) -> Rows:
-    """What goes wrong most often: the pixel size, and brown without a reason in the tissue."""
+    """What goes wrong most often: the pixel size, and how much is stained."""
     he = _tumour(exemplars)
+    by = {
+        "right: --mpp 0.5": ["--mpp", "0.5"],
+        "wrong: --mpp 0.2": ["--mpp", "0.2"],
+        "wrong: --mpp 1": ["--mpp", "1"],
+    }
+    made = [("H&E", _middle(he))]
     with TemporaryDirectory() as folder, chdir(folder):
         write_image("he.png", he)
-        made = []
-        for title, mpp in (("right pixel size: --mpp 0.5", "0.5"), ("wrong pixel size: --mpp 0.2", "0.2")):
-            app(["stain", "he.png", "--mpp", mpp, "-o", f"{mpp}.png"], standalone_mode=False)
-            page = Pillow.fromarray(read_image(f"{mpp}.png")).resize(he.shape[1::-1], Pillow.Resampling.NEAREST)
+        for n, (title, words) in enumerate(by.items()):
+            app(["stain", "he.png", *words, "-o", f"{n}.png"], standalone_mode=False)
+            page = Pillow.fromarray(read_image(f"{n}.png")).resize(he.shape[1::-1], Pillow.Resampling.BOX)
             made.append((title, _middle(np.asarray(page))))
-    anywhere = stylize(he, builtin_ihc(), REPORT).image
-    return [[("H&E", _middle(he)), *made, ("--preset paper", _middle(anywhere))]]
+    return [made]
 
 
-def seams(exemplars: Path) -> Rows:
+def seams(_exemplars: Path) -> Rows:
     """A generator with instance norm, which looks at a whole window, in windows side by side and blended."""
     import torch
 
@@ -268,21 +272,24 @@ def seams(exemplars: Path) -> Rows:
         tone.weight.copy_(torch.eye(3)[..., None, None] * 0.4)
         tone.bias.fill_(0.35)
     generator = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), tone, torch.nn.Tanh()).eval()
-    he = _tumour(exemplars)
+    with chromogen.open_slide(chromogen.data.slide()) as opened:
+        he = opened.read_region(EDGE_PX, (400, 400))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "generator.onnx"
         example = torch.zeros(1, 3, WINDOW_PX, WINDOW_PX)
         torch.onnx.export(generator, example, str(file), dynamo=False, opset_version=17)
         options = {"model_mpp": MPP, "value_range": "-1..1"}
         made = [(f"--blend {n}", load_generator(file, blend_px=n, **options)(he)) for n in (0, 64)]
-    return [[(title, _middle(each)) for title, each in (("H&E", he), *made)]]
+    return [[("H&E", he), *made]]
 
 
 def trained(_exemplars: Path) -> Rows:
     """The preview of the model that the tutorial trains."""
     with TemporaryDirectory() as folder, chdir(folder):
         _train()
-        return [[("", read_image("my_marker.preview.png"))]]
+        parts = np.array_split(read_image("my_marker.preview.png"), 3)
+    titles = ("H&E, not trained on", "expected level", "level of the IHC")
+    return [list(zip(titles, parts, strict=True))]
 
 
 def report(_exemplars: Path) -> Rows:
@@ -306,20 +313,21 @@ def study(_exemplars: Path) -> Rows:
 
 def thumbnails(exemplars: Path) -> Rows:
     """Small pictures for the table of methods in README."""
-    he = _tumour(exemplars)
+    (_, _, (_, paper), (_, by_tissue)), _ = methods(exemplars)
+    (_, _, (_, better), _) = optimized(exemplars)[0]
+    look = chromogen.measure_look(exemplars / "OS-2-vsi.ome.tif")
     with TemporaryDirectory() as folder, chdir(folder):
         _train()
-        by_pairs = load_stainer("my_marker.safetensors")(he)
+        by_pairs = load_stainer("my_marker.safetensors")(chromogen.data.he(FIELD_PX))
     made = {
-        "stain": load_stainer("epithelial")(he),
-        "style": stainer_of_look(chromogen.measure_look(exemplars / "OS-2-vsi.ome.tif"))(he),
+        "stain": by_tissue,
+        "style": stainer_of_look(look)(_tumour(exemplars)),
         "where": regions(exemplars)[0][1][1],
         "paired": by_pairs,
-        "stylize": chromogen.stylize(he, builtin_ihc()).image,
-        "paper": stylize(he, builtin_ihc(), REPORT).image,
+        "stylize": better,
+        "paper": paper,
     }
-    part = slice(180, 180 + THUMBNAIL_PX), slice(180, 180 + THUMBNAIL_PX)
-    return [[(f"thumbnail-{name}", np.ascontiguousarray(picture[part])) for name, picture in made.items()]]
+    return [[(f"thumbnail-{name}", _small(_middle(picture))) for name, picture in made.items()]]
 
 
 def _train() -> None:
@@ -331,6 +339,10 @@ def _train() -> None:
             out = ["-o", f"pairs/{name}_{kind}.ome.tif"]
             app(["stain", slide, "--region", place, "--stainer", stainer, *out], standalone_mode=False)
     app(["train", "--paired", "pairs", "-o", "my_marker.safetensors"], standalone_mode=False)
+
+
+def _small(image: Image) -> Image:
+    return np.asarray(Pillow.fromarray(image).resize((THUMBNAIL_PX, THUMBNAIL_PX), Pillow.Resampling.LANCZOS))
 
 
 def _photographed(page: Path) -> Image:
