@@ -16,11 +16,11 @@ from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 import chromogen
 from chromogen.app.cli import app
@@ -33,19 +33,15 @@ from chromogen.stainer import Stainer, builtin_ihc, load_look, load_stainer, sta
 from chromogen.staining.where_tissue import ByTissue
 from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.stylize import stylize
+from panels import SHOWN_PX, Rows, central, from_afar, middle, sheet, small, tinted, turned, with_bar
 
 MPP = 0.5
-SHOWN_PX, GAP_PX, HEAD_PX = 300, 8, 34
-THUMBNAIL_PX = 120
 PAGE_PX = (1100, 760)
 FIELD_PX = 384  # of the demo
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FROM_AFAR = 4  # how much smaller a whole slide is shown
 QUALITY = 86
 REPORT = replace(chromogen.PRESETS["paper"], steps=(150,))
 KI67_SHARE = 0.15  # as in the reference
-BROWN = np.array([150, 80, 20])
-GLASS = (244, 243, 244)
 DRAWN = (  # round two nests, (x, y)
     ((160, 190), (168, 165), (192, 130), (216, 110), (234, 116), (237, 160), (230, 190), (207, 226), (178, 228)),
     ((326, 215), (336, 190), (365, 182), (392, 186), (402, 215), (398, 250), (370, 266), (340, 262), (328, 240)),
@@ -53,9 +49,6 @@ DRAWN = (  # round two nests, (x, y)
 PLACES = {"a": "500,1300,768,768", "b": "1300,1300,768,768", "c": "900,500,768,768"}
 WINDOW_PX = 128
 PLACE_PX, EDGE_PX = (1000, 1450), (780, 1300)
-
-Panel: TypeAlias = tuple[str, Image]
-Rows: TypeAlias = Sequence[Sequence[Panel]]
 
 
 def main(data: Path, folder: Path, names: Sequence[str]) -> None:
@@ -70,22 +63,6 @@ def main(data: Path, folder: Path, names: Sequence[str]) -> None:
             print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
 
 
-def sheet(rows: Rows) -> Pillow.Image:
-    """Rows of pictures, each below its title if it has one, on white."""
-    tops = [HEAD_PX if any(title for title, _ in row) else 0 for row in rows]
-    sides = [(top + max(picture.shape[0] for _, picture in row)) for top, row in zip(tops, rows, strict=True)]
-    width = max(sum(picture.shape[1] + GAP_PX for _, picture in row) for row in rows) - GAP_PX
-    page = Pillow.new("RGB", (width, sum(sides) + GAP_PX * (len(rows) - 1)), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=20)
-    for n, row in enumerate(rows):
-        left, top = 0, sum(sides[:n]) + GAP_PX * n
-        for title, picture in row:
-            draw.text((left + 2, top + 4), title, fill="#333333", font=font)
-            page.paste(Pillow.fromarray(picture), (left, top + tops[n]))
-            left += picture.shape[1] + GAP_PX
-    return page
-
-
 def methods(exemplars: Path) -> Rows:
     """One H&E and two reference IHCs: the report's method beside looks."""
     he, ki67 = _tumour(exemplars), _read(exemplars / "OS-2-ndpi.ome.tif")
@@ -95,10 +72,10 @@ def methods(exemplars: Path) -> Rows:
     )
     return [
         [
-            ("H&E", _middle(he)),
-            (title, _middle(ihc)),
-            ("The report's method", _middle(stylize(he, ihc, REPORT).image)),
-            ("Chromogen", _middle(stainer(he))),
+            ("H&E", middle(he)),
+            (title, middle(ihc)),
+            ("The report's method", middle(stylize(he, ihc, REPORT).image)),
+            ("Chromogen", middle(stainer(he))),
         ]
         for title, ihc, stainer in by
     ]
@@ -111,7 +88,7 @@ def where(exemplars: Path) -> Rows:
     return [
         [
             ("H&E", he),
-            ("where: tissue that looks epithelial", _tinted(likely)),
+            ("where: tissue that looks epithelial", tinted(likely)),
             ("where times how", load_stainer("epithelial")(he)),
         ]
     ]
@@ -126,7 +103,7 @@ def dials(exemplars: Path) -> Rows:
         "--share 0.3 --intensity 0.5": {"share": 0.3, "intensity": 0.5},
         "--share 0.3 --counterstain 1.6": {"share": 0.3, "counterstain": 1.6},
     }
-    return [[(title, _middle(_nuclear(**chosen)(he))) for title, chosen in options.items()]]
+    return [[(title, middle(_nuclear(**chosen)(he))) for title, chosen in options.items()]]
 
 
 def slide(_exemplars: Path) -> Rows:
@@ -136,8 +113,8 @@ def slide(_exemplars: Path) -> Rows:
         "--stainer epithelial": load_stainer("epithelial"),
         "--stainer nuclear --share 0.3": _nuclear(share=0.3),
     }
-    stained = [(title, _from_afar(stainer(picture.pixels))) for title, stainer in looks.items()]
-    return [[("H&E", _from_afar(picture.pixels)), *stained]]
+    stained = [(title, from_afar(stainer(picture.pixels))) for title, stainer in looks.items()]
+    return [[("H&E", from_afar(picture.pixels)), *stained]]
 
 
 def nuclei(exemplars: Path) -> Rows:
@@ -161,7 +138,7 @@ def labels(exemplars: Path) -> Rows:
     with TemporaryDirectory() as name:
         folder = Path(name)
         files = folder / "he.png", folder / "ihc.png"
-        ihc = _turned(_nuclear(share=KI67_SHARE)(he))
+        ihc = turned(_nuclear(share=KI67_SHARE)(he))
         for file, image in zip(files, (he, ihc), strict=True):
             write_image(file, image, mpp=MPP)
         transform = chromogen.register(*files)
@@ -170,8 +147,8 @@ def labels(exemplars: Path) -> Rows:
         with chromogen.open_slide(files[0]) as ours, open_registered(files[1], transform) as theirs:
             squares = checkerboard(ours, theirs, max(he.shape), squares=5)
     titles = ("H&E", "IHC, turned on its slide", "registered, in turn", "labels for the H&E")
-    pictures = he, ihc[_central(ihc, he)], squares, drawn
-    return [[(title, _middle(picture)) for title, picture in zip(titles, pictures, strict=True)]]
+    pictures = he, ihc[central(ihc, he)], squares, drawn
+    return [[(title, middle(picture)) for title, picture in zip(titles, pictures, strict=True)]]
 
 
 def looks(exemplars: Path) -> Rows:
@@ -182,7 +159,7 @@ def looks(exemplars: Path) -> Rows:
         ("Exemplar: Ki67", ki67, "nuclear --share 0.3", _nuclear(share=0.3)),
     )
     return [
-        [("H&E", _middle(he)), (title, _middle(ihc)), (f"--stainer {name}", _middle(stainer(he)))]
+        [("H&E", middle(he)), (title, middle(ihc)), (f"--stainer {name}", middle(stainer(he)))]
         for title, ihc, name, stainer in by
     ]
 
@@ -191,12 +168,12 @@ def optimized(_exemplars: Path) -> Rows:
     """The demo's field by `chromogen stylize`, in the preset of tissue and in the report's."""
     he, ihc = chromogen.data.he(FIELD_PX), builtin_ihc()
     made = [(f"--preset {name}", chromogen.stylize(he, ihc, name).image) for name in ("histology", "paper")]
-    return [[(title, _middle(each)) for title, each in (("H&E", he), ("Exemplar", ihc), *made)]]
+    return [[(title, middle(each)) for title, each in (("H&E", he), ("Exemplar", ihc), *made)]]
 
 
 def stains(exemplars: Path) -> Rows:
     """What `chromogen unmix` finds in an H&E and in an IHC."""
-    pictures = {"he": _middle(_tumour(exemplars)), "ihc": _middle(builtin_ihc())}
+    pictures = {"he": middle(_tumour(exemplars)), "ihc": middle(builtin_ihc())}
     rows = []
     with TemporaryDirectory() as folder, chdir(folder):
         for name, parts in (("he", ("haematoxylin", "eosin")), ("ihc", ("haematoxylin", "DAB"))):
@@ -220,7 +197,7 @@ def scales(_exemplars: Path) -> Rows:
                 for at, side, whole in zip(PLACE_PX, sides, opened.size, strict=True)
             ]
             field = opened.read_region(location, sides, mpp=mpp)
-            shown.append((f"{mpp:g} um/px, {magnification}", _with_bar(field[:SHOWN_PX, :SHOWN_PX], 50 / mpp)))
+            shown.append((f"{mpp:g} um/px, {magnification}", with_bar(field[:SHOWN_PX, :SHOWN_PX], 50 / mpp)))
     return [shown]
 
 
@@ -253,13 +230,13 @@ def faults(exemplars: Path) -> Rows:
         "wrong: --mpp 0.2": ["--mpp", "0.2"],
         "wrong: --mpp 1": ["--mpp", "1"],
     }
-    made = [("H&E", _middle(he))]
+    made = [("H&E", middle(he))]
     with TemporaryDirectory() as folder, chdir(folder):
         write_image("he.png", he)
         for n, (title, words) in enumerate(by.items()):
             app(["stain", "he.png", *words, "-o", f"{n}.png"], standalone_mode=False)
             page = Pillow.fromarray(read_image(f"{n}.png")).resize(he.shape[1::-1], Pillow.Resampling.BOX)
-            made.append((title, _middle(np.asarray(page))))
+            made.append((title, middle(np.asarray(page))))
     return [made]
 
 
@@ -327,7 +304,7 @@ def thumbnails(exemplars: Path) -> Rows:
         "stylize": better,
         "paper": paper,
     }
-    return [[(f"thumbnail-{name}", _small(_middle(picture))) for name, picture in made.items()]]
+    return [[(f"thumbnail-{name}", small(middle(picture))) for name, picture in made.items()]]
 
 
 def _train() -> None:
@@ -341,10 +318,6 @@ def _train() -> None:
     app(["train", "--paired", "pairs", "-o", "my_marker.safetensors"], standalone_mode=False)
 
 
-def _small(image: Image) -> Image:
-    return np.asarray(Pillow.fromarray(image).resize((THUMBNAIL_PX, THUMBNAIL_PX), Pillow.Resampling.LANCZOS))
-
-
 def _photographed(page: Path) -> Image:
     """The top of a page in a headless Chromium."""
     size = ",".join(map(str, PAGE_PX))
@@ -353,30 +326,11 @@ def _photographed(page: Path) -> Image:
     return read_image("page.png")
 
 
-def _with_bar(image: Image, length_px: float) -> Image:
-    page = Pillow.fromarray(image)
-    left, top = 10, image.shape[0] - 16
-    ImageDraw.Draw(page).rectangle((left, top, left + round(length_px), top + 5), fill="#000000")
-    return np.asarray(page)
-
-
 def _ringed(he: Image) -> Image:
     page = Pillow.fromarray(he)
     for ring in DRAWN:
         ImageDraw.Draw(page).line([*ring, ring[0]], fill="#ffe000", width=3)
     return np.asarray(page)
-
-
-def _turned(image: Image) -> Image:
-    """A section that lies turned on its slide."""
-    page = Pillow.fromarray(image).rotate(25, Pillow.Resampling.BICUBIC, expand=True, fillcolor=GLASS)
-    return np.asarray(page)
-
-
-def _central(image: Image, like: Image) -> tuple[slice, slice]:
-    """The middle of an image, as large as another."""
-    starts = [(own - other) // 2 for own, other in zip(image.shape[:2], like.shape[:2], strict=True)]
-    return slice(starts[0], starts[0] + like.shape[0]), slice(starts[1], starts[1] + like.shape[1])
 
 
 def _outlined(he: Image, features: Sequence[dict[str, Any]]) -> Image:
@@ -401,22 +355,6 @@ def _tumour(exemplars: Path) -> Image:
 
 def _read(file: Path, mpp: float | None = MPP) -> Image:
     return read_picture(file, at_mpp=mpp).pixels
-
-
-def _middle(image: Image) -> Image:
-    """The middle of a picture, SHOWN_PX wide."""
-    top, left = ((side - SHOWN_PX) // 2 for side in image.shape[:2])
-    return np.ascontiguousarray(image[top : top + SHOWN_PX, left : left + SHOWN_PX])
-
-
-def _tinted(likely: Image) -> Image:
-    """A grey map, 255 for 1, as brown on white."""
-    return np.asarray(np.rint(255 - likely / 255 * (255 - BROWN)), np.uint8)
-
-
-def _from_afar(image: Image) -> Image:
-    size = image.shape[1] // FROM_AFAR, image.shape[0] // FROM_AFAR
-    return np.asarray(Pillow.fromarray(image).resize(size, Pillow.Resampling.BOX))
 
 
 FIGURES: dict[str, Callable[[Path], Rows]] = {
