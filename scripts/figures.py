@@ -191,12 +191,14 @@ def scales(_exemplars: Path) -> Rows:
     shown = []
     with chromogen.open_slide(chromogen.data.slide()) as opened:
         for mpp, magnification in ((0.5, "20x"), (1.0, "10x"), (2.0, "5x"), (4.0, "2.5x")):
-            sides = [min(int(SHOWN_PX * mpp / opened.mpp), side) for side in opened.size]
+            own_mpp = opened.mpp or MPP
+            sides = [min(int(SHOWN_PX * mpp / own_mpp), side) for side in opened.size]
             location = [
                 min(max(at - side // 2, 0), whole - side)
                 for at, side, whole in zip(PLACE_PX, sides, opened.size, strict=True)
             ]
-            field = opened.read_region(location, sides, mpp=mpp)
+            (x, y), (width, height) = location, sides
+            field = opened.read_region((x, y), (width, height), mpp=mpp)
             shown.append((f"{mpp:g} um/px, {magnification}", with_bar(field[:SHOWN_PX, :SHOWN_PX], 50 / mpp)))
     return [shown]
 
@@ -245,18 +247,16 @@ def seams(_exemplars: Path) -> Rows:
     import torch
 
     tone = torch.nn.Conv2d(3, 3, 1)
-    with torch.no_grad():
-        tone.weight.copy_(torch.eye(3)[..., None, None] * 0.4)
-        tone.bias.fill_(0.35)
+    tone.load_state_dict({"weight": torch.eye(3)[..., None, None] * 0.4, "bias": torch.full((3,), 0.35)})
     generator = torch.nn.Sequential(torch.nn.InstanceNorm2d(3), tone, torch.nn.Tanh()).eval()
     with chromogen.open_slide(chromogen.data.slide()) as opened:
         he = opened.read_region(EDGE_PX, (400, 400))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "generator.onnx"
         example = torch.zeros(1, 3, WINDOW_PX, WINDOW_PX)
-        torch.onnx.export(generator, example, str(file), dynamo=False, opset_version=17)
-        options = {"model_mpp": MPP, "value_range": "-1..1"}
-        made = [(f"--blend {n}", load_generator(file, blend_px=n, **options)(he)) for n in (0, 64)]
+        torch.onnx.export(generator, (example,), str(file), dynamo=False, opset_version=17)
+        stainers = {n: load_generator(file, model_mpp=MPP, value_range="-1..1", blend_px=n) for n in (0, 64)}
+        made = [(f"--blend {n}", stainer(he)) for n, stainer in stainers.items()]
     return [[("H&E", he), *made]]
 
 
