@@ -25,7 +25,8 @@ def test_notebooks_are_kept_with_small_outputs(path: Path) -> None:
     text = path.read_text("utf-8")
     cells = json.loads(text)["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1)), "run it from its first cell"
+    counts = [cell["execution_count"] for cell in code]
+    assert counts == list(range(1, len(code) + 1)), "run it from its first cell"
     outputs = [output for cell in code for output in cell["outputs"]]
     assert {"error", "stream-stderr"}.isdisjoint(f"{o['output_type']}-{o.get('name')}" for o in outputs)
     assert sum("image/jpeg" in output.get("data", {}) for output in outputs) >= 2
