@@ -64,7 +64,7 @@ bench-long: $(READY)  ## Time to the quality of a thousand of the peer's steps: 
 	$(BIN)/python benchmarks/pair.py --out $(RESULTS)/pair
 	$(BIN)/python benchmarks/time_to_quality.py $(PAIR) --peer-steps 1000 --out $(RESULTS)/time_to_quality
 
-fuzz: $(READY)  ## Broken and hostile files by every way in, and commands: docs/hardening.md
+fuzz: $(READY)  ## Broken and hostile files by every way in, and commands: docs/development/hardening.md
 	$(BIN)/python scripts/fuzz.py --out benchmarks/results/fuzz
 
 kills: $(READY)  ## 200 kills of commands and server at random moments

@@ -8,53 +8,58 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from posixpath import dirname, join, normpath, relpath
 from typing import Any
 
 import latex2mathml.converter
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from chromogen.app.cli import EPILOG, app
 
 ROOT = Path(__file__).resolve().parents[1]
 FROM_ROOT = {
-    "index.md": "README.md",
-    "contributing.md": "CONTRIBUTING.md",
-    "changelog.md": "CHANGELOG.md",
-    "security.md": "SECURITY.md",
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "development/contributing.md",
+    "CHANGELOG.md": "development/changelog.md",
+    "SECURITY.md": "development/security.md",
 }
+COMMANDS = "reference/commands.md"
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 MARKUP = re.compile(r"\[/?[a-z ]+\]")  # Rich's, as in [bold]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not lie in docs/."""
-    made = {page: below_docs((ROOT / source).read_text("utf-8")) for page, source in FROM_ROOT.items()}
-    for page, text in {**made, "command-line.md": command_line()}.items():
+    made = {page: relinked((ROOT / source).read_text("utf-8"), source) for source, page in FROM_ROOT.items()}
+    for page, text in {**made, COMMANDS: command_line()}.items():
         files.append(File.generated(config, page, content=text))
     return files
 
 
-def on_page_markdown(markdown: str, **_context: Any) -> str:
-    """The Markdown of a page, whose links to the root lead to the pages that are made of it.
+def on_page_markdown(markdown: str, page: Page, **_context: Any) -> str:
+    """The Markdown of a page, whose links to the root lead to the pages that are made of it."""
+    return markdown if page.file.generated_by else relinked(markdown, f"docs/{page.file.src_uri}")
 
-    >>> on_page_markdown("see [what is promised](../SECURITY.md#security)")
-    'see [what is promised](security.md#security)'
+
+def relinked(text: str, source: str) -> str:
+    """Markdown of a file of the repository, with links that lead from its page to pages.
+
+    >>> relinked("see [how](docs/how-to/where.md#maps), [news](CHANGELOG.md), [web](https://a.b)", "README.md")
+    'see [how](how-to/where.md#maps), [news](development/changelog.md), [web](https://a.b)'
+    >>> relinked("see [what is promised](../../SECURITY.md)", "docs/reference/formats.md")
+    'see [what is promised](../development/security.md)'
     """
-    for page, source in FROM_ROOT.items():
-        markdown = markdown.replace(f"](../{source}", f"]({page}")
-    return markdown
+    own = FROM_ROOT.get(source, source.removeprefix("docs/"))
 
+    def led(link: re.Match[str]) -> str:
+        meant = normpath(join(dirname(source), link[1]))
+        page = FROM_ROOT.get(meant, meant.removeprefix("docs/"))
+        return relpath(page, dirname(own) or ".")
 
-def below_docs(text: str) -> str:
-    """Markdown of the root as it stands in docs/, with links that lead there.
-
-    >>> below_docs("see [how](docs/slides.md), [news](CHANGELOG.md) and [the web](https://a.b/docs/)")
-    'see [how](slides.md), [news](changelog.md) and [the web](https://a.b/docs/)'
-    """
-    for page, source in FROM_ROOT.items():
-        text = text.replace(f"]({source})", f"]({page})")
-    return text.replace("](docs/", "](")
+    return LINK.sub(led, text)
 
 
 def mathml(source: str, *_fence: Any, **_options: Any) -> str:

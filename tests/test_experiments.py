@@ -56,8 +56,8 @@ def test_claims_compare_what_is_run_by_metrics_that_are_there() -> None:
 
 
 def test_the_paintings_recipe_is_that_of_the_documented_command() -> None:
-    """`stylize` as docs/study.md has it."""
-    commands = [words for block in BLOCKS if block.page.name == "study.md" for words in block.commands]
+    """`stylize` as docs/explanation/report.md has it."""
+    commands = [words for block in BLOCKS if block.page.name == "report.md" for words in block.commands]
     (words,) = [words for words in commands if "figure_3.png" in words]
     given = dict(pairwise(words))
     settings = [value for option, value in pairwise(words) if option == "--set"]

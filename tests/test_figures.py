@@ -12,7 +12,7 @@ from documentation import PAGES, ROOT
 
 DOCS = ROOT / "docs"
 # These quote; the others measure, or say what the code and what it needs have.
-QUOTING = [ROOT / "README.md", *(DOCS / name for name in ("faq.md", "limits.md"))]
+QUOTING = [ROOT / "README.md", *(DOCS / name for name in ("how-to/troubleshooting.md", "explanation/limits.md"))]
 MEASURING = [page for page in PAGES if page not in QUOTING]
 SOURCE = re.compile(
     r"(?:benchmarks|scripts|tests)/\w+\.(?:py|sh)|`chromogen \w+[^`]*`|^chromogen \w+", re.MULTILINE
@@ -71,8 +71,10 @@ def test_scripts_that_are_named_exist(page: Path) -> None:
         assert (ROOT / name).is_file(), f"{page.name} names {name}"
 
 
-def test_benchmarks_say_when() -> None:
-    parts = re.split(r"^(?=## )", (DOCS / "benchmarks.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
+def test_lab_notes_say_when() -> None:
+    parts = re.split(r"^(?=## )", (DOCS / "development" / "lab-notes.md").read_text("utf-8"), flags=re.MULTILINE)[
+        1:
+    ]
     assert parts
     for part in parts:
         assert DATE.search(part), part.splitlines()[0]

@@ -62,6 +62,8 @@ def test_licences_that_go_together(licence: str, together: bool) -> None:
 
 
 def test_the_page_of_licences_has_all_that_is_needed() -> None:
-    page = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "licences.md").read_text(encoding="utf-8")
     for name in supply_chain.parts()[0]:
-        assert f"| {name.name} |" in page, "run: python scripts/supply_chain.py licences --write docs/licences.md"
+        assert f"| {name.name} |" in page, (
+            "run: python scripts/supply_chain.py licences --write docs/explanation/licences.md"
+        )

@@ -37,7 +37,7 @@ NO_REAL = "no real IHC of this tissue"
 ELSEWHERE = "the real IHC shows another place"
 REGISTERED_R = 0.1  # of haematoxylin in H&E and real IHC: below, their nuclei do not lie in the same places
 FEW_SLIDES = 5
-ENOUGH_STEPS = 100  # from noise (docs/study.md): before, every figure is noise, and verdicts are of that
+ENOUGH_STEPS = 100  # from noise (docs/explanation/report.md): before, all figures and verdicts are of noise
 # What compares place by place, in contrast to amounts of DAB.
 PLACED = [v.name for measure in REAL_MEASURES for v in measure.values if not v.name.startswith("real_")]
 

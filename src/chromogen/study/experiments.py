@@ -1,6 +1,6 @@
 """The report's experiments as recipes, and what it says of them as claims that numbers can refute.
 
-What the report leaves open is decided here, each time with its reason (docs/study.md).
+What the report leaves open is decided here, each time with its reason (docs/explanation/report.md).
 """
 
 from __future__ import annotations

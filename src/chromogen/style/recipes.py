@@ -132,7 +132,7 @@ def hematoxylin_term(weight: float) -> Term:
 
 
 # Started from the style's colours, dark nuclei turn brown; started from the content they stay blue. At any style
-# error relu2_2 keeps more of the tissue than relu4_2, and no more of its colours (docs/study.md).
+# error relu2_2 keeps more of the tissue than relu4_2, and no more of its colours (docs/explanation/report.md).
 _TISSUE = (content_term("relu2_2", weight=0.5), style_term())
 
 PRESETS: dict[str, Recipe] = {
