@@ -210,7 +210,7 @@ class WorkQueue(Generic[W]):
         folder = self.folder / found.id
         if folder.is_symlink() or not folder.is_dir():
             return
-        left = [file.name for file in folder.glob(".chromogen-*.tmp")]  # by a process that was killed
+        left = [file.name for file in folder.glob(".chromogen-*")]  # by a process that was killed
         for name in (self._record, SAID, COMPLAINED, *found.work.files, *left):
             if Path(name).name == name:
                 _remove(folder / name)
