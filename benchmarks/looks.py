@@ -28,7 +28,7 @@ from chromogen.evaluation.sums import UndefinedError
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_text
 from chromogen.image import Image, read_image
-from chromogen.page import page, paragraph, picture, row, section, table
+from chromogen.page import Section, render
 from chromogen.slides.picture import read_picture
 from chromogen.stainer import builtin_ihc, load_stainer
 from chromogen.style.encoder import Encoder
@@ -169,13 +169,14 @@ def main() -> None:
             numbers = measured(made, he, way, encoder)
             found.setdefault(title, []).append(numbers)
             lines.append([title, *shown(numbers)])
-            pictures.append(picture(made, title))
+            pictures.append((made, title))
             print(f"| {name} | {' | '.join(lines[-1])} |", flush=True)
-        sections.append(section(name, row(*pictures), table(header, lines)))
+        sections.append(Section(name, pictures=pictures, header=header, rows=lines))
     for line in means(found):
         print(f"| mean | {' | '.join(line)} |")
-    summary = section("Means over images", paragraph(AGAINST), table(header, means(found)))
-    write_text(asked.out, page("Ways to stain, side by side", summary, *sections))
+    summary = Section("Means over images", [AGAINST], header=header, rows=means(found))
+    page = render("sections.html", "Ways to stain, side by side", sections=[summary, *sections])
+    write_text(asked.out, page)
 
 
 if __name__ == "__main__":

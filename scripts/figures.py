@@ -20,7 +20,7 @@ from PIL import ImageDraw, ImageFont
 
 import chromogen
 from chromogen.app.cli import app
-from chromogen.app.demo_slide import demo_slide
+from chromogen.data import demo_slide
 from chromogen.image import Image, read_image, write_image
 from chromogen.registration.registered_slide import checkerboard, open_registered
 from chromogen.slides.picture import read_picture

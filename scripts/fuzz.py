@@ -39,7 +39,7 @@ from chromogen.app.view.upload_decoder import take_in
 from chromogen.image import IMAGE_SUFFIXES, read_image, read_provenance, write_image
 from chromogen.onnx_models.generator import load_generator
 from chromogen.onnx_models.onnx_file import read_onnx
-from chromogen.regions.drawn import read_geojson
+from chromogen.regions.masks import read_geojson
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["chromogen"]):
     from chromogen.app.unmix import parse_vectors
     from chromogen.app.view.guard import _name_of, is_loopback, tokens_in
     from chromogen.ome_metadata import ome_facts
-    from chromogen.regions.drawn import read_geojson
+    from chromogen.regions.masks import read_geojson
     from chromogen.slides.facts import read_facts
     from chromogen.tiff_pages import check_chain
 

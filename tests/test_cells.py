@@ -19,7 +19,7 @@ from chromogen.study.cells import (
     cautions,
     content_pull,
     crop_scores,
-    judge,
+    judged_claims,
     matched,
     run_photo,
     run_study,
@@ -189,7 +189,8 @@ def test_figure_3_is_made_once(tmp_path: Path, encoder: Encoder) -> None:
 @pytest.fixture
 def found(cells: list[Cell], encoder: Encoder) -> Study:
     values = Measures(encoder).values
-    return Study([CROP], EXPERIMENTS, cells, judge(cells, CLAIMS, values), values, (HE, IHC, HE), ["careful"])
+    claims = judged_claims(cells, CLAIMS, values)
+    return Study([CROP], EXPERIMENTS, cells, claims, values, (HE, IHC, HE), ["careful"])
 
 
 def test_a_study_is_written_as_page_pictures_table_and_json(found: Study, tmp_path: Path) -> None:

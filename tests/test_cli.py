@@ -14,8 +14,7 @@ import torch
 import typer
 from PIL import Image as Pillow
 
-from chromogen.app.cli import app, main
-from chromogen.app.help import SHOWN
+from chromogen.app.cli import SHOWN, app, main
 from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.terminal import verdict
 from chromogen.image import Image, read_image, read_provenance, to_tensor, write_image

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from chromogen.app.where import WhereOption, levels_of
+from chromogen.app.staining import WhereOption, levels_of
 from chromogen.image import read_image, read_provenance, write_image
 from chromogen.slides.facts import read_facts
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10

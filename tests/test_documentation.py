@@ -33,7 +33,7 @@ COMMANDS: Any = typer.main.get_command(app).commands  # type: ignore[attr-define
 # What is run is run as it stands, but for this: sizes and steps are those of a test.
 SHORTER = {
     "stylize": ["--steps", "2", "--size", "64"],
-    "train": ["--steps", "1", "--batch", "1", "--tile", "32"],
+    "train": ["--steps", "1", "--batch", "1"],
     "study": ["--steps", "1", "--crops", "1", "--size", "64"],
 }
 HE, IHC, IHC_OF_HE = drawn(128, 1), builtin_ihc()[200:328, 200:328], drawn(128, 1, 0.9, H_DAB)

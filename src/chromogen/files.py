@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
+import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 import filelock
 
@@ -126,6 +130,20 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write whole, as JSON that refuses what is not a number."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False))
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write whole, as CSV: columns are all names of all rows, and a cell is empty where there is no value."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
 @contextmanager
 def _beside(path: Path, folder_mode: int | None = None, wait_s: float = -1) -> Iterator[Path]:
     """A new file, or with a mode a folder, of one name for each `path`; it goes afterwards if it has this name.
@@ -147,30 +165,6 @@ def _beside(path: Path, folder_mode: int | None = None, wait_s: float = -1) -> I
             for left in (temporary, lock):
                 with suppress(OSError):  # Windows keeps a lock's file while it is open
                     _remove(left)
-
-
-def _remove_if_left(path: Path, now: float) -> None:
-    with suppress(OSError):
-        is_ours = path.name.startswith(_PREFIX + _HERE)
-        if (is_ours or now - path.lstat().st_mtime > ELSEWHERE_S) and (lock := _lock(path)) is not None:
-            _remove(path)
-            os.close(lock)
-
-
-def _lock(path: Path, *, wait: bool = False) -> int | None:
-    """A descriptor that holds the lock of a file or folder; None where another has it, or there are no locks."""
-    if sys.platform == "win32":  # where files that are open cannot be renamed
-        return None
-    try:
-        opened = os.open(path, os.O_NOFOLLOW | (os.O_RDONLY if path.is_dir() else os.O_RDWR))
-    except OSError:
-        return None
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(opened)
-        return None
-    return opened
 
 
 def _remove(path: Path) -> None:

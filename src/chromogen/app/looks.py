@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.app.demo_slide import DemoSlideError, demo_field, demo_slide
 from chromogen.app.info import look_card
 from chromogen.app.paths import check_apart, check_folder, check_there
+from chromogen.data import DemoSlideError, demo_field, demo_slide
 from chromogen.errors import expected
 from chromogen.image import Image, write_image
 from chromogen.measured_looks import ReferenceFile, look_of_references, read_references

@@ -12,8 +12,6 @@ import PIL.ImageDraw
 import tifffile
 from numpy.typing import NDArray
 
-from chromogen.app.nuclei_geojson import CLASSES
-from chromogen.app.nuclei_tables import Judged
 from chromogen.grid import Window
 from chromogen.image import Image
 from chromogen.nuclei.contract import NETWORK_MPP
@@ -21,6 +19,7 @@ from chromogen.nuclei.outlines import joined, labels_of
 from chromogen.pixel_size import is_same_mpp
 from chromogen.slides.slide import Slide
 from chromogen.stains.tissue import densest_window
+from chromogen.whole_slide.nuclei_files import CLASSES, Judged
 from chromogen.whole_slide.view import View, read_around_damage
 
 Parts: TypeAlias = Callable[[], Iterator[Judged]]  # all of a slide, from the first on

@@ -14,13 +14,12 @@ import typer
 from rich.progress import Progress
 
 from chromogen.allocator import give_back_freed_memory
+from chromogen.app.arguments import PART, Debug, Inputs, Json, LookMpp, Output
 from chromogen.app.options import region_of
 from chromogen.app.terminal import (
-    DebugOption,
-    JsonOption,
-    Output,
+    USE,
     duration,
-    end_with,
+    facts_of_all,
     note_assumed,
     numbered,
     one_by_one,
@@ -29,7 +28,6 @@ from chromogen.app.terminal import (
 )
 from chromogen.errors import expected
 from chromogen.models import MODEL_SUFFIX
-from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
@@ -38,54 +36,19 @@ if TYPE_CHECKING:
     from chromogen.staining.looks import Look
     from chromogen.whole_slide.runners import Run
     from chromogen.whole_slide.stain import OnBlock
-    from chromogen.whole_slide.view import SlideFile
 
 OfSlide = partial(typer.Option, rich_help_panel="Slide")
 Running = partial(typer.Option, rich_help_panel="Running")
 OfLook = partial(typer.Option, rich_help_panel="Look (where times how)")
-LOOKS = "with a look"
 OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
 MIN_TOLD = 0.0005  # of the tissue that is unlike the exemplar's: less rounds to nothing
 LARGE_BYTES = 8 * 2**20  # maps of a network: kept, they leave gaps, and memory grows with the slide
-
-EPILOG = """Examples:
-
-chromogen stain slide.svs -o stained.ome.tif
-
-chromogen stain slide.svs --stainer nuclear --share 0.3 -o ki67.ome.tif
-
-chromogen stain slide.svs --style my_ihc.png --style-mpp 0.5 -o as_my_ihc.ome.tif
-
-chromogen stain slide.svs --where regions.geojson --level Tumor=0.9 --level Stroma=0 -o drawn.ome.tif
-
-chromogen stain slide.svs --stainer nuclear --where er_pairs.safetensors -o er.ome.tif
-
-chromogen stain slide.svs --style ihc_slide.svs --intensity 0.8 --counterstain 1.2 -o paler.ome.tif
-
-chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
-
-chromogen stain slides/ --stainer normalize -o normalized/
-
-chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
-
-chromogen stain slide.svs --stainer cut.onnx --model-mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
-
-STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer (colours
-of an IHC), normalize (H&E as a reference), identity (the image as it is), a look that `chromogen train --style`
-wrote, a model by `train --paired` (the look of its pairs, where it expects the marker), or a generator trained
-elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
-
-WHERE: tissue (a guess by the slide's nuclei), FILE.geojson (regions of QuPath), an image of the whole slide (a
-grey heat map; with --level, labels), FILE.onnx (a model that gives a map), FILE.safetensors (by `train --paired`:
-it alone may claim a place), style (style transfer, for tiles alone). Every output says which one it was.
-
-Ask `chromogen info slide.svs` first: how large, how long. Stopped at any moment, the same command goes
-on: finished blocks lie in OUT.chromogen until the output is there."""
+SHOWN_DAMAGE = 5
 
 
-def stain(
-    paths: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Slides, images, or folders of them.")],
+def stain_command(
+    paths: Inputs,
     out: Annotated[
         Path,
         typer.Option(
@@ -108,11 +71,9 @@ def stain(
             "averaged.",
         ),
     ] = None,
-    style_mpp: Annotated[
-        float | None, OfLook(help="Pixel size of the IHC in um, where its file does not say it.")
-    ] = None,
+    style_mpp: Annotated[float | None, OfLook(help=LookMpp)] = None,
     style_region: Annotated[
-        str | None, OfLook(metavar="X,Y,W,H", help="A part of the IHC alone, in its level-0 pixels.")
+        str | None, OfLook(metavar=PART, help="A part of the IHC alone, in its level-0 pixels.")
     ] = None,
     site: Annotated[
         str, OfLook(help="What the marker of the IHC stains: nuclear, cytoplasm, or auto, as the IHC shows.")
@@ -169,11 +130,10 @@ def stain(
         bool, OfSlide("--icc/--no-icc", help="Convert colours to sRGB by the slide's ICC profile.")
     ] = True,
     tissue_mask: Annotated[
-        bool,
-        OfSlide("--tissue-mask/--no-tissue-mask", help="Stain tissue alone; the rest is glass."),
+        bool, OfSlide("--tissue-mask/--no-tissue-mask", help="Stain tissue alone; the rest is glass.")
     ] = True,
     region: Annotated[
-        str | None, OfSlide(metavar="X,Y,W,H", help="A part of the slide alone, in its level-0 pixels.")
+        str | None, OfSlide(metavar=PART, help="A part of the slide alone, in its level-0 pixels.")
     ] = None,
     compression: Annotated[
         str, Output(help="Of .ome.tif: jpeg, jpeg2000, or deflate, which loses nothing.")
@@ -181,8 +141,7 @@ def stain(
     anonymous: Annotated[bool, Output("--anonymous", help="Leave names and dates out of the output.")] = False,
     restart: Annotated[bool, Running("--restart", help="Begin anew, whatever an earlier run has left.")] = False,
     strict: Annotated[
-        bool,
-        OfSlide("--strict", help="Stop where a slide cannot be read, instead of leaving it white."),
+        bool, OfSlide("--strict", help="Stop where a slide cannot be read, instead of leaving it white.")
     ] = False,
     trace: Annotated[Path | None, Output(help="Note every finished block here, as JSON Lines.")] = None,
     workers: Annotated[int | None, Running(help="Work in so many processes on this machine.", min=1)] = None,
@@ -190,77 +149,97 @@ def stain(
         str | None,
         Running(metavar="ADDRESS", help="Work on a Dask cluster: its scheduler's address or .json file."),
     ] = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
-    """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
-    from chromogen.app.staining import (
-        any_stainer,
-        begin_trace,
-        check_confidence,
-        noted,
-        plan_stains,
-        stain_tile,
-    )
-    from chromogen.app.where import LookStainer, WhereOption, levels_of
+    """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams.
+
+    chromogen stain slide.svs -o stained.ome.tif
+
+    chromogen stain slide.svs --stainer nuclear --share 0.3 -o ki67.ome.tif
+
+    chromogen stain slide.svs --style my_ihc.png --style-mpp 0.5 -o as_my_ihc.ome.tif
+
+    chromogen stain slide.svs --where regions.geojson --level Tumor=0.9 --level Stroma=0 -o drawn.ome.tif
+
+    chromogen stain slide.svs --stainer nuclear --where er_pairs.safetensors -o er.ome.tif
+
+    chromogen stain slide.svs --style ihc_slide.svs --intensity 0.8 --counterstain 1.2 -o paler.ome.tif
+
+    chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
+
+    chromogen stain slides/ --stainer normalize -o normalized/
+
+    chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
+
+    chromogen stain slide.svs --stainer cut.onnx --model-mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
+
+    STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer
+    (colours of an IHC), normalize (H&E as a reference), identity (the image as it is), a look that `chromogen
+    train --style` wrote, a model by `train --paired` (the look of its pairs, where it expects the marker), or a
+    generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
+
+    WHERE: tissue (a guess by the slide's nuclei), FILE.geojson (regions of QuPath), an image of the whole slide (a
+    grey heat map; with --level, labels), FILE.onnx (a model that gives a map), FILE.safetensors (by
+    `train --paired`: it alone may claim a place), style (style transfer, for tiles alone). Every output says which
+    one it was.
+
+    Ask `chromogen info slide.svs` first: how large, how long. You may stop it at any moment. The same command
+    continues: finished blocks lie in OUT.chromogen until the output is there.
+    """
+    from chromogen.app.staining import LookStainer, Staining, WhereOption, any_stainer, levels_of, plan_stains
     from chromogen.stainer import is_look, stainer_of_look
-    from chromogen.whole_slide.job import SlideJob
-    from chromogen.whole_slide.output import Output as OutputFile
-    from chromogen.whole_slide.stain import stain_slide
-    from chromogen.whole_slide.view import SlideFile
 
     give_back_freed_memory(LARGE_BYTES)
     began = time.perf_counter()
     of_look = bool(style) or is_look(stainer)
     if of_look:
-        check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp})
+        check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator")
         option = WhereOption(where or _source_of(style, stainer), levels_of(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)
         make = partial(
             stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain, fill=fill
         )
         tasks = plan_stains(paths, out)
-        stainer_for = LookStainer(look, references, share, make, option).stainers(tasks, mpp, icc=icc)
+        stainer_of = LookStainer(look, references, share, make, option).stainers(tasks, mpp, icc=icc)
     else:
-        strengths = {"intensity": intensity, "counterstain": counterstain}
-        turned: dict[str, object] = {name: strength for name, strength in strengths.items() if strength != 1}
-        turned |= {"where": where}
+        dials = {"intensity": intensity, "counterstain": counterstain}
+        turned = {name: strength for name, strength in dials.items() if strength != 1}
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
-        check_left_out({"share": share, "level": level, "fill": fill or None, **of_files, **turned}, LOOKS)
-        made_by = any_stainer(stainer, model_mpp, value_range, blend)
+        of_looks = {"share": share, "level": level, "fill": fill or None, "where": where}
+        check_left_out({**of_looks, **of_files, **turned}, "with a look")
+        stainer_of = _always(any_stainer(stainer, model_mpp, value_range, blend))
         tasks = plan_stains(paths, out)
-        stainer_for = _always(made_by)
     model_load_s = time.perf_counter() - began
     part = region_of("region", region)
-    outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
-    if part and (len(tasks) > 1 or not outputs):
-        raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
-    if confidence:
-        check_confidence(confidence, tasks)
-    if trace:
-        begin_trace(trace, tasks)
-
-    def stain_one(task: Task, run: Run | None, follow: OnBlock) -> dict[str, Any]:
-        if not task.is_slide:
-            return stain_tile(task, stainer_for(task), mpp=mpp, icc=icc, confidence=confidence)
-        follow = noted(follow, trace, task.file) if trace else follow
-        file = SlideFile(task.file, mpp, icc)
-        made_by = stainer_for(task)
-        if made_by.sliding_window is not None and not of_look:
-            _check_mpp(file)
-        job = SlideJob(file, made_by, part, tissue_mask)
-        doing = partial(stain_slide, run=run, strict=strict, restart=restart, on_block=follow)
-        return doing(job, outputs[task], confidence=confidence)
-
-    files = [task.file for task in tasks]
+    staining = Staining(
+        mpp,
+        icc,
+        part,
+        tissue_mask,
+        confidence,
+        trace,
+        compression,
+        anonymous=anonymous,
+        strict=strict,
+        restart=restart,
+        needs_mpp=not of_look,
+    )
+    staining.begin(tasks)
+    inputs = [task.file for task in tasks]
     with _runner(workers, scheduler) as run, progress_bars() as progress:
 
         def work(index: int, _file: Path) -> dict[str, Any]:
-            with _bar(progress, numbered(index, files)) as follow:
-                return {**stain_one(tasks[index], run, follow), "model_load_s": model_load_s}
+            with _bar(progress, numbered(index, inputs)) as follow:
+                facts = staining.stain(tasks[index], stainer_of(tasks[index]), run, follow)
+            return {**facts, "model_load_s": model_load_s}
 
-        results, errors = one_by_one(files, work)
-    _report(results, errors, time.perf_counter() - began, as_json=as_json, fill=fill)
+        results, errors = one_by_one(inputs, work)
+    note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
+    print("".join(_unreadable(result) for result in results if result.get("unreadable")), end="", file=sys.stderr)
+    unlike = [_unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD]
+    facts = facts_of_all(results, errors, time.perf_counter() - began)
+    tell(facts, [*map(_line, results), *unlike, USE], as_json=as_json, errors=errors)
 
 
 def _source_of(style: list[Path] | None, stainer: str) -> str:
@@ -296,19 +275,11 @@ def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
         progress.remove_task(bar)
 
 
-def check_left_out(given: Mapping[str, object], where: str = "with a generator") -> None:
+def check_left_out(given: Mapping[str, object], where: str) -> None:
     """ValueError for an option that was given and does not go with this stainer."""
     for option, value in given.items():
         if value is not None:
             raise expected(option, f"given {where}", value, "leave it out")
-
-
-def _check_mpp(file: SlideFile) -> None:
-    """ValueError where a slide does not say its pixel size: a generator has no usual one."""
-    with file.open() as slide:
-        if slide.mpp is None:
-            wanted = f"given, as {str(file.path)!r} does not say its pixel size"
-            raise expected("mpp", wanted, "none", "0.25 at 40x, 0.5 at 20x")
 
 
 def _always(stainer: Stainer) -> Callable[[Task], Stainer]:
@@ -330,30 +301,11 @@ def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
         yield on_cluster(client)
 
 
-def _report(
-    results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool, fill: bool
-) -> None:
-    """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
-    for result in results:
-        if result.get("unreadable"):
-            print(_unreadable(result), file=sys.stderr)
-    if as_json:
-        tell(results, errors, seconds)
-    else:
-        unlike = [
-            _unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD
-        ]
-        print("\n".join([*map(_line, results), *unlike, f"{NOTICE.capitalize()}."]))
-    end_with(errors)
-
-
 def _unreadable(result: dict[str, Any]) -> str:
-    places = "; ".join("x {}, y {}, {} x {} px".format(*place) for place in result["unreadable"][:5])
-    more = len(result["unreadable"]) - 5
-    return f"Warning: {result['output']}: left white, since the slide cannot be read there: {places}" + (
-        f"; and {more} more" if more > 0 else ""
-    )
+    places = "; ".join("x {}, y {}, {} x {} px".format(*place) for place in result["unreadable"][:SHOWN_DAMAGE])
+    more = len(result["unreadable"]) - SHOWN_DAMAGE
+    others = f"; and {more} more" if more > 0 else ""
+    return f"Warning: {result['output']}: left white, since the slide cannot be read there: {places}{others}\n"
 
 
 def _unlike(result: dict[str, Any], *, fill: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,29 +13,43 @@ from typing import Any
 import numpy as np
 
 from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
-from chromogen.errors import expected
+from chromogen.errors import choose, expected
 from chromogen.files import stem_of
 from chromogen.grid import whole
 from chromogen.image import WRITE_SUFFIXES, Image, is_image, write_image
+from chromogen.models import MODEL_SUFFIX
 from chromogen.onnx_models.generator import load_generator
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
+from chromogen.onnx_models.where import read_where_model
 from chromogen.provenance import peak_rss_mb
+from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.slides.threads import processors
 from chromogen.stainer import Stainer, load_stainer, paint_image
 from chromogen.staining.confidence_map import Levels, squares_of, unlike_fraction
+from chromogen.staining.looks import Look
+from chromogen.staining.tissue import MPP
+from chromogen.staining.where import Frame, Where
+from chromogen.staining.where_map import read_map
+from chromogen.staining.where_pairs import read_paired
+from chromogen.staining.where_regions import ELSEWHERE, read_regions
+from chromogen.staining.where_tissue import ByTissue
 from chromogen.stains.appearance import doubts
+from chromogen.style.where_style import style_map
 from chromogen.whole_slide.confidence import write_confidence
-from chromogen.whole_slide.output import SUFFIXES
-from chromogen.whole_slide.runners import MAX_THREADS
+from chromogen.whole_slide.job import SlideJob
+from chromogen.whole_slide.output import SUFFIXES, Output
+from chromogen.whole_slide.runners import MAX_THREADS, Run
 from chromogen.whole_slide.seams import seam_score
-from chromogen.whole_slide.stain import OnBlock
-from chromogen.whole_slide.view import view_at, warn_of_coarse_pixels, warn_of_doubt
+from chromogen.whole_slide.stain import OnBlock, stain_slide
+from chromogen.whole_slide.view import SlideFile, view_at, warn_of_coarse_pixels, warn_of_doubt
 
 TIFF = (".tif", ".tiff")
 LARGEST_TILE_PX = 25_000_000
 DEFAULT_LOOK = "epithelial"  # which was measured on scikit-image's IHC
+NAMES = ("tissue", "style")
+FILES = (*GEOJSON_SUFFIXES, *WRITE_SUFFIXES, ONNX_SUFFIX, MODEL_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -106,23 +120,6 @@ def _is_slide(file: Path) -> bool:
         return False
 
 
-def begin_trace(trace: Path, tasks: Sequence[Task]) -> None:
-    """Begin a new file for `noted`; ValueError where it is one of the others, or cannot be written."""
-    check_apart([trace], [file for task in tasks for file in (task.file, task.out)])
-    check_folder(trace.parent)
-    trace.unlink(missing_ok=True)
-
-
-def check_confidence(path: Path, tasks: Sequence[Task]) -> None:
-    """ValueError where the map of one input's confidence cannot be written there."""
-    if len(tasks) > 1:
-        raise expected("confidence", "given with one input", f"{len(tasks)} inputs", "stain one by one")
-    if path.suffix.lower() not in WRITE_SUFFIXES:
-        raise expected("confidence", f"a file ending in {', '.join(WRITE_SUFFIXES)}", path)
-    check_apart([path], [tasks[0].file, tasks[0].out])
-    check_folder(path.parent)
-
-
 def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
     """`follow`, and for every block a line of JSON at the end of `trace`, for others to follow."""
     began = time.perf_counter()
@@ -134,6 +131,76 @@ def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
         follow(done, of)
 
     return note
+
+
+@dataclass(frozen=True)
+class Staining:
+    """How files are stained, and what is written beside their results.
+
+    `mpp` is um per pixel where files do not say it or are wrong. `part` (x, y, w, h) in level-0 pixels is of a
+    single slide; `tissue_mask`, `strict` and `restart` are for slides, as in `SlideJob` and `stain_slide`.
+    `confidence` is an image to write for a single input, `trace` a file with a line of JSON for each block.
+    `needs_mpp` says that a generator must know the pixel size.
+    """
+
+    mpp: float | None
+    icc: bool = True
+    part: tuple[int, int, int, int] | None = None
+    tissue_mask: bool = True
+    confidence: Path | None = None
+    trace: Path | None = None
+    compression: str = "jpeg"
+    anonymous: bool = False
+    strict: bool = False
+    restart: bool = False
+    needs_mpp: bool = False
+
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """Check what is asked of these inputs, and begin a new trace. Raises: ValueError."""
+        single = {"region": self.part, "confidence": self.confidence}
+        for option, given in single.items():
+            if given and (len(tasks) > 1 or (option == "region" and not tasks[0].is_slide)):
+                wanted = f"given with one {'slide' if option == 'region' else 'input'}"
+                raise expected(option, wanted, f"{len(tasks)} inputs", "stain one by one")
+        if self.confidence and self.confidence.suffix.lower() not in WRITE_SUFFIXES:
+            raise expected("confidence", f"a file ending in {', '.join(WRITE_SUFFIXES)}", self.confidence)
+        for beside in filter(None, (self.confidence, self.trace)):
+            check_apart([beside], [file for task in tasks for file in (task.file, task.out)])
+            check_folder(beside.parent)
+        if self.trace:
+            self.trace.unlink(missing_ok=True)
+        for task in tasks:
+            self._output(task)
+
+    def stain(self, task: Task, stainer: Stainer, run: Run | None, follow: OnBlock) -> dict[str, Any]:
+        """Stain one file; the facts. Raises: as `stain_tile` and `stain_slide`."""
+        output = self._output(task)
+        if output is None:
+            return stain_tile(task, stainer, mpp=self.mpp, icc=self.icc, confidence=self.confidence)
+        file = SlideFile(task.file, self.mpp, self.icc)
+        if self.needs_mpp and stainer.sliding_window is not None:
+            _check_mpp(file)
+        return stain_slide(
+            SlideJob(file, stainer, self.part, self.tissue_mask),
+            output,
+            run=run,
+            strict=self.strict,
+            restart=self.restart,
+            confidence=self.confidence,
+            on_block=noted(follow, self.trace, task.file) if self.trace else follow,
+        )
+
+    def _output(self, task: Task) -> Output | None:
+        """The slide that is written; None for a tile. Raises: ValueError for a compression that there is not."""
+        return Output(task.out, self.compression, anonymous=self.anonymous) if task.is_slide else None
+
+
+def _check_mpp(file: SlideFile) -> None:
+    """ValueError where a slide does not state its pixel size: a generator has no usual one."""
+    with file.open() as slide:
+        if slide.mpp is None:
+            wanted = f"given, as {str(file.path)!r} does not say its pixel size"
+            raise expected("mpp", wanted, "none", "0.25 at 40x, 0.5 at 20x")
 
 
 def any_stainer(name: str, mpp: float | None, value_range: str | None, blend_px: int | None) -> Stainer:
@@ -218,3 +285,119 @@ def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:
         source_mpp=slide.mpp if slide.mpp_from != "assumed" else None,
         where=stainer.where,
     )
+
+
+@dataclass(frozen=True)
+class WhereOption:
+    """What a user asks for: a name or a file, and levels by class of regions."""
+
+    source: str = "tissue"
+    levels: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError for what names no source, and for options that do not go with it."""
+        if self.source not in NAMES and not self.source.lower().endswith(FILES):
+            if not Path(self.source).suffix:
+                choose("where", self.source, NAMES)
+            raise expected("where", f"{', '.join(NAMES)} or a file ending in {', '.join(FILES)}", self.source)
+        if self.levels and not self.of_one_slide:
+            raise expected("level", "given with regions, in GeoJSON or a label image", self.source, "leave it out")
+
+    @property
+    def of_one_slide(self) -> bool:
+        """Whether the file was drawn on a slide, or shows a slide, and so belongs to no other."""
+        return self._ends(GEOJSON_SUFFIXES) or self._ends(WRITE_SUFFIXES)
+
+    def for_all(self) -> Where | None:
+        """The source, where it is the same for every input; None for others."""
+        if self.source == "tissue":
+            return ByTissue()
+        if self.source not in NAMES:
+            check_there("where", [Path(self.source)], "an existing file")
+        if self._ends(MODEL_SUFFIX):
+            return read_paired(Path(self.source))
+        return read_where_model(Path(self.source)) if self._ends(ONNX_SUFFIX) else None
+
+    def of(self, file: Path, mpp: float | None = None) -> Where:
+        """The source for one slide, whose pixels are `mpp` um where its file does not say.
+
+        Raises: as `for_all`, `open_slide` and the sources.
+        """
+        where = self.for_all()
+        if where is not None:
+            return where
+        with open_slide(file, mpp, assumed_mpp=MPP) as slide:
+            return self.on(slide)
+
+    def on(self, slide: Slide) -> Where:
+        """The source that a file of one slide is."""
+        frame = Frame(slide.size, view_at(slide, MPP).size)
+        if not (self.levels or self._ends(GEOJSON_SUFFIXES)):
+            return read_map(Path(self.source).absolute(), frame)
+        levels = dict(self.levels or {})
+        elsewhere = levels.pop(ELSEWHERE, 0.0)
+        return read_regions(Path(self.source).absolute(), frame, levels, elsewhere)
+
+    def _ends(self, suffixes: str | tuple[str, ...]) -> bool:
+        return self.source.lower().endswith(suffixes)
+
+
+def levels_of(texts: Sequence[str]) -> dict[str, float]:
+    """Levels by class from `CLASS=VALUE`. Raises: ValueError for another form, a class twice, or no level.
+
+    >>> levels_of(["Tumor=0.8", "elsewhere=0"])
+    {'Tumor': 0.8, 'elsewhere': 0.0}
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            level = float(value)
+        except ValueError:
+            level = -1.0
+        if not name or not 0 <= level <= 1:
+            raise expected("level", "CLASS=VALUE, with a value from 0 to 1", text, "such as Tumor=0.8")
+        if name in found:
+            raise expected("level", "given once for each class", f"{name} twice")
+        found[name] = level
+    return found
+
+
+@dataclass(frozen=True)
+class LookStainer:
+    """A look by the dials of a user, by `make`, whose source of *where* may be another for every input."""
+
+    look: Look
+    references: Sequence[Image]
+    share: float | None
+    make: Callable[[Where], Stainer]
+    option: WhereOption
+
+    def stainers(self, tasks: Sequence[Task], mpp: float | None, *, icc: bool) -> Callable[[Task], Stainer]:
+        """The stainer of each input; sources that can be read are read now, so that errors come first.
+
+        Raises: ValueError for a source that does not fit the inputs or the look; as `open_slide` and the sources.
+        """
+        slides = [task for task in tasks if task.is_slide]
+        if self.option.source == "style":
+            self._check_style(slides)
+            return lambda task: self.make(self._style_of(task, mpp, icc=icc))
+        if self.option.of_one_slide and len(tasks) > 1:
+            raise expected("where", "of the slide that is stained", f"one file for {len(tasks)} inputs")
+        stainer = self.make(self.option.of(tasks[0].file, mpp))
+        return lambda _task: stainer
+
+    def _check_style(self, slides: Sequence[Task]) -> None:
+        if slides:
+            wanted = "another source than style, which optimizes tiles alone"
+            raise expected("where", wanted, f"a slide, {slides[0].file}", "write an image, such as .png")
+        if not self.references:
+            wanted = f"given with --where style, as {self.look.name} comes without its picture"
+            raise expected("style", wanted, "none", "name a reference IHC")
+        if self.share is not None:
+            raise expected("share", "left out: the map of `where`, style, gives shares", self.share)
+
+    def _style_of(self, task: Task, mpp: float | None, *, icc: bool) -> Where:
+        with open_slide(task.file, mpp, icc, assumed_mpp=MPP) as slide:
+            view = view_at(slide, MPP)
+            return style_map(view.read(whole(view.size)), self.references, self.look.exemplar)

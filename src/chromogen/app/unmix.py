@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,14 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from chromogen import page
 from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
-from chromogen.files import stem_of, write_text, write_whole
+from chromogen.files import stem_of, write_json, write_table, write_text, write_whole
 from chromogen.image import Image, read_image, shrunk, write_image
 from chromogen.nuclei.find import MAX_MPP, find_nuclei
 from chromogen.nuclei.measure import measure
 from chromogen.nuclei.positivity import Threshold, fixed_threshold, grades_of, positive_threshold
+from chromogen.page import Figure, Section, as_cell, render
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.picture import read_picture
 from chromogen.slides.slide import open_slide
@@ -204,21 +202,11 @@ def density_tiff(od10: Array, mpp: float | None = None) -> bytes:
 
 def write_unmixed(folder: Path, done: Sequence[tuple[Path, Unmixed]], facts: Mapping[str, Any]) -> None:
     """Write unmix.json (the facts), and of what is done unmix.csv and index.html."""
-    write_text(folder / "unmix.json", json.dumps(facts, indent=1, allow_nan=False))
+    write_json(folder / "unmix.json", facts)
     if done:
-        files, results = zip(*done, strict=True)
-        write_text(folder / "unmix.csv", unmix_table(results))
-        write_text(folder / "index.html", unmix_page(files, folder, results))
-
-
-def unmix_table(results: Sequence[Unmixed]) -> str:
-    """One row an image, as CSV."""
-    text = io.StringIO()
-    rows = [_row(result) for result in results]
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        files, rows = [file for file, _ in done], [_row(result) for _, result in done]
+        write_table(folder / "unmix.csv", rows)
+        write_text(folder / "index.html", unmix_page(files, folder, rows))
 
 
 def _row(result: Unmixed) -> dict[str, Any]:
@@ -255,24 +243,45 @@ def _nuclei_row(result: Unmixed) -> dict[str, Any]:
     }
 
 
-def unmix_page(files: Sequence[Path], folder: Path, results: Sequence[Unmixed]) -> str:
+def unmix_page(files: Sequence[Path], folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """Every image beside what its stains leave, with the numbers."""
-    header = list(_row(results[0]))
-    rows = [[_cell(_row(result).get(key, "")) for key in header] for result in results]
-    return page.page(
-        "Stains taken apart",
-        *(page.section(file.name, _pictures(file, folder)) for file in files),
-        page.section("Numbers", page.table(header, rows)),
-    )
+    header = list(rows[0])
+    numbers = [[as_cell(row.get(name, "")) for name in header] for row in rows]
+    shown = [Section(file.name, pictures=list(_pictures(file, folder))) for file in files]
+    sections = [*shown, Section("Numbers", header=header, rows=numbers)]
+    return render("sections.html", "Stains taken apart", sections=sections)
 
 
-def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _pictures(file: Path, folder: Path) -> str:
-    parts = {WORDS[part]: folder / f"{stem_of(file)}_{part}.png" for part in PARTS}
+def _pictures(file: Path, folder: Path) -> Iterator[Figure]:
     with open_slide(file) as slide:
-        as_read = slide.overview(SHOWN_PX)[0]
-    shown = {"as read": as_read, **{words: shrunk(read_image(part), SHOWN_PX) for words, part in parts.items()}}
-    return page.row(*(page.picture(image, words) for words, image in shown.items()))
+        yield slide.overview(SHOWN_PX)[0], "as read"
+    for part, words in WORDS.items():
+        yield shrunk(read_image(folder / f"{stem_of(file)}_{part}.png"), SHOWN_PX), words
+
+
+def unmixed_line(result: Unmixed, stains: str) -> str:
+    """What came of one image."""
+    second = {"h-dab": "DAB", "h-e": "eosin"}.get(stains.removesuffix("-ruifrok"), "second stain")
+    shares = [
+        f"{second} above {level} in {share:.1f} %" for level, share in (result.positive_percent or {}).items()
+    ]
+    positive = ", ".join(shares) or "no tissue"
+    fallback = f"; the image does not tell its own vectors: {result.why}" if result.why else ""
+    tissue = f"of tissue, {result.tissue_percent:.0f} % of the image"
+    return f"{result.name}: {positive} ({tissue}); {_nuclei_line(result)}{fallback}"
+
+
+def _nuclei_line(result: Unmixed) -> str:
+    if result.nuclei is None:
+        return result.nuclei_doubt
+    per_mm2 = f" ({result.nuclei_per_mm2:,.0f} per mm2 of tissue)" if result.nuclei_per_mm2 else ""
+    counted = f"{result.nuclei:,} {'nucleus' if result.nuclei == 1 else 'nuclei'}{per_mm2}"
+    shares = [f"{share:.1f} % above {level}" for level, share in (result.positive_nuclei_percent or {}).items()]
+    own, threshold = result.own_positive_nuclei_percent, result.nuclei_threshold_od10
+    if own is not None and threshold is not None:
+        shares.insert(0, f"{own:.1f} % positive (DAB above {threshold:.2f}, {_whence(result)})")
+    return ", ".join([counted, *shares])
+
+
+def _whence(result: Unmixed) -> str:
+    return f"in doubt: {result.nuclei_doubt}" if result.nuclei_doubt else "found from its nuclei"

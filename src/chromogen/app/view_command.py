@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import socket
 import threading
@@ -14,30 +13,19 @@ from urllib.parse import urlsplit
 
 import typer
 
-from chromogen.app.terminal import DebugOption, JsonOption
+from chromogen.app.arguments import Debug, Json
+from chromogen.app.terminal import USE, tell
 from chromogen.errors import expected
-from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.view.guard import App
-
-EPILOG = """Examples:
-
-chromogen view slides/
-
-chromogen view he.svs virtual.ome.tif real.svs
-
-chromogen view slides/ --host 192.168.1.20
-
-Nothing leaves this machine: the page is served to this machine alone, unless --host names another address; then
-whoever opens it needs the token that is printed once. Only what lies under PATH can be read."""
 
 
 END_WITHIN_S = 3  # answers that take longer are given up when the server ends
 MAX_HEADER_BYTES = 1_000_000  # a browser sends up to 180 cookies of 4 kB that other programs on the host have set
 
 
-def view(
+def view_command(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[PATH]", help="Slides, images, or folders. Default: this folder."),
@@ -57,10 +45,20 @@ def view(
         bool, typer.Option("--labels", help="Show label and macro images, which may identify a patient.")
     ] = False,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
-    """Look at slides, compare stains, measure regions, and try a stain: a page for your browser."""
+    """Look at slides, compare stains, measure regions, and try a stain: a page for your browser.
+
+    chromogen view slides/
+
+    chromogen view he.svs virtual.ome.tif real.svs
+
+    chromogen view slides/ --host 192.168.1.20
+
+    Nothing leaves this machine: the page is served to this machine alone, unless --host names another address;
+    then whoever opens it needs the token that is printed once. Only what lies under PATH can be read.
+    """
     _check_installed()
     import platformdirs
 
@@ -73,7 +71,7 @@ def view(
     app = create_app(paths or [Path()], folder, hosts=_names(host), token=token, behind=shown_at, labels=labels)
     listening = _listen(host, port)
     address = f"{shown_at}/#token={token}" if shown_at else _address(listening, token)
-    _tell(address, as_json=as_json)
+    _announce(address, as_json=as_json)
     if browser:
         threading.Timer(1.0, webbrowser.open, [address]).start()
     _serve(app, listening)
@@ -112,16 +110,12 @@ def _address(listening: socket.socket, token: str | None) -> str:
     return f"http://{shown}:{port}/" + (f"#token={token}" if token else "")
 
 
-def _tell(address: str, *, as_json: bool) -> None:
+def _announce(address: str, *, as_json: bool) -> None:
     from chromogen.app.server import NO_PAGE, PAGE
 
     has_page = (PAGE / "index.html").is_file()
-    if as_json:
-        print(json.dumps({"address": address, "page": has_page}), flush=True)
-        return
-    print(f"{NOTICE.capitalize()}.\nOpen {address} in a browser; Ctrl-C ends.", flush=True)
-    if not has_page:
-        print(NO_PAGE, flush=True)
+    lines = [USE, f"Open {address} in a browser; Ctrl-C ends.", *([] if has_page else [NO_PAGE])]
+    tell({"address": address, "page": has_page}, lines, as_json=as_json)
 
 
 def _serve(app: App, listening: socket.socket) -> None:

@@ -17,10 +17,8 @@ from shapely.geometry import Polygon
 from chromogen.errors import expected
 from chromogen.image import Image
 from chromogen.provenance import sha256_of
-from chromogen.regions.drawn import class_of, read_drawn
-from chromogen.regions.geojson import SUFFIXES, Drawn
-from chromogen.regions.masks import UNLABELLED, MisfitError, read_mask
-from chromogen.regions.polygons import centres_inside
+from chromogen.regions.geojson import SUFFIXES, Drawn, centres_inside
+from chromogen.regions.masks import UNLABELLED, MisfitError, class_of, read_drawn, read_mask
 from chromogen.staining.edges import border_along_edges
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import MPP

@@ -199,7 +199,7 @@ def _recipe(job: Experiment, crop: Crop, encoder: Encoder) -> Recipe:
     return matched(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
 
 
-def judge(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
+def judged_claims(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
     """Every claim against what the cells scored."""
     by_crop: dict[str, list[Cell]] = {}
     for cell in cells:

@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chromogen.app.staining import any_stainer, tile_facts
+from chromogen.app.staining import WhereOption, any_stainer, tile_facts
 from chromogen.app.view.dials import dialled
 from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region, region_file
-from chromogen.app.where import WhereOption
 from chromogen.grid import Window
 from chromogen.image import Image, write_image
 from chromogen.lru_cache import LruCache

@@ -162,7 +162,7 @@ class Stain:
             option = f"{self.where!r}, {self.levels}" if self.levels else repr(self.where)
             mpp = f", {self.mpp:.6g}" if self.mpp else ""
             where = f"where = WhereOption({option}).of(Path({self.name!r}){mpp})"
-            imports = ["from chromogen.app.where import WhereOption", *imports, "", where]
+            imports = ["from chromogen.app.staining import WhereOption", *imports, "", where]
             given.append("where=where")
         elif Path(self.model).suffix.lower() == MODEL_SUFFIX:
             imports = [f"{imports[0]}, where_of"]
