@@ -34,7 +34,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from chromogen.app import style_cache
 from chromogen.app.view.upload_decoder import take_in
 from chromogen.image import IMAGE_SUFFIXES, read_image, read_provenance, write_image
 from chromogen.onnx_models.generator import load_generator
@@ -45,6 +44,7 @@ from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned
 from chromogen.stainer import builtin_ihc, load_look
 from chromogen.staining.where_file import read_model
+from chromogen.style import style_cache
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from chromogen.app.arguments import Debug, Device, Group, Json, Mpp, Register, Transform
+from chromogen.app.arguments import Debug, Device, Group, Json, Mpp, Transform
 from chromogen.app.terminal import one_bar, tell, tell_report
 from chromogen.errors import expected
 
@@ -31,7 +31,9 @@ def evaluate_command(
         Path | None, typer.Option(help="Real IHC: an image or slide, or a folder with the same names.")
     ] = None,
     transform: Transform = None,
-    register: Register = False,
+    register: Annotated[
+        bool, typer.Option("--register", help="Register each H&E of --content and its real IHC first.")
+    ] = False,
     mpp: Mpp = None,
     group: Group = None,
     shift_um: Annotated[float, typer.Option(help="How far the real IHC may be moved to fit, in um.")] = 25.0,

@@ -32,7 +32,7 @@ STRENGTHS = ("faintly", "weakly (as 1+)", "moderately (as 2+)", "strongly (as 3+
 
 
 @dataclass(frozen=True)
-class SlideStains:
+class StainingEstimate:
     """What staining the slide would take: pixels at `mpp`, and time and memory as assumed of a stainer."""
 
     mpp: float
@@ -62,7 +62,7 @@ class SlideInfo:
     tissue_percent: float
     tissue_mm2: float | None
     quickhash: str
-    stain: SlideStains | None
+    stain: StainingEstimate | None
     doubt: str | None
     virtual: dict[str, Any] | None  # of what Chromogen stained: by what, and by which source of *where*
 
@@ -91,11 +91,11 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             quickhash=slide.quickhash,
             stain=_estimate(slide, share, stain_mpp) if slide.mpp else None,
             doubt=doubts(overview, "content", (slide.mpp or ASSUMED_MPP) * step),
-            virtual=virtual_facts(path),
+            virtual=facts_if_virtual(path),
         )
 
 
-def virtual_facts(path: Path) -> dict[str, Any] | None:
+def facts_if_virtual(path: Path) -> dict[str, Any] | None:
     """What a slide or image that Chromogen stained says of that; None for others."""
     facts = read_facts(path)
     said = facts.as_json() if facts else (read_provenance(path) if is_image(path) else None) or {}
@@ -166,9 +166,9 @@ def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:
     return mpp if mpp and all(map(math.isfinite, mpp)) else None
 
 
-def _estimate(slide: Slide, tissue_share: float, mpp: float) -> SlideStains:
+def _estimate(slide: Slide, tissue_share: float, mpp: float) -> StainingEstimate:
     mpx = math.prod(slide.size_at(mpp)) / 1e6
-    return SlideStains(
+    return StainingEstimate(
         mpp=mpp,
         mpx=round(mpx, 3),
         tissue_mpx=round(mpx * tissue_share, 3),
@@ -313,7 +313,7 @@ def _area(tissue_mm2: float | None) -> str:
     return "" if tissue_mm2 is None else f"{tissue_mm2:.2f} mm2, "
 
 
-def _staining(stain: SlideStains) -> str:
+def _staining(stain: StainingEstimate) -> str:
     return (
         f"at {stain.mpp:g} um/px {stain.mpx:.1f} Mpx, {stain.tissue_mpx:.1f} of them tissue; "
         f"{duration(stain.seconds)} if the stainer does {stain.assumed_mpx_per_s:g} Mpx/s (assumed), "

@@ -19,7 +19,6 @@ import psutil
 from chromogen.allocator import give_back_freed_memory, keep_freed_memory
 from chromogen.app.paths import SideOutputs, image_files
 from chromogen.app.regions import Regions, resized
-from chromogen.app.style_cache import measure_style_once
 from chromogen.errors import expected
 from chromogen.files import CHECKPOINT_ENDING, named_beside, stem_of, write_whole
 from chromogen.grid import outer_px
@@ -43,6 +42,7 @@ from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided
 from chromogen.style.run import OnStep, Step
 from chromogen.style.start import start_record
+from chromogen.style.style_cache import measure_style_once
 from chromogen.style.stylize import Stylized, stylize
 
 NO_LIMITS = Limits()

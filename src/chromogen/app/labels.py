@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen.app.info import virtual_facts
+from chromogen.app.info import facts_if_virtual
 from chromogen.app.nuclei import named_network, thresholds_of
 from chromogen.app.pair_transform import check_one_way, check_pair_files, transform_of
 from chromogen.app.paths import check_apart, check_folder, check_geojson
@@ -204,7 +204,7 @@ def _labelled(pair: _Pair, out: Path, settings: LabelSettings, on_stage: OnStage
 
 def _virtual_note(ihc: Path) -> list[str]:
     """What to say of an IHC that Chromogen made."""
-    made = virtual_facts(ihc)
+    made = facts_if_virtual(ihc)
     if not made:
         return []
     return [f"the IHC is a virtual stain by {made['stainer']}: these are labels of a model, not of a real IHC"]

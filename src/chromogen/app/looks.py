@@ -45,7 +45,7 @@ class LookRequest:
     he: Path | None = None
 
 
-def measured(asked: LookRequest) -> tuple[Look, list[ReferenceFile]]:
+def measured_look(asked: LookRequest) -> tuple[Look, list[ReferenceFile]]:
     """The look of reference IHCs, and these; what is doubtful of them is warned of. Raises: as `measure_look`."""
     references = read_references(asked.styles, asked.mpp, asked.region)
     look = look_of_references(references, asked.site, asked.name, asked.source, asked.licence)
@@ -61,7 +61,7 @@ def make_look(asked: LookRequest, out: Path) -> dict[str, Any]:
     """
     preview = out.with_name(f"{out.stem}.preview.png")
     _check(asked, out, preview)
-    look, references = measured(asked)
+    look, references = measured_look(asked)
     look = look if asked.name else replace(look, name=out.stem)
     write_look(out, look)
     pictures = [_most_tissue(references[0].picture), *_stained(look, asked.he)]

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen.app.nuclei_pictures import drawn, is_tile, label_tiff
 from chromogen.app.paths import check_apart
 from chromogen.errors import expected
 from chromogen.files import by_stem, named_beside, stem_of, write_json, write_table, write_text, write_whole
@@ -31,6 +30,7 @@ from chromogen.whole_slide.nuclei_files import (
     write_geojson,
     write_parquet,
 )
+from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_tiff
 
 SHOWN_PX = 900
 OF_EACH = (".geojson", ".csv", ".parquet", "_labels.tif", "_nuclei.jpg")  # endings of an input's outputs

@@ -14,7 +14,6 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.routing import Match, Mount
 
-from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.alignment_routes import alignment_routes
 from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
@@ -35,6 +34,7 @@ from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.provenance import NOTICE, __version__
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
+from chromogen.style.settings import DEFAULT_PRESET
 
 PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
 NO_PAGE = (

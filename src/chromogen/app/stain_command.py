@@ -14,8 +14,7 @@ import typer
 from rich.progress import Progress
 
 from chromogen.allocator import give_back_freed_memory
-from chromogen.app.arguments import PART, Debug, Inputs, Json, LookMpp, Output
-from chromogen.app.options import region_of
+from chromogen.app.arguments import LOOK_MPP, PART, Debug, Inputs, Json, Output, region_of
 from chromogen.app.terminal import (
     USE,
     duration,
@@ -71,7 +70,7 @@ def stain_command(
             "averaged.",
         ),
     ] = None,
-    style_mpp: Annotated[float | None, OfLook(help=LookMpp)] = None,
+    style_mpp: Annotated[float | None, OfLook(help=LOOK_MPP)] = None,
     style_region: Annotated[
         str | None, OfLook(metavar=PART, help="A part of the IHC alone, in its level-0 pixels.")
     ] = None,
@@ -187,7 +186,14 @@ def stain_command(
     Ask `chromogen info slide.svs` first: how large, how long. You may stop it at any moment. The same command
     continues: finished blocks lie in OUT.chromogen until the output is there.
     """
-    from chromogen.app.staining import LookStainer, Staining, WhereOption, any_stainer, levels_of, plan_stains
+    from chromogen.app.staining import (
+        LookStainer,
+        Staining,
+        WhereOption,
+        any_stainer,
+        levels_by_class,
+        plan_stains,
+    )
     from chromogen.stainer import is_look, stainer_of_look
 
     give_back_freed_memory(LARGE_BYTES)
@@ -195,7 +201,7 @@ def stain_command(
     of_look = bool(style) or is_look(stainer)
     if of_look:
         check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator")
-        option = WhereOption(where or _source_of(style, stainer), levels_of(level or []))
+        option = WhereOption(where or _source_of(style, stainer), levels_by_class(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)
         make = partial(
             stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain, fill=fill
@@ -251,7 +257,7 @@ def _look(
     style: list[Path] | None, name: str, site: str, style_mpp: float | None, style_region: str | None
 ) -> tuple[Look, list[Image]]:
     """A look by its name or file, or measured now on reference IHCs, and these; doubts of them are printed."""
-    from chromogen.app.looks import LookRequest, measured
+    from chromogen.app.looks import LookRequest, measured_look
     from chromogen.app.staining import DEFAULT_LOOK
     from chromogen.stainer import builtin_ihc, load_look
     from chromogen.staining.tissue import MPP
@@ -260,7 +266,7 @@ def _look(
         of_style = {"style-mpp": style_mpp, "style-region": style_region}
         check_left_out({"site": None if site == "auto" else site, **of_style}, "with --style")
         return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
-    look, references = measured(LookRequest(style, site, style_mpp, region_of("style-region", style_region)))
+    look, references = measured_look(LookRequest(style, site, style_mpp, region_of("style-region", style_region)))
     note_assumed([MPP for reference in references if reference.assumed], "--style-mpp", "reference IHC")
     return look, [reference.picture for reference in references]
 

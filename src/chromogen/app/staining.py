@@ -5,29 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
 from chromogen.errors import choose, expected
 from chromogen.files import stem_of
 from chromogen.grid import whole
-from chromogen.image import WRITE_SUFFIXES, Image, is_image, write_image
+from chromogen.image import WRITE_SUFFIXES, Image, is_image
 from chromogen.models import MODEL_SUFFIX
 from chromogen.onnx_models.generator import load_generator
 from chromogen.onnx_models.onnx_file import SUFFIX as ONNX_SUFFIX
 from chromogen.onnx_models.where import read_where_model
-from chromogen.provenance import peak_rss_mb
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
-from chromogen.slides.facts import Facts
 from chromogen.slides.slide import Slide, open_slide, slide_files
-from chromogen.slides.threads import processors
-from chromogen.stainer import Stainer, load_stainer, paint_image
-from chromogen.staining.confidence_map import Levels, squares_of, unlike_fraction
+from chromogen.stainer import Stainer, load_stainer
 from chromogen.staining.looks import Look
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import Frame, Where
@@ -35,15 +28,13 @@ from chromogen.staining.where_map import read_map
 from chromogen.staining.where_pairs import read_paired
 from chromogen.staining.where_regions import ELSEWHERE, read_regions
 from chromogen.staining.where_tissue import ByTissue
-from chromogen.stains.appearance import doubts
 from chromogen.style.where_style import style_map
-from chromogen.whole_slide.confidence import write_confidence
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.output import SUFFIXES, Output
-from chromogen.whole_slide.runners import MAX_THREADS, Run
-from chromogen.whole_slide.seams import seam_score
+from chromogen.whole_slide.runners import Run
 from chromogen.whole_slide.stain import OnBlock, stain_slide
-from chromogen.whole_slide.view import SlideFile, view_at, warn_of_coarse_pixels, warn_of_doubt
+from chromogen.whole_slide.tile import stain_tile
+from chromogen.whole_slide.view import SlideFile, view_at
 
 TIFF = (".tif", ".tiff")
 LARGEST_TILE_PX = 25_000_000
@@ -176,7 +167,7 @@ class Staining:
         """Stain one file; the facts. Raises: as `stain_tile` and `stain_slide`."""
         output = self._output(task)
         if output is None:
-            return stain_tile(task, stainer, mpp=self.mpp, icc=self.icc, confidence=self.confidence)
+            return stain_tile(task.file, task.out, stainer, mpp=self.mpp, icc=self.icc, confidence=self.confidence)
         file = SlideFile(task.file, self.mpp, self.icc)
         if self.needs_mpp and stainer.sliding_window is not None:
             _check_mpp(file)
@@ -214,77 +205,6 @@ def any_stainer(name: str, mpp: float | None, value_range: str | None, blend_px:
         if given is not None:
             raise expected(option, f"given with a generator in a {ONNX_SUFFIX} file", given, "leave it out")
     return load_stainer(name)
-
-
-def stain_tile(
-    task: Task, stainer: Stainer, *, mpp: float | None, icc: bool, confidence: Path | None = None
-) -> dict[str, Any]:
-    """Read an image, stain it, write it with its provenance; the facts.
-
-    Its mpp is the stainer's where none is known. `confidence` is as for `stain_slide`. Raises: ValueError or
-    OSError.
-    """
-    began = time.perf_counter()
-    with open_slide(task.file, mpp, icc, assumed_mpp=stainer.mpp) as slide:
-        warn_of_coarse_pixels(slide, stainer)
-        view = view_at(slide, stainer.mpp)
-        image = view.read(whole(view.size))
-        known = slide.mpp_from != "assumed"
-        doubt = doubts(image, "content", view.mpp or slide.need_mpp())
-        warn_of_doubt(slide, stainer, doubt)
-        facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
-    with ThreadPoolExecutor(min(MAX_THREADS, processors())) as pool:
-        painted = paint_image(stainer, image, each=pool.map)
-    stained, levels = np.ascontiguousarray(painted[..., :3]), _levels(painted)
-    sure = {"unlike_fraction": unlike_fraction(levels)} if levels.any() else {}
-    told = {**facts.as_json(), "statistics": {"confidence": sure}}
-    write_image(task.out, stained, told, facts.mpp if known else None)
-    if confidence is not None:
-        write_confidence(confidence, levels, told)
-    seconds = time.perf_counter() - began
-    return {
-        "output": str(task.out),
-        "size": list(view.size),
-        "mpp": facts.mpp,
-        **({} if known else {"mpp_assumed": stainer.mpp}),
-        "stainer": stainer.name,
-        "target_stain": stainer.target_stain,
-        "where": stainer.where,
-        "notice": facts.notice,
-        "seconds": seconds,
-        "mpx_per_s": view.size[0] * view.size[1] / 1e6 / seconds,
-        "tiles": 1,
-        "tissue_fraction": None,
-        "doubt": doubt,
-        "unlike_fraction": sure.get("unlike_fraction"),
-        "seam_score": _seams(stainer, stained),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-    }
-
-
-def _levels(painted: Image) -> Levels:
-    """How sure the stainer was, in squares; 0 where it does not say."""
-    return squares_of(painted[..., 3] if painted.shape[2] > 3 else np.zeros(painted.shape[:2], np.uint8))
-
-
-def _seams(stainer: Stainer, stained: Image) -> float | None:
-    """Where sliding windows meet; None without one."""
-    size = stained.shape[1], stained.shape[0]
-    cells = stainer.sliding_window.cells(whole(size)) if stainer.sliding_window else []
-    return seam_score(lambda window: stained[window.at], cells, size)
-
-
-def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:
-    """What the file of a tile says."""
-    return Facts(
-        mpp=mpp,
-        stainer=stainer.name,
-        stainer_hash=stainer.identity,
-        target_stain=stainer.target_stain,
-        source_quickhash=slide.quickhash,
-        source_mpp=slide.mpp if slide.mpp_from != "assumed" else None,
-        where=stainer.where,
-    )
 
 
 @dataclass(frozen=True)
@@ -342,10 +262,10 @@ class WhereOption:
         return self.source.lower().endswith(suffixes)
 
 
-def levels_of(texts: Sequence[str]) -> dict[str, float]:
+def levels_by_class(texts: Sequence[str]) -> dict[str, float]:
     """Levels by class from `CLASS=VALUE`. Raises: ValueError for another form, a class twice, or no level.
 
-    >>> levels_of(["Tumor=0.8", "elsewhere=0"])
+    >>> levels_by_class(["Tumor=0.8", "elsewhere=0"])
     {'Tumor': 0.8, 'elsewhere': 0.0}
     """
     found: dict[str, float] = {}

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chromogen.app.arguments import Debug, Device, Json, Precision
-from chromogen.app.options import grid_recipes
 from chromogen.app.terminal import add_bar, add_step_bar, note_assumed, progress_bars, tell_report
 from chromogen.errors import expected
 from chromogen.style.recipes import INITS, PRESETS, preset, with_total_steps
+from chromogen.style.settings import grid_recipes
 
 if TYPE_CHECKING:
     from chromogen.evaluation.fields import Crop

@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from chromogen.app.arguments import Debug, Device, Json, Machine, Output, Precision, Region, Scale, Search
-from chromogen.app.options import DEFAULT_PRESET, build_recipe, byte_count, numbers
+from chromogen.app.arguments import (
+    Debug,
+    Device,
+    Json,
+    Machine,
+    Output,
+    Precision,
+    Region,
+    Scale,
+    Search,
+    byte_count,
+)
 from chromogen.app.terminal import (
     USE,
     add_step_bar,
@@ -28,6 +38,7 @@ from chromogen.app.terminal import (
 )
 from chromogen.errors import expected
 from chromogen.style.recipes import Recipe
+from chromogen.style.settings import DEFAULT_PRESET, build_recipe, numbers
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist

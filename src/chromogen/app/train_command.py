@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from chromogen.app.arguments import PART, Debug, Device, Json, Machine, Output, Search
-from chromogen.app.options import region_of
+from chromogen.app.arguments import LOOK_MPP, PART, Debug, Device, Json, Machine, Output, Search, region_of
 from chromogen.app.paths import check_folder
 from chromogen.app.terminal import USE, duration, note_assumed, one_bar, progress_bars, steps_per_s, tell
 from chromogen.errors import choose, expected
@@ -73,9 +72,7 @@ def train_command(
         Path | None,
         OfPairs("--from", metavar="MODEL", help="A model to go on from: a file that `train` wrote."),
     ] = None,
-    style_mpp: Annotated[
-        float | None, OfLook(help="Pixel size of the IHC in um, where files do not say it or are wrong.")
-    ] = None,
+    style_mpp: Annotated[float | None, OfLook(help=LOOK_MPP)] = None,
     style_region: Annotated[
         str | None, OfLook(metavar=PART, help="A part of a single IHC, in its level-0 pixels.")
     ] = None,

@@ -196,7 +196,7 @@ def _provenance(result: Stylized, recipe: Recipe, encoder: Encoder) -> dict[str,
 def _recipe(job: Experiment, crop: Crop, encoder: Encoder) -> Recipe:
     """The experiment's, from the crop's seed, its content weight matched if it is to be."""
     recipe = replace(job.recipe, seed=job.recipe.seed + crop.seed)
-    return matched(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
+    return with_equal_pull(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
 
 
 def judged_claims(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
@@ -244,7 +244,7 @@ def is_registered(crop: Crop) -> bool:
     return all(isinstance(r, float) and r >= REGISTERED_R for r in found.values())
 
 
-def matched(recipe: Recipe, like: Recipe, crop: Crop, encoder: Encoder) -> Recipe:
+def with_equal_pull(recipe: Recipe, like: Recipe, crop: Crop, encoder: Encoder) -> Recipe:
     """The recipe with the content weight that makes content pull as hard as in another recipe."""
     ours, theirs = (content_pull(r, crop, encoder) for r in (recipe, like))
     weight = next(term.weight for term in recipe.objective if term.name == "content")

@@ -146,7 +146,7 @@ def study_page(study: Study) -> str:
         },
         photo=list(zip(study.photo, PHOTO_TITLES, strict=True)) if study.photo else [],
         front=svg(pareto_plot(points, *FRONT.values())) if points else "",
-        header=["metric (better)", *map(label, study.means)],
+        header=["metric (better)", *map(short_name, study.means)],
         means=[[titled(v), *(_mean_text(found.get(v.name)) for found in study.means.values())] for v in measured],
         lacking={why: [m for m, of_it in lacking.items() if of_it == why] for why in lacking.values()},
         measured=measured,
@@ -190,7 +190,7 @@ def tally(finding: Finding) -> str:
 def said(found: Found) -> list[str]:
     """A comparison in the words of a table."""
     compared = found.comparison
-    sides = [compared.metric, label(compared.better), label(compared.worse)]
+    sides = [compared.metric, short_name(compared.better), short_name(compared.worse)]
     if found.difference is None:
         return [*sides, "", "", str(found.n), f"undecided: {found.why}"]
     interval = f"{found.ci95[0]:+.2g} to {found.ci95[1]:+.2g}" if found.ci95 else ""
@@ -198,10 +198,10 @@ def said(found: Found) -> list[str]:
     return [*sides, f"{found.difference:+.2g}", interval, str(found.n), verdict]
 
 
-def label(name: str) -> str:
+def short_name(name: str) -> str:
     """A short name for columns.
 
-    >>> label("fig06_high"), label("he"), label("steps=3")
+    >>> short_name("fig06_high"), short_name("he"), short_name("steps=3")
     ('fig. 6 high', 'H&E', 'steps=3')
     """
     number = name.removeprefix("fig").lstrip("0").replace("_", " ")
@@ -212,7 +212,7 @@ def front_points(study: Study) -> dict[str, tuple[float, float]]:
     """Style error and edges kept of all that was made and has both, by label."""
     means = {name: [found.get(metric, {}).get("mean") for metric in FRONT] for name, found in study.means.items()}
     made = {name: found for name, found in means.items() if name not in ("he", "ihc")}
-    return {label(name): (x, y) for name, (x, y) in made.items() if x is not None and y is not None}
+    return {short_name(name): (x, y) for name, (x, y) in made.items() if x is not None and y is not None}
 
 
 def _why_nowhere(study: Study, metric: str) -> str:

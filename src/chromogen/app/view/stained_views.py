@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chromogen.app.staining import WhereOption, any_stainer, tile_facts
+from chromogen.app.staining import WhereOption, any_stainer
 from chromogen.app.view.dials import dialled
 from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
@@ -29,6 +29,7 @@ from chromogen.whole_slide.confidence import write_confidence
 from chromogen.whole_slide.job import SlideJob
 from chromogen.whole_slide.part import stain_part
 from chromogen.whole_slide.survey import Survey, survey
+from chromogen.whole_slide.tile import tile_facts
 from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
 
 _SURVEYS: LruCache[Survey] = LruCache(100_000_000, lambda seen: seen.sample.nbytes)

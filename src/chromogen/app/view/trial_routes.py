@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.adjusted import adjusted
 from chromogen.app.view.guard import IMAGE_TYPES
 from chromogen.app.view.pool import ShelfPool
@@ -37,6 +36,7 @@ from chromogen.slides.slide import Slide
 from chromogen.stainer import builtin_ihc
 from chromogen.stains.appearance import doubts
 from chromogen.style.recipes import PRESETS, preset
+from chromogen.style.settings import DEFAULT_PRESET
 
 BUILT_IN = "built-in"
 EXEMPLAR_PX = 2048  # of the longer side, at most
