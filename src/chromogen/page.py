@@ -41,9 +41,11 @@ def render(template: str, title: str, **values: Any) -> str:
 def as_cell(value: object) -> str:
     """A value as tables show it.
 
-    >>> as_cell(0.123456), as_cell(12)
-    ('0.123', '12')
+    >>> as_cell(0.123456), as_cell(12), as_cell(None)
+    ('0.123', '12', '-')
     """
+    if value is None:
+        return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

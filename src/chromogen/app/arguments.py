@@ -25,22 +25,6 @@ Debug = Annotated[bool, Output("--debug", help="Show tracebacks.")]
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT", help="Slides, images, or folders of them.")]
 OutFolder = Annotated[Path, typer.Option("-o", "--out", help="Folder to write into.")]
 Mpp = Annotated[float | None, typer.Option(help="Size of a pixel in um. Default: the file's, else 0.5.")]
-Register = Annotated[bool, typer.Option("--register", help="Register H&E and IHC first.")]
-Transform = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Registration of H&E and IHC by `chromogen register HE IHC`; for several pairs a folder of "
-        "NAME.json.",
-    ),
-]
-Group = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REGEX",
-        help="Finds in a name which slide it is from: its first parenthesis, or all of it.",
-    ),
-]
 Precision = Annotated[str, Machine(help="auto, fp32 or bf16; auto is bf16 where the hardware computes it.")]
 Device = Annotated[str, Machine(help="auto, cpu, cuda, cuda:N or mps.")]
 BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

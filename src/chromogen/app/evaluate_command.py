@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from chromogen.app.arguments import Debug, Device, Group, Json, Mpp, Transform
+from chromogen.app.arguments import Debug, Device, Json, Mpp
 from chromogen.app.terminal import one_bar, tell, tell_report
 from chromogen.errors import expected
 
@@ -30,12 +30,21 @@ def evaluate_command(
     real: Annotated[
         Path | None, typer.Option(help="Real IHC: an image or slide, or a folder with the same names.")
     ] = None,
-    transform: Transform = None,
+    transform: Annotated[
+        Path | None,
+        typer.Option(
+            help="Transform by `chromogen register HE IHC` that brings the real IHC to the prediction, or a "
+            "folder of NAME.json."
+        ),
+    ] = None,
     register: Annotated[
         bool, typer.Option("--register", help="Register each H&E of --content and its real IHC first.")
     ] = False,
     mpp: Mpp = None,
-    group: Group = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Regular expression: finds in a name which slide it is from, by its first parenthesis."),
+    ] = None,
     shift_um: Annotated[float, typer.Option(help="How far the real IHC may be moved to fit, in um.")] = 25.0,
     blind: Annotated[
         Path | None,

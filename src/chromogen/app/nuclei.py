@@ -11,7 +11,7 @@ import numpy as np
 
 from chromogen.app.paths import check_apart
 from chromogen.errors import expected
-from chromogen.files import by_stem, named_beside, stem_of, write_json, write_table, write_text, write_whole
+from chromogen.files import by_stem, named_beside, stem_of, write_json, write_table, write_text
 from chromogen.image import read_image, shrunk, write_image
 from chromogen.nuclei.find import built_in
 from chromogen.nuclei.positivity import fixed_threshold
@@ -30,7 +30,7 @@ from chromogen.whole_slide.nuclei_files import (
     write_geojson,
     write_parquet,
 )
-from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_tiff
+from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_image, write_numbers
 
 SHOWN_PX = 900
 OF_EACH = (".geojson", ".csv", ".parquet", "_labels.tif", "_nuclei.jpg")  # endings of an input's outputs
@@ -166,7 +166,7 @@ def _written(file: Path, beside: Path, slide: Slide, found: SlideNuclei, setting
     image, drawn_mpp, place = drawn(slide, parts)
     if is_tile(slide):
         outputs.append(named_beside(beside, "_labels.tif"))
-        write_whole(outputs[-1], label_tiff(slide, parts(), known_mpp))
+        write_numbers(outputs[-1], label_image(slide, parts()), known_mpp)
     outputs.append(named_beside(beside, "_nuclei.jpg"))
     facts = _facts(file, slide, found, scored, place, [output.name for output in outputs])
     provenance = {**asdict(facts), "settings": settings.facts(), "versions": versions(), "notice": NOTICE}
@@ -249,7 +249,7 @@ def _parts(score: Mapping[str, Any] | None) -> dict[str, float | None]:
 def nuclei_page(folder: Path, results: Sequence[NucleiFound], rows: Sequence[Mapping[str, Any]]) -> str:
     """Every input with its outlines, and the numbers."""
     header = [name for name in rows[0] if name != "notes"]
-    numbers = [["-" if row[name] is None else as_cell(row[name]) for name in header] for row in rows]
+    numbers = [[as_cell(row[name]) for name in header] for row in rows]
     sections = [*(_section(folder, found) for found in results), Section("Numbers", header=header, rows=numbers)]
     return render("sections.html", "Nuclei", sections=sections)
 

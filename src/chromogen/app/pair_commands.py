@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chromogen.app.arguments import Debug, Json, Register, Transform
+from chromogen.app.arguments import Debug, Json
 from chromogen.app.terminal import duration, note_assumed, one_bar, tell
 from chromogen.errors import choose, expected
 
 if TYPE_CHECKING:
     from chromogen.app.labels import Labels
-    from chromogen.registration.transform import SlideFrame
-    from chromogen.registration.transform import Transform as Registration
+    from chromogen.registration.transform import SlideFrame, Transform
 
 OVERLAY_PX = 1600
 
@@ -77,7 +76,7 @@ def register_command(
     tell(facts, _registered_lines(facts), warnings=facts["warnings"], as_json=as_json)
 
 
-def _exported(transform: Registration, affine: Path | None, field: Path | None) -> dict[str, Any]:
+def _exported(transform: Transform, affine: Path | None, field: Path | None) -> dict[str, Any]:
     """Write what other programs read; how far the affine is off, in um."""
     from chromogen.registration.exports import write_affine, write_displacement_field
 
@@ -110,7 +109,7 @@ def _check_outputs(
         check_folder(path.parent)
 
 
-def _draw(he: Path, ihc: Path, transform: Registration, file: Path) -> None:
+def _draw(he: Path, ihc: Path, transform: Transform, file: Path) -> None:
     import numpy as np
 
     from chromogen.image import write_image
@@ -122,7 +121,7 @@ def _draw(he: Path, ihc: Path, transform: Registration, file: Path) -> None:
         write_image(file, np.concatenate(both, axis=1))
 
 
-def facts_of(transform: Registration) -> dict[str, Any]:
+def facts_of(transform: Transform) -> dict[str, Any]:
     """What is said of a transform: pieces, pixel sizes, residual, confidence, and warnings."""
     quality = transform.quality
     doubtful = sum(bool(piece.doubt) for piece in transform.pieces)
@@ -229,8 +228,10 @@ def label_command(
     he: Annotated[Path, typer.Argument(metavar="HE", help="H&E image or slide, which gets the labels.")],
     ihc: Annotated[Path, typer.Argument(metavar="IHC", help="Real IHC image or slide of the same block.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File for the labels, ending in .geojson.")],
-    transform: Transform = None,
-    register: Register = False,
+    transform: Annotated[
+        Path | None, typer.Option(help="Registration of both by `chromogen register HE IHC`.")
+    ] = None,
+    register: Annotated[bool, typer.Option("--register", help="Register both first.")] = False,
     threshold: Annotated[
         float | None,
         typer.Option(metavar="OD", help="DAB density of what is positive. Default: found from the IHC's nuclei."),

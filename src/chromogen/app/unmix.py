@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
 from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
-from chromogen.files import stem_of, write_json, write_table, write_text, write_whole
+from chromogen.files import stem_of, write_json, write_table, write_text
 from chromogen.image import Image, read_image, shrunk, write_image
 from chromogen.nuclei.find import MAX_MPP, find_nuclei
 from chromogen.nuclei.measure import measure
@@ -28,6 +26,7 @@ from chromogen.stains.appearance import appearance
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains, stain_alone, stain_matrix
 from chromogen.stains.estimation import estimate_stains
 from chromogen.stains.glass import white_level
+from chromogen.whole_slide.nuclei_pictures import write_numbers
 
 SHOWN_PX = 360
 # By what a picture looks like, the vectors that are not its own.
@@ -116,28 +115,26 @@ def unmix_file(
     concentrations = separate_stains(image, used, white)
     od10 = concentrations / np.log(10)
     stained = od10[Tile(image, mpp=own_mpp).tissue]
-    nuclei = nuclei_by(image, own_mpp, white, used, thresholds_od10)
     tissue_mm2 = len(stained) * own_mpp**2 / 1e6 if own_mpp else None
+    counted = nuclei_by(image, own_mpp, white, used, thresholds_od10)
+    shares = {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None
     found = Unmixed(
-        file.name,
-        np.round(used[:2], 5).tolist(),
-        white.tolist(),
-        own.why if own else "",
-        own_mpp,
-        100 * len(stained) / od10[..., 0].size,
-        np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
-        {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None,
-        nuclei.count,
-        nuclei.count / tissue_mm2 if nuclei.count is not None and tissue_mm2 else None,
-        nuclei.positive_percent,
-        nuclei.threshold_od10,
-        nuclei.own_positive_percent,
-        nuclei.doubt,
+        name=file.name,
+        vectors=np.round(used[:2], 5).tolist(),
+        white=white.tolist(),
+        why=own.why if own else "",
+        mpp=own_mpp,
+        tissue_percent=100 * len(stained) / od10[..., 0].size,
+        mean_od10=np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
+        positive_percent=shares,
+        nuclei_per_mm2=counted.nuclei / tissue_mm2 if counted.nuclei is not None and tissue_mm2 else None,
+        **asdict(counted),
     )
     for index, part in enumerate(PARTS):
         alone = stain_alone(concentrations, index, used)
         write_image(folder / f"{stem_of(file)}_{part}.png", alone, asdict(found), own_mpp)
-    write_whole(folder / f"{stem_of(file)}_od10.tif", density_tiff(od10, own_mpp))
+    planes = np.moveaxis(od10, 2, 0).astype(np.float32)
+    write_numbers(folder / f"{stem_of(file)}_od10.tif", planes, own_mpp, PARTS)
     return found
 
 
@@ -145,11 +142,11 @@ def unmix_file(
 class Counted:
     """How many nuclei an image shows, and which share of them is positive; fields as in `Unmixed`."""
 
-    count: int | None
-    positive_percent: dict[str, float] | None = None
-    threshold_od10: float | None = None
-    own_positive_percent: float | None = None
-    doubt: str = ""
+    nuclei: int | None
+    positive_nuclei_percent: dict[str, float] | None = None
+    nuclei_threshold_od10: float | None = None
+    own_positive_nuclei_percent: float | None = None
+    nuclei_doubt: str = ""
 
 
 def nuclei_by(
@@ -161,7 +158,7 @@ def nuclei_by(
     """
     mpp = mpp or ASSUMED_MPP
     if mpp > MAX_MPP:
-        return Counted(None, doubt=f"pixels of {mpp:.3g} um are too large to show nuclei")
+        return Counted(None, nuclei_doubt=f"pixels of {mpp:.3g} um are too large to show nuclei")
     found = find_nuclei(image, mpp)
     if not has_dab(matrix):
         return Counted(len(found))
@@ -187,19 +184,6 @@ def has_dab(matrix: Array) -> bool:
     return bool(matrix[1] @ VECTORS["h-dab"][1] > matrix[1] @ VECTORS["h-e"][1])
 
 
-def density_tiff(od10: Array, mpp: float | None = None) -> bytes:
-    """An OME-TIFF, float32 (3, H, W), of base-10 densities: first stain, second stain, what is neither.
-
-    `mpp` is um per pixel, None where it is not known.
-    """
-    data = io.BytesIO()
-    planes = np.moveaxis(od10, 2, 0).astype(np.float32)
-    metadata: dict[str, Any] = {"axes": "CYX", "Channel": {"Name": list(PARTS)}}
-    metadata |= {f"PhysicalSize{axis}": mpp for axis in "XY" if mpp}
-    tifffile.imwrite(data, planes, ome=True, compression="zlib", photometric="minisblack", metadata=metadata)
-    return data.getvalue()
-
-
 def write_unmixed(folder: Path, done: Sequence[tuple[Path, Unmixed]], facts: Mapping[str, Any]) -> None:
     """Write unmix.json (the facts), and of what is done unmix.csv and index.html."""
     write_json(folder / "unmix.json", facts)
@@ -217,7 +201,12 @@ def _row(result: Unmixed) -> dict[str, Any]:
         "image": result.name,
         "tissue_percent": result.tissue_percent,
         **positive,
-        **_nuclei_row(result),
+        "nuclei": result.nuclei,
+        "nuclei_per_mm2": result.nuclei_per_mm2,
+        **{f"positive_nuclei_percent_{t}": of for t, of in (result.positive_nuclei_percent or {}).items()},
+        "nuclei_threshold_od10": result.nuclei_threshold_od10,
+        "own_positive_nuclei_percent": result.own_positive_nuclei_percent,
+        "nuclei_doubt": result.nuclei_doubt,
         **{f"mean_od10_{part}": mean for part, mean in means},
         **vectors,
         "white": " ".join(f"{level:g}" for level in result.white),
@@ -226,27 +215,10 @@ def _row(result: Unmixed) -> dict[str, Any]:
     }
 
 
-def _nuclei_row(result: Unmixed) -> dict[str, Any]:
-    """What nuclei say of an image; an empty cell where they say nothing."""
-    positive = {
-        f"positive_nuclei_percent_{t}": share for t, share in (result.positive_nuclei_percent or {}).items()
-    }
-    numbers = {
-        "nuclei": result.nuclei,
-        "nuclei_per_mm2": result.nuclei_per_mm2,
-        **positive,
-        "nuclei_threshold_od10": result.nuclei_threshold_od10,
-        "own_positive_nuclei_percent": result.own_positive_nuclei_percent,
-    }
-    return {name: "" if value is None else value for name, value in numbers.items()} | {
-        "nuclei_doubt": result.nuclei_doubt
-    }
-
-
 def unmix_page(files: Sequence[Path], folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """Every image beside what its stains leave, with the numbers."""
     header = list(rows[0])
-    numbers = [[as_cell(row.get(name, "")) for name in header] for row in rows]
+    numbers = [[as_cell(row.get(name)) for name in header] for row in rows]
     shown = [Section(file.name, pictures=list(_pictures(file, folder))) for file in files]
     sections = [*shown, Section("Numbers", header=header, rows=numbers)]
     return render("sections.html", "Stains taken apart", sections=sections)
