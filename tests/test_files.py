@@ -10,7 +10,7 @@ import filelock
 import pytest
 
 from chromogen import files
-from chromogen.files import folder_written_beside, keep_newest, scratch_folder, write_whole
+from chromogen.files import folder_written_beside, keep_newest, scratch_folder, write_json, write_table, write_whole
 
 HAS_LOCKS = pytest.mark.skipif(sys.platform == "win32", reason="what is killed stays there")
 
@@ -164,3 +164,16 @@ def test_only_the_files_used_last_are_kept(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     keep_newest(tmp_path, "*.json", 2)
     assert {file.name for file in tmp_path.iterdir()} == {"c.json", "a.json", "other.txt"}
+
+
+def test_tables_have_all_columns_of_all_rows(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [{"name": 'a "b"', "x": 1}, {"name": "c", "y": None, "x": 0.5}])
+    lines = (tmp_path / "t.csv").read_bytes().decode().split("\r\n")
+    assert lines == ["name,x,y", '"a ""b""",1,', "c,0.5,", ""]
+
+
+def test_json_refuses_what_is_no_number(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert (tmp_path / "a.json").read_text() == '{\n "x": 1.5\n}'
