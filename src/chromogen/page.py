@@ -41,12 +41,14 @@ def render(template: str, title: str, **values: Any) -> str:
 def as_cell(value: object) -> str:
     """A value as tables show it.
 
-    >>> as_cell(0.123456), as_cell(12), as_cell(None)
-    ('0.123', '12', '-')
+    >>> as_cell(0.123456), as_cell(4797.6), as_cell(12), as_cell(None)
+    ('0.123', '4,798', '12', '-')
     """
     if value is None:
         return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 @cache

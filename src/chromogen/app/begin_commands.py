@@ -58,7 +58,9 @@ def info_command(
     mpp: Annotated[
         float | None, typer.Option(help="Size of a level-0 pixel in um, instead of what the files say.")
     ] = None,
-    stain_mpp: Annotated[float, typer.Option(help="Size of a pixel in um at which staining is reckoned.")] = 0.5,
+    stain_mpp: Annotated[
+        float, typer.Option(help="Pixel size in um for which Chromogen estimates the time of staining.")
+    ] = 0.5,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

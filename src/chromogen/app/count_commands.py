@@ -55,11 +55,11 @@ def nuclei_command(
 
     chromogen nuclei he.svs -o nuclei/ --stains h-e --network my_nuclei.onnx
 
-    For every input: NAME.geojson, the outlines, which QuPath imports as detections; NAME.csv, one row a nucleus,
-    and the same as NAME.parquet where pyarrow is installed; NAME_nuclei.jpg, the picture with outlines, blue
-    negative and brown-red positive, of a slide the field with the most nuclei; NAME_labels.tif of tiles. All in
-    one: nuclei.csv, nuclei.json and index.html. Stopped at any moment, the same command goes on: what is found
-    lies in NAME.nuclei until all of an input is written.
+    For every input: NAME.geojson, the outlines, which QuPath imports as detections; NAME.csv, one row a
+    nucleus, and the same as NAME.parquet where pyarrow is installed; NAME_nuclei.jpg, the picture with
+    outlines, blue negative and brown-red positive, of a slide the field with the most nuclei; NAME_labels.tif
+    of tiles. All in one: nuclei.csv, nuclei.json and index.html. You may stop it at any moment. The same
+    command continues: NAME.nuclei keeps what was found until all files of an input are written.
     """
     from chromogen.app.nuclei import (
         Settings,

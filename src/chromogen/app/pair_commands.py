@@ -57,7 +57,7 @@ def register_command(
     chromogen transfer regions.geojson --transform pair.json -o on_ihc.geojson
 
     Both slides may be turned, mirrored, or show different parts of the tissue. Look at the overlay: tissue must
-    go on from one square to the next.
+    continue from one square to the next.
     """
     from chromogen.app.pair_transform import checked
     from chromogen.provenance import facts_since
@@ -267,8 +267,8 @@ def label_command(
     OUT holds annotations (regions, Positive and Negative), detections (the H&E's nuclei, Positive and Negative
     where the IHC has the same nucleus, else Nucleus), and tiles (squares of 250 um with the share of positive
     nuclei). A section that was stained again shows the same nuclei. Serial sections share few or no nuclei:
-    Chromogen measures that in each square, and labels no nucleus where chance would pair as many. Stopped at any
-    moment, the same command resumes.
+    Chromogen measures that in each square, and labels no nucleus where chance would pair as many. You may stop
+    it at any moment; the same command continues.
     """
     from chromogen.app.labels import LabelSettings, label
     from chromogen.provenance import facts_since

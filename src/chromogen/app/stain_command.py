@@ -79,23 +79,24 @@ def stain_command(
     ] = "auto",
     share: Annotated[
         float | None,
-        OfLook(help="Of nuclei that become positive, 0 to 1; by default as many as in the IHC.", min=0, max=1),
+        OfLook(help="Share of nuclei that become positive, 0 to 1. Default: as many as in the IHC.", min=0, max=1),
     ] = None,
     seed: Annotated[int, OfLook(help="Another number: other nuclei are positive.", min=0)] = 0,
     where: Annotated[
         str | None,
         OfLook(
             metavar="tissue|FILE|style",
-            help="What says where the stain lies (below): a guess by the tissue, regions, a map, or a model. By "
-            "default a model that is given as --stainer, else tissue.",
+            help="Where the stain lies (below): a guess by the tissue, regions, a map, or a model. Default: the "
+            "model that is given as --stainer, else tissue.",
         ),
     ] = None,
     level: Annotated[
         list[str] | None,
         OfLook(
             metavar="CLASS=VALUE",
-            help="With regions: the level of a class, 0 to 1, once for each; elsewhere=VALUE for the rest. By "
-            "default every class has 1. It is the share of positive nuclei, or the strength of other stains.",
+            help="With regions: the level of a class, 0 to 1, once for each; elsewhere=VALUE for the rest. "
+            "Default: 1 for every class. The level is the share of positive nuclei, or the strength of other "
+            "stains.",
         ),
     ] = None,
     intensity: Annotated[
@@ -118,27 +119,33 @@ def stain_command(
     value_range: Annotated[
         str | None,
         OfGenerator(
-            "--range", metavar="LOW..HIGH", help="Of its numbers: 0..1, -1..1 or 0..255; by its last layer."
+            "--range",
+            metavar="LOW..HIGH",
+            help="Range of its numbers: 0..1, -1..1 or 0..255. Default: by its last layer.",
         ),
     ] = None,
     blend: Annotated[
         int | None,
-        OfGenerator(metavar="PX", help="By how much its windows overlap and are blended; a quarter of a window."),
+        OfGenerator(
+            metavar="PX", help="How far its windows overlap and are blended. Default: a quarter of a window."
+        ),
     ] = None,
     icc: Annotated[
         bool, OfSlide("--icc/--no-icc", help="Convert colours to sRGB by the slide's ICC profile.")
     ] = True,
     tissue_mask: Annotated[
-        bool, OfSlide("--tissue-mask/--no-tissue-mask", help="Stain tissue alone; the rest is glass.")
+        bool, OfSlide("--tissue-mask/--no-tissue-mask", help="Stain tissue alone, and leave the rest as glass.")
     ] = True,
     region: Annotated[
         str | None, OfSlide(metavar=PART, help="A part of the slide alone, in its level-0 pixels.")
     ] = None,
     compression: Annotated[
-        str, Output(help="Of .ome.tif: jpeg, jpeg2000, or deflate, which loses nothing.")
+        str, Output(help="Compression of .ome.tif: jpeg, jpeg2000, or deflate, which loses nothing.")
     ] = "jpeg",
     anonymous: Annotated[bool, Output("--anonymous", help="Leave names and dates out of the output.")] = False,
-    restart: Annotated[bool, Running("--restart", help="Begin anew, whatever an earlier run has left.")] = False,
+    restart: Annotated[
+        bool, Running("--restart", help="Start anew. By default, a stopped run continues.")
+    ] = False,
     strict: Annotated[
         bool, OfSlide("--strict", help="Stop where a slide cannot be read, instead of leaving it white.")
     ] = False,

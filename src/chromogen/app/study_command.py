@@ -42,7 +42,7 @@ def study_command(
         Path | None, typer.Option(help="The photo for figures 1 to 3. Default: scikit-image's astronaut.")
     ] = None,
     size: Annotated[int, typer.Option(help="Side of a crop in px.", min=64)] = 256,
-    crops: Annotated[int, typer.Option(help="Most crops of a pair.", min=1)] = 2,
+    crops: Annotated[int, typer.Option(help="Maximum of crops from a pair.", min=1)] = 2,
     steps: Annotated[
         int | None, typer.Option(help="Steps of every experiment. Default: 200; with --grid, the preset's.", min=1)
     ] = None,
@@ -50,7 +50,9 @@ def study_command(
         str | None,
         typer.Option(help=f"First picture: {', '.join(INITS)}. Default: noise; with --grid, the preset's."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How many noises every experiment starts from.", min=1)] = 1,
+    seeds: Annotated[
+        int, typer.Option(help="Number of noise images from which every experiment starts.", min=1)
+    ] = 1,
     mpp: Annotated[
         float | None,
         typer.Option(help="Size of a pixel in um, of pairs. Default: the file's, else 0.5."),
@@ -81,7 +83,7 @@ def study_command(
     sweep/
 
     PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or
-    he.png with MARKER_aligned.png beside it. Stopped, the same command goes on where it was. Open
+    he.png with MARKER_aligned.png beside it. You may stop it at any moment; the same command continues. Open
     study/index.html.
     """
     from chromogen.app.paths import ready_folder

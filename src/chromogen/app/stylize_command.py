@@ -87,7 +87,7 @@ def stylize_command(
     ] = None,
     share: Annotated[
         float | None,
-        Search(help="Of positive nuclei, 0 to 1, for a marker of nuclei. Default: as many as in the style."),
+        Search(help="Share of positive nuclei, 0 to 1, for a marker of nuclei. Default: as many as in the style."),
     ] = None,
     size: Annotated[
         int | None, Scale(help="Longer side of the result in px. Default: the content's.", min=1)

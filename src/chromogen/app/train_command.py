@@ -70,7 +70,7 @@ def train_command(
     ] = None,
     start: Annotated[
         Path | None,
-        OfPairs("--from", metavar="MODEL", help="A model to go on from: a file that `train` wrote."),
+        OfPairs("--from", metavar="MODEL", help="A model to continue from: a file that `train` wrote."),
     ] = None,
     style_mpp: Annotated[float | None, OfLook(help=LOOK_MPP)] = None,
     style_region: Annotated[
@@ -85,10 +85,10 @@ def train_command(
     ] = None,
     steps: Annotated[int, Search(help="Steps at most; training ends when validation gets no better.")] = 300,
     batch: Annotated[int, Search(help="Pairs a step, or pieces of large ones.")] = 4,
-    learning_rate: Annotated[float, Search(help="Adam's highest rate.")] = 0.01,
-    patience: Annotated[int, Search(help="Looks without a better validation before training ends.")] = 6,
-    validate_every: Annotated[int, Search(help="Steps between looks at pairs that are not trained on.")] = 25,
-    seed: Annotated[int, Search(help="Decides which pairs are drawn.")] = 0,
+    learning_rate: Annotated[float, Search(help="Highest learning rate of Adam.")] = 0.01,
+    patience: Annotated[int, Search(help="Validations without a better result before training ends.")] = 6,
+    validate_every: Annotated[int, Search(help="Steps between validations, on pairs that are held out.")] = 25,
+    seed: Annotated[int, Search(help="Seed of which pairs are drawn.")] = 0,
     export: Annotated[
         str | None, Output(metavar="onnx", help="Write the model as NAME.onnx too, for other programs to run.")
     ] = None,
@@ -122,10 +122,10 @@ def train_command(
     network is trained in a minute or so, and its file holds the look of the pairs' IHC, too.
 
     PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or
-    he.png with MARKER_aligned.png beside it. What does not fit is left out, and said.
+    he.png with MARKER_aligned.png beside it. Chromogen leaves out pairs that do not fit, and names them.
 
     Beside a model: NAME.train.jsonl (losses of every step), NAME.loss.png, NAME.preview.png (H&E, where the model
-    expects DAB, where the IHC has it). Stopped at any moment, the same command continues.
+    expects DAB, where the IHC has it). You may stop it at any moment; the same command continues.
     """
     from chromogen.app.looks import LookRequest
     from chromogen.app.pair_transform import check_one_way

@@ -31,6 +31,7 @@ from chromogen.whole_slide.nuclei_pictures import write_numbers
 SHOWN_PX = 360
 # By what a picture looks like, the vectors that are not its own.
 OTHERS = {"H&E": ("h-dab", "h-dab-ruifrok"), "H-DAB": ("h-e", "h-e-ruifrok")}
+SENTENCES = ("why", "nuclei_doubt")  # of an image's row, which stand below its pictures
 PARTS = ("first", "second", "residual")
 WORDS = {"first": "the first stain alone", "second": "the second stain alone", "residual": "what is neither"}
 
@@ -217,9 +218,13 @@ def _row(result: Unmixed) -> dict[str, Any]:
 
 def unmix_page(files: Sequence[Path], folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """Every image beside what its stains leave, with the numbers."""
-    header = list(rows[0])
+    header = [name for name in rows[0] if name not in SENTENCES]
     numbers = [[as_cell(row.get(name)) for name in header] for row in rows]
-    shown = [Section(file.name, pictures=list(_pictures(file, folder))) for file in files]
+    notes = [[row[name] for name in SENTENCES if row[name]] for row in rows]
+    shown = [
+        Section(file.name, pictures=list(_pictures(file, folder)), notes=of_file)
+        for file, of_file in zip(files, notes, strict=True)
+    ]
     sections = [*shown, Section("Numbers", header=header, rows=numbers)]
     return render("sections.html", "Stains taken apart", sections=sections)
 
