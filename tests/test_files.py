@@ -10,7 +10,14 @@ import filelock
 import pytest
 
 from chromogen import files
-from chromogen.files import folder_written_beside, keep_newest, scratch_folder, write_json, write_table, write_whole
+from chromogen.files import (
+    folder_written_beside,
+    keep_newest,
+    scratch_folder,
+    write_json,
+    write_table,
+    write_whole,
+)
 
 HAS_LOCKS = pytest.mark.skipif(sys.platform == "win32", reason="what is killed stays there")
 
