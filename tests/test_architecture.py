@@ -258,7 +258,6 @@ FILES: dict[str, list[str]] = {
         "labels",
         "training",
         "stylize_command",
-        "begin_commands",
         "evaluate_command",
         "study_command",
         "pair_commands",
@@ -298,7 +297,7 @@ FILES: dict[str, list[str]] = {
         "view.stain_routes",
         "view.looks",
         "server",
-        "view_command",
+        "begin_commands",
         "cli",
     ],
 }

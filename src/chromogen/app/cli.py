@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperOption
 
 from chromogen.allocator import collect_garbage_rarely, keep_freed_memory
-from chromogen.app.begin_commands import demo_command, info_command
+from chromogen.app.begin_commands import demo_command, info_command, view_command
 from chromogen.app.count_commands import nuclei_command, unmix_command
 from chromogen.app.evaluate_command import evaluate_command
 from chromogen.app.pair_commands import label_command, register_command, transfer_command
@@ -24,7 +24,6 @@ from chromogen.app.study_command import study_command
 from chromogen.app.stylize_command import stylize_command
 from chromogen.app.terminal import verdict
 from chromogen.app.train_command import export_command, train_command
-from chromogen.app.view_command import view_command
 from chromogen.pixel_size import check_mpp
 from chromogen.provenance import NOTICE, __version__
 

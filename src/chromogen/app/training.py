@@ -225,17 +225,6 @@ def evidence_of(pairs: Pairs, validated_on: str, validation: Mapping[str, float]
     )
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """The model's file, and what lies beside it under its name."""
-
-    model: Path
-
-    def beside(self, ending: str) -> Path:
-        """NAME.train.jsonl and the like."""
-        return self.model.with_name(f"{self.model.stem}.{ending}")
-
-
 def train_on_pairs(
     pairs: Pairs,
     out: Path,
@@ -252,19 +241,18 @@ def train_on_pairs(
     Beside the model lie NAME.train.jsonl (every step), NAME.loss.png and NAME.preview.png, and until it is done
     NAME.checkpoint. Raises: ValueError for wrong inputs, OSError, ArithmeticError.
     """
-    outputs = Outputs(out)
     data = pairs.data | ({"from_model_sha256": start.sha256} if start else {})
     network = start.network() if start else None
     if not ranks.is_first:
         train_where(pairs.kept, training, start=network, ranks=ranks, device=device)
         return {}
-    checkpoint = Checkpoint(outputs.beside("checkpoint"), {"training": asdict(training), **data}, resume=resume)
-    log = outputs.beside("train.jsonl")
+    checkpoint = Checkpoint(_beside(out, "checkpoint"), {"training": asdict(training), **data}, resume=resume)
+    log = _beside(out, "train.jsonl")
 
     def follow(step: TrainStep, shown: Shown) -> None:
         _log(log, step)
         if step.validation:
-            _draw(outputs, shown())
+            _draw(_beside(out, "preview.png"), shown())
         on_step(step, shown)
 
     with checkpoint.interrupts if ranks.count == 1 else nullcontext():  # which others would not wait for
@@ -273,9 +261,14 @@ def train_on_pairs(
         )
     model = _model(out.stem, training, trained, data, pairs)
     write_model(out, model)
-    save_plot(loss_plot(curves_of(trained.trace), out.stem), outputs.beside("loss.png"))
+    save_plot(loss_plot(curves_of(trained.trace), out.stem), _beside(out, "loss.png"))
     checkpoint.forget()
     return {**_facts(out, model, trained), "peak_rss_mb": round(peak_rss_mb(), 1)}
+
+
+def _beside(model: Path, ending: str) -> Path:
+    """NAME.train.jsonl and the like."""
+    return model.with_name(f"{model.stem}.{ending}")
 
 
 def _model(name: str, training: Training, trained: Trained, data: dict[str, Any], pairs: Pairs) -> Model:
@@ -316,13 +309,13 @@ def _log(file: Path, step: TrainStep) -> None:
         log.write(json.dumps(asdict(step)) + "\n")
 
 
-def _draw(outputs: Outputs, pairs: Sequence[tuple[Image, Image, Image]]) -> None:
+def _draw(sheet_file: Path, pairs: Sequence[tuple[Image, Image, Image]]) -> None:
     """H&E above, where DAB is expected below, and where the IHC has it at the bottom."""
     shown = pairs[:SHEET_PAIRS]
     height, width = (max(he.shape[axis] for he, *_ in shown) for axis in (0, 1))
     rows = [np.concatenate([_framed(pair[row], height, width) for pair in shown], 1) for row in range(3)]
     sheet = np.concatenate(rows).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
-    write_image(outputs.beside("preview.png"), sheet, {"notice": NOTICE})
+    write_image(sheet_file, sheet, {"notice": NOTICE})
 
 
 def _framed(image: Image, height: int, width: int) -> Image:
