@@ -111,8 +111,6 @@ def info_command(
     tell(facts, [], errors=errors, as_json=as_json)
 
 
-
-
 def view_command(
     paths: Annotated[
         list[Path] | None,
@@ -176,8 +174,6 @@ def _proxy(address: str) -> str:
 def _check_installed() -> None:
     if missing := [name for name in ("fastapi", "uvicorn") if not find_spec(name)]:
         raise expected("chromogen", "installed with its extra `view`", f"it without {missing[0]}", _ADVICE)
-
-
 
 
 def _listen(host: str, port: int) -> socket.socket:
