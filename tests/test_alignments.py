@@ -77,8 +77,8 @@ def test_numbers_and_differences_follow_a_slide_that_is_turned_and_mirrored(clie
     client.put(there, json={"affine": AFFINE})
     found = ids(client)
     on, other = found["one.png"], found["two.png"]
-    asked = {"on": on, "slides": {on: "h-dab", other: "h-dab"}, "regions": [{"name": "a", "geometry": REGION}]}
-    ours, theirs = client.post("/api/numbers", json=asked).json()
+    asked = {"on": on, "slides": [{"id": on}, {"id": other}], "regions": [{"name": "a", "geometry": REGION}]}
+    ours, theirs = client.post("/api/numbers", json=asked).json()["numbers"]
     for name in ("positive_percent", "mean_od10", "tissue_percent", "above_threshold_percent"):
         assert theirs[name] == pytest.approx(ours[name], rel=0.02)
     assert ours["positive_percent"] > 5

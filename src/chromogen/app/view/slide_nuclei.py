@@ -18,6 +18,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from chromogen.app.view.measurement import interval_of
 from chromogen.app.view.pool import without_folders
 from chromogen.app.view.stained_views import kept_survey
 from chromogen.app.view.worker_process import WorkerProcess
@@ -75,6 +76,22 @@ class NucleusNumbers:
     nuclei_threshold_source: str = ""
     nuclei_doubt: str = ""
 
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        counted = f"{self.nuclei:,} {'nucleus' if self.nuclei == 1 else 'nuclei'} in view"
+        if self.positive_nuclei_percent is None or self.nuclei_threshold_od10 is None:
+            return f"{counted}."
+        whence = "found from the slide’s nuclei" if self.nuclei_threshold_source == "found" else "fixed"
+        positive = f"DAB above {self.nuclei_threshold_od10:.2f}, {whence}"
+        said = [f"{counted}, {self.positive_nuclei_percent:.1f} % positive ({positive})."]
+        if self.h_score is not None:
+            ends = interval_of(vars(self), "h_score", 0)
+            said.append(f"H-score {self.h_score:.0f}{f' ({ends})' if ends else ''}.")
+            if ends := interval_of(vars(self), "positive_nuclei_percent", 1):
+                said.append(f"95 % interval of the share: {ends} %.")
+        return " ".join([*said, *([f"In doubt: {self.nuclei_doubt}."] if self.nuclei_doubt else [])])
+
 
 @dataclass(frozen=True)
 class GradedNuclei:
@@ -112,11 +129,12 @@ class GradedNuclei:
         )
 
     def as_json(self) -> bytes:
-        """The numbers, each outline as x and y by turns in level-0 pixels, and for each 1 if it is positive."""
+        """The numbers, also in words; each outline as x and y by turns in level-0 pixels, and 1 if positive."""
         rounded = self.nuclei.outlines_px.astype(np.float64).round(OUTLINE_DIGITS)
         outlines = rounded.reshape(len(rounded), -1).tolist()
         positive = (self.grades > 0).astype(int).tolist()
-        found = {**asdict(self.numbers), "outlines": outlines, "positive": positive}
+        numbers = self.numbers
+        found = {**asdict(numbers), "words": numbers.words, "outlines": outlines, "positive": positive}
         return json.dumps(found, separators=(",", ":")).encode()
 
 
