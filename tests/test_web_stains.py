@@ -79,7 +79,7 @@ def wait_for_block(page: Any) -> None:
 
 
 def state(page: Any, wanted: str, timeout_s: float = 300) -> None:
-    wait_for_state(page, wanted, timeout_s, "stains")
+    wait_for_state(page, wanted, timeout_s, "stain")
 
 
 def results(server: Server, name: str) -> Path:

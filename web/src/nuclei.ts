@@ -2,15 +2,13 @@
 
 import { computed, signal } from '@preact/signals';
 import { ask, nucleiPath, type NucleiInView } from './api';
-import { settled, short } from './dom';
+import { settled } from './dom';
 import type { Pane } from './pane';
 import type { Panes } from './panes';
-import { intervalOf } from './region_numbers';
 
 const MAX_MPP = 1; // of the screen: coarser, nuclei are specks
 const ASSUMED_MPP = 0.5; // the server's, where a file states none
 const SETTLED_MS = 400;
-const FOUND = 'found from the slide’s nuclei';
 
 /** What is shown of a slide's nuclei, and said of them; null where the outlines before stay until then. */
 interface Shown {
@@ -52,13 +50,13 @@ export class Nuclei {
 
   private async find(pane: Pane): Promise<void> {
     if (!pane.image) return;
-    const { id, mpp, name } = pane.slide;
+    const { id, mpp, title } = pane.slide;
     const { location, size } = pane.seen();
     const path = nucleiPath(pane.slide, pane.stains.value, location, size);
     if (path === this.of(id).path) return;
     this.asked.get(id)?.abort();
     const tell = (words: string, nuclei: NucleiInView | null): void => {
-      this.bySlide.value = { ...this.bySlide.value, [id]: { path, words: words && `${short(name)}: ${words}`, nuclei } };
+      this.bySlide.value = { ...this.bySlide.value, [id]: { path, words: words && `${title}: ${words}`, nuclei } };
     };
     if ((mpp ?? ASSUMED_MPP) / pane.imageZoom > MAX_MPP) return tell(`zoom in to ${MAX_MPP} µm/px or closer to see nuclei.`, null);
     if (size.some((side) => side <= 0)) return tell('', null);
@@ -67,19 +65,9 @@ export class Nuclei {
     tell('looking for nuclei…', this.of(id).nuclei);
     try {
       const found = await ask<NucleiInView>(path, { signal: asked.signal });
-      if (!asked.signal.aborted) tell(inWords(found), found);
+      if (!asked.signal.aborted) tell(found.words, found);
     } catch (error) {
       if (!asked.signal.aborted) tell((error as Error).message, null);
     }
   }
-}
-
-function inWords(found: NucleiInView): string {
-  const { nuclei, positive_nuclei_percent: share, nuclei_threshold_od10: threshold, nuclei_doubt: doubt } = found;
-  const counted = `${nuclei.toLocaleString('en')} ${nuclei === 1 ? 'nucleus' : 'nuclei'} in view`;
-  if (share === null || threshold === null) return `${counted}.`;
-  const whence = found.nuclei_threshold_source === 'found' ? FOUND : 'fixed';
-  const [ends, hEnds] = [intervalOf(found, 'positive_nuclei_percent', 1), intervalOf(found, 'h_score', 0)];
-  const scored = found.h_score === null ? '' : ` H-score ${found.h_score.toFixed(0)}${hEnds && ` (${hEnds})`}.${ends && ` 95 % interval of the share: ${ends} %.`}`;
-  return `${counted}, ${share.toFixed(1)} % positive (DAB above ${threshold.toFixed(2)}, ${whence}).${scored}${doubt ? ` In doubt: ${doubt}.` : ''}`;
 }

@@ -29,7 +29,6 @@ from chromogen.app.view.stainer_list import MODEL_SUFFIXES
 from chromogen.app.view.state import State
 from chromogen.app.view.tiles import NoSuchTileError
 from chromogen.app.view.work_queue import UnknownWorkError
-from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.provenance import NOTICE, __version__
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 
@@ -51,6 +50,15 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Refusal, "description": "Refused: from elsewhere, not there, or not as it must be"},
     "5XX": {"model": Refusal, "description": "Failed: a file could not be read, or there is too little memory"},
 }
+
+
+class About(BaseModel):
+    """What the page needs to know of the server."""
+
+    version: str
+    notice: str
+    presets: tuple[str, ...]
+    default_preset: str
 
 
 class Login(BaseModel):
@@ -112,15 +120,9 @@ def create_app(
 
 def _add_app_routes(app: FastAPI, token: str | None) -> None:
     @app.get("/api/app", tags=["app"])
-    async def about() -> dict[str, Any]:
+    async def about() -> About:
         """What the page needs to know of the server."""
-        return {
-            "version": __version__,
-            "notice": NOTICE,
-            "presets": PRESET_NAMES,
-            "default_preset": DEFAULT_PRESET,
-            "thresholds_od10": THRESHOLDS_OD10,
-        }
+        return About(version=__version__, notice=NOTICE, presets=PRESET_NAMES, default_preset=DEFAULT_PRESET)
 
     @app.post(LOGIN, tags=["app"], status_code=204)
     async def login(given: Login, request: Request) -> Response:

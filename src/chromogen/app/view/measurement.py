@@ -101,7 +101,7 @@ class Column(BaseModel):
     is_virtual: bool
 
 
-class Row(BaseModel):
+class TableRow(BaseModel):
     """A number in every slide."""
 
     label: str
@@ -113,7 +113,7 @@ class Table(BaseModel):
 
     caption: str
     columns: list[Column]
-    rows: list[Row]
+    rows: list[TableRow]
     why: str
 
 
@@ -179,7 +179,7 @@ class Measured:
                 for slide, _ in lines
             ],
             rows=[
-                Row(label=words[name], cells=[_cell(slide, line, name) for slide, line in lines])
+                TableRow(label=words[name], cells=[_cell(slide, line, name) for slide, line in lines])
                 for name in COLUMNS
             ],
             why=f"{'; '.join(reasons)}." if reasons else "",

@@ -24,6 +24,7 @@ from chromogen.errors import FAILURES
 from chromogen.pixel_size import ASSUMED_MPP
 
 _A_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
+GONE = "a slide that has gone"
 MAX_SOURCES = 60  # panes, and virtual stains that lie on the first
 Pixel = Annotated[float, Query(ge=0, le=10**8)]
 Extent = Annotated[float, Query(gt=0, le=10**8)]
@@ -111,7 +112,7 @@ def _measured_slide(state: State, on: str, source: Source) -> MeasuredSlide:
     try:
         entry = state.slides.find(source.id)
     except LookupError:
-        return MeasuredSlide(source.id, source.id, source.stains)
+        return MeasuredSlide(source.id, GONE, source.stains)
     plain = MeasuredSlide(source.id, name_of(state, entry), source.stains, is_covered=source.is_covered)
     try:
         with state.reading(on) as first, state.pool.reading(entry) as opened:

@@ -93,6 +93,15 @@ class NucleusNumbers:
         return " ".join([*said, *([f"In doubt: {self.nuclei_doubt}."] if self.nuclei_doubt else [])])
 
 
+@dataclass(frozen=True, kw_only=True)
+class NucleiInView(NucleusNumbers):
+    """The same, also in words; each outline as x and y by turns in level-0 pixels, and 1 if it is positive."""
+
+    words: str
+    outlines: list[list[float]]
+    positive: list[int]
+
+
 @dataclass(frozen=True)
 class GradedNuclei:
     """Nuclei in level-0 pixels, what is measured of each, and the threshold that grades them."""
@@ -129,13 +138,13 @@ class GradedNuclei:
         )
 
     def as_json(self) -> bytes:
-        """The numbers, also in words; each outline as x and y by turns in level-0 pixels, and 1 if positive."""
+        """As `NucleiInView`."""
         rounded = self.nuclei.outlines_px.astype(np.float64).round(OUTLINE_DIGITS)
         outlines = rounded.reshape(len(rounded), -1).tolist()
         positive = (self.grades > 0).astype(int).tolist()
         numbers = self.numbers
-        found = {**asdict(numbers), "words": numbers.words, "outlines": outlines, "positive": positive}
-        return json.dumps(found, separators=(",", ":")).encode()
+        found = NucleiInView(**asdict(numbers), words=numbers.words, outlines=outlines, positive=positive)
+        return json.dumps(vars(found), separators=(",", ":")).encode()
 
 
 def _ends(score: Score | None) -> tuple[float | None, float | None, float | None]:
