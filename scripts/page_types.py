@@ -44,7 +44,7 @@ def _generic(kind: str, parts: list[ast.expr]) -> str:
         return typescript(parts[0])
     if kind == "dict":
         return f"Record<{', '.join(map(typescript, parts))}>"
-    if kind == "tuple" and not ast.unparse(parts[-1]) == "...":
+    if kind == "tuple" and ast.unparse(parts[-1]) != "...":
         return f"[{', '.join(map(typescript, parts))}]"
     inner = typescript(parts[0])
     return f"({inner})[]" if "|" in inner else f"{inner}[]"

@@ -646,7 +646,7 @@ def test_where_is_chosen_by_id_and_said(client: TestClient, tmp_path: Path) -> N
     assert client.post("/api/where-maps", json={**asked, "stainer": "normalize"}).status_code == 422
     made = stain(client, "view", **asked, where=regions, fill=True)
     assert made["status_code"] == 201
-    assert "regions that a person drew (Region 1 50%, elsewhere 25%)" in made["where"]
+    assert "regions that a person drew (Region 1 50 %, elsewhere 25 %)" in made["where"]
     assert made["is_filled"]
     assert made["unlike_percent"] >= 0
     assert str(tmp_path) not in json.dumps(made)

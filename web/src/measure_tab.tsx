@@ -21,7 +21,7 @@ export function MeasureTab() {
       <p id="regions-message" role="status" class="hint">{words}</p>
       {list.length > 0 && <ol id="regions">{list.map((region, index) => <Line key={index} region={region} index={index} />)}</ol>}
       <div class="buttons">
-        <Button id="undo" icon="undo" label="Undo" isDisabled={!regions.undone.value.length} onClick={() => regions.undo()} />
+        <Button id="undo" icon="undo" label="Undo" isIconOnly isDisabled={!regions.undone.value.length} onClick={() => regions.undo()} />
         <Button id="clear-regions" label="Clear" isDisabled={!list.length} onClick={() => regions.clear()} />
         <Button id="export-csv" icon="save" label="CSV" isDisabled={!measured} onClick={() => give('csv')} />
         <Button id="export-geojson" icon="save" label="GeoJSON" isDisabled={!measured} onClick={() => give('geojson')} />

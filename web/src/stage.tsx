@@ -120,7 +120,7 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
       <div class="pane-bar">
         <PaneInfo pane={pane} />
         <span class="pane-name" title={slide.name}>{slide.title}</span>
-        {label.value && slide.virtual === null && <span class="badge virtual" title={label.value}>{pane.isLaidOver ? 'VIRTUAL laid over' : 'from VIRTUAL'}</span>}
+        {label.value && slide.virtual === null && <span class="badge virtual" title={label.value}>{pane.isLaidOver ? 'VIRTUAL' : 'from VIRTUAL'}</span>}
         {slide.stains_doubt && !pane.stainsChosen.value && <span class="doubt" title={slide.stains_doubt}>not sure</span>}
         {beside.value.is_guess && <span class="guess" title={`Lies on the first slide ${beside.value.by}`}>placed by a guess</span>}
         {computing.value && <span class="computing" role="status">overlay…</span>}

@@ -128,7 +128,7 @@ def _told(result: Path) -> dict[str, Any]:
 def _where_words(where: dict[str, Any] | None) -> str:
     if not where:
         return ""
-    levels = ", ".join(f"{name} {level:.0%}" for name, level in (where.get("levels") or {}).items())
+    levels = ", ".join(f"{name} {100 * level:.0f} %" for name, level in (where.get("levels") or {}).items())
     source = NAMES.get(where["source"], where["source"])
     return f"Follows {source}{f' ({levels})' if levels else ''}: {where['claim']}. Not a measurement."
 
