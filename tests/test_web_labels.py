@@ -269,8 +269,8 @@ def test_another_choice_of_stains_is_measured_anew(page: Any) -> None:
     before = rows(page)[0]
     held: list[Any] = []
     page.route("**/api/numbers", lambda route: held.append(route))
-    choose_stains(page, "h-e")
-    page.wait_for_timeout(300)
+    with page.expect_request("**/api/numbers"):
+        choose_stains(page, "h-e")
     assert page.locator("#numbers td").count() == 0, "no number under another choice"
     assert page.is_disabled("#export-csv")
     assert page.is_disabled("#export-geojson")

@@ -220,8 +220,7 @@ async function begin(): Promise<void> {
     about.value = await ask<About>('app');
     await slides.list();
     await works.watch();
-    await restore();
-    if (!panes.list.length && !location.hash) await beginWithPicture();
+    await (location.hash ? restore() : beginWithPicture()); // without a link, what was opened meanwhile stays
     remember();
     slides.begun();
   } catch (error) {
