@@ -13,7 +13,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = ROOT / "src" / "chromogen" / "app"
 WRITTEN = ROOT / "web" / "src" / "server.ts"
-ANSWERS = ("About", "Beside", "Fitted", "JobLine", "MeasuredLook", "Measurement", "NucleiInView", "SlideFacts")
+ANSWERS: tuple[str, ...] = (
+    "About",
+    "Beside",
+    "Fitted",
+    "JobLine",
+    "MeasuredLook",
+    "Measurement",
+    "NucleiInView",
+    "SlideFacts",
+)
 ANSWERS += ("Stage", "Uploaded", "WhereLine")
 SIMPLE = {"str": "string", "int": "number", "float": "number", "FiniteFloat": "number", "bool": "boolean"}
 SIMPLE |= {"None": "null", "Any": "unknown"}

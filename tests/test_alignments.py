@@ -2,8 +2,10 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import PIL.Image
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
+from chromogen.app.view import alignment_routes
 from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.worker_process import WorkerProcess
@@ -138,6 +141,27 @@ def test_slides_that_lie_on_each_other_are_of_one_tissue(client: TestClient) -> 
     client.put(path(client, "three.png", "two.png"), json={"affine": AFFINE})
     assert len(set(tissues().values())) == 1
     assert client.get(path(client, "one.png", "three.png")).json()["by"] == "by way of another slide"
+
+
+def test_a_registration_says_how_far_it_is(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, asked, go_on = f"{path(client, 'one.png', 'two.png')}/registration", Event(), Event()
+
+    def register(*_slides: Path, on_stage: Callable[[int, int, str], None], **_mpp: float | None) -> Transform:
+        on_stage(1, 4, "searching")
+        asked.set()
+        assert go_on.wait(60)
+        raise ValueError("no such tissue")
+
+    monkeypatch.setattr(alignment_routes, "register", register)
+    nothing = {"part": None, "words": ""}
+    assert client.get(there).json() == nothing
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(client.post, there)
+        assert asked.wait(60)
+        assert client.get(there).json() == {"part": 0.25, "words": "searching"}
+        go_on.set()
+        assert answer.result().status_code == 422
+    assert client.get(there).json() == nothing
 
 
 def test_a_registration_is_kept(client: TestClient) -> None:

@@ -91,7 +91,7 @@ effect(() => {
   for (const pane of panes.list) void [pane.isOpen.value, pane.onScreen.value, pane.beside.value, pane.stains.value];
   void [panes.mode.value, panes.split.value, panes.overlay.value, shownLayers.value];
   untracked(() => {
-    nuclei.look();
+    if (nuclei.shown.value) nuclei.look();
     sayOutside();
     if (panes.list.length || !slides.failed.value) remember();
   });

@@ -6,7 +6,7 @@ import type { ComponentChildren } from 'preact';
 import { useMemo } from 'preact/hooks';
 import { moved, ringsOf, type Affine, type Place } from './affine';
 import type { NucleiInView, Region } from './api';
-import { landmarks, nuclei, panes, regions } from './desk';
+import { landmarks, panes, regions } from './desk';
 import type { MarkOn } from './landmarks';
 import type { Pane } from './pane';
 import type { Ring } from './regions';
@@ -14,7 +14,7 @@ import type { Ring } from './regions';
 type Frame = ReadonlySignal<Affine>;
 
 export function Drawn({ pane }: { pane: Pane }) {
-  const { nuclei: found } = nuclei.of(pane.slide.id);
+  const found = pane.nuclei.value.nuclei;
   const outlines = useMemo(() => found && outlinesOf(found), [found]);
   const pressed = (event: PointerEvent): void => void (regions.drawing.value && regions.pressed(pane, event));
   return (

@@ -6,6 +6,7 @@ import { boxAround, fromPose, fromRows, moved, poseOf, toRows, type Affine, type
 import { densityUrl, differenceUrl, tileUrl, type Beside, type Box, type Slide, type StainVectors } from './api';
 import { isDifference, paint, rawTile, suits, type OverlayKind } from './density';
 import { keep, kept } from './dom';
+import { NO_NUCLEI } from './nuclei';
 import { NOT_FOR_DIAGNOSIS, paintBand, paintBorder, VIRTUAL } from './virtual';
 
 const MIN_MOVED_PX = 2; // on the screen, of a slide's corners: less is no move by hand
@@ -64,6 +65,7 @@ export class Pane {
   readonly computing = signal(false);
   readonly isOpen = signal(false);
   readonly label = signal(''); // what is virtual in this pane, in words; empty where nothing is
+  readonly nuclei = signal(NO_NUCLEI);
   readonly ready: Promise<void>;
   viewer!: OpenSeadragon.Viewer; // once the page has a place for it
   private opened!: () => void;

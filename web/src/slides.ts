@@ -126,7 +126,7 @@ export class Slides {
       const beside = this.ofCase(this.caseOf(line)).filter(({ id }) => id !== line.id);
       const count = Math.min(2, Math.floor(innerWidth / ROOM_PX));
       const opens = await Promise.all(beside.slice(0, 4).map(({ id }) => this.know(id).then(() => id, () => '')));
-      return [line.id, ...opens.filter(Boolean).slice(0, Math.max(0, count))].slice(0, Math.max(1, count + 1));
+      return [line.id, ...opens.filter(Boolean).slice(0, count)];
     }
     return other ? [other] : [];
   }

@@ -23,12 +23,14 @@ from chromogen.app.view.job_routes import job_routes
 from chromogen.app.view.jobs import job_queue
 from chromogen.app.view.region_routes import region_routes
 from chromogen.app.view.slide_catalog import SlideCatalog, UnknownSlideError
+from chromogen.app.view.slide_nuclei import NucleusFinder
 from chromogen.app.view.slide_routes import slide_routes, words_of
 from chromogen.app.view.stain_routes import stain_routes
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
 from chromogen.app.view.state import State
 from chromogen.app.view.tiles import NoSuchTileError
 from chromogen.app.view.work_queue import UnknownWorkError
+from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.provenance import NOTICE, __version__
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 
@@ -83,11 +85,14 @@ def create_app(
     in front of it. Raises: FileNotFoundError for a
     root that is not there.
     """
+    worker = WorkerProcess()
     state = State(
         slides=SlideCatalog(roots),
         models=SlideCatalog(roots, (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)),
         jobs=job_queue(results),
         alignments=Alignments(SlideCatalog(roots, (".json",)), results / "transforms"),
+        worker=worker,
+        nuclei=NucleusFinder(worker),
         shows_labels=labels,
     )
     state.slides.add(results)

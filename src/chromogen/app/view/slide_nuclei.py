@@ -76,22 +76,6 @@ class NucleusNumbers:
     nuclei_threshold_source: str = ""
     nuclei_doubt: str = ""
 
-    @property
-    def words(self) -> str:
-        """The same for people."""
-        counted = f"{self.nuclei:,} {'nucleus' if self.nuclei == 1 else 'nuclei'} in view"
-        if self.positive_nuclei_percent is None or self.nuclei_threshold_od10 is None:
-            return f"{counted}."
-        whence = "found from the slide’s nuclei" if self.nuclei_threshold_source == "found" else "fixed"
-        positive = f"DAB above {self.nuclei_threshold_od10:.2f}, {whence}"
-        said = [f"{counted}, {self.positive_nuclei_percent:.1f} % positive ({positive})."]
-        if self.h_score is not None:
-            ends = interval_of(vars(self), "h_score", 0)
-            said.append(f"H-score {self.h_score:.0f}{f' ({ends})' if ends else ''}.")
-            if ends := interval_of(vars(self), "positive_nuclei_percent", 1):
-                said.append(f"95 % interval of the share: {ends} %.")
-        return " ".join([*said, *([f"In doubt: {self.nuclei_doubt}."] if self.nuclei_doubt else [])])
-
 
 @dataclass(frozen=True, kw_only=True)
 class NucleiInView(NucleusNumbers):
@@ -100,6 +84,22 @@ class NucleiInView(NucleusNumbers):
     words: str
     outlines: list[list[float]]
     positive: list[int]
+
+
+def in_words(numbers: NucleusNumbers) -> str:
+    """The numbers of the nuclei in view, for people."""
+    counted = f"{numbers.nuclei:,} {'nucleus' if numbers.nuclei == 1 else 'nuclei'} in view"
+    if numbers.positive_nuclei_percent is None or numbers.nuclei_threshold_od10 is None:
+        return f"{counted}."
+    whence = "found from the slide’s nuclei" if numbers.nuclei_threshold_source == "found" else "fixed"
+    positive = f"DAB above {numbers.nuclei_threshold_od10:.2f}, {whence}"
+    said = [f"{counted}, {numbers.positive_nuclei_percent:.1f} % positive ({positive})."]
+    if numbers.h_score is not None:
+        ends = interval_of(vars(numbers), "h_score", 0)
+        said.append(f"H-score {numbers.h_score:.0f}{f' ({ends})' if ends else ''}.")
+        if ends := interval_of(vars(numbers), "positive_nuclei_percent", 1):
+            said.append(f"95 % interval of the share: {ends} %.")
+    return " ".join([*said, *([f"In doubt: {numbers.nuclei_doubt}."] if numbers.nuclei_doubt else [])])
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class GradedNuclei:
         outlines = rounded.reshape(len(rounded), -1).tolist()
         positive = (self.grades > 0).astype(int).tolist()
         numbers = self.numbers
-        found = NucleiInView(**asdict(numbers), words=numbers.words, outlines=outlines, positive=positive)
+        found = NucleiInView(**asdict(numbers), words=in_words(numbers), outlines=outlines, positive=positive)
         return json.dumps(vars(found), separators=(",", ":")).encode()
 
 

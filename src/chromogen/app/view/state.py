@@ -69,14 +69,11 @@ class State:
     models: SlideCatalog
     jobs: WorkQueue[Job]
     alignments: Alignments
-    shows_labels: bool = False
+    worker: WorkerProcess
+    nuclei: NucleusFinder
+    shows_labels: bool
     pool: ShelfPool = field(default_factory=ShelfPool)
     renderer: Renderer = field(default_factory=Renderer)
-    worker: WorkerProcess = field(default_factory=WorkerProcess)
-    nuclei: NucleusFinder = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "nuclei", NucleusFinder(self.worker))
 
     @contextmanager
     def reading(self, slide_id: str) -> Iterator[Opened]:
