@@ -274,9 +274,9 @@ def test_another_choice_of_stains_is_measured_anew(page: Any) -> None:
     assert page.locator("#numbers td").count() == 0, "no number under another choice"
     assert page.is_disabled("#export-csv")
     assert page.is_disabled("#export-geojson")
-    page.unroute("**/api/numbers")
     for route in held:
         route.continue_()
+    page.unroute("**/api/numbers")
     page.wait_for_selector("#numbers td")
     after = rows(page)[0]
     assert (after["stains"], after["stains_by"]) == ("h-e", "chosen by the user")
