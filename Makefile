@@ -34,6 +34,7 @@ lint: $(READY) docs  ## Style, types, the documentation's links and English, the
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if [ -d web/node_modules ]; then $(BIN)/python scripts/page_types.py && cd web && npm run --silent check; fi
 	$(BIN)/python scripts/plain_english.py
 	$(BIN)/hadolint Dockerfile
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from chromogen.app.demo_slide import demo_field, demo_slide
+from chromogen.data import demo_field, demo_slide
 from chromogen.image import Image, read_image
 from chromogen.slides.pyramid import COMPRESSIONS
 from chromogen.slides.slide import open_slide

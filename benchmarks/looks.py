@@ -26,7 +26,7 @@ from chromogen.evaluation.metrics import TISSUE_MEASURES
 from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.files import write_text
 from chromogen.image import Image, read_image
-from chromogen.page import page, paragraph, picture, row, section, table
+from chromogen.page import Section, render
 from chromogen.slides.slide import read_picture
 from chromogen.staining.stainer import Stainer, builtin_ihc
 from chromogen.style.encoder import Encoder
@@ -167,13 +167,14 @@ def main() -> None:
             numbers = measured(made, he, way, encoder)
             found.setdefault(title, []).append(numbers)
             lines.append([title, *shown(numbers)])
-            pictures.append(picture(made, title))
+            pictures.append((made, title))
             print(f"| {name} | {' | '.join(lines[-1])} |", flush=True)
-        sections.append(section(name, row(*pictures), table(header, lines)))
+        sections.append(Section(name, pictures=pictures, header=header, rows=lines))
     for line in means(found):
         print(f"| mean | {' | '.join(line)} |")
-    summary = section("Means over images", paragraph(AGAINST), table(header, means(found)))
-    write_text(asked.out, page("Ways to stain, side by side", summary, *sections))
+    summary = Section("Means over images", [AGAINST], header=header, rows=means(found))
+    page = render("sections.html", "Ways to stain, side by side", sections=[summary, *sections])
+    write_text(asked.out, page)
 
 
 if __name__ == "__main__":

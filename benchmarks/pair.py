@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from chromogen.app.demo_slide import demo_field, demo_slide
+from chromogen.data import demo_field, demo_slide
 from chromogen.image import Image, resize, write_image
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import builtin_ihc

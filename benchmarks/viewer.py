@@ -215,7 +215,7 @@ def dials(address: str, slide_id: str, process: psutil.Process, turns: int) -> d
 
         def stained(set_to: Mapping[str, float], asked: Mapping[str, Any] = asked) -> tuple[float, float]:
             busy, began = processor_s(process), time.perf_counter()
-            client.post("/api/stained-views", json={**asked, "dials": set_to}).raise_for_status()
+            client.post("/api/stains", json={**asked, "dials": set_to}).raise_for_status()
             return processor_s(process) - busy, time.perf_counter() - began
 
         found[f"{stainer}, first view"] = _medians([stained({})], process)

@@ -24,7 +24,7 @@ from PIL import ImageDraw
 
 import chromogen
 from chromogen.app.cli import app
-from chromogen.app.demo_slide import demo_slide
+from chromogen.data import demo_slide
 from chromogen.image import Image, read_image, write_image
 from chromogen.registration.registered_slide import checkerboard, open_registered
 from chromogen.slides.slide import read_picture

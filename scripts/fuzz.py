@@ -34,16 +34,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from chromogen.app import style_cache
 from chromogen.app.view.upload_decoder import take_in
 from chromogen.image import IMAGE_SUFFIXES, read_image, read_provenance, write_image
-from chromogen.regions.drawn import read_geojson
+from chromogen.regions.masks import read_geojson
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.store import BlockStore, claimed, planned
 from chromogen.staining.onnx_file import read_onnx
 from chromogen.staining.stainer import Stainer, builtin_ihc, load_look
 from chromogen.staining.where_network import read_model
+from chromogen.style import style_cache
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
 

@@ -18,13 +18,14 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["chromogen"]):
-    from chromogen.app.options import byte_count, numbers, parse_layers
+    from chromogen.app.arguments import byte_count
     from chromogen.app.unmix import parse_vectors
     from chromogen.app.view.guard import _name_of, is_loopback, tokens_in
     from chromogen.formats.ome_metadata import ome_facts
     from chromogen.formats.tiff_pages import check_chain
-    from chromogen.regions.drawn import read_geojson
+    from chromogen.regions.masks import read_geojson
     from chromogen.slides.facts import read_facts
+    from chromogen.style.settings import numbers, parse_layers
 
 FOLDER = Path(tempfile.mkdtemp())
 

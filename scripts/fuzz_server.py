@@ -27,7 +27,7 @@ from serving import Jobs, Serving
 MAX_ANSWER_S = 120  # a machine that others use gives an upload a minute to be decoded
 DONE_WITHIN_S = 600.0
 # What no schema says: that bytes are an image, that a region lies within a slide or is a polygon.
-NOT_ALL_VALID = ("/api/exemplars", "/api/trials", "/api/stained-views", "/api/stains", "/api/numbers")
+NOT_ALL_VALID = ("/api/exemplars", "/api/trials", "/api/stains", "/api/numbers")
 
 
 def make_slide(folder: Path) -> None:
@@ -47,10 +47,8 @@ def exceptions() -> str:
 def with_ids(slide: str, jobs: Jobs) -> str:
     """The ids of what is there, likewise."""
     lines = [f'[parameters]\nslide_id = "{slide}"\nother_id = "{slide}"']
-    for kind, job in jobs.items():
-        lines.append(
-            f'[[operations]]\ninclude-path-regex = "/api/{kind}/.work_id"\nparameters = {{ work_id = "{job}" }}'
-        )
+    job = jobs["trials"]
+    lines.append(f'[[operations]]\ninclude-path-regex = "/api/jobs/.job_id"\nparameters = {{ job_id = "{job}" }}')
     return "\n".join(lines) + "\n"
 
 

@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 import tifffile
 
-from chromogen.app.demo_slide import demo_slide
+from chromogen.data import demo_slide
 from chromogen.files import scratch_folder
 from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide

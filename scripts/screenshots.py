@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from chromogen.app.demo_slide import demo_slide
+from chromogen.data import demo_slide
 from chromogen.image import read_image, write_image
 from serving import Serving
 

@@ -90,16 +90,16 @@ class Serving:
 
     def go_on(self, jobs: Jobs) -> None:
         """Resume what was stopped."""
-        for kind, job in jobs.items():
-            if self.ask(f"{kind}/{job}")["state"] not in (*UNDER_WAY, "done"):
+        for job in jobs.values():
+            if self.ask(f"jobs/{job}")["state"] not in (*UNDER_WAY, "done"):
                 with suppress(urllib.error.HTTPError):  # it may be under way by now
-                    self.ask(f"{kind}/{job}/resume", {})
+                    self.ask(f"jobs/{job}/resume", {})
 
     def wait_for(self, jobs: Jobs, timeout_s: float) -> dict[str, str]:
         """The states of jobs when they are done; what fails meanwhile is resumed."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
-            states = {kind: str(self.ask(f"{kind}/{job}")["state"]) for kind, job in jobs.items()}
+            states = {kind: str(self.ask(f"jobs/{job}")["state"]) for kind, job in jobs.items()}
             if set(states.values()) == {"done"}:
                 break
             self.go_on(jobs)

@@ -64,13 +64,13 @@ def ask_for_little(serving: Serving, slide: str, rng: random.Random) -> None:
     left, top = rng.randrange(300), rng.randrange(200)
     corners = [[left, top], [left + 200, top], [left + 200, top + 150], [left, top + 150], [left, top]]
     region = {"name": "r", "geometry": {"type": "Polygon", "coordinates": [corners]}}
-    serving.ask("numbers", {"on": slide, "slides": {slide: "h-e"}, "regions": [region]})
+    serving.ask("numbers", {"on": slide, "slides": [{"id": slide, "stains": "h-e"}], "regions": [region]})
 
 
 def ask_for_more(serving: Serving, slide: str, number: int) -> None:
     """A stained view, an upload, a trial and a stained slide; RuntimeError where these are not done in time."""
     view = {"slide": slide, "stainer": "epithelial", "location": [100, 100], "size": [256, 256]}
-    serving.ask("stained-views", view)
+    serving.ask("stains", view)
     data = io.BytesIO()
     Pillow.fromarray(builtin_ihc()[:128, :128]).save(data, "PNG")
     upload = urllib.request.Request(  # noqa: S310 - our own address

@@ -59,14 +59,15 @@ def _signature(found: Callable[..., Any]) -> str:
 def command_line() -> str:
     """Every command with its arguments and options: names, what they take, and what holds if they are left out."""
     lines = []
-    for command in sorted((found.callback for found in app.registered_commands), key=lambda c: c.__name__):
-        lines.append(f"chromogen {command.__name__}")
+    for name, command in sorted((str(found.name), found.callback) for found in app.registered_commands):
+        lines.append(f"chromogen {name}")
+        assert command
         hints = get_type_hints(command, include_extras=True)
-        for name, parameter in inspect.signature(command).parameters.items():
-            if hints[name] is typer.Context:
+        for option, parameter in inspect.signature(command).parameters.items():
+            if hints[option] is typer.Context:
                 continue
-            takes, described = get_args(hints[name])
-            lines.append(f"    {_named(name, takes, described)}{_default(parameter.default, described)}")
+            takes, described = get_args(hints[option])
+            lines.append(f"    {_named(option, takes, described)}{_default(parameter.default, described)}")
     return "\n".join(lines) + "\n"
 
 

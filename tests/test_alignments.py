@@ -2,8 +2,10 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import PIL.Image
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
+from chromogen.app.view import alignment_routes
 from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.worker_process import WorkerProcess
@@ -76,8 +79,8 @@ def test_numbers_and_differences_follow_a_slide_that_is_turned_and_mirrored(clie
     client.put(there, json={"affine": AFFINE})
     found = ids(client)
     on, other = found["one.png"], found["two.png"]
-    asked = {"on": on, "slides": {on: "h-dab", other: "h-dab"}, "regions": [{"name": "a", "geometry": REGION}]}
-    ours, theirs = client.post("/api/numbers", json=asked).json()
+    asked = {"on": on, "slides": [{"id": on}, {"id": other}], "regions": [{"name": "a", "geometry": REGION}]}
+    ours, theirs = client.post("/api/numbers", json=asked).json()["numbers"]
     for name in ("positive_percent", "mean_od10", "tissue_percent", "above_threshold_percent"):
         assert theirs[name] == pytest.approx(ours[name], rel=0.02)
     assert ours["positive_percent"] > 5
@@ -137,6 +140,27 @@ def test_slides_that_lie_on_each_other_are_of_one_tissue(client: TestClient) -> 
     client.put(path(client, "three.png", "two.png"), json={"affine": AFFINE})
     assert len(set(tissues().values())) == 1
     assert client.get(path(client, "one.png", "three.png")).json()["by"] == "by way of another slide"
+
+
+def test_a_registration_says_how_far_it_is(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, asked, go_on = f"{path(client, 'one.png', 'two.png')}/registration", Event(), Event()
+
+    def register(*_slides: Path, on_stage: Callable[[int, int, str], None], **_mpp: float | None) -> Transform:
+        on_stage(1, 4, "searching")
+        asked.set()
+        assert go_on.wait(60)
+        raise ValueError("no such tissue")
+
+    monkeypatch.setattr(alignment_routes, "register", register)
+    nothing = {"part": None, "words": ""}
+    assert client.get(there).json() == nothing
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(client.post, there)
+        assert asked.wait(60)
+        assert client.get(there).json() == {"part": 0.25, "words": "searching"}
+        go_on.set()
+        assert answer.result().status_code == 422
+    assert client.get(there).json() == nothing
 
 
 def test_a_registration_is_kept(client: TestClient) -> None:

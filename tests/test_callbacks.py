@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chromogen.app.callbacks import trace_to
+from chromogen.app.jobs import trace_to
 from chromogen.style.optimize import Losses
 from chromogen.style.run import Step
 

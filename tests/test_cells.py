@@ -19,13 +19,13 @@ from chromogen.study.cells import (
     cautions,
     content_pull,
     crop_scores,
-    judge_claims,
-    matched_recipe,
+    judged_claims,
     run_photo,
     run_study,
+    with_equal_pull,
 )
 from chromogen.study.experiments import CLAIMS, Experiment
-from chromogen.study.report import NEXT, Study, front_points, label, study_page, write_study
+from chromogen.study.report import NEXT, Study, front_points, short_name, study_page, write_study
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
 from synthetic import tissue_like
@@ -105,12 +105,12 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path, encoder: Encoder) 
 def test_matched_content_pulls_as_hard(encoder: Encoder) -> None:
     wanted = content_pull(MSE, CROP, encoder)
     assert wanted > 0
-    recipe = matched_recipe(MAE, MSE, CROP, encoder)
+    recipe = with_equal_pull(MAE, MSE, CROP, encoder)
     assert content_pull(recipe, CROP, encoder) == pytest.approx(wanted, rel=1e-3)
     assert recipe.objective[0].weight != MAE.objective[0].weight
     blank = np.full_like(HE, 255)
     nothing = Crop("b", "b", "b", blank, blank, paired=True)
-    assert matched_recipe(MAE, MSE, nothing, encoder) == MAE, "without any pull the weight stays"
+    assert with_equal_pull(MAE, MSE, nothing, encoder) == MAE, "without any pull the weight stays"
 
 
 def test_content_pull_is_the_slope_of_the_content_loss(encoder: Encoder) -> None:
@@ -189,9 +189,8 @@ def test_figure_3_is_made_once(tmp_path: Path, encoder: Encoder) -> None:
 @pytest.fixture
 def found(cells: list[Cell], encoder: Encoder) -> Study:
     values = Measures(encoder).values
-    return Study(
-        [CROP], EXPERIMENTS, cells, judge_claims(cells, CLAIMS, values), values, (HE, IHC, HE), ["careful"]
-    )
+    claims = judged_claims(cells, CLAIMS, values)
+    return Study([CROP], EXPERIMENTS, cells, claims, values, (HE, IHC, HE), ["careful"])
 
 
 def test_a_study_is_written_as_page_pictures_table_and_json(found: Study, tmp_path: Path) -> None:
@@ -232,7 +231,7 @@ def test_the_page_shows_findings_figures_and_curves(found: Study) -> None:
 
 def test_the_front_leaves_out_what_was_not_made(found: Study) -> None:
     assert set(front_points(found)) == {"mse", "mae", "colours alone"}
-    assert label("fig11_middle") == "fig. 11 middle"
+    assert short_name("fig11_middle") == "fig. 11 middle"
 
 
 def test_what_no_picture_has_is_one_line_and_no_rows(found: Study) -> None:

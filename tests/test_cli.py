@@ -14,9 +14,7 @@ import torch
 import typer
 from PIL import Image as Pillow
 
-from chromogen.app.cli import app, main
-from chromogen.app.help import SHOWN
-from chromogen.app.options import DEFAULT_PRESET
+from chromogen.app.cli import SHOWN, app, main
 from chromogen.app.terminal import verdict
 from chromogen.image import Image, read_image, read_provenance, to_tensor, write_image
 from chromogen.provenance import sha256_of
@@ -24,6 +22,7 @@ from chromogen.stains.deconvolution import H_E, combine_stains
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, preset
+from chromogen.style.settings import DEFAULT_PRESET
 
 # Pictures made up of two stains at random may look like anything.
 pytestmark = pytest.mark.filterwarnings("ignore:The (style|content) .* (looks like|shows hardly):UserWarning")

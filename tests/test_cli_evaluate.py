@@ -158,7 +158,7 @@ def test_requests_that_ask_for_two_things_or_lack_one(
 
 def test_the_default_shift_is_the_one_of_the_function() -> None:
     """Written twice, because the help must not load what evaluates."""
-    assert inspect.signature(evaluate_command.evaluate).parameters["shift_um"].default == SHIFT_UM
+    assert inspect.signature(evaluate_command.evaluate_command).parameters["shift_um"].default == SHIFT_UM
 
 
 def test_no_metrics_without_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

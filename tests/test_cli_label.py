@@ -12,8 +12,8 @@ from scipy.spatial import cKDTree
 from shapely.geometry import Point, shape
 
 import chromogen
-from chromogen.app.label_command import EPILOG
 from chromogen.app.labels import RESEARCH_USE
+from chromogen.app.pair_commands import label_command
 from chromogen.image import Image, write_image
 from chromogen.registration.transform import Piece, SlideFrame, Transform, write_transform
 from chromogen.slides.slide import open_slide
@@ -230,4 +230,4 @@ def test_a_transform_of_other_slides_is_refused(he: Path, ihc: Path, serial: Pat
 
 
 def test_the_help_says_what_serial_sections_give() -> None:
-    assert "Serial sections share few or no nuclei" in EPILOG
+    assert "Serial sections share few or no nuclei" in " ".join((label_command.__doc__ or "").split())

@@ -17,14 +17,15 @@ from scipy.ndimage import gaussian_filter
 from shapely.geometry import shape
 from skimage.data import immunohistochemistry
 
-from chromogen.app import nuclei_networks, nuclei_tables
-from chromogen.app.nuclei_tables import COLUMNS
+from chromogen.app import nuclei
 from chromogen.formats.ome_metadata import ome_facts
 from chromogen.image import Image, read_image_and_facts, read_provenance, write_image
 from chromogen.nuclei.outlines import Prediction, prediction_of
 from chromogen.regions.geojson import read_features
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains_od10, stain_matrix
 from chromogen.stains.tissue import tissue_mask
+from chromogen.whole_slide import nuclei_files
+from chromogen.whole_slide.nuclei_files import COLUMNS
 from synthetic_slides import write_svs
 from test_cli import refused, run
 
@@ -66,7 +67,7 @@ def test_an_ihc_becomes_tables_outlines_and_pictures(capsys: Capture, ihc: Path,
     assert status == 0, err
     assert f"Open {out / 'index.html'} in a browser." in said
     assert re.search(r"^ihc.png: 40 nuclei, [\d,]+ per mm2 of tissue; 50\.0 % \([\d.]+ to [\d.]+\) positive", said)
-    parquet = {"ihc.parquet"} if nuclei_tables.has_parquet() else set()
+    parquet = {"ihc.parquet"} if nuclei_files.has_parquet() else set()
     own = {"ihc.geojson", "ihc.csv", "ihc_labels.tif", "ihc_nuclei.jpg"}
     assert {file.name for file in out.iterdir()} == own | parquet | {"nuclei.json", "nuclei.csv", "index.html"}
     rows = table_of(out / "ihc.csv")
@@ -116,17 +117,17 @@ def test_parquet_has_the_same_columns(capsys: Capture, ihc: Path, tmp_path: Path
     parquet = pytest.importorskip("pyarrow.parquet")
     assert run(capsys, "nuclei", ihc, "-o", tmp_path)[0] == 0
     rows = parquet.read_table(tmp_path / "ihc.parquet").to_pylist()
-    as_text = [{name: nuclei_tables.as_cell(value) for name, value in row.items()} for row in rows]
+    as_text = [{name: nuclei_files.csv_cell(value) for name, value in row.items()} for row in rows]
     assert [{name: str(value) for name, value in row.items()} for row in as_text] == table_of(tmp_path / "ihc.csv")
 
 
 def test_without_pyarrow_there_is_a_note_and_no_failure(
     capsys: Capture, ihc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nuclei_tables, "find_spec", lambda _: None)
+    monkeypatch.setattr(nuclei_files, "find_spec", lambda _: None)
     status, _, err = run(capsys, "nuclei", ihc, "-o", tmp_path / "out")
     assert status == 0
-    assert err.endswith(f"Note: {nuclei_tables.NO_PARQUET}.\n")
+    assert err.endswith(f"Note: {nuclei_files.NO_PARQUET}.\n")
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
@@ -225,7 +226,7 @@ def test_a_wrong_pixel_size_shows_in_nuclei(
             made[0, 0, round(row), round(column)] = 9
         return prediction_of(made)
 
-    monkeypatch.setattr(nuclei_networks, "built_in", lambda: discs_seen)
+    monkeypatch.setattr(nuclei, "built_in", lambda: discs_seen)
     write_image(tmp_path / "a.png", np.concatenate([discs([0.0, 1.0] * 8)] * 2))
     err = run(capsys, "nuclei", tmp_path / "a.png", "-o", tmp_path, "--mpp", mpp)[2]
     assert ("its nuclei are" in err) == (said is not None)

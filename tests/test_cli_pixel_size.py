@@ -10,7 +10,7 @@ from skimage.data import immunohistochemistry
 from tifffile import TiffFile
 
 from chromogen.app.cli import app
-from chromogen.app.pairs import _pieces
+from chromogen.app.training import _pieces
 from chromogen.evaluation.evaluate import evaluate_files
 from chromogen.evaluation.fields import crops_of_pairs, find_pairs
 from chromogen.formats.ome_metadata import ome_facts

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from chromogen.app import view_command
-from chromogen.app.view_command import _names
+from chromogen.app import begin_commands
+from chromogen.app.begin_commands import _names
 from test_cli import refused
 from test_slide_catalog import picture
 
@@ -78,7 +78,7 @@ def test_wrong_requests_are_refused(capsys: pytest.CaptureFixture[str], tmp_path
 def test_without_the_extra_it_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(view_command, "find_spec", lambda _name: None)
+    monkeypatch.setattr(begin_commands, "find_spec", lambda _name: None)
     assert "pip install 'chromogen[view]'" in refused(capsys, "view", tmp_path)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from chromogen.app.where import WhereOption, levels_of
+from chromogen.app.staining import WhereOption, levels_by_class
 from chromogen.image import read_image, read_provenance, write_image
 from chromogen.slides.facts import read_facts
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
@@ -144,6 +144,6 @@ def test_style_is_for_tiles_and_a_file_for_its_slide(
 
 
 def test_levels_and_options() -> None:
-    assert levels_of(["a=b=0.5", "elsewhere=0"]) == {"a=b": 0.5, "elsewhere": 0.0}
+    assert levels_by_class(["a=b=0.5", "elsewhere=0"]) == {"a=b": 0.5, "elsewhere": 0.0}
     assert WhereOption("x.GeoJSON").of_one_slide
     assert not WhereOption("model.onnx").of_one_slide

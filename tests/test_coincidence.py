@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chromogen.labels.coincidence import SURE, by_chance, common_shift_um, partners
+from chromogen.labels.squares import SURE, by_chance, common_shift_um, partners
 
 Array = NDArray[np.float64]
 SIDE_UM, SHIFT_UM = 250.0, np.array([6.0, -4.0])

@@ -7,7 +7,7 @@ import pytest
 
 from chromogen.app import demo
 from chromogen.app.cli import main
-from chromogen.app.demo_slide import DemoSlideError
+from chromogen.data import DemoSlideError
 from chromogen.image import read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
 from synthetic import tissue_like

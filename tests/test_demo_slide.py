@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromogen.app import demo_slide as module
-from chromogen.app.demo_slide import DemoSlideError, demo_field, demo_slide
+from chromogen import data as module
+from chromogen.data import DemoSlideError, demo_field, demo_slide
 from chromogen.image import write_image
 from chromogen.slides.slide import open_slide
 from chromogen.stains.tissue import tissue_mask

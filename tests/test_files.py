@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import pytest
 
 from chromogen import files
-from chromogen.files import folder_written_beside, keep_newest, scratch_folder, write_whole, written_beside
+from chromogen.files import (
+    folder_written_beside,
+    keep_newest,
+    scratch_folder,
+    write_json,
+    write_table,
+    write_whole,
+)
 
 HAS_LOCKS = pytest.mark.skipif(sys.platform == "win32", reason="what is killed stays there")
 
@@ -100,14 +108,32 @@ def writing(how: str, *to: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]
 @HAS_LOCKS
 @pytest.mark.parametrize("how", ["written_beside", "folder_written_beside"])
 def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path, how: str) -> None:
-    with writing(how, tmp_path / "other") as (process, half):
-        write_whole(tmp_path / "file", b"while it lives")
+    with writing(how, tmp_path / "file") as (process, half):
+        write_whole(tmp_path / "another", b"while it lives")
         assert half.exists()
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert half.exists()
+        left = {path.name for path in tmp_path.iterdir()} - {"another"}
+        assert len(left) == 2, "each kill leaves the same two names"
         write_whole(tmp_path / "file", b"new")
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"new"}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "file": b"new",
+        "another": b"while it lives",
+    }
+
+
+@HAS_LOCKS
+def test_a_second_writer_of_a_path_waits(tmp_path: Path) -> None:
+    with writing("written_beside", tmp_path / "file") as (process, half):
+        beside = files._beside(tmp_path / "file", wait_s=0)
+        with pytest.raises(filelock.Timeout), beside:
+            pass
+        assert half.read_bytes() == b"half"
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+        write_whole(tmp_path / "file", b"later")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"later"}
 
 
 @HAS_LOCKS
@@ -115,26 +141,17 @@ def test_scratch_folders_go_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     with writing("scratch_folder") as (process, left):
+        with scratch_folder() as beside:
+            assert beside != left
+            assert (left / "part").exists()
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert list(tmp_path.iterdir()) == [left]
+        assert left.exists()
         with scratch_folder() as folder:
-            assert list(tmp_path.iterdir()) == [folder]
+            assert folder == left
+            assert not list(folder.iterdir())
             assert folder.stat().st_mode & 0o077 == 0
     assert not list(tmp_path.iterdir())
-
-
-@HAS_LOCKS
-def test_another_machines_file_is_left_for_a_day(tmp_path: Path) -> None:
-    """A disk may be shared while its locks are not."""
-    elsewhere = tmp_path / ".chromogen-00000000-1.tmp"
-    elsewhere.write_bytes(b"half")
-    write_whole(tmp_path / "file", b"")
-    assert elsewhere.exists()
-    day_before = elsewhere.stat().st_mtime - files.ELSEWHERE_S - 1
-    os.utime(elsewhere, (day_before, day_before))
-    write_whole(tmp_path / "file", b"")
-    assert not elsewhere.exists()
 
 
 @HAS_LOCKS
@@ -142,39 +159,10 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_bytes(b"data")
     (tmp_path / "out").mkdir()
-    link = tmp_path / "out" / f".chromogen-{files._HERE}-1.tmp"
-    link.symlink_to(tmp_path / "precious")
+    (tmp_path / "out" / ".chromogen-file.tmp").symlink_to(tmp_path / "precious")
     write_whole(tmp_path / "out" / "file", b"")
     assert (tmp_path / "precious" / "file").read_bytes() == b"data"
-
-
-@HAS_LOCKS
-def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr("fcntl.flock", no_locks)
-    left = tmp_path / f".chromogen-{files._HERE}-1.tmp"
-    left.write_bytes(b"perhaps alive")
-    write_whole(tmp_path / "file", b"new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [left.name, "file"]
-
-
-@HAS_LOCKS
-def test_what_is_swept_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock, swept = files._lock, []
-
-    def late(path: Path, **how: bool) -> int | None:
-        if not swept:
-            swept.append(path)
-            path.unlink()
-        return lock(path, **how)
-
-    monkeypatch.setattr(files, "_lock", late)
-    with written_beside(tmp_path / "file") as temporary:
-        assert temporary not in swept
-        temporary.write_bytes(b"data")
-    assert (tmp_path / "file").read_bytes() == b"data"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
 
 
 def test_only_the_files_used_last_are_kept(tmp_path: Path) -> None:
@@ -183,3 +171,16 @@ def test_only_the_files_used_last_are_kept(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     keep_newest(tmp_path, "*.json", 2)
     assert {file.name for file in tmp_path.iterdir()} == {"c.json", "a.json", "other.txt"}
+
+
+def test_tables_have_all_columns_of_all_rows(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [{"name": 'a "b"', "x": 1}, {"name": "c", "y": None, "x": 0.5}])
+    lines = (tmp_path / "t.csv").read_bytes().decode().split("\r\n")
+    assert lines == ["name,x,y", '"a ""b""",1,', "c,0.5,", ""]
+
+
+def test_json_refuses_what_is_no_number(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert (tmp_path / "a.json").read_text() == '{\n "x": 1.5\n}'

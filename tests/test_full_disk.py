@@ -165,7 +165,7 @@ def fill(disk: Disk) -> None:
 
 
 def test_a_queue_outlives_it_and_goes_on(disk: Disk, tmp_path: Path) -> None:
-    works = WorkQueue(disk.folder / "works", Errand, "errand.json")
+    works = WorkQueue(disk.folder / "works", Errand)
     waits = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'is full')!r}): time.sleep(0.02)\n"
     errand = Errand(new_id(), waits + "import pathlib; pathlib.Path('x').write_text('x')")
     (works.folder / errand.id).mkdir(parents=True)
@@ -195,21 +195,21 @@ def test_a_slide_of_the_server_goes_on(disk: Disk, tmp_path: Path) -> None:
         begun = client.post("/api/stains", json=asked).json()
         state = ended(client, begun["id"])
         assert state["state"] == "failed"
-        assert "to be on a disk with" in state["error"], state
+        assert "to be on a disk with" in state["status"], state
         fill(disk)
         refused = client.post("/api/stains", json=asked)
         assert (refused.status_code, refused.json()["detail"]) == (500, "No space left on device")
         assert client.get("/api/slides").status_code == 200
-        assert [work["id"] for work in client.get("/api/stains").json()] == [begun["id"]]
+        assert [work["id"] for work in client.get("/api/jobs").json()] == [begun["id"]]
         disk.resize(ROOMY_KB)
-        assert client.post(f"/api/stains/{begun['id']}/resume", json={}).status_code == 200
+        assert client.post(f"/api/jobs/{begun['id']}/resume", json={}).status_code == 200
         state = ended(client, begun["id"])
-        assert state["state"] == "done", state["error"]
+        assert state["state"] == "done", state["status"]
 
 
 def ended(client: TestClient, work_id: str) -> dict[str, str]:
     """The work when it has ended."""
     while True:
-        found: dict[str, str] = client.get(f"/api/stains/{work_id}").json()
+        found: dict[str, str] = client.get(f"/api/jobs/{work_id}").json()
         if found["state"] not in work_queue.UNDER_WAY:
             return found

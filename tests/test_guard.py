@@ -53,7 +53,7 @@ def test_a_name_that_was_let_point_here_is_refused(client: TestClient, host: str
 def test_another_origin_is_refused(client: TestClient, origin: str) -> None:
     assert get(client, origin=origin).status_code == 403
     assert client.post("/api/trials", json={}, headers={"origin": origin}).status_code == 403
-    assert client.delete("/api/trials/20260101-000000-abcdef", headers={"origin": origin}).status_code == 403
+    assert client.delete("/api/jobs/20260101-000000-abcdef", headers={"origin": origin}).status_code == 403
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
@@ -81,7 +81,7 @@ def test_what_a_form_can_send_is_not_taken(client: TestClient, kind: str) -> Non
 
 
 def test_without_a_body_none_must_be_of_a_type(client: TestClient) -> None:
-    resume = "/api/trials/20260101-000000-abcdef/resume"
+    resume = "/api/jobs/20260101-000000-abcdef/resume"
     assert client.post(resume).status_code == 404
     assert client.post(resume, headers={"origin": "http://evil.example"}).status_code == 403
     assert client.post(resume, headers={"content-type": "application/x-www-form-urlencoded"}).status_code == 415
@@ -94,7 +94,7 @@ def test_methods_that_are_none_are_told_which_are(tmp_path: Path, method: str, p
     if page:
         (tmp_path / "index.html").write_text("the page")
     client = TestClient(create_app([tmp_path], tmp_path / "results", page=tmp_path), base_url=HERE)
-    for path, allowed in (("/api/trials", {"GET", "POST"}), ("/api/trials/x", {"GET", "DELETE"})):
+    for path, allowed in (("/api/trials", {"POST"}), ("/api/jobs/x", {"GET", "DELETE"})):
         answer = client.request(method, path)
         assert answer.status_code == 405
         assert set(answer.headers["allow"].split(", ")) == allowed
@@ -154,7 +154,7 @@ def guarded(tmp_path: Path) -> TestClient:
 
 
 def test_without_the_token_nothing_is_told(guarded: TestClient) -> None:
-    for path in ("/api/slides", "/api/app", "/api/openapi.json", "/api/trials"):
+    for path in ("/api/slides", "/api/app", "/api/openapi.json", "/api/jobs"):
         assert get(guarded, path).status_code == 401
     for cookie in (f"{OURS}=wrong", f"{OURS}=", "x=right", f"{OURS}=right2", f"{OURS}=r", OURS, "=;;"):
         assert get(guarded, cookie=cookie).status_code == 401

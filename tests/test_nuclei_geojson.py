@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry import Polygon, shape
 
-from chromogen.app.nuclei_geojson import geojson_features, write_geojson
-from chromogen.app.nuclei_tables import judged
 from chromogen.nuclei.outlines import RAYS, Nuclei
 from chromogen.nuclei.positivity import Measurements, Threshold, fixed_threshold
 from chromogen.regions.geojson import read_features
 from chromogen.whole_slide.nuclei import NucleiPart
+from chromogen.whole_slide.nuclei_files import geojson_features, judged, write_geojson
 
 # What QuPath 0.4 to 0.6 make objects of, by `objectType`; "unknown" becomes an annotation, with a warning.
 OBJECT_TYPES = {"annotation", "detection", "cell", "tile", "tmaCore", "root"}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chromogen.app import nuclei_pictures
-from chromogen.app.nuclei_geojson import BLUE, BROWN_RED
-from chromogen.app.nuclei_pictures import BLOCK_PX, drawn, outlined
-from chromogen.app.nuclei_tables import judged
 from chromogen.nuclei.positivity import fixed_threshold
+from chromogen.whole_slide import nuclei_pictures
+from chromogen.whole_slide.nuclei_files import BLUE, BROWN_RED, judged
+from chromogen.whole_slide.nuclei_pictures import BLOCK_PX, drawn, outlined
 from synthetic_slides import synthetic_slide
 from test_nuclei_geojson import part_of
 

@@ -1,11 +1,13 @@
 import base64
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 
-from chromogen import page
+from chromogen.evaluation.blind import BlindCrop, CropSource
 from chromogen.image import Image
+from chromogen.page import Section, render
 from chromogen.provenance import NOTICE
 
 
@@ -34,18 +36,16 @@ def checked(html: str) -> Checker:
 
 
 def test_a_page_is_whole_and_alone(content: Image) -> None:
-    html = page.page(
-        "A <title>",
-        page.section(
-            "Pictures", page.row(page.picture(content, 'H&E "one"'), page.curtain(content, content, "c"))
-        ),
-        page.section("Numbers", page.table(["what", "n"], [["a<b", "1"]]), page.paragraph("x & y")),
-        page.command("chromogen stylize <he>"),
-    )
+    sections = [
+        Section("Pictures & more", pictures=[(content, 'H&E "one"'), (content, "c")]),
+        Section("Numbers", ["x & y"], notes=["a < b"], header=["what", "n"], rows=[["a<b", "1"]]),
+    ]
+    html = render("sections.html", "A <title>", sections=sections)
     assert all(address.startswith("data:image/png;base64,") for address in checked(html).addresses)
+    assert len(checked(html).addresses) == 2
     assert NOTICE.capitalize() in html
-    assert "a&lt;b" in html
-    assert "<title>A &lt;title&gt;</title>" in html
+    for escaped in ("<td>a&lt;b</td>", "<title>A &lt;title&gt;</title>", "<li>a &lt; b</li>", "<p>x &amp; y</p>"):
+        assert escaped in html
     assert "http" not in html
 
 
@@ -54,26 +54,17 @@ def test_pictures_are_in_the_page_pixel_for_pixel(content: Image) -> None:
 
     from PIL import Image as Pillow
 
-    data = re.search(r'base64,([^"]+)"', page.picture(content, "H&E"))
+    html = render("sections.html", "", sections=[Section("", pictures=[(content, "H&E")])])
+    data = re.search(r'base64,([^"]+)"', html)
     assert data
     with Pillow.open(io.BytesIO(base64.b64decode(data[1]))) as image:
         assert np.array_equal(np.asarray(image), content)
 
 
-def test_plots_stand_in_the_page_as_they_are() -> None:
-    assert "<svg></svg>" in page.plot("<svg></svg>", "losses")
-
-
-def test_bullets_escape_what_they_list() -> None:
-    assert page.bullets(["a < b"]) == "<ul><li>a &lt; b</li></ul>"
-
-
-def test_choices_are_asked_and_can_be_saved(content: Image) -> None:
-    html = page.page(
-        "Test",
-        page.grid(page.choice(content, "a<b", ("real", "virtual"))),
-        page.save_choices(("crop", "answer"), "x.csv"),
-    )
+def test_choices_are_asked_and_can_be_saved(content: Image, tmp_path: Path) -> None:
+    crop = BlindCrop("a<b", CropSource("real", "a", "a", tmp_path), (0, 0), content)
+    asked = {"columns": ("crop", "answer"), "sheet": "x.csv", "kinds": ("real", "virtual")}
+    html = render("blind.html", "Test", crops=[crop], side_px=64, mpp=0.5, **asked)
     assert all(address.startswith("data:image/png;base64,") for address in checked(html).addresses)
     assert html.count('type="radio" name="a&lt;b"') == 2
     assert 'data-columns="crop,answer" data-file="x.csv"' in html

@@ -1,7 +1,7 @@
 import numpy as np
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
-from chromogen.regions.polygons import centres_inside, polygons_in
+from chromogen.regions.geojson import centres_inside, polygons_in
 
 
 def test_centres_decide_and_the_order_of_polygons_does_not() -> None:

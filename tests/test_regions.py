@@ -14,7 +14,7 @@ from shapely.geometry import Polygon, box
 
 from chromogen.app.regions import REST, read_region_masks, resized
 from chromogen.image import write_image
-from chromogen.regions.drawn import drawn_polygons, read_geojson
+from chromogen.regions.masks import drawn_polygons, read_geojson
 
 SQUARE = [[4, 2], [12, 2], [12, 10], [4, 10], [4, 2]]
 HOLE = [[6, 4], [8, 4], [8, 6], [6, 6], [6, 4]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 
-from chromogen.app.pairs import REFUSED, Registration, read_pairs
+from chromogen.app.training import REFUSED, Registration, read_pairs
 from chromogen.evaluation.fields import Pair
 from chromogen.image import write_image
 from chromogen.registration.transform import Piece, SlideFrame, Transform, write_transform

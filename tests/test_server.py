@@ -232,7 +232,7 @@ def test_regions_of_a_file_are_read_as_by_the_command_line(client: TestClient) -
     ]
     slide = ids(client)["ihc.png"]
     regions = [{"name": region["name"], "geometry": region["geometry"]} for region in found["regions"]]
-    asked = {"on": slide, "slides": {slide: "h-dab"}, "regions": regions}
+    asked = {"on": slide, "slides": [{"id": slide}], "regions": regions}
     assert client.post("/api/numbers", json=asked).status_code == 200
     many = client.post("/api/regions", content=json.dumps([square] * 203), headers=A_FILE).json()
     assert len(many["regions"]) == 200
@@ -258,10 +258,10 @@ def test_files_without_regions_are_refused_in_our_words(client: TestClient, cont
 
 
 def numbers(client: TestClient, on: str, slides: list[str], *regions: object) -> list[dict[str, object]]:
-    asked = {"on": on, "slides": dict.fromkeys(slides, "h-dab"), "regions": list(regions)}
+    asked = {"on": on, "slides": [{"id": slide} for slide in slides], "regions": list(regions)}
     answer = client.post("/api/numbers", content=json.dumps(asked), headers={"content-type": "application/json"})
     assert answer.status_code == 200, answer.text
-    return list(answer.json())
+    return list(answer.json()["numbers"])
 
 
 def test_numbers_of_a_region_in_every_slide(client: TestClient) -> None:
@@ -271,7 +271,7 @@ def test_numbers_of_a_region_in_every_slide(client: TestClient) -> None:
     )
     assert first["positive_percent"] == pytest.approx(second["positive_percent"], abs=0.2)
     assert (first["slide"], second["slide"], first["name"]) == (found["ihc.png"], found["wide.png"], "a")
-    asked = {"on": found["ihc.png"], "slides": {found["ihc.png"]: "h-dab"}}
+    asked = {"on": found["ihc.png"], "slides": [{"id": found["ihc.png"]}]}
     too_many = {**asked, "regions": [{"geometry": SQUARE}] * 201}
     assert client.post("/api/numbers", json=too_many).status_code == 422
 
@@ -284,7 +284,7 @@ def test_nuclei_of_a_region_are_those_that_the_view_outlines(client: TestClient)
     assert answer.status_code == 200, answer.text
     seen = answer.json()
     assert {name: found[name] for name in seen if name in found} == {
-        name: value for name, value in seen.items() if name not in ("outlines", "positive")
+        name: value for name, value in seen.items() if name not in ("words", "outlines", "positive")
     }
     assert len(seen["outlines"]) == len(seen["positive"]) == found["nuclei"] > 20
     assert sum(seen["positive"]) == found["positive_nuclei"]
@@ -417,39 +417,40 @@ def test_labels_are_hidden_unless_asked_for(data: Path, tmp_path: Path) -> None:
 def new_trial(client: TestClient, **changes: object) -> dict[str, object]:
     asked = {"slide": ids(client)["wide.png"], "location": [500, 20], "size": [96, 80], **changes}
     answer = client.post("/api/trials", json=asked)
-    return {"status": answer.status_code, **answer.json()}
+    return {**answer.json(), "status_code": answer.status_code}
 
 
 def finished(client: TestClient, trial_id: object) -> dict[str, object]:
-    until(lambda: client.get(f"/api/trials/{trial_id}").json()["state"] not in ("waiting", "running"))
-    return dict(client.get(f"/api/trials/{trial_id}").json())
+    until(lambda: client.get(f"/api/jobs/{trial_id}").json()["state"] not in ("waiting", "running"))
+    return dict(client.get(f"/api/jobs/{trial_id}").json())
 
 
 def test_a_trial_by_the_api(client: TestClient) -> None:
     trial = new_trial(client, steps=3, dab_amount=1.5)
-    assert trial["status"] == 201
+    assert trial["status_code"] == 201
     assert trial["command"] == (
         "chromogen stylize region.png exemplar.png -o result.png --preset histology --steps 3 --dab-amount 1.5"
     )
     assert "replace(with_total_steps" in str(trial["python"])
     followed = finished(client, trial["id"])
-    assert (followed["state"], followed["step"]) == ("done", 3)
-    path = f"/api/trials/{trial['id']}"
+    assert (followed["state"], followed["status"]) == ("done", "Done: 3 steps in 0 s")
+    assert followed["losses"] == pytest.approx([1, 1 / 2, 1 / 3])
+    path = f"/api/jobs/{trial['id']}"
     region = np.asarray(PIL.Image.open(io.BytesIO(client.get(f"{path}/region.png").content)))
     np.testing.assert_array_equal(region, np.concatenate([IHC, IHC], axis=1)[20:100, 500:596])
-    assert "attachment" in client.get(f"{path}/result.png").headers["content-disposition"]
+    assert "attachment" in client.get(f"{path}/result").headers["content-disposition"]
     assert client.get(f"{path}/exemplar.png").status_code == 200
-    assert [t["id"] for t in client.get("/api/trials").json()] == [trial["id"]]
+    assert [t["id"] for t in client.get("/api/jobs").json()] == [trial["id"]]
     assert any(name.endswith("result.png") for name in ids(client)), "results are slides too"
 
 
 def test_a_finished_trial_is_adjusted_and_says_so(client: TestClient, tmp_path: Path) -> None:
     trial = new_trial(client)
-    path = f"/api/trials/{trial['id']}"
+    path = f"/api/jobs/{trial['id']}"
     finished(client, trial["id"])
-    answer = client.get(f"{path}/adjusted.png", params={"strength": 0.5, "dab_amount": 2})
-    (tmp_path / "adjusted.png").write_bytes(answer.content)
-    said = read_provenance(tmp_path / "adjusted.png") or {}
+    answer = client.get(f"{path}/picture.png", params={"strength": 0.5, "dab_amount": 2})
+    (tmp_path / "picture.png").write_bytes(answer.content)
+    said = read_provenance(tmp_path / "picture.png") or {}
     assert said["adjusted"] == {"strength": 0.5, "dab_amount": 2}
     kept = client.get(f"{path}/labelled.png", params={"strength": 0.5, "dab_amount": 2})
     assert "virtual" in kept.headers["content-disposition"]
@@ -458,14 +459,14 @@ def test_a_finished_trial_is_adjusted_and_says_so(client: TestClient, tmp_path: 
     assert (np.abs(label[-2:].astype(int) - PAPER).max(axis=2) < 5).all()
     (tmp_path / "kept.png").write_bytes(kept.content)
     assert read_provenance(tmp_path / "kept.png") == {**said, "labelled": True}
-    assert client.get(f"{path}/adjusted.png", params={"strength": 2}).status_code == 422
+    assert client.get(f"{path}/picture.png", params={"strength": 2}).status_code == 422
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"preset": "nonsense"}, "preset"),
-        ({"size": [10, 10]}, "64 to 2048"),
+        ({"size": [0, 10]}, "inside the slide"),
         ({"location": [1000, 0]}, "inside the slide"),
         ({"location": [-5, 0]}, "inside the slide"),
         ({"exemplar": "upload-" + "0" * 16}, "upload it again"),
@@ -473,16 +474,16 @@ def test_a_finished_trial_is_adjusted_and_says_so(client: TestClient, tmp_path: 
 )
 def test_trials_that_cannot_be(client: TestClient, changes: dict[str, object], says: str) -> None:
     answer = new_trial(client, **changes)
-    assert answer["status"] == 422
+    assert answer["status_code"] == 422
     assert says in str(answer["detail"])
-    assert client.get("/api/trials").json() == []
+    assert client.get("/api/jobs").json() == []
 
 
 @pytest.mark.parametrize(
     "exemplar", ["../secret.png", "upload-../../secret", "/etc/passwd", "https://x.example/a.png"]
 )
 def test_exemplars_are_not_paths(client: TestClient, exemplar: str) -> None:
-    assert new_trial(client, exemplar=exemplar)["status"] == 422
+    assert new_trial(client, exemplar=exemplar)["status_code"] == 422
 
 
 def test_own_exemplars(client: TestClient) -> None:
@@ -493,9 +494,9 @@ def test_own_exemplars(client: TestClient) -> None:
     assert uploaded.status_code == 200
     assert uploaded.json()["exemplar_doubt"] is None
     trial = new_trial(client, exemplar=uploaded.json()["exemplar"])
-    given = client.get(f"/api/trials/{trial['id']}/exemplar.png").content
+    given = client.get(f"/api/jobs/{trial['id']}/exemplar.png").content
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(given))), IHC[:200, :220])
-    assert new_trial(client, exemplar=ids(client)["ihc.png"])["status"] == 201
+    assert new_trial(client, exemplar=ids(client)["ihc.png"])["status_code"] == 201
     for hostile in (b"", b"<svg onload=alert(1)>", png_bomb(8_000, 6_000)):
         answer = client.post("/api/exemplars", content=hostile, headers=octets)
         assert answer.status_code == 422
@@ -523,8 +524,8 @@ def test_about_says_what_it_is(client: TestClient) -> None:
 
 
 def stain(client: TestClient, kind: str, **asked: object) -> dict[str, object]:
-    answer = client.post({"view": "/api/stained-views", "slide": "/api/stains"}[kind], json=asked)
-    return {"status": answer.status_code, **answer.json()}
+    answer = client.post("/api/stains", json=asked)
+    return {**answer.json(), "status_code": answer.status_code}
 
 
 def test_stainers_are_listed(client: TestClient) -> None:
@@ -544,22 +545,22 @@ def test_stainers_are_listed(client: TestClient) -> None:
 def test_a_view_is_stained_at_once(client: TestClient) -> None:
     slide = ids(client)["wide.png"]
     made = stain(client, "view", slide=slide, stainer="identity", location=[500, 20], size=[96, 80])
-    assert (made["status"], made["state"]) == (201, "done")
-    answer = client.get(f"/api/stains/{made['id']}/result")
+    assert (made["status_code"], made["state"]) == (201, "done")
+    answer = client.get(f"/api/jobs/{made['id']}/result")
     picture = np.asarray(PIL.Image.open(io.BytesIO(answer.content)))
-    seen = client.get(f"/api/stains/{made['id']}/region.png").content
+    seen = client.get(f"/api/jobs/{made['id']}/region.png").content
     wanted = np.concatenate([IHC, IHC], axis=1)[20:100, 500:596]
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(seen))), wanted)
     assert (picture == wanted).all(axis=2).mean() > 0.9, "all but glass, which is as in the whole slide"
     assert "attachment" in answer.headers["content-disposition"]
-    kept = client.get(f"/api/stains/{made['id']}/labelled.png").content
+    kept = client.get(f"/api/jobs/{made['id']}/labelled.png").content
     label = np.asarray(PIL.Image.open(io.BytesIO(kept)))
     assert label.shape == picture.shape
     assert (np.abs(label[-2:].astype(int) - PAPER).max(axis=2) < 5).all()
     assert any(name == f"{made['id']}/result.png" for name in ids(client)), "results are slides too"
-    assert [one["id"] for one in client.get("/api/stains").json()] == [made["id"]]
+    assert [one["id"] for one in client.get("/api/jobs").json()] == [made["id"]]
     fine = stain(client, "view", slide=slide, stainer="identity", location=[0, 0], size=[200, 400], mpp=0.25)
-    half = client.get(f"/api/stains/{fine['id']}/result").content
+    half = client.get(f"/api/jobs/{fine['id']}/result").content
     assert PIL.Image.open(io.BytesIO(half)).size == (100, 200), "at the stainer's pixel size"
     assert made["command"] == (
         "chromogen stain wide.png --stainer identity --mpp 0.5 --region 500,20,96,80 "
@@ -567,12 +568,32 @@ def test_a_view_is_stained_at_once(client: TestClient) -> None:
     )
 
 
+def test_a_part_that_is_small_is_taken_larger_and_one_that_is_large_waits(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stain, "command", worker(""))
+    write_image(tmp_path / "slides" / "large.png", np.tile(IHC, (5, 5, 1)), mpp=0.5)
+    asked = {"slide": ids(client)["large.png"], "stainer": "identity"}
+    small = stain(client, "view", **asked, location=[0, 100], size=[10, 20])
+    assert (small["state"], small["location"], small["size"]) == ("done", [0, 77], [66, 66])
+    for corner in ([0, 0], [2550, 2550]):
+        trial = new_trial(client, slide=asked["slide"], location=corner, size=[10, 10])
+        assert (trial["location"], trial["size"]) == ([min(at, 2496) for at in corner], [64, 64])
+    cut = new_trial(client, slide=asked["slide"], location=[0, 0], size=[2560, 2560], most_px=512)
+    assert (cut["location"], cut["size"]) == ([1024, 1024], [512, 512])
+    large = stain(client, "view", **asked, location=[0, 0], size=[2100, 90])
+    assert (large["state"], large["is_slide"], large["size"]) == ("waiting", True, [2100, 90])
+    assert client.post(
+        "/api/where-maps", json={**asked, "stainer": "nuclear", "location": [0, 0], "size": [2100, 90]}
+    ).json() == {"detail": "Zoom in to see where the stain would lie."}
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "says"),
     [
         ("view", {"stainer": "nonsense"}, "stainer"),
         ("view", {"stainer": "../../secret.png"}, "stainer"),
-        ("view", {"size": [10, 10]}, "64 to 2048"),
+        ("view", {"size": [0, 10]}, "inside the slide"),
         ("view", {"location": [1000, 0]}, "inside the slide"),
         ("view", {"location": [-5, 0]}, "inside the slide"),
         ("view", {"fill": True}, "a measured look"),
@@ -596,9 +617,9 @@ def test_stains_that_cannot_be(client: TestClient, kind: str, changes: dict[str,
     if kind == "view":
         asked |= {"location": [0, 0], "size": [100, 100]}
     answer = stain(client, kind, **{**asked, **changes})
-    assert answer["status"] == 422
+    assert answer["status_code"] == 422
     assert says in str(answer["detail"])
-    assert client.get("/api/stains").json() == []
+    assert client.get("/api/jobs").json() == []
 
 
 def test_where_is_chosen_by_id_and_said(client: TestClient, tmp_path: Path) -> None:
@@ -621,19 +642,22 @@ def test_where_is_chosen_by_id_and_said(client: TestClient, tmp_path: Path) -> N
         answer = client.post("/api/where-maps", json={**asked, "where": where})
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png"), answer.text
         assert PIL.Image.open(io.BytesIO(answer.content)).size == (40, 36)
+        assert answer.headers["chromogen-box"] == "100,20,80,72"
     assert client.post("/api/where-maps", json={**asked, "stainer": "normalize"}).status_code == 422
     made = stain(client, "view", **asked, where=regions, fill=True)
-    assert (made["status"], made["told"]["where"]["levels"]) == (201, levels), made
-    assert made["told"]["unlike_fraction"] >= 0
+    assert made["status_code"] == 201
+    assert "regions that a person drew (Region 1 50 %, elsewhere 25 %)" in made["where"]
+    assert made["is_filled"]
+    assert made["unlike_percent"] >= 0
     assert str(tmp_path) not in json.dumps(made)
-    kept = client.get(f"/api/stains/{made['id']}/regions.geojson").json()
+    kept = client.get(f"/api/jobs/{made['id']}/regions.geojson").json()
     assert kept["features"][0]["geometry"] == SQUARE
-    hatched = client.get(f"/api/stains/{made['id']}/unlike.png")
+    hatched = client.get(f"/api/jobs/{made['id']}/unlike.png")
     assert PIL.Image.open(io.BytesIO(hatched.content)).size == (80, 72)
     plain = stain(client, "view", **{**asked, "stainer": "identity"})
     for name in ("regions.geojson", "unlike.png"):
-        assert client.get(f"/api/stains/{plain['id']}/{name}").status_code == 404
-    assert client.post(f"/api/stains/{made['id']}/remove").status_code == 204
+        assert client.get(f"/api/jobs/{plain['id']}/{name}").status_code == 404
+    assert client.post(f"/api/jobs/{made['id']}/remove").status_code == 204
     assert not (tmp_path / "results" / made["id"]).exists()
 
 
@@ -646,12 +670,12 @@ def test_a_slide_is_stained_in_the_background(
     monkeypatch.setattr(Stain, "command", worker(code))
     made = stain(client, "slide", slide=ids(client)["wide.png"], stainer="identity", mpp=0.5)
     assert made["command"] == "chromogen stain wide.png --stainer identity --mpp 0.5 -o wide_identity.ome.tif"
-    path = f"/api/stains/{made['id']}"
+    path = f"/api/jobs/{made['id']}"
     until(lambda: client.get(path).json()["state"] == "failed")
     followed = client.get(path).json()
-    assert (followed["step"], followed["of"], followed["seconds_left"]) == (2, 4, 2.0)
-    assert followed["error"] == "no x", "no folder of this machine"
-    assert str(tmp_path) not in client.get("/api/stains").text
+    assert followed["part"] == 0.5
+    assert followed["status"] == "Failed: no x", "no folder of this machine"
+    assert str(tmp_path) not in client.get("/api/jobs").text
     assert client.get(f"{path}/result").status_code == 404
     assert client.get(f"{path}/region.png").status_code == 404
     assert client.get(f"{path}/labelled.png").status_code == 404
@@ -662,7 +686,7 @@ def test_a_slide_is_stained_in_the_background(
     assert answer.content == b"made"
     assert 'filename="virtual-wide_identity.ome.tif"' in answer.headers["content-disposition"]
     assert client.delete(path).json()["state"] == "done"
-    assert client.get("/api/stains/20260101-000000-abcdef").status_code == 404
+    assert client.get("/api/jobs/20260101-000000-abcdef").status_code == 404
 
 
 def test_models_of_the_folders_are_asked_for_by_id(client: TestClient, tmp_path: Path) -> None:
@@ -683,11 +707,11 @@ def test_models_of_the_folders_are_asked_for_by_id(client: TestClient, tmp_path:
     assert str(tmp_path) not in json.dumps(lines)
     asked = {"slide": ids(client)["wide.png"], "location": [0, 0], "size": [96, 80]}
     broken = stain(client, "view", **asked, stainer=lines["models/bad.safetensors"]["id"])
-    assert broken["status"] == 422
+    assert broken["status_code"] == 422
     assert str(tmp_path) not in json.dumps(broken)
     for dials in ({}, {"intensity": 0.5}):
         made = stain(client, "view", **asked, stainer=found["id"], dials=dials)
-        assert made["status"] == 201
+        assert made["status_code"] == 201
         assert "--stainer models/er.safetensors" in str(made["command"])
         assert str(tmp_path) not in json.dumps(made)
 
@@ -704,25 +728,25 @@ def test_a_generator_is_told_what_its_file_does_not_say(client: TestClient, tmp_
     asked = {"slide": ids(client)["wide.png"], "location": [0, 0], "size": [96, 80], "stainer": cut["id"]}
     assert "mpp" in str(stain(client, "view", **asked)["detail"])
     made = stain(client, "view", **asked, trained_mpp=0.5)
-    assert made["status"] == 201, made
+    assert made["status_code"] == 201, made
     assert "--stainer cut.onnx --model-mpp 0.5 --mpp 0.5" in str(made["command"])
-    assert stain(client, "view", **asked, trained_mpp=0.5, value_range="nonsense")["status"] == 422
+    assert stain(client, "view", **asked, trained_mpp=0.5, value_range="nonsense")["status_code"] == 422
 
 
 def test_what_has_ended_is_removed(client: TestClient, tmp_path: Path) -> None:
     slide = ids(client)["wide.png"]
     made = stain(client, "view", slide=slide, stainer="identity", location=[0, 0], size=[96, 80])
-    path = f"/api/stains/{made['id']}"
+    path = f"/api/jobs/{made['id']}"
     assert client.post(f"{path}/remove", json={}).status_code == 204
     assert client.get(path).status_code == 404
-    assert client.get("/api/stains").json() == []
+    assert client.get("/api/jobs").json() == []
     assert not (tmp_path / "results" / str(made["id"])).exists()
     assert client.post(f"{path}/remove", json={}).status_code == 404
     for hostile in ("..%2f..", "%2e%2e", "20260101-000000-abcdef%2f.."):
-        assert client.post(f"/api/stains/{hostile}/remove", json={}).status_code in (404, 405, 422)
+        assert client.post(f"/api/jobs/{hostile}/remove", json={}).status_code in (404, 405, 422)
     trial = new_trial(client)
     finished(client, trial["id"])
-    assert client.post(f"/api/trials/{trial['id']}/remove", json={}).status_code == 204
+    assert client.post(f"/api/jobs/{trial['id']}/remove", json={}).status_code == 204
     assert not (tmp_path / "results" / str(trial["id"])).exists()
     assert list(ids(client)) == ["broken.svs", "ihc.png", "wide.png"]
 
@@ -750,12 +774,12 @@ def test_stainers_say_their_dials_and_take_them(client: TestClient) -> None:
     assert dials["identity"] == []
     asked = {"slide": ids(client)["ihc.png"], "stainer": "nuclear", "location": [0, 0], "size": [128, 128]}
     for wrong, says in (({"hue": 1}, "some of"), ({"share": 2}, "0 to 1"), ({"share": -0.1}, "0 to 1")):
-        answer = client.post("/api/stained-views", json={**asked, "dials": wrong})
+        answer = client.post("/api/stains", json={**asked, "dials": wrong})
         assert answer.status_code == 422
         assert says in answer.json()["detail"]
-    answer = client.post("/api/stained-views", json={**asked, "stainer": "identity", "dials": {"share": 0.5}})
+    answer = client.post("/api/stains", json={**asked, "stainer": "identity", "dials": {"share": 0.5}})
     assert answer.status_code == 422, "a stainer without dials"
-    made = client.post("/api/stained-views", json={**asked, "dials": {"share": 0.9}}).json()
+    made = client.post("/api/stains", json={**asked, "dials": {"share": 0.9}}).json()
     assert "--share 0.9" in made["command"]
     assert "stainer_of_look(load_look('nuclear'), share=0.9)" in made["python"]
 
@@ -769,7 +793,7 @@ def test_the_look_of_an_exemplar_is_kept_as_a_stainer(client: TestClient, tmp_pa
     files = [file.relative_to(tmp_path) for file in tmp_path.rglob("*.json")]
     assert {file.parent.name for file in files} == {".looks"}, "nowhere else"
     view = {"slide": ids(client)["ihc.png"], "stainer": made[0]["id"], "location": [0, 0], "size": [128, 128]}
-    assert client.post("/api/stained-views", json=view).status_code == 201
+    assert client.post("/api/stains", json=view).status_code == 201
     write_image(tmp_path / "slides" / "blank.png", np.full((256, 256, 3), 240, np.uint8))
     answer = client.post("/api/looks", json={"exemplar": ids(client)["blank.png"]})
     assert answer.status_code == 422

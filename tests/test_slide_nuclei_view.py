@@ -162,3 +162,24 @@ def test_the_sample_is_spread_over_the_windows_with_tissue(tmp_path: Path, spots
     assert WindowGrid((9, 9), (9, 9), (3, 7)).sample() == [3, 7]
     assert WindowGrid((9, 9), (9, 9), ()).sample() == []
     assert window_grid_of(source(tmp_path, IHC)).with_tissue == tuple(range(9))
+
+
+def test_numbers_in_words() -> None:
+    assert module.in_words(module.NucleusNumbers(1)) == "1 nucleus in view."
+    scored = module.NucleusNumbers(
+        1200,
+        300,
+        25.0,
+        20.0,
+        31.0,
+        40.0,
+        30.0,
+        52.0,
+        0.25,
+        nuclei_threshold_source="found",
+        nuclei_doubt="few fields",
+    )
+    assert module.in_words(scored) == (
+        "1,200 nuclei in view, 25.0 % positive (DAB above 0.25, found from the slide’s nuclei). "
+        "H-score 40 (30 to 52). 95 % interval of the share: 20.0 to 31.0 %. In doubt: few fields."
+    )

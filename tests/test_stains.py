@@ -13,12 +13,8 @@ import psutil
 import pytest
 import tifffile
 
-from chromogen.app.view.stains import (
-    Stain,
-    stain_progress,
-    stain_queue,
-    start_slide,
-)
+from chromogen.app.view.jobs import job_queue
+from chromogen.app.view.stains import Stain
 from chromogen.app.view.work_queue import new_id, wait_for
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import Stainer
@@ -67,9 +63,11 @@ def test_what_is_told_of_a_look_has_the_dials_that_were_moved() -> None:
 @pytest.mark.slow
 def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
     write_slide(tmp_path / "slide 1.tif", times=3)
-    stains = stain_queue(tmp_path / "stains")
+    stains = job_queue(tmp_path / "stains")
     source = str(tmp_path / "slide 1.tif")
-    stain = start_slide(stains, Stain(new_id(), "0" * 16, "slide 1.tif", source, "normalize", "normalize"), [])
+    asked = Stain(new_id(), "0" * 16, "slide 1.tif", source, "normalize", "normalize")
+    (stains.folder / asked.id).mkdir(parents=True)
+    stain = stains.start(asked)
     ended = wait_for(stains, stain.id, 300)
     stains.close()
     assert ended.state == "done", ended.error
@@ -80,7 +78,7 @@ def test_a_slide_is_stained_and_followed(tmp_path: Path) -> None:
     with open_slide(folder / ended.work.output) as made:
         assert (made.size, made.mpp) == ((1536, 1536), pytest.approx(0.5))
         pixels = made.read_region((0, 0), made.size)
-    progress = stain_progress(folder)
+    progress = ended.work.progress(folder)
     assert (progress.step, progress.of) == (4, 4)
     assert progress.seconds > 0
     subprocess.run([sys.executable, "-c", ended.work.python_lines], cwd=tmp_path, check=True, capture_output=True)
@@ -107,10 +105,12 @@ def test_a_slide_is_finished_when_it_is_there_and_whole(tmp_path: Path) -> None:
 SERVER = """
 import os, sys, time
 from pathlib import Path
-from chromogen.app.view.stains import Stain, stain_queue, start_slide
-stains = stain_queue(Path(sys.argv[1]))
+from chromogen.app.view.jobs import job_queue
+from chromogen.app.view.stains import Stain
+stains = job_queue(Path(sys.argv[1]))
 stain = Stain("20260101-000000-abcdef", "0" * 16, "a.tif", sys.argv[2], "identity", "identity")
-start_slide(stains, stain, [])
+(stains.folder / stain.id).mkdir(parents=True)
+stains.start(stain)
 while stains.find(stain.id).state != "running":
     time.sleep(0.01)
 os.kill(os.getpid(), 9)
@@ -127,17 +127,17 @@ def test_a_slide_that_was_finished_after_its_server_was_killed_is_done(tmp_path:
     record = json.loads((folder / "stain.json").read_text())
     assert record["state"] == "running"
     until(lambda: not psutil.pid_exists(record["pid"]) or psutil.Process(record["pid"]).status() == "zombie")
-    stains = stain_queue(tmp_path / "stains")
+    stains = job_queue(tmp_path / "stains")
     assert stains.find(folder.name).state == "done"
     assert json.loads((folder / "stain.json").read_text())["state"] == "done"
 
 
 def test_time_left_is_by_the_blocks_of_this_run(tmp_path: Path) -> None:
-    assert stain_progress(tmp_path).seconds_left is None
+    assert Stain("i", "0" * 16, "a.tif", "x", "nuclear", "nuclear").progress(tmp_path).left_s is None
     noted = [{"done": done, "of": 100, "seconds": seconds} for done, seconds in ((51, 10.0), (53, 12.0))]
     (tmp_path / "trace.jsonl").write_text("\n".join([*map(json.dumps, noted), '{"done"']))
-    progress = stain_progress(tmp_path)
-    assert (progress.step, progress.of, progress.seconds_left) == (53, 100, pytest.approx(47.0))
+    progress = Stain("i", "0" * 16, "a.tif", "x", "nuclear", "nuclear").progress(tmp_path)
+    assert (progress.step, progress.of, progress.left_s) == (53, 100, pytest.approx(47.0))
 
 
 def test_names_of_results_are_no_longer_than_files_may_have() -> None:

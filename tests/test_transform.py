@@ -9,7 +9,7 @@ import pytest
 from scipy.interpolate import BSpline
 from shapely.geometry import box
 
-from chromogen.app.register_command import facts_of
+from chromogen.app.pair_commands import facts_of
 from chromogen.registration.fitting import Spline, fitted_spline, least_jacobian, zero_spline
 from chromogen.registration.transform import (
     DisplacementBlock,

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from chromogen.app.view.jobs import Job, job_queue
 from chromogen.app.view.trials import (
     Trial,
     new_trial,
-    newest_picture,
     options_of,
     start_trial,
-    trial_progress,
-    trial_queue,
 )
 from chromogen.app.view.work_queue import Queued, WorkQueue, wait_for
 from chromogen.image import read_image, write_image
@@ -43,21 +41,21 @@ shutil.copy("region.png", "result.png")
 
 
 @pytest.fixture
-def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkQueue[Trial]]:
+def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkQueue[Job]]:
     monkeypatch.setattr(Trial, "command", worker(STEPS))
-    made = trial_queue(tmp_path / "trials")
+    made = job_queue(tmp_path / "trials")
     yield made
     made.close()
 
 
-def start(trials: WorkQueue[Trial]) -> Queued[Trial]:
+def start(trials: WorkQueue[Job]) -> Queued[Job]:
     trial = new_trial("0" * 16, (3, 4), SIZE, 0.5, options_of("fast", 0.5, {"steps": 3, "seed": None}))
     return start_trial(trials, trial, IHC[:64, :64].copy(), Picture(IHC, None))
 
 
 @pytest.mark.parametrize(("own", "shape", "mpp"), [(0.25, (32, 32, 3), 0.5), (None, (64, 64, 3), None)])
 def test_an_exemplar_comes_at_the_regions_pixel_size(
-    trials: WorkQueue[Trial], own: float | None, shape: tuple[int, int, int], mpp: float | None
+    trials: WorkQueue[Job], own: float | None, shape: tuple[int, int, int], mpp: float | None
 ) -> None:
     region = IHC[:64, :64].copy()
     trial = new_trial("0" * 16, (3, 4), SIZE, 0.5, options_of("fast", 0.5, {}))
@@ -67,13 +65,13 @@ def test_an_exemplar_comes_at_the_regions_pixel_size(
     assert read_picture(folder / "region.png").mpp == pytest.approx(0.5)
 
 
-def test_a_trial_runs_to_its_end(trials: WorkQueue[Trial]) -> None:
+def test_a_trial_runs_to_its_end(trials: WorkQueue[Job]) -> None:
     trial = start(trials)
     assert wait_for(trials, trial.id, 120).state == "done"
-    progress = trial_progress(trials.folder_of(trial.id))
+    progress = trial.work.progress(trials.folder_of(trial.id))
     assert (progress.step, progress.of, progress.preview) == (3, 3, 2)
     assert progress.losses == pytest.approx([1, 1 / 2, 1 / 3])
-    assert newest_picture(trials.folder_of(trial.id)).name == "result.png"
+    assert trial.work.newest_picture(trials.folder_of(trial.id)).name == "result.png"
     assert (read_image(trials.folder_of(trial.id) / "region.png") == IHC[:64, :64]).all()
 
 
@@ -82,13 +80,13 @@ def test_half_a_line_of_a_trace_is_not_read(tmp_path: Path) -> None:
     again = {**step, "losses": {"total": 1.5}}
     lines = [json.dumps(step), json.dumps(again), "not json", '{"index": 2, "of"']
     (tmp_path / "trace.jsonl").write_text("\n".join(lines))
-    assert trial_progress(tmp_path).losses == [1.5]
+    assert new_trial("0" * 16, (3, 4), SIZE, 0.5, ["--preset", "fast"]).progress(tmp_path).losses == [1.5]
 
 
 @pytest.mark.slow
 def test_both_ways_told_make_the_same_picture(tmp_path: Path) -> None:
     """The real command, and what the page says of how to make it again, as a shell line and in Python."""
-    trials = trial_queue(tmp_path / "trials")
+    trials = job_queue(tmp_path / "trials")
     options = options_of("fast", 0.5, {"steps": 3, "seed": 7})
     trial = new_trial("0" * 16, (0, 0), (96, 96), 0.5, options)
     start_trial(trials, trial, IHC[:96, :96].copy(), Picture(IHC[:200, :200].copy(), None))
@@ -108,7 +106,7 @@ def test_both_ways_told_make_the_same_picture(tmp_path: Path) -> None:
     trials.close()
 
 
-def test_a_trial_is_finished_when_its_result_is_of_its_region_and_exemplar(trials: WorkQueue[Trial]) -> None:
+def test_a_trial_is_finished_when_its_result_is_of_its_region_and_exemplar(trials: WorkQueue[Job]) -> None:
     trial = wait_for(trials, start(trials).id, 120).work
     folder = trials.folder_of(trial.id)
     assert not trial.is_finished(folder), "a picture that does not say what it is of"

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.app.staining import Task, stain_tile
 from chromogen.app.view.pool import opened
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.tiles import thumbnail
@@ -15,6 +14,7 @@ from chromogen.provenance import NOTICE
 from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
+from chromogen.whole_slide.tile import stain_tile
 from chromogen.whole_slide.view import SlideFile
 from synthetic_slides import write_pyramid
 from test_densities import IHC
@@ -42,7 +42,7 @@ def test_whatever_stain_writes_is_recognised(tmp_path: Path, out: str, anonymous
     if out.endswith((".tif", ".zarr")):
         stain_slide(SlideJob(SlideFile(he), stainer), Output(made, anonymous=anonymous))
     else:
-        stain_tile(Task(he, made, is_slide=False), stainer, mpp=None, icc=True)
+        stain_tile(he, made, stainer, mpp=None, icc=True)
     assert made_by(made.rename(tmp_path / f"patient{made.suffix}")) == "color-transfer"
 
 

@@ -193,7 +193,7 @@ def test_it_begins_with_a_picture_and_one_button_stains(page: Any, server: Serve
     page.wait_for_selector(".layer.shown:not(.coming)")
     settle(page)
     keep(page, "one_button")
-    (stain,) = page.evaluate("fetch('/api/stains').then((answer) => answer.json())")
+    (stain,) = page.evaluate("fetch('/api/jobs').then((answer) => answer.json())")
     made = server.folder / "trials" / stain["id"] / "result.png"
     assert (read_provenance(made) or {})["stainer"] == "nuclear"
     assert read_image(made).shape == (128, 128, 3)
@@ -370,7 +370,7 @@ def test_regions_are_drawn_where_the_mouse_is(page: Any) -> None:
     assert np.array(triangle[2]) == pytest.approx([106, 156], abs=1.5)
 
 
-def wait_for_state(page: Any, state: str, timeout_s: float = 300, kind: str = "trials") -> None:
+def wait_for_state(page: Any, state: str, timeout_s: float = 300, kind: str = "trial") -> None:
     """Until there is a job in a state; its card is shown then."""
     card = f".job[data-kind='{kind}'][data-state='{state}']"
     page.wait_for_selector(card, state="attached", timeout=1000 * timeout_s)

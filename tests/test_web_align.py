@@ -134,7 +134,9 @@ def test_registered_by_a_button_and_forgotten(page: Any) -> None:
     tab(page, "Align")
     before = page.inner_text("#lies")
     page.click("#register")
+    page.wait_for_selector("#registering progress")
     page.wait_for_selector("#lies:has-text('by registration')")
+    page.wait_for_selector("#registering", state="detached")
     with page.expect_download() as download:
         page.click("#transform-file")
     assert json.loads(Path(download.value.path()).read_text())["quality"]["residual_um"] < 5

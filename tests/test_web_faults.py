@@ -213,8 +213,8 @@ def test_at_any_zoom_what_is_seen_is_stained(page: Any, server: Server) -> None:
     page.wait_for_selector(".layer.shown:not(.coming)", timeout=240_000)
     settle(page)
     keep(page, "stained_at_fit")
-    made = page.evaluate("fetch('/api/stains').then((answer) => answer.json())")[0]
-    assert (made["location"], made["size"], made["queued"]) == ([0, 0], [4096, 4096], True)
+    made = page.evaluate("fetch('/api/jobs').then((answer) => answer.json())")[0]
+    assert (made["location"], made["size"], made["is_slide"]) == ([0, 0], [4096, 4096], True)
     assert list(server.folder.glob("trials/*/*.ome.tif")), "a slide, since it is more than a view"
     page.keyboard.press("1")
     for _ in range(12):
@@ -222,9 +222,9 @@ def test_at_any_zoom_what_is_seen_is_stained(page: Any, server: Server) -> None:
     settle(page)
     page.click("#stain")
     page.locator(".layer:not(.coming)").nth(1).wait_for(timeout=120_000)
-    made = page.evaluate("fetch('/api/stains').then((answer) => answer.json())")[0]
+    made = page.evaluate("fetch('/api/jobs').then((answer) => answer.json())")[0]
     assert min(made["size"]) >= 66, "a little more than what is seen"
-    assert not made["queued"]
+    assert not made["is_slide"]
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from test_web import (  # noqa: F401
     Server,
     browser,
     children,
+    choose_stains,
     keep,
     pytestmark,
     settle,
@@ -79,7 +80,7 @@ def wait_for_block(page: Any) -> None:
 
 
 def state(page: Any, wanted: str, timeout_s: float = 300) -> None:
-    wait_for_state(page, wanted, timeout_s, "stains")
+    wait_for_state(page, wanted, timeout_s, "stain")
 
 
 def results(server: Server, name: str) -> Path:
@@ -164,6 +165,31 @@ def test_a_slide_is_cancelled_and_goes_on(page: Any, server: Server) -> None:
     page.click("#jobs button:has-text('Resume')")
     state(page, "done")
     assert_went_on(server)
+
+
+@pytest.mark.slow
+def test_all_open_slides_are_stained_by_one_button_and_dials_act_on_all(page: Any, server: Server) -> None:
+    show(page, "slide.tif", "large.tif")
+    tab(page, "Stain")
+    assert page.locator("#stain-all").count() == 0, "no H&E"
+    for pane in (0, 1):
+        choose_stains(page, "h-e", pane)
+    page.keyboard.press("1")
+    settle(page)
+    page.select_option("#stainer", "nuclear")
+    page.click("#stain-all")
+    page.locator(".layer.shown:not(.coming)").nth(1).wait_for()
+    titles = page.locator(".layers h3").all_inner_texts()
+    assert titles == ["Virtual stains of slide.tif", "Virtual stains of large.tif"]
+    page.fill("#dial-share", "0.5")
+    page.locator(".layer-name:has-text('share 0.5')").nth(1).wait_for()
+    page.wait_for_function("() => document.querySelectorAll('.layer').length === 2")
+    settle(page)
+    keep(page, "stain_all")
+    jobs = page.evaluate("fetch('/api/jobs').then((answer) => answer.json())")
+    assert len({job["slide"] for job in jobs}) == len(jobs) == 2
+    assert {job["settings"] for job in jobs} == {"share 0.5"}
+    assert page.locator(".pane.is-virtual").count() == 2
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -31,6 +32,7 @@ class Errand:
     id: str
     code: str
     places: tuple[int, ...] = (1, 2)
+    record: ClassVar[str] = "errand.json"
 
     @property
     def command(self) -> list[str]:
@@ -49,7 +51,7 @@ class Errand:
 
 
 def queue_in(folder: Path) -> WorkQueue[Errand]:
-    return WorkQueue(folder, Errand, "errand.json")
+    return WorkQueue(folder, Errand)
 
 
 @pytest.fixture

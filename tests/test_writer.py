@@ -260,8 +260,8 @@ def test_killed_in_the_middle_there_is_no_output(tmp_path: Path, write: str) -> 
         process.wait()
     assert not (tmp_path / "out").exists()
     assert all(path.name.startswith(".chromogen-") for path in tmp_path.iterdir())
-    write_ome_tiff(tmp_path / "next.tif", WherePixels((5, 5)), FACTS)
-    assert [path.name for path in tmp_path.iterdir()] == ["next.tif"]  # what was left went with the next file
+    write_ome_tiff(tmp_path / "out", WherePixels((5, 5)), FACTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # what was left went with the next try
 
 
 @pytest.mark.parametrize("write", ["write_ome_tiff", "write_ome_zarr"])

@@ -11,8 +11,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.app.options import build_recipe
-from chromogen.app.staining import plan_stains, stain_tile
+from chromogen.app.staining import plan_stains
 from chromogen.app.unmix import parse_vectors
 from chromogen.errors import expected
 from chromogen.evaluation.evaluate import Evaluation, evaluate_files
@@ -27,10 +26,12 @@ from chromogen.stains.glass import white_level
 from chromogen.style.encoder import Encoder
 from chromogen.style.measured_style import measure_style
 from chromogen.style.recipes import Recipe
+from chromogen.style.settings import build_recipe
 from chromogen.style.stylize import Stylized
 from chromogen.style.stylize import stylize as optimize
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
+from chromogen.whole_slide.tile import stain_tile
 from chromogen.whole_slide.view import SlideFile
 
 ImageOrPath: TypeAlias = "Image | PathLike"
@@ -108,7 +109,7 @@ def _stained_file(he: Path, out: Path, stainer: Stainer, mpp: float | None) -> S
     if task.is_slide:
         facts = stain_slide(SlideJob(SlideFile(he, mpp), stainer), Output(task.out))
     else:
-        facts = stain_tile(task, stainer, mpp=mpp, icc=True)
+        facts = stain_tile(task.file, task.out, stainer, mpp=mpp, icc=True)
     return StainedFile(task.out, facts)
 
 

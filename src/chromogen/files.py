@@ -1,30 +1,29 @@
-"""Files that are whole or not there at all, and what killed processes have left of theirs."""
+"""Files that are whole or not there at all, and the names by which files belong together."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
+import json
 import os
-import platform
-import secrets
 import shutil
-import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
+
+import filelock
 
 from chromogen.errors import expected
 
-if sys.platform != "win32":
-    import fcntl
-
-_PREFIX, _SUFFIX = ".chromogen-", ".tmp"
-_HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _OME = ".ome"
 LONGEST_NAME = 255  # bytes, on nearly all disks
 CHECKPOINT_ENDING = ".checkpoint"
-ELSEWHERE_S = 86_400.0  # how old another machine's file must be to be removed here: not all disks share locks
+MAX_SCRATCH = 1000  # processes of one user that have a scratch folder at once
+POLL_S = 0.01
 
 
 def canonical_name(name: str) -> str:
@@ -69,11 +68,10 @@ def keep_newest(folder: Path, pattern: str, most: int) -> None:
 def written_beside(path: Path) -> Iterator[Path]:
     """A new, empty file to write to; it takes the place of `path` once all is written.
 
-    Whatever stops it, `path` holds the old content or all of the new; what a killed process has left in the folder
-    goes with the next file written there. Raises: FileNotFoundError or another OSError where the folder is missing
-    or cannot be written to.
+    Whatever stops it, `path` holds the old content or all of the new. A process that writes the same path waits.
+    Raises: FileNotFoundError or another OSError where the folder is missing or cannot be written to.
     """
-    with _beside(path.parent) as temporary:
+    with _beside(path) as temporary:
         yield temporary
         _settle(temporary)
         temporary.replace(path)
@@ -85,7 +83,7 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
 
     Raises: OSError where the name is taken by the time all is written, or where files cannot be written.
     """
-    with _beside(path.parent, 0o777) as temporary:
+    with _beside(path, 0o777) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
@@ -97,10 +95,19 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
 def scratch_folder() -> Iterator[Path]:
     """A folder for this user alone among the system's temporary files (TMPDIR), until the `with` statement ends.
 
-    What a killed process has left there goes with the next one. Raises: OSError where none can be made.
+    Folders are numbered, and the first number that no process holds is taken, with what a killed one left there.
+    Raises: OSError where none can be made.
     """
-    with _beside(Path(gettempdir()), 0o700) as temporary:
-        yield temporary
+    user = getattr(os, "getuid", int)()  # Windows has a folder of temporary files for each user
+    with ExitStack() as until_done:
+        for number in range(MAX_SCRATCH):
+            with suppress(filelock.Timeout, PermissionError):
+                numbered = Path(gettempdir()) / f"{user}-{number}"
+                folder = until_done.enter_context(_beside(numbered, 0o700, wait_s=0))
+                break
+        else:
+            raise OSError(f"no scratch folder can be made in {gettempdir()}")
+        yield folder
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -123,67 +130,41 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write whole, as JSON that refuses what is not a number."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False))
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write whole, as CSV: columns are all names of all rows, and a cell is empty where there is no value."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
 @contextmanager
-def _beside(folder: Path, folder_mode: int | None = None) -> Iterator[Path]:
-    """A new file, or with a mode a folder, which goes afterwards if it still has this name.
+def _beside(path: Path, folder_mode: int | None = None, wait_s: float = -1) -> Iterator[Path]:
+    """A new file, or with a mode a folder, of one name for each `path`; it goes afterwards if it has this name.
 
-    A lock says that its process lives: it ends with that, however that ends.
+    A lock keeps out other processes. It ends with this process, however that ends, and the next one for this path
+    removes what was left. Raises: filelock.Timeout where another process holds it for more than `wait_s`; OSError.
     """
-    temporary, lock = _made(folder, folder_mode)
-    try:
-        _sweep(folder, temporary.stat().st_mtime)
-        yield temporary
-    finally:
-        with suppress(OSError):  # where it may not be removed any more, the next that may will
+    temporary, lock = (named_beside(path.with_name(f".chromogen-{path.name}"), end) for end in (".tmp", ".lock"))
+    lock.touch()  # filelock would wait for ever where no file can be made, and make a folder that is missing
+    with filelock.FileLock(lock, wait_s, poll_interval=POLL_S):
+        try:
             _remove(temporary)
-        if lock is not None:
-            os.close(lock)
-
-
-def _made(folder: Path, folder_mode: int | None) -> tuple[Path, int | None]:
-    while True:
-        temporary = folder / f"{_PREFIX}{_HERE}-{secrets.token_hex(8)}{_SUFFIX}"
-        if folder_mode is None:
-            temporary.touch(exist_ok=False)
-        else:
-            temporary.mkdir(folder_mode)
-        lock = _lock(temporary, wait=True)
-        if temporary.exists():  # else swept by another before it was locked
-            return temporary, lock
-        if lock is not None:
-            os.close(lock)
-
-
-def _sweep(folder: Path, now: float) -> None:
-    """Remove what killed processes have left; `now` by the clock of the disk."""
-    with suppress(OSError):
-        for entry in os.scandir(folder):
-            if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
-                _remove_if_left(Path(entry.path), now)
-
-
-def _remove_if_left(path: Path, now: float) -> None:
-    with suppress(OSError):
-        is_ours = path.name.startswith(_PREFIX + _HERE)
-        if (is_ours or now - path.lstat().st_mtime > ELSEWHERE_S) and (lock := _lock(path)) is not None:
-            _remove(path)
-            os.close(lock)
-
-
-def _lock(path: Path, *, wait: bool = False) -> int | None:
-    """A descriptor that holds the lock of a file or folder; None where another has it, or there are no locks."""
-    if sys.platform == "win32":  # where files that are open cannot be renamed
-        return None
-    try:
-        opened = os.open(path, os.O_NOFOLLOW | (os.O_RDONLY if path.is_dir() else os.O_RDWR))
-    except OSError:
-        return None
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(opened)
-        return None
-    return opened
+            if folder_mode is None:
+                temporary.touch(exist_ok=False)
+            else:
+                temporary.mkdir(folder_mode)
+            yield temporary
+        finally:
+            for left in (temporary, lock):
+                with suppress(OSError):  # Windows keeps a lock's file while it is open
+                    _remove(left)
 
 
 def _remove(path: Path) -> None:

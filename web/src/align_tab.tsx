@@ -1,15 +1,16 @@
 // Aligning: how a slide lies on the first, by registration, by landmarks, or by hand; the server keeps it as a transform.
 
 import { signal } from '@preact/signals';
-import { ask, besidePath, post, type Beside } from './api';
+import { ask, besidePath, post, type Beside, type Stage } from './api';
 import { landmarks, panes } from './desk';
-import { complain, say, short } from './dom';
+import { complain, say, sentence } from './dom';
 import type { Pane } from './pane';
 import { LEAST } from './landmarks';
 import { Button, Choice, Removal, Select } from './parts';
 
 const TELLING = { similarity: 5, affine: 6 }; // pairs among which a wrong one shows
-const busy = signal('');
+const STAGE_MS = 300;
+const stage = signal<Stage | null>(null); // of the registration that is under way
 
 export function AlignTab() {
   const other = landmarks.other.value;
@@ -17,10 +18,16 @@ export function AlignTab() {
   const { beside } = other;
   return (
     <>
-      <p class="of">Lay <b>{short(other.slide.name)}</b> on <b>{short(panes.first.slide.name)}</b></p>
+      <p class="of">Lay <b>{other.slide.title}</b> on <b>{panes.first.slide.title}</b></p>
       {panes.list.length > 2 && <Select id="align-other" label="Slide" value={panes.list.indexOf(other)} of={panes.others} onChoose={(index) => (landmarks.index.value = Number(index))} />}
       <p id="lies" class={beside.value.is_guess ? 'note' : 'hint'} role="status">It lies {beside.value.by}.</p>
-      <Button id="register" label={busy.value || 'Register automatically'} isMain class="wide" isDisabled={busy.value !== ''} onClick={() => void register(other)} />
+      <Button id="register" label="Register automatically" isMain class="wide" isDisabled={!!stage.value} onClick={() => void register(other)} />
+      {stage.value && (
+        <div id="registering" role="status">
+          <progress max={1} value={stage.value.part ?? undefined} aria-label="How far the registration is" />
+          <p class="hint">{sentence(stage.value.words || 'about a minute')}…</p>
+        </div>
+      )}
       <section>
         <h3>By hand</h3>
         <p class="hint">Press “Move alone”, drag and rotate the slide, and press it again.</p>
@@ -77,15 +84,16 @@ function inWords(): string {
 }
 
 async function register(other: Pane): Promise<void> {
-  busy.value = 'Registering, about a minute…';
-  try {
-    panes.lie(other, await post<Beside>(`${besidePath(panes.first!.slide, other.slide)}/registration`));
+  const path = `${besidePath(panes.first!.slide, other.slide)}/registration`;
+  const look = (): Promise<unknown> => ask<Stage>(path).then((now) => stage.value && (stage.value = now), () => {});
+  stage.value = { part: 0, words: '' };
+  const timer = setInterval(() => void look(), STAGE_MS);
+  await post<Beside>(path).then((beside) => {
+    panes.lie(other, beside);
     say('Registered. The slides move together, and regions follow the tissue.');
-  } catch (error) {
-    complain(error);
-  } finally {
-    busy.value = '';
-  }
+  }, complain);
+  clearInterval(timer);
+  stage.value = null;
 }
 
 const forget = (other: Pane): Promise<void> =>

@@ -3,37 +3,23 @@
 import { signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import type { SlideLine } from './api';
-import { panes, slides, works } from './desk';
-import { complain, short } from './dom';
-import { nameOf } from './layers';
+import { panes, slides } from './desk';
+import { complain } from './dom';
 import { Badge, Button } from './parts';
 import { badgeOf, type Badge as Kind } from './slides';
 
 const MAX_ROWS = 120; // of thousands; the rest by search
 const wanted = signal('');
 
-/** The case of a line: of a result that of the slide it was made of. */
-function caseOf(line: SlideLine): string {
-  const job = works.find(line.name.split('/')[0]);
-  return slides.caseOf((job && slides.find(job.slide)) ?? line);
-}
-
 const KINDS: (Kind | '')[] = ['H&E', 'IHC', '', 'VIRTUAL']; // in this order within a case
 const kindOf = (line: SlideLine): Kind | '' => badgeOf(line, slides.facts.value[line.id]);
-
-/** What people call a slide: a result by what made it. */
-export function titleOf({ name }: SlideLine): string {
-  const job = works.find(name.split('/')[0]);
-  if (!job || name.endsWith('/region.png')) return short(name);
-  return `${nameOf(job)}${job.location ? ', region' : ''}`;
-}
 
 export function Cases() {
   const lines = slides.lines.value;
   const words = wanted.value.toLowerCase();
-  const found = lines.filter((line) => `${line.name} ${caseOf(line)} ${kindOf(line)}`.toLowerCase().includes(words));
+  const found = lines.filter((line) => `${line.name} ${slides.caseOf(line)} ${kindOf(line)}`.toLowerCase().includes(words));
   const groups = new Map<string, SlideLine[]>();
-  for (const line of found.slice(0, MAX_ROWS)) groups.set(caseOf(line), [...(groups.get(caseOf(line)) ?? []), line]);
+  for (const line of found.slice(0, MAX_ROWS)) groups.set(slides.caseOf(line), [...(groups.get(slides.caseOf(line)) ?? []), line]);
   for (const own of groups.values()) own.sort((a, b) => KINDS.indexOf(kindOf(a)) - KINDS.indexOf(kindOf(b)));
   const message = !slides.isListed.value ? '' : !lines.length ? 'No slides.' : !found.length ? 'No slide of that name.' : '';
   return (
@@ -71,7 +57,7 @@ function Row({ line }: { line: SlideLine }) {
   const slide = slides.facts.value[line.id];
   const isBroken = typeof slide === 'string';
   const isOpen = panes.find(line.id) !== undefined;
-  const title = titleOf(line);
+  const { title } = line;
   const kind = kindOf(line);
   return (
     <li ref={element} data-id={line.id} class={isOpen ? 'slide is-open' : 'slide'}>

@@ -2,51 +2,72 @@
 // A density tile has hundredths of base-10 optical density in red (haematoxylin) and green (the other stain), and
 // 255 in blue where there is tissue; a difference tile has them around 128, and how far structure was kept in blue.
 
-export type OverlayKind =
-  | 'none'
-  | 'dab'
-  | 'eosin'
-  | 'hematoxylin'
-  | 'tissue'
-  | 'difference'
-  | 'difference-hematoxylin'
-  | 'kept';
+type Vectors = 'h-e' | 'h-dab';
+
+interface Overlay {
+  name: string;
+  hint: string;
+  isDifference?: boolean; // of two slides
+  needs?: Vectors; // in slides that are taken apart so
+  lacking?: string; // why it shows nothing without
+}
+
+const LAY_TWO = 'An H&E has no DAB to compare. Lay two IHC slides beside each other, or compare haematoxylin.';
+const CHOOSE = (stains: string, is: string): string => `No slide that is open is taken apart as ${stains}; choose it in the bar of a slide that is ${is}.`;
+
+export const OVERLAYS = {
+  none: { name: 'None', hint: '' },
+  dab: {
+    name: 'DAB density (IHC)',
+    hint: 'Yellow to violet: density of DAB (base 10) over tissue, above the threshold; in slides taken apart as H-DAB.',
+    needs: 'h-dab',
+    lacking: CHOOSE('H-DAB', 'an IHC'),
+  },
+  hematoxylin: { name: 'Haematoxylin density', hint: 'Yellow to violet: haematoxylin over tissue, above the threshold.' },
+  eosin: {
+    name: 'Eosin density (H&E)',
+    hint: 'Yellow to violet: density of eosin over tissue, above the threshold; in slides taken apart as H&E.',
+    needs: 'h-e',
+    lacking: CHOOSE('H&E', 'one'),
+  },
+  tissue: { name: 'Tissue', hint: 'Green: what counts as tissue in the numbers.' },
+  difference: {
+    name: 'Difference of two slides: DAB',
+    hint: 'Red: the second slide has more DAB than the first; blue: less. Shown above the threshold.',
+    isDifference: true,
+    needs: 'h-dab',
+    lacking: LAY_TWO,
+  },
+  'difference-hematoxylin': {
+    name: 'Difference: haematoxylin',
+    hint: 'Red: the second slide has more haematoxylin; blue: less. Shown above the threshold.',
+    isDifference: true,
+  },
+  kept: {
+    name: 'Structure kept',
+    hint: 'Red where haematoxylin of both slides correlates less than the threshold: structure not kept.',
+    isDifference: true,
+  },
+} satisfies Record<string, Overlay>;
+
+export type OverlayKind = keyof typeof OVERLAYS;
 
 export const FIRST_THRESHOLD_OD10 = 0.2;
 export const MAX_THRESHOLD_OD10 = 1.5;
 
-export const isDifference = (kind: OverlayKind): boolean =>
-  kind === 'difference' || kind === 'difference-hematoxylin' || kind === 'kept';
+const of = (kind: OverlayKind): Overlay => OVERLAYS[kind];
+export const isDifference = (kind: OverlayKind): boolean => of(kind).isDifference ?? false;
 
 /** Whether an overlay says something of a slide that is taken apart with these vectors. */
-export const suits = (kind: OverlayKind, stains: string): boolean =>
-  stains.startsWith('h-e') ? kind !== 'dab' && kind !== 'difference' : kind !== 'eosin';
+export const suits = (kind: OverlayKind, stains: string): boolean => stains.startsWith(of(kind).needs ?? '');
 
 /** Why an overlay shows nothing in slides taken apart with these vectors; empty where it shows. */
 export function lacking(kind: OverlayKind, stains: string[]): string {
-  if (!stains.length || kind === 'none') return '';
+  if (!stains.length) return '';
   if (isDifference(kind) && stains.length < 2) return 'Open a second slide beside the first to compare them.';
-  if (kind === 'difference' && !stains.slice(0, 2).every((one) => suits(kind, one)))
-    return 'An H&E has no DAB to compare. Lay two IHC slides beside each other, or compare haematoxylin.';
-  if (kind === 'dab' && !stains.some((one) => suits(kind, one)))
-    return 'No slide that is open is taken apart as H-DAB; choose it in the bar of a slide that is an IHC.';
-  if (kind === 'eosin' && !stains.some((one) => suits(kind, one)))
-    return 'No slide that is open is taken apart as H&E; choose it in the bar of a slide that is one.';
-  return '';
+  const suit = stains.slice(0, isDifference(kind) ? 2 : undefined).map((one) => suits(kind, one));
+  return (isDifference(kind) ? suit.every(Boolean) : suit.some(Boolean)) ? '' : (of(kind).lacking ?? '');
 }
-
-export const HINTS: Record<OverlayKind, string> = {
-  none: '',
-  dab: 'Yellow to violet: density of DAB (base 10) over tissue, above the threshold; in slides taken apart as H-DAB.',
-  eosin: 'Yellow to violet: density of eosin over tissue, above the threshold; in slides taken apart as H&E.',
-  hematoxylin: 'Yellow to violet: haematoxylin over tissue, above the threshold.',
-  tissue: 'Green: what counts as tissue in the numbers.',
-  difference: 'Red: the second slide has more DAB than the first; blue: less. Shown above the threshold.',
-  'difference-hematoxylin': 'Red: the second slide has more haematoxylin; blue: less. Shown above the threshold.',
-  kept: 'Red where haematoxylin of both slides correlates less than the threshold: structure not kept.',
-};
-
-export const OVERLAY_KINDS = Object.keys(HINTS) as OverlayKind[];
 
 export interface Raw {
   width: number;

@@ -3,7 +3,7 @@
 import { computed, effect, signal, untracked } from '@preact/signals';
 import type { About } from './api';
 import { MAX_THRESHOLD_OD10, type OverlayKind } from './density';
-import { complain, keptSignal, settled, short } from './dom';
+import { complain, keptSignal, settled } from './dom';
 import { Landmarks } from './landmarks';
 import { Layers } from './layers';
 import { Nuclei } from './nuclei';
@@ -83,7 +83,7 @@ effect(() => void (document.documentElement.dataset.theme = isDark.value ? 'dark
 effect(() => {
   const open = panes.list.map(({ slide }) => slide);
   const isVirtual = open.some(({ virtual }) => virtual !== null);
-  document.title = [isVirtual ? VIRTUAL : '', open.map(({ name }) => short(name)).join(', ') || 'slides', 'Chromogen'].filter(Boolean).join(' - ');
+  document.title = [isVirtual ? VIRTUAL : '', open.map(({ title }) => title).join(', ') || 'slides', 'Chromogen'].filter(Boolean).join(' - ');
 });
 
 // Whatever is seen, and where.
@@ -91,7 +91,7 @@ effect(() => {
   for (const pane of panes.list) void [pane.isOpen.value, pane.onScreen.value, pane.beside.value, pane.stains.value];
   void [panes.mode.value, panes.split.value, panes.overlay.value, shownLayers.value];
   untracked(() => {
-    nuclei.look();
+    if (nuclei.shown.value) nuclei.look();
     sayOutside();
     if (panes.list.length || !slides.failed.value) remember();
   });
@@ -111,7 +111,7 @@ effect(() => {
   untracked(() => regions.measureSoon());
 });
 
-regions.laidOver = () => layers.measurable();
+regions.laidOver = () => layers.measurable;
 works.onEnd = () => void slides.list().catch(complain);
 
 export function setOverlay(kind: OverlayKind): void {

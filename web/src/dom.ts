@@ -20,12 +20,25 @@ export function settled(work: () => void, ms: number): () => void {
   };
 }
 
-/** A slide's name without its folders; of work, its picture with the end of its id. */
-export function short(name: string): string {
-  const [file, folder] = name.split('/').reverse();
-  const work = /^\d{8}-\d{6}-([0-9a-f]{6})$/.exec(folder ?? '');
-  return work ? `${file.replace(/\.png|\.ome\.tif/, '')} ${work[1]}` : file;
+/** The same of what takes a while: one at a time, and once more where it was called meanwhile. */
+export function oneByOne(work: () => Promise<void>, failed: (error: Error) => void, ms: number): () => void {
+  let [isBusy, isOld] = [false, false];
+  const run = settled(() => {
+    if (isBusy) return void (isOld = true);
+    isBusy = true;
+    void work().catch(failed).then(() => {
+      if (isOld) run();
+      [isBusy, isOld] = [false, false];
+    });
+  }, ms);
+  return run;
 }
+
+/** A name without its folders. */
+export const basename = (name: string): string => name.split('/').pop()!;
+
+/** Words that begin with a capital. */
+export const sentence = (words: string): string => words.charAt(0).toUpperCase() + words.slice(1);
 
 /** Seconds, for people. */
 export function duration(seconds: number): string {

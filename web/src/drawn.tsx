@@ -4,18 +4,17 @@ import type { ReadonlySignal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
 import type { ComponentChildren } from 'preact';
 import { useMemo } from 'preact/hooks';
-import { inSvg, moved, type Affine, type Place } from './affine';
-import type { NucleiInView } from './api';
-import { landmarks, nuclei, panes, regions } from './desk';
+import { moved, ringsOf, type Affine, type Place } from './affine';
+import type { NucleiInView, Region } from './api';
+import { landmarks, panes, regions } from './desk';
 import type { MarkOn } from './landmarks';
 import type { Pane } from './pane';
-import type { Region } from './region_numbers';
 import type { Ring } from './regions';
 
 type Frame = ReadonlySignal<Affine>;
 
 export function Drawn({ pane }: { pane: Pane }) {
-  const { nuclei: found } = nuclei.of(pane.slide.id);
+  const found = pane.nuclei.value.nuclei;
   const outlines = useMemo(() => found && outlinesOf(found), [found]);
   const pressed = (event: PointerEvent): void => void (regions.drawing.value && regions.pressed(pane, event));
   return (
@@ -32,7 +31,7 @@ export function Drawn({ pane }: { pane: Pane }) {
 
 function Regions() {
   const [list, chosen] = [regions.list.value, regions.chosen.value];
-  return <>{list.map(({ geometry }, index) => <path key={index} d={pathOf(geometry)} class={index === chosen ? 'region chosen' : 'region'} />)}</>;
+  return <>{list.map((region, index) => <path key={index} d={pathOf(region)} class={index === chosen ? 'region chosen' : 'region'} />)}</>;
 }
 
 /** What is being drawn. */
@@ -51,7 +50,7 @@ function Names({ by }: { by: Frame }) {
 }
 
 /** A group that follows the slide; what is in it is not made anew for that. */
-const Placed = ({ by, children }: { by: Frame; children: ComponentChildren }) => <g transform={inSvg(by.value)}>{children}</g>;
+const Placed = ({ by, children }: { by: Frame; children: ComponentChildren }) => <g transform={by.value.toString()}>{children}</g>;
 
 function Label({ by, at, words }: { by: Frame; at: Place | undefined; words: string }) {
   if (!at) return null;
@@ -82,10 +81,8 @@ function outlinesOf({ outlines, positive, nuclei_threshold_source }: NucleiInVie
 
 const pathOfRing = (ring: Ring, isClosed: boolean): string => (ring.length ? `M${ring.map((corner) => corner.map(Number).join(' ')).join('L')}${isClosed ? 'Z' : ''}` : '');
 
-function pathOf({ type, coordinates }: Region['geometry']): string {
-  const polygons = (type === 'MultiPolygon' ? coordinates : [coordinates]) as Ring[][];
-  return polygons.flat().map((ring) => pathOfRing(ring.map(([x, y]) => [x, y]), true)).join('');
-}
+const pathOf = ({ geometry }: Region): string =>
+  ringsOf(geometry).map((ring) => pathOfRing(ring.map(([x, y]) => [x, y]), true)).join('');
 
 function lengthOf([start, end]: Ring): string {
   const mpp = panes.first?.slide.mpp;

@@ -1,33 +1,27 @@
 // Layers: virtual stains on the slide, densities and other overlays, nuclei; each with its legend.
 
+import { jobUrl, type Job, type Slide } from './api';
 import { layers, nuclei, panes, setOverlay, setThreshold, works } from './desk';
-import { HINTS, lacking, MAX_THRESHOLD_OD10, type OverlayKind } from './density';
-import { short } from './dom';
-import { partOf, stateOf } from './jobs';
-import { AS_IT_IS, isSlide, nameOf, unlikeOf } from './layers';
+import { lacking, MAX_THRESHOLD_OD10, OVERLAYS, type OverlayKind } from './density';
+import { AS_IT_IS } from './layers';
 import { Button, Check, Icon, Removal, Select, Slider } from './parts';
-import { whereInWords } from './where';
-import type { Job } from './works';
 
-const OVERLAYS: [OverlayKind, string][] = [
-  ['none', 'None'],
-  ['dab', 'DAB density (IHC)'],
-  ['hematoxylin', 'Haematoxylin density'],
-  ['eosin', 'Eosin density (H&E)'],
-  ['tissue', 'Tissue'],
-  ['difference', 'Difference of two slides: DAB'],
-  ['difference-hematoxylin', 'Difference: haematoxylin'],
-  ['kept', 'Structure kept'],
-];
-
-/** The virtual stains of the first slide, the newest first. */
+/** The virtual stains of slides that are open, the newest first: of each that has some. */
 export function VirtualLayers() {
-  const slide = panes.first?.slide;
-  const jobs = slide ? layers.of(slide.id) : [];
-  const coming = works.underWay.filter((job) => job.slide === slide?.id);
+  const made = panes.list.map(({ slide }) => ({
+    slide,
+    coming: works.underWay.value.filter((job) => job.slide === slide.id),
+    jobs: layers.of(slide.id),
+  }));
+  const [first, ...others] = made;
+  const more = others.filter(({ coming, jobs }) => coming.length + jobs.length);
+  return <>{[first, ...more].filter(Boolean).map((one) => <LayersOf key={one.slide.id} {...one} isAlone={!more.length} />)}</>;
+}
+
+function LayersOf({ slide, coming, jobs, isAlone }: { slide: Slide; coming: Job[]; jobs: Job[]; isAlone: boolean }) {
   return (
     <section class="layers">
-      <h3>Virtual stains of this slide</h3>
+      <h3>Virtual stains of {isAlone ? 'this slide' : slide.title}</h3>
       <ul>
         {coming.map((job) => <Coming key={job.id} job={job} />)}
         {jobs.map((job) => <Layer key={job.id} job={job} />)}
@@ -39,25 +33,21 @@ export function VirtualLayers() {
 
 const whatOf = (job: Job): string => (job.size ? `${job.size.join(' × ')} px` : 'whole slide');
 
-/** What was set of it, but for what stands anyway. */
-const setOf = (job: Job): string =>
-  job.kind === 'stains' ? [...Object.entries(job.dials).map(([name, value]) => `${name} ${Number(value.toFixed(2))}`), ...(job.fill ? ['filled'] : [])].join(', ') : '';
-
 /** What is not there yet, and how far it is. */
 const Coming = ({ job }: { job: Job }) => (
   <li class="layer coming">
     <div class="layer-head">
-      <span class="layer-name"><b>{nameOf(job)}</b><small>{stateOf(job)}</small></span>
+      <span class="layer-name"><b>{job.title}</b><small>{job.status}</small></span>
       <Button label="Cancel" onClick={() => works.act(job, 'cancel')} />
     </div>
-    <progress max={1} value={partOf(job)} aria-label="How far it is" />
+    <progress max={1} value={job.part ?? undefined} aria-label="How far it is" />
   </li>
 );
 
 function Layer({ job }: { job: Job }) {
   const { shown, opacity } = layers.look(job.id);
-  const name = nameOf(job);
-  const slide = panes.first!.slide;
+  const name = job.title;
+  const { slide } = panes.find(job.slide)!;
   const toggle = (): void => {
     layers.set(job.id, { shown: !shown });
     if (!shown) panes.lead((pane) => job.location && pane.slide.id === slide.id && pane.lookAt(layers.box(job, slide)));
@@ -66,15 +56,15 @@ function Layer({ job }: { job: Job }) {
     <li class={shown ? 'layer shown' : 'layer'} data-id={job.id}>
       <div class="layer-head">
         <Button icon={shown ? 'eye' : 'hidden'} label={shown ? `Hide ${name}` : `Show ${name} on the slide`} isIconOnly isPressed={shown} class="eye" onClick={toggle} />
-        <span class="layer-name"><b>{name}</b><small>{[whatOf(job), setOf(job)].filter(Boolean).join(' · ')}</small></span>
+        <span class="layer-name"><b>{name}</b><small>{[whatOf(job), job.settings].filter(Boolean).join(' · ')}</small></span>
         <span class="badge virtual">VIRTUAL</span>
         {job.state === 'done' && <Removal what="the result" isIconOnly onRemove={() => works.act(job, 'remove')} />}
       </div>
       {shown && <Slider label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} onInput={(value) => layers.set(job.id, { opacity: value })} />}
-      {shown && job.kind === 'trials' && job.state === 'done' && <Adjusting job={job} />}
-      {shown && job.kind === 'stains' && <p class="hint">{whereInWords(job.told)}</p>}
-      {shown && unlikeOf(job) > 0 && <Unlike job={job} />}
-      {(shown || panes.list.some((pane) => pane.slide.name.startsWith(job.id))) && <div class="buttons">
+      {shown && job.kind === 'trial' && job.state === 'done' && <Adjusting job={job} />}
+      {shown && job.where && <p class="hint">{job.where}</p>}
+      {shown && job.unlike_percent > 0 && <Unlike job={job} />}
+      {(shown || (job.result && panes.find(job.result))) && <div class="buttons">
         <Button icon="beside" label="Beside" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job, 'side')} />
         <Button icon="curtain" label="Curtain" isDisabled={job.state !== 'done'} onClick={() => void layers.openBeside(job, 'curtain')} />
         {job.state === 'done' && <Downloads job={job} />}
@@ -86,26 +76,22 @@ function Layer({ job }: { job: Job }) {
 /** How much of the tissue the exemplar says nothing of, and where that is. */
 function Unlike({ job }: { job: Job }) {
   const { isHatched = false } = layers.look(job.id);
-  const became = job.kind === 'stains' && job.fill ? 'It is stained all the same.' : 'It is left counterstained.';
+  const became = job.is_filled ? 'It is stained all the same.' : 'It is left counterstained.';
   return (
     <>
-      <p class="note">{(100 * unlikeOf(job)).toFixed(1)} % of the tissue is unlike any in the exemplar. {became}</p>
+      <p class="note">{job.unlike_percent.toFixed(1)} % of the tissue is unlike any in the exemplar. {became}</p>
       <Check label="Hatch tissue unlike the exemplar’s" isOn={isHatched} onToggle={(on) => layers.set(job.id, { isHatched: on })} />
       {isHatched && <p class="legend"><i class="unlike" /> unlike the exemplar’s <i class="unlike tint" /> little like it</p>}
     </>
   );
 }
 
-function Downloads({ job }: { job: Job }) {
-  const query = layers.query(job);
-  const plain = job.kind === 'stains' ? 'result' : query ? `adjusted.png?${query}` : 'result.png';
-  return (
-    <>
-      <a class="button" href={`/api/${job.kind}/${job.id}/${plain}`} download={job.kind === 'trials' ? `virtual-ihc-${job.id}.png` : ''}><Icon name="save" /><span>Download</span></a>
-      {!isSlide(job) && <a class="button" href={`/api/${job.kind}/${job.id}/labelled.png${query && `?${query}`}`} download=""><span>With label</span></a>}
-    </>
-  );
-}
+const Downloads = ({ job }: { job: Job }) => (
+  <>
+    <a class="button" href={job.is_slide ? jobUrl(job, 'result') : `${jobUrl(job, 'picture.png')}?${layers.query(job)}`} download=""><Icon name="save" /><span>Download</span></a>
+    {!job.is_slide && <a class="button" href={`${jobUrl(job, 'labelled.png')}?${layers.query(job)}`} download=""><span>With label</span></a>}
+  </>
+);
 
 /** What can be set of a trial's picture without a new run. */
 function Adjusting({ job }: { job: Job }) {
@@ -132,13 +118,13 @@ export function LayersTab() {
       <VirtualLayers />
       <section>
         <h3>Overlay</h3>
-        <Select id="overlay" label="Overlay" isLabelHidden value={kind} of={OVERLAYS} onChoose={(chosen) => setOverlay(chosen as OverlayKind)} />
+        <Select id="overlay" label="Overlay" isLabelHidden value={kind} of={Object.entries(OVERLAYS).map(([key, { name }]) => [key, name] as const)} onChoose={(chosen) => setOverlay(chosen as OverlayKind)} />
         <Legend kind={kind} />
-        <p class="hint" id="overlay-hint">{lacking(kind, stains) || HINTS[kind]}</p>
+        <p class="hint" id="overlay-hint">{lacking(kind, stains) || OVERLAYS[kind].hint}</p>
         <Slider id="threshold" label="Threshold" value={threshold} low={0} high={MAX_THRESHOLD_OD10} step={0.01} shown={threshold.toFixed(2) + (kind === 'kept' ? '' : ' OD')} isDisabled={isNone || kind === 'tissue'} onInput={setThreshold} />
         <Slider id="opacity" label="Opacity" value={opacity} low={0} high={1} step={0.05} shown={`${Math.round(100 * opacity)} %`} isDisabled={isNone} onInput={setOpacity} />
         <div id="stains-doubt" role="status">
-          {doubted.map(({ slide }) => <p key={slide.id} class="note">{short(slide.name)}: not sure of its stains: {slide.stains_doubt}. Choose H&E or H-DAB behind its badge.</p>)}
+          {doubted.map(({ slide }) => <p key={slide.id} class="note">{slide.title}: not sure of its stains: {slide.stains_doubt}. Choose H&E or H-DAB behind its badge.</p>)}
         </div>
       </section>
       <section>

@@ -6,7 +6,7 @@ import { ask, post, Refused, type About } from './api';
 import { AlignTab } from './align_tab';
 import { Cases } from './cases';
 import { about, beginWithPicture, caseName, isDark, landmarks, nuclei, panes, parts, regions, remember, restore, setSplit, setThreshold, showTab, slides, tab, toggleOverlay, works, isNarrow, type Tab } from './desk';
-import { complain, say } from './dom';
+import { complain, say, sentence } from './dom';
 import { Jobs, JobsButton } from './jobs';
 import { LayersTab } from './layers_tab';
 import { MeasureTab } from './measure_tab';
@@ -74,7 +74,7 @@ function Header() {
       <Button id="slides-toggle" icon="slides" label="Slides" isIconOnly isPressed={hasSlides} onClick={() => toggle('slides')} />
       <h1>Chromogen</h1>
       {caseName.value && <span id="case" title={caseName.value}>{caseName.value.split('/').pop()}</span>}
-      <p id="notice" role="note">{about.value && `${about.value.notice[0].toUpperCase()}${about.value.notice.slice(1)}.`}</p>
+      <p id="notice" role="note">{about.value && `${sentence(about.value.notice)}.`}</p>
       <JobsButton />
       <CopyButton id="copy-link" icon="share" label="Share" text={() => location.href} />
       <Button id="help-open" icon="help" label="Keys" isIconOnly onClick={() => dialog('help').showModal()} />
@@ -220,8 +220,7 @@ async function begin(): Promise<void> {
     about.value = await ask<About>('app');
     await slides.list();
     await works.watch();
-    await restore();
-    if (!panes.list.length && !location.hash) await beginWithPicture();
+    await (location.hash ? restore() : beginWithPicture()); // without a link, what was opened meanwhile stays
     remember();
     slides.begun();
   } catch (error) {

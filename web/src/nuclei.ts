@@ -2,84 +2,64 @@
 
 import { computed, signal } from '@preact/signals';
 import { ask, nucleiPath, type NucleiInView } from './api';
-import { settled, short } from './dom';
+import { settled } from './dom';
 import type { Pane } from './pane';
 import type { Panes } from './panes';
-import { intervalOf } from './region_numbers';
 
 const MAX_MPP = 1; // of the screen: coarser, nuclei are specks
 const ASSUMED_MPP = 0.5; // the server's, where a file states none
 const SETTLED_MS = 400;
-const FOUND = 'found from the slide’s nuclei';
 
-/** What is shown of a slide's nuclei, and said of them; null where the outlines before stay until then. */
-interface Shown {
-  path: string; // what it is the answer to
+/** What is shown of a slide's nuclei, and said of them; `path` is what that is the answer to. */
+export interface ShownNuclei {
+  path: string;
   words: string;
   nuclei: NucleiInView | null;
 }
 
-const NOTHING: Shown = { path: '', words: '', nuclei: null };
+export const NO_NUCLEI: ShownNuclei = { path: '', words: '', nuclei: null };
 
 export class Nuclei {
   readonly shown = signal(false);
-  readonly bySlide = signal<Record<string, Shown>>({});
-  readonly lines = computed(() => this.panes.list.map(({ slide }) => this.of(slide.id).words).filter(Boolean));
-  private readonly asked = new Map<string, AbortController>(); // by slide
-  private readonly findAgain = settled(() => this.findAll(), SETTLED_MS);
+  readonly lines = computed(() => {
+    const said = this.panes.list.map(({ slide, nuclei }) => nuclei.value.words && `${slide.title}: ${nuclei.value.words}`);
+    return said.filter(Boolean);
+  });
+  private asked = new AbortController();
 
   constructor(private readonly panes: Panes) {}
 
-  of(slideId: string): Shown {
-    return this.bySlide.value[slideId] ?? NOTHING;
-  }
-
   /** Look for nuclei once the view has come to rest. */
-  look(): void {
-    if (this.shown.value) this.findAgain();
-  }
+  readonly look = settled(() => this.findAll(), SETTLED_MS);
 
   show(shown: boolean): void {
     this.shown.value = shown;
-    for (const asked of this.asked.values()) asked.abort();
-    this.bySlide.value = {};
+    for (const { nuclei } of this.panes.list) nuclei.value = NO_NUCLEI;
     this.findAll();
   }
 
   private findAll(): void {
-    if (this.shown.value) for (const pane of this.panes.list) void this.find(pane);
+    this.asked.abort();
+    this.asked = new AbortController();
+    if (this.shown.value) for (const pane of this.panes.list) if (pane.image) void this.find(pane, this.asked.signal);
   }
 
-  private async find(pane: Pane): Promise<void> {
-    if (!pane.image) return;
-    const { id, mpp, name } = pane.slide;
+  /** The outlines before stay until others are there. */
+  private async find(pane: Pane, wanted: AbortSignal): Promise<void> {
     const { location, size } = pane.seen();
     const path = nucleiPath(pane.slide, pane.stains.value, location, size);
-    if (path === this.of(id).path) return;
-    this.asked.get(id)?.abort();
-    const tell = (words: string, nuclei: NucleiInView | null): void => {
-      this.bySlide.value = { ...this.bySlide.value, [id]: { path, words: words && `${short(name)}: ${words}`, nuclei } };
+    const { path: known, nuclei } = pane.nuclei.value;
+    if (path === known) return;
+    const tell = (words: string, found: NucleiInView | null, answered = path): void => {
+      if (!wanted.aborted) pane.nuclei.value = { path: answered, words, nuclei: found };
     };
-    if ((mpp ?? ASSUMED_MPP) / pane.imageZoom > MAX_MPP) return tell(`zoom in to ${MAX_MPP} µm/px or closer to see nuclei.`, null);
-    if (size.some((side) => side <= 0)) return tell('', null);
-    const asked = new AbortController();
-    this.asked.set(id, asked);
-    tell('looking for nuclei…', this.of(id).nuclei);
-    try {
-      const found = await ask<NucleiInView>(path, { signal: asked.signal });
-      if (!asked.signal.aborted) tell(inWords(found), found);
-    } catch (error) {
-      if (!asked.signal.aborted) tell((error as Error).message, null);
-    }
+    const isFar = (pane.slide.mpp ?? ASSUMED_MPP) / pane.imageZoom > MAX_MPP;
+    if (isFar) return tell(`zoom in to ${MAX_MPP} µm/px or closer to see nuclei.`, null);
+    if (Math.min(...size) <= 0) return tell('', null);
+    tell('looking for nuclei…', nuclei, '');
+    await ask<NucleiInView>(path, { signal: wanted }).then(
+      (found) => tell(found.words, found),
+      (error: Error) => tell(error.message, null),
+    );
   }
-}
-
-function inWords(found: NucleiInView): string {
-  const { nuclei, positive_nuclei_percent: share, nuclei_threshold_od10: threshold, nuclei_doubt: doubt } = found;
-  const counted = `${nuclei.toLocaleString('en')} ${nuclei === 1 ? 'nucleus' : 'nuclei'} in view`;
-  if (share === null || threshold === null) return `${counted}.`;
-  const whence = found.nuclei_threshold_source === 'found' ? FOUND : 'fixed';
-  const [ends, hEnds] = [intervalOf(found, 'positive_nuclei_percent', 1), intervalOf(found, 'h_score', 0)];
-  const scored = found.h_score === null ? '' : ` H-score ${found.h_score.toFixed(0)}${hEnds && ` (${hEnds})`}.${ends && ` 95 % interval of the share: ${ends} %.`}`;
-  return `${counted}, ${share.toFixed(1)} % positive (DAB above ${threshold.toFixed(2)}, ${whence}).${scored}${doubt ? ` In doubt: ${doubt}.` : ''}`;
 }

@@ -2,17 +2,12 @@
 
 import { computed, signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import { after, fromCorners, fromPose, IDENTITY, inverse, moved, poseOf, type Affine, type Place, type Pose } from './affine';
-import { densityUrl, differenceUrl, tileUrl, type Beside, type Slide, type StainVectors } from './api';
+import { boxAround, fromPose, fromRows, moved, poseOf, toRows, type Affine, type Place, type Pose } from './affine';
+import { densityUrl, differenceUrl, tileUrl, type Beside, type Box, type Slide, type StainVectors } from './api';
 import { isDifference, paint, rawTile, suits, type OverlayKind } from './density';
 import { keep, kept } from './dom';
+import { NO_NUCLEI } from './nuclei';
 import { NOT_FOR_DIAGNOSIS, paintBand, paintBorder, VIRTUAL } from './virtual';
-
-/** A rectangle of a slide, in its level-0 pixels. */
-export interface Box {
-  location: [number, number];
-  size: [number, number];
-}
 
 const MIN_MOVED_PX = 2; // on the screen, of a slide's corners: less is no move by hand
 const OVERLAY = 'overlay'; // its id among what is laid over a slide
@@ -56,19 +51,21 @@ interface Laid {
 }
 
 /** How the first slide lies on itself. */
-export const ON_ITSELF: Beside = { affine: IDENTITY, by: '', is_guess: false, bends: false, is_kept: false };
+export const ON_ITSELF: Beside = { affine: toRows(new DOMMatrix()), by: '', is_guess: false, bends: false, is_kept: false };
 
 export class Pane {
   readonly beside = signal<Beside>(ON_ITSELF); // how it lies on the first slide
-  readonly pose = computed<Pose>(() => poseOf(this.beside.value.affine));
-  readonly onScreen = signal<Affine>(IDENTITY); // from this slide's level-0 pixels to the pane's
-  readonly firstOnScreen = computed<Affine>(() => after(this.onScreen.value, this.beside.value.affine));
+  readonly lies = computed<Affine>(() => fromRows(this.beside.value.affine)); // from the first slide's level-0 pixels
+  readonly pose = computed<Pose>(() => poseOf(this.lies.value));
+  readonly onScreen = signal<Affine>(new DOMMatrix()); // from this slide's level-0 pixels to the pane's
+  readonly firstOnScreen = computed<Affine>(() => this.onScreen.value.multiply(this.lies.value));
   readonly stains = signal<StainVectors>('h-e');
   readonly stainsChosen = signal(false); // by the user, not recognised
   readonly message = signal('');
   readonly computing = signal(false);
   readonly isOpen = signal(false);
   readonly label = signal(''); // what is virtual in this pane, in words; empty where nothing is
+  readonly nuclei = signal(NO_NUCLEI);
   readonly ready: Promise<void>;
   viewer!: OpenSeadragon.Viewer; // once the page has a place for it
   private opened!: () => void;
@@ -144,7 +141,13 @@ export class Pane {
 
   /** Which place of the first slide the centre is, or the pointer is on; both in level-0 pixels. */
   toFirst(place: Place): Place {
-    return moved(inverse(this.beside.value.affine), place);
+    return moved(this.lies.value.inverse(), place);
+  }
+
+  /** A box of the first slide, as it lies on this one. */
+  fromFirst({ location: [x, y], size: [w, h] }: Box): Box {
+    const corners = ([[x, y], [x + w, y], [x, y + h], [x + w, y + h]] as Place[]).map((at) => moved(this.lies.value, at));
+    return boxAround(corners, this.slide);
   }
 
   /** The affine by which this slide, as one sees it now, would lie on the first, which looks at `view`; its scale stays. */
@@ -158,9 +161,8 @@ export class Pane {
   /** Whether this slide would lie elsewhere by an affine, as far as one sees. */
   wouldMove(affine: Affine): boolean {
     const corners: Place[] = [[0, 0], [this.slide.width, 0], [0, this.slide.height]];
-    const { beside } = this;
     return corners.some((corner) => {
-      const [[x, y], [toX, toY]] = [beside.value.affine, affine].map((lies) => moved(inverse(lies), corner));
+      const [[x, y], [toX, toY]] = [this.lies.value, affine].map((lies) => moved(lies.inverse(), corner));
       return Math.hypot(x - toX, y - toY) * this.imageZoom * this.pose.value.scale > MIN_MOVED_PX;
     });
   }
@@ -214,23 +216,16 @@ export class Pane {
 
   private tellPlace(): void {
     if (!this.image) return;
-    const [origin, right, down] = ([[0, 0], [1000, 0], [0, 1000]] as Place[]).map((place) => this.toScreen(place));
-    const per = (end: Place): Place => [origin[0] + (end[0] - origin[0]) / 1000, origin[1] + (end[1] - origin[1]) / 1000];
-    const now = fromCorners(origin, per(right), per(down));
+    const far = 1000; // pixels, over which OpenSeadragon's rounding does not show
+    const [[x, y], [rightX, rightY], [downX, downY]] = ([[0, 0], [far, 0], [0, far]] as Place[]).map((at) => this.toScreen(at));
+    const now = new DOMMatrix([(rightX - x) / far, (rightY - y) / far, (downX - x) / far, (downY - y) / far, x, y]);
     if (String(now) !== String(this.onScreen.peek())) this.onScreen.value = now; // OpenSeadragon also draws where nothing moves
   }
 
-  /** What of the slide is in view, in its level-0 pixels: left, top, right, bottom. */
-  bounds(): [number, number, number, number] {
-    const { x, y, width, height } = this.image!.viewportToImageRectangle(this.viewer.viewport.getBoundsNoRotate());
-    return [Math.max(0, x), Math.max(0, y), Math.min(this.slide.width, x + width), Math.min(this.slide.height, y + height)];
-  }
-
-  /** The same in whole pixels. */
+  /** What of the slide is in view, in its level-0 pixels. */
   seen(): Box {
-    const [left, top, right, bottom] = this.bounds();
-    const [x, y] = [Math.floor(left), Math.floor(top)];
-    return { location: [x, y], size: [Math.ceil(right) - x, Math.ceil(bottom) - y] };
+    const { x, y, width, height } = this.image!.viewportToImageRectangle(this.viewer.viewport.getBoundsNoRotate());
+    return boxAround([[x, y], [x + width, y + height]], this.slide);
   }
 
   /** Why nothing is seen, where this slide ends before what is in view. */
@@ -255,7 +250,7 @@ export class Pane {
     if (!image) return;
     const viewport = this.viewer.viewport;
     const { turn, scale, isMirrored } = this.pose.value;
-    const [x, y] = moved(this.beside.value.affine, [view.x, view.y]);
+    const [x, y] = moved(this.lies.value, [view.x, view.y]);
     viewport.setFlip(view.isFlipped !== isMirrored);
     viewport.zoomTo(image.imageToViewportZoom(view.zoom / scale), undefined, immediately);
     viewport.panTo(image.imageToViewportCoordinates(x, y), immediately);
@@ -330,7 +325,7 @@ export class Pane {
     if (overlay.kind === 'none' || isLacking || !suits(overlay.kind, stains)) return null;
     const urlOf = (level: number, x: number, y: number): string =>
       other
-        ? differenceUrl(this.slide, other.slide, [stains, other.stains.value], other.beside.value.affine, level, x, y)
+        ? differenceUrl([this.slide, other.slide], [stains, other.stains.value], other.lies.value, level, x, y)
         : densityUrl(this.slide, stains, level, x, y);
     const key = `${overlay.kind} ${overlay.threshold} ${urlOf(0, 0, 0)}`;
     const box: Box = { location: [0, 0], size: [this.slide.width, this.slide.height] };

@@ -2,10 +2,10 @@
 
 import { computed, signal } from '@preact/signals';
 import OpenSeadragon from 'openseadragon';
-import { after, inverse, poseOf, type Affine } from './affine';
+import { poseOf, toRows, type Affine } from './affine';
 import { ask, besidePath, put, type Beside, type Slide } from './api';
 import { FIRST_THRESHOLD_OD10 } from './density';
-import { complain, settled, short } from './dom';
+import { complain, settled } from './dom';
 import { ON_ITSELF, Pane, type OverlayChoice, type View } from './pane';
 
 export const MODES = ['side', 'curtain', 'blink', 'fade'] as const;
@@ -45,7 +45,7 @@ export class Panes {
 
   /** All panes but the first, by number and name. */
   get others(): [number, string][] {
-    return this.list.slice(1).map(({ slide }, index) => [index + 1, short(slide.name)]);
+    return this.list.slice(1).map(({ slide }, index) => [index + 1, slide.title]);
   }
 
   /** How the panes lie now: one alone is never behind a curtain. */
@@ -113,7 +113,7 @@ export class Panes {
   }
 
   private async layByHand(pane: Pane, affine: Affine): Promise<void> {
-    await put<Beside>(besidePath(this.first!.slide, pane.slide), { affine }).then((beside) => this.lie(pane, beside), complain);
+    await put<Beside>(besidePath(this.first!.slide, pane.slide), { affine: toRows(affine) }).then((beside) => this.lie(pane, beside), complain);
   }
 
   /** Let a slide lie on the first as the server says now. */
@@ -196,8 +196,8 @@ export class Panes {
   /** Let another pane be the first: the server says how the others lie on it. */
   private async rebase(first: Pane): Promise<void> {
     const others = this.list.slice(1);
-    const back = inverse(first.beside.value.affine);
-    for (const { beside } of others) beside.value = { ...beside.value, affine: after(beside.value.affine, back) };
+    const back = first.lies.value.inverse();
+    for (const { beside, lies } of others) beside.value = { ...beside.value, affine: toRows(lies.value.multiply(back)) };
     first.beside.value = ON_ITSELF;
     const found = await Promise.all(others.map((pane) => ask<Beside>(besidePath(first.slide, pane.slide)).catch(() => null)));
     if (first !== this.first) return;

@@ -108,6 +108,22 @@ export const Select = ({ id, label, isLabelHidden, value, of, onChoose }: Select
   </label>
 );
 
+interface NumberProps {
+  id: string;
+  label: string;
+  min: number;
+  max: number;
+  placeholder: string;
+  value: string;
+  onInput: (value: string) => void;
+}
+
+export const NumberField = ({ label, onInput, ...given }: NumberProps) => (
+  <label class="field">{label}
+    <input type="number" step="any" {...given} onInput={(event) => onInput(event.currentTarget.value)} />
+  </label>
+);
+
 export const Check = ({ id, label, isOn, onToggle }: { id?: string; label: string; isOn: boolean; onToggle: (on: boolean) => void }) => (
   <label class="check">
     <input id={id} type="checkbox" checked={isOn} onChange={(event) => onToggle(event.currentTarget.checked)} /> <span>{label}</span>

@@ -1,12 +1,11 @@
 // Regions on the first slide: drawn or imported, measured by the server, kept by the browser.
 
 import { signal } from '@preact/signals';
-import type { Place } from './affine';
-import { ask, post, Refused, type Imported, type Numbers, type Slide, type StainVectors } from './api';
+import { boxAround, ringsOf, type Place } from './affine';
+import { post, upload, type Box, type Imported, type Measurement, type Region } from './api';
 import { complain, keep, kept, say, settled } from './dom';
-import type { Box, Pane } from './pane';
+import type { Pane } from './pane';
 import type { Panes } from './panes';
-import type { MeasuredSlide, Measurement, Region } from './region_numbers';
 
 export type Ring = Place[];
 export type Drawing = 'rectangle' | 'polygon' | 'ruler';
@@ -20,13 +19,6 @@ const HINTS: Record<Drawing, string> = {
   ruler: 'Drag from end to end. Esc stops.',
 };
 
-/** A slide that is measured: that of a pane, or a virtual stain that lies on the first. */
-interface Source {
-  slide: Slide;
-  stains: StainVectors;
-  pane: Pane | null;
-}
-
 export class Regions {
   readonly list = signal<Region[]>([]);
   readonly chosen = signal(-1);
@@ -35,7 +27,7 @@ export class Regions {
   readonly state = signal<'' | 'measuring' | string>('');
   readonly undone = signal<Region[][]>([]); // what the list was before, the newest last
   /** Virtual stains that lie on the first slide, which are measured too. */
-  laidOver: () => Promise<Slide[]> = () => Promise.resolve([]);
+  laidOver: () => string[] = () => [];
   readonly points = signal<Ring>([]); // of what is being drawn; of the ruler, its ends
   private asked = 0;
   private of = ''; // the slide that the present ones are on
@@ -104,21 +96,15 @@ export class Regions {
     const region = this.list.value[index];
     const slide = this.panes.first?.slide;
     if (!region || !slide) return null;
-    const numbers = (JSON.stringify(region.geometry.coordinates).match(/-?[\d.]+(e-?\d+)?/g) ?? []).map(Number);
-    const [xs, ys] = [0, 1].map((odd) => numbers.filter((_, i) => i % 2 === odd));
-    const ends = (values: number[], most: number): [number, number] => {
-      const [low, high] = [Math.max(0, Math.floor(Math.min(...values))), Math.min(most, Math.ceil(Math.max(...values)))];
-      return [low, high - low];
-    };
-    const [[x, w], [y, h]] = [ends(xs, slide.width), ends(ys, slide.height)];
-    return w > 0 && h > 0 ? { location: [x, y], size: [w, h] } : null;
+    const box = boxAround(ringsOf(region.geometry).flat(), slide);
+    return Math.min(...box.size) > 0 ? box : null;
   }
 
   addView(): void {
     const pane = this.panes.first;
     if (!pane?.image) return;
-    const [left, top, right, bottom] = pane.bounds();
-    if (right > left && bottom > top) this.add(rectangle([left, top], [right, bottom]));
+    const { location: [x, y], size: [w, h] } = pane.seen();
+    if (w > 0 && h > 0) this.add(rectangle([x, y], [x + w, y + h]));
   }
 
   /** Take numbers away that no longer hold, from the page and from what is exported. */
@@ -139,33 +125,19 @@ export class Regions {
   /** The numbers of every region in every open slide. */
   private async measure(): Promise<void> {
     const ticket = this.asked;
-    const first = this.panes.first;
+    const { first, list } = this.panes;
     if (!first || !this.list.value.length) return;
-    const { threshold } = this.panes.overlay.value;
-    const regions = this.list.value;
+    const open = list.map(({ slide, stains, stainsChosen, isLaidOver }) => ({
+      id: slide.id, stains: stains.value, is_chosen: stainsChosen.value, is_covered: isLaidOver,
+    }));
+    const slides = [...open, ...this.laidOver().map((id) => ({ id }))];
+    const asked = { on: first.slide.id, slides, regions: this.list.value, threshold_od10: this.panes.overlay.value.threshold };
     try {
-      const over = (await this.laidOver()).map((slide): Source => ({ slide, stains: slide.stains, pane: null }));
-      const sources = [...this.panes.list.map((pane): Source => ({ slide: pane.slide, stains: pane.stains.value, pane })), ...over];
-      if (ticket !== this.asked) return;
-      const slides = sources.map(measuredSlide);
-      const found = await Promise.all(sources.map((source) => this.numbersIn(source, first, threshold).catch(refusedIn(source, regions))));
-      if (ticket !== this.asked) return;
-      const numbers = regions.flatMap((_, index) => found.map((lines) => lines[index]));
-      [this.measured.value, this.state.value] = [{ threshold, slides, numbers }, ''];
+      const measured = await post<Measurement>('numbers', asked);
+      if (ticket === this.asked) [this.measured.value, this.state.value] = [measured, ''];
     } catch (error) {
       if (ticket === this.asked) this.state.value = (error as Error).message;
     }
-  }
-
-  /** The numbers of every region in a slide. */
-  private async numbersIn({ slide, stains }: Source, first: Pane, threshold: number): Promise<Numbers[]> {
-    const found = await post<Numbers[]>('numbers', {
-      on: first.slide.id,
-      slides: { [slide.id]: stains },
-      regions: this.list.value.map(({ name, geometry }) => ({ name, geometry })),
-      threshold_od10: threshold,
-    });
-    return found.map((line, index) => ({ ...line, region: index, slide: slide.id }));
   }
 
   private add(ring: Ring): void {
@@ -209,7 +181,7 @@ export class Regions {
   private finish(): void {
     const ring = this.points.value;
     this.draw(null);
-    if (extent(ring, 0) >= 1 && extent(ring, 1) >= 1) this.add(ring);
+    if (this.panes.first && Math.min(...boxAround(ring, this.panes.first.slide).size) >= 1) this.add(ring);
   }
 
   /** A place on the screen in level-0 pixels of the first slide. */
@@ -220,7 +192,7 @@ export class Regions {
   /** The server reads the file, so that page and command line take the same. */
   async importFile(file: File): Promise<void> {
     try {
-      const found = await ask<Imported>('regions', { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: file });
+      const found = await upload<Imported>('regions', file);
       const more = this.list.value.length + found.regions.length - MAX_REGIONS;
       this.replace([...this.list.value, ...found.regions]);
       const words = more > 0 ? `Chromogen left out the last ${more}: the page takes ${MAX_REGIONS} regions.` : '';
@@ -231,34 +203,8 @@ export class Regions {
   }
 }
 
-/** One slide that cannot be measured does not take the numbers of others away. */
-function refusedIn({ slide }: Source, regions: Region[]): (error: Error) => Numbers[] {
-  return (error) => {
-    if (!(error instanceof Refused && error.status === 422)) throw error;
-    return regions.map(({ name }, region) => ({ region, name, slide: slide.id, error: error.message }));
-  };
-}
-
-const measuredSlide = ({ slide, stains, pane }: Source): MeasuredSlide => ({
-  id: slide.id,
-  name: slide.name,
-  virtual: slide.virtual,
-  stains,
-  stainsChosen: pane?.stainsChosen.value ?? false,
-  stainsDoubt: slide.stains_doubt,
-  mpp: slide.mpp,
-  by: pane?.beside.value.by ?? 'where its file says that it was made',
-  isGuess: pane?.beside.value.is_guess ?? false,
-  laidOver: pane?.isLaidOver ?? false,
-});
-
 const rectangle = ([x, y]: Place, [otherX, otherY]: Place): Ring => {
   const [left, right] = [Math.min(x, otherX), Math.max(x, otherX)];
   const [top, bottom] = [Math.min(y, otherY), Math.max(y, otherY)];
   return [[left, top], [right, top], [right, bottom], [left, bottom]];
-};
-
-const extent = (ring: Ring, axis: 0 | 1): number => {
-  const values = ring.map((corner) => corner[axis]);
-  return Math.max(...values) - Math.min(...values);
 };

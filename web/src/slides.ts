@@ -6,7 +6,6 @@ import { say } from './dom';
 import type { View } from './pane';
 import { MAX_PANES, type Panes } from './panes';
 
-const COPIES = /^\d{8}-\d{6}-[0-9a-f]{6}\/(region|exemplar|result|confidence)\.png$/; // of work: pictures that lie on slides
 const AT_ONCE = 2; // slides of the list that are looked at; pictures that are open need the server more
 const TRIED_FIRST = 12; // slides among which the page looks for an H&E to begin with
 const ROOM_PX = 700; // of the page's width, for each pane that opens by itself
@@ -30,8 +29,9 @@ export class Slides {
   readonly isListed = signal(false);
   private readonly joined = computed(() => this.joinCases());
   private asked = new Map<string, Promise<Slide>>();
-  private waiting: string[] = [];
-  private busy = AT_ONCE; // until the page has begun
+  begun!: () => void; // the page shows what it begins with
+  private readonly start = new Promise<void>((resolve) => (this.begun = resolve));
+  private readonly lanes: Promise<unknown>[] = Array(AT_ONCE).fill(this.start);
   private last: Promise<void> = Promise.resolve();
   private turn = 0; // counts what was asked to be opened
 
@@ -39,7 +39,7 @@ export class Slides {
 
   /** Ask the server which there are. */
   async list(): Promise<void> {
-    this.lines.value = (await ask<SlideLine[]>('slides')).filter((line) => !COPIES.test(line.name));
+    this.lines.value = (await ask<SlideLine[]>('slides')).filter((line) => !line.is_copy);
     this.isListed.value = true;
   }
 
@@ -74,27 +74,10 @@ export class Slides {
     return `${id} ${this.find(id)?.version ?? ''}`;
   }
 
-  /** Find out what a slide is, when there is time for it. */
+  /** Find out what a slide is, when there is time for it: the row says why where it does not open. */
   knowLater(id: string): void {
-    this.waiting.push(id);
-    this.knowNext();
-  }
-
-  /** Begin with what was put off. */
-  begun(): void {
-    this.busy = 0;
-    for (let i = 0; i < AT_ONCE; i += 1) this.knowNext();
-  }
-
-  private knowNext(): void {
-    const id = this.busy < AT_ONCE ? this.waiting.shift() : undefined;
-    if (!id) return;
-    this.busy += 1;
-    const next = (): void => {
-      this.busy -= 1;
-      this.knowNext();
-    };
-    this.know(id).then(next, next); // the row says why where it does not open
+    const lane = this.lanes.shift()!;
+    this.lanes.push(lane.then(() => this.know(id)).catch(() => {}));
   }
 
   /** The case of a slide: by its name, by a transform, or by a size that it shares with one H&E beside it. */
@@ -143,7 +126,7 @@ export class Slides {
       const beside = this.ofCase(this.caseOf(line)).filter(({ id }) => id !== line.id);
       const count = Math.min(2, Math.floor(innerWidth / ROOM_PX));
       const opens = await Promise.all(beside.slice(0, 4).map(({ id }) => this.know(id).then(() => id, () => '')));
-      return [line.id, ...opens.filter(Boolean).slice(0, Math.max(0, count))].slice(0, Math.max(1, count + 1));
+      return [line.id, ...opens.filter(Boolean).slice(0, count)];
     }
     return other ? [other] : [];
   }
@@ -196,12 +179,5 @@ export class Slides {
     } catch (error) {
       say((error as Error).message, true);
     }
-  }
-
-  /** Open slides by the names that they have in the list, also of work. */
-  async openByName(names: string[], view: View | null): Promise<void> {
-    const lines = await ask<SlideLine[]>('slides');
-    const ids = names.map((name) => lines.find((line) => line.name === name)?.id ?? this.find(name)?.id);
-    await this.open(ids.filter((id): id is string => id !== undefined), view);
   }
 }

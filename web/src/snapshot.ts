@@ -1,7 +1,7 @@
 // What is seen, as a picture to be kept: the panes as they lie, regions and nuclei, a scale bar, and the notice.
 
 import { about, panes } from './desk';
-import { download, say, short } from './dom';
+import { download, say } from './dom';
 import { scaleBar } from './stage';
 
 const FOOT_PX = 46;
@@ -22,7 +22,7 @@ export async function snapshot(): Promise<void> {
   const blob = await new Promise<Blob | null>((done) => canvas.toBlob(done, 'image/png'));
   if (!blob) return say('The picture could not be made; make the window smaller.', true);
   const isVirtual = panes.list.some((pane) => pane.label.value);
-  download(`${isVirtual ? 'virtual-stain-' : ''}${short(panes.first!.slide.name).replace(/\.[^.]*$/, '')}.png`, blob);
+  download(`${isVirtual ? 'virtual-stain-' : ''}${panes.first!.slide.title.replace(/\.[^.]*$/, '')}.png`, blob);
 }
 
 function drawPane(context: CanvasRenderingContext2D, element: HTMLElement, within: DOMRect): void {
@@ -59,7 +59,7 @@ function drawFoot(context: CanvasRenderingContext2D, box: DOMRect): void {
   context.fillRect(12, box.height + 12, length, 4);
   context.font = '13px system-ui, sans-serif';
   context.fillText(words, 12, box.height + 34);
-  const made = panes.list.map(({ slide }) => short(slide.name)).join(' | ');
+  const made = panes.list.map(({ slide }) => slide.title).join(' | ');
   const notice = about.value?.notice ?? '';
   context.fillText(`${made}  ·  ${notice}`, 24 + Math.max(length, 60), box.height + 26, box.width - length - 90);
 }

@@ -2,7 +2,6 @@
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { StainVectors } from './api';
-import { titleOf } from './cases';
 import { landmarks, panes, regions, setSplit, slides } from './desk';
 import { notice, say } from './dom';
 import { Drawn } from './drawn';
@@ -120,8 +119,8 @@ function PaneView({ pane, index }: { pane: Pane; index: number }) {
       <Drawn pane={pane} />
       <div class="pane-bar">
         <PaneInfo pane={pane} />
-        <span class="pane-name" title={slide.name}>{titleOf(slide)}</span>
-        {label.value && slide.virtual === null && <span class="badge virtual" title={label.value}>{pane.isLaidOver ? 'VIRTUAL laid over' : 'from VIRTUAL'}</span>}
+        <span class="pane-name" title={slide.name}>{slide.title}</span>
+        {label.value && slide.virtual === null && <span class="badge virtual" title={label.value}>{pane.isLaidOver ? 'VIRTUAL' : 'from VIRTUAL'}</span>}
         {slide.stains_doubt && !pane.stainsChosen.value && <span class="doubt" title={slide.stains_doubt}>not sure</span>}
         {beside.value.is_guess && <span class="guess" title={`Lies on the first slide ${beside.value.by}`}>placed by a guess</span>}
         {computing.value && <span class="computing" role="status">overlay…</span>}

@@ -1,6 +1,6 @@
 // What a link to this view says, after the # and so never in a server's log: slides, place, layout, layers.
 
-import { FIRST_THRESHOLD_OD10, MAX_THRESHOLD_OD10, OVERLAY_KINDS, type OverlayKind } from './density';
+import { FIRST_THRESHOLD_OD10, MAX_THRESHOLD_OD10, OVERLAYS, type OverlayKind } from './density';
 import type { View } from './pane';
 import { LABEL } from './virtual';
 import { MODES, MAX_PANES, type Mode } from './panes';
@@ -28,7 +28,7 @@ export function readHash(hash: string): Shared {
     mode: MODES.find((mode) => mode === said.get('m')) ?? 'side',
     view: whole ? view : null,
     split: split >= 0 && split <= 100 ? split : 50,
-    overlay: OVERLAY_KINDS.find((kind) => kind === said.get('o')) ?? 'none',
+    overlay: (Object.keys(OVERLAYS) as OverlayKind[]).find((kind) => kind === said.get('o')) ?? 'none',
     threshold: threshold >= 0 && threshold <= MAX_THRESHOLD_OD10 ? threshold : FIRST_THRESHOLD_OD10,
     layers: list('l', /^\d{8}-\d{6}-[0-9a-f]{6}$/),
     isVirtual: said.has('note'),

@@ -2,22 +2,12 @@
 
 import { computed, effect, signal, untracked } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { ask, pictureOf, type Slide, type Told, type WhereLine } from './api';
+import { answerTo, ask, type Box, type Region, type Slide, type WhereLine } from './api';
 import { layers, panes, regions } from './desk';
-import { settled, short } from './dom';
-import type { Box } from './pane';
+import { basename, oneByOne, sentence } from './dom';
 import { Check, Slider } from './parts';
-import type { Region } from './region_numbers';
 
 const [TISSUE, REGIONS, ELSEWHERE] = ['tissue', 'regions', 'elsewhere'];
-const NAMES: Record<string, string> = {
-  tissue: 'the slide’s own tissue',
-  regions: 'regions that a person drew',
-  map: 'a heat map',
-  model: 'a model trained elsewhere',
-  paired: 'a model of real pairs',
-};
-
 const lines = signal<WhereLine[]>([]);
 const source = signal(TISSUE);
 const levels = signal<Record<string, number>>({});
@@ -27,7 +17,7 @@ const state = signal(''); // why there is no map, or that it is coming
 const percent = (part: number): string => `${Math.round(100 * part)} %`;
 
 /** The class of a region, as the server has it: its own, else its name. */
-const classOf = ({ name, properties }: Region): string => (properties?.classification as { name?: string } | undefined)?.name || name || '1';
+const classOf = ({ name, properties }: Region): string => properties?.classification?.name || name || '1';
 const line = computed(() => lines.value.find(({ id }) => id === source.value));
 const classes = computed(() => (source.value === REGIONS ? [...new Set(regions.list.value.map(classOf))] : (line.value?.classes ?? [])));
 const levelOf = (name: string): number => levels.value[name] ?? (name === ELSEWHERE ? 0 : 1);
@@ -44,53 +34,31 @@ export function whereAsked(): object {
   return { source: source.value, levels: given, ...(isDrawn ? { regions: regions.list.value } : {}) };
 }
 
-/** By which source a stain lies where it does, in words. */
-export function whereInWords({ where }: Told): string {
-  if (!where) return '';
-  const given = Object.entries(where.levels ?? {}).map(([name, level]) => `${name} ${percent(level)}`);
-  return `Follows ${NAMES[where.source] ?? where.source}${given.length ? ` (${given.join(', ')})` : ''}: ${where.claim}. Not a measurement.`;
+let last = ''; // what the map that is shown is the answer to
+
+function showMap(map: typeof layers.map.value, asked = '', words = ''): void {
+  const { value } = layers.map;
+  [layers.map.value, last, state.value] = [map, asked, words];
+  if (value) URL.revokeObjectURL(value.picture.source as string);
 }
 
-/** The map of what would be stained: asked for once things are quiet, one at a time. */
-export class WhereMap {
-  private isAsking = false;
-  private isOld = false;
-  private last = '';
-  readonly look = settled(() => void this.find(), 350);
-
-  constructor(private readonly wanted: () => { slide: Slide; box: Box; asked: object } | null) {
-    effect(() => {
-      void [isShown.value, source.value, levels.value, regions.list.value, panes.place.value];
-      untracked(() => (isShown.value ? this.look() : this.show(null)));
-    });
-  }
-
-  private show(map: typeof layers.map.value, asked = '', words = ''): void {
-    const { value } = layers.map;
-    [layers.map.value, this.last, state.value] = [map, asked, words];
-    if (value) URL.revokeObjectURL(value.picture.source as string);
-  }
-
-  private async find(): Promise<void> {
-    if (!isShown.value) return;
-    if (this.isAsking) return void (this.isOld = true);
-    this.isAsking = true;
-    try {
-      const wanted = this.wanted();
-      const body = wanted && { ...wanted.asked, ...wanted.box };
-      if (!body || JSON.stringify(body) === this.last) return;
-      state.value = 'Looking where the stain would lie…';
-      const picture = { id: 'where', source: await pictureOf('where-maps', body), box: wanted.box, opacity: 1, isMap: true };
-      this.show({ slide: wanted.slide.id, picture }, JSON.stringify(body));
-      if (!isShown.value) this.show(null);
-    } catch (error) {
-      this.show(null, '', (error as Error).message);
-    } finally {
-      this.isAsking = false;
-      if (this.isOld) this.look();
-      this.isOld = false;
-    }
-  }
+/** Show the map of what would be stained: asked for once things are quiet, one at a time. */
+export function watchMap(wanted: () => ({ slide: string } & object) | null): void {
+  const look = oneByOne(async () => {
+    const asked = isShown.value && wanted();
+    if (!asked || JSON.stringify(asked) === last) return;
+    state.value = 'Looking where the stain would lie…';
+    const answer = await answerTo('where-maps', asked);
+    const [x, y, width, height] = answer.headers.get('chromogen-box')!.split(',').map(Number);
+    const source = URL.createObjectURL(await answer.blob());
+    const box: Box = { location: [x, y], size: [width, height] };
+    showMap({ slide: asked.slide, picture: { id: 'where', source, box, opacity: 1, isMap: true } }, JSON.stringify(asked));
+    if (!isShown.value) showMap(null);
+  }, (error) => showMap(null, '', error.message), 350);
+  effect(() => {
+    void [isShown.value, source.value, levels.value, regions.list.value, panes.place.value];
+    untracked(() => (isShown.value ? look() : showMap(null)));
+  });
 }
 
 export const hideMap = (): void => void (isShown.value = false);
@@ -120,10 +88,10 @@ export function WhereChoice({ slide, onChange }: { slide: Slide; onChange: () =>
         <select id="where-source" value={source.value} onChange={(event) => choose(event.currentTarget.value)}>
           <option value={TISSUE}>The slide’s own tissue</option>
           <option value={REGIONS}>Regions on this slide ({regions.list.value.length})</option>
-          {lines.value.filter(({ id }) => ![TISSUE, REGIONS].includes(id)).map(({ id, name }) => <option key={id} value={id} title={name}>{short(name)}</option>)}
+          {lines.value.filter(({ id }) => ![TISSUE, REGIONS].includes(id)).map(({ id, name }) => <option key={id} value={id} title={name}>{basename(name)}</option>)}
         </select>
       </label>
-      {claim && <p class="hint" id="where-claim">{claim[0].toUpperCase() + claim.slice(1)}.</p>}
+      {claim && <p class="hint" id="where-claim">{sentence(claim)}.</p>}
       {classes.value.length > 0 && (
         <div id="levels">
           {[...classes.value, ELSEWHERE].map((name) => (

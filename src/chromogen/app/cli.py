@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperOption
 
-from chromogen.app import (
-    demo_command,
-    evaluate_command,
-    export_command,
-    info_command,
-    label_command,
-    nuclei_command,
-    register_command,
-    stain_command,
-    study_command,
-    stylize_command,
-    train_command,
-    transfer_command,
-    unmix_command,
-    view_command,
-)
-from chromogen.app.help import ALL, hide_rare_options
+from chromogen.app.begin_commands import demo_command, info_command, view_command
+from chromogen.app.count_commands import nuclei_command, unmix_command
+from chromogen.app.evaluate_command import evaluate_command
+from chromogen.app.pair_commands import label_command, register_command, transfer_command
+from chromogen.app.stain_command import stain_command
+from chromogen.app.study_command import study_command
+from chromogen.app.stylize_command import stylize_command
 from chromogen.app.terminal import verdict
+from chromogen.app.train_command import export_command, train_command
 from chromogen.compute.allocator import collect_garbage_rarely, keep_freed_memory
 from chromogen.pixel_size import check_mpp
 from chromogen.provenance import NOTICE, __version__
@@ -40,6 +33,15 @@ EPILOG = (
 )
 INTERRUPTED = "Stopped by Ctrl-C. Finished work is kept; the same command continues."
 TYPER_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
+ALL = "--help-all"
+# By the names of parameters. Commands that are not here show all of their options.
+SHOWN = {
+    "stylize": "out preset settings steps share mpp style_mpp content_mask style_mask restart dry_run as_json",
+    "stain": "out stainer style style_mpp site share where level intensity counterstain mpp region as_json",
+    "train": "out style paired site register transform group mpp style_mpp steps restart as_json",
+    "evaluate": "out content real transform register mpp group blind answers key as_json",
+    "study": "out pairs painting size crops steps init mpp grid preset_name as_json",
+}
 
 app = typer.Typer(
     name="chromogen",
@@ -78,9 +80,20 @@ def _run(arguments: Sequence[str]) -> int | None:
     if ALL in arguments:
         arguments = ["--help" if argument == ALL else argument for argument in arguments]
     else:
-        hide_rare_options(group.commands)
+        _hide_rare_options(group.commands)
     status: int | None = group.main(arguments, prog_name="chromogen", standalone_mode=False)
     return status
+
+
+def _hide_rare_options(commands: Mapping[str, Any]) -> None:
+    """Leave out of each command's help what `SHOWN` does not name, and say how to see it."""
+    for name, shown in SHOWN.items():
+        command = commands[name]
+        options = [option for option in command.params if isinstance(option, TyperOption)]
+        rare = [option for option in options if option.name not in shown.split()]
+        for option in rare:
+            option.hidden = True
+        command.epilog = f"{len(rare)} more options: chromogen {name} {ALL}\n\n{command.epilog}"
 
 
 def _print_any_name() -> None:
@@ -132,21 +145,29 @@ def _with_mpp_checked(command: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-BEGIN, MAKE, MEASURE = "Begin, and look", "Make a virtual stain", "Measure"
-for _command, _epilog, _panel in (
-    (demo_command.demo, demo_command.EPILOG, BEGIN),
-    (info_command.info, info_command.EPILOG, BEGIN),
-    (view_command.view, view_command.EPILOG, BEGIN),
-    (stylize_command.stylize, stylize_command.EPILOG, MAKE),
-    (stain_command.stain, stain_command.EPILOG, MAKE),
-    (train_command.train, train_command.EPILOG, MAKE),
-    (export_command.export, export_command.EPILOG, MAKE),
-    (evaluate_command.evaluate, evaluate_command.EPILOG, MEASURE),
-    (nuclei_command.nuclei, nuclei_command.EPILOG, MEASURE),
-    (register_command.register, register_command.EPILOG, MEASURE),
-    (transfer_command.transfer, transfer_command.EPILOG, MEASURE),
-    (label_command.label, label_command.EPILOG, MEASURE),
-    (unmix_command.unmix, unmix_command.EPILOG, MEASURE),
-    (study_command.study, study_command.EPILOG, MEASURE),
-):
-    app.command(epilog=_flowing(_epilog), rich_help_panel=_panel)(_with_mpp_checked(_command))
+PANELS = {
+    "Begin, and look": (demo_command, info_command, view_command),
+    "Make a virtual stain": (stylize_command, stain_command, train_command, export_command),
+    "Measure": (
+        evaluate_command,
+        nuclei_command,
+        register_command,
+        transfer_command,
+        label_command,
+        unmix_command,
+        study_command,
+    ),
+}
+
+
+def _add(command: Callable[..., None], panel: str) -> None:
+    """Add a command under its name; in its docstring, help ends where the first example begins."""
+    said, first, examples = (inspect.getdoc(command) or "").partition("\n\nchromogen ")
+    epilog = _flowing(f"Examples:{first}{examples}")
+    name = command.__name__.removesuffix("_command")
+    app.command(name, help=said, epilog=epilog, rich_help_panel=panel)(_with_mpp_checked(command))
+
+
+for _panel, _commands in PANELS.items():
+    for _command in _commands:
+        _add(_command, _panel)

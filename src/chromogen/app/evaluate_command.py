@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -11,33 +9,14 @@ from typing import Annotated
 
 import typer
 
-from chromogen.app.terminal import DebugOption, JsonOption, Machine, progress_bars, tell_report
-
-EPILOG = """Examples:
-
-chromogen evaluate virtual/ --content he/ --real ihc/ --mpp 0.5 -o report/
-
-chromogen evaluate virtual.png --content he.png -o report/
-
-chromogen evaluate virtual.png --content he.svs --real ihc.svs --register -o report/
-
-chromogen evaluate virtual/ --real ihc/ --transform transforms/ -o report/
-
-chromogen evaluate virtual/ --real ihc/ --group "^(slide[0-9]+)_" -o report/ --json
-
-Open report/index.html. Two baselines stand beside the prediction, the H&E itself and the H&E in the colours of the
-real IHC, and a floor: one real IHC against another.
-
-Can people tell it from real IHC? Lay out crops of both, let somebody answer, and score the answers:
-
-chromogen evaluate virtual/ --real ihc/ --blind test/
-
-chromogen evaluate --answers test/answers.csv --key test-key.csv"""
+from chromogen.app.arguments import Debug, Device, Json, Mpp
+from chromogen.app.terminal import one_bar, tell, tell_report
+from chromogen.errors import expected
 
 Blind = partial(typer.Option, rich_help_panel="Blind test")
 
 
-def evaluate(
+def evaluate_command(
     prediction: Annotated[
         Path | None, typer.Argument(help="Virtual stain: an image or slide, or a folder of them.")
     ] = None,
@@ -61,11 +40,10 @@ def evaluate(
     register: Annotated[
         bool, typer.Option("--register", help="Register each H&E of --content and its real IHC first.")
     ] = False,
-    mpp: Annotated[
-        float | None, typer.Option(help="Size of a pixel in um. Default: the file's, else 0.5.")
-    ] = None,
+    mpp: Mpp = None,
     group: Annotated[
-        str | None, typer.Option(help="Regular expression that finds in a name which slide it is from.")
+        str | None,
+        typer.Option(help="Regular expression: finds in a name which slide it is from, by its first parenthesis."),
     ] = None,
     shift_um: Annotated[float, typer.Option(help="How far the real IHC may be moved to fit, in um.")] = 25.0,
     blind: Annotated[
@@ -76,13 +54,32 @@ def evaluate(
     seed: Annotated[int, Blind(min=0, help="Seed of which crops are drawn, and of their order.")] = 0,
     answers: Annotated[Path | None, Blind(help="The sheet somebody filled in, to be scored.")] = None,
     key: Annotated[Path | None, Blind(help="The key of that blind test.")] = None,
-    device: Annotated[str, Machine(help="auto, cpu, cuda or mps.")] = "auto",
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Measure virtual stains against the H&E they came from and a real IHC: JSON, CSV and one page.
 
     Or lay out a blind test of virtual and real IHC, and score its answers.
+
+    chromogen evaluate virtual/ --content he/ --real ihc/ --mpp 0.5 -o report/
+
+    chromogen evaluate virtual.png --content he.png -o report/
+
+    chromogen evaluate virtual.png --content he.svs --real ihc.svs --register -o report/
+
+    chromogen evaluate virtual/ --real ihc/ --transform transforms/ -o report/
+
+    chromogen evaluate virtual/ --real ihc/ --group "^(slide[0-9]+)_" -o report/ --json
+
+    Open report/index.html. Two baselines stand beside the prediction, the H&E itself and the H&E in the colours of
+    the real IHC, and a floor: one real IHC against another.
+
+    Can people tell it from real IHC? Lay out crops of both, let somebody answer, and score the answers:
+
+    chromogen evaluate virtual/ --real ihc/ --blind test/
+
+    chromogen evaluate --answers test/answers.csv --key test-key.csv
     """
     _check_asked(prediction, out, blind, answers, key)
     _check_registration(real, transform, out, register=register)
@@ -91,17 +88,29 @@ def evaluate(
     elif prediction and blind:
         _lay_out(prediction, real, blind, crops=crops, mpp=mpp, group=group, seed=seed, as_json=as_json)
     elif prediction and out:
+        from chromogen.app.pair_transform import registered_reals
+        from chromogen.app.paths import ready_folder
+        from chromogen.evaluation.evaluate import evaluate_files
+        from chromogen.evaluation.report import mean_lines, write_report
+        from chromogen.provenance import facts_since
+        from chromogen.style.encoder import Encoder
+
+        ready_folder(out)
         if real and (transform or register):
-            real = _brought(prediction, content, real, transform, out, mpp)
-        _report(prediction, content, real, out, mpp, group, shift_um, device, as_json=as_json)
+            real = registered_reals(prediction, content, real, transform, out, mpp)
+        began, encoder = time.perf_counter(), Encoder(precision="fp32", device=device)
+        with one_bar("images") as follow:
+            found = evaluate_files(
+                prediction, content, real, encoder=encoder, mpp=mpp, group=group, shift_um=shift_um, on_case=follow
+            )
+        files = write_report(found, out, facts_since(began))
+        tell_report(files, found.warnings, mean_lines(found), as_json=as_json)
 
 
 def _check_asked(
     prediction: Path | None, out: Path | None, blind: Path | None, answers: Path | None, key: Path | None
 ) -> None:
     """Raises: ValueError unless one thing is asked for, with all that it needs."""
-    from chromogen.errors import expected
-
     asked = [name for name, path in (("-o", out), ("--blind", blind), ("--answers", answers)) if path]
     if len(asked) != 1:
         what = "one of -o DIR, --blind DIR and --answers CSV"
@@ -119,56 +128,11 @@ def _check_asked(
 def _check_registration(real: Path | None, transform: Path | None, out: Path | None, *, register: bool) -> None:
     """Raises: ValueError for a registration without what it is for, or asked in two ways."""
     from chromogen.app.pair_transform import check_one_way
-    from chromogen.errors import expected
 
     check_one_way(transform, register=register)
     if (register or transform) and not (real and out):
         asked = "register" if register else "transform"
         raise expected(asked, "given with --real and -o", "neither" if not real else "no -o")
-
-
-def _brought(
-    prediction: Path, content: Path | None, real: Path, transform: Path | None, out: Path, mpp: float | None
-) -> Path:
-    from chromogen.app.paths import ready_folder
-    from chromogen.app.registered import registered_reals
-
-    ready_folder(out)
-    return registered_reals(prediction, content, real, transform, out, mpp)
-
-
-def _report(
-    prediction: Path,
-    content: Path | None,
-    real: Path | None,
-    out: Path,
-    mpp: float | None,
-    group: str | None,
-    shift_um: float,
-    device: str,
-    *,
-    as_json: bool,
-) -> None:
-    from chromogen.app.paths import ready_folder
-    from chromogen.evaluation.evaluate import evaluate_files as score
-    from chromogen.evaluation.report import mean_lines, write_report
-    from chromogen.provenance import facts_since
-    from chromogen.style.encoder import Encoder
-
-    ready_folder(out)
-    began = time.perf_counter()
-    with progress_bars() as progress:
-        task = progress.add_task("images", total=None, loss="", rate="")
-
-        def follow(done: int, of: int, name: str) -> None:
-            progress.update(task, completed=done, total=of, rate=name)
-
-        encoder = Encoder(precision="fp32", device=device)
-        found = score(
-            prediction, content, real, encoder=encoder, mpp=mpp, group=group, shift_um=shift_um, on_case=follow
-        )
-    files = write_report(found, out, facts_since(began))
-    tell_report(files, found.warnings, mean_lines(found), as_json=as_json)
 
 
 def _lay_out(
@@ -182,29 +146,28 @@ def _lay_out(
     seed: int,
     as_json: bool,
 ) -> None:
+    """Write a blind test."""
     from chromogen.app.paths import ready_empty_folder
-    from chromogen.errors import expected
     from chromogen.evaluation.blind import blind_test, write_blind_test
 
     if real is None:
         raise expected("real", "given with --blind", "none", "name real IHC to show beside the virtual one")
     ready_empty_folder("blind", folder)
     test = blind_test(prediction, real, count=crops, mpp=mpp, group=group, seed=seed)
-    files = write_blind_test(test, folder)
-    for warning in test.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
-    if as_json:
-        outputs = {kind: str(file) for kind, file in files.items()}
-        print(json.dumps({"crops": len(test.crops), "mpp": test.mpp, "seed": seed, "output": outputs}))
-        return
-    print(f"{len(test.crops)} crops at {test.mpp:g} um per pixel, half of them real.")
-    print(f"To answer, open {files['page']} in a browser, or fill in {files['answers']}.")
-    print(f"Keep {files['key']} from whoever answers.")
-    print(f"Then: chromogen evaluate --answers {files['answers']} --key {files['key']}")
+    files = {kind: str(file) for kind, file in write_blind_test(test, folder).items()}
+    lines = [
+        f"{len(test.crops)} crops at {test.mpp:g} um per pixel, half of them real.",
+        f"To answer, open {files['page']} in a browser, or fill in {files['answers']}.",
+        f"Keep {files['key']} from whoever answers.",
+        f"Then: chromogen evaluate --answers {files['answers']} --key {files['key']}",
+    ]
+    facts = {"crops": len(test.crops), "mpp": test.mpp, "seed": seed, "output": files, "warnings": test.warnings}
+    tell(facts, lines, notes=test.warnings, as_json=as_json)
 
 
 def _score(answers: Path, key: Path, *, as_json: bool) -> None:
+    """Score the answers to a blind test."""
     from chromogen.evaluation.answers import score_answers, score_as_json, score_line
 
     score = score_answers(answers, key)
-    print(json.dumps(score_as_json(score)) if as_json else score_line(score))
+    tell(score_as_json(score), [score_line(score)], as_json=as_json)

@@ -6,24 +6,27 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.callbacks import together
-from chromogen.app.paths import image_files
+import psutil
+
+from chromogen.app.paths import SideOutputs, image_files
 from chromogen.app.regions import Regions, resized
-from chromogen.app.style_cache import measure_style_once
 from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
 from chromogen.compute.grid import outer_px
 from chromogen.errors import expected
-from chromogen.files import CHECKPOINT_ENDING, named_beside
+from chromogen.files import CHECKPOINT_ENDING, named_beside, stem_of, write_whole
 from chromogen.image import (
     Image,
     read_provenance,
     scaled,
+    shrunk,
     write_image,
 )
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp
@@ -32,13 +35,71 @@ from chromogen.slides.slide import Picture, read_picture
 from chromogen.stains.appearance import doubts
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
-from chromogen.style.loss import halo_px
+from chromogen.style.loss import halo_px, tiles_of
 from chromogen.style.measured_style import OnMeasured, Style
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided_recipe
-from chromogen.style.run import OnStep
+from chromogen.style.run import OnStep, Step
 from chromogen.style.start import NO_GUIDES, Guides, start_record
+from chromogen.style.style_cache import measure_style_once
 from chromogen.style.stylize import Stylized, stylize
+
+NO_LIMITS = Limits()
+SAMPLE_PX = 384
+SAMPLE_STEPS = 3
+WORK_IN_TILES = 1.45  # of a tile's pixel, halo and all, against one of the sample: the forward pass runs twice
+OTHER_STEPS = 1.5  # what is done once takes about as long as so many steps
+
+
+def listeners_of(side: SideOutputs, content: Path, index: int) -> list[OnStep]:
+    """What writes down the steps of one content, the `index`-th from 0."""
+    traces = [trace_to(side.trace, index)] if side.trace else []
+    return traces + ([previews_to(side.preview, stem_of(content), side.preview_every)] if side.preview else [])
+
+
+def trace_to(path: Path, content_index: int) -> OnStep:
+    """Append every step as one line of JSON; `content` counts the run's contents from 0.
+
+    A resumed run does some steps anew: their lines go first, as does half a line, which a full disk leaves.
+    """
+    steps = count()
+
+    def write(step: Step, _picture: Callable[[], Image]) -> None:
+        if next(steps) == 0 and path.exists():
+            write_whole(path, b"".join(_earlier(path.read_bytes(), content_index, step.index)))
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"content": content_index, **asdict(step)}) + "\n")
+
+    return write
+
+
+def _earlier(trace: bytes, content_index: int, step_index: int) -> Iterator[bytes]:
+    """The whole lines of a trace, without those of this content from this step on."""
+    for line in trace.splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError):
+            step = json.loads(line)
+            if line.endswith(b"\n") and (step["content"] != content_index or step["index"] < step_index):
+                yield line
+
+
+def previews_to(folder: Path, stem: str, every: int) -> OnStep:
+    """Write the picture as STEM_step_0010.png after every so many steps."""
+
+    def write(step: Step, picture: Callable[[], Image]) -> None:
+        if step.index % every == 0:
+            write_image(folder / f"{stem}_step_{step.index:04d}.png", picture(), {"notice": NOTICE})
+
+    return write
+
+
+def together(*listeners: OnStep) -> OnStep:
+    """One listener that passes every step on to several."""
+
+    def tell(step: Step, picture: Callable[[], Image]) -> None:
+        for listener in listeners:
+            listener(step, picture)
+
+    return tell
 
 
 def read_sized(path: Path, longest_px: int | None, mpp: float | None = None) -> Picture:
@@ -52,6 +113,11 @@ def read_sized(path: Path, longest_px: int | None, mpp: float | None = None) -> 
         return picture
     factor = longest_px / max(picture.pixels.shape[:2])
     return Picture(scaled(picture.pixels, factor), picture.mpp and picture.mpp / factor)
+
+
+def has_begun(output: Path) -> bool:
+    """Whether an earlier run has left this output or its checkpoint."""
+    return output.exists() or named_beside(output, CHECKPOINT_ENDING).exists()
 
 
 @dataclass(frozen=True)
@@ -90,9 +156,6 @@ class Styles:
     @cached_property
     def _groups(self) -> list[list[Path]]:
         return [image_files([path]) for path in self.paths]
-
-
-NO_LIMITS = Limits()
 
 
 class Stylist:
@@ -267,3 +330,47 @@ class Stylist:
             "final": asdict(result.final),
             "versions": versions(),
         }
+
+
+def forecast(stylist: Stylist, content: Path) -> dict[str, Any]:
+    """Of a content file: size, tiles, recipe, about how much memory and time, by a few steps on a small copy."""
+    image, mpp = stylist.read(content)
+    size = image.shape[1], image.shape[0]
+    style, need = stylist.measured(image, mpp)
+    taken = psutil.Process().memory_info().rss  # before the sample, whose memory may be kept
+    pace = _seconds_per_pixel(stylist, image, style)
+    work = _pixels_seen(size, stylist.recipe, need.tile_px)
+    return {
+        "content": str(content),
+        "size": list(size),
+        "tile_px": need.tile_px,
+        "tiles": len(tiles_of(size, stylist.recipe.objective, need.tile_px)),
+        "peak_mb": round((taken + need.bytes) / 1e6),
+        "seconds": round(pace * work, 1),
+        "recipe": as_record(stylist.recipe),
+    }
+
+
+def _seconds_per_pixel(stylist: Stylist, image: Image, style: Style) -> float:
+    """Of one step in one piece."""
+    small = shrunk(image, SAMPLE_PX)
+    recipe = replace(stylist.recipe, scales=(1.0,), steps=(SAMPLE_STEPS,), plateau=0.0, stop_at_floor=False)
+    guides = resized(stylist.content_regions, small)
+    trace = stylize(small, style, recipe, encoder=stylist.encoder, guides=guides).trace
+    seconds = (trace[-1].seconds - trace[0].seconds) / (len(trace) - 1)
+    return seconds / float(small.shape[0] * small.shape[1])
+
+
+def _pixels_seen(size: tuple[int, int], recipe: Recipe, tile_px: int | None) -> float:
+    """Pixels of all steps together, at the cost that they have in one piece."""
+    return sum(
+        _pixels_at((round(size[0] * scale), round(size[1] * scale)), recipe, tile_px)
+        * (steps + (OTHER_STEPS if scale == 1 else 0))
+        for scale, steps in zip(recipe.scales, recipe.steps, strict=True)
+    )
+
+
+def _pixels_at(size: tuple[int, int], recipe: Recipe, tile_px: int | None) -> float:
+    grid = tiles_of(size, recipe.objective, tile_px)
+    work = 1 if len(grid) == 1 else WORK_IN_TILES
+    return work * sum(tile.outer.size[0] * tile.outer.size[1] for tile in grid)

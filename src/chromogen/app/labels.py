@@ -12,24 +12,25 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen.app.info import virtual_facts
-from chromogen.app.label_features import (
+from chromogen.app.info import facts_if_virtual
+from chromogen.app.nuclei import named_network, thresholds_of
+from chromogen.app.pair_transform import check_one_way, check_pair_files, transform_of
+from chromogen.app.paths import check_apart, check_folder, check_geojson
+from chromogen.errors import expected
+from chromogen.files import named_beside
+from chromogen.image import PathLike
+from chromogen.labels.features import (
+    Classes,
+    IhcNuclei,
     LabelledTissue,
+    ihc_nuclei,
+    nuclei_matched,
     nucleus_features,
     percent,
     region_features,
     square_features,
 )
-from chromogen.app.label_maps import maps_of
-from chromogen.app.label_nuclei import Classes, IhcNuclei, ihc_nuclei, nuclei_matched
-from chromogen.app.nuclei import thresholds_of
-from chromogen.app.nuclei_geojson import write_features
-from chromogen.app.nuclei_networks import named_network
-from chromogen.app.pair_transform import check_one_way, transform_of
-from chromogen.app.paths import check_apart, check_folder, check_there
-from chromogen.errors import expected
-from chromogen.files import named_beside
-from chromogen.image import PathLike
+from chromogen.labels.maps import maps_of
 from chromogen.labels.squares import SIDE_UM, Matched, Square
 from chromogen.nuclei.find import MAX_MPP
 from chromogen.pixel_size import ASSUMED_MPP
@@ -39,6 +40,7 @@ from chromogen.registration.transform import Transform
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
 from chromogen.whole_slide.nuclei import SlideNuclei, slide_nuclei
+from chromogen.whole_slide.nuclei_files import write_features
 
 OVERVIEW_PX = 1024
 RESEARCH_USE = "research use only, not for diagnosis"
@@ -150,11 +152,8 @@ def check_labels(
 ) -> None:
     """Raises: ValueError or FileNotFoundError before anything is computed."""
     check_one_way(transform, register=register)
-    check_there("he and ihc", [he, ihc], "an existing image or slide")
-    if he.resolve() == ihc.resolve():
-        raise expected("ihc", "another file than the H&E", ihc)
-    if out.suffix.lower() not in (".geojson", ".json"):
-        raise expected("out", "a file ending in .geojson", out)
+    check_pair_files(he, ihc)
+    check_geojson(out)
     check_apart([out], [he, ihc, *([Path(transform)] if isinstance(transform, str | Path) else [])])
     check_folder(out.parent)
     thresholds_of(settings.threshold_od10, ())
@@ -205,7 +204,7 @@ def _labelled(pair: _Pair, out: Path, settings: LabelSettings, on_stage: OnStage
 
 def _virtual_note(ihc: Path) -> list[str]:
     """What to say of an IHC that Chromogen made."""
-    made = virtual_facts(ihc)
+    made = facts_if_virtual(ihc)
     if not made:
         return []
     return [f"the IHC is a virtual stain by {made['stainer']}: these are labels of a model, not of a real IHC"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.app.demo_slide import DemoSlideError, demo_field, demo_slide
 from chromogen.app.info import look_card
 from chromogen.app.paths import check_apart, check_folder, check_there
+from chromogen.data import DemoSlideError, demo_field, demo_slide
 from chromogen.errors import expected
 from chromogen.image import Image, write_image
 from chromogen.models import LOOK_SUFFIX
@@ -45,7 +45,7 @@ class LookRequest:
     he: Path | None = None
 
 
-def measured(asked: LookRequest) -> tuple[Look, list[ReferenceFile]]:
+def measured_look(asked: LookRequest) -> tuple[Look, list[ReferenceFile]]:
     """The look of reference IHCs, and these; what is doubtful of them is warned of. Raises: as `measure_look`."""
     references = read_references(asked.styles, asked.mpp, asked.region)
     look = look_of_references(references, asked.site, asked.name, asked.source, asked.licence)
@@ -61,7 +61,7 @@ def make_look(asked: LookRequest, out: Path) -> dict[str, Any]:
     """
     preview = out.with_name(f"{out.stem}.preview.png")
     _check(asked, out, preview)
-    look, references = measured(asked)
+    look, references = measured_look(asked)
     look = look if asked.name else replace(look, name=out.stem)
     write_look(out, look)
     pictures = [_most_tissue(references[0].picture), *_stained(look, asked.he)]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,20 +9,28 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen import page
-from chromogen.app.nuclei_geojson import write_geojson
-from chromogen.app.nuclei_pictures import drawn, is_tile, label_tiff
-from chromogen.app.nuclei_tables import Judged, has_parquet, judged, write_csv, write_parquet
 from chromogen.app.paths import check_apart
 from chromogen.errors import expected
-from chromogen.files import named_beside, stem_of, write_text, write_whole
+from chromogen.files import by_stem, named_beside, stem_of, write_json, write_table, write_text
 from chromogen.image import read_image, shrunk, write_image
-from chromogen.nuclei.positivity import Threshold, fixed_threshold, positive_threshold
+from chromogen.nuclei.find import built_in
+from chromogen.nuclei.positivity import fixed_threshold
 from chromogen.nuclei.scores import Scores, scores
+from chromogen.page import Section, as_cell, render
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.provenance import NOTICE, versions
+from chromogen.provenance import NOTICE, sha256_of, versions
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, slide_nuclei
+from chromogen.whole_slide.nuclei_files import (
+    Judged,
+    has_parquet,
+    judged,
+    threshold_for,
+    write_csv,
+    write_geojson,
+    write_parquet,
+)
+from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_image, write_numbers
 
 SHOWN_PX = 900
 OF_EACH = (".geojson", ".csv", ".parquet", "_labels.tif", "_nuclei.jpg")  # endings of an input's outputs
@@ -37,6 +42,21 @@ MAX_OD10 = 5.0
 MIN_NUCLEI = 15  # whose median area says something
 
 OnWindow: TypeAlias = Callable[[int, int], None]
+
+
+def named_network(file: Path | None) -> NamedNetwork:
+    """The network of an ONNX file, or Chromogen's.
+
+    Raises: FileNotFoundError; ValueError for what is no such model.
+    """
+    if file is None:
+        from chromogen.nuclei.outlines import WEIGHTS
+
+        return NamedNetwork(built_in(), "built-in", sha256_of(WEIGHTS))
+    from chromogen.staining.onnx_file import whole_model
+    from chromogen.staining.onnx_generator import ARGUMENT, nucleus_network
+
+    return NamedNetwork(nucleus_network(file), file.name, whole_model(file, ARGUMENT)[2])
 
 
 @dataclass(frozen=True)
@@ -105,9 +125,9 @@ def thresholds_of(threshold: float | None, grades: Sequence[float]) -> tuple[flo
 
 
 def check_outputs(files: Sequence[Path], folder: Path) -> None:
-    """Raises: ValueError where an output would overwrite an input or another output."""
+    """Raises: ValueError where an output would overwrite an input or another output; where inputs share a name."""
     of_all = [folder / name for name in OF_ALL]
-    of_each = [named_beside(folder / stem_of(file), ending) for file in files for ending in OF_EACH]
+    of_each = [named_beside(folder / name, ending) for name in by_stem("content", files) for ending in OF_EACH]
     check_apart([*of_all, *of_each], files)
     check_apart(of_each, of_all)
 
@@ -146,19 +166,12 @@ def _written(file: Path, beside: Path, slide: Slide, found: SlideNuclei, setting
     image, drawn_mpp, place = drawn(slide, parts)
     if is_tile(slide):
         outputs.append(named_beside(beside, "_labels.tif"))
-        write_whole(outputs[-1], label_tiff(slide, parts(), known_mpp))
+        write_numbers(outputs[-1], label_image(slide, parts()), known_mpp)
     outputs.append(named_beside(beside, "_nuclei.jpg"))
     facts = _facts(file, slide, found, scored, place, [output.name for output in outputs])
     provenance = {**asdict(facts), "settings": settings.facts(), "versions": versions(), "notice": NOTICE}
     write_image(outputs[-1], image, provenance, drawn_mpp if known_mpp else None)
     return facts
-
-
-def threshold_for(found: SlideNuclei, thresholds_od10: Sequence[float] = ()) -> Threshold:
-    """The threshold between blue and brown: as given, or found from the slide's own nuclei; none of an H&E."""
-    if thresholds_od10 and found.stains.has_dab:
-        return fixed_threshold(*thresholds_od10)
-    return positive_threshold(found.measured, found.stains.name)
 
 
 def _facts(
@@ -206,22 +219,13 @@ def _doubts(count: int, median_um2: float | None, slide: Slide, found: SlideNucl
         yield f"{found.damaged_mm2:.3g} mm2 of it cannot be read, and counts as glass"
 
 
-def write_found(folder: Path, done: Sequence[tuple[Path, NucleiFound]], facts: Mapping[str, Any]) -> None:
+def write_found(folder: Path, done: Sequence[NucleiFound], facts: Mapping[str, Any]) -> None:
     """Write nuclei.json (the facts), and of what is done nuclei.csv and index.html."""
-    write_text(folder / "nuclei.json", json.dumps(facts, indent=1, allow_nan=False))
+    write_json(folder / "nuclei.json", facts)
     if done:
-        rows = [_row(found) for _, found in done]
-        write_text(folder / "nuclei.csv", nuclei_table(rows))
+        rows = [_row(found) for found in done]
+        write_table(folder / "nuclei.csv", rows)
         write_text(folder / "index.html", nuclei_page(folder, done, rows))
-
-
-def nuclei_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One row an input, as CSV; an empty cell where there is no value."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _row(found: NucleiFound) -> dict[str, Any]:
@@ -242,26 +246,23 @@ def _parts(score: Mapping[str, Any] | None) -> dict[str, float | None]:
     return {"value": (score or {}).get("value"), "low": low, "high": high}
 
 
-def nuclei_page(folder: Path, done: Sequence[tuple[Path, NucleiFound]], rows: Sequence[Mapping[str, Any]]) -> str:
+def nuclei_page(folder: Path, results: Sequence[NucleiFound], rows: Sequence[Mapping[str, Any]]) -> str:
     """Every input with its outlines, and the numbers."""
     header = [name for name in rows[0] if name != "notes"]
-    table = page.table(header, [[_cell(row[name]) for name in header] for row in rows])
-    return page.page(
-        "Nuclei",
-        *(page.section(found.name, *_shown(folder, found)) for _, found in done),
-        page.section("Numbers", table),
-    )
+    numbers = [[as_cell(row[name]) for name in header] for row in rows]
+    sections = [*(_section(folder, found) for found in results), Section("Numbers", header=header, rows=numbers)]
+    return render("sections.html", "Nuclei", sections=sections)
 
 
-def _shown(folder: Path, found: NucleiFound) -> Iterator[str]:
+def _section(folder: Path, found: NucleiFound) -> Section:
+    """An input's picture, and what was found in it."""
     picture = next(name for name in found.outputs if name.endswith("_nuclei.jpg"))
     x, y, width, height = found.shown_px
     said = "blue: negative, brown-red: positive" if found.threshold_od10 is not None else "all nuclei"
     caption = f"{said}; {width} x {height} px at ({x}, {y})"
-    yield page.row(page.picture(shrunk(read_image(folder / picture), SHOWN_PX), caption))
-    yield page.paragraph(said_of(found) + ".")
-    if found.notes:
-        yield page.bullets([note[0].upper() + note[1:] + "." for note in found.notes])
+    figure = shrunk(read_image(folder / picture), SHOWN_PX), caption
+    notes = [note[0].upper() + note[1:] + "." for note in found.notes]
+    return Section(found.name, [f"{said_of(found)}."], [figure], notes)
 
 
 def said_of(found: NucleiFound) -> str:
@@ -281,9 +282,3 @@ def _interval(found: NucleiFound, score: str) -> str:
     """The interval of 95 % as people write it, nothing where there is none."""
     interval = (found.scores or {})[score]["interval"]
     return f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

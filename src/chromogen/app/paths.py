@@ -110,6 +110,12 @@ def _place(path: Path) -> str:
     return canonical_name(str(path.resolve()))
 
 
+def check_geojson(out: Path) -> None:
+    """ValueError for an output that is not named as GeoJSON."""
+    if out.suffix.lower() not in (".geojson", ".json"):
+        raise expected("out", "a file ending in .geojson", out)
+
+
 def check_folder(folder: Path) -> None:
     """ValueError if a folder to write in is missing or cannot be written to."""
     if not folder.is_dir():

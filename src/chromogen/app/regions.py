@@ -11,9 +11,8 @@ from PIL import Image as Pillow
 
 from chromogen.errors import expected
 from chromogen.image import Image
-from chromogen.regions.drawn import read_geojson
 from chromogen.regions.geojson import SUFFIXES
-from chromogen.regions.masks import UNLABELLED, Mask, read_mask
+from chromogen.regions.masks import UNLABELLED, Mask, read_geojson, read_mask
 from chromogen.slides.slide import open_slide
 from chromogen.style.start import Guides
 

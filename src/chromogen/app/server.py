@@ -14,27 +14,25 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.routing import Match, Mount
 
-from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.alignment_routes import alignment_routes
 from chromogen.app.view.alignments import Alignments
+from chromogen.app.view.exemplar_routes import PRESET_NAMES, exemplar_routes
 from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
-from chromogen.app.view.looks import look_routes
-from chromogen.app.view.pool import ShelfPool
+from chromogen.app.view.job_routes import job_routes
+from chromogen.app.view.jobs import job_queue
 from chromogen.app.view.region_routes import region_routes
 from chromogen.app.view.slide_catalog import SlideCatalog, UnknownSlideError
 from chromogen.app.view.slide_nuclei import NucleusFinder
-from chromogen.app.view.slide_routes import Renderer, slide_routes, words_of
+from chromogen.app.view.slide_routes import slide_routes, words_of
 from chromogen.app.view.stain_routes import stain_routes
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
-from chromogen.app.view.stains import stain_queue
+from chromogen.app.view.state import State
 from chromogen.app.view.tiles import NoSuchTileError
-from chromogen.app.view.trial_routes import PRESET_NAMES, trial_routes
-from chromogen.app.view.trials import trial_queue
 from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.app.view.worker_process import WorkerProcess
-from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.provenance import NOTICE, __version__
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
+from chromogen.style.settings import DEFAULT_PRESET
 
 PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
 NO_PAGE = (
@@ -54,6 +52,15 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Refusal, "description": "Refused: from elsewhere, not there, or not as it must be"},
     "5XX": {"model": Refusal, "description": "Failed: a file could not be read, or there is too little memory"},
 }
+
+
+class About(BaseModel):
+    """What the page needs to know of the server."""
+
+    version: str
+    notice: str
+    presets: tuple[str, ...]
+    default_preset: str
 
 
 class Login(BaseModel):
@@ -78,19 +85,22 @@ def create_app(
     in front of it. Raises: FileNotFoundError for a
     root that is not there.
     """
-    shelf, pool, renderer = SlideCatalog(roots), ShelfPool(), Renderer()
-    models, apart = SlideCatalog(roots, (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)), WorkerProcess()
-    trials, stains = trial_queue(results), stain_queue(results)
-    alignments = Alignments(SlideCatalog(roots, (".json",)), results / "transforms")
-    shelf.add(results)
+    worker = WorkerProcess()
+    state = State(
+        slides=SlideCatalog(roots),
+        models=SlideCatalog(roots, (*MODEL_SUFFIXES, *GEOJSON_SUFFIXES)),
+        jobs=job_queue(results),
+        alignments=Alignments(SlideCatalog(roots, (".json",)), results / "transforms"),
+        worker=worker,
+        nuclei=NucleusFinder(worker),
+        shows_labels=labels,
+    )
+    state.slides.add(results)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        trials.close()
-        stains.close()
-        apart.close()
-        pool.close()
+        state.close()
 
     app = FastAPI(
         title="Chromogen",
@@ -102,12 +112,8 @@ def create_app(
         lifespan=life,
         responses=REFUSALS,
     )
-    app.include_router(slide_routes(shelf, pool, renderer, alignments, labels=labels))
-    app.include_router(region_routes(shelf, pool, renderer, NucleusFinder(apart), alignments))
-    app.include_router(alignment_routes(shelf, pool, renderer, alignments, apart))
-    app.include_router(trial_routes(shelf, pool, renderer, trials))
-    app.include_router(stain_routes(shelf, pool, renderer, models, stains, apart))
-    app.include_router(look_routes(shelf, pool, renderer, models, trials, apart))
+    for routes in (slide_routes, region_routes, alignment_routes, exemplar_routes, stain_routes, job_routes):
+        app.include_router(routes(state))
     _add_app_routes(app, token)
     _add_error_answers(app)
     if (page / "index.html").is_file():
@@ -119,15 +125,9 @@ def create_app(
 
 def _add_app_routes(app: FastAPI, token: str | None) -> None:
     @app.get("/api/app", tags=["app"])
-    async def about() -> dict[str, Any]:
+    async def about() -> About:
         """What the page needs to know of the server."""
-        return {
-            "version": __version__,
-            "notice": NOTICE,
-            "presets": PRESET_NAMES,
-            "default_preset": DEFAULT_PRESET,
-            "thresholds_od10": THRESHOLDS_OD10,
-        }
+        return About(version=__version__, notice=NOTICE, presets=PRESET_NAMES, default_preset=DEFAULT_PRESET)
 
     @app.post(LOGIN, tags=["app"], status_code=204)
     async def login(given: Login, request: Request) -> Response:

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from chromogen.app.options import region_of
+from chromogen.app.arguments import LOOK_MPP, PART, Debug, Inputs, Json, Output, region_of
 from chromogen.app.terminal import (
-    DebugOption,
-    JsonOption,
-    Output,
+    USE,
     duration,
-    end_with,
+    facts_of_all,
     note_assumed,
     numbered,
     one_by_one,
@@ -29,7 +27,6 @@ from chromogen.app.terminal import (
 from chromogen.compute.allocator import give_back_freed_memory
 from chromogen.errors import expected
 from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
-from chromogen.provenance import NOTICE
 
 if TYPE_CHECKING:
     from chromogen.app.staining import Task
@@ -38,54 +35,19 @@ if TYPE_CHECKING:
     from chromogen.staining.stainer import Stainer
     from chromogen.whole_slide.blocks import Run
     from chromogen.whole_slide.stain import OnBlock
-    from chromogen.whole_slide.view import SlideFile
 
 OfSlide = partial(typer.Option, rich_help_panel="Slide")
 Running = partial(typer.Option, rich_help_panel="Running")
 OfLook = partial(typer.Option, rich_help_panel="Look (where times how)")
-LOOKS = "with a look"
 OfGenerator = partial(typer.Option, rich_help_panel="Generator (FILE.onnx)")
 
 MIN_TOLD = 0.0005  # of the tissue that is unlike the exemplar's: less rounds to nothing
 LARGE_BYTES = 8 * 2**20  # maps of a network: kept, they leave gaps, and memory grows with the slide
-
-EPILOG = """Examples:
-
-chromogen stain slide.svs -o stained.ome.tif
-
-chromogen stain slide.svs --stainer nuclear --share 0.3 -o ki67.ome.tif
-
-chromogen stain slide.svs --style my_ihc.png --style-mpp 0.5 -o as_my_ihc.ome.tif
-
-chromogen stain slide.svs --where regions.geojson --level Tumor=0.9 --level Stroma=0 -o drawn.ome.tif
-
-chromogen stain slide.svs --stainer nuclear --where er_pairs.safetensors -o er.ome.tif
-
-chromogen stain slide.svs --style ihc_slide.svs --intensity 0.8 --counterstain 1.2 -o paler.ome.tif
-
-chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
-
-chromogen stain slides/ --stainer normalize -o normalized/
-
-chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
-
-chromogen stain slide.svs --stainer cut.onnx --model-mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
-
-STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer (colours
-of an IHC), normalize (H&E as a reference), identity (the image as it is), a look that `chromogen train --style`
-wrote, a model by `train --paired` (the look of its pairs, where it expects the marker), or a generator trained
-elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
-
-WHERE: tissue (a guess by the slide's nuclei), FILE.geojson (regions of QuPath), an image of the whole slide (a
-grey heat map; with --level, labels), FILE.onnx (a model that gives a map), FILE.safetensors (by `train --paired`:
-it alone may claim a place), style (style transfer, for tiles alone). Every output says which one it was.
-
-Ask `chromogen info slide.svs` first: how large, how long. Stopped at any moment, the same command goes
-on: finished blocks lie in OUT.chromogen until the output is there."""
+SHOWN_DAMAGE = 5
 
 
-def stain(
-    paths: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Slides, images, or folders of them.")],
+def stain_command(
+    paths: Inputs,
     out: Annotated[
         Path,
         typer.Option(
@@ -108,34 +70,33 @@ def stain(
             "averaged.",
         ),
     ] = None,
-    style_mpp: Annotated[
-        float | None, OfLook(help="Pixel size of the IHC in um, where its file does not say it.")
-    ] = None,
+    style_mpp: Annotated[float | None, OfLook(help=LOOK_MPP)] = None,
     style_region: Annotated[
-        str | None, OfLook(metavar="X,Y,W,H", help="A part of the IHC alone, in its level-0 pixels.")
+        str | None, OfLook(metavar=PART, help="A part of the IHC alone, in its level-0 pixels.")
     ] = None,
     site: Annotated[
         str, OfLook(help="What the marker of the IHC stains: nuclear, cytoplasm, or auto, as the IHC shows.")
     ] = "auto",
     share: Annotated[
         float | None,
-        OfLook(help="Of nuclei that become positive, 0 to 1; by default as many as in the IHC.", min=0, max=1),
+        OfLook(help="Share of nuclei that become positive, 0 to 1. Default: as many as in the IHC.", min=0, max=1),
     ] = None,
     seed: Annotated[int, OfLook(help="Another number: other nuclei are positive.", min=0)] = 0,
     where: Annotated[
         str | None,
         OfLook(
             metavar="tissue|FILE|style",
-            help="What says where the stain lies (below): a guess by the tissue, regions, a map, or a model. By "
-            "default a model that is given as --stainer, else tissue.",
+            help="Where the stain lies (below): a guess by the tissue, regions, a map, or a model. Default: the "
+            "model that is given as --stainer, else tissue.",
         ),
     ] = None,
     level: Annotated[
         list[str] | None,
         OfLook(
             metavar="CLASS=VALUE",
-            help="With regions: the level of a class, 0 to 1, once for each; elsewhere=VALUE for the rest. By "
-            "default every class has 1. It is the share of positive nuclei, or the strength of other stains.",
+            help="With regions: the level of a class, 0 to 1, once for each; elsewhere=VALUE for the rest. "
+            "Default: 1 for every class. The level is the share of positive nuclei, or the strength of other "
+            "stains.",
         ),
     ] = None,
     intensity: Annotated[
@@ -158,31 +119,35 @@ def stain(
     value_range: Annotated[
         str | None,
         OfGenerator(
-            "--range", metavar="LOW..HIGH", help="Of its numbers: 0..1, -1..1 or 0..255; by its last layer."
+            "--range",
+            metavar="LOW..HIGH",
+            help="Range of its numbers: 0..1, -1..1 or 0..255. Default: by its last layer.",
         ),
     ] = None,
     blend: Annotated[
         int | None,
-        OfGenerator(metavar="PX", help="By how much its windows overlap and are blended; a quarter of a window."),
+        OfGenerator(
+            metavar="PX", help="How far its windows overlap and are blended. Default: a quarter of a window."
+        ),
     ] = None,
     icc: Annotated[
         bool, OfSlide("--icc/--no-icc", help="Convert colours to sRGB by the slide's ICC profile.")
     ] = True,
     tissue_mask: Annotated[
-        bool,
-        OfSlide("--tissue-mask/--no-tissue-mask", help="Stain tissue alone; the rest is glass."),
+        bool, OfSlide("--tissue-mask/--no-tissue-mask", help="Stain tissue alone, and leave the rest as glass.")
     ] = True,
     region: Annotated[
-        str | None, OfSlide(metavar="X,Y,W,H", help="A part of the slide alone, in its level-0 pixels.")
+        str | None, OfSlide(metavar=PART, help="A part of the slide alone, in its level-0 pixels.")
     ] = None,
     compression: Annotated[
-        str, Output(help="Of .ome.tif: jpeg, jpeg2000, or deflate, which loses nothing.")
+        str, Output(help="Compression of .ome.tif: jpeg, jpeg2000, or deflate, which loses nothing.")
     ] = "jpeg",
     anonymous: Annotated[bool, Output("--anonymous", help="Leave names and dates out of the output.")] = False,
-    restart: Annotated[bool, Running("--restart", help="Begin anew, whatever an earlier run has left.")] = False,
+    restart: Annotated[
+        bool, Running("--restart", help="Start anew. By default, a stopped run continues.")
+    ] = False,
     strict: Annotated[
-        bool,
-        OfSlide("--strict", help="Stop where a slide cannot be read, instead of leaving it white."),
+        bool, OfSlide("--strict", help="Stop where a slide cannot be read, instead of leaving it white.")
     ] = False,
     trace: Annotated[Path | None, Output(help="Note every finished block here, as JSON Lines.")] = None,
     workers: Annotated[int | None, Running(help="Work in so many processes on this machine.", min=1)] = None,
@@ -190,23 +155,52 @@ def stain(
         str | None,
         Running(metavar="ADDRESS", help="Work on a Dask cluster: its scheduler's address or .json file."),
     ] = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
-    """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams."""
+    """Tiles and whole slides through a stainer: a slide in, a pyramidal OME-TIFF out, without seams.
+
+    chromogen stain slide.svs -o stained.ome.tif
+
+    chromogen stain slide.svs --stainer nuclear --share 0.3 -o ki67.ome.tif
+
+    chromogen stain slide.svs --style my_ihc.png --style-mpp 0.5 -o as_my_ihc.ome.tif
+
+    chromogen stain slide.svs --where regions.geojson --level Tumor=0.9 --level Stroma=0 -o drawn.ome.tif
+
+    chromogen stain slide.svs --stainer nuclear --where er_pairs.safetensors -o er.ome.tif
+
+    chromogen stain slide.svs --style ihc_slide.svs --intensity 0.8 --counterstain 1.2 -o paler.ome.tif
+
+    chromogen stain slide.svs --stainer my_stain.safetensors -o stained.ome.tif
+
+    chromogen stain slides/ --stainer normalize -o normalized/
+
+    chromogen stain slide.tif --mpp 0.25 --region 20000,15000,8192,8192 -o part.ome.tif
+
+    chromogen stain slide.svs --stainer cut.onnx --model-mpp 0.5 --range -1..1 --blend 128 -o stained.ome.tif
+
+    STAINERS: epithelial and nuclear (measured looks; `chromogen info NAME` is their card), color-transfer
+    (colours of an IHC), normalize (H&E as a reference), identity (the image as it is), a look that `chromogen
+    train --style` wrote, a model by `train --paired` (the look of its pairs, where it expects the marker), or a
+    generator trained elsewhere, as ONNX: `chromogen info FILE.onnx` says what it takes.
+
+    WHERE: tissue (a guess by the slide's nuclei), FILE.geojson (regions of QuPath), an image of the whole slide (a
+    grey heat map; with --level, labels), FILE.onnx (a model that gives a map), FILE.safetensors (by
+    `train --paired`: it alone may claim a place), style (style transfer, for tiles alone). Every output says which
+    one it was.
+
+    Ask `chromogen info slide.svs` first: how large, how long. You may stop it at any moment. The same command
+    continues: finished blocks lie in OUT.chromogen until the output is there.
+    """
     from chromogen.app.staining import (
-        begin_trace,
-        check_confidence,
-        noted,
+        LookStainer,
+        Staining,
+        WhereOption,
+        levels_by_class,
         plan_stains,
-        stain_tile,
     )
-    from chromogen.app.where import LookStainer, WhereOption, levels_of
     from chromogen.staining.stainer import Stainer, is_look, stainer_of_look
-    from chromogen.whole_slide.job import Output as OutputFile
-    from chromogen.whole_slide.job import SlideJob
-    from chromogen.whole_slide.stain import stain_slide
-    from chromogen.whole_slide.view import SlideFile
 
     give_back_freed_memory(LARGE_BYTES)
     began = time.perf_counter()
@@ -214,53 +208,52 @@ def stain(
     if Path(stainer).suffix.lower() != ONNX_SUFFIX:
         check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator (.onnx)")
     if of_look:
-        option = WhereOption(where or _source_of(style, stainer), levels_of(level or []))
+        option = WhereOption(where or _source_of(style, stainer), levels_by_class(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)
         make = partial(
             stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain, fill=fill
         )
         tasks = plan_stains(paths, out)
-        stainer_for = LookStainer(look, references, share, make, option).stainers(tasks, mpp, icc=icc)
+        stainer_of = LookStainer(look, references, share, make, option).stainers(tasks, mpp, icc=icc)
     else:
-        strengths = {"intensity": intensity, "counterstain": counterstain}
-        turned: dict[str, object] = {name: strength for name, strength in strengths.items() if strength != 1}
-        turned |= {"where": where}
+        dials = {"intensity": intensity, "counterstain": counterstain}
+        turned = {name: strength for name, strength in dials.items() if strength != 1}
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
-        check_left_out({"share": share, "level": level, "fill": fill or None, **of_files, **turned}, LOOKS)
+        of_looks = {"share": share, "level": level, "fill": fill or None, "where": where}
+        check_left_out({**of_looks, **of_files, **turned}, "with a look")
         made_by = Stainer.from_pretrained(stainer, model_mpp, value_range=value_range, blend_px=blend)
+        stainer_of = _always(made_by)
         tasks = plan_stains(paths, out)
-        stainer_for = _always(made_by)
     model_load_s = time.perf_counter() - began
     part = region_of("region", region)
-    outputs = {task: OutputFile(task.out, compression, anonymous=anonymous) for task in tasks if task.is_slide}
-    if part and (len(tasks) > 1 or not outputs):
-        raise expected("region", "given with one slide", f"{len(tasks)} inputs", "stain one by one")
-    if confidence:
-        check_confidence(confidence, tasks)
-    if trace:
-        begin_trace(trace, tasks)
-
-    def stain_one(task: Task, run: Run | None, follow: OnBlock) -> dict[str, Any]:
-        if not task.is_slide:
-            return stain_tile(task, stainer_for(task), mpp=mpp, icc=icc, confidence=confidence)
-        follow = noted(follow, trace, task.file) if trace else follow
-        file = SlideFile(task.file, mpp, icc)
-        made_by = stainer_for(task)
-        if made_by.sliding_window is not None and not of_look:
-            _check_mpp(file)
-        job = SlideJob(file, made_by, part, tissue_mask)
-        doing = partial(stain_slide, run=run, strict=strict, restart=restart, on_block=follow)
-        return doing(job, outputs[task], confidence=confidence)
-
-    files = [task.file for task in tasks]
+    staining = Staining(
+        mpp,
+        icc,
+        part,
+        tissue_mask,
+        confidence,
+        trace,
+        compression,
+        anonymous=anonymous,
+        strict=strict,
+        restart=restart,
+        needs_mpp=not of_look,
+    )
+    staining.begin(tasks)
+    inputs = [task.file for task in tasks]
     with _runner(workers, scheduler) as run, progress_bars() as progress:
 
         def work(index: int, _file: Path) -> dict[str, Any]:
-            with _bar(progress, numbered(index, files)) as follow:
-                return {**stain_one(tasks[index], run, follow), "model_load_s": model_load_s}
+            with _bar(progress, numbered(index, inputs)) as follow:
+                facts = staining.stain(tasks[index], stainer_of(tasks[index]), run, follow)
+            return {**facts, "model_load_s": model_load_s}
 
-        results, errors = one_by_one(files, work)
-    _report(results, errors, time.perf_counter() - began, as_json=as_json, fill=fill)
+        results, errors = one_by_one(inputs, work)
+    note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
+    print("".join(_unreadable(result) for result in results if result.get("unreadable")), end="", file=sys.stderr)
+    unlike = [_unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD]
+    facts = facts_of_all(results, errors, time.perf_counter() - began)
+    tell(facts, [*map(_line, results), *unlike, USE], as_json=as_json, errors=errors)
 
 
 def _source_of(style: list[Path] | None, stainer: str) -> str:
@@ -272,7 +265,7 @@ def _look(
     style: list[Path] | None, name: str, site: str, style_mpp: float | None, style_region: str | None
 ) -> tuple[Look, list[Image]]:
     """A look by its name or file, or measured now on reference IHCs, and these; doubts of them are printed."""
-    from chromogen.app.looks import LookRequest, measured
+    from chromogen.app.looks import LookRequest, measured_look
     from chromogen.app.staining import DEFAULT_LOOK
     from chromogen.staining.stainer import builtin_ihc, load_look
     from chromogen.staining.tissue import MPP
@@ -281,7 +274,7 @@ def _look(
         of_style = {"style-mpp": style_mpp, "style-region": style_region}
         check_left_out({"site": None if site == "auto" else site, **of_style}, "with --style")
         return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
-    look, references = measured(LookRequest(style, site, style_mpp, region_of("style-region", style_region)))
+    look, references = measured_look(LookRequest(style, site, style_mpp, region_of("style-region", style_region)))
     note_assumed([MPP for reference in references if reference.assumed], "--style-mpp", "reference IHC")
     return look, [reference.picture for reference in references]
 
@@ -303,14 +296,6 @@ def check_left_out(given: Mapping[str, object], where: str) -> None:
             raise expected(option, f"given {where}", value, "leave it out")
 
 
-def _check_mpp(file: SlideFile) -> None:
-    """ValueError where a slide does not say its pixel size: a generator has no usual one."""
-    with file.open() as slide:
-        if slide.mpp is None:
-            wanted = f"given, as {str(file.path)!r} does not say its pixel size"
-            raise expected("mpp", wanted, "none", "0.25 at 40x, 0.5 at 20x")
-
-
 def _always(stainer: Stainer) -> Callable[[Task], Stainer]:
     """The same stainer for every input."""
     return lambda _task: stainer
@@ -330,30 +315,11 @@ def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
         yield on_cluster(client)
 
 
-def _report(
-    results: list[dict[str, Any]], errors: dict[str, str], seconds: float, *, as_json: bool, fill: bool
-) -> None:
-    """Say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
-    for result in results:
-        if result.get("unreadable"):
-            print(_unreadable(result), file=sys.stderr)
-    if as_json:
-        tell(results, errors, seconds)
-    else:
-        unlike = [
-            _unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD
-        ]
-        print("\n".join([*map(_line, results), *unlike, f"{NOTICE.capitalize()}."]))
-    end_with(errors)
-
-
 def _unreadable(result: dict[str, Any]) -> str:
-    places = "; ".join("x {}, y {}, {} x {} px".format(*place) for place in result["unreadable"][:5])
-    more = len(result["unreadable"]) - 5
-    return f"Warning: {result['output']}: left white, since the slide cannot be read there: {places}" + (
-        f"; and {more} more" if more > 0 else ""
-    )
+    places = "; ".join("x {}, y {}, {} x {} px".format(*place) for place in result["unreadable"][:SHOWN_DAMAGE])
+    more = len(result["unreadable"]) - SHOWN_DAMAGE
+    others = f"; and {more} more" if more > 0 else ""
+    return f"Warning: {result['output']}: left white, since the slide cannot be read there: {places}{others}\n"
 
 
 def _unlike(result: dict[str, Any], *, fill: bool) -> str:

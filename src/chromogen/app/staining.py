@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
 from chromogen.compute.grid import whole
-from chromogen.errors import expected
+from chromogen.errors import choose, expected
 from chromogen.files import stem_of
-from chromogen.image import WRITE_SUFFIXES, Image, is_image, write_image
-from chromogen.provenance import peak_rss_mb
-from chromogen.slides.facts import Facts
-from chromogen.slides.pyramid import processors
+from chromogen.image import WRITE_SUFFIXES, Image, is_image
+from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
+from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.slide import Slide, open_slide, slide_files
-from chromogen.staining.confidence import Levels, squares_of, unlike_fraction
-from chromogen.staining.stainer import Stainer, paint_image
-from chromogen.stains.appearance import doubts
-from chromogen.whole_slide.blocks import MAX_THREADS
-from chromogen.whole_slide.job import SUFFIXES
-from chromogen.whole_slide.stain import OnBlock
-from chromogen.whole_slide.survey import seam_score, write_confidence
-from chromogen.whole_slide.view import view_at, warn_of_coarse_pixels, warn_of_doubt
+from chromogen.staining.looks import Look
+from chromogen.staining.onnx_where import read_where_model
+from chromogen.staining.stainer import Stainer
+from chromogen.staining.tissue import MPP
+from chromogen.staining.where import BY_TISSUE, Frame, Where
+from chromogen.staining.where_map import read_map, read_paired
+from chromogen.staining.where_regions import ELSEWHERE, read_regions
+from chromogen.style.where_style import style_map
+from chromogen.whole_slide.blocks import Run
+from chromogen.whole_slide.job import SUFFIXES, Output, SlideJob
+from chromogen.whole_slide.stain import OnBlock, stain_slide
+from chromogen.whole_slide.tile import stain_tile
+from chromogen.whole_slide.view import SlideFile, view_at
 
 TIFF = (".tif", ".tiff")
 LARGEST_TILE_PX = 25_000_000
 DEFAULT_LOOK = "epithelial"  # which was measured on scikit-image's IHC
+NAMES = ("tissue", "style")
+FILES = (*GEOJSON_SUFFIXES, *WRITE_SUFFIXES, ONNX_SUFFIX, MODEL_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -103,23 +106,6 @@ def _is_slide(file: Path) -> bool:
         return False
 
 
-def begin_trace(trace: Path, tasks: Sequence[Task]) -> None:
-    """Begin a new file for `noted`; ValueError where it is one of the others, or cannot be written."""
-    check_apart([trace], [file for task in tasks for file in (task.file, task.out)])
-    check_folder(trace.parent)
-    trace.unlink(missing_ok=True)
-
-
-def check_confidence(path: Path, tasks: Sequence[Task]) -> None:
-    """ValueError where the map of one input's confidence cannot be written there."""
-    if len(tasks) > 1:
-        raise expected("confidence", "given with one input", f"{len(tasks)} inputs", "stain one by one")
-    if path.suffix.lower() not in WRITE_SUFFIXES:
-        raise expected("confidence", f"a file ending in {', '.join(WRITE_SUFFIXES)}", path)
-    check_apart([path], [tasks[0].file, tasks[0].out])
-    check_folder(path.parent)
-
-
 def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
     """`follow`, and for every block a line of JSON at the end of `trace`, for others to follow."""
     began = time.perf_counter()
@@ -133,72 +119,187 @@ def noted(follow: OnBlock, trace: Path, file: Path) -> OnBlock:
     return note
 
 
-def stain_tile(
-    task: Task, stainer: Stainer, *, mpp: float | None, icc: bool, confidence: Path | None = None
-) -> dict[str, Any]:
-    """Read an image, stain it, write it with its provenance; the facts.
+@dataclass(frozen=True)
+class Staining:
+    """How files are stained, and what is written beside their results.
 
-    Its mpp is the stainer's where none is known. `confidence` is as for `stain_slide`. Raises: ValueError or
-    OSError.
+    `mpp` is um per pixel where files do not say it or are wrong. `part` (x, y, w, h) in level-0 pixels is of a
+    single slide; `tissue_mask`, `strict` and `restart` are for slides, as in `SlideJob` and `stain_slide`.
+    `confidence` is an image to write for a single input, `trace` a file with a line of JSON for each block.
+    `needs_mpp` says that a generator must know the pixel size.
     """
-    began = time.perf_counter()
-    with open_slide(task.file, mpp, icc, assumed_mpp=stainer.mpp) as slide:
-        warn_of_coarse_pixels(slide, stainer)
-        view = view_at(slide, stainer.mpp)
-        image = view.read(whole(view.size))
-        known = slide.mpp_from != "assumed"
-        doubt = doubts(image, "content", view.mpp or slide.need_mpp())
-        warn_of_doubt(slide, stainer, doubt)
-        facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
-    with ThreadPoolExecutor(min(MAX_THREADS, processors())) as pool:
-        painted = paint_image(stainer, image, each=pool.map)
-    stained, levels = np.ascontiguousarray(painted[..., :3]), _levels(painted)
-    sure = {"unlike_fraction": unlike_fraction(levels)} if levels.any() else {}
-    told = {**facts.as_json(), "statistics": {"confidence": sure}}
-    write_image(task.out, stained, told, facts.mpp if known else None)
-    if confidence is not None:
-        write_confidence(confidence, levels, told)
-    seconds = time.perf_counter() - began
-    return {
-        "output": str(task.out),
-        "size": list(view.size),
-        "mpp": facts.mpp,
-        **({} if known else {"mpp_assumed": stainer.mpp}),
-        "stainer": stainer.name,
-        "target_stain": stainer.target_stain,
-        "where": stainer.where,
-        "notice": facts.notice,
-        "seconds": seconds,
-        "mpx_per_s": view.size[0] * view.size[1] / 1e6 / seconds,
-        "tiles": 1,
-        "tissue_fraction": None,
-        "doubt": doubt,
-        "unlike_fraction": sure.get("unlike_fraction"),
-        "seam_score": _seams(stainer, stained),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-    }
+
+    mpp: float | None
+    icc: bool = True
+    part: tuple[int, int, int, int] | None = None
+    tissue_mask: bool = True
+    confidence: Path | None = None
+    trace: Path | None = None
+    compression: str = "jpeg"
+    anonymous: bool = False
+    strict: bool = False
+    restart: bool = False
+    needs_mpp: bool = False
+
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """Check what is asked of these inputs, and begin a new trace. Raises: ValueError."""
+        single = {"region": self.part, "confidence": self.confidence}
+        for option, given in single.items():
+            if given and (len(tasks) > 1 or (option == "region" and not tasks[0].is_slide)):
+                wanted = f"given with one {'slide' if option == 'region' else 'input'}"
+                raise expected(option, wanted, f"{len(tasks)} inputs", "stain one by one")
+        if self.confidence and self.confidence.suffix.lower() not in WRITE_SUFFIXES:
+            raise expected("confidence", f"a file ending in {', '.join(WRITE_SUFFIXES)}", self.confidence)
+        for beside in filter(None, (self.confidence, self.trace)):
+            check_apart([beside], [file for task in tasks for file in (task.file, task.out)])
+            check_folder(beside.parent)
+        if self.trace:
+            self.trace.unlink(missing_ok=True)
+        for task in tasks:
+            self._output(task)
+
+    def stain(self, task: Task, stainer: Stainer, run: Run | None, follow: OnBlock) -> dict[str, Any]:
+        """Stain one file; the facts. Raises: as `stain_tile` and `stain_slide`."""
+        output = self._output(task)
+        if output is None:
+            return stain_tile(task.file, task.out, stainer, mpp=self.mpp, icc=self.icc, confidence=self.confidence)
+        file = SlideFile(task.file, self.mpp, self.icc)
+        if self.needs_mpp and stainer.sliding_window is not None:
+            _check_mpp(file)
+        return stain_slide(
+            SlideJob(file, stainer, self.part, self.tissue_mask),
+            output,
+            run=run,
+            strict=self.strict,
+            restart=self.restart,
+            confidence=self.confidence,
+            on_block=noted(follow, self.trace, task.file) if self.trace else follow,
+        )
+
+    def _output(self, task: Task) -> Output | None:
+        """The slide that is written; None for a tile. Raises: ValueError for a compression that there is not."""
+        return Output(task.out, self.compression, anonymous=self.anonymous) if task.is_slide else None
 
 
-def _levels(painted: Image) -> Levels:
-    """How sure the stainer was, in squares; 0 where it does not say."""
-    return squares_of(painted[..., 3] if painted.shape[2] > 3 else np.zeros(painted.shape[:2], np.uint8))
+def _check_mpp(file: SlideFile) -> None:
+    """ValueError where a slide does not state its pixel size: a generator has no usual one."""
+    with file.open() as slide:
+        if slide.mpp is None:
+            wanted = f"given, as {str(file.path)!r} does not say its pixel size"
+            raise expected("mpp", wanted, "none", "0.25 at 40x, 0.5 at 20x")
 
 
-def _seams(stainer: Stainer, stained: Image) -> float | None:
-    """Where sliding windows meet; None without one."""
-    size = stained.shape[1], stained.shape[0]
-    cells = stainer.sliding_window.cells(whole(size)) if stainer.sliding_window else []
-    return seam_score(lambda window: stained[window.at], cells, size)
+@dataclass(frozen=True)
+class WhereOption:
+    """What a user asks for: a name or a file, and levels by class of regions."""
+
+    source: str = "tissue"
+    levels: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError for what names no source, and for options that do not go with it."""
+        if self.source not in NAMES and not self.source.lower().endswith(FILES):
+            if not Path(self.source).suffix:
+                choose("where", self.source, NAMES)
+            raise expected("where", f"{', '.join(NAMES)} or a file ending in {', '.join(FILES)}", self.source)
+        if self.levels and not self.of_one_slide:
+            raise expected("level", "given with regions, in GeoJSON or a label image", self.source, "leave it out")
+
+    @property
+    def of_one_slide(self) -> bool:
+        """Whether the file was drawn on a slide, or shows a slide, and so belongs to no other."""
+        return self._ends(GEOJSON_SUFFIXES) or self._ends(WRITE_SUFFIXES)
+
+    def for_all(self) -> Where | None:
+        """The source, where it is the same for every input; None for others."""
+        if self.source == "tissue":
+            return BY_TISSUE
+        if self.source not in NAMES:
+            check_there("where", [Path(self.source)], "an existing file")
+        if self._ends(MODEL_SUFFIX):
+            return read_paired(Path(self.source))
+        return read_where_model(Path(self.source)) if self._ends(ONNX_SUFFIX) else None
+
+    def of(self, file: Path, mpp: float | None = None) -> Where:
+        """The source for one slide, whose pixels are `mpp` um where its file does not say.
+
+        Raises: as `for_all`, `open_slide` and the sources.
+        """
+        where = self.for_all()
+        if where is not None:
+            return where
+        with open_slide(file, mpp, assumed_mpp=MPP) as slide:
+            return self.on(slide)
+
+    def on(self, slide: Slide) -> Where:
+        """The source that a file of one slide is."""
+        frame = Frame(slide.size, view_at(slide, MPP).size)
+        if not (self.levels or self._ends(GEOJSON_SUFFIXES)):
+            return read_map(Path(self.source).absolute(), frame)
+        levels = dict(self.levels or {})
+        elsewhere = levels.pop(ELSEWHERE, 0.0)
+        return read_regions(Path(self.source).absolute(), frame, levels, elsewhere)
+
+    def _ends(self, suffixes: str | tuple[str, ...]) -> bool:
+        return self.source.lower().endswith(suffixes)
 
 
-def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:
-    """What the file of a tile says."""
-    return Facts(
-        mpp=mpp,
-        stainer=stainer.name,
-        stainer_hash=stainer.identity,
-        target_stain=stainer.target_stain,
-        source_quickhash=slide.quickhash,
-        source_mpp=slide.mpp if slide.mpp_from != "assumed" else None,
-        where=stainer.where,
-    )
+def levels_by_class(texts: Sequence[str]) -> dict[str, float]:
+    """Levels by class from `CLASS=VALUE`. Raises: ValueError for another form, a class twice, or no level.
+
+    >>> levels_by_class(["Tumor=0.8", "elsewhere=0"])
+    {'Tumor': 0.8, 'elsewhere': 0.0}
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            level = float(value)
+        except ValueError:
+            level = -1.0
+        if not name or not 0 <= level <= 1:
+            raise expected("level", "CLASS=VALUE, with a value from 0 to 1", text, "such as Tumor=0.8")
+        if name in found:
+            raise expected("level", "given once for each class", f"{name} twice")
+        found[name] = level
+    return found
+
+
+@dataclass(frozen=True)
+class LookStainer:
+    """A look by the dials of a user, by `make`, whose source of *where* may be another for every input."""
+
+    look: Look
+    references: Sequence[Image]
+    share: float | None
+    make: Callable[[Where], Stainer]
+    option: WhereOption
+
+    def stainers(self, tasks: Sequence[Task], mpp: float | None, *, icc: bool) -> Callable[[Task], Stainer]:
+        """The stainer of each input; sources that can be read are read now, so that errors come first.
+
+        Raises: ValueError for a source that does not fit the inputs or the look; as `open_slide` and the sources.
+        """
+        slides = [task for task in tasks if task.is_slide]
+        if self.option.source == "style":
+            self._check_style(slides)
+            return lambda task: self.make(self._style_of(task, mpp, icc=icc))
+        if self.option.of_one_slide and len(tasks) > 1:
+            raise expected("where", "of the slide that is stained", f"one file for {len(tasks)} inputs")
+        stainer = self.make(self.option.of(tasks[0].file, mpp))
+        return lambda _task: stainer
+
+    def _check_style(self, slides: Sequence[Task]) -> None:
+        if slides:
+            wanted = "another source than style, which optimizes tiles alone"
+            raise expected("where", wanted, f"a slide, {slides[0].file}", "write an image, such as .png")
+        if not self.references:
+            wanted = f"given with --where style, as {self.look.name} comes without its picture"
+            raise expected("style", wanted, "none", "name a reference IHC")
+        if self.share is not None:
+            raise expected("share", "left out: the map of `where`, style, gives shares", self.share)
+
+    def _style_of(self, task: Task, mpp: float | None, *, icc: bool) -> Where:
+        with open_slide(task.file, mpp, icc, assumed_mpp=MPP) as slide:
+            view = view_at(slide, MPP)
+            return style_map(view.read(whole(view.size)), self.references, self.look.exemplar)

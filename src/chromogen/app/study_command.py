@@ -5,24 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chromogen.app.options import grid_recipes
-from chromogen.app.terminal import (
-    DebugOption,
-    JsonOption,
-    Machine,
-    move_bar,
-    note_assumed,
-    progress_bars,
-    tell_report,
-)
+from chromogen.app.arguments import Debug, Device, Json, Precision
+from chromogen.app.terminal import add_bar, add_step_bar, note_assumed, progress_bars, tell_report
 from chromogen.errors import expected
 from chromogen.style.recipes import INITS, PRESETS, preset, with_total_steps
+from chromogen.style.settings import grid_recipes
 
 if TYPE_CHECKING:
     from chromogen.evaluation.fields import Crop
@@ -34,19 +26,8 @@ if TYPE_CHECKING:
 
 PHOTO_PX = 512
 
-EPILOG = """Examples:
 
-chromogen study -o study/
-
-chromogen study --pairs pairs/ --painting starry_night.jpg -o study/
-
-chromogen study --pairs pairs/ --grid content.weight=1e-4,1e-3,1e-2 --grid content.layers=relu2_2,relu4_2 -o sweep/
-
-PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or he.png
-with MARKER_aligned.png beside it. Stopped, the same command goes on where it was. Open study/index.html."""
-
-
-def study(
+def study_command(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for index.html, pictures and tables.")],
     pairs: Annotated[
         Path | None,
@@ -61,7 +42,7 @@ def study(
         Path | None, typer.Option(help="The photo for figures 1 to 3. Default: scikit-image's astronaut.")
     ] = None,
     size: Annotated[int, typer.Option(help="Side of a crop in px.", min=64)] = 256,
-    crops: Annotated[int, typer.Option(help="Most crops of a pair.", min=1)] = 2,
+    crops: Annotated[int, typer.Option(help="Maximum of crops from a pair.", min=1)] = 2,
     steps: Annotated[
         int | None, typer.Option(help="Steps of every experiment. Default: 200; with --grid, the preset's.", min=1)
     ] = None,
@@ -69,7 +50,9 @@ def study(
         str | None,
         typer.Option(help=f"First picture: {', '.join(INITS)}. Default: noise; with --grid, the preset's."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How many noises every experiment starts from.", min=1)] = 1,
+    seeds: Annotated[
+        int, typer.Option(help="Number of noise images from which every experiment starts.", min=1)
+    ] = 1,
     mpp: Annotated[
         float | None,
         typer.Option(help="Size of a pixel in um, of pairs. Default: the file's, else 0.5."),
@@ -85,18 +68,30 @@ def study(
     preset_name: Annotated[
         str, typer.Option("--preset", help=f"What --grid changes fields of: {', '.join(PRESETS)}.")
     ] = "balanced",
-    precision: Annotated[str, Machine(help="auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, Machine(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
-    """The report's experiments on crops of H&E and IHC: figures, metrics, and which of its findings hold."""
+    """The report's experiments on crops of H&E and IHC: figures, metrics, and which of its findings hold.
+
+    chromogen study -o study/
+
+    chromogen study --pairs pairs/ --painting starry_night.jpg -o study/
+
+    chromogen study --pairs pairs/ --grid content.weight=1e-4,1e-3,1e-2 --grid content.layers=relu2_2,relu4_2 -o
+    sweep/
+
+    PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or
+    he.png with MARKER_aligned.png beside it. You may stop it at any moment; the same command continues. Open
+    study/index.html.
+    """
     from chromogen.app.paths import ready_folder
     from chromogen.evaluation.credibility import Measures
     from chromogen.evaluation.fields import with_seeds
     from chromogen.pixel_size import ASSUMED_MPP
     from chromogen.provenance import facts_since
-    from chromogen.study.cells import cautions, judge_claims
+    from chromogen.study.cells import cautions, judged_claims
     from chromogen.study.experiments import CLAIMS, report_experiments
     from chromogen.study.report import Study, write_study
     from chromogen.style.encoder import Encoder
@@ -116,7 +111,7 @@ def study(
         crops=chosen,
         experiments=experiments,
         cells=cells,
-        findings=() if grid else judge_claims(cells, CLAIMS, values),
+        findings=() if grid else judged_claims(cells, CLAIMS, values),
         values=values,
         photo=(*pictures, result) if pictures and result is not None else None,
         warnings=list(cautions(chosen, experiments, cells)),
@@ -137,14 +132,8 @@ def _run(
     from chromogen.study.cells import run_photo, run_study
     from chromogen.study.experiments import painting_recipe
 
-    with progress_bars() as bars:
-        cells_bar = bars.add_task("cells", total=None, loss="", rate="")
-        move = partial(move_bar, bars, bars.add_task("steps", total=None, loss="", rate="measuring"))
-
-        def follow(done: int, of: int, name: str) -> None:
-            bars.update(cells_bar, completed=done, total=of, rate=name)
-
-        cells = run_study(crops, experiments, out, encoder, follow, move)
+    with progress_bars() as bars, add_step_bar(bars, "steps") as move:
+        cells = run_study(crops, experiments, out, encoder, add_bar(bars, "cells"), move)
         if pictures is None:
             return cells, None
         return cells, read_image(run_photo(*pictures, painting_recipe(), out, encoder, move))

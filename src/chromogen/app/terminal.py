@@ -1,4 +1,4 @@
-"""What commands share: their common options, bars on the terminal, one file after the other, and what is said."""
+"""What commands share: bars on the terminal, one file after the other, and printing of results and errors."""
 
 from __future__ import annotations
 
@@ -6,34 +6,24 @@ import errno
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chromogen.errors import FAILURES, short
 from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
-    from chromogen.image import Image
-    from chromogen.style.run import Step
+    from chromogen.style.run import OnStep, Step
 
 R = TypeVar("R")
-
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, last.", rich_help_panel="Output")
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel="Output")]
-
-Search = partial(typer.Option, rich_help_panel="Optimization")
-Scale = partial(typer.Option, rich_help_panel="Size and styles")
-Region = partial(typer.Option, rich_help_panel="Where the brown goes")
-Machine = partial(typer.Option, rich_help_panel="Network and machine")
-Output = partial(typer.Option, rich_help_panel="Output")
+Follow: TypeAlias = Callable[[int, int, str], None]  # done, of how many, what comes next
+USE = f"{NOTICE.capitalize()}."
 
 
 def verdict(error: Exception) -> tuple[str, int]:
@@ -55,7 +45,7 @@ def verdict(error: Exception) -> tuple[str, int]:
 
 
 def progress_bars() -> Progress:
-    """Bars on stderr while there is someone to see them; they leave no trace."""
+    """Bars on stderr while it is a terminal; they leave no trace."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -70,10 +60,45 @@ def progress_bars() -> Progress:
     )
 
 
-def move_bar(progress: Progress, task: TaskID, step: Step, _picture: Callable[[], Image]) -> None:
-    """A listener to steps: moves a bar, with rate and loss."""
-    rate = f"{step.index / max(step.seconds, 1e-9):.2f} steps/s"
-    progress.update(task, total=step.of, completed=step.index, rate=rate, loss=f"loss {step.losses.total:.4g}")
+def add_bar(progress: Progress, name: str, rate: str = "") -> Follow:
+    """Add a bar, and return the function that moves it."""
+    task = progress.add_task(name, total=None, loss="", rate=rate)
+
+    def move(done: int, of: int, rate: str) -> None:
+        progress.update(task, completed=done, total=of, rate=rate)
+
+    return move
+
+
+@contextmanager
+def one_bar(name: str) -> Iterator[Follow]:
+    """A bar alone on the terminal, until the `with` statement ends."""
+    with progress_bars() as progress:
+        yield add_bar(progress, name)
+
+
+@contextmanager
+def add_step_bar(progress: Progress, name: str, steps: int | None = None) -> Iterator[OnStep]:
+    """Add a bar, which the listener to steps that is returned moves, until the `with` statement ends."""
+    task = progress.add_task(name, total=steps, loss="", rate="measuring")
+
+    def move(step: Step, _picture: object) -> None:
+        rate, loss = steps_per_s(step.index, step.seconds), f"loss {step.losses.total:.4g}"
+        progress.update(task, total=step.of, completed=step.index, rate=rate, loss=loss)
+
+    try:
+        yield move
+    finally:
+        progress.remove_task(task)
+
+
+def steps_per_s(steps: int, seconds: float) -> str:
+    """How fast steps are done, as bars show it.
+
+    >>> steps_per_s(6, 4.0)
+    '1.50 steps/s'
+    """
+    return f"{steps / max(seconds, 1e-9):.2f} steps/s"
 
 
 def duration(seconds: float) -> str:
@@ -89,7 +114,7 @@ def duration(seconds: float) -> str:
 
 
 def one_by_one(files: Sequence[Path], work: Callable[[int, Path], R]) -> tuple[list[R], dict[str, str]]:
-    """What `work(index, file)` gives of each file, and by file what went wrong.
+    """What `work(index, file)` returns for each file, and by file what went wrong.
 
     Where there are several, one that fails does not stop the rest; a single file's error is raised.
     """
@@ -115,43 +140,58 @@ def numbered(index: int, files: Sequence[Path]) -> str:
     return name if len(files) == 1 else f"{index + 1}/{len(files)} {name}"
 
 
-def tell(results: Sequence[dict[str, Any]], errors: Mapping[str, str], seconds: float) -> None:
-    """Print what came of all files as one JSON object: the facts of a single one, or a list with its errors."""
-    several = {"results": results, "errors": errors, "seconds": seconds, "peak_rss_mb": peak_rss_mb()}
-    print(json.dumps(results[0] if len(results) == 1 and not errors else several))
+def facts_of_all(results: Sequence[dict[str, Any]], errors: Mapping[str, str], seconds: float) -> dict[str, Any]:
+    """The facts of a single file, or those of several with their errors."""
+    if len(results) == 1 and not errors:
+        return results[0]
+    return {"results": results, "errors": errors, "seconds": seconds, "peak_rss_mb": peak_rss_mb()}
 
 
-def end_with(errors: Mapping[str, str]) -> None:
-    """Print an error a line; typer.Exit with status 1 where there is one."""
-    for file, message in errors.items():
-        print(f"Error: {file}: {message}", file=sys.stderr)
+def tell(
+    facts: Mapping[str, Any],
+    lines: Iterable[str],
+    *,
+    as_json: bool,
+    notes: Iterable[str] = (),
+    warnings: Iterable[str] = (),
+    errors: Mapping[str, str] | None = None,
+) -> None:
+    """Print the facts as one JSON object, or warnings and lines; notes and errors go to stderr in any case.
+
+    Raises: typer.Exit with status 1 where there is an error.
+    """
+    _complain("Note", (f"{note}." for note in notes))
+    if as_json:
+        print(json.dumps(facts), flush=True)
+    else:
+        _complain("Warning", warnings)
+        for line in lines:
+            print(line, flush=True)
+    _complain("Error", (f"{file}: {message}" for file, message in (errors or {}).items()))
     if errors:
         raise typer.Exit(1)
+
+
+def tell_report(
+    files: Mapping[str, Path], warnings: Iterable[str], lines: Iterable[str], *, as_json: bool
+) -> None:
+    """Print what a report's JSON file says, and where its files are; or lines, and where its page is."""
+    outputs = {kind: str(file) for kind, file in files.items()}
+    facts = {**json.loads(files["json"].read_text()), "output": outputs} if as_json else {}
+    said = [*lines, USE, f"Open {files['page']} in a browser."]
+    tell(facts, said, as_json=as_json, warnings=warnings)
 
 
 def note_assumed(mpps: Iterable[float | None], option: str, role: str = "image") -> None:
     """Print the pixel size in um that Chromogen assumed of images that state none, and the option that sets it."""
     for mpp, count in Counter(mpp for mpp in mpps if mpp).items():
         said = f"1 {role} states" if count == 1 else f"{count} {role}s state"
-        print(f"Note: {said} no pixel size; Chromogen took {mpp:g} um/px (set it with {option}).", file=sys.stderr)
+        _complain("Note", [f"{said} no pixel size; Chromogen took {mpp:g} um/px (set it with {option})."])
 
 
-def summary_of(files: Mapping[str, Path]) -> str:
-    """What a report's JSON file says, and where its files are, as the one JSON object of `--json`."""
-    outputs = {kind: str(file) for kind, file in files.items()}
-    return json.dumps({**json.loads(files["json"].read_text()), "output": outputs})
-
-
-def tell_report(
-    files: Mapping[str, Path], warnings: Iterable[str], lines: Iterable[str], *, as_json: bool
-) -> None:
-    """Print what a report says: a JSON object, or warnings, lines, and where its page is."""
-    if as_json:
-        print(summary_of(files))
-        return
-    for warning in warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
-    print("\n".join([*lines, f"{NOTICE.capitalize()}.", f"Open {files['page']} in a browser."]))
+def _complain(kind: str, messages: Iterable[str]) -> None:
+    for message in messages:
+        print(f"{kind}: {message}", file=sys.stderr)
 
 
 def result_line(facts: dict[str, Any]) -> str:

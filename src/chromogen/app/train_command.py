@@ -1,100 +1,138 @@
-"""`chromogen train`: a look from IHC alone, or a model of where a marker lies from pairs of H&E and IHC."""
+"""`chromogen train` makes a look from IHC alone, or a model of where a marker lies; `export` writes it as ONNX."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
-from chromogen.app import train_options as given
-from chromogen.app.options import region_of
+from chromogen.app.arguments import LOOK_MPP, PART, Debug, Device, Json, Machine, Output, Search, region_of
 from chromogen.app.paths import check_folder
-from chromogen.app.terminal import DebugOption, JsonOption, duration, note_assumed, progress_bars
+from chromogen.app.terminal import USE, duration, note_assumed, one_bar, progress_bars, steps_per_s, tell
 from chromogen.errors import choose, expected
 from chromogen.pixel_size import check_mpp
-from chromogen.provenance import NOTICE, peak_rss_mb
+from chromogen.provenance import peak_rss_mb
 
 if TYPE_CHECKING:
     from chromogen.app.looks import LookRequest
-    from chromogen.app.pairs import Pairs, Registration
-    from chromogen.staining.where_network import Model
-    from chromogen.training.distributed import Ranks
-    from chromogen.training.train import Training, TrainStep
+    from chromogen.training.train import OnTrained, TrainStep
 
-EPILOG = """Examples:
-
-chromogen train --style ihc_a.png --style ihc_b.png -o my_look.json
-
-chromogen train --style ihc_slide.svs --site nuclear --name "Ki67, our lab" -o ki67.json
-
-chromogen train --paired pairs/ -o my_marker.safetensors
-
-chromogen train --paired pairs/ --group '^[^_]+' --site nuclear -o my_marker.safetensors
-
-chromogen train --paired slides/ --register -o my_marker.safetensors
-
-chromogen train --paired few_pairs/ --from my_marker.safetensors --steps 100 -o our_marker.safetensors
-
-chromogen stain slide.svs --stainer my_marker.safetensors -o stained.ome.tif
-
-IHC alone gives a look in seconds: how the stain looks. Pairs also teach where the marker lies: a small network is
-trained in a minute or so, and its file holds the look of the pairs' IHC, too.
-
-PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or he.png
-with MARKER_aligned.png beside it. What does not fit is left out, and said.
-
-Beside a model: NAME.train.jsonl (losses of every step), NAME.loss.png, NAME.preview.png (H&E, where the model
-expects DAB, where the IHC has it). Stopped at any moment, the same command continues."""
-
-
+OfLook = partial(typer.Option, rich_help_panel="Look (IHC alone)")
+OfPairs = partial(typer.Option, rich_help_panel="Model (pairs)")
 OF_LOOKS = {"style_mpp", "style_region", "name", "source", "licence", "preview"}
 OF_BOTH = {"out", "style", "paired", "site", "as_json", "debug"}
 
 
-def train(
+def train_command(
     ctx: typer.Context,
-    out: given.Out,
-    style: given.Style = None,
-    paired: given.Paired = None,
-    site: given.Site = "auto",
-    transform: given.Transform = None,
-    register: given.Register = False,
-    group: given.Group = None,
-    mpp: given.Mpp = None,
-    start: given.From = None,
-    style_mpp: given.StyleMpp = None,
-    style_region: given.StyleRegion = None,
-    name: given.Name = "",
-    source: given.Source = "",
-    licence: given.Licence = "",
-    preview: given.Preview = None,
-    steps: given.Steps = 300,
-    batch: given.Batch = 4,
-    learning_rate: given.LearningRate = 0.01,
-    patience: given.Patience = 6,
-    validate_every: given.ValidateEvery = 25,
-    seed: given.Seed = 0,
-    export: given.Export = None,
-    restart: given.Restart = False,
-    device: given.Device = "auto",
-    devices: given.Devices = 1,
-    nodes: given.Nodes = 1,
-    strategy: given.Strategy = "ddp",
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="Look (.json, of IHC) or model (.safetensors, of pairs)."
+        ),
+    ],
+    style: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="IHC", help="IHC image, slide or folder of one marker; may be given several times."),
+    ] = None,
+    paired: Annotated[
+        Path | None,
+        typer.Option(metavar="PAIRS", help="Folder of pairs of H&E and IHC: they teach where the marker lies."),
+    ] = None,
+    site: Annotated[
+        str, typer.Option(help="What the marker stains: nuclear, cytoplasm, or auto, as the IHC shows.")
+    ] = "auto",
+    transform: Annotated[
+        Path | None,
+        OfPairs(
+            metavar="FILE",
+            help="Registration of the pair by `chromogen register`, or a folder with NAME.json of each pair.",
+        ),
+    ] = None,
+    register: Annotated[bool, OfPairs("--register", help="Register each pair first.")] = False,
+    group: Annotated[
+        str | None,
+        OfPairs(
+            metavar="REGEX",
+            help="Finds in a pair's name which slide it is from: its first parenthesis, or all of it.",
+        ),
+    ] = None,
+    mpp: Annotated[
+        float | None, OfPairs(help="Pixel size of the pairs in um, where files do not say it or are wrong.")
+    ] = None,
+    start: Annotated[
+        Path | None,
+        OfPairs("--from", metavar="MODEL", help="A model to continue from: a file that `train` wrote."),
+    ] = None,
+    style_mpp: Annotated[float | None, OfLook(help=LOOK_MPP)] = None,
+    style_region: Annotated[
+        str | None, OfLook(metavar=PART, help="A part of a single IHC, in its level-0 pixels.")
+    ] = None,
+    name: Annotated[str, OfLook(help="Name of the look. Default: the IHC's file name.")] = "",
+    source: Annotated[str, OfLook(help="Where the IHC is from, for the look's card.")] = "",
+    licence: Annotated[str, OfLook(help="Licence of the IHC, for the look's card.")] = "",
+    preview: Annotated[
+        Path | None,
+        OfLook(metavar="HE", help="H&E on which the preview shows the look. Default: the demo's slide."),
+    ] = None,
+    steps: Annotated[int, Search(help="Steps at most; training ends when validation gets no better.")] = 300,
+    batch: Annotated[int, Search(help="Pairs a step, or pieces of large ones.")] = 4,
+    learning_rate: Annotated[float, Search(help="Highest learning rate of Adam.")] = 0.01,
+    patience: Annotated[int, Search(help="Validations without a better result before training ends.")] = 6,
+    validate_every: Annotated[int, Search(help="Steps between validations, on pairs that are held out.")] = 25,
+    seed: Annotated[int, Search(help="Seed of which pairs are drawn.")] = 0,
+    export: Annotated[
+        str | None, Output(metavar="onnx", help="Write the model as NAME.onnx too, for other programs to run.")
+    ] = None,
+    restart: Annotated[
+        bool, Machine("--restart", help="Start anew. By default, a stopped run continues from its checkpoint.")
+    ] = False,
+    device: Device = "auto",
+    devices: Annotated[int, Machine(help="Processes on each machine, one a GPU; --batch is shared out.")] = 1,
+    nodes: Annotated[int, Machine(help="Machines, on each of which this command is given.")] = 1,
+    strategy: Annotated[str, Machine(help="How several processes work together: ddp.")] = "ddp",
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
-    """Measure a look of IHC alone, or learn from pairs of H&E and IHC where a marker lies."""
+    """Measure a look of IHC alone, or learn from pairs of H&E and IHC where a marker lies.
+
+    chromogen train --style ihc_a.png --style ihc_b.png -o my_look.json
+
+    chromogen train --style ihc_slide.svs --site nuclear --name "Ki67, our lab" -o ki67.json
+
+    chromogen train --paired pairs/ -o my_marker.safetensors
+
+    chromogen train --paired pairs/ --group '^[^_]+' --site nuclear -o my_marker.safetensors
+
+    chromogen train --paired slides/ --register -o my_marker.safetensors
+
+    chromogen train --paired few_pairs/ --from my_marker.safetensors --steps 100 -o our_marker.safetensors
+
+    chromogen stain slide.svs --stainer my_marker.safetensors -o stained.ome.tif
+
+    IHC alone gives a look in seconds: how the stain looks. Pairs also teach where the marker lies: a small
+    network is trained in a minute or so, and its file holds the look of the pairs' IHC, too.
+
+    PAIRS are found anywhere below the folder: NAME_he.png with NAME_ihc.png, he/NAME.png with ihc/NAME.png, or
+    he.png with MARKER_aligned.png beside it. Chromogen leaves out pairs that do not fit, and names them.
+
+    Beside a model: NAME.train.jsonl (losses of every step), NAME.loss.png, NAME.preview.png (H&E, where the model
+    expects DAB, where the IHC has it). You may stop it at any moment; the same command continues.
+    """
     from chromogen.app.looks import LookRequest
     from chromogen.app.pair_transform import check_one_way
-    from chromogen.app.pairs import Registration
+    from chromogen.app.training import Registration, read_pairs, train_on_pairs
+    from chromogen.staining.onnx_export import export_onnx
+    from chromogen.staining.tissue import MPP
+    from chromogen.staining.where_network import read_model
     from chromogen.training.distributed import launched
     from chromogen.training.train import Training
 
@@ -114,19 +152,36 @@ def train(
     _check_left_out(ctx, OF_LOOKS, "with IHC alone, for a look")
     _check_model(out, export)
     training = Training(site, steps, batch, learning_rate, seed, validate_every, patience)
-    model = _begun_from(start)
+    model = read_model(start) if start else None
     ranks, device = launched(devices, nodes, strategy, device)
     if not ranks.is_first:
         warnings.simplefilter("ignore")  # the first says it
     registration = Registration(transform) if register or transform else None
-    pairs = _read(paired, mpp, group, registration)
+    with one_bar("registering the pairs" if registration else "pairs") as follow:
+        pairs = read_pairs(paired, mpp=mpp, group=group, registration=registration, on_pair=follow)
+    note_assumed([MPP] * pairs.assumed, "--mpp", "pair")
     if ranks.is_first:
-        _tell(pairs, as_json=as_json)
-    facts = _train_with_bar(pairs, out, training, model, resume=not restart, ranks=ranks, device=device)
+        for line in () if as_json else _table(pairs.rows):
+            print(line)
+        for warning in pairs.warnings:
+            print(f"Warning: {warning}.", file=sys.stderr)
+    with progress_bars() as progress:
+        follow_steps = _step_bar(progress, out.name, training.steps, visible=ranks.is_first)
+        facts = train_on_pairs(
+            pairs,
+            out,
+            training,
+            start=model,
+            on_step=follow_steps,
+            resume=not restart,
+            ranks=ranks,
+            device=device,
+        )
     if ranks.is_first:
-        facts |= _exported(out) if export is not None else {}
+        facts |= {"pairs": list(pairs.rows), "warnings": list(pairs.warnings)}
+        facts |= export_onnx(read_model(out), out.with_suffix(".onnx")) if export else {}
         facts |= {"seconds": time.perf_counter() - began}
-        print(json.dumps(facts) if as_json else _line(facts))
+        tell(facts, _lines(facts), as_json=as_json)
 
 
 def _check_left_out(ctx: typer.Context, options: set[str], where: str) -> None:
@@ -139,19 +194,16 @@ def _check_left_out(ctx: typer.Context, options: set[str], where: str) -> None:
 
 def _make_look(asked: LookRequest, out: Path, began: float, *, as_json: bool) -> None:
     """Measure a look, write it, and say what it is."""
-    from chromogen.app.info_command import look_lines
+    from chromogen.app.info import look_lines, titled_lines
     from chromogen.app.looks import make_look
     from chromogen.staining.tissue import MPP
 
     facts = make_look(asked, out)
     note_assumed([MPP] * facts["without_mpp"], "--style-mpp", "reference IHC")
     facts |= {"seconds": time.perf_counter() - began, "peak_rss_mb": round(peak_rss_mb(), 1)}
-    if as_json:
-        print(json.dumps(facts))
-        return
-    made = f"{out}: look of {facts['exemplars']} IHC, in {duration(facts['seconds'])}; {facts['preview']} shows it"
-    print("\n".join([made, *(f"  {name:11}{text}" for name, text in look_lines(facts).items())]))
-    print(f"Stain with it: chromogen stain SLIDE --stainer {shlex.quote(str(out))} -o stained.ome.tif")
+    took = duration(facts["seconds"])
+    title = f"{out}: look of {facts['exemplars']} IHC, in {took}; {facts['preview']} shows it"
+    tell(facts, [titled_lines(title, look_lines(facts)), _stain_with(str(out))], as_json=as_json)
 
 
 def _check_model(out: Path, export: str | None) -> None:
@@ -166,74 +218,9 @@ def _check_model(out: Path, export: str | None) -> None:
         library("onnxscript")
 
 
-def _begun_from(file: Path | None) -> Model | None:
-    """The model to go on from. Raises: as `read_model`."""
-    from chromogen.staining.where_network import read_model
-
-    return None if file is None else read_model(file)
-
-
-def _read(folder: Path, mpp: float | None, group: str | None, registration: Registration | None) -> Pairs:
-    """The pairs of a folder; notes how many state no pixel size."""
-    from chromogen.app.pairs import read_pairs
-    from chromogen.staining.tissue import MPP
-
-    with progress_bars() as progress:
-        bar = progress.add_task("pairs", total=None, rate="", loss="")
-
-        def follow(done: int, of: int, name: str) -> None:
-            progress.update(bar, completed=done, total=of, rate=f"registering {name}" if registration else name)
-
-        pairs = read_pairs(folder, mpp=mpp, group=group, registration=registration, on_pair=follow)
-    note_assumed([MPP] * pairs.assumed, "--mpp", "pair")
-    return pairs
-
-
-def _train_with_bar(
-    pairs: Pairs, out: Path, training: Training, start: Model | None, *, resume: bool, ranks: Ranks, device: str
-) -> dict[str, Any]:
-    """As `train_on_pairs`, with what is to be told of the pairs."""
-    from chromogen.app.training import train_on_pairs
-
-    with progress_bars() as progress:
-        rate = "measuring the pairs"
-        bar = progress.add_task(out.name, total=training.steps, rate=rate, loss="", visible=ranks.is_first)
-
-        def follow(step: TrainStep, _shown: object) -> None:
-            _move(progress, bar, step)
-
-        facts = train_on_pairs(
-            pairs,
-            out,
-            training,
-            start=start,
-            on_step=follow,
-            resume=resume,
-            ranks=ranks,
-            device=device,
-        )
-    return {**facts, "pairs": list(pairs.rows), "warnings": list(pairs.warnings)}
-
-
-def _exported(model: Path) -> dict[str, Any]:
-    """The model as ONNX beside it; the facts."""
-    from chromogen.staining.onnx_export import export_onnx
-    from chromogen.staining.where_network import read_model
-
-    return export_onnx(read_model(model), model.with_suffix(".onnx"))
-
-
-def _tell(pairs: Pairs, *, as_json: bool) -> None:
-    """What was found, and what is doubtful."""
-    for line in () if as_json else _table(pairs.rows):
-        print(line)
-    for warning in pairs.warnings:
-        print(f"Warning: {warning}.", file=sys.stderr)
-
-
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Every pair: how far it is apart before and after, how surely, and whether it is used."""
-    from chromogen.app.pairs import REFUSED
+    from chromogen.app.training import REFUSED
 
     named = [("pair", "displacement", "left after", "confidence", "")]
     named += [
@@ -252,19 +239,57 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     return ["  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip() for line in named]
 
 
-def _move(progress: Progress, bar: TaskID, step: TrainStep) -> None:
-    held = f", validation {step.validation['loss']:.3g}" if step.validation else ""
-    rate = f"{step.index / max(step.seconds, 1e-9):.2f} steps/s"
-    progress.update(bar, total=step.of, completed=step.index, rate=rate, loss=f"loss {step.loss:.3g}{held}")
+def _step_bar(progress: Progress, name: str, steps: int, *, visible: bool) -> OnTrained:
+    """The listener to training that moves a bar."""
+    bar = progress.add_task(name, total=steps, rate="measuring the pairs", loss="", visible=visible)
+
+    def move(step: TrainStep, _shown: object) -> None:
+        held = f", validation {step.validation['loss']:.3g}" if step.validation else ""
+        rate, loss = steps_per_s(step.index, step.seconds), f"loss {step.loss:.3g}{held}"
+        progress.update(bar, total=step.of, completed=step.index, rate=rate, loss=loss)
+
+    return move
 
 
-def _line(facts: dict[str, Any]) -> str:
+def _lines(facts: dict[str, Any]) -> list[str]:
     """What came of it."""
     figures = ", ".join(f"{name} {value:.3g}" for name, value in facts["validation"].items())
     exported = f" Also {facts['onnx']}." if "onnx" in facts else ""
-    return (
+    return [
         f"{facts['output']}: {facts['bytes'] / 1000:.0f} kB, {facts['steps']} steps in "
-        f"{duration(facts['seconds'])}; on {facts['validated_on']}: {figures}.{exported}\n"
-        f"It claims {facts['claim']}.\n{NOTICE.capitalize()}.\n"
-        f"Stain with it: chromogen stain SLIDE --stainer {shlex.quote(facts['output'])} -o stained.ome.tif"
-    )
+        f"{duration(facts['seconds'])}; on {facts['validated_on']}: {figures}.{exported}",
+        f"It claims {facts['claim']}.",
+        USE,
+        _stain_with(facts["output"]),
+    ]
+
+
+def _stain_with(stainer: str) -> str:
+    return f"Stain with it: chromogen stain SLIDE --stainer {shlex.quote(stainer)} -o stained.ome.tif"
+
+
+def export_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file that `chromogen train` wrote.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.onnx", help="ONNX model to write.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model by `train --paired` as an ONNX model, for other programs to run.
+
+    chromogen export my_marker.safetensors -o my_marker.onnx
+
+    chromogen stain slide.svs --where my_marker.onnx -o stained.ome.tif
+
+    onnxruntime then gives the same map, without Chromogen: sRGB uint8, 1 x 3 x height x width in, levels from 0
+    to 1 of squares of 16 px out. A slide's white and stain strengths are in other inputs, which have usual
+    values; the model's card is in the metadata.
+    """
+    from chromogen.app.paths import check_apart
+    from chromogen.staining.onnx_export import export_onnx
+    from chromogen.staining.where_network import read_model
+
+    check_apart([out], [model])
+    check_folder(out.parent)
+    facts = export_onnx(read_model(model), out)
+    line = f"{facts['onnx']}: {facts['onnx_bytes'] / 1000:.0f} kB, opset {facts['opset']}"
+    tell(facts, [line, USE], as_json=as_json)

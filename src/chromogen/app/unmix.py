@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
-from chromogen import page
 from chromogen.errors import choose, expected
 from chromogen.evaluation.tile import Tile
-from chromogen.files import stem_of, write_text, write_whole
+from chromogen.files import stem_of, write_json, write_table, write_text
 from chromogen.image import Image, read_image, shrunk, write_image
 from chromogen.nuclei.find import MAX_MPP, nuclei_of_image
 from chromogen.nuclei.positivity import Threshold, fixed_threshold, grades_of, measure, positive_threshold
+from chromogen.page import Figure, Section, as_cell, render
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.slide import open_slide, read_picture
 from chromogen.stains.appearance import appearance
@@ -34,10 +30,12 @@ from chromogen.stains.deconvolution import (
     stain_matrix,
 )
 from chromogen.stains.glass import white_level
+from chromogen.whole_slide.nuclei_pictures import write_numbers
 
 SHOWN_PX = 360
 # By what a picture looks like, the vectors that are not its own.
 OTHERS = {"H&E": ("h-dab", "h-dab-ruifrok"), "H-DAB": ("h-e", "h-e-ruifrok")}
+SENTENCES = ("why", "nuclei_doubt")  # of an image's row, which stand below its pictures
 PARTS = ("first", "second", "residual")
 WORDS = {"first": "the first stain alone", "second": "the second stain alone", "residual": "what is neither"}
 
@@ -122,28 +120,26 @@ def unmix_file(
     concentrations = separate_stains(image, used, white)
     od10 = concentrations / np.log(10)
     stained = od10[Tile(image, mpp=own_mpp).tissue]
-    nuclei = nuclei_by(image, own_mpp, white, used, thresholds_od10)
     tissue_mm2 = len(stained) * own_mpp**2 / 1e6 if own_mpp else None
+    counted = nuclei_by(image, own_mpp, white, used, thresholds_od10)
+    shares = {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None
     found = Unmixed(
-        file.name,
-        np.round(used[:2], 5).tolist(),
-        white.tolist(),
-        own.why if own else "",
-        own_mpp,
-        100 * len(stained) / od10[..., 0].size,
-        np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
-        {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None,
-        nuclei.count,
-        nuclei.count / tissue_mm2 if nuclei.count is not None and tissue_mm2 else None,
-        nuclei.positive_percent,
-        nuclei.threshold_od10,
-        nuclei.own_positive_percent,
-        nuclei.doubt,
+        name=file.name,
+        vectors=np.round(used[:2], 5).tolist(),
+        white=white.tolist(),
+        why=own.why if own else "",
+        mpp=own_mpp,
+        tissue_percent=100 * len(stained) / od10[..., 0].size,
+        mean_od10=np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
+        positive_percent=shares,
+        nuclei_per_mm2=counted.nuclei / tissue_mm2 if counted.nuclei is not None and tissue_mm2 else None,
+        **asdict(counted),
     )
     for index, part in enumerate(PARTS):
         alone = stain_alone(concentrations, index, used)
         write_image(folder / f"{stem_of(file)}_{part}.png", alone, asdict(found), own_mpp)
-    write_whole(folder / f"{stem_of(file)}_od10.tif", density_tiff(od10, own_mpp))
+    planes = np.moveaxis(od10, 2, 0).astype(np.float32)
+    write_numbers(folder / f"{stem_of(file)}_od10.tif", planes, own_mpp, PARTS)
     return found
 
 
@@ -151,11 +147,11 @@ def unmix_file(
 class Counted:
     """How many nuclei an image shows, and which share of them is positive; fields as in `Unmixed`."""
 
-    count: int | None
-    positive_percent: dict[str, float] | None = None
-    threshold_od10: float | None = None
-    own_positive_percent: float | None = None
-    doubt: str = ""
+    nuclei: int | None
+    positive_nuclei_percent: dict[str, float] | None = None
+    nuclei_threshold_od10: float | None = None
+    own_positive_nuclei_percent: float | None = None
+    nuclei_doubt: str = ""
 
 
 def nuclei_by(
@@ -167,7 +163,7 @@ def nuclei_by(
     """
     mpp = mpp or ASSUMED_MPP
     if mpp > MAX_MPP:
-        return Counted(None, doubt=f"pixels of {mpp:.3g} um are too large to show nuclei")
+        return Counted(None, nuclei_doubt=f"pixels of {mpp:.3g} um are too large to show nuclei")
     found = nuclei_of_image(image, mpp)
     if not has_dab(matrix):
         return Counted(len(found))
@@ -193,36 +189,13 @@ def has_dab(matrix: Array) -> bool:
     return bool(matrix[1] @ VECTORS["h-dab"][1] > matrix[1] @ VECTORS["h-e"][1])
 
 
-def density_tiff(od10: Array, mpp: float | None = None) -> bytes:
-    """An OME-TIFF, float32 (3, H, W), of base-10 densities: first stain, second stain, what is neither.
-
-    `mpp` is um per pixel, None where it is not known.
-    """
-    data = io.BytesIO()
-    planes = np.moveaxis(od10, 2, 0).astype(np.float32)
-    metadata: dict[str, Any] = {"axes": "CYX", "Channel": {"Name": list(PARTS)}}
-    metadata |= {f"PhysicalSize{axis}": mpp for axis in "XY" if mpp}
-    tifffile.imwrite(data, planes, ome=True, compression="zlib", photometric="minisblack", metadata=metadata)
-    return data.getvalue()
-
-
 def write_unmixed(folder: Path, done: Sequence[tuple[Path, Unmixed]], facts: Mapping[str, Any]) -> None:
     """Write unmix.json (the facts), and of what is done unmix.csv and index.html."""
-    write_text(folder / "unmix.json", json.dumps(facts, indent=1, allow_nan=False))
+    write_json(folder / "unmix.json", facts)
     if done:
-        files, results = zip(*done, strict=True)
-        write_text(folder / "unmix.csv", unmix_table(results))
-        write_text(folder / "index.html", unmix_page(files, folder, results))
-
-
-def unmix_table(results: Sequence[Unmixed]) -> str:
-    """One row an image, as CSV."""
-    text = io.StringIO()
-    rows = [_row(result) for result in results]
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        files, rows = [file for file, _ in done], [_row(result) for _, result in done]
+        write_table(folder / "unmix.csv", rows)
+        write_text(folder / "index.html", unmix_page(files, folder, rows))
 
 
 def _row(result: Unmixed) -> dict[str, Any]:
@@ -233,7 +206,12 @@ def _row(result: Unmixed) -> dict[str, Any]:
         "image": result.name,
         "tissue_percent": result.tissue_percent,
         **positive,
-        **_nuclei_row(result),
+        "nuclei": result.nuclei,
+        "nuclei_per_mm2": result.nuclei_per_mm2,
+        **{f"positive_nuclei_percent_{t}": of for t, of in (result.positive_nuclei_percent or {}).items()},
+        "nuclei_threshold_od10": result.nuclei_threshold_od10,
+        "own_positive_nuclei_percent": result.own_positive_nuclei_percent,
+        "nuclei_doubt": result.nuclei_doubt,
         **{f"mean_od10_{part}": mean for part, mean in means},
         **vectors,
         "white": " ".join(f"{level:g}" for level in result.white),
@@ -242,41 +220,49 @@ def _row(result: Unmixed) -> dict[str, Any]:
     }
 
 
-def _nuclei_row(result: Unmixed) -> dict[str, Any]:
-    """What nuclei say of an image; an empty cell where they say nothing."""
-    positive = {
-        f"positive_nuclei_percent_{t}": share for t, share in (result.positive_nuclei_percent or {}).items()
-    }
-    numbers = {
-        "nuclei": result.nuclei,
-        "nuclei_per_mm2": result.nuclei_per_mm2,
-        **positive,
-        "nuclei_threshold_od10": result.nuclei_threshold_od10,
-        "own_positive_nuclei_percent": result.own_positive_nuclei_percent,
-    }
-    return {name: "" if value is None else value for name, value in numbers.items()} | {
-        "nuclei_doubt": result.nuclei_doubt
-    }
-
-
-def unmix_page(files: Sequence[Path], folder: Path, results: Sequence[Unmixed]) -> str:
+def unmix_page(files: Sequence[Path], folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """Every image beside what its stains leave, with the numbers."""
-    header = list(_row(results[0]))
-    rows = [[_cell(_row(result).get(key, "")) for key in header] for result in results]
-    return page.page(
-        "Stains taken apart",
-        *(page.section(file.name, _pictures(file, folder)) for file in files),
-        page.section("Numbers", page.table(header, rows)),
-    )
+    header = [name for name in rows[0] if name not in SENTENCES]
+    numbers = [[as_cell(row.get(name)) for name in header] for row in rows]
+    notes = [[row[name] for name in SENTENCES if row[name]] for row in rows]
+    shown = [
+        Section(file.name, pictures=list(_pictures(file, folder)), notes=of_file)
+        for file, of_file in zip(files, notes, strict=True)
+    ]
+    sections = [*shown, Section("Numbers", header=header, rows=numbers)]
+    return render("sections.html", "Stains taken apart", sections=sections)
 
 
-def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _pictures(file: Path, folder: Path) -> str:
-    parts = {WORDS[part]: folder / f"{stem_of(file)}_{part}.png" for part in PARTS}
+def _pictures(file: Path, folder: Path) -> Iterator[Figure]:
     with open_slide(file) as slide:
-        as_read = slide.overview(SHOWN_PX)[0]
-    shown = {"as read": as_read, **{words: shrunk(read_image(part), SHOWN_PX) for words, part in parts.items()}}
-    return page.row(*(page.picture(image, words) for words, image in shown.items()))
+        yield slide.overview(SHOWN_PX)[0], "as read"
+    for part, words in WORDS.items():
+        yield shrunk(read_image(folder / f"{stem_of(file)}_{part}.png"), SHOWN_PX), words
+
+
+def unmixed_line(result: Unmixed, stains: str) -> str:
+    """What came of one image."""
+    second = {"h-dab": "DAB", "h-e": "eosin"}.get(stains.removesuffix("-ruifrok"), "second stain")
+    shares = [
+        f"{second} above {level} in {share:.1f} %" for level, share in (result.positive_percent or {}).items()
+    ]
+    positive = ", ".join(shares) or "no tissue"
+    fallback = f"; the image does not tell its own vectors: {result.why}" if result.why else ""
+    tissue = f"of tissue, {result.tissue_percent:.0f} % of the image"
+    return f"{result.name}: {positive} ({tissue}); {_nuclei_line(result)}{fallback}"
+
+
+def _nuclei_line(result: Unmixed) -> str:
+    if result.nuclei is None:
+        return result.nuclei_doubt
+    per_mm2 = f" ({result.nuclei_per_mm2:,.0f} per mm2 of tissue)" if result.nuclei_per_mm2 else ""
+    counted = f"{result.nuclei:,} {'nucleus' if result.nuclei == 1 else 'nuclei'}{per_mm2}"
+    shares = [f"{share:.1f} % above {level}" for level, share in (result.positive_nuclei_percent or {}).items()]
+    own, threshold = result.own_positive_nuclei_percent, result.nuclei_threshold_od10
+    if own is not None and threshold is not None:
+        shares.insert(0, f"{own:.1f} % positive (DAB above {threshold:.2f}, {_whence(result)})")
+    return ", ".join([counted, *shares])
+
+
+def _whence(result: Unmixed) -> str:
+    return f"in doubt: {result.nuclei_doubt}" if result.nuclei_doubt else "found from its nuclei"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +13,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen import page
 from chromogen.errors import expected
 from chromogen.evaluation.agreement import files_by_name, group_of
-from chromogen.files import named_beside, write_text
+from chromogen.files import named_beside, write_table, write_text
 from chromogen.image import Image, PathLike, write_image
+from chromogen.page import render
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.tissue import background
@@ -250,28 +248,14 @@ def write_blind_test(test: BlindTest, folder: Path) -> dict[str, Path]:
     for crop in test.crops:
         write_image(folder / f"{crop.name}.png", crop.pixels)
     files = {"page": folder / PAGE, "answers": folder / SHEET, "key": named_beside(folder, KEY_ENDING)}
-    write_text(files["page"], _page(test))
-    write_text(files["answers"], _table([COLUMNS, *((crop.name, "") for crop in test.crops)]))
-    write_text(files["key"], _table([KEY_COLUMNS, *(_key_line(crop, test.mpp) for crop in test.crops)]))
+    shown = {"crops": test.crops, "side_px": SIDE_PX, "mpp": test.mpp, "kinds": KINDS}
+    write_text(files["page"], render("blind.html", "Real or virtual?", columns=COLUMNS, sheet=SHEET, **shown))
+    write_table(files["answers"], [dict.fromkeys(COLUMNS, "") | {"crop": crop.name} for crop in test.crops])
+    write_table(files["key"], [_key_row(crop, test.mpp) for crop in test.crops])
     return files
 
 
-def _key_line(crop: BlindCrop, mpp: float) -> tuple[str, ...]:
+def _key_row(crop: BlindCrop, mpp: float) -> dict[str, object]:
     source, (x, y) = crop.source, crop.location
-    return crop.name, source.kind, source.group, source.file.name, str(x), str(y), f"{mpp:g}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
-
-
-def _page(test: BlindTest) -> str:
-    shown = f"{len(test.crops)} crops of {SIDE_PX} px at {test.mpp:g} um per pixel."
-    return page.page(
-        "Real or virtual?",
-        page.paragraph(f"{shown} For each, choose whether the stain is real or virtual. Then save your answers."),
-        page.grid(*(page.choice(crop.pixels, crop.name, KINDS) for crop in test.crops)),
-        page.save_choices(COLUMNS, SHEET),
-    )
+    values = crop.name, source.kind, source.group, source.file.name, x, y, f"{mpp:g}"
+    return dict(zip(KEY_COLUMNS, values, strict=True))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chromogen import page
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
 from chromogen.evaluation.credibility import CREDIBILITY, SHIFTED
 from chromogen.evaluation.evaluate import SIDES, Evaluation, Row
 from chromogen.evaluation.metrics import Value
 from chromogen.evaluation.tile import CALLED
-from chromogen.files import write_text
+from chromogen.files import write_json, write_table, write_text
 from chromogen.image import Image
+from chromogen.page import Figure, render
 from chromogen.plots import bland_altman_plot, svg
 from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB, separate_stains, stain_alone
@@ -34,13 +31,18 @@ TITLES = {
     "real": "real against real",
 }
 
+SHARES = {
+    f"positive_{THRESHOLDS_OD10[0]}": f"% of tissue with DAB above {THRESHOLDS_OD10[0]}",
+    "positive_nuclei": "% of nuclei that are positive",
+}
+
 
 def write_report(evaluation: Evaluation, folder: Path, facts: Mapping[str, Any]) -> dict[str, Path]:
     """Write evaluation.json (with `facts` of the run), evaluation.csv and index.html; their paths by kind."""
     files = {kind: folder / name for kind, name in (("json", "evaluation.json"), ("csv", "evaluation.csv"))}
     files["page"] = folder / "index.html"
-    write_text(files["json"], to_text({**report_json(evaluation), **facts}))
-    write_text(files["csv"], as_csv(evaluation))
+    write_json(files["json"], {**report_json(evaluation), **facts})
+    write_table(files["csv"], list(table_rows(evaluation)))
     write_text(files["page"], report_page(evaluation))
     return files
 
@@ -66,51 +68,41 @@ def _definition(value: Value) -> dict[str, str]:
     return {"says": value.says, "range": value.extent, "unit": value.unit, "better": value.better}
 
 
-def as_csv(evaluation: Evaluation) -> str:
-    """A line per image and side; an empty cell says in words why it is empty."""
-    text = io.StringIO()
+def table_rows(evaluation: Evaluation) -> Iterator[dict[str, object]]:
+    """A row per image and side; a cell without a number says in words why."""
     names = [name for name in evaluation.values if any(name in row.sides["prediction"] for row in evaluation.rows)]
-    writer = csv.writer(text)
-    writer.writerow(["name", "group", "side", "shift_x_px", "shift_y_px", *names])
     for row in evaluation.rows:
         for side, scores in row.sides.items():
-            shift = row.shift_px if side == "prediction" and row.shift_px else ("", "")
-            writer.writerow(
-                [row.case.name, row.case.group, side, *shift, *(scores.get(n, NOT_THIS_SIDE) for n in names)]
-            )
-    return text.getvalue()
-
-
-def to_text(data: Mapping[str, Any]) -> str:
-    """JSON that refuses what is not a number."""
-    return json.dumps(data, indent=1, allow_nan=False)
+            x, y = row.shift_px if side == "prediction" and row.shift_px else ("", "")
+            of = {"name": row.case.name, "group": row.case.group, "side": side, "shift_x_px": x, "shift_y_px": y}
+            yield of | {name: scores.get(name, NOT_THIS_SIDE) for name in names}
 
 
 def report_page(evaluation: Evaluation) -> str:
     """The page."""
     measured = [v for name, v in evaluation.values.items() if name in evaluation.summary["prediction"]]
-    seen = [value for value in measured if value.name in CREDIBILITY]
-    others = [value for value in measured if value.name not in CREDIBILITY]
-    settings = page.paragraph(_settings_text(evaluation))
-    sections = [page.section("Means", _means_table(evaluation, others), settings)]
-    sections.append(page.section("Measured as people see it", _means_table(evaluation, seen)))
-    if evaluation.warnings:
-        sections.append(page.section("Be careful", page.bullets(evaluation.warnings)))
-    sections += [page.section(heading, *map(_case_row, rows)) for heading, rows in _extremes(evaluation)]
-    shares = {
-        f"positive_{THRESHOLDS_OD10[0]}": f"% of tissue with DAB above {THRESHOLDS_OD10[0]}",
-        "positive_nuclei": "% of nuclei that are positive",
-    }
-    if plots := [plot for name, label in shares.items() if (plot := _bland_altman(evaluation, name, label))]:
-        sections.append(page.section("How much is brown", page.row(*plots)))
-    sections.append(page.section("What the metrics say", definitions(measured)))
-    return page.page("Evaluation of virtual stains", *sections)
+    plots = [plot for name, label in SHARES.items() if (plot := _bland_altman(evaluation, name, label))]
+    return render(
+        "evaluation.html",
+        "Evaluation of virtual stains",
+        header=["metric (better)", *(TITLES[side] for side in _sides(evaluation))],
+        means=_means_rows(evaluation, [value for value in measured if value.name not in CREDIBILITY]),
+        seen=_means_rows(evaluation, [value for value in measured if value.name in CREDIBILITY]),
+        settings=evaluation.settings,
+        warnings=evaluation.warnings,
+        cases=[(heading, map(_case_pictures, rows)) for heading, rows in _extremes(evaluation)],
+        plots=plots,
+        measured=measured,
+    )
 
 
-def _means_table(evaluation: Evaluation, values: Sequence[Value]) -> str:
-    sides, images = [side for side in SIDES if side in evaluation.summary], len(evaluation.rows)
-    rows = [[titled(v), *(shown(evaluation.summary[s].get(v.name), images) for s in sides)] for v in values]
-    return page.table(["metric (better)", *(TITLES[side] for side in sides)], rows)
+def _sides(evaluation: Evaluation) -> list[str]:
+    return [side for side in SIDES if side in evaluation.summary]
+
+
+def _means_rows(evaluation: Evaluation, values: Sequence[Value]) -> list[list[str]]:
+    images, means = len(evaluation.rows), [evaluation.summary[side] for side in _sides(evaluation)]
+    return [[titled(value), *(shown(mean.get(value.name), images) for mean in means)] for value in values]
 
 
 def titled(value: Value) -> str:
@@ -158,15 +150,6 @@ def _mean_line(value: Value, mean: Mapping[str, Any], images: int) -> str:
     return f"{line} {value.unit}".rstrip() + ("" if value.better == "neither" else f", {value.better} is better")
 
 
-def _settings_text(evaluation: Evaluation) -> str:
-    said = evaluation.settings
-    thresholds = ", ".join(map(str, said["dab_thresholds_od10"]))
-    return (
-        f"Images: {said['images']}. Lengths in {said['lengths']}. DAB by {said['vectors']}, above {thresholds} "
-        f"(base-10 optical density). Best shift within {said['shift_um']:g} um. Intervals: {said['intervals']}."
-    )
-
-
 def ranking(evaluation: Evaluation) -> tuple[str, list[Row]]:
     """The metric that ranks the cases, and the rows that have it, worst first; no name for less than two."""
     for name in RANKED_BY:
@@ -185,13 +168,11 @@ def _extremes(evaluation: Evaluation) -> list[tuple[str, Sequence[Row]]]:
     return [(f"Worst by {name}", rows[:count]), (f"Best by {name}", rows[: -count - 1 : -1])]
 
 
-def _case_row(row: Row) -> str:
+def _case_pictures(row: Row) -> Iterator[Figure]:
     pictures = {"H&E": row.case.he, "prediction": row.case.prediction, "real IHC": row.case.real}
     images = {what: _from_afar(path) for what, path in pictures.items() if path is not None}
-    figures = [page.picture(image, f"{row.case.name}: {what}") for what, image in images.items()]
-    stained = {what: image for what, image in images.items() if what != "H&E"}
-    figures += [page.picture(dab_alone(image), f"DAB of the {what}") for what, image in stained.items()]
-    return page.row(*figures)
+    yield from ((image, f"{row.case.name}: {what}") for what, image in images.items())
+    yield from ((dab_alone(image), f"DAB of the {what}") for what, image in images.items() if what != "H&E")
 
 
 def _from_afar(path: Path) -> Image:
@@ -204,20 +185,13 @@ def dab_alone(image: Image) -> Image:
     return stain_alone(separate_stains(image, H_DAB), 1, H_DAB)
 
 
-def _bland_altman(evaluation: Evaluation, share: str, label: str) -> str:
+def _bland_altman(evaluation: Evaluation, share: str, label: str) -> tuple[str, str] | None:
+    """The plot of a share of what is positive, and its caption; None without two numbers of any image."""
     names = [f"{side}_{share}" for side in ("predicted", "real")]
-    scores = [row.sides["prediction"] for row in evaluation.rows]
-    pairs = [tuple(s.get(name) for name in names) for s in scores]
+    pairs = [[row.sides["prediction"].get(name) for name in names] for row in evaluation.rows]
     numbers = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)]
     if not numbers:
-        return ""
+        return None
     predicted, real = zip(*numbers, strict=True)
-    figure = bland_altman_plot(predicted, real, label)
-    return page.plot(
-        svg(figure), "Each point is an image; lines: mean difference and 95 % limits (Bland & Altman 1986)"
-    )
-
-
-def definitions(values: Sequence[Value]) -> str:
-    """A table of what metrics say, with their ranges and units."""
-    return page.table(["metric", "says", "range", "unit"], [[v.name, v.says, v.extent, v.unit] for v in values])
+    caption = "Each point is an image; lines: mean difference and 95 % limits (Bland & Altman 1986)"
+    return svg(bland_altman_plot(predicted, real, label)), caption

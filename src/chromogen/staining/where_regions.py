@@ -16,10 +16,8 @@ from shapely.geometry import Polygon
 
 from chromogen.errors import expected
 from chromogen.provenance import sha256_of
-from chromogen.regions.drawn import class_of, read_drawn
-from chromogen.regions.geojson import SUFFIXES, Drawn
-from chromogen.regions.masks import UNLABELLED, MisfitError, read_mask
-from chromogen.regions.polygons import centres_inside
+from chromogen.regions.geojson import SUFFIXES, Drawn, centres_inside
+from chromogen.regions.masks import UNLABELLED, MisfitError, class_of, read_drawn, read_mask
 from chromogen.staining.maps import Array
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import Frame, Place, Where, border_along_edges, checked_file

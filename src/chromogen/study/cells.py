@@ -195,10 +195,10 @@ def _provenance(result: Stylized, recipe: Recipe, encoder: Encoder) -> dict[str,
 def _recipe(job: Experiment, crop: Crop, encoder: Encoder) -> Recipe:
     """The experiment's, from the crop's seed, its content weight matched if it is to be."""
     recipe = replace(job.recipe, seed=job.recipe.seed + crop.seed)
-    return matched_recipe(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
+    return with_equal_pull(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
 
 
-def judge_claims(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
+def judged_claims(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
     """Every claim against what the cells scored."""
     by_crop: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -243,7 +243,7 @@ def is_registered(crop: Crop) -> bool:
     return all(isinstance(r, float) and r >= REGISTERED_R for r in found.values())
 
 
-def matched_recipe(recipe: Recipe, like: Recipe, crop: Crop, encoder: Encoder) -> Recipe:
+def with_equal_pull(recipe: Recipe, like: Recipe, crop: Crop, encoder: Encoder) -> Recipe:
     """The recipe with the content weight that makes content pull as hard as in another recipe."""
     ours, theirs = (content_pull(r, crop, encoder) for r in (recipe, like))
     weight = next(term.weight for term in recipe.objective if term.name == "content")

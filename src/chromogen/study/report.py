@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from chromogen import page
 from chromogen.evaluation.agreement import mean_of
 from chromogen.evaluation.fields import Crop
 from chromogen.evaluation.metrics import Value
-from chromogen.evaluation.report import definitions, shown, titled, to_text
-from chromogen.files import write_text
+from chromogen.evaluation.report import shown, titled
+from chromogen.files import write_json, write_table, write_text
 from chromogen.image import Image, read_image
+from chromogen.page import render
 from chromogen.plots import loss_plot, pareto_plot, picture_grid, save_plot, svg
 from chromogen.study.cells import GIVEN, Cell
 from chromogen.study.experiments import Experiment
@@ -28,22 +26,8 @@ FRONT = {
     "style_error": "style error (less is closer to the stain)",
     "edge_r": "edges kept (more is closer to the H&E)",
 }
-HOW_JUDGED = (
-    "A comparison is decided where the whole 95 % interval of its difference (Student's t over slides, or over "
-    "crops of a single slide) lies on one side of zero; it is positive where it is as claimed. Of two figures one "
-    "is the better where a metric says so and none says the opposite, and a claim holds where that is so for each "
-    "of its pairs."
-)
-WHAT = (
-    "A student report asked whether neural style transfer makes an IHC of an H&E. Its experiments were run again, "
-    "and what it claims of them is judged by numbers."
-)
 LABELS = {"he": "H&E", "ihc": "IHC", "colors": "colours alone"}
 VERDICTS = {HOLDS: "as claimed", FAILS: "the other way round", UNDECIDED: "undecided"}
-BESIDE = (
-    "Beside this page: figures.png, all pictures in one; pareto.png; metrics.csv, a row a picture; study.json; "
-    "and a folder for each crop, with every picture, its scores and losses."
-)
 NEXT = {
     "One place decides little. With more crops, and pairs of your own (NAME_he.png with NAME_ihc.png):": (
         "chromogen study --pairs pairs/ --crops 3 -o more/"
@@ -102,8 +86,8 @@ def write_study(study: Study, folder: Path, facts: Mapping[str, Any]) -> dict[st
     """Write page, figure grid, Pareto plot, table and JSON (with `facts`) into the folder; their paths by kind."""
     names = {"page": "index.html", "figures": "figures.png", "csv": "metrics.csv", "json": "study.json"}
     files = {kind: folder / name for kind, name in names.items()}
-    write_text(files["json"], to_text({**as_record_of(study), **facts}))
-    write_text(files["csv"], study_table(study))
+    write_json(files["json"], {**as_record_of(study), **facts})
+    write_table(files["csv"], [_table_row(study, cell) for cell in study.cells])
     grid = [[read_image(cell.picture) for cell in cells] for _, cells in study.shown]
     save_plot(picture_grid(grid, list(study.titles.values())), files["figures"], dpi=100)
     if points := front_points(study):
@@ -117,54 +101,57 @@ def as_record_of(study: Study) -> dict[str, Any]:
     """The study as plain data."""
     return {
         "experiments": {e.name: {"title": e.title, "recipe": as_record(e.recipe)} for e in study.experiments},
-        "findings": [_finding_record(finding) for finding in study.findings],
+        "findings": [
+            {"claim": f.claim.text, "source": f.claim.source, "verdict": f.verdict}
+            | {"comparisons": [_found_record(found) for found in f.found]}
+            for f in study.findings
+        ],
         "metrics": study.means,
-        "cells": [_cell_record(cell) for cell in study.cells],
+        "cells": [_cell_record(cell) | {"scores": cell.scores} for cell in study.cells],
         "warnings": list(study.warnings),
     }
 
 
 def _cell_record(cell: Cell) -> dict[str, Any]:
     where = {"crop": cell.crop, "place": cell.place, "slide": cell.slide, "experiment": cell.name}
-    return {**where, "seconds": cell.seconds, "content_weight": cell.content_weight, "scores": cell.scores}
-
-
-def _finding_record(finding: Finding) -> dict[str, Any]:
-    claim = {"claim": finding.claim.text, "source": finding.claim.source, "verdict": finding.verdict}
-    return {**claim, "comparisons": [_found_record(found) for found in finding.found]}
+    return {**where, "seconds": cell.seconds, "content_weight": cell.content_weight}
 
 
 def _found_record(found: Found) -> dict[str, Any]:
-    compared = found.comparison
-    sides = {"metric": compared.metric, "better": compared.better, "worse": compared.worse}
-    measured = {"difference": found.difference, "ci95": found.ci95, "n": found.n}
-    return {**sides, **measured, "verdict": found.verdict, "why": found.why}
+    record: dict[str, Any] = asdict(found)
+    return {**record.pop("comparison"), **record}
 
 
-def study_table(study: Study) -> str:
-    """One row a cell, as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["crop", "place", "slide", "experiment", "seconds", "content_weight", *study.values])
-    for cell in study.cells:
-        scores = [cell.scores.get(metric, "") for metric in study.values]
-        writer.writerow([cell.crop, cell.place, cell.slide, cell.name, cell.seconds, cell.content_weight, *scores])
-    return text.getvalue()
+def _table_row(study: Study, cell: Cell) -> dict[str, Any]:
+    return _cell_record(cell) | {metric: cell.scores.get(metric, "") for metric in study.values}
 
 
 def study_page(study: Study) -> str:
     """The page."""
-    return page.page(
+    metrics = [metric for metric in study.values if any(metric in found for found in study.means.values())]
+    lacking = {metric: why for metric in metrics if (why := _why_nowhere(study, metric))}
+    measured = [study.values[metric] for metric in metrics if metric not in lacking]
+    captions = study.titles | {e.name: f"{e.title} ({e.caption})" for e in study.experiments}
+    points = front_points(study)
+    return render(
+        "study.html",
         "The report's experiments" if study.findings else "A sweep of recipes",
-        page.paragraph(f"{WHAT} {ran(study)}" if study.findings else ran(study)),
-        *([page.section("Be careful", page.bullets(study.warnings))] if study.warnings else []),
-        *_findings_section(study),
-        page.section("Figures", *_figure_rows(study)),
-        *_photo_section(study),
-        *_front_section(study),
-        page.section("Metrics", page.paragraph("Means over crops; intervals over slides."), *_metrics(study)),
-        page.section("Loss curves", page.row(*_curves(study))),
-        page.section("What next", page.paragraph(BESIDE), *_next()),
+        ran=ran(study),
+        warnings=study.warnings,
+        claims=[[f.claim.text, f.claim.source, f.verdict, tally(f)] for f in study.findings],
+        comparisons=[[f.claim.text, *said(found)] for f in study.findings for found in f.found],
+        crops={
+            crop.name: [(read_image(cell.picture), captions[cell.name]) for cell in cells]
+            for crop, cells in study.shown
+        },
+        photo=list(zip(study.photo, PHOTO_TITLES, strict=True)) if study.photo else [],
+        front=svg(pareto_plot(points, *FRONT.values())) if points else "",
+        header=["metric (better)", *map(short_name, study.means)],
+        means=[[titled(v), *(_mean_text(found.get(v.name)) for found in study.means.values())] for v in measured],
+        lacking={why: [m for m, of_it in lacking.items() if of_it == why] for why in lacking.values()},
+        measured=measured,
+        curves=_curves(study),
+        next=NEXT,
     )
 
 
@@ -191,29 +178,6 @@ def _listed(values: Iterable[object]) -> str:
     return ", ".join(map(str, sorted(values, key=str)))
 
 
-def _next() -> Iterator[str]:
-    for words, line in NEXT.items():
-        yield page.paragraph(words)
-        yield page.command(line)
-
-
-def _findings_section(study: Study) -> Iterator[str]:
-    if study.findings:
-        claims = [[f.claim.text, f.claim.source, f.verdict, tally(f)] for f in study.findings]
-        found = [[f.claim.text, *said(comparison)] for f in study.findings for comparison in f.found]
-        yield page.section(
-            "Findings",
-            page.paragraph(HOW_JUDGED),
-            page.text_table(["claim", "where in the report", "verdict", "comparisons"], claims),
-            page.details(
-                "Every comparison",
-                page.text_table(
-                    ["claim", "metric", "figure", "against", "difference", "95 %", "n", "verdict"], found
-                ),
-            ),
-        )
-
-
 def tally(finding: Finding) -> str:
     """How its comparisons came out, in words, and why some could not be made."""
     verdicts = [found.verdict for found in finding.found]
@@ -226,7 +190,7 @@ def tally(finding: Finding) -> str:
 def said(found: Found) -> list[str]:
     """A comparison in the words of a table."""
     compared = found.comparison
-    sides = [compared.metric, label(compared.better), label(compared.worse)]
+    sides = [compared.metric, short_name(compared.better), short_name(compared.worse)]
     if found.difference is None:
         return [*sides, "", "", str(found.n), f"undecided: {found.why}"]
     interval = f"{found.ci95[0]:+.2g} to {found.ci95[1]:+.2g}" if found.ci95 else ""
@@ -234,59 +198,21 @@ def said(found: Found) -> list[str]:
     return [*sides, f"{found.difference:+.2g}", interval, str(found.n), verdict]
 
 
-def label(name: str) -> str:
+def short_name(name: str) -> str:
     """A short name for columns.
 
-    >>> label("fig06_high"), label("he"), label("steps=3")
+    >>> short_name("fig06_high"), short_name("he"), short_name("steps=3")
     ('fig. 6 high', 'H&E', 'steps=3')
     """
     number = name.removeprefix("fig").lstrip("0").replace("_", " ")
     return f"fig. {number}" if name.startswith("fig") else LABELS.get(name, name)
 
 
-def _figure_rows(study: Study) -> Iterator[str]:
-    captions = {e.name: f"{e.title} ({e.caption})" for e in study.experiments}
-    for crop, cells in study.shown:
-        yield page.paragraph(f"Crop {crop.name}")
-        yield page.grid(
-            *(page.picture(read_image(c.picture), captions.get(c.name, study.titles[c.name])) for c in cells)
-        )
-
-
-def _photo_section(study: Study) -> Iterator[str]:
-    if study.photo:
-        pictures = [page.picture(image, title) for image, title in zip(study.photo, PHOTO_TITLES, strict=True)]
-        yield page.section("A photo and a painting", page.row(*pictures))
-
-
 def front_points(study: Study) -> dict[str, tuple[float, float]]:
     """Style error and edges kept of all that was made and has both, by label."""
     means = {name: [found.get(metric, {}).get("mean") for metric in FRONT] for name, found in study.means.items()}
     made = {name: found for name, found in means.items() if name not in ("he", "ihc")}
-    return {label(name): (x, y) for name, (x, y) in made.items() if x is not None and y is not None}
-
-
-def _front_section(study: Study) -> Iterator[str]:
-    if points := front_points(study):
-        words = (
-            "Further left is closer to the stain, further up closer to the tissue; the line joins what none beats."
-        )
-        yield page.section(
-            "Style against tissue", page.row(page.plot(svg(pareto_plot(points, *FRONT.values())), words))
-        )
-
-
-def _metrics(study: Study) -> Iterator[str]:
-    """A row for each metric that a picture has; what none has stands below in one line for each reason."""
-    metrics = [metric for metric in study.values if any(metric in found for found in study.means.values())]
-    lacking = {metric: why for metric in metrics if (why := _why_nowhere(study, metric))}
-    measured = [study.values[metric] for metric in metrics if metric not in lacking]
-    rows = [[titled(v), *(_mean_text(found.get(v.name)) for found in study.means.values())] for v in measured]
-    yield page.table(["metric (better)", *map(label, study.means)], rows)
-    for why in dict.fromkeys(lacking.values()):
-        names = ", ".join(metric for metric, of_it in lacking.items() if of_it == why)
-        yield page.paragraph(f"Not measured, {why}: {names}.")
-    yield page.details("What the metrics say", definitions(measured))
+    return {short_name(name): (x, y) for name, (x, y) in made.items() if x is not None and y is not None}
 
 
 def _why_nowhere(study: Study, metric: str) -> str:
@@ -300,9 +226,8 @@ def _mean_text(mean: Mapping[str, Any] | None) -> str:
     return shown(mean, 0 if mean is None else mean["n"])
 
 
-def _curves(study: Study) -> Iterator[str]:
+def _curves(study: Study) -> list[tuple[str, str]]:
+    """The losses of the first crop's pictures, and their captions."""
     crop, cells = study.shown[0]
-    for cell in cells:
-        if cell.curves:
-            plot = svg(loss_plot(cell.curves, study.titles[cell.name]))
-            yield page.plot(plot, f"{study.titles[cell.name]}, on {crop.name}")
+    titled_cells = [(cell, study.titles[cell.name]) for cell in cells if cell.curves]
+    return [(svg(loss_plot(cell.curves, title)), f"{title}, on {crop.name}") for cell, title in titled_cells]

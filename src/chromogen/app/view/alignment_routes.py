@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,11 +14,10 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.placement import MADE_THERE, Placement, placement_between
-from chromogen.app.view.pool import Opened, ShelfPool
-from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.app.view.slide_routes import Renderer, SlideId
-from chromogen.app.view.worker_process import WorkerProcess
+from chromogen.app.view.pool import Opened
+from chromogen.app.view.state import SlideId, State
 from chromogen.errors import expected
+from chromogen.files import scratch_folder, write_text
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.registration.landmarks import by_affine, refined_by
 from chromogen.registration.register import register
@@ -68,6 +66,13 @@ class Fitted(BaseModel):
     rms_um: float
     doubtful: int | None
     beside: Beside
+
+
+class Stage(BaseModel):
+    """How far a registration is, from 0 to 1, and what it does now; nothing while there is none."""
+
+    part: float | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,18 +168,18 @@ def _frame(one: Opened, other: Opened) -> SlideFrame:
     return SlideFrame(one.size, mpp, whence, one.slide.quickhash)
 
 
-def alignment_routes(
-    shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer, alignments: Alignments, apart: WorkerProcess
-) -> APIRouter:
+def alignment_routes(state: State) -> APIRouter:
     """The routes /api/slides/ID/beside/ID, and what is below it."""
     routes = APIRouter(prefix="/api/slides/{slide_id}/beside/{other_id}", tags=["alignment"])
 
-    def with_both(work: Callable[[_Both], T], slide_id: str, other_id: str) -> T:
-        with pool.reading(shelf.find(slide_id)) as one, pool.reading(shelf.find(other_id)) as other:
-            return work(_Both(one, other, alignments))
+    stages: dict[tuple[str, str], Path] = {}  # files of what is under way, by both slides
 
     async def answer(work: Callable[[_Both], T], slide_id: str, other_id: str) -> T:
-        return await renderer.run(partial(with_both, work, slide_id, other_id))  # type: ignore[no-any-return]
+        def with_both() -> T:
+            with state.reading(slide_id) as one, state.reading(other_id) as other:
+                return work(_Both(one, other, state.alignments))
+
+        return await state.renderer.run(with_both)
 
     @routes.get("")
     async def beside(slide_id: SlideId, other_id: SlideId, x: Place = None, y: Place = None) -> Beside:
@@ -200,8 +205,20 @@ def alignment_routes(
     async def registration(slide_id: SlideId, other_id: SlideId) -> Beside:
         """Find where the tissue of the first lies on the other, as `chromogen register` does, and keep that."""
         sizes = await answer(lambda both: (both.one.mpp, both.other.mpp), slide_id, other_id)
-        found = await apart.run(_registered, shelf.find(slide_id).path, shelf.find(other_id).path, *sizes)
+        paths = [state.slides.find(one).path for one in (slide_id, other_id)]
+        with scratch_folder() as scratch:
+            stages[slide_id, other_id] = scratch / "stage.json"
+            try:
+                found = await state.worker.run(_registered, *paths, *sizes, stages[slide_id, other_id])
+            finally:
+                stages.pop((slide_id, other_id), None)
         return await answer(lambda both: both.take(found), slide_id, other_id)
+
+    @routes.get("/registration")
+    async def stage(slide_id: SlideId, other_id: SlideId) -> Stage:
+        """How far the registration of both is that is under way."""
+        file = stages.get((slide_id, other_id))
+        return Stage.model_validate_json(file.read_bytes()) if file and file.is_file() else Stage()
 
     @routes.get("/transform.json", response_class=Response)
     async def transform(slide_id: SlideId, other_id: SlideId) -> Response:
@@ -213,5 +230,8 @@ def alignment_routes(
     return routes
 
 
-def _registered(he: Path, ihc: Path, he_mpp: float | None, ihc_mpp: float | None) -> Transform:
-    return register(he, ihc, he_mpp=he_mpp, ihc_mpp=ihc_mpp)
+def _registered(he: Path, ihc: Path, he_mpp: float | None, ihc_mpp: float | None, stage_file: Path) -> Transform:
+    def on_stage(done: int, of: int, words: str) -> None:
+        write_text(stage_file, Stage(part=done / of, words=words).model_dump_json())
+
+    return register(he, ihc, he_mpp=he_mpp, ihc_mpp=ihc_mpp, on_stage=on_stage)

@@ -70,14 +70,13 @@ def _imported_region(drawn: Drawn) -> ImportedRegion:
     )
 
 
+def feature_of(region: ImportedRegion, **more: object) -> dict[str, Any]:
+    """A region as an annotation, as `read_regions` and QuPath read it, with more properties."""
+    properties = {"objectType": "annotation", **region.properties, "name": region.name, **more}
+    return {"type": "Feature", "geometry": region.geometry, "properties": properties}
+
+
 def write_regions(file: Path, regions: Sequence[ImportedRegion]) -> None:
-    """Write regions as GeoJSON, as `read_regions` and QuPath read it. Raises: OSError."""
-    features = [
-        {
-            "type": "Feature",
-            "geometry": region.geometry,
-            "properties": {"objectType": "annotation", "name": region.name, **region.properties},
-        }
-        for region in regions
-    ]
+    """Write regions as GeoJSON. Raises: OSError."""
+    features = [feature_of(region) for region in regions]
     write_text(file, json.dumps({"type": "FeatureCollection", "features": features}))

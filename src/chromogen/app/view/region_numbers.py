@@ -19,8 +19,7 @@ from chromogen.errors import expected
 from chromogen.evaluation.agreement import dab_od10, dab_positive_percent, dab_sums, miod, pixel_h_score
 from chromogen.evaluation.tile import UndefinedError
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.regions.geojson import polygons_of
-from chromogen.regions.polygons import centres_inside
+from chromogen.regions.geojson import centres_inside, polygons_of
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
 
 CORE_PX = 1024

@@ -68,6 +68,13 @@ class SlideCatalog:
             raise UnknownSlideError("There is no such slide (any more); reload the list.")
         return entry
 
+    def id_of(self, path: Path) -> str | None:
+        """The id of a file under one of the roots; None where there is none."""
+        for root in self._roots:
+            if path.is_relative_to(root) and (entry := self._entry(root, path)):
+                return entry.id
+        return None
+
     def add(self, root: Path) -> None:
         """One more folder or file to show."""
         resolved = root.resolve()

@@ -18,6 +18,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from chromogen.app.view.measurement import interval_of
 from chromogen.app.view.pool import without_folders
 from chromogen.app.view.stained_views import kept_survey
 from chromogen.app.view.worker_process import WorkerProcess
@@ -81,6 +82,31 @@ class NucleusNumbers:
     nuclei_doubt: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NucleiInView(NucleusNumbers):
+    """The same, also in words; each outline as x and y by turns in level-0 pixels, and 1 if it is positive."""
+
+    words: str
+    outlines: list[list[float]]
+    positive: list[int]
+
+
+def in_words(numbers: NucleusNumbers) -> str:
+    """The numbers of the nuclei in view, for people."""
+    counted = f"{numbers.nuclei:,} {'nucleus' if numbers.nuclei == 1 else 'nuclei'} in view"
+    if numbers.positive_nuclei_percent is None or numbers.nuclei_threshold_od10 is None:
+        return f"{counted}."
+    whence = "found from the slide’s nuclei" if numbers.nuclei_threshold_source == "found" else "fixed"
+    positive = f"DAB above {numbers.nuclei_threshold_od10:.2f}, {whence}"
+    said = [f"{counted}, {numbers.positive_nuclei_percent:.1f} % positive ({positive})."]
+    if numbers.h_score is not None:
+        ends = interval_of(vars(numbers), "h_score", 0)
+        said.append(f"H-score {numbers.h_score:.0f}{f' ({ends})' if ends else ''}.")
+        if ends := interval_of(vars(numbers), "positive_nuclei_percent", 1):
+            said.append(f"95 % interval of the share: {ends} %.")
+    return " ".join([*said, *([f"In doubt: {numbers.nuclei_doubt}."] if numbers.nuclei_doubt else [])])
+
+
 @dataclass(frozen=True)
 class GradedNuclei:
     """Nuclei in level-0 pixels, what is measured of each, and the threshold that grades them."""
@@ -117,12 +143,13 @@ class GradedNuclei:
         )
 
     def as_json(self) -> bytes:
-        """The numbers, each outline as x and y by turns in level-0 pixels, and for each 1 if it is positive."""
+        """As `NucleiInView`."""
         rounded = self.nuclei.outlines_px.astype(np.float64).round(OUTLINE_DIGITS)
         outlines = rounded.reshape(len(rounded), -1).tolist()
         positive = (self.grades > 0).astype(int).tolist()
-        found = {**asdict(self.numbers), "outlines": outlines, "positive": positive}
-        return json.dumps(found, separators=(",", ":")).encode()
+        numbers = self.numbers
+        found = NucleiInView(**asdict(numbers), words=in_words(numbers), outlines=outlines, positive=positive)
+        return json.dumps(vars(found), separators=(",", ":")).encode()
 
 
 def _ends(score: Score | None) -> tuple[float | None, float | None, float | None]:

@@ -3,71 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from contextlib import ExitStack
+from functools import partial
+from typing import Annotated
 
-import anyio
-import anyio.to_thread
 import numpy as np
 import openslide
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from chromogen.app.view import densities, tiles
-from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.cases import case_of, marker_of
+from chromogen.app.view.jobs import Job
 from chromogen.app.view.placement import placement_between
-from chromogen.app.view.pool import Opened, ShelfPool
-from chromogen.app.view.slide_catalog import Entry, SlideCatalog
+from chromogen.app.view.pool import Opened
+from chromogen.app.view.slide_catalog import Entry, UnknownSlideError
+from chromogen.app.view.stains import CONFIDENCE
+from chromogen.app.view.state import JPEG, PNG, SlideId, Stains, State
+from chromogen.app.view.trials import EXEMPLAR
 from chromogen.app.view.virtual import stainer_of, virtual_facts
-from chromogen.compute.lru_cache import LruCache
+from chromogen.app.view.work_folder import REGION, RESULT
+from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.image import shrunk
-from chromogen.slides.pyramid import processors
 
-KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version
-CLIENT_GONE = 499
-MAX_CACHED_BYTES = 96_000_000
-Stains = Literal["h-dab", "h-e", "h-dab-ruifrok", "h-e-ruifrok"]
-PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
-JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
-SLIDE_ID = "^[0-9a-f]{16}$"
-SlideId = Annotated[str, Path(pattern=SLIDE_ID)]
 Level = Annotated[int, Path(ge=0, le=32)]
 Place = Annotated[int, Path(ge=0, le=10**6)]
-
-
-class Renderer:
-    """Does work in threads, as many at a time as there are cores; what nobody waits for any more is left out."""
-
-    def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(max(2, processors()))
-        self._recent: LruCache[bytes] = LruCache(MAX_CACHED_BYTES, len)
-
-    async def answer(
-        self, request: Request, key: tuple[object, ...], media_type: str, make: Callable[[], bytes]
-    ) -> Response:
-        """The bytes that `make` gives, held under the key for the next who asks."""
-        held = self._recent.peek(key)
-        if held is None:
-            async with self._limiter:
-                if await request.is_disconnected():
-                    return Response(status_code=CLIENT_GONE)
-                held = await anyio.to_thread.run_sync(self._recent.get, key, make)
-        return Response(held, media_type=media_type, headers=KEEP)
-
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """What `work` gives."""
-        async with self._limiter:
-            return await anyio.to_thread.run_sync(work)
+COPIES = (REGION, EXEMPLAR, RESULT, CONFIDENCE)  # of jobs: pictures that lie on slides
 
 
 class SlideLine(BaseModel):
     """A slide in the list; `virtual` names what made it, where its file says that it is a virtual stain.
 
+    `title` is what people call it; `is_copy` says that it is a picture of a job that lies on another slide.
     Slides of one `case` belong together, by their names; `marker` is what a name says that it is stained for.
     """
 
     id: str
     name: str
+    title: str
+    is_copy: bool
     case: str
     marker: str
     version: str
@@ -95,93 +69,64 @@ class SlideFacts(SlideLine):
     tissue: str
 
 
-def slide_routes(
-    shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer, alignments: Alignments, *, labels: bool
-) -> APIRouter:
+def slide_routes(state: State) -> APIRouter:
     """The routes below /api/slides."""
-    routes = APIRouter(prefix="/api", tags=["slides"])
-    _list_routes(routes, shelf, pool, renderer, alignments, labels=labels)
-    _tile_routes(routes, shelf, pool, renderer)
-    _comparison_routes(routes, shelf, pool, renderer, alignments)
+    routes = APIRouter(prefix="/api/slides", tags=["slides"])
+    _list_routes(routes, state)
+    _tile_routes(routes, state)
     return routes
 
 
-def _list_routes(
-    routes: APIRouter,
-    shelf: SlideCatalog,
-    pool: ShelfPool,
-    renderer: Renderer,
-    alignments: Alignments,
-    *,
-    labels: bool,
-) -> None:
+def _list_routes(routes: APIRouter, state: State) -> None:
+    run = state.renderer.run
+
     def lines() -> list[SlideLine]:
-        alignments.look()
-        return [_line(entry) for entry in shelf.entries()]
+        state.alignments.look()
+        return [_line(state, entry) for entry in state.slides.entries()]
 
-    def facts(slide_id: str) -> SlideFacts:
-        return _facts(pool, shelf.find(slide_id), alignments, labels=labels)
-
-    @routes.get("/slides")
+    @routes.get("")
     async def slides() -> list[SlideLine]:
         """All slides and images under the paths that were named."""
-        return await renderer.run(lines)  # type: ignore[no-any-return]
+        return await run(lines)
 
-    @routes.get("/slides/{slide_id}")
+    @routes.get("/{slide_id}")
     async def slide(slide_id: SlideId) -> SlideFacts:
         """Size, pixel size, levels, and the stain it looks to have."""
-        return await renderer.run(lambda: facts(slide_id))  # type: ignore[no-any-return]
+        return await run(lambda: _facts(state, slide_id))
 
-    @routes.get("/slides/{slide_id}/thumbnail.jpg", response_class=Response, responses=JPEG)
+    @routes.get("/{slide_id}/thumbnail.jpg", response_class=Response, responses=JPEG)
     async def thumbnail(request: Request, slide_id: SlideId) -> Response:
         """The whole slide, small; a virtual stain with a label that says so."""
-        entry = shelf.find(slide_id)
-        key = ("thumbnail", entry.id, entry.version)
-        return await renderer.answer(request, key, "image/jpeg", lambda: _read(pool, entry, tiles.thumbnail))
+        return await _picture(state, request, [slide_id], ("thumbnail",), tiles.thumbnail)
 
-    @routes.get("/slides/{slide_id}/associated/{name}.jpg", response_class=Response, responses=JPEG)
+    @routes.get("/{slide_id}/associated/{name}.jpg", response_class=Response, responses=JPEG)
     async def associated(
         request: Request, slide_id: SlideId, name: Annotated[str, Path(max_length=100)]
     ) -> Response:
         """The label, macro or another image that a scanner put beside; only where the user asked for them."""
-        if not labels:
+        if not state.shows_labels:
             raise HTTPException(403, "Labels may identify a patient; start with --labels to see them.")
-        entry = shelf.find(slide_id)
-        key = ("associated", entry.id, entry.version, name)
-        return await renderer.answer(request, key, "image/jpeg", lambda: _associated(entry, name))
+        entry = state.slides.find(slide_id)
+        return await _picture(state, request, [slide_id], ("label", name), lambda _: _associated(entry, name))
 
 
-def _tile_routes(routes: APIRouter, shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer) -> None:
-    @routes.get("/slides/{slide_id}/tiles/{level}/{x}/{y}.jpg", response_class=Response, responses=JPEG)
+def _tile_routes(routes: APIRouter, state: State) -> None:
+    @routes.get("/{slide_id}/tiles/{level}/{x}/{y}.jpg", response_class=Response, responses=JPEG)
     async def tile(request: Request, slide_id: SlideId, level: Level, x: Place, y: Place) -> Response:
         """A tile; level 0 holds the whole slide in one."""
-        entry, address = shelf.find(slide_id), tiles.Address(level, x, y)
-        key = ("tile", entry.id, entry.version, address)
-        return await renderer.answer(
-            request, key, "image/jpeg", lambda: _read(pool, entry, lambda opened: tiles.tile(opened, address))
-        )
+        at = tiles.Address(level, x, y)
+        return await _picture(state, request, [slide_id], ("tile", at), lambda opened: tiles.tile(opened, at))
 
-    @routes.get("/slides/{slide_id}/densities/{level}/{x}/{y}.png", response_class=Response, responses=PNG)
+    @routes.get("/{slide_id}/densities/{level}/{x}/{y}.png", response_class=Response, responses=PNG)
     async def density(
         request: Request, slide_id: SlideId, level: Level, x: Place, y: Place, stains: Stains = "h-dab"
     ) -> Response:
         """Densities of both stains and the tissue, as the three channels of a PNG (see `density_tile`)."""
-        entry, address = shelf.find(slide_id), tiles.Address(level, x, y)
-        key = ("density", entry.id, entry.version, address, stains)
-        return await renderer.answer(
-            request,
-            key,
-            "image/png",
-            lambda: _read(pool, entry, lambda opened: densities.density_tile(opened, address, stains)),
-        )
+        at = tiles.Address(level, x, y)
+        made = partial(densities.density_tile, address=at, stains=stains)
+        return await _picture(state, request, [slide_id], ("density", at, stains), made)
 
-
-def _comparison_routes(
-    routes: APIRouter, shelf: SlideCatalog, pool: ShelfPool, renderer: Renderer, alignments: Alignments
-) -> None:
-    @routes.get(
-        "/slides/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response, responses=PNG
-    )
+    @routes.get("/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response, responses=PNG)
     async def difference(
         request: Request,
         slide_id: SlideId,
@@ -196,52 +141,88 @@ def _comparison_routes(
 
         `placed` is anything that is another where the slides lie otherwise: answers are kept by it.
         """
-        one, other, address = shelf.find(slide_id), shelf.find(other_id), tiles.Address(level, x, y)
+        at = tiles.Address(level, x, y)
         first, second = stains or ("h-e", "h-dab")
-        key = ("difference", one.id, one.version, other.id, other.version, address, first, second, placed)
 
-        def make() -> bytes:
-            with pool.reading(one) as a, pool.reading(other) as b:
-                lies = placement_between(a, b, alignments)
-                return densities.difference_tile(a, b, address, (first, second), lies)
+        def make(one: Opened, other: Opened) -> bytes:
+            lies = placement_between(one, other, state.alignments)
+            return densities.difference_tile(one, other, at, (first, second), lies)
 
-        return await renderer.answer(request, key, "image/png", make)
-
-
-def _read(pool: ShelfPool, entry: Entry, work: Callable[[Opened], bytes]) -> bytes:
-    with pool.reading(entry) as opened:
-        return work(opened)
+        key = ("difference", at, first, second, placed)
+        return await _picture(state, request, [slide_id, other_id], key, make)
 
 
-def _facts(pool: ShelfPool, entry: Entry, alignments: Alignments, *, labels: bool) -> SlideFacts:
-    with pool.reading(entry) as opened:
-        width, height = opened.size
+async def _picture(
+    state: State, request: Request, slides: list[str], key: tuple[object, ...], make: Callable[..., bytes]
+) -> Response:
+    """The picture that `make` gives of open slides, held under their versions and the key."""
+    entries = [state.slides.find(slide) for slide in slides]
+
+    def made() -> bytes:
+        with ExitStack() as stack:
+            return make(*(stack.enter_context(state.pool.reading(entry)) for entry in entries))
+
+    versions = [(entry.id, entry.version) for entry in entries]
+    kind = "image/jpeg" if request.url.path.endswith(".jpg") else "image/png"
+    return await state.renderer.answer(request, (*key, *versions), kind, made)
+
+
+def _facts(state: State, slide_id: str) -> SlideFacts:
+    entry = state.slides.find(slide_id)
+    with state.pool.reading(entry) as opened:
+        look, quickhash = opened.look, opened.slide.quickhash
         return SlideFacts(
-            **_line(entry).model_dump(),
-            width=width,
-            height=height,
+            **_line(state, entry).model_dump(),
+            width=opened.size[0],
+            height=opened.size[1],
             mpp=opened.mpp,
             levels=tiles.tile_levels(opened.size),
             tile_px=tiles.TILE_PX,
-            stains=opened.look.stains,
-            stains_doubt=opened.look.stains_doubt,
-            input_doubt=opened.look.doubt_as("content"),
-            exemplar_doubt=opened.look.doubt_as("style"),
-            associated=_associated_names(entry) if labels else [],
-            tissue=alignments.tissue_of((opened.virtual or {}).get("source_quickhash") or opened.slide.quickhash),
+            stains=look.stains,
+            stains_doubt=look.stains_doubt,
+            input_doubt=look.doubt_as("content"),
+            exemplar_doubt=look.doubt_as("style"),
+            associated=_associated_names(entry) if state.shows_labels else [],
+            tissue=state.alignments.tissue_of((opened.virtual or {}).get("source_quickhash") or quickhash),
         )
 
 
-def _line(entry: Entry) -> SlideLine:
-    virtual = stainer_of(virtual_facts(entry.path, entry.version))
+def _line(state: State, entry: Entry) -> SlideLine:
+    job, file = _job_of(state, entry), entry.path.name
+    is_made = job is not None and file != REGION
+    title = f"{job.title}{', region' if job.location else ''}" if job and is_made else file
     return SlideLine(
         id=entry.id,
         name=entry.name,
-        case=case_of(entry.name),
+        title=title,
+        is_copy=job is not None and file in COPIES,
+        case=case_of(_source_name(state, job, entry)),
         marker=marker_of(entry.name),
         version=entry.version,
-        virtual=virtual,
+        virtual=stainer_of(virtual_facts(entry.path, entry.version)),
     )
+
+
+def name_of(state: State, entry: Entry) -> str:
+    """What numbers call a slide: its name, of a result by what it was made, with the end of the job's id."""
+    job = _job_of(state, entry)
+    return f"{job.title} {job.id[-6:]}" if job else entry.name
+
+
+def _job_of(state: State, entry: Entry) -> Job | None:
+    """The job in whose folder a file lies."""
+    try:
+        return state.jobs.find(entry.name.partition("/")[0]).work
+    except UnknownWorkError:
+        return None
+
+
+def _source_name(state: State, job: Job | None, entry: Entry) -> str:
+    """The name that says of which case a slide is: of a result that of the slide it was made of."""
+    try:
+        return state.slides.find(job.slide).name if job else entry.name
+    except UnknownSlideError:
+        return entry.name
 
 
 def words_of(error: Exception) -> str:

@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chromogen.app.staining import tile_facts
+from chromogen.app.staining import WhereOption
 from chromogen.app.view.dials import dialled
 from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region, region_file
-from chromogen.app.where import WhereOption
 from chromogen.compute.grid import Window
 from chromogen.compute.lru_cache import LruCache
 from chromogen.image import Image, write_image
@@ -26,6 +25,7 @@ from chromogen.staining.where import BY_TISSUE, Where
 from chromogen.staining.window import Keep, Measured, look_by_chance, measured_sample, where_map
 from chromogen.whole_slide.job import SlideJob, stain_part
 from chromogen.whole_slide.survey import Survey, survey, write_confidence
+from chromogen.whole_slide.tile import tile_facts
 from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
 
 _SURVEYS: LruCache[Survey] = LruCache(100_000_000, lambda seen: seen.sample.nbytes)

@@ -7,17 +7,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from chromogen.app.view.region_files import ImportedRegion, write_regions
 from chromogen.app.view.slide_catalog import STORE
-from chromogen.app.view.work_folder import REGION, RESULT, TRACE, lines_of, new_folder
-from chromogen.app.view.work_queue import Queued, WorkQueue
-from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
+from chromogen.app.view.work_folder import REGION, RESULT, TRACE, Progress, lines_of
+from chromogen.models import LOOK_SUFFIX, MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import is_look
 
-RECORD, REGIONS, CONFIDENCE = "stain.json", "regions.geojson", "confidence.png"
+REGIONS, CONFIDENCE = "regions.geojson", "confidence.png"
+SUFFIXES = (MODEL_SUFFIX, ONNX_SUFFIX, LOOK_SUFFIX)  # of files of stainers
 TISSUE = "tissue"
 LONGEST_PART = 60
 LOSSLESS = "deflate"
@@ -55,6 +56,39 @@ class Stain:
     where_file: str = ""
     levels: dict[str, float] = field(default_factory=dict)
     fill: bool = False
+    record: ClassVar[str] = "stain.json"
+    kind: ClassVar[Literal["stain"]] = "stain"
+    unit: ClassVar[str] = "block"
+    begins_by: ClassVar[str] = "looking at the slide"
+    kept: ClassVar[str] = "finished blocks are kept"
+
+    @property
+    def title(self) -> str:
+        """By what it is stained, in a few words."""
+        name = Path(self.stainer).name
+        return next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
+
+    @property
+    def settings(self) -> str:
+        """What was set of the stainer, in a few words."""
+        dials = [f"{name} {round(value, 2):g}" for name, value in self.dials.items()]
+        return ", ".join([*dials, *(["filled"] if self.fill else [])])
+
+    @property
+    def made_in(self) -> str:
+        """Where its command line is run."""
+        part = "; it writes this part as a slide, without loss" if self.location else ""
+        return f"In the folder of {Path(self.name).name}{part}:"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The files that it reads, whose folders nobody else need know."""
+        return tuple(filter(None, (self.source, self.model, self.where_file)))
+
+    @property
+    def is_slide(self) -> bool:
+        """Whether its result is a slide, not one picture."""
+        return self.output != RESULT
 
     @property
     def region(self) -> tuple[int, int, int, int] | None:
@@ -96,6 +130,16 @@ class Stain:
                 return read_facts(folder / self.slide_out) is not None
         except (OSError, ValueError):
             return False
+
+    def progress(self, folder: Path) -> Progress:
+        """How far a slide is, from what its process has written into its folder."""
+        lines = lines_of(folder / TRACE, "done")
+        if not lines:
+            return Progress()
+        first, last = lines[0], lines[-1]
+        blocks, seconds = last["done"] - first["done"], last["seconds"] - first["seconds"]
+        left = (last["of"] - last["done"]) * seconds / blocks if blocks else None
+        return Progress(last["done"], last["of"], last["seconds"], left)
 
     @property
     def command(self) -> list[str]:
@@ -161,7 +205,7 @@ class Stain:
             option = f"{self.where!r}, {self.levels}" if self.levels else repr(self.where)
             mpp = f", {self.mpp:.6g}" if self.mpp else ""
             where = f"where = WhereOption({option}).of(Path({self.name!r}){mpp})"
-            imports = ["from chromogen.app.where import WhereOption", *imports, "", where]
+            imports = ["from chromogen.app.staining import WhereOption", *imports, "", where]
             given.append("where=where")
         elif Path(self.model).suffix.lower() == MODEL_SUFFIX:
             imports = [f"{imports[0]}, where_of"]
@@ -170,42 +214,9 @@ class Stain:
         return imports, f"stainer_of_look(load_look({self.stainer!r}), {', '.join(given)})"
 
 
-@dataclass(frozen=True)
-class BlockProgress:
-    """Blocks done, of how many; seconds since the process began to work, and about how many are left."""
-
-    step: int = 0
-    of: int = 0
-    seconds: float = 0.0
-    seconds_left: float | None = None
-
-
-def stain_queue(folder: Path) -> WorkQueue[Stain]:
-    """The stains in a folder."""
-    return WorkQueue(folder, Stain, RECORD)
-
-
-def start_slide(stains: WorkQueue[Stain], stain: Stain, drawn: Sequence[ImportedRegion]) -> Queued[Stain]:
-    """Put the staining of a whole slide into the queue; ValueError where too many wait."""
-    stains.check_room()
-    with new_folder(stains.folder / stain.id) as folder:
-        return stains.start(with_regions(stain, drawn, folder))
-
-
 def with_regions(stain: Stain, drawn: Sequence[ImportedRegion], folder: Path) -> Stain:
     """The stain, with the regions that it follows in a file in the folder, where it follows any."""
     if stain.where != REGIONS:
         return stain
     write_regions(folder / REGIONS, drawn)
     return replace(stain, where_file=str((folder / REGIONS).absolute()))
-
-
-def stain_progress(folder: Path) -> BlockProgress:
-    """How far a slide is, from what its process has written into its folder."""
-    lines = lines_of(folder / TRACE, "done")
-    if not lines:
-        return BlockProgress()
-    first, last = lines[0], lines[-1]
-    blocks, seconds = last["done"] - first["done"], last["seconds"] - first["seconds"]
-    left = (last["of"] - last["done"]) * seconds / blocks if blocks else None
-    return BlockProgress(last["done"], last["of"], last["seconds"], left)

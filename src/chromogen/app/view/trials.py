@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from chromogen.app.view.work_folder import (
     REGION,
     RESULT,
     TRACE,
+    Progress,
     check_region,
     keep_region,
     lines_of,
@@ -25,7 +26,7 @@ from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Picture
 
 PREVIEW_EVERY = 5
-EXEMPLAR, PREVIEWS, RECORD = "exemplar.png", ".previews", "trial.json"
+EXEMPLAR, PREVIEWS = "exemplar.png", ".previews"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,26 @@ class Trial:
     size: tuple[int, int]
     mpp: float | None
     options: tuple[str, ...]
+    record: ClassVar[str] = "trial.json"
+    kind: ClassVar[Literal["trial"]] = "trial"
+    unit: ClassVar[str] = "step"
+    begins_by: ClassVar[str] = "loading the network and measuring the exemplar"
+    kept: ClassVar[str] = "it goes on where it was, if it ran for more than a minute"
+    title: ClassVar[str] = "style transfer"
+    output: ClassVar[str] = RESULT
+    is_slide: ClassVar[bool] = False
+    fill: ClassVar[bool] = False
+    sources: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def settings(self) -> str:
+        """Its preset."""
+        return self.options[1]
+
+    @property
+    def made_in(self) -> str:
+        """Where its command line is run."""
+        return f"In the folder {self.id} of the results."
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -60,6 +81,22 @@ class Trial:
         except (OSError, ValueError):
             return False
         return said.get("content_sha256") == region and said.get("style_sha256") == [exemplar]
+
+    def progress(self, folder: Path) -> Progress:
+        """How far it is, from what its process has written into its folder."""
+        steps = lines_of(folder / TRACE, "index")
+        previews = [int(file.stem.rpartition("_")[2]) for file in (folder / PREVIEWS).glob("region_step_*.png")]
+        preview = max(previews, default=0)
+        if not steps:
+            return Progress(preview=preview)
+        last, losses = steps[-1], [step["losses"]["total"] for step in steps]
+        left = (last["of"] - last["index"]) * last["seconds"] / last["index"] if last["index"] else None
+        return Progress(last["index"], last["of"], last["seconds"], left, losses, preview)
+
+    def newest_picture(self, folder: Path) -> Path:
+        """Its result, else its last preview, else the region it began with."""
+        preview = folder / PREVIEWS / f"region_step_{self.progress(folder).preview:04d}.png"
+        return next((file for file in (folder / RESULT, preview) if file.is_file()), folder / REGION)
 
     @property
     def arguments(self) -> list[str]:
@@ -108,34 +145,18 @@ class Trial:
         )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a trial is: steps done, of how many at most, the losses so far, and the newest preview's step."""
-
-    step: int = 0
-    of: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    preview: int = 0
-
-
-def trial_queue(folder: Path) -> WorkQueue[Trial]:
-    """The trials in a folder."""
-    return WorkQueue(folder, Trial, RECORD)
-
-
-def start_trial(trials: WorkQueue[Trial], trial: Trial, region: Image, exemplar: Picture) -> Queued[Trial]:
+def start_trial(jobs: WorkQueue[Any], trial: Trial, region: Image, exemplar: Picture) -> Queued[Any]:
     """Put a trial of a region, uint8 (H, W, 3), and an exemplar into the queue.
 
     The exemplar is resampled to the region's pixel size, where both are known.
     Raises: ValueError where too many wait, OSError where it cannot be written.
     """
-    trials.check_room()
-    with new_folder(trials.folder / trial.id) as folder:
+    jobs.check_room()
+    with new_folder(jobs.folder / trial.id) as folder:
         (folder / PREVIEWS).mkdir()
         keep_region(folder, region_file(region, trial.mpp, trial.location))
         write_image(folder / EXEMPLAR, *_at(exemplar, trial.mpp))
-        return trials.start(trial)
+        return jobs.start(trial)
 
 
 def _at(exemplar: Picture, mpp: float | None) -> tuple[Image, None, float | None]:
@@ -143,23 +164,6 @@ def _at(exemplar: Picture, mpp: float | None) -> tuple[Image, None, float | None
     if exemplar.mpp is None or mpp is None:
         return exemplar.pixels, None, exemplar.mpp
     return scaled(exemplar.pixels, exemplar.mpp / mpp), None, mpp
-
-
-def trial_progress(folder: Path) -> Progress:
-    """How far a trial is, from what its process has written into its folder."""
-    steps = lines_of(folder / TRACE, "index")
-    previews = [int(file.stem.rpartition("_")[2]) for file in (folder / PREVIEWS).glob("region_step_*.png")]
-    if not steps:
-        return Progress(preview=max(previews, default=0))
-    losses = [step["losses"]["total"] for step in steps]
-    last = steps[-1]
-    return Progress(last["index"], last["of"], last["seconds"], losses, max(previews, default=0))
-
-
-def newest_picture(folder: Path) -> Path:
-    """The newest picture of a trial: its result, else its last preview, else the region it began with."""
-    preview = folder / PREVIEWS / f"region_step_{trial_progress(folder).preview:04d}.png"
-    return next((file for file in (folder / RESULT, preview) if file.is_file()), folder / REGION)
 
 
 def new_trial(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import PIL.Image
 
+from chromogen.app.staining import WhereOption
 from chromogen.app.view.region_files import MAX_GEOJSON_BYTES
 from chromogen.app.view.slide_catalog import Entry
 from chromogen.app.view.stains import TISSUE
-from chromogen.app.where import WhereOption
 from chromogen.errors import FAILURES
 from chromogen.formats.decoders import quiet
 from chromogen.image import WRITE_SUFFIXES

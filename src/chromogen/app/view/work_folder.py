@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,41 @@ REGION, RESULT, TRACE = "region.png", "result.png", "trace.jsonl"
 MIN_SIDE_PX, MAX_SIDE_PX = 64, 2048  # of a region
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far work is: steps or blocks done, of how many; seconds since it began, and about how many are left.
+
+    Of a trial also the losses so far, and the newest preview's step.
+    """
+
+    step: int = 0
+    of: int = 0
+    seconds: float = 0.0
+    left_s: float | None = None
+    losses: list[float] = field(default_factory=list)
+    preview: int = 0
+
+
 def check_region(argument: str, size: tuple[int, int], advice: str) -> None:
     """ValueError for a region (w, h) that is too small or too large."""
     if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in size):
         wanted = f"{MIN_SIDE_PX} to {MAX_SIDE_PX} px on each side"
         raise expected(argument, wanted, f"{size[0]} x {size[1]} px", advice)
+
+
+def cut_around(
+    location: tuple[int, int], size: tuple[int, int], whole: tuple[int, int], least: int, most: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A box about the middle of another, with sides of `least` to `most` px inside a slide of size `whole`.
+
+    Raises: ValueError where the other does not lie inside the slide.
+    """
+    if any(at < 0 or side < 1 or at + side > all_ for at, side, all_ in zip(location, size, whole, strict=True)):
+        raise expected("region", f"inside the slide of {whole[0]} x {whole[1]} px", f"{size} at {location}")
+    sides = [min(max(side, least), most, all_) for side, all_ in zip(size, whole, strict=True)]
+    starts = [at + (side - cut) // 2 for at, side, cut in zip(location, size, sides, strict=True)]
+    inside = [min(max(at, 0), all_ - cut) for at, cut, all_ in zip(starts, sides, whole, strict=True)]
+    return (inside[0], inside[1]), (sides[0], sides[1])
 
 
 @contextmanager

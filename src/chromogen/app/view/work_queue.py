@@ -51,6 +51,7 @@ class Work(Protocol):
     """What is asked: a frozen dataclass of what JSON can hold."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    record: ClassVar[str]  # the name of the file that tells work of this kind from other
 
     @property
     def id(self) -> str:
@@ -110,15 +111,11 @@ def new_id() -> str:
 
 
 class WorkQueue(Generic[W]):
-    """Work of one kind in a folder, done one after the other by a single worker, so that looking stays smooth.
+    """Work of some kinds in a folder, done one after the other by a single worker: looking stays smooth."""
 
-    `record` is the name of the file that tells work of this kind from other.
-    """
-
-    def __init__(self, folder: Path, kind: type[W], record: str) -> None:
+    def __init__(self, folder: Path, *kinds: type[W]) -> None:
         self.folder = folder
-        self._kind = kind
-        self._record = record
+        self._kinds = kinds
         self._waiting: queue.Queue[str | None] = queue.Queue()
         self._lock = threading.Lock()
         self._child: tuple[str, subprocess.Popen[bytes]] | None = None
@@ -210,8 +207,8 @@ class WorkQueue(Generic[W]):
         folder = self.folder / found.id
         if folder.is_symlink() or not folder.is_dir():
             return
-        left = [file.name for file in folder.glob(".chromogen-*.tmp")]  # by a process that was killed
-        for name in (self._record, SAID, COMPLAINED, *found.work.files, *left):
+        left = [file.name for file in folder.glob(".chromogen-*")]  # by a process that was killed
+        for name in (found.work.record, SAID, COMPLAINED, *found.work.files, *left):
             if Path(name).name == name:
                 _remove(folder / name)
         with suppress(OSError):
@@ -280,7 +277,7 @@ class WorkQueue(Generic[W]):
 
     def _as_cancelled_elsewhere(self, work_id: str) -> Queued[W]:
         """The work, cancelled if another server wrote so into its record."""
-        recorded = self._read(self.folder / work_id / self._record)
+        recorded = self._recorded(self.find(work_id))
         if recorded and recorded.state == "cancelled":
             return self._became(work_id, of=("running",), state="cancelled")
         return self.find(work_id)
@@ -307,14 +304,13 @@ class WorkQueue(Generic[W]):
 
     def _write(self, queued: Queued[W]) -> None:
         record = json.dumps(queued.as_record(), indent=1)
-        write_whole(self.folder / queued.id / self._record, record.encode())
+        write_whole(self.folder / queued.id / queued.work.record, record.encode())
 
     def _refreshed(self, work_id: str) -> Queued[W]:
         """Work as it is now, if another server watches it, or did so until it was gone. Under the lock."""
         found = self._works[work_id]
         if found.state in UNDER_WAY and not _is_ours(found, found.state):
-            recorded = self._read(self.folder / work_id / self._record)
-            found = self._works[work_id] = self._taken_up(recorded or found)
+            found = self._works[work_id] = self._taken_up(self._recorded(found) or found)
         return found
 
     def _taken_up(self, queued: Queued[W]) -> Queued[W]:
@@ -340,13 +336,20 @@ class WorkQueue(Generic[W]):
 
     def _read_all(self) -> Iterator[Queued[W]]:
         """What earlier servers left; what cannot be read is left alone."""
-        return (found for file in sorted(self.folder.glob(f"*/{self._record}")) if (found := self._read(file)))
+        for kind in self._kinds:
+            for file in sorted(self.folder.glob(f"*/{kind.record}")):
+                if found := self._read(file, kind):
+                    yield found
 
-    def _read(self, file: Path) -> Queued[W] | None:
+    def _recorded(self, queued: Queued[W]) -> Queued[W] | None:
+        """Work as its record has it; another server may have written that."""
+        return self._read(self.folder / queued.id / queued.work.record, type(queued.work))
+
+    def _read(self, file: Path, kind: type[W]) -> Queued[W] | None:
         try:
             record = _with_tuples(json.loads(file.read_text()))
             state = {name: record.pop(name) for name in _STATE if name in record}
-            found = Queued(self._kind(**record), **state)
+            found = Queued(kind(**record), **state)
             words = [*found.work.command, *found.work.files]  # which odd values break
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -12,14 +13,14 @@ import PIL.ImageDraw
 import tifffile
 from numpy.typing import NDArray
 
-from chromogen.app.nuclei_geojson import CLASSES
-from chromogen.app.nuclei_tables import Judged
 from chromogen.compute.grid import Window
+from chromogen.files import write_whole
 from chromogen.image import Image
 from chromogen.nuclei.outlines import NETWORK_MPP, joined, labels_of
 from chromogen.pixel_size import is_same_mpp
 from chromogen.slides.slide import Slide
 from chromogen.stains.tissue import densest_window
+from chromogen.whole_slide.nuclei_files import CLASSES, Judged
 from chromogen.whole_slide.view import View, read_around_damage
 
 Parts: TypeAlias = Callable[[], Iterator[Judged]]  # all of a slide, from the first on
@@ -108,16 +109,20 @@ def _lined(
     return np.asarray(large.reduce(FINER))
 
 
-def label_tiff(slide: Slide, parts: Iterable[Judged], mpp: float | None) -> bytes:
-    """An OME-TIFF, uint32 (H, W): pixels of a nucleus hold its label in the table, others 0.
+def label_image(slide: Slide, parts: Iterable[Judged]) -> NDArray[np.uint32]:
+    """A label image (H, W): pixels of a nucleus hold its label in the table, others 0."""
+    nuclei = joined((part.part.nuclei for part in parts), slide.need_mpp())
+    return labels_of(nuclei, slide.size[::-1]).astype(np.uint32)
+
+
+def write_numbers(path: Path, planes: NDArray[Any], mpp: float | None, channels: Sequence[str] = ()) -> None:
+    """Write numbers (H, W), or (C, H, W) with a name for each channel, as OME-TIFF.
 
     `mpp` is um per pixel, None where it is not known.
     """
-    nuclei = joined((part.part.nuclei for part in parts), slide.need_mpp())
-    labels = labels_of(nuclei, slide.size[::-1]).astype(np.uint32)
+    metadata: dict[str, Any] = {"axes": "CYX" if channels else "YX"}
+    metadata |= {"Channel": {"Name": list(channels)}} if channels else {}
+    metadata |= {f"PhysicalSize{axis}": mpp for axis in "XY" if mpp}
     data = io.BytesIO()
-    sizes = {f"PhysicalSize{axis}": mpp for axis in "XY" if mpp}
-    tifffile.imwrite(
-        data, labels, ome=True, compression="zlib", photometric="minisblack", metadata={"axes": "YX", **sizes}
-    )
-    return data.getvalue()
+    tifffile.imwrite(data, planes, ome=True, compression="zlib", photometric="minisblack", metadata=metadata)
+    write_whole(path, data.getvalue())

@@ -1,9 +1,10 @@
-"""Nuclei as a table: CSV, and Parquet where pyarrow is installed. Written part by part."""
+"""What is found of nuclei, in files: tables (CSV, Parquet) and GeoJSON for QuPath, written part by part."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,10 +14,14 @@ from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
+from shapely import make_valid, polygons
+from shapely.geometry import Polygon
 
 from chromogen.files import written_beside
-from chromogen.nuclei.positivity import NOT_GRADED, Threshold, grades_of
-from chromogen.whole_slide.nuclei import NucleiPart
+from chromogen.nuclei.outlines import Nuclei
+from chromogen.nuclei.positivity import NOT_GRADED, Threshold, fixed_threshold, grades_of, positive_threshold
+from chromogen.regions.geojson import polygons_in
+from chromogen.whole_slide.nuclei import NucleiPart, SlideNuclei
 
 NAMESPACE = UUID("6d1f0c44-5f0e-5b6c-9a39-5c2f3a6b7e11")
 # Column, and how many decimals it has; None for what is no decimal number.
@@ -38,6 +43,25 @@ COLUMNS: dict[str, int | None] = {
 NO_PARQUET = "pyarrow is not installed, so Chromogen wrote no Parquet files (pip install 'chromogen[tables]')"
 
 Columns: TypeAlias = Mapping[str, list[Any]]
+# QuPath counts the classes of exactly these names in its positive percentages.
+BLUE, BROWN_RED, GREEN = (38, 84, 188), (186, 58, 24), (24, 140, 72)
+CLASSES: dict[bool | None, dict[str, Any]] = {
+    False: {"name": "Negative", "color": list(BLUE)},
+    True: {"name": "Positive", "color": list(BROWN_RED)},
+    None: {"name": "Nucleus", "color": list(GREEN)},
+}
+# As QuPath shows them, and by which column.
+MEASUREMENTS = {
+    "Area um^2": "area_um2",
+    "Confidence": "confidence",
+    "Nucleus: Hematoxylin OD mean": "hematoxylin_od10",
+    "Nucleus: DAB OD mean": "dab_od10",
+    "Ring: Hematoxylin OD mean": "ring_hematoxylin_od10",
+    "Ring: DAB OD mean": "ring_dab_od10",
+    "Threshold: DAB OD": "threshold_od10",
+}
+DECIMALS = 2  # of a pixel of level 0
+SPECK = np.array([(0, 0), (0.01, 0), (0.01, 0.01), (0, 0.01)])
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,13 @@ class Judged:
 
     part: NucleiPart
     columns: Columns
+
+
+def threshold_for(found: SlideNuclei, thresholds_od10: Sequence[float] = ()) -> Threshold:
+    """The threshold between blue and brown: as given, or found from the slide's own nuclei; none of an H&E."""
+    if thresholds_od10 and found.stains.has_dab:
+        return fixed_threshold(*thresholds_od10)
+    return positive_threshold(found.measured, found.stains.name)
 
 
 def judged(part: NucleiPart, slide: str, threshold: Threshold) -> Judged:
@@ -96,10 +127,10 @@ def write_csv(path: Path, parts: Iterable[Judged]) -> None:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for part in parts:
-            writer.writerows(zip(*(map(as_cell, part.columns[name]) for name in COLUMNS), strict=True))
+            writer.writerows(zip(*(map(csv_cell, part.columns[name]) for name in COLUMNS), strict=True))
 
 
-def as_cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
     """A value as the CSV writes it."""
     return str(value).lower() if isinstance(value, bool) else value
 
@@ -127,3 +158,57 @@ def _parquet_writer(path: Path) -> Iterator[Any]:
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
     with parquet.ParquetWriter(str(path), schema, compression="zstd") as writer:
         yield writer
+
+
+def write_geojson(path: Path, parts: Iterable[Judged]) -> None:
+    """A FeatureCollection of detections: closed polygons of (x, y) in level-0 pixels, class and measurements."""
+    write_features(path, (feature for part in parts for feature in geojson_features(part)))
+
+
+def write_features(
+    path: Path, features: Iterable[Mapping[str, Any]], facts: Mapping[str, Any] | None = None
+) -> None:
+    """A FeatureCollection, feature by feature; `facts` are its member "chromogen", which others ignore."""
+    with written_beside(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        known = f'"chromogen":{json.dumps(facts, allow_nan=False)},' if facts else ""
+        file.write(f'{{"type":"FeatureCollection",{known}"features":[')
+        between = "\n"
+        for feature in features:
+            file.write(between + json.dumps(feature, allow_nan=False, separators=(",", ":")))
+            between = ",\n"
+        file.write("\n]}\n")
+
+
+def geojson_features(part: Judged) -> Iterator[dict[str, Any]]:
+    """One feature a nucleus."""
+    columns = part.columns
+    for index, polygon in enumerate(simple_polygons(part.part.nuclei)):
+        measured = {shown: columns[name][index] for shown, name in MEASUREMENTS.items()}
+        yield {
+            "type": "Feature",
+            "id": columns["id"][index],
+            "geometry": {"type": "Polygon", "coordinates": [list(map(list, polygon.exterior.coords))]},
+            "properties": {
+                "objectType": "detection",
+                "classification": CLASSES[columns["positive"][index]],
+                "measurements": {shown: value for shown, value in measured.items() if value is not None},
+            },
+        }
+
+
+def simple_polygons(nuclei: Nuclei) -> list[Polygon]:
+    """The outlines, rounded, as polygons that do not cross themselves; of what falls apart the largest piece.
+
+    A nucleus that rounding leaves without an area is the square of a hundredth of a pixel around its centre.
+    """
+    rounded = np.round(nuclei.outlines_px.astype(np.float64), DECIMALS)
+    shapes = make_valid(polygons(rounded)) if len(nuclei) else []
+    return [_largest(shape, centre) for shape, centre in zip(shapes, nuclei.centres_px, strict=True)]
+
+
+def _largest(shape: Any, centre: Any) -> Polygon:
+    pieces = polygons_in(shape)
+    if not pieces:
+        return Polygon(np.round(np.asarray(centre, np.float64), DECIMALS) + SPECK)
+    largest = max(pieces, key=lambda piece: float(piece.area))
+    return Polygon(largest.exterior)

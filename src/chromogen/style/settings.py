@@ -1,4 +1,4 @@
-"""Between text on the command line and a recipe: parsing and overriding."""
+"""Between text and a recipe: settings like `content.weight=0.5`, and sweeps of them."""
 
 from __future__ import annotations
 
@@ -21,38 +21,6 @@ def numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any,
     except ValueError:
         wanted = "whole numbers" if kind is int else "numbers"
         raise expected(option, f"{wanted} with commas between", text) from None
-
-
-def region_of(option: str, text: str | None) -> tuple[int, int, int, int] | None:
-    """A part of a slide from text, X,Y,W,H. Raises: ValueError, which names the option.
-
-    >>> region_of("region", "0,512,1024,1024")
-    (0, 512, 1024, 1024)
-    """
-    if text is None:
-        return None
-    found = numbers(option, text, int)
-    if len(found) != 4:
-        raise expected(option, "X,Y,W,H", text)
-    x, y, width, height = found
-    return x, y, width, height
-
-
-BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
-def byte_count(option: str, text: str) -> int:
-    """A number of bytes from text like 2G, 1.5 GB or 500M. Raises: ValueError, which names the option.
-
-    >>> byte_count("max_memory", "1.5G")
-    1500000000
-    """
-    unit = text.strip().upper().removesuffix("B").lstrip("0123456789. ")
-    number = text.strip().upper().removesuffix("B").removesuffix(unit)
-    try:
-        return int(float(number) * BYTES[unit])
-    except (ValueError, KeyError):
-        raise expected(option, "a number of bytes like 2G or 500M", text) from None
 
 
 def parse_layers(option: str, text: str) -> dict[str, float]:

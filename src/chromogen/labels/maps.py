@@ -1,24 +1,32 @@
-"""What a registered IHC shows of the H&E's tissue, in cells of some um: tissue, brown, and regions of both."""
+"""What a registered IHC shows of the H&E's tissue, in cells of some um: tissue, DAB, and regions of both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, sqrt
+from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
+from scipy import ndimage
+from shapely.geometry import Polygon
 
-from chromogen.app.label_nuclei import is_sure
-from chromogen.labels.regions import Region, classes_of, regions_of
 from chromogen.labels.squares import SIDE_UM
-from chromogen.registration.transform import Transform
+from chromogen.regions.geojson import polygons_in
+from chromogen.registration.transform import Transform, nearest_piece
 from chromogen.slides.slide import Slide
 from chromogen.stains.deconvolution import Array, separate_stains_od10
 from chromogen.stains.tissue import background
 from chromogen.whole_slide.nuclei import StainVectors
 
+NEGATIVE, POSITIVE = 1, 2  # of a map of classes, 0 where there is no tissue
+CORNER = 0.75  # of a cell, that an outline may leave the steps of its cells
+
+Mask = NDArray[np.bool_]
+Classes = NDArray[np.uint8]
 FINEST_MPP = 1.0  # fine enough for a nucleus' brown
 CELL_UM = 2.0
 MAX_CELLS = 16_000_000  # of a map; a larger slide has larger cells
@@ -26,7 +34,71 @@ BLOCK_PX = 1024
 OVERVIEW_PX = 2048  # at which tissue is known
 DOUBT_PX = 256  # sides of the map of what is in doubt
 
-Mask = NDArray[np.bool_]
+
+@dataclass(frozen=True, eq=False)
+class LabelRegion:
+    """A region: its class, its polygon in cells (x, y) of the map, and its number in the map of regions."""
+
+    positive: bool
+    polygon: Polygon
+    number: int
+
+
+def classes_of(tissue: Mask, brown: Mask, gap: float, smallest: float) -> Classes:
+    """The class of each cell (H, W): POSITIVE or NEGATIVE; 0 without tissue.
+
+    Gaps between brown cells are closed up to a width of `gap`. Regions of less than `smallest` cells are 0.
+    """
+    positive = _closed(brown & tissue, gap / 2) & tissue
+    negative = _without_small(tissue & ~positive, smallest)
+    positive = _without_small(positive, smallest)
+    return (POSITIVE * positive + NEGATIVE * negative).astype(np.uint8)
+
+
+def _closed(mask: Mask, radius: float) -> Mask:
+    """A mask with the gaps between closed: grown by a disc and shrunk again; its outer border stays."""
+    if radius < 1 or not mask.any():
+        return mask
+    border = int(radius) + 2
+    padded = np.pad(mask, border)
+    grown = ndimage.distance_transform_edt(~padded) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    return np.asarray((closed | padded)[border:-border, border:-border])
+
+
+def _without_small(mask: Mask, smallest: float) -> Mask:
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= max(smallest, 1))[labels])
+
+
+def regions_of(classes: Classes) -> tuple[list[LabelRegion], NDArray[np.int32]]:
+    """The regions of a map of classes, and a map (H, W) of their numbers from 1 on, 0 for none."""
+    numbers = np.zeros(classes.shape, np.int32)
+    found: list[LabelRegion] = []
+    for value in (NEGATIVE, POSITIVE):
+        labels, _ = ndimage.label(classes == value)
+        first = len(found) + 1
+        numbers += np.where(labels > 0, labels + len(found), 0)
+        for number, at in enumerate(ndimage.find_objects(labels), first):
+            found.append(LabelRegion(value == POSITIVE, _outline(numbers[at] == number, at), number))
+    return found, numbers
+
+
+def _outline(cells: Mask, at: tuple[Any, ...]) -> Polygon:
+    """Around connected cells of a part of a map: a polygon with holes."""
+    whole = shapely.union_all(list(_runs(cells, at[0].start, at[1].start)))
+    smooth = shapely.make_valid(whole.simplify(CORNER))
+    return max(polygons_in(smooth), key=lambda part: float(part.area), default=whole)
+
+
+def _runs(cells: Mask, top: int, left: int) -> Iterator[Polygon]:
+    """Cells side by side, as rectangles."""
+    steps = np.diff(np.pad(cells, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(steps == 1)
+    ends = np.nonzero(steps == -1)[1]
+    return iter(shapely.box(left + starts, top + rows, left + ends, top + rows + 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +113,7 @@ class Maps:
     cell_um: float
     cell_px: tuple[float, float]
 
-    def regions(self, gap_um: float, smallest_um2: float) -> tuple[list[Region], NDArray[np.int32]]:
+    def regions(self, gap_um: float, smallest_um2: float) -> tuple[list[LabelRegion], NDArray[np.int32]]:
         """As `labels.regions.regions_of`, by lengths in um."""
         smallest = smallest_um2 / self.cell_um**2
         return regions_of(classes_of(self.tissue, self.brown, gap_um / self.cell_um, smallest))
@@ -96,6 +168,14 @@ def _tissue(slide: Slide, shape: tuple[int, ...]) -> Mask:
     image, step = slide.overview(OVERVIEW_PX)
     mpp = slide.need_mpp() * step
     return _at_cells(background(image, mpp).tissue(image, mpp), shape)
+
+
+def is_sure(points_um: Array, transform: Transform) -> NDArray[np.bool_]:
+    """Which points (N, 2) of the H&E, in um, lie in a piece whose registration is not in doubt."""
+    doubtful = np.array([bool(piece.doubt) for piece in transform.pieces])
+    if not doubtful.any() or not len(points_um):
+        return np.ones(len(points_um), bool)
+    return np.asarray(~doubtful[nearest_piece(transform.pieces, points_um)])
 
 
 def _sure(transform: Transform, shape: tuple[int, ...]) -> Mask:
