@@ -30,7 +30,7 @@ from chromogen.style.loss import Targets, add_gradient, picture_windows, targets
 from chromogen.style.objective import CONVOLUTIONS
 from chromogen.style.optimize import loss_function
 from chromogen.style.recipes import PRESETS, STYLE_LAYERS
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 from measuring import (
     as_the_command_line,
     command_line,
@@ -87,7 +87,7 @@ def measured(size_px: int, rounds: int, encoder: Encoder) -> dict[str, Any]:
     """The figures for one size."""
     he, ihc = pictures(size_px)
     targets, start = targets_for(he, ihc, encoder), to_tensor(he)
-    later = stylize(he, ihc, replace(RECIPE, scales=(1.0,), steps=(8,)), encoder=encoder).image
+    later = stylized(he, ihc, replace(RECIPE, scales=(1.0,), steps=(8,)), encoder=encoder).image
     matrix = torch.randn(PRODUCT, PRODUCT).to(DTYPES[encoder.precision])
     works: Mapping[str, Callable[[], object]] = {
         "evaluation": partial(gradient, start, targets, encoder),

@@ -18,7 +18,7 @@ from chromogen.evaluation.credibility import Measures
 from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.image import Image, list_images, read_image
 from chromogen.staining.stainer import builtin_ihc
-from chromogen.study.cells import Cell, run_study
+from chromogen.study.cells import StudyCell, run_study
 from chromogen.study.experiments import Experiment
 from chromogen.study.report import Study, write_study
 from chromogen.style.encoder import Encoder
@@ -46,14 +46,14 @@ def _crop(name: str, he: Image, ihc: Image, size_px: int) -> list[Crop]:
     return crops_of(name, name, he, ihc, size_px, 1, MPP, paired=False)
 
 
-def figures(cell: Cell, he: Cell, ihc: Cell) -> list[float | None]:
+def figures(cell: StudyCell, he: StudyCell, ihc: StudyCell) -> list[float | None]:
     """What a picture is judged by, beside its H&E and its style; None where there is no value."""
 
-    def value(of: Cell, name: str) -> float | None:
+    def value(of: StudyCell, name: str) -> float | None:
         found = of.scores.get(name)
         return found if isinstance(found, float) else None
 
-    def compared(name: str, with_: Cell, ratio: bool) -> float | None:
+    def compared(name: str, with_: StudyCell, ratio: bool) -> float | None:
         ours, theirs = value(cell, name), value(with_, name)
         if ours is None or theirs is None:
             return None
@@ -68,7 +68,7 @@ def figures(cell: Cell, he: Cell, ihc: Cell) -> list[float | None]:
     ]
 
 
-def rows_of(cells: list[Cell], preset: str) -> dict[str, list[float | None]]:
+def rows_of(cells: list[StudyCell], preset: str) -> dict[str, list[float | None]]:
     """Figures of a preset's pictures by crop."""
     by_name = {(cell.crop, cell.name): cell for cell in cells}
     made = [cell for cell in cells if cell.name == preset]

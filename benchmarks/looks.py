@@ -31,7 +31,7 @@ from chromogen.slides.slide import read_picture
 from chromogen.staining.stainer import Stainer, builtin_ihc
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 from measuring import pin_threads
 
 MPP = 0.5
@@ -80,7 +80,7 @@ def ways(data: Path, encoder: Encoder, *, histology: bool) -> Mapping[str, Way]:
 
 def optimized(he: Image, ihc: Image) -> Image:
     """The report's method."""
-    return stylize(he, ihc, PRESETS["histology"]).image
+    return stylized(he, ihc, PRESETS["histology"]).image
 
 
 def images(data: Path, side_px: int) -> Iterator[tuple[str, Image, Image | None]]:

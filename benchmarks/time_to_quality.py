@@ -36,7 +36,7 @@ from chromogen.style.loss import picture_windows, targets_of, tiles_of, with_ref
 from chromogen.style.measured_style import measure_style
 from chromogen.style.optimize import judge, loss_function
 from chromogen.style.run import Step
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 from measuring import (
     apart,
     as_the_command_line,
@@ -149,13 +149,13 @@ def run_ours(
     watch = Watch(targets, needed, Judge(content, image))
     style = measure_style([image], recipe, encoder)
     with suppress(EnoughError):
-        stylize(content, style, recipe, encoder=encoder, on_step=watch)
+        stylized(content, style, recipe, encoder=encoder, on_step=watch)
     return watch.found, watch.lowest
 
 
 def _warm_up(encoder: Encoder) -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
-    stylize(grey, grey, fast_recipe(64, 64, 2), encoder=encoder)
+    stylized(grey, grey, fast_recipe(64, 64, 2), encoder=encoder)
 
 
 def compare(pair: tuple[Path, Path], marks: Mapping[int, Path]) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from chromogen.slides.slide import read_picture
 from chromogen.staining.stainer import Stainer, builtin_ihc, load_look, stainer_of_look
 from chromogen.staining.where import BY_TISSUE
 from chromogen.staining.window import Dials, look_of, where_map
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 from panels import SHOWN_PX, Rows, central, from_afar, middle, sheet, small, tinted, turned, with_bar
 
 MPP = 0.5
@@ -73,7 +73,7 @@ def methods(exemplars: Path) -> Rows:
         [
             ("H&E", middle(he)),
             (title, middle(ihc)),
-            ("The report's method", middle(stylize(he, ihc, REPORT).image)),
+            ("The report's method", middle(stylized(he, ihc, REPORT).image)),
             ("Chromogen", middle(stainer(he))),
         ]
         for title, ihc, stainer in by

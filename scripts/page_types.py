@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SERVER = ROOT / "src" / "chromogen" / "app"
 WRITTEN = ROOT / "web" / "src" / "server.ts"
 ANSWERS: tuple[str, ...] = (
-    "About",
+    "PageFacts",
     "Beside",
     "Fitted",
     "JobLine",

@@ -9,10 +9,10 @@ import chromogen
 from chromogen.image import read_image, read_provenance, write_image
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import stain_image
-from chromogen.stains.deconvolution import combine_stains
+from chromogen.stains.deconvolution import H_DAB, combine_stains
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS
-from synthetic import drawn_pair, tissue_like
+from synthetic import drawn, drawn_pair, tissue_like
 from synthetic_slides import SyntheticSource, write_pyramid
 
 TISSUE = tissue_like(90, 120, seed=2)
@@ -146,3 +146,31 @@ def test_arrays_are_scored_as_files_are(tmp_path: Path, encoder: Encoder) -> Non
     table = found._repr_html_()
     assert table.count("<tr>") > 10
     assert "color_transfer" in table
+
+
+@pytest.mark.filterwarnings("ignore:The style")
+def test_a_look_is_learnt_from_an_array_or_files_and_saved(tmp_path: Path) -> None:
+    ihc = chromogen.data.ihc()
+    write_image(tmp_path / "ihc.png", ihc, mpp=0.5)
+    learnt = chromogen.train(ihc, name="colon")
+    assert learnt.look.exemplar == chromogen.train(tmp_path / "ihc.png").look.exemplar
+    file = learnt.save(tmp_path / "colon.json")
+    he = chromogen.read_image(tmp_path / "ihc.png")[:96, :96]
+    assert chromogen.Stainer.from_pretrained(file).name == "colon"
+    assert chromogen.stain(he, stainer=file, mpp=0.5).shape == he.shape
+    assert "colon" in learnt._repr_html_()
+    for given in ({}, {"style": ihc, "pairs": tmp_path}):
+        with pytest.raises(ValueError, match="Expected `style` to be given, or `pairs`"):
+            chromogen.train(**given)
+
+
+def test_a_model_is_learnt_from_pairs_and_saved(tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    for number in range(2):
+        for role, image in (("he", drawn(128, number)), ("ihc", drawn(128, number, 0.9, H_DAB))):
+            write_image(tmp_path / "pairs" / f"{number}_{role}.png", image, mpp=0.5)
+    learnt = chromogen.train(pairs=tmp_path / "pairs", training=chromogen.Training(steps=2, batch=1))
+    file = learnt.save(tmp_path / "marker.safetensors")
+    stainer = chromogen.Stainer.from_pretrained(file)
+    assert (stainer.where or {})["source"] == "paired"
+    assert "taught by" in learnt._repr_html_()

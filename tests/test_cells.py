@@ -15,7 +15,7 @@ from chromogen.study.cells import (
     ELSEWHERE,
     GIVEN,
     NO_REAL,
-    Cell,
+    StudyCell,
     cautions,
     content_pull,
     crop_scores,
@@ -50,13 +50,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path
 
 
 @pytest.fixture
-def cells(finished: Path, tmp_path: Path, encoder: Encoder) -> list[Cell]:
+def cells(finished: Path, tmp_path: Path, encoder: Encoder) -> list[StudyCell]:
     """Of a copy of a finished study, whose cells are read."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     return run_study([CROP], EXPERIMENTS, tmp_path, encoder)
 
 
-def test_a_cell_is_a_picture_with_scores_curves_and_provenance(cells: list[Cell]) -> None:
+def test_a_cell_is_a_picture_with_scores_curves_and_provenance(cells: list[StudyCell]) -> None:
     assert [cell.name for cell in cells] == [*GIVEN, "mse", "mae"]
     made = cells[-2]
     assert read_image(made.picture).shape == HE.shape
@@ -70,7 +70,7 @@ def test_a_cell_is_a_picture_with_scores_curves_and_provenance(cells: list[Cell]
 
 
 def test_finished_cells_are_read_and_others_made(
-    cells: list[Cell], tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    cells: list[StudyCell], tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_given: object, **_named: object) -> None:
         raise AssertionError("made again")
@@ -163,7 +163,7 @@ def test_another_seed_is_another_run_at_the_same_place(tmp_path: Path, encoder: 
     assert (read_image(first.picture) != read_image(second.picture)).any()
 
 
-def test_cautions_say_what_is_thin(cells: list[Cell]) -> None:
+def test_cautions_say_what_is_thin(cells: list[StudyCell]) -> None:
     said = list(cautions([CROP], EXPERIMENTS, cells))
     assert said == [
         "places: 1, so that nothing can be decided; take --crops 3, or --pairs of more slides",
@@ -187,7 +187,7 @@ def test_figure_3_is_made_once(tmp_path: Path, encoder: Encoder) -> None:
 
 
 @pytest.fixture
-def found(cells: list[Cell], encoder: Encoder) -> Study:
+def found(cells: list[StudyCell], encoder: Encoder) -> Study:
     values = Measures(encoder).values
     claims = judged_claims(cells, CLAIMS, values)
     return Study([CROP], EXPERIMENTS, cells, claims, values, (HE, IHC, HE), ["careful"])

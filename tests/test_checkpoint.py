@@ -14,7 +14,7 @@ from chromogen.style.checkpoint import Checkpoint, pack, unpack
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
 from chromogen.style.run import Step
-from chromogen.style.stylize import Stylized, stylize
+from chromogen.style.stylize import Stylized, stylized
 from synthetic import drawn_pair
 
 HE, IHC = (image[:48, :40].copy() for image in drawn_pair(48))
@@ -59,14 +59,14 @@ def run(
             raise KilledError
 
     kept = Checkpoint(file, {"recipe": 1}, resume=resume, every_s=0.0)
-    return stylize(HE, IHC, recipe, encoder=encoder, on_step=killing, tile_px=tile_px, checkpoint=kept)
+    return stylized(HE, IHC, recipe, encoder=encoder, on_step=killing, tile_px=tile_px, checkpoint=kept)
 
 
 @pytest.mark.parametrize("until", [1, 3, 4, 5, 8])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_stopped_run_goes_on_to_the_same_bytes(name: str, until: int, encoder: Encoder, tmp_path: Path) -> None:
     recipe, file = RECIPES[name], tmp_path / "out.png.checkpoint"
-    whole = stylize(HE, IHC, recipe, encoder=encoder)
+    whole = stylized(HE, IHC, recipe, encoder=encoder)
     with pytest.raises(KilledError):
         run(recipe, encoder, file, until=until)
     resumed = run(recipe, encoder, file, resume=True)
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(name: str, until: int, encoder:
 @pytest.mark.parametrize("until", [9, 12, 25])
 def test_a_full_history_goes_on_too(until: int, encoder: Encoder, tmp_path: Path) -> None:
     recipe = replace(RGB, scales=(1.0,), steps=(40,))
-    whole = stylize(HE, IHC, recipe, encoder=encoder)
+    whole = stylized(HE, IHC, recipe, encoder=encoder)
     with pytest.raises(KilledError):
         run(recipe, encoder, tmp_path / "checkpoint", until=until)
     resumed = run(recipe, encoder, tmp_path / "checkpoint", resume=True)
@@ -89,7 +89,7 @@ def test_a_full_history_goes_on_too(until: int, encoder: Encoder, tmp_path: Path
 
 def test_so_it_does_in_tiles(encoder: Encoder, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint"
-    whole = stylize(HE, IHC, RGB, encoder=encoder, tile_px=16)
+    whole = stylized(HE, IHC, RGB, encoder=encoder, tile_px=16)
     with pytest.raises(KilledError):
         run(RGB, encoder, file, until=6, tile_px=16)
     assert np.array_equal(run(RGB, encoder, file, resume=True, tile_px=16).image, whole.image)

@@ -5,12 +5,12 @@ from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
 from chromogen.style.run import total_curve, weighted_curves
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 
 
 def test_weighted_curves_add_up_to_the_total(content: Image, style: Image, encoder: Encoder) -> None:
     recipe = Recipe((content_term(weight=0.5), style_term(2.0, ("relu1_1", "relu2_1"))), steps=(3,))
-    trace = stylize(content, style, recipe, encoder=encoder).trace
+    trace = stylized(content, style, recipe, encoder=encoder).trace
     total, *terms = weighted_curves(trace, recipe).values()
     assert total == total_curve(trace)
     assert len(total) == 3

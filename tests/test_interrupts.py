@@ -15,7 +15,7 @@ import pytest
 from chromogen.style import optimize
 from chromogen.style.checkpoint import SIGNALS, Checkpoint, Interrupts
 from chromogen.style.encoder import Encoder
-from chromogen.style.stylize import Stylized, stylize
+from chromogen.style.stylize import Stylized, stylized
 from test_checkpoint import HE, IHC, RECIPES
 
 
@@ -124,13 +124,13 @@ def interrupted(
         patched.setattr(optimize, "add_gradient", evaluate)
         checkpoint = Checkpoint(file, {"recipe": 1})
         with pytest.raises(KeyboardInterrupt), checkpoint.interrupts:
-            stylize(HE, IHC, RECIPES[name], encoder=encoder, on_step=follow, checkpoint=checkpoint)
+            stylized(HE, IHC, RECIPES[name], encoder=encoder, on_step=follow, checkpoint=checkpoint)
     assert len(counted) == at
 
 
 @pytest.fixture(scope="module")
 def wholes(encoder: Encoder) -> Callable[[str], Stylized]:
-    return cache(lambda name: stylize(HE, IHC, RECIPES[name], encoder=encoder))
+    return cache(lambda name: stylized(HE, IHC, RECIPES[name], encoder=encoder))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert file.exists()
     done = len((kept.load() or {})["trace"])
     assert done == at - (place != "step"), "no step is lost"
-    resumed = stylize(HE, IHC, RECIPES[name], encoder=encoder, checkpoint=kept)
+    resumed = stylized(HE, IHC, RECIPES[name], encoder=encoder, checkpoint=kept)
     assert np.array_equal(resumed.image, wholes(name).image)
     assert [step.losses for step in resumed.trace] == [step.losses for step in wholes(name).trace]

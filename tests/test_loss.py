@@ -22,7 +22,7 @@ from chromogen.style.measured_style import measure_style
 from chromogen.style.objective import Objective, Term
 from chromogen.style.optimize import loss_function
 from chromogen.style.recipes import Recipe, content_term, hematoxylin_term, style_term, tv_term
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 from synthetic import drawn_pair, tissue_like
 
 SIZE = (101, 83)  # odd, and no multiple of anything
@@ -88,7 +88,7 @@ def at_first(recipe: Recipe, encoder: Encoder, tile_px: int | None) -> Found:
         patch.setattr(module, "optimize", look)
         he, ihc = pictures_for(recipe)
         style = measure_style([ihc], recipe, encoder, tile_px=tile_px)
-        stylize(he, style, recipe, encoder=encoder, tile_px=tile_px)
+        stylized(he, style, recipe, encoder=encoder, tile_px=tile_px)
     return found[0]
 
 
@@ -157,15 +157,15 @@ def test_what_compares_all_with_all_is_refused(encoder: Encoder) -> None:
     with pytest.raises(ValueError, match="`places` to be a term that adds up over tiles, got self_similarity"):
         check_can_be_tiled(recipe.objective)
     with pytest.raises(ValueError, match="adds up over tiles"):
-        stylize(HE, IHC, recipe, encoder=encoder, tile_px=48)
+        stylized(HE, IHC, recipe, encoder=encoder, tile_px=48)
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", pytest.param("adam", marks=pytest.mark.slow)])
 def test_a_tiled_picture_is_the_untiled_one(optimizer: str, encoder: Encoder) -> None:
     """But for rounding, which differs by processor and which L-BFGS makes more of."""
     recipe = replace(recipe_of("content"), scales=(0.5, 1.0), steps=(3, 3), optimizer=optimizer)
-    whole = stylize(HE, IHC, recipe, encoder=encoder)
-    tiled = stylize(HE, IHC, recipe, encoder=encoder, tile_px=32)
+    whole = stylized(HE, IHC, recipe, encoder=encoder)
+    tiled = stylized(HE, IHC, recipe, encoder=encoder, tile_px=32)
     assert tiled.final.total == pytest.approx(whole.final.total, rel=1e-2)
     assert np.abs(tiled.image.astype(int) - whole.image).max() <= 4
     assert np.abs(tiled.image.astype(int) - whole.image).mean() < 0.1
@@ -174,14 +174,14 @@ def test_a_tiled_picture_is_the_untiled_one(optimizer: str, encoder: Encoder) ->
 @pytest.mark.slow
 def test_a_tiled_network_stains_like_the_untiled_one(encoder: Encoder) -> None:
     recipe = replace(recipe_of("masked gram", "network"), scales=(0.5, 1.0), steps=(3, 3))
-    whole, tiled = (stylize(*DRAWN, recipe, encoder=encoder, tile_px=tile_px) for tile_px in (None, 32))
+    whole, tiled = (stylized(*DRAWN, recipe, encoder=encoder, tile_px=tile_px) for tile_px in (None, 32))
     assert np.abs(tiled.image.astype(int) - whole.image).max() <= 2
 
 
 def test_preconditioned_steps_are_the_same_in_tiles(encoder: Encoder) -> None:
     recipe = replace(recipe_of("gram"), steps=(3,), preconditioned_steps=3)
-    whole = stylize(HE, IHC, recipe, encoder=encoder)
-    tiled = stylize(HE, IHC, recipe, encoder=encoder, tile_px=48)
+    whole = stylized(HE, IHC, recipe, encoder=encoder)
+    tiled = stylized(HE, IHC, recipe, encoder=encoder, tile_px=48)
     assert tiled.trace[-1].losses.total == pytest.approx(whole.trace[-1].losses.total, rel=1e-2)
 
 
@@ -189,7 +189,7 @@ def test_there_is_no_seam(encoder: Encoder) -> None:
     """Differences between neighbours across the borders of tiles are those of the untiled picture."""
     recipe = replace(recipe_of("gram"), steps=(6,))
     whole, tiled = (
-        stylize(HE, IHC, recipe, encoder=encoder, tile_px=tile_px).image.astype(float) for tile_px in (None, 32)
+        stylized(HE, IHC, recipe, encoder=encoder, tile_px=tile_px).image.astype(float) for tile_px in (None, 32)
     )
     borders = {tile.core.left - 1 for tile in TileGrid((HE.shape[1], HE.shape[0]), 32, 0) if tile.core.left}
     assert len(borders) == 3

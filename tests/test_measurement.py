@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chromogen.app.view.measurement import Measured, MeasuredSlide, interval_of, shown
+from chromogen.app.view.measurement import Measured, MeasuredSlide, interval_of, number_in_words
 from chromogen.app.view.region_files import ImportedRegion
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
@@ -88,6 +88,11 @@ def test_geojson_keeps_classes_and_says_what_was_measured(measured: Measured) ->
 
 
 def test_numbers_as_people_read_them() -> None:
-    assert [shown(None, 1), shown(1234.56, 1), shown(0, 0), shown(-0.5, 2)] == ["–", "1,234.6", "0", "-0.50"]
+    assert [
+        number_in_words(None, 1),
+        number_in_words(1234.56, 1),
+        number_in_words(0, 0),
+        number_in_words(-0.5, 2),
+    ] == ["–", "1,234.6", "0", "-0.50"]
     assert interval_of({"a_low": 1.0}, "a", 1) == ""
     assert interval_of({"a_low": 1.0, "a_high": 2000.0}, "a", 1) == "1.0 to 2,000.0"

@@ -20,7 +20,7 @@ from chromogen.style.measured_style import measure_style
 from chromogen.style.optimize import Optimization
 from chromogen.style.recipes import Recipe, content_term, style_term, tv_term
 from chromogen.style.run import Step
-from chromogen.style.stylize import CanvasOf, Outset, Stylized, canvas_of_recipe, stylize
+from chromogen.style.stylize import CanvasOf, Outset, Stylized, canvas_of_recipe, stylized
 from synthetic import drawn_pair, tissue_like
 
 HE, IHC = tissue_like(48, 40, seed=3), tissue_like(48, 40, seed=4)[..., ::-1].copy()
@@ -78,7 +78,7 @@ def watched(
         pictures.append(picture())
 
     pair = pictures_for(recipe)
-    result = stylize(*pair, recipe, encoder=encoder, canvas_of=canvas_of, on_step=look, **given)  # type: ignore[arg-type]
+    result = stylized(*pair, recipe, encoder=encoder, canvas_of=canvas_of, on_step=look, **given)  # type: ignore[arg-type]
     return result, pictures
 
 
@@ -111,12 +111,12 @@ def test_a_good_last_update_is_kept(name: str, encoder: Encoder) -> None:
 def test_no_number_of_steps_ends_above_the_lowest_loss(steps: int, encoder: Encoder) -> None:
     """A heavy term with a kink misleads L-BFGS, ever and again."""
     wild = replace(RGB, objective=(*RGB.objective, tv_term(30.0)), steps=(steps,))
-    result = stylize(HE, IHC, wild, encoder=encoder)
+    result = stylized(HE, IHC, wild, encoder=encoder)
     assert result.final.total <= 1.01 * min(*totals_of(result), result.initial.total)
 
 
 def test_of_one_step_that_went_astray_the_start_is_left(encoder: Encoder) -> None:
-    result = stylize(HE, IHC, replace(RGB, steps=(1,)), encoder=encoder, canvas_of=spoiled(at=1))
+    result = stylized(HE, IHC, replace(RGB, steps=(1,)), encoder=encoder, canvas_of=spoiled(at=1))
     assert np.array_equal(result.image, HE)
     assert result.final == result.initial
 
@@ -124,8 +124,8 @@ def test_of_one_step_that_went_astray_the_start_is_left(encoder: Encoder) -> Non
 def test_a_coarse_scale_hands_on_its_best_picture(encoder: Encoder) -> None:
     """With its fifth update astray, as if there had been four."""
     five, four = (replace(RGB, scales=(0.5, 1.0), steps=(steps, 3)) for steps in (5, 4))
-    disturbed = stylize(HE, IHC, five, encoder=encoder, canvas_of=spoiled(at=5))
-    straight = stylize(HE, IHC, four, encoder=encoder)
+    disturbed = stylized(HE, IHC, five, encoder=encoder, canvas_of=spoiled(at=5))
+    straight = stylized(HE, IHC, four, encoder=encoder)
     assert totals_of(disturbed)[5:] == totals_of(straight)[4:]
     assert np.array_equal(disturbed.image, straight.image)
 
@@ -134,10 +134,10 @@ def test_a_coarse_scale_hands_on_its_best_picture(encoder: Encoder) -> None:
 def test_a_scale_that_ends_early_ends_with_its_best_picture(ends: str, encoder: Encoder) -> None:
     recipe = replace(RGB, steps=(40,), plateau=0.6 if ends == "plateau" else 0.0)
     style = replace(measure_style([IHC], recipe, encoder), floors={1.0: 1e9} if ends == "floor" else {})
-    straight = stylize(HE, style, recipe, encoder=encoder)
+    straight = stylized(HE, style, recipe, encoder=encoder)
     taken = len(straight.trace)
     assert 10 < taken < 40
-    disturbed = stylize(HE, style, recipe, encoder=encoder, canvas_of=spoiled(at=taken))
+    disturbed = stylized(HE, style, recipe, encoder=encoder, canvas_of=spoiled(at=taken))
     assert totals_of(disturbed) == totals_of(straight)
     assert disturbed.final.total == pytest.approx(min(totals_of(straight)), rel=0.02)
 
@@ -151,7 +151,7 @@ def test_the_judgement_of_a_scale_is_one_look_without_a_gradient(encoder: Encode
             return super().with_grams(image, *given)
 
     counting = Counting(encoder.weights, precision="fp32")
-    stylize(HE, measure_style([IHC], RGB, encoder), RGB, encoder=counting)
+    stylized(HE, measure_style([IHC], RGB, encoder), RGB, encoder=counting)
     assert looks == [False, False] + 5 * [True] + [False, False], (
         "content, start; steps; the last update, the result"
     )
@@ -165,9 +165,9 @@ def test_a_run_interrupted_while_its_last_update_is_judged_goes_on(
 
     def run(*, resume: bool) -> Stylized:
         kept = Checkpoint(tmp_path / "checkpoint", {}, resume=resume, every_s=0.0)
-        return stylize(HE, IHC, RGB, encoder=encoder, checkpoint=kept, canvas_of=spoiled(at=0 if resume else 5))
+        return stylized(HE, IHC, RGB, encoder=encoder, checkpoint=kept, canvas_of=spoiled(at=0 if resume else 5))
 
-    whole = stylize(HE, IHC, RGB, encoder=encoder, canvas_of=spoiled(at=5))
+    whole = stylized(HE, IHC, RGB, encoder=encoder, canvas_of=spoiled(at=5))
     with monkeypatch.context() as patch:
         patch.setattr(Optimization, "end", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -183,10 +183,10 @@ def test_a_run_interrupted_while_its_last_update_is_judged_goes_on(
 def test_a_restart_does_not_end_a_scale_by_its_plateau(encoder: Encoder) -> None:
     """The loss of a step that went astray, and of those before it, say nothing of how fast it goes now."""
     recipe = replace(RGB, steps=(40,), plateau=0.2)
-    straight = stylize(HE, IHC, recipe, encoder=encoder)
+    straight = stylized(HE, IHC, recipe, encoder=encoder)
     at = 11
     assert len(straight.trace) > at
-    disturbed = totals_of(stylize(HE, IHC, recipe, encoder=encoder, canvas_of=spoiled(at=at)))
+    disturbed = totals_of(stylized(HE, IHC, recipe, encoder=encoder, canvas_of=spoiled(at=at)))
     assert disturbed[at] > module.WILD * disturbed[at - 1], "the step went astray"
     assert disturbed[at + 1] == pytest.approx(disturbed[at - 1], rel=1e-5)
     assert len(disturbed) > at + 1 + module.PLATEAU_STEPS
@@ -227,7 +227,7 @@ def test_a_loss_that_is_not_finite_in_fp32_is_a_wild_step(encoder: Encoder) -> N
                     return tuple({name: f * float("nan") for name, f in part.items()} for part in found)
             return found
 
-    result = stylize(HE, IHC, RGB, encoder=Once(encoder.weights, precision="fp32"))
+    result = stylized(HE, IHC, RGB, encoder=Once(encoder.weights, precision="fp32"))
     assert [step.index for step in result.trace] == [1, 2, 3, 4, 5]
     assert np.isfinite(totals_of(result)).all()
     assert result.final.total <= min(totals_of(result))
@@ -277,7 +277,7 @@ def failing_run(
     checkpoint = Checkpoint(file, {}, resume=done > 0, every_s=0.0) if file else None
     try:
         pair = pictures_for(recipe)
-        result = stylize(*pair, recipe, encoder=encoder, on_step=listen, checkpoint=checkpoint)
+        result = stylized(*pair, recipe, encoder=encoder, on_step=listen, checkpoint=checkpoint)
     except KilledError:
         return None, told
     return result, told
@@ -291,7 +291,7 @@ def test_after_a_fall_back_steps_are_counted_as_in_any_run(
 ) -> None:
     recipe = TWO_SCALES[name]
     result, told = failing_run(recipe, weights, fails_after)
-    straight = stylize(*pictures_for(recipe), recipe, encoder=Encoder(weights, precision=bf16))
+    straight = stylized(*pictures_for(recipe), recipe, encoder=Encoder(weights, precision=bf16))
     assert result is not None
     for steps in (told, result.trace):
         assert [(s.index, s.of, s.scale, s.size) for s in steps] == [
@@ -309,7 +309,7 @@ def test_a_run_that_fails_at_once_is_one_in_fp32(name: str, weights: Weights, en
     """Also what a network sees of the tissue is in fp32 then."""
     with pytest.warns(UserWarning, match=f"not finite in {bf16}; going on in fp32"):
         result, told = failing_run(RECIPES[name], weights, 0)
-    straight = stylize(*pictures_for(RECIPES[name]), RECIPES[name], encoder=encoder)
+    straight = stylized(*pictures_for(RECIPES[name]), RECIPES[name], encoder=encoder)
     assert result is not None
     assert [step.losses for step in told] == [step.losses for step in straight.trace]
     assert np.array_equal(result.image, straight.image)

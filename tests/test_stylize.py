@@ -12,7 +12,7 @@ from scipy import ndimage
 from chromogen.image import Image, to_tensor
 from chromogen.stains.appearance import color_moments, match_colors
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
-from chromogen.style import stylize as module
+from chromogen.style import stylized as module
 from chromogen.style.canvas import PixelCanvas, ihc_vectors
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import Style, measure_style
@@ -28,7 +28,7 @@ from chromogen.style.recipes import (
     tv_term,
 )
 from chromogen.style.run import Step
-from chromogen.style.stylize import stylize
+from chromogen.style.stylize import stylized
 from synthetic import drawn_pair, tissue_like
 
 SHALLOW = (content_term(weight=0.05), style_term(layers=("relu1_1", "relu2_1")))
@@ -41,7 +41,7 @@ def test_the_loss_falls_and_the_picture_keeps_its_size(
     content: Image, style: Image, encoder: Encoder, init: str, optimizer: str
 ) -> None:
     recipe = replace(QUICK, init=init, optimizer=optimizer, scales=(0.5, 1.0), steps=(6, 24))
-    result = stylize(content, style, recipe, encoder=encoder)
+    result = stylized(content, style, recipe, encoder=encoder)
     assert result.image.shape == content.shape
     assert result.image.dtype == np.uint8
     assert result.final.total < result.initial.total
@@ -57,7 +57,7 @@ def test_a_step_is_one_evaluation(content: Image, style: Image, encoder: Encoder
                 next(calls)
             return super().with_grams(image, *given)
 
-    result = stylize(content, style, QUICK, encoder=Counting(encoder.weights, precision="fp32"))
+    result = stylized(content, style, QUICK, encoder=Counting(encoder.weights, precision="fp32"))
     assert len(result.trace) == next(calls) == 8
 
 
@@ -75,7 +75,7 @@ def test_initial_and_final_are_what_an_independent_sum_gives(
         ]
         return of_content, np.mean([((g - a).square().sum() / a.square().sum()).item() for g, a in grams])
 
-    result = stylize(content, style, replace(QUICK, init="color"), encoder=encoder)
+    result = stylized(content, style, replace(QUICK, init="color"), encoder=encoder)
     start = match_colors(content, color_moments(style))
     for losses, picture in ((result.initial, start), (result.final, result.image)):
         of_content, of_style = loss(picture)
@@ -84,14 +84,14 @@ def test_initial_and_final_are_what_an_independent_sum_gives(
 
 
 def test_content_init_begins_at_the_content(content: Image, style: Image, encoder: Encoder) -> None:
-    result = stylize(content, style, QUICK, encoder=encoder)
+    result = stylized(content, style, QUICK, encoder=encoder)
     assert result.initial.terms["content"] == 0
     assert result.trace[0].losses.total == pytest.approx(result.initial.total, rel=1e-4)
 
 
 def test_the_same_seed_gives_the_same_picture(content: Image, style: Image, encoder: Encoder) -> None:
     noise = replace(QUICK, init="noise")
-    one, same, other = (stylize(content, style, replace(noise, seed=s), encoder=encoder) for s in (1, 1, 2))
+    one, same, other = (stylized(content, style, replace(noise, seed=s), encoder=encoder) for s in (1, 1, 2))
     assert np.array_equal(one.image, same.image)
     assert not np.array_equal(one.image, other.image)
 
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_picture(content: Image, style: Image, enco
 def test_weights_decide(content: Image, style: Image, encoder: Encoder) -> None:
     """A heavier content term keeps more of the content, a heavier style term more of the style."""
     loose, tight = (
-        stylize(content, style, replace(QUICK, objective=(content_term(weight=w), SHALLOW[1])), encoder=encoder)
+        stylized(content, style, replace(QUICK, objective=(content_term(weight=w), SHALLOW[1])), encoder=encoder)
         for w in (1e-4, 10.0)
     )
     assert tight.final.terms["content"] < loose.final.terms["content"]
@@ -108,7 +108,7 @@ def test_weights_decide(content: Image, style: Image, encoder: Encoder) -> None:
 
 def test_total_variation_smooths(content: Image, style: Image, encoder: Encoder) -> None:
     plain, smooth = (
-        stylize(content, style, replace(QUICK, objective=(*SHALLOW, tv_term(weight))), encoder=encoder)
+        stylized(content, style, replace(QUICK, objective=(*SHALLOW, tv_term(weight))), encoder=encoder)
         for weight in (0.0, 10.0)
     )
     assert smooth.final.terms["tv"] < plain.final.terms["tv"]
@@ -138,8 +138,10 @@ def test_several_styles_are_averaged_by_their_mix(content: Image, style: Image, 
 
 def test_a_mix_with_all_on_one_is_that_one(content: Image, style: Image, encoder: Encoder) -> None:
     recipe = replace(QUICK, init="color")
-    mixed = stylize(content, measure_style([style, content], recipe, encoder, mix=[1, 0]), recipe, encoder=encoder)
-    alone = stylize(content, style, recipe, encoder=encoder)
+    mixed = stylized(
+        content, measure_style([style, content], recipe, encoder, mix=[1, 0]), recipe, encoder=encoder
+    )
+    alone = stylized(content, style, recipe, encoder=encoder)
     assert np.abs(mixed.image.astype(int) - alone.image).max() <= 1
 
 
@@ -174,7 +176,7 @@ def test_no_style_image(encoder: Encoder) -> None:
 def test_listeners_see_every_step_and_the_picture(content: Image, style: Image, encoder: Encoder) -> None:
     seen: list[tuple[Step, tuple[int, ...]]] = []
     recipe = replace(QUICK, scales=(0.5, 1.0), steps=(2, 3))
-    stylize(
+    stylized(
         content, style, recipe, encoder=encoder, on_step=lambda step, image: seen.append((step, image().shape))
     )
     assert [step.index for step, _ in seen] == [1, 2, 3, 4, 5]
@@ -187,7 +189,7 @@ def test_listeners_see_every_step_and_the_picture(content: Image, style: Image, 
 
 def test_a_plateau_ends_a_scale(content: Image, style: Image, encoder: Encoder) -> None:
     recipe = replace(QUICK, steps=(60,), plateau=0.5)
-    assert 11 <= len(stylize(content, style, recipe, encoder=encoder).trace) < 60
+    assert 11 <= len(stylized(content, style, recipe, encoder=encoder).trace) < 60
 
 
 def test_coarse_scales_weigh_sums_over_pixels_like_the_finest(
@@ -195,7 +197,7 @@ def test_coarse_scales_weigh_sums_over_pixels_like_the_finest(
 ) -> None:
     """Of the paper's losses: the total that a coarse step reports has its content term four times as heavy."""
     recipe = replace(QUICK, loss_scale="paper", scales=(0.5, 1.0), steps=(2, 2))
-    *_, coarse, _, fine = stylize(content, style, recipe, encoder=encoder).trace
+    *_, coarse, _, fine = stylized(content, style, recipe, encoder=encoder).trace
     for step, factor in ((coarse, 4), (fine, 1)):
         terms = step.losses.terms
         assert step.losses.total == pytest.approx(0.05 * factor * terms["content"] + terms["style"], rel=1e-5)
@@ -203,7 +205,7 @@ def test_coarse_scales_weigh_sums_over_pixels_like_the_finest(
 
 def test_zero_steps_at_a_scale_pass_it_by(content: Image, style: Image, encoder: Encoder) -> None:
     recipe = replace(QUICK, scales=(0.5, 1.0), steps=(0, 3))
-    assert {step.scale for step in stylize(content, style, recipe, encoder=encoder).trace} == {1.0}
+    assert {step.scale for step in stylized(content, style, recipe, encoder=encoder).trace} == {1.0}
 
 
 def test_a_finer_scale_keeps_the_contents_detail(content: Image, style: Image, encoder: Encoder) -> None:
@@ -228,20 +230,20 @@ def test_where_bf16_is_not_finite_fp32_goes_on_and_says_so(
     content: Image, style: Image, weights: Weights, bf16: str
 ) -> None:
     with pytest.warns(UserWarning, match="not finite in bf16; going on in fp32"):
-        result = stylize(content, style, QUICK, encoder=broken_in(bf16)(weights, precision=bf16))
+        result = stylized(content, style, QUICK, encoder=broken_in(bf16)(weights, precision=bf16))
     assert result.precision == "fp32"
     assert result.final.total < result.initial.total
 
 
 def test_where_fp32_is_not_finite_either_it_is_an_error(content: Image, style: Image, weights: Weights) -> None:
     with pytest.raises(ArithmeticError, match="The loss is nan after 0 steps"):
-        stylize(content, style, QUICK, encoder=broken_in("fp32")(weights, precision="fp32"))
+        stylized(content, style, QUICK, encoder=broken_in("fp32")(weights, precision="fp32"))
 
 
 def test_bf16_reaches_the_loss_that_fp32_does(content: Image, style: Image, weights: Weights, bf16: str) -> None:
     recipe = replace(QUICK, steps=(25,))
     totals = [
-        stylize(content, style, recipe, encoder=Encoder(weights, precision=p)).final.total for p in ("fp32", bf16)
+        stylized(content, style, recipe, encoder=Encoder(weights, precision=p)).final.total for p in ("fp32", bf16)
     ]
     assert totals[1] == pytest.approx(totals[0], rel=0.1)
 
@@ -253,7 +255,7 @@ def test_pictures_too_small_for_the_layers_are_refused(
     small = np.zeros((*shape, 3), np.uint8)
     deep = Recipe((style_term(),), steps=(1,))
     with pytest.raises(ValueError, match=rf"`content` to be at least 16 px.*got {shape[1]} x {shape[0]} px"):
-        stylize(small, style, deep, encoder=encoder)
+        stylized(small, style, deep, encoder=encoder)
     with pytest.raises(ValueError, match="`style` to be at least 32 px"):
         measure_style([small], replace(deep, scales=(0.5, 1.0), steps=(1, 1)), encoder)
 
@@ -266,7 +268,7 @@ def test_a_picture_larger_than_memory_is_refused(
 
     monkeypatch.setattr(psutil, "virtual_memory", Little)
     with pytest.raises(ValueError, match=r"48 x 40 px, which needs about .*its longer side \d\d px \(--size\)"):
-        stylize(content, style, QUICK, encoder=encoder)
+        stylized(content, style, QUICK, encoder=encoder)
     with pytest.raises(ValueError, match=r"`style` to be small enough.*\(--style-size\)"):
         measure_style([style], QUICK, encoder)
 
@@ -275,7 +277,7 @@ def test_a_flat_white_style_makes_no_nan(content: Image, encoder: Encoder) -> No
     white = np.full((32, 32, 3), 255, np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = stylize(content, white, replace(QUICK, init="color"), encoder=encoder)
+        result = stylized(content, white, replace(QUICK, init="color"), encoder=encoder)
     assert np.isfinite(result.final.total)
 
 
@@ -283,7 +285,7 @@ def test_an_encoder_is_made_where_none_is_given(
     content: Image, style: Image, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "Encoder", lambda: encoder)
-    assert stylize(content, style, replace(QUICK, steps=(1,))).precision == "fp32"
+    assert stylized(content, style, replace(QUICK, steps=(1,))).precision == "fp32"
 
 
 def test_preconditioning_changes_the_way_and_not_the_losses(
@@ -291,7 +293,7 @@ def test_preconditioning_changes_the_way_and_not_the_losses(
 ) -> None:
     """A step's losses are those of the picture before it: equal at the start, and apart when a step was taken."""
     plain, other = (
-        stylize(content, style, replace(QUICK, preconditioned_steps=n), encoder=encoder).trace for n in (0, 4)
+        stylized(content, style, replace(QUICK, preconditioned_steps=n), encoder=encoder).trace for n in (0, 4)
     )
     assert other[0].losses == plain[0].losses
     assert other[4].losses != plain[4].losses
@@ -302,7 +304,7 @@ def test_preconditioned_steps_come_first_and_reach_the_style_sooner(
 ) -> None:
     recipe = replace(QUICK, objective=(style_term(layers=("relu1_1", "relu2_1")),), steps=(15,))
     few, all_of_them, none = (
-        stylize(content, style, replace(recipe, preconditioned_steps=n), encoder=encoder) for n in (3, 15, 0)
+        stylized(content, style, replace(recipe, preconditioned_steps=n), encoder=encoder) for n in (3, 15, 0)
     )
     assert few.trace[2].losses == all_of_them.trace[2].losses
     assert few.image.tobytes() != all_of_them.image.tobytes()
@@ -312,7 +314,7 @@ def test_preconditioned_steps_come_first_and_reach_the_style_sooner(
 def test_preconditioning_weighs_content_less(content: Image, style: Image, encoder: Encoder) -> None:
     """Why it is for first steps: gone on with, it ends nearer to the style and further from the content."""
     plain, other = (
-        stylize(content, style, replace(QUICK, steps=(60,), preconditioned_steps=n), encoder=encoder).final.terms
+        stylized(content, style, replace(QUICK, steps=(60,), preconditioned_steps=n), encoder=encoder).final.terms
         for n in (0, 60)
     )
     assert other["style"] < plain["style"]
@@ -331,7 +333,7 @@ def test_the_first_step_of_a_scale_is_neither_lost_nor_wild(
         before.append(picture().astype(float))  # type: ignore[operator]
 
     before = [content.astype(float)]
-    stylize(
+    stylized(
         content, style, replace(QUICK, loss_scale=loss_scale, steps=(2,)), encoder=encoder, on_step=measure_move
     )
     assert 0.0015 < moved[0] < 0.0045
@@ -341,7 +343,7 @@ def test_the_first_step_of_a_scale_is_neither_lost_nor_wild(
 def test_a_wild_step_is_taken_back(content: Image, style: Image, encoder: Encoder) -> None:
     """A heavy term with a kink misleads L-BFGS: without going back, the loss ends at 4.6 and not at 0.63."""
     heavy = replace(QUICK, steps=(24,), objective=(*SHALLOW, tv_term(30.0)))
-    result = stylize(content, style, heavy, encoder=encoder)
+    result = stylized(content, style, heavy, encoder=encoder)
     totals = [step.losses.total for step in result.trace]
     assert max(totals[1:]) > 2 * min(totals), "the case shows a wild step"
     assert totals[-1] < 1.2 * min(totals)
@@ -351,7 +353,7 @@ def test_style_over_tissue_does_not_stain_the_glass_more(style: Image, encoder: 
     """Half of the content is glass: a mean over all of it would have glass painted."""
     content = np.concatenate([tissue_like(40, 40, seed=3), np.full((40, 40, 3), 250, np.uint8)], axis=1)
     whole, tissue = (
-        stylize(content, style, replace(QUICK, objective=objective, steps=(10,)), encoder=encoder)
+        stylized(content, style, replace(QUICK, objective=objective, steps=(10,)), encoder=encoder)
         for objective in (SHALLOW, (SHALLOW[0], replace(SHALLOW[1], mask="tissue")))
     )
     changed = [np.abs(r.image[:, 56:].astype(int) - 250).mean() for r in (whole, tissue)]
@@ -364,7 +366,7 @@ STAIN = Recipe((replace(SHALLOW[1], mask="tissue"),), space="stain", optimizer="
 
 def test_stain_space_brings_the_style_and_keeps_the_hematoxylin(encoder: Encoder) -> None:
     he, ihc = drawn_pair()
-    result = stylize(he, ihc, STAIN, encoder=encoder)
+    result = stylized(he, ihc, STAIN, encoder=encoder)
     assert result.final.terms["style"] < 0.9 * result.initial.terms["style"]
     before, after = (separate_stains(i, m)[..., 0] for i, m in ((he, H_E), (result.image, ihc_vectors(ihc))))
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.8
@@ -381,7 +383,7 @@ def test_tissue_that_the_exemplar_lacks_is_not_forced_to_its_share_of_brown(enco
     he, ihc = drawn_pair()
     style = measure_style([ihc], BY_COMPARTMENT, encoder)
     gland, stroma = (
-        stylize(np.ascontiguousarray(he[:, part]), style, BY_COMPARTMENT, encoder=encoder)
+        stylized(np.ascontiguousarray(he[:, part]), style, BY_COMPARTMENT, encoder=encoder)
         for part in (slice(0, 96), slice(74, 128))
     )
     assert gland.final.terms.keys() == set(COMPARTMENTS)
@@ -394,7 +396,7 @@ def test_where_no_compartment_can_be_compared_the_losses_stay_bounded(encoder: E
     """The style shows only brown tissue, of which the H&E has none: nothing is relative to nothing."""
     he, _ = drawn_pair(96)
     style = measure_style([tissue_like(64, 64, seed=1)], BY_COMPARTMENT, encoder)
-    found = stylize(he, style, BY_COMPARTMENT, encoder=encoder)
+    found = stylized(he, style, BY_COMPARTMENT, encoder=encoder)
     assert found.final.terms.keys() == {"brown nuclei", "brown"}
     assert found.final.terms == pytest.approx(found.initial.terms)
     assert max(found.final.terms.values()) < 1.01
@@ -402,7 +404,7 @@ def test_where_no_compartment_can_be_compared_the_losses_stay_bounded(encoder: E
 
 def test_glass_alone_is_left_as_it_is(encoder: Encoder) -> None:
     style = measure_style([drawn_pair()[1]], BY_COMPARTMENT, encoder)
-    found = stylize(np.full((64, 64, 3), 243, np.uint8), style, BY_COMPARTMENT, encoder=encoder)
+    found = stylized(np.full((64, 64, 3), 243, np.uint8), style, BY_COMPARTMENT, encoder=encoder)
     assert found.image.min() > 200
     assert np.ptp(found.image, axis=(0, 1)).max() <= 2
 
@@ -421,13 +423,13 @@ def stained_pair(width: int = 64) -> tuple[Image, Image]:
 def test_a_network_gives_the_same_stain_to_the_same_tissue(encoder: Encoder) -> None:
     """Two copies of a tile side by side are stained alike, but for the seam and the borders."""
     he, ihc = stained_pair()
-    result = stylize(np.concatenate([he, he], axis=1), ihc, STAIN, encoder=encoder).image.astype(int)
+    result = stylized(np.concatenate([he, he], axis=1), ihc, STAIN, encoder=encoder).image.astype(int)
     assert np.abs(result[24:40, 24:40] - result[24:40, 88:104]).mean() <= 4
 
 
 def test_stain_space_is_repeatable_and_asks_for_what_it_can(encoder: Encoder) -> None:
     he, ihc = stained_pair()
-    one, other = (stylize(he, ihc, replace(STAIN, steps=(3,)), encoder=encoder).image for _ in range(2))
+    one, other = (stylized(he, ihc, replace(STAIN, steps=(3,)), encoder=encoder).image for _ in range(2))
     assert (one == other).all()
     for changes, words in (
         ({"optimizer": "lbfgs"}, "adam in the space stain"),
@@ -452,7 +454,7 @@ def test_every_region_takes_the_style_of_its_like(encoder: Encoder) -> None:
     ihc = combine_stains(parts + np.random.default_rng(0).random((64, 96, 1)) * [0.1, 0.1, 0], H_DAB)
     recipe = guided_recipe(replace(QUICK, objective=STAIN.objective, steps=(15,)), ["A", "B"])
     straight, crossed = (
-        stylize(he, measure_style([ihc], recipe, encoder, guides=g), recipe, encoder=encoder, guides=halves(he))
+        stylized(he, measure_style([ihc], recipe, encoder, guides=g), recipe, encoder=encoder, guides=halves(he))
         for g in (halves(ihc), halves(ihc, "B", "A"))
     )
     for result, sign in ((straight, 1), (crossed, -1)):
@@ -471,18 +473,18 @@ def test_guides_that_do_not_fit_are_refused(encoder: Encoder) -> None:
         (empty, "nothing under A"),
     ):
         with pytest.raises(ValueError, match=words):
-            stylize(he, style, recipe, encoder=encoder, guides=guides)
+            stylized(he, style, recipe, encoder=encoder, guides=guides)
     with pytest.raises(ValueError, match="one image where regions are drawn"):
         measure_style([ihc, ihc], recipe, encoder, guides=halves(ihc))
     with pytest.raises(ValueError, match="the regions none, got A, B"):
-        stylize(he, ihc, STAIN, encoder=encoder, guides=halves(he))
+        stylized(he, ihc, STAIN, encoder=encoder, guides=halves(he))
 
 
 def test_stain_space_goes_from_coarse_to_fine(encoder: Encoder) -> None:
     he, ihc = drawn_pair()
     recipe = replace(STAIN, scales=(0.5, 1.0), steps=(30, 1))
-    both = stylize(he, ihc, recipe, encoder=encoder)
-    fine = stylize(he, ihc, replace(recipe, steps=(0, 1)), encoder=encoder)
+    both = stylized(he, ihc, recipe, encoder=encoder)
+    fine = stylized(he, ihc, replace(recipe, steps=(0, 1)), encoder=encoder)
     assert both.final.terms["style"] < 0.95 * fine.final.terms["style"]
 
 
@@ -490,7 +492,7 @@ def test_twice_the_dab_is_twice_the_dab(encoder: Encoder) -> None:
     he, ihc = drawn_pair()
     style = measure_style([ihc], STAIN, encoder)
     one, two = (
-        stylize(he, style, replace(STAIN, steps=(5,), dab_amount=amount), encoder=encoder).image
+        stylized(he, style, replace(STAIN, steps=(5,), dab_amount=amount), encoder=encoder).image
         for amount in (1.0, 2.0)
     )
     dab = [separate_stains(image, np.array(style.exemplar.matrix))[:, :56, 1].mean() for image in (one, two)]
@@ -509,7 +511,7 @@ def test_twice_the_dab_is_twice_the_dab(encoder: Encoder) -> None:
 def test_a_term_that_holds_the_tissue_is_lower_with_more_weight(term: Term, encoder: Encoder) -> None:
     he, ihc = stained_pair()
     loose, tight = (
-        stylize(
+        stylized(
             he,
             ihc,
             replace(QUICK, objective=(*STAIN.objective, replace(term, weight=weight)), steps=(15,)),
@@ -545,9 +547,9 @@ def error(ours: References, theirs: References) -> float:
 def test_a_scale_ends_at_the_floor(encoder: Encoder) -> None:
     he, ihc = stained_pair()
     style = measure_style([ihc], FLOOR, encoder)
-    free = stylize(he, replace(style, floors={}), FLOOR, encoder=encoder)
+    free = stylized(he, replace(style, floors={}), FLOOR, encoder=encoder)
     errors = [step.losses.terms["style"] for step in free.trace]
     floor = errors[10]
-    held = stylize(he, replace(style, floors={1.0: floor}), FLOOR, encoder=encoder)
+    held = stylized(he, replace(style, floors={1.0: floor}), FLOOR, encoder=encoder)
     assert len(free.trace) == 20
     assert len(held.trace) == next(i for i, e in enumerate(errors, 1) if i > 10 and e <= floor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, overload
@@ -12,15 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.app.staining import plan_stains
+from chromogen.app.training import Registration, model_of, read_pairs
 from chromogen.app.unmix import parse_vectors
 from chromogen.errors import expected
 from chromogen.evaluation.evaluate import Evaluation, evaluate_files
 from chromogen.image import Image, PathLike, encode_image, resize, scaled, shrunk, write_image
+from chromogen.models import LOOK_CLAIM
 from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.outlines import Nuclei
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
 from chromogen.slides.slide import Picture, open_slide, read_picture
+from chromogen.staining.looks import Look, write_look
 from chromogen.staining.stainer import STAINERS, Stainer, stain_image
+from chromogen.staining.where_network import Model, write_model
 from chromogen.stains.deconvolution import separate_stains_od10, stain_alone
 from chromogen.stains.glass import white_level
 from chromogen.style.encoder import Encoder
@@ -28,8 +33,10 @@ from chromogen.style.measured_style import measure_style
 from chromogen.style.recipes import Recipe
 from chromogen.style.settings import build_recipe
 from chromogen.style.stylize import Stylized
-from chromogen.style.stylize import stylize as optimize
+from chromogen.style.stylize import stylized as optimize
+from chromogen.training.train import Training, train_where
 from chromogen.whole_slide.job import Output, SlideJob
+from chromogen.whole_slide.measured_looks import measure_look
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.tile import stain_tile
 from chromogen.whole_slide.view import SlideFile
@@ -139,6 +146,63 @@ def stylize(
     return optimize(
         content.pixels, measure_style([style.pixels], recipe, encoder, mpp=at), recipe, encoder=encoder
     )
+
+
+@dataclass(frozen=True)
+class TrainedStainer:
+    """What `train` learnt: the `look` of reference IHCs, and of pairs a `model` too, which says where."""
+
+    look: Look
+    model: Model | None = None
+
+    def save(self, path: PathLike) -> Path:
+        """Write a file for `Stainer.from_pretrained` and `--stainer`: .json for a look, .safetensors for a model.
+
+        Returns its path. Raises: ValueError for another suffix; OSError.
+        """
+        file = Path(path)
+        if self.model:
+            write_model(file, self.model)
+        else:
+            write_look(file, self.look)
+        return file
+
+    def _repr_html_(self) -> str:
+        """What it stains and may claim, for notebooks."""
+        claim = self.model.claim if self.model else LOOK_CLAIM
+        doubts = "".join(f"<li>The exemplar {escape(doubt)}.</li>" for doubt in self.look.doubts)
+        said = f"<b>{escape(self.look.name)}</b>: {escape(self.look.target_stain)}. {escape(claim)}."
+        return f"<p>{said}</p><ul>{doubts}</ul>"
+
+
+def train(
+    style: ImageOrPath | Sequence[PathLike] | None = None,
+    *,
+    pairs: PathLike | None = None,
+    name: str = "",
+    mpp: float | None = None,
+    site: str = "auto",
+    register: bool = False,
+    training: Training | None = None,
+) -> TrainedStainer:
+    """Learn a stain from reference IHCs in seconds, or from pairs of H&E and IHC, in minutes, also where it lies.
+
+    `style` is an IHC as an array uint8 (H, W, 3), or files or folders. `pairs` is a folder in which each H&E lies
+    beside its IHC; with `register` their sections need not lie on each other. `mpp` is um per pixel of files that
+    do not say it. `site` is what the marker stains: nuclear, cytoplasm, or auto. `training` has the steps.
+    Raises: ValueError, FileNotFoundError, OSError.
+    """
+    if pairs is not None and style is None:
+        asked = training or Training(site=site)
+        read = read_pairs(Path(pairs), mpp=mpp, registration=Registration() if register else None)
+        model = model_of(name or Path(pairs).name, asked, train_where(read.kept, asked), read.data, read)
+        return TrainedStainer(model.look, model)
+    if style is None or pairs is not None:
+        got = "neither" if style is None else "both"
+        raise expected("style", "given, or `pairs`", got, "give reference IHCs, or a folder of pairs")
+    with TemporaryDirectory() as folder:
+        styles = _as_file(Path(folder) / "style.png", style) if isinstance(style, np.ndarray) else style
+        return TrainedStainer(measure_look(styles, site=site, mpp=mpp, name=name))
 
 
 @dataclass(frozen=True)

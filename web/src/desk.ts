@@ -1,7 +1,7 @@
 // What there is one of on the page, and how its parts tell each other of changes.
 
 import { computed, effect, signal, untracked } from '@preact/signals';
-import type { About } from './api';
+import type { PageFacts } from './api';
 import { MAX_THRESHOLD_OD10, type OverlayKind } from './density';
 import { complain, keptSignal, settled } from './dom';
 import { Landmarks } from './landmarks';
@@ -21,7 +21,7 @@ export const landmarks = new Landmarks(panes);
 export const slides = new Slides(panes);
 export const works = new Works();
 export const layers = new Layers(panes, works, slides);
-export const about = signal<About | null>(null);
+export const about = signal<PageFacts | null>(null);
 
 export type Tab = 'Stain' | 'Measure' | 'Layers' | 'Align';
 export const tab = keptSignal<Tab>('tab', 'Stain');

@@ -2,7 +2,7 @@
 
 import { render } from 'preact';
 import { useRef } from 'preact/hooks';
-import { ask, post, Refused, type About } from './api';
+import { ask, post, Refused, type PageFacts } from './api';
 import { AlignTab } from './align_tab';
 import { Cases } from './cases';
 import { about, beginWithPicture, caseName, isDark, landmarks, nuclei, panes, parts, regions, remember, restore, setSplit, setThreshold, showTab, slides, tab, toggleOverlay, works, isNarrow, type Tab } from './desk';
@@ -217,7 +217,7 @@ async function begin(): Promise<void> {
   const token = takeToken();
   if (token) await post('login', { token }).catch(() => {});
   try {
-    about.value = await ask<About>('app');
+    about.value = await ask<PageFacts>('app');
     await slides.list();
     await works.watch();
     await (location.hash ? restore() : beginWithPicture()); // without a link, what was opened meanwhile stays

@@ -42,7 +42,7 @@ from chromogen.style.recipes import Recipe, as_record, guided_recipe
 from chromogen.style.run import OnStep, Step
 from chromogen.style.start import NO_GUIDES, Guides, start_record
 from chromogen.style.style_cache import measure_style_once
-from chromogen.style.stylize import Stylized, stylize
+from chromogen.style.stylize import Stylized, stylized
 
 NO_LIMITS = Limits()
 SAMPLE_PX = 384
@@ -260,7 +260,7 @@ class Stylist:
         decisive = self._inputs(image, content, mpp, guides)
         checkpoint = Checkpoint(named_beside(output, CHECKPOINT_ENDING), decisive, resume=resume)
         with checkpoint.interrupts:
-            result = stylize(
+            result = stylized(
                 image,
                 style,
                 self.recipe,
@@ -356,7 +356,7 @@ def _seconds_per_pixel(stylist: Stylist, image: Image, style: Style) -> float:
     small = shrunk(image, SAMPLE_PX)
     recipe = replace(stylist.recipe, scales=(1.0,), steps=(SAMPLE_STEPS,), plateau=0.0, stop_at_floor=False)
     guides = resized(stylist.content_regions, small)
-    trace = stylize(small, style, recipe, encoder=stylist.encoder, guides=guides).trace
+    trace = stylized(small, style, recipe, encoder=stylist.encoder, guides=guides).trace
     seconds = (trace[-1].seconds - trace[0].seconds) / (len(trace) - 1)
     return seconds / float(small.shape[0] * small.shape[1])
 

@@ -54,7 +54,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class About(BaseModel):
+class PageFacts(BaseModel):
     """What the page needs to know of the server."""
 
     version: str
@@ -125,9 +125,9 @@ def create_app(
 
 def _add_app_routes(app: FastAPI, token: str | None) -> None:
     @app.get("/api/app", tags=["app"])
-    async def about() -> About:
+    async def about() -> PageFacts:
         """What the page needs to know of the server."""
-        return About(version=__version__, notice=NOTICE, presets=PRESET_NAMES, default_preset=DEFAULT_PRESET)
+        return PageFacts(version=__version__, notice=NOTICE, presets=PRESET_NAMES, default_preset=DEFAULT_PRESET)
 
     @app.post(LOGIN, tags=["app"], status_code=204)
     async def login(given: Login, request: Request) -> Response:

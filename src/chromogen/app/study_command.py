@@ -19,7 +19,7 @@ from chromogen.style.settings import grid_recipes
 if TYPE_CHECKING:
     from chromogen.evaluation.fields import Crop
     from chromogen.image import Image
-    from chromogen.study.cells import Cell
+    from chromogen.study.cells import StudyCell
     from chromogen.study.experiments import Experiment
     from chromogen.study.report import Study
     from chromogen.style.encoder import Encoder
@@ -126,7 +126,7 @@ def _run(
     pictures: tuple[Image, Image] | None,
     out: Path,
     encoder: Encoder,
-) -> tuple[list[Cell], Image | None]:
+) -> tuple[list[StudyCell], Image | None]:
     """All cells, and the photo in the style of the painting if there are any."""
     from chromogen.image import read_image
     from chromogen.study.cells import run_photo, run_study

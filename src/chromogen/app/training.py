@@ -259,7 +259,7 @@ def train_on_pairs(
         trained = train_where(
             pairs.kept, training, start=network, on_step=follow, checkpoint=checkpoint, ranks=ranks, device=device
         )
-    model = _model(out.stem, training, trained, data, pairs)
+    model = model_of(out.stem, training, trained, data, pairs)
     write_model(out, model)
     save_plot(loss_plot(curves_of(trained.trace), out.stem), _beside(out, "loss.png"))
     checkpoint.forget()
@@ -271,7 +271,8 @@ def _beside(model: Path, ending: str) -> Path:
     return model.with_name(f"{model.stem}.{ending}")
 
 
-def _model(name: str, training: Training, trained: Trained, data: dict[str, Any], pairs: Pairs) -> Model:
+def model_of(name: str, training: Training, trained: Trained, data: dict[str, Any], pairs: Pairs) -> Model:
+    """The model of a trained network, with the look of the pairs' IHC and what its claim rests on."""
     record = {
         "evidence": evidence_of(pairs, trained.validated_on, trained.validation),
         "pairs": pairs_record(pairs),

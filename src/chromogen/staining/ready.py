@@ -155,7 +155,7 @@ def _marked_nuclei(tissue: Tissue, look: SlideLook, source: Where, where: Array,
     return MarkedNuclei(nuclear_maps(tissue, where * kept), candidates)
 
 
-def cropped(ready: ReadyWindow, core: Window) -> ReadyWindow:
+def cropped_window(ready: ReadyWindow, core: Window) -> ReadyWindow:
     """A copy of what a part of a window needs for every pixel of its `core` to be stained as in the whole.
 
     That is a margin, and all of each nucleus that shows in it: stains of a nucleus are means over it.

@@ -112,7 +112,7 @@ class Polygons:
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class LabelImage:
     """A label image (h, w) of a whole slide: 0 outside, or the number of a class from 1."""
 
     names: tuple[str, ...]
@@ -138,7 +138,7 @@ class Labels:
 
 
 @lru_cache(maxsize=4)
-def _regions(file: str, sha256: str) -> Polygons | Labels:
+def _regions(file: str, sha256: str) -> Polygons | LabelImage:
     """Read once a process. Raises: ValueError where the file is another by now."""
     if sha256_of(Path(file)) != sha256:
         raise expected("where", f"the file with hash {sha256[:12]}", "another", "do not change it under way")
@@ -154,7 +154,7 @@ def _regions(file: str, sha256: str) -> Polygons | Labels:
     classes = np.zeros(next(iter(masks.values())).shape, np.uint16)
     for number, mask in enumerate(masks.values(), 1):
         classes[mask >= 0.5] = number
-    return Labels(names, classes)
+    return LabelImage(names, classes)
 
 
 @lru_cache(maxsize=4)

@@ -19,7 +19,7 @@ from chromogen.staining.confidence import typical_of
 from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
 from chromogen.staining.how import Location, SlideLook, glass, grain, over_ground, rendered_stains
 from chromogen.staining.maps import Array, smooth
-from chromogen.staining.ready import Amounts, ReadyWindow, amounts_of, cropped, ready_of, seen
+from chromogen.staining.ready import Amounts, ReadyWindow, amounts_of, cropped_window, ready_of, seen
 from chromogen.staining.tissue import (
     BANDS_UM,
     MPP,
@@ -45,7 +45,7 @@ MIN_INSIDE_PX = 500  # with less, all tissue says how texture varies
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSample:
     """A slide's statistics but for chance, and what that is drawn for: textures of pixels, and nuclei (N)."""
 
     look: SlideLook
@@ -61,7 +61,7 @@ class Measured:
         return sum(one.nbytes for one in (*self.texture, self.textured))
 
 
-def measured_sample(sample: Image) -> Measured:
+def measured_sample(sample: Image) -> MeasuredSample:
     """What a sample of a slide's tissue, uint8 (H, W, 3) at MPP, shows."""
     white = white_level(sample, MPP)
     with ThreadPoolExecutor(2, "look") as pool:
@@ -86,10 +86,10 @@ def measured_sample(sample: Image) -> Measured:
         )
         logits = nuclear_logit(nuclei, rule.large_um2)
         centres_px, where = nuclei.centres_px.astype(np.float64), tissue.of_nuclei(inside)[1:]
-        return Measured(look, texture.result(), _textured(tissue, inside), centres_px, logits, where)
+        return MeasuredSample(look, texture.result(), _textured(tissue, inside), centres_px, logits, where)
 
 
-def look_by_chance(found: Measured, seed: int) -> SlideLook:
+def look_by_chance(found: MeasuredSample, seed: int) -> SlideLook:
     """The slide's statistics, with those of what a seed draws; its source of *where* measures its own."""
     texture = with_chance(found.texture, (0, 0), seed)[found.textured]
     draws = draws_of(found.centres_px, found.logits, found.where, seed)
@@ -193,7 +193,7 @@ def _amounts(
 
     def ready() -> ReadyWindow:
         made = ready_of(exemplar, dials.where, dials.fill, image, look, location)
-        return made if core.size == made.part.at.size else cropped(made, core)
+        return made if core.size == made.part.at.size else cropped_window(made, core)
 
     def amounts(ready: ReadyWindow) -> Amounts:
         made = amounts_of(ready, exemplar, look, dials.share, dials.seed)

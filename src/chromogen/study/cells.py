@@ -23,7 +23,7 @@ from chromogen.style.loss import LossFunction, add_gradient, picture_windows, ta
 from chromogen.style.measured_style import Style
 from chromogen.style.recipes import Recipe, as_record, with_term
 from chromogen.style.run import OnStep, weighted_curves
-from chromogen.style.stylize import Stylized, first_picture, stylize
+from chromogen.style.stylize import Stylized, first_picture, stylized
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder
@@ -43,7 +43,7 @@ PLACED = [v.name for measure in REAL_MEASURES for v in measure.values if not v.n
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyCell:
     """One experiment on one crop, as it lies on disk: the picture, its scores, its loss curves by term."""
 
     crop: str
@@ -67,13 +67,13 @@ def run_study(
     encoder: Encoder,
     on_cell: OnCell | None = None,
     on_step: OnStep | None = None,
-) -> list[Cell]:
+) -> list[StudyCell]:
     """Every experiment on every crop, and what is given beside them (`GIVEN`); finished cells are read again.
 
     Pictures go to FOLDER/CROP/EXPERIMENT.png. Raises what `stylize` does, and OSError; what is finished stays.
     """
     measures = Measures(encoder.exact)
-    cells: list[Cell] = []
+    cells: list[StudyCell] = []
     of = len(crops) * (len(GIVEN) + len(experiments))
     for crop in crops:
         jobs: list[Given | Experiment] = [*_given(crop), *experiments]
@@ -106,7 +106,7 @@ def _cell(
     encoder: Encoder,
     measures: Measures,
     on_step: OnStep | None,
-) -> Cell:
+) -> StudyCell:
     recipes = [recipe for recipe in (job.recipe, job.like) if recipe] if isinstance(job, Experiment) else []
     key = _key((crop.he, crop.ihc), recipes, encoder, crop.paired, crop.mpp, crop.seed)
 
@@ -117,7 +117,7 @@ def _cell(
 
     found = _kept(folder / f"{job.name}.png", key, make)
     values = (found[field] for field in ("scores", "curves", "content_weight", "seconds"))
-    return Cell(crop.name, crop.place, crop.slide, job.name, folder / f"{job.name}.png", *values)
+    return StudyCell(crop.name, crop.place, crop.slide, job.name, folder / f"{job.name}.png", *values)
 
 
 def run_photo(
@@ -126,7 +126,7 @@ def run_photo(
     """Figure 3: the photo in the style of the painting, uint8 (H, W, 3), as FOLDER/fig03.png, made once."""
 
     def make(picture: Path) -> dict[str, Any]:
-        result = stylize(photo, painting, recipe, encoder=encoder, on_step=on_step)
+        result = stylized(photo, painting, recipe, encoder=encoder, on_step=on_step)
         write_image(picture, result.image, _provenance(result, recipe, encoder))
         return {}
 
@@ -173,7 +173,7 @@ def _made(
             "provenance": {"made": GIVEN[job.name], "notice": NOTICE},
         }
     recipe = _recipe(job, crop, encoder)
-    result = stylize(crop.he, crop.ihc, recipe, encoder=encoder, on_step=on_step)
+    result = stylized(crop.he, crop.ihc, recipe, encoder=encoder, on_step=on_step)
     provenance = _provenance(result, recipe, encoder)
     weight = next((term.weight for term in recipe.objective if term.name == "content"), None)
     curves = weighted_curves(result.trace, recipe)
@@ -198,9 +198,11 @@ def _recipe(job: Experiment, crop: Crop, encoder: Encoder) -> Recipe:
     return with_equal_pull(recipe, replace(job.like, seed=recipe.seed), crop, encoder) if job.like else recipe
 
 
-def judged_claims(cells: Sequence[Cell], claims: Sequence[Claim], values: Mapping[str, Value]) -> list[Finding]:
+def judged_claims(
+    cells: Sequence[StudyCell], claims: Sequence[Claim], values: Mapping[str, Value]
+) -> list[Finding]:
     """Every claim against what the cells scored."""
-    by_crop: dict[str, list[Cell]] = {}
+    by_crop: dict[str, list[StudyCell]] = {}
     for cell in cells:
         by_crop.setdefault(cell.crop, []).append(cell)
     fields = [
@@ -210,7 +212,9 @@ def judged_claims(cells: Sequence[Cell], claims: Sequence[Claim], values: Mappin
     return findings(claims, fields, {name: 1 if v.better == "higher" else -1 for name, v in values.items()})
 
 
-def cautions(crops: Sequence[Crop], experiments: Sequence[Experiment], cells: Sequence[Cell]) -> Iterator[str]:
+def cautions(
+    crops: Sequence[Crop], experiments: Sequence[Experiment], cells: Sequence[StudyCell]
+) -> Iterator[str]:
     """Where a finding does not mean much."""
     steps = [sum(experiment.recipe.steps) for experiment in experiments if experiment.recipe.init == "noise"]
     if steps and min(steps) < ENOUGH_STEPS:

@@ -16,7 +16,7 @@ from chromogen.files import write_json, write_table, write_text
 from chromogen.image import Image, read_image
 from chromogen.page import render
 from chromogen.plots import loss_plot, pareto_plot, picture_grid, save_plot, svg
-from chromogen.study.cells import GIVEN, Cell
+from chromogen.study.cells import GIVEN, StudyCell
 from chromogen.study.experiments import Experiment
 from chromogen.study.findings import FAILS, HOLDS, UNDECIDED, Finding, Found
 from chromogen.style.recipes import Recipe, as_record
@@ -48,7 +48,7 @@ class Study:
 
     crops: Sequence[Crop]
     experiments: Sequence[Experiment]
-    cells: Sequence[Cell]
+    cells: Sequence[StudyCell]
     findings: Sequence[Finding]
     values: Mapping[str, Value]
     photo: tuple[Image, Image, Image] | None
@@ -74,7 +74,7 @@ class Study:
         }
 
     @property
-    def shown(self) -> list[tuple[Crop, list[Cell]]]:
+    def shown(self) -> list[tuple[Crop, list[StudyCell]]]:
         """Some crops, of as many slides as can be, with their cells in the order of titles."""
         firsts = {crop.slide: crop.name for crop in reversed(self.crops)}.values()
         chosen = sorted(self.crops, key=lambda crop: crop.name not in firsts)[:CROPS_SHOWN]
@@ -112,7 +112,7 @@ def as_record_of(study: Study) -> dict[str, Any]:
     }
 
 
-def _cell_record(cell: Cell) -> dict[str, Any]:
+def _cell_record(cell: StudyCell) -> dict[str, Any]:
     where = {"crop": cell.crop, "place": cell.place, "slide": cell.slide, "experiment": cell.name}
     return {**where, "seconds": cell.seconds, "content_weight": cell.content_weight}
 
@@ -122,7 +122,7 @@ def _found_record(found: Found) -> dict[str, Any]:
     return {**record.pop("comparison"), **record}
 
 
-def _table_row(study: Study, cell: Cell) -> dict[str, Any]:
+def _table_row(study: Study, cell: StudyCell) -> dict[str, Any]:
     return _cell_record(cell) | {metric: cell.scores.get(metric, "") for metric in study.values}
 
 

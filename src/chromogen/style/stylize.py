@@ -102,7 +102,7 @@ def canvas_of_recipe(outset: Outset) -> Canvas:
     return NetworkCanvas(amounts, features, recipe.seed, network)
 
 
-def stylize(  # noqa: PLR0913 - nine that have little to do with each other
+def stylized(  # noqa: PLR0913 - nine that have little to do with each other
     content: Image,
     style: Image | Style,
     recipe: Recipe,

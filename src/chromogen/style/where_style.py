@@ -75,7 +75,7 @@ def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> Whe
     from chromogen.style.encoder import Encoder
     from chromogen.style.measured_style import measure_style
     from chromogen.style.recipes import preset
-    from chromogen.style.stylize import stylize
+    from chromogen.style.stylize import stylized
 
     height, width = he.shape[:2]
     if height * width > MAX_PX:
@@ -86,7 +86,7 @@ def style_map(he: Image, references: Sequence[Image], exemplar: Exemplar) -> Whe
     encoder = Encoder()
     smaller = [scaled(reference, MPP / STYLE_MPP) for reference in references]
     style = measure_style(smaller, recipe, encoder, mpp=STYLE_MPP)
-    made = stylize(scaled(he, MPP / STYLE_MPP), style, recipe, encoder=encoder).image
+    made = stylized(scaled(he, MPP / STYLE_MPP), style, recipe, encoder=encoder).image
     density = optical_density_od10(made, np.array(exemplar.white))
     dab = (density @ np.linalg.inv(np.array(exemplar.matrix))[:, 1]).clip(0, MAX_OD10)
     kept = np.rint(dab * (LEVELS / MAX_OD10)).astype(np.uint8)

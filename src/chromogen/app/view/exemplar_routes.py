@@ -10,7 +10,6 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from chromogen.app.options import DEFAULT_PRESET
 from chromogen.app.view.guard import IMAGE_TYPES
 from chromogen.app.view.jobs import Job, JobLine
 from chromogen.app.view.stainer_list import StainerLine, stainer_lines
@@ -29,6 +28,7 @@ from chromogen.staining.looks import write_look
 from chromogen.staining.stainer import builtin_ihc
 from chromogen.stains.appearance import doubts
 from chromogen.style.recipes import PRESETS, preset
+from chromogen.style.settings import DEFAULT_PRESET
 
 BUILT_IN = "built-in"
 EXEMPLAR_PX = 2048  # of the longer side, at most

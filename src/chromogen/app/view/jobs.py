@@ -108,7 +108,7 @@ def _status(queued: Queued[Job], progress: Progress) -> str:
         "waiting": "Waiting for its turn",
         "running": f"Starting: {job.begins_by}",
         "done": f"Done: {many} in {duration(progress.seconds)}" if step else "Done",
-        "failed": f"Failed: {without_folders(queued.error, job)}",
+        "failed": f"Failed: {without_source_folders(queued.error, job)}",
         "cancelled": f"Cancelled; {job.kept}",
         "interrupted": f"Interrupted, as the server ended meanwhile; {job.kept}",
     }[queued.state]
@@ -139,10 +139,10 @@ def failing_without_folders(stain: Stain) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(without_folders(str(error), stain)) from error
+        raise ValueError(without_source_folders(str(error), stain)) from error
 
 
-def without_folders(text: str, job: Job) -> str:
+def without_source_folders(text: str, job: Job) -> str:
     """What is said of a job, without the folders of its files."""
     for file in job.sources:
         text = text.replace(f"{Path(file).parent}{os.sep}", "")

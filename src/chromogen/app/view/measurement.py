@@ -227,10 +227,10 @@ def _why(line: dict[str, Any]) -> str:
 def _cell(slide: MeasuredSlide, line: dict[str, Any], name: str) -> Cell:
     digits = COLUMNS[name][1]
     of = {"H&E": "eosin", "H-DAB": "DAB"}[slide.kind] if name == "above_threshold_percent" else ""
-    return Cell(text=shown(line.get(name), digits), interval=interval_of(line, name, digits), of=of)
+    return Cell(text=number_in_words(line.get(name), digits), interval=interval_of(line, name, digits), of=of)
 
 
-def shown(value: float | None, digits: int) -> str:
+def number_in_words(value: float | None, digits: int) -> str:
     """A number as people read it."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
@@ -238,7 +238,9 @@ def shown(value: float | None, digits: int) -> str:
 def interval_of(line: dict[str, Any], name: str, digits: int) -> str:
     """The interval of 95 % of a number, where it has one."""
     low, high = (line.get(f"{name}_{end}") for end in ("low", "high"))
-    return "" if low is None or high is None else f"{shown(low, digits)} to {shown(high, digits)}"
+    return (
+        "" if low is None or high is None else f"{number_in_words(low, digits)} to {number_in_words(high, digits)}"
+    )
 
 
 def _as_text(value: object) -> object:

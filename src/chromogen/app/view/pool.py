@@ -80,7 +80,7 @@ class ShelfPool:
         Raises: SlideError, which names no folder, where it cannot be opened or read.
         """
         reading = self._pool.reading((entry.id, entry.version), lambda: opened(entry))
-        with reading as found, without_folders(entry.path):
+        with reading as found, errors_without_folders(entry.path):
             yield found
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class ShelfPool:
 def opened(entry: Entry) -> Opened:
     """Open a slide for display; SlideError, which names no folder, where it cannot be."""
     try:
-        with without_folders(entry.path):
+        with errors_without_folders(entry.path):
             slide = open_slide(entry.path, mpp=NOMINAL_MPP)
     except MemoryError as error:
         raise SlideError(f"{entry.path.name} is too large for the memory that is free.") from error
@@ -99,7 +99,7 @@ def opened(entry: Entry) -> Opened:
 
 
 @contextmanager
-def without_folders(path: Path) -> Iterator[None]:
+def errors_without_folders(path: Path) -> Iterator[None]:
     """Raises: SlideError, which names no folder, for what goes wrong with the file at a path."""
     try:
         yield

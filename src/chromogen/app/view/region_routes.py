@@ -30,7 +30,7 @@ Pixel = Annotated[float, Query(ge=0, le=10**8)]
 Extent = Annotated[float, Query(gt=0, le=10**8)]
 
 
-class Source(BaseModel):
+class MeasuredSource(BaseModel):
     """A slide to measure, and the vectors that take it apart.
 
     `is_chosen` says that a person chose these, `is_covered` that a virtual stain lies over it on the page.
@@ -46,7 +46,7 @@ class RegionRequest(BaseModel):
     """Numbers of regions drawn on the slide `on`, in each of `slides`."""
 
     on: str = Field(pattern=SLIDE_ID)
-    slides: list[Source] = Field(max_length=MAX_SOURCES)
+    slides: list[MeasuredSource] = Field(max_length=MAX_SOURCES)
     regions: list[ImportedRegion] = Field(max_length=MAX_REGIONS)
     threshold_od10: float = Field(0.2, ge=0, le=2.55)
 
@@ -107,7 +107,7 @@ def _source(state: State, slide_id: str, stains: Stains) -> SlideSource:
     return SlideSource(entry.path, entry.version, mpp, "h-e" if stains.startswith("h-e") else "h-dab")
 
 
-def _measured_slide(state: State, on: str, source: Source) -> MeasuredSlide:
+def _measured_slide(state: State, on: str, source: MeasuredSource) -> MeasuredSlide:
     """What is known of a slide that is measured; next to nothing where it cannot be read."""
     try:
         entry = state.slides.find(source.id)

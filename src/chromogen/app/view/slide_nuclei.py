@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from chromogen.app.view.measurement import interval_of
-from chromogen.app.view.pool import without_folders
+from chromogen.app.view.pool import errors_without_folders
 from chromogen.app.view.stained_views import kept_survey
 from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.compute.lru_cache import LruCache
@@ -221,7 +221,7 @@ class NucleusFinder:
             if known is None:
                 if is_wanted and not await is_wanted():
                     raise NotWantedError("Nobody waits for these nuclei any more.")
-                with without_folders(source.path):
+                with errors_without_folders(source.path):
                     made = await self._apart.run(work, source, *more)
                 known = self._kept.get(key, lambda: made)
         return known

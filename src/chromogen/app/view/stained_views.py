@@ -22,7 +22,7 @@ from chromogen.staining.looks import Look
 from chromogen.staining.stainer import Stainer, is_look, load_look
 from chromogen.staining.stainer import look_where as own_where
 from chromogen.staining.where import BY_TISSUE, Where
-from chromogen.staining.window import Keep, Measured, look_by_chance, measured_sample, where_map
+from chromogen.staining.window import Keep, MeasuredSample, look_by_chance, measured_sample, where_map
 from chromogen.whole_slide.job import SlideJob, stain_part
 from chromogen.whole_slide.survey import Survey, survey, write_confidence
 from chromogen.whole_slide.tile import tile_facts
@@ -34,7 +34,7 @@ _WHERES: LruCache[Where] = LruCache(20, lambda _: 1)
 _WINDOWS: LruCache[Image] = LruCache(60_000_000, lambda window: window.nbytes)
 _REGIONS: LruCache[bytes] = LruCache(30_000_000, len)  # as files
 _LOOKS: LruCache[Look] = LruCache(20, lambda _: 1)
-_MEASURED: LruCache[Measured] = LruCache(60_000_000, lambda found: found.nbytes)  # of samples of slides
+_MEASURED: LruCache[MeasuredSample] = LruCache(60_000_000, lambda found: found.nbytes)  # of samples of slides
 _KEEP = Keep(  # of windows, as far as they are seen
     LruCache(250_000_000, lambda ready: ready.nbytes),
     LruCache(100_000_000, lambda amounts: sum(part.nbytes for part in amounts)),

@@ -36,7 +36,7 @@ def take_in(uploaded: Path, decoded: Path) -> None:
         raise expected("image", "a picture of moderate size", f"one that cannot be used: {why}")
 
 
-def decode(uploaded: Path, decoded: Path) -> None:
+def decode_upload(uploaded: Path, decoded: Path) -> None:
     """What the other process does, within limits."""
     _limit()
     decoders.MAX_PIXELS = MAX_PIXELS  # in this process; sizes are checked before pixels are decoded
@@ -57,7 +57,7 @@ def _limit() -> None:
 
 if __name__ == "__main__":
     try:
-        decode(Path(sys.argv[1]), Path(sys.argv[2]))
+        decode_upload(Path(sys.argv[1]), Path(sys.argv[2]))
     except (ValueError, OSError, MemoryError) as problem:
         text = str(problem) or "it takes too much memory"
         sys.stderr.write(text.replace(str(Path(sys.argv[1]).parent), ""))
