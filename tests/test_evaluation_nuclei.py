@@ -176,7 +176,7 @@ def test_nuclei_of_a_tile_are_found_once(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(image)
         return nuclei_of_image(image, mpp, white=white)
 
-    monkeypatch.setattr("chromogen.evaluation.tile.find_nuclei", counted)
+    monkeypatch.setattr("chromogen.evaluation.tile.nuclei_of_image", counted)
     kept = [measure for measure in TISSUE_MEASURES if measure.update is nuclei.add_kept]
     score((*kept, PREDICTED_NUCLEI, *NUCLEI_MEASURES), [Tile(picture(CENTRES, []), HE, picture([], CENTRES))])
     assert len(asked) == 3, "H&E, prediction and real IHC"

@@ -228,7 +228,7 @@ def test_what_torch_has_is_used() -> None:
 def test_no_private_name_of_torch_is_used_unguarded() -> None:
     """Of all our source, in calls and attributes of torch: each is taken by `operator`, or by getattr."""
     found = [
-        (file.name, ast.unparse(node))
+        (file.parent.name + "/" + file.name, ast.unparse(node))
         for file in Path(vgg.__file__).parents[1].rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromogen.app.terminal import duration
 from chromogen.image import is_image, profile_name, read_provenance
-from chromogen.models import LOOK_CLAIM, MODEL_SUFFIX
+from chromogen.models import LOOK_CLAIM, MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import NOTICE
 from chromogen.slides.facts import read_facts
@@ -105,7 +105,7 @@ def facts_if_virtual(path: Path) -> dict[str, Any] | None:
 def described(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> SlideInfo | dict[str, Any]:
     """The facts of a slide or image, or the card of a model of pairs, a look, or an ONNX model.
 
-    Raises: as `describe`, `read_model`, `load_look` and `read_onnx`.
+    Raises: as `describe`, `read_model`, `load_look` and `any_onnx`.
     """
     from chromogen.staining.stainer import is_look, load_look
 
@@ -116,10 +116,10 @@ def described(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP
         return {"path": str(path), "bytes": path.stat().st_size, **read_model(path).card()}
     if is_look(path):
         return {"path": str(path), **look_card(load_look(path))}
-    if suffix == ".onnx":
-        from chromogen.staining.onnx_file import read_onnx
+    if suffix == ONNX_SUFFIX:
+        from chromogen.staining.onnx_file import any_onnx
 
-        return read_onnx(path).card()
+        return any_onnx(path, "model").card()
     return describe(path, mpp, stain_mpp)
 
 
@@ -153,13 +153,6 @@ def look_card(look: Look) -> dict[str, Any]:
         "claim": LOOK_CLAIM,
         "notice": NOTICE,
     }
-
-
-def describe_onnx(path: Path) -> dict[str, Any]:
-    """What a model in an ONNX file takes and makes, and for which option. Raises: as `whole_model`."""
-    from chromogen.staining.onnx_file import any_onnx
-
-    return any_onnx(path, "model").card()
 
 
 def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:

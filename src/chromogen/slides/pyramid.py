@@ -210,7 +210,7 @@ def _deflate(tile: Image, _quality: int) -> bytes:
 
 LOSSLESS_BYTES = 4.0  # 3 colours, and a third more for the coarser levels: noise is hardly compressed
 COMPRESSIONS: dict[str, Compression] = {
-    "jpeg": Compression(_jpeg, {"compression": 7, "subsampling": (2, 1)}, (1.0, 3.2), 90, range(50, 101)),
+    "jpeg": Compression(_jpeg, {"compression": 7, "subsampling": (2, 1)}, (1.1, 2.7), 90, range(50, 101)),
     "jpeg2000": Compression(_jpeg2000, {"compression": 34712}, (1.3, 2.6), 40, range(35, 61)),  # PSNR in dB
     "deflate": Compression(_deflate, {"compression": 8}, (LOSSLESS_BYTES, LOSSLESS_BYTES)),
 }
