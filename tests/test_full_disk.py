@@ -181,7 +181,7 @@ def test_a_queue_outlives_it_and_goes_on(disk: Disk, tmp_path: Path) -> None:
     works.resume(errand.id)
     assert wait_for(works, errand.id, 300).state == "done"
     works.close()
-    assert WorkQueue(works.folder, Errand, "errand.json").find(errand.id).state == "done"
+    assert WorkQueue(works.folder, Errand).find(errand.id).state == "done"
 
 
 @pytest.mark.slow

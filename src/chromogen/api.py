@@ -133,7 +133,7 @@ def stylize(
 
     `preset` is a name of `PRESETS`, or a `Recipe`. `settings` change single fields of a preset, as in
     `["steps=50", "content.weight=0.5"]`. `mpp` is the pixel size of the H&E in um, by default the file's, else the
-    IHC's, else 0.5; an IHC file is resampled to it. `chromogen.style.stylize.stylize` has checkpoints, tiles,
+    IHC's, else 0.5; an IHC file is resampled to it. `chromogen.style.stylize.stylized` has checkpoints, tiles,
     masks and callbacks. Raises: ValueError, FileNotFoundError, OSError; ArithmeticError if the loss is not finite.
     """
     check_mpp("mpp", mpp)

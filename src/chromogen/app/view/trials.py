@@ -133,7 +133,7 @@ class Trial:
             [
                 "from dataclasses import replace",
                 "from chromogen import Encoder, PRESETS, measure_style, read_image, write_image",
-                "from chromogen.style.stylize import stylize",
+                "from chromogen.style.stylize import stylized",
                 "from chromogen.style.recipes import with_total_steps",
                 "",
                 f"recipe = {recipe}",
