@@ -18,11 +18,12 @@ from chromogen.app.cli import SHOWN, app, main
 from chromogen.app.terminal import verdict
 from chromogen.image import Image, read_image, read_provenance, to_tensor, write_image
 from chromogen.provenance import sha256_of
-from chromogen.stains.deconvolution import H_E, combine_stains
+from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, preset
 from chromogen.style.settings import DEFAULT_PRESET
+from synthetic import drawn
 
 # Pictures made up of two stains at random may look like anything.
 pytestmark = pytest.mark.filterwarnings("ignore:The (style|content) .* (looks like|shows hardly):UserWarning")
@@ -606,6 +607,17 @@ def test_an_he_as_style_is_doubted_and_refused_where_the_start_needs_dab(files: 
     assert "The style pink.png looks like an H&E" in done.stderr
     assert "IHC with stained and unstained tissue" in done.stderr
     assert not (tmp_path / "o.png").exists()
+
+
+def test_a_swapped_pair_is_noticed_whatever_the_preset(tmp_path: Path) -> None:
+    write_image(tmp_path / "he.png", drawn(64, 1), mpp=0.5)
+    write_image(tmp_path / "ihc.png", drawn(64, 1, 0.9, H_DAB), mpp=0.5)
+    swapped = ["stylize", "ihc.png", "he.png", "-o", "o.png", "--preset", "paper", *QUICK]
+    command = [sys.executable, "-m", "chromogen", *swapped]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, cwd=tmp_path)
+    said = done.stderr
+    assert "The style he.png looks like an H&E" in said
+    assert "The content ihc.png looks like an IHC" in said
 
 
 def test_regions_from_files(

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from chromogen.app.pair_transform import swapped
 from chromogen.image import Image, read_image, write_image
 from chromogen.registration.align import is_same_place, moved, pieces_of
 from chromogen.registration.register import register
 from chromogen.registration.search import DensityView, cropped, search, view_at_mpp, view_of
 from chromogen.registration.transform import Transform, read_transform
-from chromogen.stains.deconvolution import DAB, EOSIN, HEMATOXYLIN, Array
+from chromogen.stains.deconvolution import DAB, EOSIN, H_DAB, HEMATOXYLIN, Array
 from chromogen.stains.tissue import background
+from synthetic import drawn
 from test_cli import refused, run
 from test_exports import straight
 from test_transform import transform
@@ -191,6 +193,14 @@ def test_one_file_is_no_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     write_image(tmp_path / "he.png", section(5, 64, "he"))
     same = str(tmp_path / "he.png")
     assert "another file than the H&E" in refused(capsys, "register", same, same, "-o", str(tmp_path / "t.json"))
+
+
+def test_a_swapped_pair_is_noticed(tmp_path: Path) -> None:
+    he, ihc = tmp_path / "he.png", tmp_path / "ihc.png"
+    write_image(he, drawn(128, 1), mpp=0.5)
+    write_image(ihc, drawn(128, 1, 0.9, H_DAB), mpp=0.5)
+    assert swapped(he, ihc) is None
+    assert swapped(ihc, he) == "ihc.png looks like an IHC and he.png like an H&E: name the H&E first."
 
 
 def test_what_is_all_in_doubt_is_not_written(

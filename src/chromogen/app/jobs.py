@@ -32,7 +32,7 @@ from chromogen.image import (
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
 from chromogen.slides.slide import Picture, read_picture
-from chromogen.stains.appearance import doubts
+from chromogen.stains.appearance import DOUBTS, appearance
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.loss import halo_px, tiles_of
@@ -288,9 +288,9 @@ class Stylist:
         return {"output": str(output), "already_done": True, **known}
 
     def _doubt(self, picture: Picture, role: str, path: Path) -> None:
-        """Warn of what does not look like what it is given as, where colours have a meaning."""
-        stained = self.recipe.space == "stain"
-        why = doubts(picture.pixels, role, picture.mpp or ASSUMED_MPP) if stained else None
+        """Warn of an IHC as content and an H&E as style; in stain space, of all that is no such slide."""
+        seen = appearance(picture.pixels, picture.mpp or ASSUMED_MPP)
+        why = seen.doubt_as(role) if self.recipe.space == "stain" else DOUBTS[role].get(seen.kind)
         if why:
             warnings.warn(f"The {role} {path.name} {why}.", stacklevel=3)
 

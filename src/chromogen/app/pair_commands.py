@@ -59,7 +59,7 @@ def register_command(
     Both slides may be turned, mirrored, or show different parts of the tissue. Look at the overlay: tissue must
     continue from one square to the next.
     """
-    from chromogen.app.pair_transform import checked
+    from chromogen.app.pair_transform import checked, swapped
     from chromogen.provenance import facts_since
     from chromogen.registration.register import register
     from chromogen.registration.transform import write_transform
@@ -73,6 +73,8 @@ def register_command(
         _draw(he, ihc, transform, overlay)
     exported = _exported(transform, affine, field)
     facts = {"output": str(out), **facts_of(transform), **exported, **facts_since(began)}
+    if doubt := swapped(he, ihc):
+        facts["warnings"] = [*facts["warnings"], doubt]
     tell(facts, _registered_lines(facts), warnings=facts["warnings"], as_json=as_json)
 
 

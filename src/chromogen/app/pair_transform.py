@@ -25,6 +25,7 @@ from chromogen.registration.transform import (
     write_transform,
 )
 from chromogen.slides.slide import Slide, open_slide
+from chromogen.stains.appearance import appearance
 from chromogen.stains.registration import displacement
 from chromogen.training.fields import MIN_CONFIDENCE
 
@@ -39,6 +40,18 @@ def check_pair_files(he: Path, ihc: Path) -> None:
     check_there("he and ihc", [he, ihc], "an existing image or slide")
     if he.resolve() == ihc.resolve():
         raise expected("ihc", "another file than the H&E", ihc)
+
+
+def swapped(he: Path, ihc: Path) -> str | None:
+    """A sentence where the H&E looks like an IHC and the IHC like an H&E. Raises: SlideError."""
+    kinds = []
+    for file in (he, ihc):
+        with open_slide(file, assumed_mpp=ASSUMED_MPP) as slide:
+            image, step = slide.overview(OVERVIEW_PX)
+            kinds.append(appearance(image, slide.need_mpp() * step).kind)
+    if kinds != ["H-DAB", "H&E"]:
+        return None
+    return f"{he.name} looks like an IHC and {ihc.name} like an H&E: name the H&E first."
 
 
 def check_one_way(transform: object, *, register: bool) -> None:
