@@ -139,7 +139,7 @@ class Trial:
                 f"recipe = {recipe}",
                 "encoder = Encoder()",
                 f'style = measure_style([read_image("{EXEMPLAR}")], recipe, encoder{mpp})',
-                f'result = stylize(read_image("{REGION}"), style, recipe, encoder=encoder)',
+                f'result = stylized(read_image("{REGION}"), style, recipe, encoder=encoder)',
                 'write_image("result.png", result.image)',
             ]
         )
