@@ -69,7 +69,17 @@ def files(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Path:
     folders = ("demo", "tiles", "stained", "ihc", "ihc_exemplars", "pairs", "few_pairs", "slides")
     for folder in (*folders, "home/.cache/chromogen"):
         (root / folder).mkdir(parents=True)
-    hes = ("he", "paper", "photo", "virtual", "demo/he", "pairs/a_he", "few_pairs/a_he", "tiles/slide1_a", "tiles/slide2_a")
+    hes = (
+        "he",
+        "paper",
+        "photo",
+        "virtual",
+        "demo/he",
+        "pairs/a_he",
+        "few_pairs/a_he",
+        "tiles/slide1_a",
+        "tiles/slide2_a",
+    )
     ihcs = ("ihc", "ihc_a", "ihc_b", "er", "ck", "demo/ihc_style", "ihc/slide1_a", "ihc/slide2_a")
     more = ("stained/slide1_a", "stained/slide2_a", "ihc_exemplars/a", "ihc_exemplars/b")
     for name in hes:
