@@ -67,7 +67,7 @@ def test_as_a_source_it_gives_the_map_of_the_model(exported: Path) -> None:
     """By the slide's own stains, in windows of any size."""
     ours, theirs = read_paired(exported.with_suffix(".safetensors")), read_where_model(exported)
     assert theirs.measure(HE) == ours.measure(HE) == slide_stains(HE)
-    assert theirs.mpp == 0.5
+    assert theirs.record()["mpp"] == 0.5
     look = Stainer.from_pretrained("epithelial").fit(HE).statistics
     for window in (HE, np.ascontiguousarray(HE[:61, 7:150])):
         tissue = seen(window, look)

@@ -334,7 +334,7 @@ def test_memory_does_not_grow_with_the_slide(tmp_path: Path, write: str) -> None
         code = PEAK.format(path=[str(Path(__file__).parent)], side_px=side_px, write=write, out=out)
         return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
 
-    assert peak_mb(16_000) < 1.1 * peak_mb(4000)
+    assert peak_mb(16_000) < peak_mb(4000) + 25, "of 720 MB that the larger one has more"
 
 
 @pytest.mark.slow

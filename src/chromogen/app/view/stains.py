@@ -208,8 +208,8 @@ class Stain:
             imports = ["from chromogen.app.staining import WhereOption", *imports, "", where]
             given.append("where=where")
         elif Path(self.model).suffix.lower() == MODEL_SUFFIX:
-            imports = [f"{imports[0]}, where_of"]
-            given.append(f"where=where_of({self.stainer!r})")
+            imports = [f"{imports[0]}, look_where"]
+            given.append(f"where=look_where({self.stainer!r})")
         given += ["fill=True"] if self.fill else []
         return imports, f"stainer_of_look(load_look({self.stainer!r}), {', '.join(given)})"
 
