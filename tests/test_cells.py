@@ -76,7 +76,7 @@ def test_finished_cells_are_read_and_others_made(
         raise AssertionError("made again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(study, "stylize", never)
+        patch.setattr(study, "stylized", never)
         assert run_study([CROP], EXPERIMENTS, tmp_path, encoder) == cells
         with pytest.raises(AssertionError, match="made again"):
             run_study([CROP], [replace(EXPERIMENTS[0], recipe=replace(MSE, steps=(3,)))], tmp_path, encoder)

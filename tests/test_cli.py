@@ -469,13 +469,13 @@ def test_warnings_are_one_line(
 
     from chromogen.app import jobs
 
-    original = jobs.stylize
+    original = jobs.stylized
 
     def warning(*given, **named):
         warnings.warn("The loss was not finite in bf16; going on in fp32.", stacklevel=1)
         return original(*given, **named)
 
-    monkeypatch.setattr(jobs, "stylize", warning)
+    monkeypatch.setattr(jobs, "stylized", warning)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         status, _, err = run(capsys, "stylize", *files, "-o", tmp_path / "out.png", *QUICK)

@@ -242,6 +242,7 @@ def folder_of(tmp_path: Path, images: list[Image]) -> Path:
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:The style")
 def test_a_folder_is_the_mix_of_its_images_and_measured_once(
     tmp_path: Path, images: list[Image], encoder: Encoder, measured: list[int]
 ) -> None:
@@ -251,6 +252,7 @@ def test_a_folder_is_the_mix_of_its_images_and_measured_once(
     assert_same(found[1], measure_style(images, RECIPE, encoder))
 
 
+@pytest.mark.filterwarnings("ignore:The style")
 def test_contents_of_other_pixel_sizes_have_the_style_measured_at_theirs(
     tmp_path: Path, images: list[Image], encoder: Encoder, measured: list[int]
 ) -> None:

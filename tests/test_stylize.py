@@ -12,7 +12,7 @@ from scipy import ndimage
 from chromogen.image import Image, to_tensor
 from chromogen.stains.appearance import color_moments, match_colors
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
-from chromogen.style import stylized as module
+from chromogen.style import stylize as module
 from chromogen.style.canvas import PixelCanvas, ihc_vectors
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import Style, measure_style

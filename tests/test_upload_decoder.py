@@ -65,7 +65,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from chromogen.app.view import upload_decoder; "
         "upload_decoder.read_image_and_facts = lambda path: bytearray(8_000_000_000); "
-        "upload_decoder.decode(Path('in'), Path('out.png'))"
+        "upload_decoder.decode_upload(Path('in'), Path('out.png'))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode != 0
