@@ -221,8 +221,7 @@ def stain_command(
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
         of_looks = {"share": share, "level": level, "fill": fill or None, "where": where}
         check_left_out({**of_looks, **of_files, **turned}, "with a look")
-        made_by = Stainer.from_pretrained(stainer, model_mpp, value_range=value_range, blend_px=blend)
-        stainer_of = _always(made_by)
+        stainer_of = _always(Stainer.from_pretrained(stainer, model_mpp, value_range=value_range, blend_px=blend))
         tasks = plan_stains(paths, out)
     model_load_s = time.perf_counter() - began
     part = region_of("region", region)
