@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,6 +273,7 @@ def _slide_lines(slide: SlideInfo) -> dict[str, str]:
         "quickhash": slide.quickhash,
         "staining": _staining(slide.stain) if slide.stain else "unknown without mpp",
         "note": f"as an H&E to stain, it {slide.doubt}" if slide.doubt and not slide.virtual else "",
+        "stain it": "" if slide.virtual else f"chromogen stain {shlex.quote(slide.path)} -o stained.ome.tif",
         **(_virtual_lines(slide.virtual) if slide.virtual else {}),
     }
 

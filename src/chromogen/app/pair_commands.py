@@ -201,7 +201,7 @@ def transfer_command(
     facts = {"output": str(out), "objects": count, "off_slide": off, "to": to}
     notes = [f"{off} of {count} objects lie beyond the slide that they come from"] if off else []
     moved_to = f"{out}: {count} object{'s' * (count != 1)} moved to the {name}"
-    tell(facts, [moved_to], notes=notes, as_json=as_json)
+    tell(facts, [moved_to, f"Open the {name} in QuPath and drop {out} on it."], notes=notes, as_json=as_json)
 
 
 def _parsed(regions: Path) -> Any:

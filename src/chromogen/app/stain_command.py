@@ -18,6 +18,7 @@ from chromogen.app.terminal import (
     USE,
     duration,
     facts_of_all,
+    look_closely,
     note_assumed,
     numbered,
     one_by_one,
@@ -252,7 +253,7 @@ def stain_command(
     print("".join(_unreadable(result) for result in results if result.get("unreadable")), end="", file=sys.stderr)
     unlike = [_unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD]
     facts = facts_of_all(results, errors, time.perf_counter() - began)
-    tell(facts, [*map(_line, results), *unlike, USE], as_json=as_json, errors=errors)
+    tell(facts, [*map(_line, results), *unlike, USE, look_closely(*paths, out)], as_json=as_json, errors=errors)
 
 
 def _source_of(style: list[Path] | None, stainer: str) -> str:

@@ -29,6 +29,7 @@ from chromogen.app.terminal import (
     add_step_bar,
     duration,
     facts_of_all,
+    look_closely,
     note_assumed,
     numbered,
     one_by_one,
@@ -264,7 +265,12 @@ def _stylize_all(
     if side.plot and traces:
         _plot(traces, stylist.recipe, side.plot)
     facts = facts_of_all(results, errors, time.perf_counter() - began)
-    tell(facts, [*map(result_line, results), USE], as_json=as_json, errors=errors)
+    tell(
+        facts,
+        [*map(result_line, results), USE, look_closely(*(path for job in jobs for path in job))],
+        as_json=as_json,
+        errors=errors,
+    )
 
 
 def _drawn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Follow: TypeAlias = Callable[[int, int, str], None]  # done, of how many, what comes next
 USE = f"{NOTICE.capitalize()}."
+MAX_VIEWED = 4  # files in the command to look at them
 
 
 def verdict(error: Exception) -> tuple[str, int]:
@@ -170,6 +172,11 @@ def tell(
     _complain("Error", (f"{file}: {message}" for file, message in (errors or {}).items()))
     if errors:
         raise typer.Exit(1)
+
+
+def look_closely(*files: Path) -> str:
+    """The next command, after pictures were made."""
+    return f"Look closely: chromogen view {shlex.join(map(str, files[-MAX_VIEWED:]))}"
 
 
 def tell_report(

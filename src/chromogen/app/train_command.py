@@ -292,4 +292,5 @@ def export_command(
     check_folder(out.parent)
     facts = export_onnx(read_model(model), out)
     line = f"{facts['onnx']}: {facts['onnx_bytes'] / 1000:.0f} kB, opset {facts['opset']}"
-    tell(facts, [line, USE], as_json=as_json)
+    then = f"Stain by it: chromogen stain SLIDE --where {shlex.quote(str(out))} -o stained.ome.tif"
+    tell(facts, [line, USE, then], as_json=as_json)
