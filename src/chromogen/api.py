@@ -233,8 +233,8 @@ def unmix(image: ImageOrPath, stains: str = "h-dab", mpp: float | None = None) -
     image's own, so its pixel size `mpp` in um tells fine glass from pale tissue. Raises: ValueError,
     FileNotFoundError.
 
-    >>> unmix(np.full((64, 64, 3), 240, np.uint8)).od10.round(2).max()
-    np.float64(0.0)
+    >>> float(unmix(np.full((64, 64, 3), 240, np.uint8)).od10.round(2).max())
+    0.0
     """
     matrix, picture = parse_vectors(stains), read_picture(image, mpp)
     white = white_level(picture.pixels, picture.mpp or ASSUMED_MPP)
