@@ -35,14 +35,14 @@ from test_web import (  # noqa: F401
     wait_for_state,
 )
 
-BLOCKS = 36  # of a slide that takes long enough to be stopped
+BLOCKS = 64  # of a slide that takes long enough to be stopped
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path)
     write_slide(tmp_path / "slides" / "slide.tif", times=3)
-    write_slide(tmp_path / "slides" / "large.tif", times=12)
+    write_slide(tmp_path / "slides" / "large.tif", times=16)
     yield server
     server.stop()
 
