@@ -26,7 +26,7 @@ def jobs(tmp_path: Path) -> Iterator[WorkQueue[Job]]:
 
 
 def stain(**changes: object) -> Stain:
-    made = Stain(new_id(), "0" * 16, "a.svs", "/home/me/a.svs", "models/er.safetensors", "/m/er.safetensors", 0.5)
+    made = Stain(new_id(), "0" * 16, "a.svs", "/slides/a.svs", "models/er.safetensors", "/m/er.safetensors", 0.5)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ def test_progress_and_failure_are_said(jobs: WorkQueue[Job]) -> None:
     step = {"index": 3, "of": 9, "seconds": 30.0, "losses": {"total": 1.0}}
     assert status(jobs, trial, "running", **step) == "Step 3 of 9, about 60 s left"
     assert status(jobs, trial, "done") == "Done: 3 steps in 30 s"
-    assert status(jobs, stain(), "failed", "no /home/me/a.svs") == "Failed: no a.svs"
+    assert status(jobs, stain(), "failed", "no /slides/a.svs") == "Failed: no a.svs"
 
 
 def test_what_was_set_is_said_and_no_folder_is(jobs: WorkQueue[Job]) -> None:

@@ -1,4 +1,4 @@
-"""Numbers as tables, notes and files: what is shown is what is kept."""
+"""Numbers as tables, notes and files: the page shows the numbers that its files hold."""
 
 import csv
 import io

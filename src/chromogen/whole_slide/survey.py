@@ -50,7 +50,7 @@ def write_confidence(path: Path, levels: Levels, facts: Mapping[str, Any]) -> No
     write_image(path, heat_map(levels), {**facts, "mpp": mpp, "shows": SHOWS}, mpp)
 
 
-# Fields of a slide's tissue: what is looked at where a whole slide is too much.
+# Fields of a slide's tissue, for measurements that a whole slide is too large for.
 
 FIELDS, FIELD_PX = 16, 512  # of a slide
 WHOLE_PX = 2048  # an image no larger is one field

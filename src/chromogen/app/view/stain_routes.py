@@ -98,7 +98,7 @@ def stain_routes(state: State) -> APIRouter:
         """
         wanted = await _wanted(state, asked)
         if not is_look(wanted.stain.model):
-            raise expected("stainer", "a measured look, which alone is told where", wanted.stain.stainer)
+            raise expected("stainer", "a measured look: only looks take a source of where", wanted.stain.stainer)
         if not wanted.fits_view:
             raise ValueError("Zoom in to see where the stain would lie.")
         with scratch_folder() as scratch:
