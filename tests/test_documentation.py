@@ -214,7 +214,8 @@ def check_command(words: list[str], place: str) -> None:
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 EXTRAS = set(PYPROJECT["project"]["optional-dependencies"])
-OTHERS = {".", "cd", "conda", "docker", "export", "git", "npm", "python3"}  # in blocks that are not run
+# In blocks that are not run.
+OTHERS = {".", "QuPath", "cd", "conda", "docker", "export", "git", "npm", "python", "python3"}
 
 
 def extras_in(names: list[str]) -> set[str]:

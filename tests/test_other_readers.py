@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from chromogen.image import Image
 from chromogen.slides.facts import Facts
 from chromogen.slides.slide import open_slide
 from chromogen.slides.writer import write_ome_tiff, write_ome_zarr
-from synthetic import drawn
+from synthetic import ArrayPixels, drawn
 
 HERE = Path(__file__).parent / "readers"
 ENVIRONMENT = Path(os.environ.get("CHROMOGEN_READERS", "nowhere")).absolute()
@@ -33,20 +32,6 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture as blocks."""
-
-    pixels: Image
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.pixels.shape[1], self.pixels.shape[0]
-
-    def read(self, window) -> Image:
-        return np.ascontiguousarray(self.pixels[window.at])
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("others")
@@ -54,8 +39,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     facts = Facts(0.4321, "identity", name='Präparat µ "1" & <2>.svs')
     made = {form: folder / f"{form}.ome.tif" for form in TIFF}
     for form, file in made.items():
-        write_ome_tiff(file, Picture(pixels), facts, compression=form)
-    write_ome_zarr(folder / "zarr.ome.zarr", Picture(pixels), facts)
+        write_ome_tiff(file, ArrayPixels(pixels), facts, compression=form)
+    write_ome_zarr(folder / "zarr.ome.zarr", ArrayPixels(pixels), facts)
     return made | {"zarr": folder / "zarr.ome.zarr"}
 
 

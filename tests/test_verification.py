@@ -56,6 +56,17 @@ def test_a_tile_out_of_place_is_noticed(tmp_path: Path, tissue: Image, kind: str
         verify(path, ArrayPixels(other))
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("size", [(512, 512), (70, 545)])
+def test_noise_of_many_colours_agrees_with_itself_alone(tmp_path: Path, kind: str, size: tuple[int, int]) -> None:
+    """JPEG keeps little of such noise (14 dB), since colour has half the width."""
+    noise, other = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    path = written(tmp_path, noise, kind)
+    verify(path, ArrayPixels(noise))
+    with pytest.raises(VerificationError, match="other pixels at Window"):
+        verify(path, ArrayPixels(other))
+
+
 @pytest.mark.parametrize("kind", ["deflate", "jpeg"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_file_cut_off_is_noticed(tmp_path: Path, tissue: Image, kind: str, share: float) -> None:

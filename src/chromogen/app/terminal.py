@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shlex
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chromogen.errors import FAILURES, short
+from chromogen.errors import FAILURES, expected, short
 from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ R = TypeVar("R")
 Follow: TypeAlias = Callable[[int, int, str], None]  # done, of how many, what comes next
 USE = f"{NOTICE.capitalize()}."
 MAX_VIEWED = 4  # files in the command to look at them
+PROGRESS_S = "CHROMOGEN_PROGRESS_S"  # seconds between lines of progress in a log; 0: none
 
 
 def verdict(error: Exception) -> tuple[str, int]:
@@ -46,10 +49,11 @@ def verdict(error: Exception) -> tuple[str, int]:
     return f"Internal error, {type(error).__name__}: {message}; --debug shows where.", 1
 
 
-def progress_bars() -> Progress:
-    """Bars on stderr while it is a terminal; they leave no trace."""
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Bars on stderr while it is a terminal, which leave no trace; in a log, a line now and then."""
     console = Console(stderr=True)
-    return Progress(
+    progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -60,6 +64,38 @@ def progress_bars() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+    with progress if console.is_terminal else _progress_lines(progress):
+        yield progress
+
+
+@contextmanager
+def _progress_lines(progress: Progress) -> Iterator[None]:
+    """Print on stderr how far each task is, now and then, until the `with` statement ends."""
+    ended, every_s = threading.Event(), _seconds_between_lines()
+
+    def report() -> None:
+        while not ended.wait(every_s):
+            for task in progress.tasks:
+                done = f"{task.completed:g}/{task.total:g}" if task.total else f"{task.completed:g}"
+                notes = f"{task.fields['rate']} {task.fields['loss']}".strip()
+                print(f"Progress: {task.description}: {done} {notes}", file=sys.stderr, flush=True)
+
+    reporter = threading.Thread(target=report, daemon=True)
+    if every_s > 0:
+        reporter.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _seconds_between_lines() -> float:
+    """Seconds between lines of progress. Raises: ValueError for text that is no number."""
+    text = os.environ.get(PROGRESS_S, "30")
+    try:
+        return float(text)
+    except ValueError:
+        raise expected(PROGRESS_S, "a number of seconds", text, "set it to 30, or to 0 for no lines") from None
 
 
 def add_bar(progress: Progress, name: str, rate: str = "") -> Follow:

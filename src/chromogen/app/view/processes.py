@@ -12,6 +12,8 @@ from typing import IO
 
 import psutil
 
+from chromogen.app.terminal import PROGRESS_S
+
 GRACE_S = 15.0  # in which a process may write down where it is
 CLOCK_S = 2.0  # by how much the beginning of a process may seem to change when the clock is set
 MIN_FREE_BYTES = 100_000
@@ -19,7 +21,7 @@ MIN_FREE_BYTES = 100_000
 
 def begin(command: Sequence[str], folder: Path, out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
     """A process that runs a command in a folder, in a group of its own: Ctrl-C is for the server alone."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", PROGRESS_S: "0"}  # the last line is for errors
     return subprocess.Popen(
         command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, process_group=0
     )
