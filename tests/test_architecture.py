@@ -120,6 +120,8 @@ FILES: dict[str, list[str]] = {
         "survey",
         "blocks",
         "job",
+        "lazy",
+        "spatial",
         "stain",
         "tile",
         "nuclei",

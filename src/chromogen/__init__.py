@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from chromogen.training.fields import TissuePair, check_pair
     from chromogen.training.train import Training, train_where
     from chromogen.whole_slide.job import Output, SlideJob
+    from chromogen.whole_slide.lazy import LazyPicture, lazy_slide, lazy_stain
     from chromogen.whole_slide.measured_looks import measure_look
+    from chromogen.whole_slide.spatial import spatial_data
     from chromogen.whole_slide.stain import stain_slide
     from chromogen.whole_slide.view import SlideFile
 
@@ -86,6 +88,10 @@ _ROOMS = {
     "SlideJob": "whole_slide.job",
     "Output": "whole_slide.job",
     "stain_slide": "whole_slide.stain",
+    "LazyPicture": "whole_slide.lazy",
+    "lazy_slide": "whole_slide.lazy",
+    "lazy_stain": "whole_slide.lazy",
+    "spatial_data": "whole_slide.spatial",
 }
 
 __all__ = [
@@ -93,6 +99,7 @@ __all__ = [
     "Encoder",
     "Evaluation",
     "LabelSettings",
+    "LazyPicture",
     "Look",
     "Nuclei",
     "Objective",
@@ -119,6 +126,8 @@ __all__ = [
     "give_back_freed_memory",
     "keep_freed_memory",
     "label",
+    "lazy_slide",
+    "lazy_stain",
     "list_stainers",
     "measure_look",
     "measure_style",
@@ -126,6 +135,7 @@ __all__ = [
     "read_image",
     "read_look",
     "register",
+    "spatial_data",
     "stain",
     "stain_slide",
     "stainer_of_look",

@@ -155,6 +155,17 @@ class Slide:
         )
         return self._read(x, y)
 
+    def read_level(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
+        """The region at `location` (x, y) of `size` (w, h), in pixels of a level of the file, uint8 (H, W, 3).
+
+        Raises: SlideError if the region is not wholly inside, or reading fails.
+        """
+        pairs = zip(location, size, self.level_sizes[level], strict=True)
+        if not all(0 <= start < start + length <= side for start, length, side in pairs):
+            wanted = f"inside the {self.level_sizes[level]} px of level {level}"
+            raise error("region", wanted, f"{location}, {size}", "choose another region")
+        return self._in_srgb(self._source.read(level, location, size))
+
     def overview(self, max_px: int) -> tuple[Image, float]:
         """The whole slide, its longer side at most `max_px`, and how many level-0 pixels one pixel is wide."""
         if max_px < 1:

@@ -133,7 +133,7 @@ def stain_block(work: BlockWork, block: Block) -> Done:
     Raises: DamageError where the slide is gone, or part of it cannot be read and the work is strict; OSError where
     the disk is full.
     """
-    made = painted_block(shared_view(work), work.stainer, work.white, block)
+    made = painted_block(shared_view(work.file, work.quickhash, work.mpp), work.stainer, work.white, block)
     if made.damaged and work.strict:
         at = made.damaged[0]
         raise DamageError(f"{str(work.file.path)!r} cannot be read at x {at.left}, y {at.top} of the output.")
@@ -143,10 +143,10 @@ def stain_block(work: BlockWork, block: Block) -> Done:
 
 
 @contextmanager
-def shared_view(work: BlockWork) -> Iterator[View]:
+def shared_view(file: SlideFile, quickhash: str, mpp: float | None) -> Iterator[View]:
     """The slide as this process reads it. Raises: DamageError where it is another by now."""
-    with shared_slide(work.file, work.quickhash) as slide:
-        yield View(slide, work.mpp)
+    with shared_slide(file, quickhash) as slide:
+        yield View(slide, mpp)
 
 
 def painted_block(
