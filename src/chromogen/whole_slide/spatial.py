@@ -30,8 +30,8 @@ def spatial_data(
 
     `images` are slides, virtual stains of them, or lazy pictures, by names of your own; pixels are read when they
     are computed. A stained region lies where it was cut out, and `attrs` has the notices of virtual stains.
-    `nuclei` are GeoJSON files that `chromogen nuclei` wrote, by the name of the image that they are of. Each becomes
-    shapes `NAME_nuclei` and a table (AnnData) `NAME_nuclei_table`: measurements in `X`, classes in `obs`.
+    `nuclei` are GeoJSON files that `chromogen nuclei` wrote, by the name of the image that they are of. Each
+    becomes shapes `NAME_nuclei` and a table (AnnData) `NAME_nuclei_table`: measurements in `X`, classes in `obs`.
     Raises: ValueError without the extra `spatialdata`, or for an image that states no pixel size; OSError.
     """
     try:
