@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit release readers qupath clean help
+.PHONY: demo test test-slow lint docs install-matrix snapshots bench bench-long fuzz kills soak audit release readers qupath napari clean help
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -96,6 +96,12 @@ GROOVY := .groovy
 qupath: $(READY)  ## The script for QuPath against stand-ins (needs a JDK, openjfx, libcontrolsfx-java, xvfb, npm)
 	test -d $(GROOVY)/node_modules || npm install --prefix $(GROOVY) --ignore-scripts --no-save --silent npm-groovy-lint@18.0.0
 	CHROMOGEN_GROOVY=$(GROOVY)/node_modules/npm-groovy-lint/lib/java/groovy/lib $(BIN)/python -m pytest tests/test_qupath.py
+
+NAPARI := .venv-napari
+napari: $(READY)  ## The napari plug-in and SpatialData (needs xvfb and Mesa)
+	test -x $(NAPARI)/bin/python || $(PYTHON) -m venv $(NAPARI)
+	$(NAPARI)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[napari,spatialdata]' 'napari[pyqt6]' hypothesis pytest pytest-qt
+	xvfb-run -a -s "-screen 0 1600x1000x24" $(NAPARI)/bin/python -m pytest -W ignore tests/test_napari.py tests/test_spatial.py
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) demo dist site benchmarks/results screenshots web/node_modules src/chromogen/web .mypy_cache .ruff_cache .coverage

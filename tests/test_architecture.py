@@ -40,12 +40,13 @@ ROOMS: dict[str, set[str]] = {
     "data": {"image", "pixel_size", "provenance", "slides", "staining", "stains"},
     "api": set(),
 }
-ROOMS["app"] = set(ROOMS) - {"api"}
-ROOMS["api"] = set(ROOMS) | {"app"}
+ROOMS["app"] = ROOMS["plugins"] = set(ROOMS) - {"api"}
+ROOMS["api"] = set(ROOMS) - {"plugins"} | {"app"}
 FILES: dict[str, list[str]] = {
     "formats": ["ome_metadata", "tiff_pages", "decoders"],
     "compute": ["allocator", "lru_cache", "spill", "devices", "grid", "sliding_window"],
     "regions": ["geojson", "masks"],
+    "plugins": ["layers", "work", "panel"],
     "slides": [
         "source",
         "resampling",

@@ -219,7 +219,7 @@ OTHERS = {".", "QuPath", "cd", "conda", "docker", "export", "git", "npm", "pytho
 
 
 def extras_in(names: list[str]) -> set[str]:
-    return {extra for name in names for part in re.findall(r"\[(.*?)\]", name) for extra in part.split(",")}
+    return {extra for name in names for part in re.findall(r"(?:chromogen|\.)\[(.*?)\]", name) for extra in part.split(",")}
 
 
 # --- code in sentences ---

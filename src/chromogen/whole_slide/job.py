@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,19 @@ def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Pain
     `seen` is the survey of the whole slide, and `fitted` the stainer with the statistics of its sample.
     Raises: ValueError where the region is not inside the slide; DamageError where the slide is gone.
     """
+    steps = stain_part_in_steps(job, view, seen, fitted)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            painted: Painted = ended.value
+            return painted
+
+
+def stain_part_in_steps(
+    job: SlideJob, view: View, seen: Survey, fitted: Stainer
+) -> Generator[tuple[int, int], None, Painted]:
+    """As `stain_part`, and after every block how many are finished, of how many; it may be closed there."""
     region = job.window(view)
     corner = Window(-region.left, -region.top, 0, 0)
     cores = [tile.core for tile in TileGrid(region.size, BLOCK_PX, 0)]
@@ -58,8 +72,11 @@ def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Pain
             levels[top : top + done.levels.shape[0], left : left + done.levels.shape[1]] = done.levels
         return done.damaged
 
+    damaged: list[Window] = []
     with threads_given_back():
-        damaged = [window for found in in_threads()(make, blocks) for window in found]
+        for number, found in enumerate(in_threads()(make, blocks), 1):
+            damaged += found
+            yield number, len(blocks)
     return Painted(made, damaged, levels if levels.any() else None)
 
 

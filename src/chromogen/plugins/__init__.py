@@ -1,0 +1,1 @@
+"""Chromogen inside other programs."""

@@ -1,0 +1,217 @@
+"""The napari plug-in, in a viewer without a screen: `make napari` sets up what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chromogen.slides.facts import Facts
+from chromogen.slides.slide import open_slide
+from chromogen.slides.writer import write_ome_tiff
+from chromogen.staining.stainer import Stainer, load_look, stainer_of_look
+from chromogen.whole_slide import job as job_module
+from chromogen.whole_slide.job import Output, SlideJob
+from chromogen.whole_slide.stain import stain_slide
+from chromogen.whole_slide.view import SlideFile
+from synthetic import ArrayPixels, WherePixels, drawn
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("napari") is None, reason="no napari: `make napari`"),
+    pytest.mark.filterwarnings("default"),
+]
+
+MPP = 0.5
+SIZE = (1024, 768)
+WAIT_MS = 120_000
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("napari") / "slide.ome.tif"
+    pixels = drawn(512, 1).repeat(2, 0).repeat(2, 1)[: SIZE[1], : SIZE[0]]
+    write_ome_tiff(file, ArrayPixels(pixels), Facts(MPP, "identity"), compression="deflate")
+    return file
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[[], Any]) -> Any:
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def panel(viewer: Any, slide: Path) -> Iterator[Any]:
+    """The panel of a viewer that shows a slide."""
+    from chromogen.plugins.layers import read_layers
+    from chromogen.plugins.panel import Panel
+
+    for levels, kwargs, _ in read_layers(slide):
+        kwargs["metadata"]["chromogen"]["notice"] = ""  # as in a scanner's file
+        viewer.add_image(levels, **{**kwargs, "name": "slide"})
+    made = Panel(viewer)
+    viewer.window.add_dock_widget(made.container.native, name="Virtual IHC")
+    made.layer.reset_choices()
+    yield made
+    made.stop()
+
+
+def show(panel: Any, region: tuple[int, int, int, int]) -> None:
+    """Let the layer be seen there: the canvas of a test has no size of its own."""
+    x, y, width, height = region
+    layer = panel.layer.value
+    finer = np.asarray(layer.downsample_factors[layer.data_level])[:2] if layer.multiscale else np.ones(2)
+    layer.corner_pixels = np.array([(y, x), (y + height - finer[0], x + width - finer[1])]) // finer
+
+
+def finished(panel: Any) -> Callable[[], bool]:
+    return lambda: panel.worker is None
+
+
+def test_the_manifest_names_what_is_there() -> None:
+    from npe2 import PluginManager, PluginManifest
+
+    manifest = PluginManifest.from_file(str(files("chromogen.plugins") / "napari.yaml"))
+    manifest.validate_imports()
+    manager = PluginManager()
+    manager.register(manifest)
+    assert manifest.name == "chromogen"
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Virtual IHC"]
+    assert {sample.key for sample in manifest.contributions.sample_data} == {"he", "ihc"}
+    (reader,) = manifest.contributions.readers
+    assert {"*.svs", "*.ndpi", "*.tif", "*.zarr"} <= set(reader.filename_patterns)
+
+
+def test_a_slide_is_layers_in_um(tmp_path: Path) -> None:
+    from chromogen.plugins.layers import reader_of
+
+    file = tmp_path / "where.ome.tif"
+    facts = Facts(0.5, "nuclear", source_mpp=0.25, settings={"region": [80, 40, 2600, 2200]})
+    write_ome_tiff(file, WherePixels((1300, 1100)), facts, compression="deflate")
+    ((levels, kwargs, kind),) = reader_of(str(file))([str(file)])
+    assert (kind, len(levels)) == ("image", 3)
+    assert (kwargs["scale"], kwargs["units"]) == ((0.5, 0.5), ("um", "um"))
+    assert kwargs["translate"] == (10.0, 20.0)  # (y, x) in um of the H&E
+    assert kwargs["name"] == "where.ome.tif (virtual, research use only)"
+    assert levels[0][401, 777].compute().tolist() == [777 & 255, 401 & 255, (777 >> 8) | (401 >> 8) << 4]
+
+
+def test_the_view_is_stained_as_the_whole_slide_is(
+    panel: Any, slide: Path, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "BLOCK_PX", 256)
+    steps: list[tuple[int, int]] = []
+    move = panel.move
+    panel.move = lambda step: (steps.append(step), move(step))
+    panel.stainer.value = "nuclear"
+    panel.own_share.value, panel.share.value, panel.intensity.value = False, 0.5, 0.8
+    show(panel, (200, 130, 500, 400))
+    panel.said(panel.stain_view)
+    qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+    he, stained, confidence = panel.viewer.layers
+    assert stained.name == "slide: nuclear (virtual, research use only)"
+    assert steps == [(number, 4) for number in range(1, 5)]
+
+    stainer = stainer_of_look(load_look("nuclear"), 0.5, intensity=0.8)
+    out = tmp_path / "whole.ome.tif"
+    stain_slide(SlideJob(SlideFile(slide), stainer), Output(out, "deflate"))
+    down, right = np.rint((np.asarray(stained.translate) - he.translate) / MPP).astype(int)
+    height, width = stained.data.shape[:2]
+    assert (right, down, width, height) == (200, 130, 500, 400)
+    with open_slide(out) as whole:
+        assert np.array_equal(stained.data, whole.read_region((200, 130), (500, 400)))
+    assert not confidence.visible
+    assert 0 < confidence.data.max() <= 1
+    assert confidence.scale[0] * confidence.data.shape[0] >= stained.scale[0] * height
+    assert "research use only" in panel.status.value
+
+
+def test_nuclei_are_labels_with_a_table(panel: Any, qtbot: Any) -> None:
+    show(panel, (0, 200, 1024, 500))
+    panel.said(panel.count_view)
+    qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+    labels = panel.viewer.layers["slide: nuclei"]
+    assert labels.data.shape == (500, 1024)
+    assert labels.translate[0] == pytest.approx(200 * MPP)
+    assert set(labels.features["label"]) == set(np.unique(labels.data)) - {0}
+    assert len(labels.features) > 20
+    assert "nuclei" in panel.status.value
+    assert "H-score" not in panel.status.value  # an H&E has none
+
+
+def test_a_slide_is_stained_into_a_file(panel: Any, qtbot: Any, tmp_path: Path) -> None:
+    out = tmp_path / "stained.ome.tif"
+    panel.stainer.value = "normalize"
+    panel.stain_slide(out)
+    qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+    assert panel.viewer.layers[-1].name == "stained.ome.tif (virtual, research use only)"
+    with open_slide(out) as made:
+        assert made.size == SIZE
+
+
+def test_cancelled_work_goes_on_later(
+    panel: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chromogen.whole_slide import stain as stain_module
+
+    monkeypatch.setattr(stain_module, "BLOCK_PX", 64)
+    out = tmp_path / "stained.ome.tif"
+    panel.stainer.value = "nuclear"
+    move = panel.move
+    panel.move = lambda step: (move(step), panel.stop())
+    panel.stain_slide(out)
+    qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+    assert not out.exists()
+    assert len(panel.viewer.layers) == 1
+    assert panel.status.value == "Cancelled. Finished blocks are kept."
+    assert list(tmp_path.glob("stained.ome.tif.chromogen*"))
+    assert not panel.cancel.enabled
+
+
+def test_an_ihc_of_ones_own(panel: Any, qtbot: Any, tmp_path: Path) -> None:
+    import chromogen
+
+    ihc = tmp_path / "ihc.png"
+    chromogen.write_image(ihc, chromogen.data.ihc(), mpp=0.5)
+    panel.stainer.value = "from a file"
+    panel.file.value = ihc
+    show(panel, (0, 300, 300, 300))
+    panel.said(panel.stain_view)
+    qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+    assert len(panel.viewer.layers) == 3
+    assert panel.viewer.layers[1].data.shape == (300, 300, 3)
+
+
+def test_errors_are_one_sentence(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chromogen.plugins import work
+
+    panel.stainer.value = "from a file"
+    panel.said(panel.stain_view)
+    assert panel.status.value == "Choose an IHC image, or a model's file, first."
+    panel.stainer.value = "nuclear"
+    show(panel, (0, 0, *SIZE))
+    monkeypatch.setattr(work, "MAX_VIEW_PX", 1000)
+    panel.said(panel.stain_view)
+    qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+    assert panel.status.value.startswith("Expected `view` to be at most 0.001 Mpx, got 1 Mpx; zoom in, or stain")
+    panel.viewer.add_image(np.zeros((20, 30)), name="grey")
+    panel.layer.reset_choices()
+    panel.layer.value = panel.viewer.layers["grey"]
+    panel.said(panel.stain_view)
+    assert panel.status.value.startswith("This layer has no file.")
+    show(panel, (0, 0, 30, 20))
+    panel.said(panel.count_view)
+    assert panel.status.value == "Nuclei are found in colour images (RGB). Choose such a layer."
+
+
+def test_stainers_without_dials(slide: Path) -> None:
+    from chromogen.plugins.work import Choice
+
+    assert Choice("normalize").load().identity == Stainer.from_pretrained("normalize").identity
+    with pytest.raises(ValueError, match="Expected `stainer`"):
+        Choice("nonsense").load()
