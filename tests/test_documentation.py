@@ -215,11 +215,16 @@ def check_command(words: list[str], place: str) -> None:
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 EXTRAS = set(PYPROJECT["project"]["optional-dependencies"])
 # In blocks that are not run.
-OTHERS = {".", "QuPath", "cd", "conda", "docker", "export", "git", "npm", "python", "python3"}
+OTHERS = {".", "QuPath", "cd", "conda", "docker", "export", "git", "napari", "npm", "python", "python3"}
 
 
 def extras_in(names: list[str]) -> set[str]:
-    return {extra for name in names for part in re.findall(r"(?:chromogen|\.)\[(.*?)\]", name) for extra in part.split(",")}
+    return {
+        extra
+        for name in names
+        for part in re.findall(r"(?:chromogen|\.)\[(.*?)\]", name)
+        for extra in part.split(",")
+    }
 
 
 # --- code in sentences ---
