@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chromogen.app.view import dials as module
-from chromogen.app.view.dials import dialled, dials_of
+from chromogen.app.view import choices as module
+from chromogen.app.view.choices import dialled, dials_of
 from chromogen.staining.stainer import load_look
 from test_densities import IHC
 

@@ -8,8 +8,8 @@ from shapely.geometry import box
 
 from chromogen.app.info import describe
 from chromogen.app.unmix import unmix_file
-from chromogen.app.view.pool import ShelfPool
-from chromogen.app.view.region_numbers import numbers_of, parse_region
+from chromogen.app.view.drawn_regions import numbers_of, parse_region
+from chromogen.app.view.opened import ShelfPool
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.evaluation.credibility import tiles
 from chromogen.evaluation.tile import Tile

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, box
 
 from chromogen.app.view import slide_nuclei as module
+from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.slide_nuclei import (
     GradedNuclei,
     NotWantedError,
@@ -20,7 +21,6 @@ from chromogen.app.view.slide_nuclei import (
     WindowGrid,
     window_grid_of,
 )
-from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import Image, write_image
 from chromogen.nuclei import find
 from chromogen.nuclei.outlines import Prediction

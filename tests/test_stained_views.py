@@ -15,8 +15,8 @@ import pytest
 import tifffile
 
 from chromogen.app.view import stained_views
-from chromogen.app.view.map_pictures import MAX_ALPHA
-from chromogen.app.view.region_files import ImportedRegion
+from chromogen.app.view.drawn_regions import ImportedRegion
+from chromogen.app.view.pictures import MAX_ALPHA
 from chromogen.app.view.stained_views import loaded, show_where, stain_view, stainer_mpp
 from chromogen.app.view.stains import CONFIDENCE, REGIONS, Stain, with_regions
 from chromogen.app.view.work_queue import new_id

@@ -12,9 +12,8 @@ import numpy as np
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, FiniteFloat
 
-from chromogen.app.view.alignments import Alignments
-from chromogen.app.view.placement import MADE_THERE, Placement, placement_between
-from chromogen.app.view.pool import Opened
+from chromogen.app.view.opened import Opened
+from chromogen.app.view.placement import MADE_THERE, Alignments, Placement, placement_between
 from chromogen.app.view.state import SlideId, State
 from chromogen.errors import expected
 from chromogen.files import scratch_folder, write_text

@@ -10,9 +10,9 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from chromogen.app.view.choices import StainerLine, stainer_lines
 from chromogen.app.view.guard import IMAGE_TYPES
 from chromogen.app.view.jobs import Job, JobLine
-from chromogen.app.view.stainer_list import StainerLine, stainer_lines
 from chromogen.app.view.state import PNG, SLIDE_ID, State
 from chromogen.app.view.trials import new_trial, options_of, start_trial
 from chromogen.app.view.upload_decoder import take_in

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from chromogen.app.terminal import duration
+from chromogen.app.view.opened import virtual_facts
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
-from chromogen.app.view.virtual import virtual_facts
 from chromogen.app.view.work_folder import REGION, Progress
 from chromogen.app.view.work_queue import Queued, WorkQueue
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from chromogen.app.view.region_files import ImportedRegion, feature_of
-from chromogen.app.view.virtual import LABEL
+from chromogen.app.view.drawn_regions import ImportedRegion, feature_of
+from chromogen.app.view.opened import LABEL
 from chromogen.pixel_size import ASSUMED_MPP
 
 NOTICE = " - ".join(LABEL)

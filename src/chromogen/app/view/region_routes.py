@@ -11,15 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from shapely.geometry import MultiPolygon, box
 
-from chromogen.app.view import region_numbers
+from chromogen.app.view import drawn_regions
+from chromogen.app.view.drawn_regions import MAX_REGIONS, Imported, ImportedRegion, Numbers, Region, import_regions
 from chromogen.app.view.measurement import Measured, MeasuredSlide, Measurement
+from chromogen.app.view.opened import stainer_of
 from chromogen.app.view.placement import placement_between
-from chromogen.app.view.region_files import MAX_REGIONS, Imported, ImportedRegion, Region, import_regions
-from chromogen.app.view.region_numbers import Numbers
 from chromogen.app.view.slide_nuclei import NotWantedError, NucleusNumbers, SlideSource
 from chromogen.app.view.slide_routes import name_of, words_of
 from chromogen.app.view.state import CLIENT_GONE, SLIDE_ID, SlideId, Stains, State
-from chromogen.app.view.virtual import stainer_of
 from chromogen.errors import FAILURES
 from chromogen.pixel_size import ASSUMED_MPP
 
@@ -150,10 +149,10 @@ def _measured(
     state: State, slides: Sequence[str], region: Region, stains: Stains, threshold: float
 ) -> tuple[MultiPolygon, Numbers]:
     """The region as it lies on the second slide, whose nuclei to count there, and what pixels say of it."""
-    drawn = region_numbers.parse_region(region.geometry)
+    drawn = drawn_regions.parse_region(region.geometry)
     with state.reading(slides[0]) as first, state.reading(slides[1]) as opened:
-        there = region_numbers.placed_region(drawn, placement_between(first, opened, state.alignments))
-        return there, region_numbers.numbers_of(opened, there, stains, threshold)
+        there = drawn_regions.placed_region(drawn, placement_between(first, opened, state.alignments))
+        return there, drawn_regions.numbers_of(opened, there, stains, threshold)
 
 
 async def _nuclei(

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from chromogen.app.view.measurement import interval_of
-from chromogen.app.view.pool import errors_without_folders
+from chromogen.app.view.opened import errors_without_folders
+from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.stained_views import kept_survey
-from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.compute.lru_cache import LruCache
 from chromogen.errors import expected
 from chromogen.nuclei.find import NucleiWindow, built_in, check_visible, nuclei_windows

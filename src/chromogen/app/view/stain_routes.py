@@ -8,14 +8,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+from chromogen.app.view.choices import DRAWN, StainerLine, WhereLine, stainer_lines, where_lines
+from chromogen.app.view.drawn_regions import MAX_REGIONS, ImportedRegion
 from chromogen.app.view.jobs import Job, JobLine, failing_without_folders
-from chromogen.app.view.region_files import MAX_REGIONS, ImportedRegion
 from chromogen.app.view.slide_catalog import Entry, SlideCatalog, UnknownSlideError
 from chromogen.app.view.stained_views import show_where, stain_view, stainer_mpp
-from chromogen.app.view.stainer_list import StainerLine, stainer_lines
 from chromogen.app.view.stains import REGIONS, TISSUE, Stain, with_regions
 from chromogen.app.view.state import FRESH, PNG, SLIDE_ID, State
-from chromogen.app.view.where_files import DRAWN, WhereLine, where_lines
 from chromogen.app.view.work_folder import MAX_SIDE_PX, MIN_SIDE_PX, cut_around, new_folder
 from chromogen.app.view.work_queue import Queued, new_id
 from chromogen.errors import choose, expected

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chromogen.app.staining import WhereOption
-from chromogen.app.view.dials import dialled
-from chromogen.app.view.map_pictures import where_picture
+from chromogen.app.view.choices import dialled
+from chromogen.app.view.pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region, region_file
 from chromogen.compute.grid import Window

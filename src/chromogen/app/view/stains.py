@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from chromogen.app.view.region_files import ImportedRegion, write_regions
+from chromogen.app.view.drawn_regions import ImportedRegion, write_regions
 from chromogen.app.view.slide_catalog import STORE
 from chromogen.app.view.work_folder import REGION, RESULT, TRACE, Progress, lines_of
 from chromogen.models import LOOK_SUFFIX, MODEL_SUFFIX, ONNX_SUFFIX

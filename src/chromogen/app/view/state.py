@@ -11,13 +11,13 @@ import anyio
 import anyio.to_thread
 from fastapi import Path, Request, Response
 
-from chromogen.app.view.alignments import Alignments
 from chromogen.app.view.jobs import Job, JobLine, job_line
-from chromogen.app.view.pool import Opened, ShelfPool
+from chromogen.app.view.opened import Opened, ShelfPool
+from chromogen.app.view.placement import Alignments
+from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.slide_nuclei import NucleusFinder
 from chromogen.app.view.work_queue import Queued, WorkQueue
-from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.compute.lru_cache import LruCache
 from chromogen.slides.pyramid import processors
 
