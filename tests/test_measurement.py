@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from chromogen.app.view.drawn_regions import ImportedRegion
-from chromogen.app.view.measurement import Measured, MeasuredSlide, interval_of, number_in_words
+from chromogen.app.view.region_routes import Measured, MeasuredSlide
+from chromogen.app.view.slide_nuclei import interval_of, number_in_words
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
 HE = MeasuredSlide("1" * 16, "a/he.svs", "h-e", stains_by="recognised")

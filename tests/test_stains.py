@@ -13,8 +13,8 @@ import psutil
 import pytest
 import tifffile
 
-from chromogen.app.view.jobs import job_queue
 from chromogen.app.view.stains import Stain
+from chromogen.app.view.state import job_queue
 from chromogen.app.view.work_queue import new_id, wait_for
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import Stainer
@@ -105,7 +105,7 @@ def test_a_slide_is_finished_when_it_is_there_and_whole(tmp_path: Path) -> None:
 SERVER = """
 import os, sys, time
 from pathlib import Path
-from chromogen.app.view.jobs import job_queue
+from chromogen.app.view.state import job_queue
 from chromogen.app.view.stains import Stain
 stains = job_queue(Path(sys.argv[1]))
 stain = Stain("20260101-000000-abcdef", "0" * 16, "a.tif", sys.argv[2], "identity", "identity")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.app.view.jobs import Job, job_queue
+from chromogen.app.view.state import Job, job_queue
 from chromogen.app.view.trials import (
     Trial,
     new_trial,

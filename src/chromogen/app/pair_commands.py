@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chromogen.app.arguments import Debug, Json
+from chromogen.app.paths import check_apart, check_folder, check_geojson, check_there
 from chromogen.app.terminal import duration, note_assumed, one_bar, tell
 from chromogen.errors import choose, expected
+from chromogen.files import write_text
+from chromogen.image import WRITE_SUFFIXES, write_image
+from chromogen.provenance import facts_since
 
 if TYPE_CHECKING:
     from chromogen.app.labels import Labels
@@ -60,7 +64,6 @@ def register_command(
     continue from one square to the next.
     """
     from chromogen.app.pair_transform import checked, swapped
-    from chromogen.provenance import facts_since
     from chromogen.registration.register import register
     from chromogen.registration.transform import write_transform
 
@@ -92,8 +95,6 @@ def _check_outputs(
 ) -> None:
     """Raises: ValueError or FileNotFoundError before anything is computed."""
     from chromogen.app.pair_transform import check_pair_files
-    from chromogen.app.paths import check_apart, check_folder
-    from chromogen.image import WRITE_SUFFIXES
     from chromogen.registration.transfer import check_field
 
     check_pair_files(he, ihc)
@@ -114,7 +115,6 @@ def _check_outputs(
 def _draw(he: Path, ihc: Path, transform: Transform, file: Path) -> None:
     import numpy as np
 
-    from chromogen.image import write_image
     from chromogen.registration.registered_slide import checkerboard, open_registered, residual_map
     from chromogen.slides.slide import open_slide
 
@@ -183,8 +183,6 @@ def transfer_command(
     Import OUT in QuPath. Chromogen keeps classes, names and measurements, and adds to each object how far the
     tissue still lies apart there, in um.
     """
-    from chromogen.app.paths import check_apart, check_folder, check_geojson, check_there
-    from chromogen.files import write_text
     from chromogen.registration.transfer import transferred
     from chromogen.registration.transform import read_transform
 
@@ -273,7 +271,6 @@ def label_command(
     it at any moment; the same command continues.
     """
     from chromogen.app.labels import LabelSettings, label
-    from chromogen.provenance import facts_since
 
     began, settings = time.perf_counter(), LabelSettings(threshold, distance, gap, smallest, he_mpp, ihc_mpp)
     with one_bar("label") as follow:

@@ -13,18 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from chromogen.app import terminal
 from chromogen.app.arguments import LOOK_MPP, PART, Debug, Inputs, Json, Output, region_of
-from chromogen.app.terminal import (
-    USE,
-    duration,
-    facts_of_all,
-    look_closely,
-    note_assumed,
-    numbered,
-    one_by_one,
-    progress_bars,
-    tell,
-)
 from chromogen.compute.allocator import give_back_freed_memory
 from chromogen.errors import expected
 from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
@@ -241,19 +231,24 @@ def stain_command(
     )
     staining.begin(tasks)
     inputs = [task.file for task in tasks]
-    with _runner(workers, scheduler) as run, progress_bars() as progress:
+    with _runner(workers, scheduler) as run, terminal.progress_bars() as progress:
 
         def work(index: int, _file: Path) -> dict[str, Any]:
-            with _bar(progress, numbered(index, inputs)) as follow:
+            with _bar(progress, terminal.numbered(index, inputs)) as follow:
                 facts = staining.stain(tasks[index], stainer_of(tasks[index]), run, follow)
             return {**facts, "model_load_s": model_load_s}
 
-        results, errors = one_by_one(inputs, work)
-    note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
+        results, errors = terminal.one_by_one(inputs, work)
+    terminal.note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
     print("".join(_unreadable(result) for result in results if result.get("unreadable")), end="", file=sys.stderr)
     unlike = [_unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD]
-    facts = facts_of_all(results, errors, time.perf_counter() - began)
-    tell(facts, [*map(_line, results), *unlike, USE, look_closely(*paths, out)], as_json=as_json, errors=errors)
+    facts = terminal.facts_of_all(results, errors, time.perf_counter() - began)
+    terminal.tell(
+        facts,
+        [*map(_line, results), *unlike, terminal.USE, terminal.look_closely(*paths, out)],
+        as_json=as_json,
+        errors=errors,
+    )
 
 
 def _source_of(style: list[Path] | None, stainer: str) -> str:
@@ -275,7 +270,7 @@ def _look(
         check_left_out({"site": None if site == "auto" else site, **of_style}, "with --style")
         return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
     look, references = measured_look(LookRequest(style, site, style_mpp, region_of("style-region", style_region)))
-    note_assumed([MPP for reference in references if reference.assumed], "--style-mpp", "reference IHC")
+    terminal.note_assumed([MPP for reference in references if reference.assumed], "--style-mpp", "reference IHC")
     return look, [reference.picture for reference in references]
 
 
@@ -334,7 +329,7 @@ def _line(result: dict[str, Any]) -> str:
     if result.get("already_done"):
         return f"{result['output']}: is there already, by the same stainer and settings; --restart makes it again"
     width, height = result["size"]
-    took = f"{duration(result['seconds'])}, {result['mpx_per_s']:.1f} Mpx/s"
+    took = f"{terminal.duration(result['seconds'])}, {result['mpx_per_s']:.1f} Mpx/s"
     words = f"{result['output']}: {width} x {height} px at {result['mpp']:.3g} um/px"
     seams = "none to see" if result["seam_score"] is None else f"{result['seam_score']:.2f} (none: 1)"
     if result["tissue_fraction"] is None:

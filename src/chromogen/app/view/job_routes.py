@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from fastapi.responses import FileResponse
 
-from chromogen.app.view.jobs import JobLine
 from chromogen.app.view.pictures import adjusted, labelled, unlike_picture
 from chromogen.app.view.stains import CONFIDENCE, REGIONS
-from chromogen.app.view.state import FRESH, PNG, State
+from chromogen.app.view.state import FRESH, PNG, JobLine, State
 from chromogen.app.view.trials import EXEMPLAR, Trial
 from chromogen.app.view.work_folder import REGION, RESULT
 from chromogen.app.view.work_queue import UNDER_WAY

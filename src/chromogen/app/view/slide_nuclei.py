@@ -18,7 +18,6 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from chromogen.app.view.measurement import interval_of
 from chromogen.app.view.opened import errors_without_folders
 from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.stained_views import kept_survey
@@ -89,6 +88,19 @@ class NucleiInView(NucleusNumbers):
     words: str
     outlines: list[list[float]]
     positive: list[int]
+
+
+def number_in_words(value: float | None, digits: int) -> str:
+    """A number as people read it."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def interval_of(line: dict[str, Any], name: str, digits: int) -> str:
+    """The interval of 95 % of a number, where it has one."""
+    low, high = (line.get(f"{name}_{end}") for end in ("low", "high"))
+    return (
+        "" if low is None or high is None else f"{number_in_words(low, digits)} to {number_in_words(high, digits)}"
+    )
 
 
 def in_words(numbers: NucleusNumbers) -> str:

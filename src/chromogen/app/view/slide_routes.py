@@ -13,12 +13,11 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from chromogen.app.view import pictures
-from chromogen.app.view.jobs import Job
 from chromogen.app.view.opened import Opened, stainer_of, virtual_facts
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.slide_catalog import Entry, UnknownSlideError, case_of, marker_of
 from chromogen.app.view.stains import CONFIDENCE
-from chromogen.app.view.state import JPEG, PNG, SlideId, Stains, State
+from chromogen.app.view.state import JPEG, PNG, Job, SlideId, Stains, State
 from chromogen.app.view.trials import EXEMPLAR
 from chromogen.app.view.work_folder import REGION, RESULT
 from chromogen.app.view.work_queue import UnknownWorkError
