@@ -66,7 +66,7 @@ def test_a_view_shows_what_the_whole_slide_shows_there(
     def median(measured: Measurements, _stains: str) -> Threshold:
         return fixed_threshold(float(np.median(measured.second_od10)))
 
-    monkeypatch.setattr(module, "positive_threshold", median)
+    monkeypatch.setattr(module.positivity, "positive_threshold", median)
     slide = source(tmp_path, IHC)
     whole = within(NucleusFinder(WorkerProcess()), slide, ALL)
     assert len(whole.nuclei) > 100

@@ -22,13 +22,7 @@ from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memor
 from chromogen.compute.grid import outer_px
 from chromogen.errors import expected
 from chromogen.files import CHECKPOINT_ENDING, named_beside, stem_of, write_whole
-from chromogen.image import (
-    Image,
-    read_provenance,
-    scaled,
-    shrunk,
-    write_image,
-)
+from chromogen.image import Image, read_provenance, scaled, shrunk, write_image
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
 from chromogen.slides.slide import Picture, read_picture

@@ -20,16 +20,8 @@ from chromogen.page import Section, as_cell, render
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import NOTICE, sha256_of, versions
 from chromogen.slides.slide import Slide, open_slide
+from chromogen.whole_slide import nuclei_files
 from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, slide_nuclei
-from chromogen.whole_slide.nuclei_files import (
-    Judged,
-    has_parquet,
-    judged,
-    threshold_for,
-    write_csv,
-    write_geojson,
-    write_parquet,
-)
 from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_image, write_numbers
 
 SHOWN_PX = 900
@@ -150,18 +142,18 @@ def nuclei_of_file(file: Path, folder: Path, settings: Settings, on_window: OnWi
 
 def _written(file: Path, beside: Path, slide: Slide, found: SlideNuclei, settings: Settings) -> NucleiFound:
     """Write the outputs, whose names begin as `beside`, part by part; the facts."""
-    threshold = threshold_for(found, settings.thresholds_od10)
+    threshold = nuclei_files.threshold_for(found, settings.thresholds_od10)
     scored = scores(found.places, found.measured, threshold, found.pixels)
 
-    def parts() -> Iterator[Judged]:
-        return (judged(part, slide.quickhash, threshold) for part in found.parts())
+    def parts() -> Iterator[nuclei_files.Judged]:
+        return (nuclei_files.judged(part, slide.quickhash, threshold) for part in found.parts())
 
     outputs = [named_beside(beside, ".geojson"), named_beside(beside, ".csv")]
-    write_geojson(outputs[0], parts())
-    write_csv(outputs[1], parts())
-    if has_parquet():
+    nuclei_files.write_geojson(outputs[0], parts())
+    nuclei_files.write_csv(outputs[1], parts())
+    if nuclei_files.has_parquet():
         outputs.append(named_beside(beside, ".parquet"))
-        write_parquet(outputs[-1], parts())
+        nuclei_files.write_parquet(outputs[-1], parts())
     known_mpp = None if slide.mpp_from == "assumed" else slide.mpp
     image, drawn_mpp, place = drawn(slide, parts)
     if is_tile(slide):

@@ -183,13 +183,13 @@ def _there(other: Opened, window: Window, placed: Placement, size: tuple[int, in
     if not placed.is_upright:
         return _turned(other, window, placed, there)
     left, top, right, bottom = (round(side) for side in placed.window(window))
-    x = _covered(left, right, other.size[0], size[0])
-    y = _covered(top, bottom, other.size[1], size[1])
-    if x and y:
-        part, (width, height) = Window(x.begin, y.begin, x.end, y.end), (x.last - x.first, y.last - y.first)
-        step = max(1.0, min(part.size[0] / width, part.size[1] / height))
-        seen = resize(read_window(other, part, step), (width, height))
-        there[y.first : y.last, x.first : x.last] = seen
+    part = Window(max(left, 0), max(top, 0), min(right, other.size[0]), min(bottom, other.size[1]))
+    if min(part.size) > 0:
+        x = _pixels(part.left - left, part.right - left, right - left, size[0])
+        y = _pixels(part.top - top, part.bottom - top, bottom - top, size[1])
+        shape = x.stop - x.start, y.stop - y.start
+        step = max(1.0, min(part.size[0] / shape[0], part.size[1] / shape[1]))
+        there[y, x] = resize(read_window(other, part, step), shape)
     return there
 
 
@@ -210,24 +210,11 @@ def _turned(other: Opened, window: Window, placed: Placement, white: Image) -> I
     return np.stack(planes, -1).reshape(white.shape)
 
 
-@dataclass(frozen=True)
-class _Covered:
-    """What of a slide is seen along one axis, level-0 pixels `begin` to `end`, in pixels `first` to `last`."""
-
-    begin: int
-    end: int
-    first: int
-    last: int
-
-
-def _covered(begin: int, end: int, most: int, count: int) -> _Covered | None:
-    """Pixels `begin` to `end` of a slide of `most`, in a picture of `count`; None where the slide has none."""
-    inner_begin, inner_end = max(begin, 0), min(end, most)
-    if inner_end <= inner_begin:
-        return None
-    first, last = (round(count * (place - begin) / (end - begin)) for place in (inner_begin, inner_end))
+def _pixels(begin: int, end: int, length: int, count: int) -> slice:
+    """The pixels, at least one, that `begin` to `end` of `length` level-0 pixels take in a picture of `count`."""
+    first, last = (round(count * place / length) for place in (begin, end))
     first = min(first, count - 1)
-    return _Covered(inner_begin, inner_end, first, max(last, first + 1))
+    return slice(first, max(last, first + 1))
 
 
 def local_correlation(a: NDArray[np.floating], b: NDArray[np.floating], sigma_px: float) -> Array:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -30,16 +30,6 @@ from chromogen.stains.deconvolution import Array
 SAME_SHAPE = 0.02
 MADE_THERE = "where its file says that it was made"
 REACH_PX = 64.0  # around a place, in which a placement that bends is taken for an affine
-
-
-class Transforms(Protocol):
-    """What knows how the contents of two slides, by their hashes, lie on one another."""
-
-    def between(self, one: str, other: str) -> Transform | None:
-        """The transform from one to the other, if there is one."""
-
-    def how(self, one: str, other: str) -> str:
-        """By what it is known, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +76,7 @@ class Placement:
         return (*map(float, corners.min(0)), *map(float, corners.max(0)))  # type: ignore[return-value]
 
 
-def placement_between(one: Opened, other: Opened, transforms: Transforms | None = None) -> Placement:
+def placement_between(one: Opened, other: Opened, transforms: Alignments | None = None) -> Placement:
     """How the other slide lies on the first.
 
     A virtual stain lies where its file says that it was made; other slides as a transform says, also of what a

@@ -15,15 +15,6 @@ from pydantic import BaseModel, Field
 from shapely.geometry import MultiPolygon, box
 
 from chromogen.app.view import drawn_regions
-from chromogen.app.view.drawn_regions import (
-    MAX_REGIONS,
-    Imported,
-    ImportedRegion,
-    Numbers,
-    Region,
-    feature_of,
-    import_regions,
-)
 from chromogen.app.view.opened import LABEL, stainer_of
 from chromogen.app.view.placement import placement_between
 from chromogen.app.view.slide_nuclei import (
@@ -66,7 +57,6 @@ class MeasuredSlide:
     `is_covered` says that a virtual stain lies over it on the page.
     """
 
-    id: str
     name: str
     stains: str
     virtual: str | None = None
@@ -162,7 +152,7 @@ class Measured:
 
     threshold_od10: float
     slides: Sequence[MeasuredSlide]
-    regions: Sequence[ImportedRegion]
+    regions: Sequence[drawn_regions.ImportedRegion]
     numbers: list[dict[str, Any]] = field(default_factory=list)
 
     def answer(self) -> Measurement:
@@ -215,7 +205,7 @@ class Measured:
         keys = (*MORE, *ENDS, "nuclei_threshold_source", *COLUMNS)
         held = io.StringIO()
         writer = csv.writer(held, lineterminator="\r\n")
-        writer.writerow(["region", *MeasuredSlide("", "", "").as_record(), "threshold_od10", *keys, "why"])
+        writer.writerow(["region", *MeasuredSlide("", "").as_record(), "threshold_od10", *keys, "why"])
         for index, region in enumerate(self.regions):
             for slide, line in self._lines(index):
                 values = [line.get(key) for key in keys]
@@ -225,7 +215,9 @@ class Measured:
 
     def _geojson(self) -> str:
         """Regions as annotations with their numbers as measurements, and how these came about."""
-        features = [feature_of(region, **self._annotated(at)) for at, region in enumerate(self.regions)]
+        features = [
+            drawn_regions.feature_of(region, **self._annotated(at)) for at, region in enumerate(self.regions)
+        ]
         slides = [slide.as_record() for slide in self.slides]
         made = {"threshold_od10": self.threshold_od10, "slides": slides}
         return json.dumps({"type": "FeatureCollection", "features": features, "chromogen": made}, indent=1)
@@ -290,7 +282,7 @@ class RegionRequest(BaseModel):
 
     on: str = Field(pattern=SLIDE_ID)
     slides: list[MeasuredSource] = Field(max_length=MAX_SOURCES)
-    regions: list[ImportedRegion] = Field(max_length=MAX_REGIONS)
+    regions: list[drawn_regions.ImportedRegion] = Field(max_length=drawn_regions.MAX_REGIONS)
     threshold_od10: float = Field(0.2, ge=0, le=2.55)
 
 
@@ -300,10 +292,10 @@ def region_routes(state: State) -> APIRouter:
     run = state.renderer.run
 
     @routes.post("/regions", openapi_extra=_A_FILE)
-    async def regions(request: Request) -> Imported:
+    async def regions(request: Request) -> drawn_regions.Imported:
         """The polygons of a GeoJSON file, as the body, read as `chromogen stylize --content-mask` reads it."""
         body = await request.body()
-        return await run(lambda: import_regions(body))
+        return await run(lambda: drawn_regions.import_regions(body))
 
     @routes.post("/numbers")
     async def numbers(asked: RegionRequest) -> Measurement:
@@ -355,8 +347,8 @@ def _measured_slide(state: State, on: str, source: MeasuredSource) -> MeasuredSl
     try:
         entry = state.slides.find(source.id)
     except LookupError:
-        return MeasuredSlide(source.id, GONE, source.stains)
-    plain = MeasuredSlide(source.id, name_of(state, entry), source.stains, is_covered=source.is_covered)
+        return MeasuredSlide(GONE, source.stains)
+    plain = MeasuredSlide(name_of(state, entry), source.stains, is_covered=source.is_covered)
     try:
         with state.reading(on) as first, state.pool.reading(entry) as opened:
             placed = placement_between(first, opened, state.alignments)
@@ -376,7 +368,7 @@ def _measured_slide(state: State, on: str, source: MeasuredSource) -> MeasuredSl
 
 
 async def _numbers(
-    state: State, slides: tuple[str, str], region: Region, stains: Stains, threshold: float
+    state: State, slides: tuple[str, str], region: drawn_regions.Region, stains: Stains, threshold: float
 ) -> dict[str, Any]:
     """Of a region drawn on the first slide, in the second; or why there are none."""
     try:
@@ -390,8 +382,8 @@ async def _numbers(
 
 
 def _measured(
-    state: State, slides: Sequence[str], region: Region, stains: Stains, threshold: float
-) -> tuple[MultiPolygon, Numbers]:
+    state: State, slides: Sequence[str], region: drawn_regions.Region, stains: Stains, threshold: float
+) -> tuple[MultiPolygon, drawn_regions.Numbers]:
     """The region as it lies on the second slide, whose nuclei to count there, and what pixels say of it."""
     drawn = drawn_regions.parse_region(region.geometry)
     with state.reading(slides[0]) as first, state.reading(slides[1]) as opened:
@@ -400,7 +392,7 @@ def _measured(
 
 
 async def _nuclei(
-    state: State, source: SlideSource, region: MultiPolygon, numbers: Numbers
+    state: State, source: SlideSource, region: MultiPolygon, numbers: drawn_regions.Numbers
 ) -> tuple[dict[str, Any], str]:
     """What nuclei say of a region, and why they say nothing; that takes no other number away."""
     try:

@@ -118,11 +118,8 @@ class Trial:
     def python_lines(self) -> str:
         """The same in Python."""
         options = dict(zip(self.options[::2], self.options[1::2], strict=True))
-        changes = {
-            "dab_amount": options.get("--dab-amount"),
-            "seed": options.get("--seed"),
-        }
-        changed = ", ".join(f"{name}={value}" for name, value in changes.items() if value is not None)
+        names = {"--dab-amount": "dab_amount", "--seed": "seed"}
+        changed = ", ".join(f"{name}={options[option]}" for option, name in names.items() if option in options)
         recipe = f'PRESETS["{options["--preset"]}"]'
         if steps := options.get("--steps"):
             recipe = f"with_total_steps({recipe}, {steps})"
