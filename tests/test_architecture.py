@@ -22,8 +22,8 @@ ROOMS: dict[str, set[str]] = {
     "compute": BASE | {"image"},
     "plots": BASE,
     "page": BASE | {"image"},
-    "regions": BASE | {"formats"},
     "slides": BASE | {"compute", "formats", "image", "pixel_size"},
+    "regions": BASE | {"formats", "image", "slides"},
     "stains": BASE | {"compute", "image", "pixel_size"},
     "registration": BASE | {"compute", "image", "pixel_size", "slides", "stains"},
     "nuclei": BASE | {"compute", "image", "pixel_size", "stains"},
@@ -45,7 +45,7 @@ ROOMS["api"] = set(ROOMS) | {"app"}
 FILES: dict[str, list[str]] = {
     "formats": ["ome_metadata", "tiff_pages", "decoders"],
     "compute": ["allocator", "lru_cache", "spill", "devices", "grid", "sliding_window"],
-    "regions": ["geojson", "masks"],
+    "regions": ["geojson", "masks", "guides"],
     "slides": [
         "source",
         "resampling",
@@ -144,7 +144,6 @@ FILES: dict[str, list[str]] = {
     "study": ["experiments", "findings", "cells", "report"],
     "app": [
         "paths",
-        "regions",
         "jobs",
         "demo",
         "terminal",
@@ -174,9 +173,8 @@ FILES: dict[str, list[str]] = {
         "view.work_queue",
         "view.work_folder",
         "view.trials",
-        "view.stains",
         "view.choices",
-        "view.stained_views",
+        "view.stains",
         "view.slide_nuclei",
         "view.state",
         "view.slide_routes",

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 
 from chromogen.app.paths import SideOutputs, image_files
-from chromogen.app.regions import Regions, resized
 from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
 from chromogen.compute.grid import outer_px
 from chromogen.errors import expected
@@ -25,6 +24,7 @@ from chromogen.files import CHECKPOINT_ENDING, named_beside, stem_of, write_whol
 from chromogen.image import Image, read_provenance, scaled, shrunk, write_image
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
+from chromogen.regions.guides import Regions, resized
 from chromogen.slides.slide import Picture, read_picture
 from chromogen.stains.appearance import DOUBTS, appearance
 from chromogen.style.checkpoint import Checkpoint

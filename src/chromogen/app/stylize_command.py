@@ -33,7 +33,7 @@ from chromogen.style.settings import DEFAULT_PRESET, build_recipe, numbers
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
-    from chromogen.app.regions import Regions
+    from chromogen.regions.guides import Regions
     from chromogen.style.run import Step
 
 
@@ -269,7 +269,7 @@ def _drawn(
     content_masks: Sequence[Path], style_masks: Sequence[Path], contents: Sequence[Path], styles: Sequence[Path]
 ) -> Regions | None:
     """Regions of the one content and the one style. Raises: ValueError where there are several."""
-    from chromogen.app.regions import read_region_masks
+    from chromogen.regions.guides import read_region_masks
 
     if not (content_masks or style_masks):
         return None

@@ -16,7 +16,6 @@ import PIL.Image
 from chromogen.app.staining import WhereOption
 from chromogen.app.view.drawn_regions import MAX_GEOJSON_BYTES
 from chromogen.app.view.slide_catalog import Entry
-from chromogen.app.view.stains import TISSUE
 from chromogen.errors import FAILURES, expected
 from chromogen.formats.decoders import quiet
 from chromogen.image import WRITE_SUFFIXES
@@ -186,7 +185,7 @@ def _number(text: str | None) -> float | None:
 
 # What says where a stain lies: tissue, regions, and files in the folders that were named.
 
-DRAWN = "regions"
+TISSUE, DRAWN = "tissue", "regions"
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")  # modes of images that may be heat maps
 MAX_GREY_PX, MAX_COLOR_PX = 100_000_000, 4_000_000
 

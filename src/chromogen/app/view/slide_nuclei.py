@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from chromogen.app.view.opened import errors_without_folders
 from chromogen.app.view.processes import WorkerProcess
-from chromogen.app.view.stained_views import kept_survey
+from chromogen.app.view.stains import kept_survey
 from chromogen.compute.lru_cache import LruCache
 from chromogen.errors import expected
 from chromogen.nuclei import positivity

@@ -11,12 +11,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from chromogen.app.view.choices import DRAWN, StainerLine, WhereLine, stainer_lines, where_lines
+from chromogen.app.view.choices import DRAWN, TISSUE, StainerLine, WhereLine, stainer_lines, where_lines
 from chromogen.app.view.drawn_regions import MAX_REGIONS, ImportedRegion
 from chromogen.app.view.guard import IMAGE_TYPES
 from chromogen.app.view.slide_catalog import Entry, SlideCatalog, UnknownSlideError
-from chromogen.app.view.stained_views import show_where, stain_view, stainer_mpp
-from chromogen.app.view.stains import REGIONS, TISSUE, Stain, with_regions
+from chromogen.app.view.stains import REGIONS, Stain, show_where, stain_view, stainer_mpp, with_regions
 from chromogen.app.view.state import FRESH, PNG, SLIDE_ID, Job, JobLine, State, failing_without_folders
 from chromogen.app.view.trials import new_trial, options_of, start_trial
 from chromogen.app.view.upload_decoder import take_in
