@@ -18,7 +18,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["chromogen"]):
-    from chromogen.app.terminal import byte_count
+    from chromogen.app.arguments import byte_count
     from chromogen.app.unmix import parse_vectors
     from chromogen.app.view.guard import _name_of, is_loopback, tokens_in
     from chromogen.formats.ome_metadata import ome_facts

@@ -18,8 +18,8 @@ import typer
 
 from chromogen.app import terminal
 from chromogen.app.arguments import Debug, Json, OutFolder
-from chromogen.app.paths import ready_folder
 from chromogen.errors import expected
+from chromogen.files import ready_folder
 from chromogen.provenance import peak_rss_mb, run_facts, versions
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from chromogen.app.arguments import Debug, Inputs, Json, Mpp, OutFolder
-from chromogen.app.paths import image_files, in_folder, ready_folder
+from chromogen.app.paths import image_files, in_folder
 from chromogen.app.terminal import note_assumed, numbered, one_bar, one_by_one, tell
 from chromogen.errors import choose
+from chromogen.files import ready_folder
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import facts_since
 from chromogen.style.settings import numbers
@@ -61,12 +62,13 @@ def nuclei_command(
     command continues: NAME.nuclei keeps what was found until all files of an input are written.
     """
     from chromogen.app import nuclei
+    from chromogen.nuclei.positivity import thresholds_of
     from chromogen.slides.slide import slide_files
     from chromogen.whole_slide.nuclei import STAINS
     from chromogen.whole_slide.nuclei_files import NO_PARQUET, has_parquet
 
     choose("stains", stains, STAINS)
-    levels = nuclei.thresholds_of(threshold, numbers("grades", grades, float) if grades else ())
+    levels = thresholds_of(threshold, numbers("grades", grades, float) if grades else ())
     files = slide_files(paths)
     nuclei.check_outputs(files, out)
     settings = nuclei.Settings(nuclei.named_network(network), stains, levels, mpp)

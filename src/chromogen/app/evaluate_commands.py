@@ -13,8 +13,8 @@ import typer
 
 from chromogen.app import terminal
 from chromogen.app.arguments import Debug, Device, Json, Mpp, Precision
-from chromogen.app.paths import ready_empty_folder, ready_folder
 from chromogen.errors import expected
+from chromogen.files import ready_empty_folder, ready_folder
 from chromogen.image import read_image
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import facts_since
@@ -104,8 +104,8 @@ def evaluate_command(
     elif prediction and blind:
         _lay_out(prediction, real, blind, crops=crops, mpp=mpp, group=group, seed=seed, as_json=as_json)
     elif prediction and out:
-        from chromogen.app.pair_transform import registered_reals
         from chromogen.evaluation.evaluate import evaluate_files
+        from chromogen.evaluation.registered_reals import registered_reals
         from chromogen.evaluation.report import mean_lines, write_report
         from chromogen.style.encoder import Encoder
 
@@ -141,7 +141,7 @@ def _check_asked(
 
 def _check_registration(real: Path | None, transform: Path | None, out: Path | None, *, register: bool) -> None:
     """Raises: ValueError for a registration without what it is for, or asked in two ways."""
-    from chromogen.app.pair_transform import check_one_way
+    from chromogen.registration.pairs import check_one_way
 
     check_one_way(transform, register=register)
     if (register or transform) and not (real and out):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chromogen.app.terminal import duration
-from chromogen.image import is_image, profile_name, read_provenance
+from chromogen.image import profile_name
 from chromogen.models import LOOK_CLAIM, MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import NOTICE
-from chromogen.slides.facts import read_facts
+from chromogen.slides.facts import facts_if_virtual
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from chromogen.staining.looks import Look
 
 OVERVIEW_PX = 1024
-VIRTUAL = ("stainer", "target_stain", "stainer_hash", "where", "notice")
 STAIN_MPP = 0.5  # where stainers work, if nothing else is said
 # What a slide of any size is reckoned to take on two cores: 0.8 s of a processor a Mpx, busy with other work.
 STAIN_MPX_PER_S, STAIN_MEMORY_MB = 1.5, 1000.0
@@ -94,13 +93,6 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             doubt=doubts(overview, "content", (slide.mpp or ASSUMED_MPP) * step),
             virtual=facts_if_virtual(path),
         )
-
-
-def facts_if_virtual(path: Path) -> dict[str, Any] | None:
-    """What a slide or image that Chromogen stained says of that; None for others."""
-    facts = read_facts(path)
-    said = facts.as_json() if facts else (read_provenance(path) if is_image(path) else None) or {}
-    return {name: said[name] for name in VIRTUAL if name in said} if "stainer" in said else None
 
 
 def described(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> SlideInfo | dict[str, Any]:

@@ -9,19 +9,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen.app.paths import check_apart
-from chromogen.errors import expected
-from chromogen.files import by_stem, named_beside, stem_of, write_json, write_table, write_text
+from chromogen.files import by_stem, check_apart, named_beside, stem_of, write_json, write_table, write_text
 from chromogen.image import read_image, shrunk, write_image
-from chromogen.nuclei.find import built_in
-from chromogen.nuclei.positivity import fixed_threshold
 from chromogen.nuclei.scores import Scores, scores
 from chromogen.page import Section, as_cell, render
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.provenance import NOTICE, sha256_of, versions
+from chromogen.provenance import NOTICE, versions
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.whole_slide import nuclei_files
-from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, slide_nuclei
+from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, built_in_network, slide_nuclei
 from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_image, write_numbers
 
 SHOWN_PX = 900
@@ -30,7 +26,6 @@ OF_ALL = ("nuclei.json", "nuclei.csv", "index.html")
 WORK = ".nuclei"  # the ending of the folder that an unfinished input has beside its outputs
 # Median area of nuclei in sections of human tissue. Beyond it the pixel size is rather wrong by about 2.
 USUAL_UM2 = (24.0, 125.0)
-MAX_OD10 = 5.0
 MIN_NUCLEI = 15  # whose median area says something
 
 OnWindow: TypeAlias = Callable[[int, int], None]
@@ -42,9 +37,7 @@ def named_network(file: Path | None) -> NamedNetwork:
     Raises: FileNotFoundError; ValueError for what is no such model.
     """
     if file is None:
-        from chromogen.nuclei.outlines import WEIGHTS
-
-        return NamedNetwork(built_in(), "built-in", sha256_of(WEIGHTS))
+        return built_in_network()
     from chromogen.staining.onnx_file import whole_model
     from chromogen.staining.onnx_generator import ARGUMENT, nucleus_network
 
@@ -98,22 +91,6 @@ class NucleiFound:
     shown_px: list[int]
     outputs: list[str]
     notes: list[str] = field(default_factory=list)
-
-
-def thresholds_of(threshold: float | None, grades: Sequence[float]) -> tuple[float, ...]:
-    """The fixed DAB densities that two options give: one, three, or none of them.
-
-    Raises: ValueError where both are given, or cannot be.
-    """
-    if threshold is not None and grades:
-        raise expected("threshold", "left out beside grades, whose first it is", f"{threshold:g}")
-    given = tuple(grades) if threshold is None else (threshold,)
-    if any(not 0 < level < MAX_OD10 for level in given):
-        wanted = f"densities above 0 and below {MAX_OD10:g}"
-        raise expected("threshold", wanted, ",".join(f"{level:g}" for level in given), "QuPath's are 0.2,0.4,0.6")
-    if given:
-        fixed_threshold(*given)
-    return given
 
 
 def check_outputs(files: Sequence[Path], folder: Path) -> None:

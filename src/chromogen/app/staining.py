@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
 from chromogen.compute.grid import whole
 from chromogen.errors import choose, expected
-from chromogen.files import stem_of
+from chromogen.files import check_apart, check_folder, check_there, make_folder, stem_of
 from chromogen.image import WRITE_SUFFIXES, Image, is_image
 from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES

@@ -16,8 +16,8 @@ from rich.progress import Progress
 
 from chromogen.app import terminal
 from chromogen.app.arguments import LOOK_MPP, PART, Debug, Device, Json, Machine, Output, Search, region_of
-from chromogen.app.paths import check_apart, check_folder
 from chromogen.errors import choose, expected
+from chromogen.files import check_apart, check_folder
 from chromogen.pixel_size import check_mpp
 from chromogen.provenance import peak_rss_mb
 
@@ -128,8 +128,8 @@ def train_command(
     expects DAB, where the IHC has it). You may stop it at any moment; the same command continues.
     """
     from chromogen.app.looks import LookRequest
-    from chromogen.app.pair_transform import check_one_way
     from chromogen.app.training import Registration, read_pairs, train_on_pairs
+    from chromogen.registration.pairs import check_one_way
     from chromogen.staining.onnx_export import export_onnx
     from chromogen.staining.tissue import MPP
     from chromogen.staining.where_network import read_model

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen.app.pair_transform import transform_of
 from chromogen.errors import expected, short
 from chromogen.evaluation.agreement import group_of
 from chromogen.evaluation.fields import Pair, find_pairs
@@ -22,6 +21,7 @@ from chromogen.image import Image, write_image
 from chromogen.pixel_size import is_same_mpp
 from chromogen.plots import loss_plot, save_plot
 from chromogen.provenance import NOTICE, peak_rss_mb, sha256_of
+from chromogen.registration.pairs import transform_of
 from chromogen.registration.registered_slide import open_registered
 from chromogen.registration.transform import Transform
 from chromogen.slides.slide import Slide, open_slide

@@ -12,24 +12,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen.app.info import facts_if_virtual
-from chromogen.app.nuclei import named_network, thresholds_of
-from chromogen.app.pair_transform import check_one_way, check_pair_files, transform_of
-from chromogen.app.paths import check_apart, check_folder, check_geojson
 from chromogen.errors import expected
-from chromogen.files import named_beside
+from chromogen.files import check_apart, check_folder, check_geojson, named_beside
 from chromogen.image import PathLike
 from chromogen.labels import features
 from chromogen.labels.maps import maps_of
 from chromogen.labels.squares import SIDE_UM, Matched, Square
 from chromogen.nuclei.find import MAX_MPP
+from chromogen.nuclei.positivity import thresholds_of
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import versions
+from chromogen.registration.pairs import check_one_way, check_pair_files, transform_of
 from chromogen.registration.registered_slide import open_registered
 from chromogen.registration.transform import Transform
+from chromogen.slides.facts import facts_if_virtual
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
-from chromogen.whole_slide.nuclei import SlideNuclei, slide_nuclei
+from chromogen.whole_slide.nuclei import SlideNuclei, built_in_network, slide_nuclei
 from chromogen.whole_slide.nuclei_files import write_features
 
 OVERVIEW_PX = 1024
@@ -174,7 +173,7 @@ def _labelled(pair: _Pair, out: Path, settings: LabelSettings, on_stage: OnStage
             if max(he.need_mpp(), ihc.need_mpp()) > MAX_MPP:
                 return None
             folder, follow = named_beside(out, f".{name}.nuclei"), partial(_follow, on_stage, f"nuclei of {name}")
-            return until_written.enter_context(slide_nuclei(slide, folder, named_network(None), stains, follow))
+            return until_written.enter_context(slide_nuclei(slide, folder, built_in_network(), stains, follow))
 
         known = features.ihc_nuclei(ihc, nuclei_of(ihc, "ihc", "h-dab"), transform, thresholds)
         on_he = nuclei_of(he, "he", "h-e")
