@@ -17,7 +17,7 @@ from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import NOTICE, versions
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.whole_slide import nuclei_files
-from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, built_in_network, slide_nuclei
+from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, named_built_in, slide_nuclei
 from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_image, write_numbers
 
 SHOWN_PX = 900
@@ -37,7 +37,7 @@ def named_network(file: Path | None) -> NamedNetwork:
     Raises: FileNotFoundError; ValueError for what is no such model.
     """
     if file is None:
-        return built_in_network()
+        return named_built_in()
     from chromogen.staining.onnx_file import whole_model
     from chromogen.staining.onnx_generator import ARGUMENT, nucleus_network
 

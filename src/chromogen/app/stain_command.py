@@ -195,20 +195,17 @@ def stain_command(
 
     give_back_freed_memory(LARGE_BYTES)
     began = time.perf_counter()
-    of_look = bool(style) or is_look(stainer)
+    of_look, strengths = bool(style) or is_look(stainer), {"intensity": intensity, "counterstain": counterstain}
     if Path(stainer).suffix.lower() != ONNX_SUFFIX:
         check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator (.onnx)")
     if of_look:
         option = WhereOption(where or _source_of(style, stainer), levels_by_class(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)
-        make = partial(
-            stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain, fill=fill
-        )
+        make = partial(stainer_of_look, look, share, seed, fill=fill, **strengths)
         tasks = plan_stains(paths, out)
         stainer_of = LookStainer(look, references, share, make, option).stainers(tasks, mpp, icc=icc)
     else:
-        dials = {"intensity": intensity, "counterstain": counterstain}
-        turned = {name: strength for name, strength in dials.items() if strength != 1}
+        turned = {name: strength for name, strength in strengths.items() if strength != 1}
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
         of_looks = {"share": share, "level": level, "fill": fill or None, "where": where}
         check_left_out({**of_looks, **of_files, **turned}, "with a look")
@@ -243,12 +240,8 @@ def stain_command(
     print("".join(_unreadable(result) for result in results if result.get("unreadable")), end="", file=sys.stderr)
     unlike = [_unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD]
     facts = terminal.facts_of_all(results, errors, time.perf_counter() - began)
-    terminal.tell(
-        facts,
-        [*map(_line, results), *unlike, terminal.USE, terminal.look_closely(*paths, out)],
-        as_json=as_json,
-        errors=errors,
-    )
+    lines = [*map(_line, results), *unlike, terminal.USE, terminal.look_closely(*paths, out)]
+    terminal.tell(facts, lines, as_json=as_json, errors=errors)
 
 
 def _source_of(style: list[Path] | None, stainer: str) -> str:

@@ -253,16 +253,9 @@ def _stylize_all(
     if side.plot and traces:
         _plot(traces, stylist.recipe, side.plot)
     facts = terminal.facts_of_all(results, errors, time.perf_counter() - began)
-    terminal.tell(
-        facts,
-        [
-            *map(terminal.result_line, results),
-            terminal.USE,
-            terminal.look_closely(*(path for job in jobs for path in job)),
-        ],
-        as_json=as_json,
-        errors=errors,
-    )
+    then = terminal.look_closely(*chain.from_iterable(jobs))
+    lines = [*map(terminal.result_line, results), terminal.USE, then]
+    terminal.tell(facts, lines, as_json=as_json, errors=errors)
 
 
 def _drawn(

@@ -28,7 +28,7 @@ from chromogen.registration.transform import Transform
 from chromogen.slides.facts import facts_if_virtual
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
-from chromogen.whole_slide.nuclei import SlideNuclei, built_in_network, slide_nuclei
+from chromogen.whole_slide.nuclei import SlideNuclei, named_built_in, slide_nuclei
 from chromogen.whole_slide.nuclei_files import write_features
 
 OVERVIEW_PX = 1024
@@ -173,7 +173,7 @@ def _labelled(pair: _Pair, out: Path, settings: LabelSettings, on_stage: OnStage
             if max(he.need_mpp(), ihc.need_mpp()) > MAX_MPP:
                 return None
             folder, follow = named_beside(out, f".{name}.nuclei"), partial(_follow, on_stage, f"nuclei of {name}")
-            return until_written.enter_context(slide_nuclei(slide, folder, built_in_network(), stains, follow))
+            return until_written.enter_context(slide_nuclei(slide, folder, named_built_in(), stains, follow))
 
         known = features.ihc_nuclei(ihc, nuclei_of(ihc, "ihc", "h-dab"), transform, thresholds)
         on_he = nuclei_of(he, "he", "h-e")

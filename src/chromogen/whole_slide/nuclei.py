@@ -45,7 +45,7 @@ class NamedNetwork:
     sha256: str
 
 
-def built_in_network() -> NamedNetwork:
+def named_built_in() -> NamedNetwork:
     """The network that comes with Chromogen."""
     return NamedNetwork(find.built_in(), "built-in", sha256_of(outlines.WEIGHTS))
 
