@@ -15,7 +15,7 @@ import tifffile
 
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.state import job_queue
-from chromogen.app.view.work_queue import new_id, wait_for
+from chromogen.app.view.work_queue import new_id
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
@@ -23,6 +23,7 @@ from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from test_densities import IHC
 from test_work_queue import until
+from waiting import wait_for
 
 
 def write_slide(path: Path, times: int = 1) -> None:

@@ -129,6 +129,7 @@ def _field(side_px: int) -> tuple[Image, tuple[int, int]]:
 
 def _page(demo: Demo) -> str:
     x, y = demo.location
+    titles = [f"{m.values[0].says} ({m.values[0].better} is better)" for m in KEPT_MEASURES]
     return render(
         "demo.html",
         "Chromogen: virtual IHC of one H&E slide",
@@ -141,7 +142,7 @@ def _page(demo: Demo) -> str:
         slide=demo.slide,
         slides=[_from_afar(_slide_job().file), _from_afar(SlideFile(Path(demo.slide["output"])))],
         curves=[_losses(name, result) for name, (result, _) in demo.results.items()],
-        header=["preset", "time", "steps", "precision", *_measure_titles()],
+        header=["preset", "time", "steps", "precision", *titles],
         rows=[_row(demo.he, name, *made) for name, made in demo.results.items()],
         place=f"a field of {FIELD_PX} px at x {x}, y {y}",
         run=run_facts(),
@@ -163,10 +164,6 @@ def _from_afar(file: SlideFile) -> Image:
 def _losses(name: str, result: Stylized) -> tuple[str, str]:
     plot = svg(loss_plot(weighted_curves(result.trace, RECIPES[name]), name))
     return plot, f"Preset {name}: weighted losses"
-
-
-def _measure_titles() -> list[str]:
-    return [f"{m.values[0].says} ({m.values[0].better} is better)" for m in KEPT_MEASURES]
 
 
 def _row(he: Image, name: str, result: Stylized, facts: Mapping[str, Any]) -> list[str]:

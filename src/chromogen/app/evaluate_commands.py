@@ -278,7 +278,8 @@ def study_command(
         warnings=list(cautions(chosen, experiments, cells)),
     )
     files = write_study(found, out, facts_since(began))
-    terminal.tell_report(files, found.warnings, _front(found) if grid else _verdicts(found), as_json=as_json)
+    lines = [f"{finding.verdict:15} {finding.claim.text}" for finding in found.findings]
+    terminal.tell_report(files, found.warnings, _front(found) if grid else lines, as_json=as_json)
 
 
 def _run(
@@ -297,10 +298,6 @@ def _run(
         if pictures is None:
             return cells, None
         return cells, read_image(run_photo(*pictures, painting_recipe(), out, encoder, move))
-
-
-def _verdicts(found: Study) -> list[str]:
-    return [f"{finding.verdict:15} {finding.claim.text}" for finding in found.findings]
 
 
 def _front(found: Study) -> list[str]:

@@ -72,7 +72,7 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
     with open_slide(path, mpp=mpp, icc=True) as slide:
         overview, step = slide.overview(OVERVIEW_PX)
         share = float(tissue_mask(overview, (slide.mpp or ASSUMED_MPP) * step).mean())
-        profile = slide.about.icc_profile
+        profile, stated = slide.about.icc_profile, slide.stated_mpp
         return SlideInfo(
             path=str(path),
             format=slide.about.format,
@@ -81,7 +81,7 @@ def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP)
             level_sizes=slide.level_sizes,
             mpp=slide.mpp,
             mpp_from=slide.mpp_from,
-            stated_mpp=_finite(slide.stated_mpp),
+            stated_mpp=stated if stated and all(map(math.isfinite, stated)) else None,
             objective=slide.about.objective,
             icc=profile_name(profile) if profile else None,
             bounds=slide.bounds,
@@ -146,10 +146,6 @@ def look_card(look: Look) -> dict[str, Any]:
         "claim": LOOK_CLAIM,
         "notice": NOTICE,
     }
-
-
-def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:
-    return mpp if mpp and all(map(math.isfinite, mpp)) else None
 
 
 def _estimate(slide: Slide, tissue_share: float, mpp: float) -> StainingEstimate:
@@ -253,6 +249,7 @@ def _model_lines(card: dict[str, Any]) -> dict[str, str]:
 
 
 def _slide_lines(slide: SlideInfo) -> dict[str, str]:
+    area = "" if slide.tissue_mm2 is None else f"{slide.tissue_mm2:.2f} mm2, "
     return {
         "size": _size(slide),
         "mpp": _mpp(slide),
@@ -260,7 +257,7 @@ def _slide_lines(slide: SlideInfo) -> dict[str, str]:
         "colours": f"ICC profile {slide.icc!r}, converted to sRGB"
         if slide.icc
         else "no ICC profile, taken as sRGB",
-        "tissue": f"{_area(slide.tissue_mm2)}{slide.tissue_percent:.1f} % of the picture",
+        "tissue": f"{area}{slide.tissue_percent:.1f} % of the picture",
         "also there": f"{', '.join(slide.associated)} (never shown or copied)" if slide.associated else "",
         "quickhash": slide.quickhash,
         "staining": _staining(slide.stain) if slide.stain else "unknown without mpp",
@@ -297,10 +294,6 @@ def _mpp(slide: SlideInfo) -> str:
         else "not in the file"
     )
     return f"unknown ({said}); give it with --mpp"
-
-
-def _area(tissue_mm2: float | None) -> str:
-    return "" if tissue_mm2 is None else f"{tissue_mm2:.2f} mm2, "
 
 
 def _staining(stain: StainingEstimate) -> str:

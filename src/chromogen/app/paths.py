@@ -24,18 +24,14 @@ def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tu
     image_files(styles)
     files = image_files(contents)
     into_folder = len(files) > 1 or contents[0].is_dir() or out.is_dir()
-    outputs = in_folder(files, out) if into_folder else [_image_file(out)]
+    if not into_folder and out.suffix.lower() not in WRITE_SUFFIXES:
+        raise expected("out", f"a file ending in {', '.join(WRITE_SUFFIXES)}", out)
+    outputs = in_folder(files, out) if into_folder else [out]
     check_apart(outputs, [*files, *styles])
     if into_folder:
         make_folder(out)
     check_folder(outputs[0].parent)
     return list(zip(files, outputs, strict=True))
-
-
-def _image_file(out: Path) -> Path:
-    if out.suffix.lower() not in WRITE_SUFFIXES:
-        raise expected("out", f"a file ending in {', '.join(WRITE_SUFFIXES)}", out)
-    return out
 
 
 @dataclass(frozen=True)

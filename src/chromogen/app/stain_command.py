@@ -199,7 +199,8 @@ def stain_command(
     if Path(stainer).suffix.lower() != ONNX_SUFFIX:
         check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator (.onnx)")
     if of_look:
-        option = WhereOption(where or _source_of(style, stainer), levels_by_class(level or []))
+        own = stainer if not style and Path(stainer).suffix.lower() == MODEL_SUFFIX else "tissue"
+        option = WhereOption(where or own, levels_by_class(level or []))
         look, references = _look(style, stainer, site, style_mpp, style_region)
         make = partial(stainer_of_look, look, share, seed, fill=fill, **strengths)
         tasks = plan_stains(paths, out)
@@ -242,11 +243,6 @@ def stain_command(
     facts = terminal.facts_of_all(results, errors, time.perf_counter() - began)
     lines = [*map(_line, results), *unlike, terminal.USE, terminal.look_closely(*paths, out)]
     terminal.tell(facts, lines, as_json=as_json, errors=errors)
-
-
-def _source_of(style: list[Path] | None, stainer: str) -> str:
-    """The source of *where* that comes with a look: a model of pairs, or the tissue."""
-    return stainer if not style and Path(stainer).suffix.lower() == MODEL_SUFFIX else "tissue"
 
 
 def _look(

@@ -260,9 +260,6 @@ def _nuclei_line(result: Unmixed) -> str:
     shares = [f"{share:.1f} % above {level}" for level, share in (result.positive_nuclei_percent or {}).items()]
     own, threshold = result.own_positive_nuclei_percent, result.nuclei_threshold_od10
     if own is not None and threshold is not None:
-        shares.insert(0, f"{own:.1f} % positive (DAB above {threshold:.2f}, {_whence(result)})")
+        whence = f"in doubt: {result.nuclei_doubt}" if result.nuclei_doubt else "found from its nuclei"
+        shares.insert(0, f"{own:.1f} % positive (DAB above {threshold:.2f}, {whence})")
     return ", ".join([counted, *shares])
-
-
-def _whence(result: Unmixed) -> str:
-    return f"in doubt: {result.nuclei_doubt}" if result.nuclei_doubt else "found from its nuclei"

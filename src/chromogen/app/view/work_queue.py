@@ -13,7 +13,6 @@ import secrets
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -365,11 +364,3 @@ def _remove(path: Path) -> None:
 
 def _is_ours(queued: Queued[Any], state: str) -> bool:
     return queued.state == state and queued.server == os.getpid()
-
-
-def wait_for(works: WorkQueue[W], work_id: str, timeout_s: float) -> Queued[W]:
-    """The work when it has ended, or after `timeout_s`; for programs and tests."""
-    until = time.monotonic() + timeout_s
-    while works.find(work_id).state in UNDER_WAY and time.monotonic() < until:
-        time.sleep(0.05)
-    return works.find(work_id)
