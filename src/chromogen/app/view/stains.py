@@ -29,7 +29,7 @@ from chromogen.app.view.work_folder import (
 from chromogen.compute.grid import Window
 from chromogen.compute.lru_cache import LruCache
 from chromogen.image import Image, write_image
-from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
+from chromogen.page import script
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
 from chromogen.staining.confidence import unlike_fraction
@@ -195,47 +195,7 @@ class Stain:
     @property
     def python_lines(self) -> str:
         """The same in Python."""
-        load, stainer = self._loading()
-        mpp = f", mpp={self.mpp:.6g}" if self.mpp else ""
-        region = f", region={self.region}" if self.region else ""
-        lossless = f", {LOSSLESS!r}" if self.region else ""
-        return "\n".join(
-            [
-                "from pathlib import Path",
-                "from chromogen import Output, SlideFile, SlideJob, stain_slide",
-                *load,
-                "",
-                f"stainer = {stainer}",
-                f"slide = SlideFile(Path({self.name!r}){mpp})",
-                f"output = Output(Path({self.slide_out!r}){lossless})",
-                f"stain_slide(SlideJob(slide, stainer{region}), output)",
-            ]
-        )
-
-    def _loading(self) -> tuple[list[str], str]:
-        """What loads the stainer in Python: imports and what goes before, and a call."""
-        if self.is_set:
-            return self._loading_look()
-        if Path(self.model).suffix.lower() != ONNX_SUFFIX:
-            return ["from chromogen import Stainer"], f"Stainer.from_pretrained({self.stainer!r})"
-        mpp = f", model_mpp={self.trained_mpp:.6g}" if self.trained_mpp else ""
-        value_range = f", value_range={self.value_range!r}" if self.value_range else ""
-        return ["from chromogen import Stainer"], f"Stainer.from_pretrained({self.stainer!r}{mpp}{value_range})"
-
-    def _loading_look(self) -> tuple[list[str], str]:
-        imports = ["from chromogen.staining.stainer import load_look, stainer_of_look"]
-        given = [f"{name}={value:g}" for name, value in self.dials.items()]
-        if self.where_file:
-            option = f"{self.where!r}, {self.levels}" if self.levels else repr(self.where)
-            mpp = f", {self.mpp:.6g}" if self.mpp else ""
-            where = f"where = WhereOption({option}).of(Path({self.name!r}){mpp})"
-            imports = ["from chromogen.app.staining import WhereOption", *imports, "", where]
-            given.append("where=where")
-        elif Path(self.model).suffix.lower() == MODEL_SUFFIX:
-            imports = [f"{imports[0]}, look_where"]
-            given.append(f"where=look_where({self.stainer!r})")
-        given += ["fill=True"] if self.fill else []
-        return imports, f"stainer_of_look(load_look({self.stainer!r}), {', '.join(given)})"
+        return script("stain.py.txt", stain=self, suffix=Path(self.model).suffix.lower())
 
 
 def with_regions(stain: Stain, drawn: Sequence[ImportedRegion], folder: Path) -> Stain:
