@@ -10,10 +10,11 @@ import os
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import filelock
 
@@ -178,6 +179,35 @@ def _settle(file: Path) -> None:
     """Wait until a file is on disk."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
+
+
+# Lines of JSON that a resumed run continues.
+
+Record: TypeAlias = dict[str, Any]
+
+
+def json_lines_to(path: Path, is_kept: Callable[[Record, Record], bool]) -> Callable[[Record], None]:
+    """A function that appends records as lines of JSON.
+
+    A resumed run does some steps anew: before the first record, lines go that `is_kept(line, record)` refuses, as
+    does half a line, which a full disk leaves.
+    """
+    written = count()
+
+    def append(record: Record) -> None:
+        if next(written) == 0 and path.exists():
+            write_whole(path, b"".join(_kept(path.read_bytes(), lambda line: is_kept(line, record))))
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    return append
+
+
+def _kept(lines: bytes, is_kept: Callable[[Record], bool]) -> Iterator[bytes]:
+    for line in lines.splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError):
+            if line.endswith(b"\n") and is_kept(json.loads(line)):
+                yield line
 
 
 # Whether inputs are there, and outputs may be written where they are to go.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from chromogen.errors import expected, short
 from chromogen.evaluation.agreement import group_of
 from chromogen.evaluation.fields import Pair, find_pairs
-from chromogen.files import write_whole
+from chromogen.files import json_lines_to
 from chromogen.image import Image, write_image
 from chromogen.pixel_size import is_same_mpp
 from chromogen.plots import loss_plot, save_plot
@@ -247,10 +246,10 @@ def train_on_pairs(
         train_where(pairs.kept, training, start=network, ranks=ranks, device=device)
         return {}
     checkpoint = Checkpoint(_beside(out, "checkpoint"), {"training": asdict(training), **data}, resume=resume)
-    log = _beside(out, "train.jsonl")
+    log = json_lines_to(_beside(out, "train.jsonl"), lambda old, new: old["index"] < new["index"])
 
     def follow(step: TrainStep, shown: Shown) -> None:
-        _log(log, step)
+        log(asdict(step))
         if step.validation:
             _draw(_beside(out, "preview.png"), shown())
         on_step(step, shown)
@@ -299,15 +298,6 @@ def _facts(out: Path, model: Model, trained: Trained) -> dict[str, Any]:
         "claim": model.claim,
         "notice": NOTICE,
     }
-
-
-def _log(file: Path, step: TrainStep) -> None:
-    """Add a step; what an earlier run has done after its last checkpoint is done again."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    if len(lines) >= step.index:
-        write_whole(file, "".join(f"{line}\n" for line in lines[: step.index - 1]).encode())
-    with file.open("a", encoding="utf-8") as log:
-        log.write(json.dumps(asdict(step)) + "\n")
 
 
 def _draw(sheet_file: Path, pairs: Sequence[tuple[Image, Image, Image]]) -> None:
