@@ -33,7 +33,6 @@ ROOMS: dict[str, set[str]] = {
     "whole_slide": BASE | {"compute", "image", "nuclei", "pixel_size", "regions", "slides", "staining", "stains"},
     "labels": BASE
     | {"compute", "image", "nuclei", "pixel_size", "regions", "registration", "slides", "stains", "whole_slide"},
-    "training": BASE | {"compute", "image", "staining", "stains", "style"},
     "evaluation": BASE
     | {
         "compute",
@@ -47,6 +46,19 @@ ROOMS: dict[str, set[str]] = {
         "slides",
         "stains",
         "style",
+    },
+    "training": BASE
+    | {
+        "compute",
+        "evaluation",
+        "image",
+        "pixel_size",
+        "registration",
+        "slides",
+        "staining",
+        "stains",
+        "style",
+        "whole_slide",
     },
     "study": BASE | {"compute", "evaluation", "image", "page", "plots", "stains", "style"},
     "data": {"image", "pixel_size", "provenance", "slides", "staining", "stains"},
@@ -127,7 +139,7 @@ FILES: dict[str, list[str]] = {
         "stylize",
         "where_style",
     ],
-    "training": ["fields", "distributed", "train"],
+    "training": ["fields", "distributed", "train", "pairs"],
     "whole_slide": [
         "view",
         "survey",

@@ -128,12 +128,13 @@ def train_command(
     expects DAB, where the IHC has it). You may stop it at any moment; the same command continues.
     """
     from chromogen.app.looks import LookRequest
-    from chromogen.app.training import Registration, read_pairs, train_on_pairs
+    from chromogen.app.training import train_on_pairs
     from chromogen.registration.pairs import check_one_way
     from chromogen.staining.onnx_export import export_onnx
     from chromogen.staining.tissue import MPP
     from chromogen.staining.where_network import read_model
     from chromogen.training.distributed import launched
+    from chromogen.training.pairs import Registration, read_pairs
     from chromogen.training.train import Training
 
     began = time.perf_counter()
@@ -220,7 +221,7 @@ def _check_model(out: Path, export: str | None) -> None:
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Every pair: how far it is apart before and after, how surely, and whether it is used."""
-    from chromogen.app.training import REFUSED
+    from chromogen.training.pairs import REFUSED
 
     named = [("pair", "displacement", "left after", "confidence", "")]
     named += [
