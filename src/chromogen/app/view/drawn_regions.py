@@ -32,21 +32,17 @@ MAX_REGIONS, LONGEST_NAME = 200, 200
 MAX_GEOJSON_BYTES = 20_000_000
 
 
-class Region(BaseModel):
+class ImportedRegion(BaseModel):
     """A region by name, GeoJSON geometry in level-0 pixels of the slide it was drawn on.
 
-    A geometry that is none has no numbers; it does not stop those of others.
+    A geometry that is none has no numbers; it does not stop those of others. `properties` are those of a file's
+    that belong into an export: the class, as the file has it.
     """
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     name: str | None = ""
     geometry: Any = None
-
-
-class ImportedRegion(Region):
-    """A region with what of its properties belongs into an export: the class, as its file has it."""
-
     properties: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -47,7 +47,7 @@ COLUMNS = {  # by key: what it is called, and how many digits it has
 }
 MORE = ("measured_mpp", "mean_od10", "positive_nuclei")  # in files alone
 ENDS = tuple(f"{name}_{end}" for name in ("positive_nuclei_percent", "h_score") for end in ("low", "high"))
-FORMULA = tuple("=+-@\t")  # begins what a spreadsheet would take for one
+FORMULA = tuple("=+-@\t")  # begins what a spreadsheet would take for one, unless it is written as text
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,6 @@ class Measured:
 
     def _table(self, region: int) -> Table:
         lines = self._lines(region)
-        words = {name: label.format(threshold=self.threshold_od10) for name, (label, _) in COLUMNS.items()}
         reasons = [f"{_short(slide.name)}: {why.rstrip('.')}" for slide, line in lines if (why := _why(line))]
         return Table(
             caption=self.regions[region].name or "",
@@ -194,8 +193,11 @@ class Measured:
                 for slide, _ in lines
             ],
             rows=[
-                TableRow(label=words[name], cells=[_cell(slide, line, name) for slide, line in lines])
-                for name in COLUMNS
+                TableRow(
+                    label=label.format(threshold=self.threshold_od10),
+                    cells=[_cell(slide, line, name, digits) for slide, line in lines],
+                )
+                for name, (label, digits) in COLUMNS.items()
             ],
             why=f"{'; '.join(reasons)}." if reasons else "",
         )
@@ -210,7 +212,10 @@ class Measured:
             for slide, line in self._lines(index):
                 values = [line.get(key) for key in keys]
                 row = [region.name, *slide.as_record().values(), self.threshold_od10, *values, _why(line)]
-                writer.writerow([_as_text(value) for value in row])
+                is_formula = [isinstance(value, str) and value.startswith(FORMULA) for value in row]
+                writer.writerow(
+                    [f"'{value}" if hit else value for value, hit in zip(row, is_formula, strict=True)]
+                )
         return held.getvalue()
 
     def _geojson(self) -> str:
@@ -237,19 +242,12 @@ class Measured:
 
 def _why(line: dict[str, Any]) -> str:
     """Why numbers are missing, or not to be relied on."""
-    reasons = (line.get("why"), line.get("nuclei_doubt"))
-    return line.get("error") or "; ".join(reason for reason in reasons if reason)
+    return line.get("error") or "; ".join(filter(None, (line.get("why"), line.get("nuclei_doubt"))))
 
 
-def _cell(slide: MeasuredSlide, line: dict[str, Any], name: str) -> Cell:
-    digits = COLUMNS[name][1]
+def _cell(slide: MeasuredSlide, line: dict[str, Any], name: str, digits: int) -> Cell:
     of = {"H&E": "eosin", "H-DAB": "DAB"}[slide.kind] if name == "above_threshold_percent" else ""
     return Cell(text=number_in_words(line.get(name), digits), interval=interval_of(line, name, digits), of=of)
-
-
-def _as_text(value: object) -> object:
-    """A cell that a spreadsheet would take for a formula as text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _short(name: str) -> str:
@@ -368,21 +366,20 @@ def _measured_slide(state: State, on: str, source: MeasuredSource) -> MeasuredSl
 
 
 async def _numbers(
-    state: State, slides: tuple[str, str], region: drawn_regions.Region, stains: Stains, threshold: float
+    state: State, slides: tuple[str, str], region: drawn_regions.ImportedRegion, stains: Stains, threshold: float
 ) -> dict[str, Any]:
     """Of a region drawn on the first slide, in the second; or why there are none."""
     try:
         there, numbers = await state.renderer.run(lambda: _measured(state, slides, region, stains, threshold))
         source = await state.renderer.run(lambda: _source(state, slides[1], stains))
         nuclei, lacking = await _nuclei(state, source, there, numbers)
-        why = "; ".join(words for words in (numbers.why, lacking) if words)
-        return {**asdict(numbers), **nuclei, "why": why}
+        return {**asdict(numbers), **nuclei, "why": "; ".join(filter(None, (numbers.why, lacking)))}
     except (*FAILURES, LookupError) as error:
         return {"error": words_of(error)}
 
 
 def _measured(
-    state: State, slides: Sequence[str], region: drawn_regions.Region, stains: Stains, threshold: float
+    state: State, slides: Sequence[str], region: drawn_regions.ImportedRegion, stains: Stains, threshold: float
 ) -> tuple[MultiPolygon, drawn_regions.Numbers]:
     """The region as it lies on the second slide, whose nuclei to count there, and what pixels say of it."""
     drawn = drawn_regions.parse_region(region.geometry)

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -117,10 +117,10 @@ class WorkQueue(Generic[W]):
         with self._lock:
             self._closed = True
             child = self._child
-            waiting = [work_id for work_id, queued in self._works.items() if _is_ours(queued, "waiting")]
-        for work_id in waiting:
-            if not child or work_id != child[0]:
-                self._became(work_id, state="interrupted", server=None)
+            ours = [queued for queued in self._works.values() if queued.server == os.getpid()]
+        for queued in ours:
+            if not child or queued.id != child[0]:
+                self._became(queued.id, of=("waiting",), state="interrupted", server=None)
         if child:
             processes.end(child[1])
         if self._worker:
@@ -302,7 +302,7 @@ class WorkQueue(Generic[W]):
     def _refreshed(self, work_id: str) -> Queued[W]:
         """Work as it is now, if another server watches it, or did so until it was gone. Under the lock."""
         found = self._works[work_id]
-        if found.state in UNDER_WAY and not _is_ours(found, found.state):
+        if found.state in UNDER_WAY and found.server != os.getpid():
             found = self._works[work_id] = self._taken_up(self._recorded(found) or found)
         return found
 
@@ -340,7 +340,8 @@ class WorkQueue(Generic[W]):
 
     def _read(self, file: Path, kind: type[W]) -> Queued[W] | None:
         try:
-            record = _with_tuples(json.loads(file.read_text()))
+            said = json.loads(file.read_text()).items()
+            record = {name: tuple(value) if isinstance(value, list) else value for name, value in said}
             state = {name: record.pop(name) for name in _STATE if name in record}
             found = Queued(kind(**record), **state)
             words = [*found.work.command, *found.work.files]  # which odd values break
@@ -350,17 +351,9 @@ class WorkQueue(Generic[W]):
         return found if is_sound and found.id == file.parent.name else None
 
 
-def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-
-
 def _remove(path: Path) -> None:
     """A file, or a folder with all that is in it; of a link the link alone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _is_ours(queued: Queued[Any], state: str) -> bool:
-    return queued.state == state and queued.server == os.getpid()
