@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, FiniteFloat
 
 from chromogen.app.view.opened import Opened
-from chromogen.app.view.placement import MADE_THERE, Alignments, Placement, placement_between
+from chromogen.app.view.placement import MADE_THERE, Alignments, Placement, bends, placement_between
 from chromogen.app.view.state import SlideId, State
 from chromogen.errors import expected
 from chromogen.files import scratch_folder, write_text
@@ -113,7 +113,7 @@ class _Both:
     def bending(self) -> Transform | None:
         """A transform that bends: one that landmarks correct rather than replace."""
         found = self.alignments.between(*self.contents)
-        return found if found and (len(found.pieces) > 1 or found.pieces[0].spline) else None
+        return found if found and bends(found) else None
 
     def by_affine(self, affine_px: Array) -> Transform:
         """A transform that is the same as an affine in level-0 pixels."""

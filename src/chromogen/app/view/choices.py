@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,7 +14,7 @@ import PIL.Image
 
 from chromogen.app.staining import WhereOption
 from chromogen.app.view.drawn_regions import MAX_GEOJSON_BYTES
-from chromogen.app.view.slide_catalog import Entry
+from chromogen.app.view.slide_catalog import Entry, without_folder
 from chromogen.errors import FAILURES, expected
 from chromogen.formats.decoders import quiet
 from chromogen.image import WRITE_SUFFIXES
@@ -156,7 +155,7 @@ def _of_file(path: Path, _version: str) -> StainerLine:
     try:
         return {ONNX_SUFFIX: _of_generator, LOOK_SUFFIX: _of_look}.get(path.suffix.lower(), _of_model)(path)
     except (ValueError, OSError) as error:
-        return StainerLine("", "", problem=str(error).replace(f"{path.parent}{os.sep}", ""))
+        return StainerLine("", "", problem=without_folder(str(error), path))
 
 
 def _of_model(path: Path) -> StainerLine:

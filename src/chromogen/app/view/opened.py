@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.view.slide_catalog import Entry
+from chromogen.app.view.slide_catalog import Entry, without_folder
 from chromogen.image import Image, read_provenance
 from chromogen.pixel_size import ASSUMED_MPP, MPP_RANGE, plausible_mpp
 from chromogen.slides.facts import read_facts
@@ -132,4 +131,4 @@ def errors_without_folders(path: Path) -> Iterator[None]:
         yield
     except (SlideError, OSError) as error:
         said = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise SlideError(said.replace(f"{path.parent}{os.sep}", "")) from error
+        raise SlideError(without_folder(said, path)) from error

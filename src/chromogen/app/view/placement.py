@@ -89,12 +89,16 @@ def placement_between(one: Opened, other: Opened, transforms: Alignments | None 
     own = _Origin(one.slide.quickhash), _Origin(other.slide.quickhash)
     for ours, theirs in (own, (first, second)):
         if transforms and (found := transforms.between(ours.source, theirs.source)):
-            bends = len(found.pieces) > 1 or found.pieces[0].spline is not None
             by = transforms.how(ours.source, theirs.source)
-            return Placement(_by_way(ours, found.forward_px, theirs), by, bends=bends)
+            return Placement(_by_way(ours, found.forward_px, theirs), by, bends=bends(found))
     if one.mpp and other.mpp:
         return Placement(_times(one.mpp / other.mpp), "by their pixel sizes, from the top left corner")
     return _guess(one, other)
+
+
+def bends(transform: Transform) -> bool:
+    """Whether no affine does the same everywhere."""
+    return len(transform.pieces) > 1 or transform.pieces[0].spline is not None
 
 
 def _guess(one: Opened, other: Opened) -> Placement:

@@ -26,6 +26,11 @@ class UnknownSlideError(LookupError):
     """No slide of that id lies under the paths that were named."""
 
 
+def without_folder(text: str, file: Path) -> str:
+    """What is said of a file, without the folder that it lies in."""
+    return text.replace(f"{file.parent}{os.sep}", "")
+
+
 @dataclass(frozen=True)
 class Entry:
     """A file on the shelf: its `id` in addresses, the name people see, a `version` that changes with the file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from chromogen.app.terminal import duration
 from chromogen.app.view.opened import Opened, ShelfPool, virtual_facts
 from chromogen.app.view.placement import Alignments
 from chromogen.app.view.processes import WorkerProcess
-from chromogen.app.view.slide_catalog import SlideCatalog
+from chromogen.app.view.slide_catalog import SlideCatalog, without_folder
 from chromogen.app.view.slide_nuclei import NucleusFinder
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
@@ -157,7 +156,7 @@ def failing_without_folders(stain: Stain) -> Iterator[None]:
 def without_source_folders(text: str, job: Job) -> str:
     """What is said of a job, without the folders of its files."""
     for file in job.sources:
-        text = text.replace(f"{Path(file).parent}{os.sep}", "")
+        text = without_folder(text, Path(file))
     return text
 
 

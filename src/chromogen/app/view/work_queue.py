@@ -341,7 +341,9 @@ class WorkQueue(Generic[W]):
     def _read(self, file: Path, kind: type[W]) -> Queued[W] | None:
         try:
             said = json.loads(file.read_text()).items()
-            record = {name: tuple(value) if isinstance(value, list) else value for name, value in said}
+            record: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in said
+            }
             state = {name: record.pop(name) for name in _STATE if name in record}
             found = Queued(kind(**record), **state)
             words = [*found.work.command, *found.work.files]  # which odd values break
