@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -257,7 +257,8 @@ def study_command(
     from chromogen.study.report import Study, write_study
     from chromogen.style.encoder import Encoder
 
-    experiments = _sweep(preset_name, grid, steps, init) if grid else report_experiments(**_given(steps, init))
+    given: dict[str, Any] = {k: v for k, v in (("steps", steps), ("init", init)) if v is not None}
+    experiments = _sweep(preset_name, grid, steps, init) if grid else report_experiments(**given)
     pictures = _photo_and_painting(photo, painting)
     if seeds > 1 and all(experiment.recipe.init != "noise" for experiment in experiments):
         raise expected("seeds", "1 where nothing starts from noise", seeds, "leave it out")
@@ -305,10 +306,6 @@ def _front(found: Study) -> list[str]:
 
     points = front_points(found).items()
     return [f"{name}: style error {style_error:.3g}, edges {edges:.3g}" for name, (style_error, edges) in points]
-
-
-def _given(steps: int | None, init: str | None) -> dict[str, Any]:
-    return {name: value for name, value in (("steps", steps), ("init", init)) if value is not None}
 
 
 def _sweep(preset_name: str, grid: Sequence[str], steps: int | None, init: str | None) -> tuple[Experiment, ...]:
