@@ -37,7 +37,7 @@ def said_percent(file: Path, folder: Path, mpp: float) -> dict[str, float]:
     with open_slide(file, mpp=mpp) as slide:
         stain = survey(View(slide, None)).tissue_fraction
     return {
-        "info": describe(file, mpp=mpp).tissue_percent,
+        "info": describe(file, mpp=mpp)["tissue_percent"],
         "stain": 100 * stain,
         "page": page,
         "tile": 100 * float(Tile(image, mpp=mpp).tissue.mean()),

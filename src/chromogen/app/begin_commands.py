@@ -8,7 +8,6 @@ import threading
 import time
 import webbrowser
 from contextlib import ExitStack
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +22,6 @@ from chromogen.files import ready_folder
 from chromogen.provenance import peak_rss_mb, run_facts, versions
 
 if TYPE_CHECKING:
-    from chromogen.app.info import SlideInfo
     from chromogen.app.view.guard import App
     from chromogen.style.run import OnStep
 END_WITHIN_S = 3  # answers that take longer are given up when the server ends
@@ -97,14 +95,13 @@ def info_command(
 
     began = time.perf_counter()
 
-    def work(_index: int, file: Path) -> SlideInfo | dict[str, Any]:
+    def work(_index: int, file: Path) -> dict[str, Any]:
         found = described(file, mpp, stain_mpp)
         if not as_json:
             print(text_of(found))
         return found
 
-    found, errors = terminal.one_by_one(slide_files(paths), work)
-    results = [one if isinstance(one, dict) else asdict(one) for one in found]
+    results, errors = terminal.one_by_one(slide_files(paths), work)
     took = {"seconds": round(time.perf_counter() - began, 3), "peak_rss_mb": round(peak_rss_mb(), 1)}
     facts = {"results": results, "errors": errors, **took, "versions": versions()}
     terminal.tell(facts, [], errors=errors, as_json=as_json)
