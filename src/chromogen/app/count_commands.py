@@ -76,20 +76,20 @@ def nuclei_command(
     began = time.perf_counter()
     with one_bar("windows") as follow:
 
-        def work(index: int, file: Path) -> nuclei.NucleiFound:
+        def work(index: int, file: Path) -> nuclei.InputFacts:
             def on_window(done: int, of: int) -> None:
                 follow(done, of, numbered(index, files))
 
             return nuclei.nuclei_of_file(file, out, settings, on_window)
 
         done, errors = one_by_one(files, work)
-    note_assumed([found.mpp if found.mpp_from == "assumed" else None for found in done], "--mpp")
-    results = {"results": [asdict(found) for found in done], "errors": errors}
+    note_assumed([found["mpp"] if found["mpp_from"] == "assumed" else None for found in done], "--mpp")
+    results = {"results": done, "errors": errors}
     facts = {"output": str(out), "settings": settings.facts(), **results, **facts_since(began)}
     nuclei.write_found(out, done, facts)
-    notes = [f"{found.name}: {note}" for found in done for note in found.notes]
+    notes = [f"{found['name']}: {note}" for found in done for note in found["notes"]]
     notes += [] if has_parquet() else [NO_PARQUET]
-    lines = [f"{found.name}: {nuclei.said_of(found)}" for found in done]
+    lines = [f"{found['name']}: {nuclei.said_of(found)}" for found in done]
     tell(facts, [*lines, *page_of(out, lines)], notes=notes, errors=errors, as_json=as_json)
 
 
