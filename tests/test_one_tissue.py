@@ -42,7 +42,7 @@ def said_percent(file: Path, folder: Path, mpp: float) -> dict[str, float]:
         "page": page,
         "tile": 100 * float(Tile(image, mpp=mpp).tissue.mean()),
         "evaluate": 100 * float(np.concatenate([part.ravel() for part in parts]).mean()),
-        "unmix": unmixed.tissue_percent,
+        "unmix": unmixed["tissue_percent"],
         "losses": 100 * float(tissue_share(to_tensor(image), mpp).mean()),
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -144,14 +143,14 @@ def unmix_command(
     began = time.perf_counter()
     with one_bar("images") as follow:
 
-        def work(index: int, file: Path) -> tuple[Path, unmix.Unmixed]:
+        def work(index: int, file: Path) -> tuple[Path, unmix.UnmixedFacts]:
             follow(index, len(files), file.name)
             found = unmix.unmix_file(file, out, matrix, levels, estimate=estimate, find_white=find_white, mpp=mpp)
             return file, found
 
         done, errors = one_by_one(files, work)
-    note_assumed([None if found.mpp else ASSUMED_MPP for _, found in done], "--mpp")
-    results = [asdict(found) for _, found in done]
+    note_assumed([None if found["mpp"] else ASSUMED_MPP for _, found in done], "--mpp")
+    results = [found for _, found in done]
     facts = {"output": str(out), "results": results, "errors": errors, **facts_since(began)}
     unmix.write_unmixed(out, done, facts)
     lines = [unmix.unmixed_line(found, stains) for _, found in done]
