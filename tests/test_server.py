@@ -431,7 +431,8 @@ def test_a_trial_by_the_api(client: TestClient) -> None:
     assert trial["command"] == (
         "chromogen stylize region.png exemplar.png -o result.png --preset histology --steps 3 --dab-amount 1.5"
     )
-    assert "replace(with_total_steps" in str(trial["python"])
+    for line in ("recipe = with_total_steps(recipe, 3)", "recipe = replace(recipe, dab_amount=1.5)"):
+        assert line in str(trial["python"]).splitlines()
     followed = finished(client, trial["id"])
     assert (followed["state"], followed["status"]) == ("done", "Done: 3 steps in 0 s")
     assert followed["losses"] == pytest.approx([1, 1 / 2, 1 / 3])
