@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 import tifffile
 
-from chromogen.app.view.tiles import JPEG_QUALITY, TILE_PX, tile_levels
+from chromogen.app.view.pictures import JPEG_QUALITY, TILE_PX, tile_levels
 from chromogen.image import Image, resize
 from chromogen.staining.stainer import builtin_ihc
 from measuring import command_line, machine, markdown, positive, publish

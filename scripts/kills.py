@@ -42,7 +42,7 @@ from chromogen.staining.where_network import read_model
 from serving import Serving
 
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)
-READ_AHEAD = ("chromogen.app.jobs", "chromogen.app.training", "chromogen.app.staining", "chromogen.app.regions")
+READ_AHEAD = ("chromogen.app.jobs", "chromogen.app.training", "chromogen.app.staining", "chromogen.regions.guides")
 NOT_OURS = (".chromogen-", "torchinductor_")  # by name alone; ours must have gone when looked for the second time
 MAX_S = 600.0
 SETTLE_S = 180.0  # until workers must have noticed that they are alone

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chromogen.app.view.adjusted import adjusted
+from chromogen.app.view.pictures import adjusted
 from chromogen.image import resize
 from chromogen.stains.deconvolution import H_DAB, separate_stains
 from test_densities import IHC

@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
 from chromogen.app.view import alignment_routes
-from chromogen.app.view.alignments import Alignments
+from chromogen.app.view.placement import Alignments
+from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import write_image
 from chromogen.provenance import NOTICE
 from chromogen.registration.landmarks import by_affine

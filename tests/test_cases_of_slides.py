@@ -2,7 +2,7 @@
 
 import pytest
 
-from chromogen.app.view.cases import case_of, marker_of
+from chromogen.app.view.slide_catalog import case_of, marker_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.app import evaluate_command
+from chromogen.app import evaluate_commands
 from chromogen.evaluation.evaluate import SHIFT_UM
 from chromogen.image import Image, write_image
 from synthetic import tissue_like
@@ -158,7 +158,7 @@ def test_requests_that_ask_for_two_things_or_lack_one(
 
 def test_the_default_shift_is_the_one_of_the_function() -> None:
     """Written twice, because the help must not load what evaluates."""
-    assert inspect.signature(evaluate_command.evaluate_command).parameters["shift_um"].default == SHIFT_UM
+    assert inspect.signature(evaluate_commands.evaluate_command).parameters["shift_um"].default == SHIFT_UM
 
 
 def test_no_metrics_without_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

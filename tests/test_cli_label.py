@@ -12,9 +12,9 @@ from scipy.spatial import cKDTree
 from shapely.geometry import Point, shape
 
 import chromogen
-from chromogen.app.labels import RESEARCH_USE
 from chromogen.app.pair_commands import label_command
 from chromogen.image import Image, write_image
+from chromogen.labels.label import RESEARCH_USE
 from chromogen.registration.transform import Piece, SlideFrame, Transform, write_transform
 from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains

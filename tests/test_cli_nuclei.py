@@ -17,9 +17,9 @@ from scipy.ndimage import gaussian_filter
 from shapely.geometry import shape
 from skimage.data import immunohistochemistry
 
-from chromogen.app import nuclei
 from chromogen.formats.ome_metadata import ome_facts
 from chromogen.image import Image, read_image_and_facts, read_provenance, write_image
+from chromogen.nuclei import find
 from chromogen.nuclei.outlines import Prediction, prediction_of
 from chromogen.regions.geojson import read_features
 from chromogen.stains.deconvolution import H_DAB, combine_stains, separate_stains_od10, stain_matrix
@@ -226,7 +226,7 @@ def test_a_wrong_pixel_size_shows_in_nuclei(
             made[0, 0, round(row), round(column)] = 9
         return prediction_of(made)
 
-    monkeypatch.setattr(nuclei, "built_in", lambda: discs_seen)
+    monkeypatch.setattr(find, "built_in", lambda: discs_seen)
     write_image(tmp_path / "a.png", np.concatenate([discs([0.0, 1.0] * 8)] * 2))
     err = run(capsys, "nuclei", tmp_path / "a.png", "-o", tmp_path, "--mpp", mpp)[2]
     assert ("its nuclei are" in err) == (said is not None)

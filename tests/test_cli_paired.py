@@ -15,11 +15,11 @@ import tifffile
 from typer.testing import CliRunner
 
 from chromogen.app.cli import app
-from chromogen.app.training import read_pairs
 from chromogen.image import Image, read_image, write_image
 from chromogen.staining.stainer import Stainer
 from chromogen.staining.where_network import read_model, write_model
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains, separate_stains
+from chromogen.training.pairs import read_pairs
 from drawn_pairs import drawn_pair
 from test_where_file import model
 
@@ -141,7 +141,7 @@ def test_several_ihc_of_one_he_are_told_of(tmp_path: Path, drawn_ones: list[tupl
 
 
 def test_large_pairs_are_brought_together_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chromogen.app.training.PIECE_PX", 200)
+    monkeypatch.setattr("chromogen.training.pairs.PIECE_PX", 200)
     pair = drawn_pair(5, "pink", 384, (8.0, 6.0))
     write_pair(tmp_path, "large", pair.he, pair.ihc)
     found = read_pairs(tmp_path)

@@ -10,13 +10,13 @@ from skimage.data import immunohistochemistry
 from tifffile import TiffFile
 
 from chromogen.app.cli import app
-from chromogen.app.training import _pieces
 from chromogen.evaluation.evaluate import evaluate_files
 from chromogen.evaluation.fields import crops_of_pairs, find_pairs
 from chromogen.formats.ome_metadata import ome_facts
 from chromogen.image import read_image_and_facts, read_provenance, resize, write_image
 from chromogen.slides.slide import open_slide
 from chromogen.style.encoder import Encoder
+from chromogen.training.pairs import _pieces
 from drawn_pairs import drawn_pair
 from synthetic import tissue_like
 from test_cli import QUICK, refused, run

@@ -8,16 +8,17 @@ import PIL.Image
 import pytest
 from skimage.data import immunohistochemistry
 
-from chromogen.app.view.densities import (
+from chromogen.app.view.opened import Opened, opened
+from chromogen.app.view.pictures import (
+    Address,
     density_tile,
     difference_tile,
     local_correlation,
     read_tile,
+    window_of,
 )
 from chromogen.app.view.placement import placement_between
-from chromogen.app.view.pool import Opened, opened
 from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.app.view.tiles import Address, window_of
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, resize, write_image
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chromogen.app.view import dials as module
-from chromogen.app.view.dials import dialled, dials_of
+from chromogen.app.view import choices as module
+from chromogen.app.view.choices import dialled, dials_of
 from chromogen.staining.stainer import load_look
 from test_densities import IHC
 
@@ -48,7 +48,7 @@ def test_dials_that_cannot_be_are_refused(given: dict[str, float], says: str) ->
 
 
 def test_no_dial_but_chance_changes_what_is_measured_of_a_slide() -> None:
-    """Views whose dials are moved share one measurement (`stained_views`)."""
+    """Views whose dials are moved share one measurement (`stains`)."""
     look, sample = load_look("nuclear"), IHC[:160, :160]
     dials = [dial for dial in dials_of(look) if dial.name != "seed"]
     before = dialled(look, {}).fit(sample).statistics

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
 from chromogen.app.view import work_queue
-from chromogen.app.view.work_queue import WorkQueue, new_id, wait_for
+from chromogen.app.view.work_queue import WorkQueue, new_id
 from chromogen.files import write_whole
 from chromogen.image import read_image, write_image
 from chromogen.slides.slide import open_slide
@@ -27,6 +27,7 @@ from test_cli import QUICK, run
 from test_cli_paired import command, drawn_ones, folder  # noqa: F401 - fixtures
 from test_stains import write_slide
 from test_work_queue import Errand
+from waiting import wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:The stainer", "ignore:The style", "ignore:No ch")
 ROOMY_KB = 20_000

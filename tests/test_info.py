@@ -39,29 +39,40 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def test_facts_of_a_slide(tmp_path: Path) -> None:
     path = write_ome_tiff(tmp_path / "slide.ome.tif", half_tissue(), (2, 4))
     found = describe(path)
-    assert (found.format, found.size, found.mpp, found.mpp_from) == ("OME-TIFF", (800, 600), MPP, "file")
-    assert found.level_sizes == ((800, 600), (400, 300), (200, 150))
-    assert found.tissue_percent == pytest.approx(50, abs=1)
-    assert found.tissue_mm2 == pytest.approx(0.4 * 0.3 / 2, rel=0.02)
-    assert found.stain
-    assert found.stain.mpx == pytest.approx(0.48)
-    assert found.stain.seconds == round(found.stain.tissue_mpx / STAIN_MPX_PER_S, 1)
+    assert (found["format"], found["size"], found["mpp"], found["mpp_from"]) == (
+        "OME-TIFF",
+        (800, 600),
+        MPP,
+        "file",
+    )
+    assert found["level_sizes"] == ((800, 600), (400, 300), (200, 150))
+    assert found["tissue_percent"] == pytest.approx(50, abs=1)
+    assert found["tissue_mm2"] == pytest.approx(0.4 * 0.3 / 2, rel=0.02)
+    assert found["stain"]
+    assert found["stain"]["mpx"] == pytest.approx(0.48)
+    assert found["stain"]["seconds"] == round(found["stain"]["tissue_mpx"] / STAIN_MPX_PER_S, 1)
 
 
 def test_staining_is_reckoned_at_its_own_mpp(tmp_path: Path) -> None:
     path = write_pyramid(tmp_path / "slide.tif", half_tissue())
-    stain = describe(path, mpp=0.25, stain_mpp=1.0).stain
+    stain = describe(path, mpp=0.25, stain_mpp=1.0)["stain"]
     assert stain
-    assert stain.mpx == pytest.approx(0.03)
+    assert stain["mpx"] == pytest.approx(0.03)
 
 
 def test_what_is_not_known_is_none(tmp_path: Path) -> None:
     path = write_pyramid(tmp_path / "slide.tif", half_tissue(), mpp=(1000.0, 1000.0))
     found = describe(path)
-    assert (found.mpp, found.mpp_from, found.tissue_mm2, found.stain, found.icc) == (None, None, None, None, None)
-    assert found.stated_mpp == pytest.approx((1000, 1000))
+    assert (found["mpp"], found["mpp_from"], found["tissue_mm2"], found["stain"], found["icc"]) == (
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
+    assert found["stated_mpp"] == pytest.approx((1000, 1000))
     given = describe(path, mpp=0.5)
-    assert (given.mpp, given.mpp_from) == (0.5, "option")
+    assert (given["mpp"], given["mpp_from"]) == (0.5, "option")
 
 
 def test_a_folder_is_the_slides_in_it(tmp_path: Path) -> None:

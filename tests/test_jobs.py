@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.app.view.jobs import Job, job_line, job_queue
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.stains import Stain
+from chromogen.app.view.state import Job, job_line, job_queue
 from chromogen.app.view.trials import new_trial, options_of
 from chromogen.app.view.work_queue import Queued, WorkQueue, new_id
 from chromogen.image import write_image

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from chromogen.app.view.map_pictures import HATCH_PX, LINE_PX, MAX_ALPHA, unlike_picture, where_picture
+from chromogen.app.view.pictures import HATCH_PX, LINE_PX, MAX_ALPHA, unlike_picture, where_picture
 from chromogen.staining.confidence import LEVEL, SQUARE_PX, heat_map, levels_in
 
 

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from chromogen.app.view.measurement import Measured, MeasuredSlide, interval_of, number_in_words
-from chromogen.app.view.region_files import ImportedRegion
+from chromogen.app.view.drawn_regions import ImportedRegion
+from chromogen.app.view.region_routes import Measured, MeasuredSlide
+from chromogen.app.view.slide_nuclei import interval_of, number_in_words
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
-HE = MeasuredSlide("1" * 16, "a/he.svs", "h-e", stains_by="recognised")
+HE = MeasuredSlide("a/he.svs", "h-e", stains_by="recognised")
 VIRTUAL = MeasuredSlide(
-    "2" * 16, "nuclear abcdef", "h-dab", "nuclear", "recognised, not sure", "it is odd", False, "by a guess", True
+    "nuclear abcdef", "h-dab", "nuclear", "recognised, not sure", "it is odd", False, "by a guess", True
 )
 
 
 def line(slide: MeasuredSlide, region: int, **numbers: Any) -> dict[str, Any]:
-    return {"region": region, "slide": slide.id, **numbers}
+    return {"region": region, "slide": slide.name, **numbers}
 
 
 @pytest.fixture

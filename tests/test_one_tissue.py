@@ -8,8 +8,8 @@ from shapely.geometry import box
 
 from chromogen.app.info import describe
 from chromogen.app.unmix import unmix_file
-from chromogen.app.view.pool import ShelfPool
-from chromogen.app.view.region_numbers import numbers_of, parse_region
+from chromogen.app.view.drawn_regions import numbers_of, parse_region
+from chromogen.app.view.opened import ShelfPool
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.evaluation.credibility import tiles
 from chromogen.evaluation.tile import Tile
@@ -37,12 +37,12 @@ def said_percent(file: Path, folder: Path, mpp: float) -> dict[str, float]:
     with open_slide(file, mpp=mpp) as slide:
         stain = survey(View(slide, None)).tissue_fraction
     return {
-        "info": describe(file, mpp=mpp).tissue_percent,
+        "info": describe(file, mpp=mpp)["tissue_percent"],
         "stain": 100 * stain,
         "page": page,
         "tile": 100 * float(Tile(image, mpp=mpp).tissue.mean()),
         "evaluate": 100 * float(np.concatenate([part.ravel() for part in parts]).mean()),
-        "unmix": unmixed.tissue_percent,
+        "unmix": unmixed["tissue_percent"],
         "losses": 100 * float(tissue_share(to_tensor(image), mpp).mean()),
     }
 

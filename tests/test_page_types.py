@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.app.view.jobs import JobLine
+from chromogen.app.view.state import JobLine
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "page_types.py"
 spec = importlib.util.spec_from_file_location("page_types", SCRIPT)

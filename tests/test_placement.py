@@ -10,13 +10,11 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from chromogen.app.view.densities import difference_tile
+from chromogen.app.view.opened import Opened, opened
+from chromogen.app.view.pictures import Address, difference_tile
 from chromogen.app.view.placement import placement_between
-from chromogen.app.view.pool import Opened, opened
 from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.app.view.stained_views import stain_view
-from chromogen.app.view.stains import Stain
-from chromogen.app.view.tiles import Address
+from chromogen.app.view.stains import Stain, stain_view
 from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide

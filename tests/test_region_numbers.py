@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
-from chromogen.app.view import region_numbers as module
+from chromogen.app.view import drawn_regions as module
+from chromogen.app.view.drawn_regions import numbers_of, parse_region, placed_region
 from chromogen.app.view.placement import Placement
-from chromogen.app.view.region_numbers import numbers_of, parse_region, placed_region
 from chromogen.evaluation.tile import Tile
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from test_densities import IHC, shelved

@@ -12,8 +12,8 @@ from PIL import Image as Pillow
 from shapely import make_valid
 from shapely.geometry import Polygon, box
 
-from chromogen.app.regions import REST, read_region_masks, resized
 from chromogen.image import write_image
+from chromogen.regions.guides import REST, read_region_masks, resized
 from chromogen.regions.masks import drawn_polygons, read_geojson
 
 SQUARE = [[4, 2], [12, 2], [12, 10], [4, 10], [4, 2]]

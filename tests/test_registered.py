@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from chromogen.app.pair_transform import registered_reals
+from chromogen.evaluation.registered_reals import registered_reals
 from chromogen.image import read_image, write_image
 from chromogen.registration.transform import read_transform
 from chromogen.stains.deconvolution import H_DAB

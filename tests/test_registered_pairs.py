@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 
-from chromogen.app.training import REFUSED, Registration, read_pairs
 from chromogen.evaluation.fields import Pair
 from chromogen.image import write_image
 from chromogen.registration.transform import Piece, SlideFrame, Transform, write_transform
 from chromogen.slides.slide import open_slide
 from chromogen.stains.deconvolution import H_DAB
+from chromogen.training.pairs import REFUSED, Registration, read_pairs
 from synthetic import drawn
 
 TURNED = np.array([[0.0, -1.0, 64.0], [1.0, 0.0, 0.0]])  # a quarter turn of 128 px at 0.5 um

@@ -15,11 +15,11 @@ from shapely.geometry import box, mapping
 from starlette.testclient import TestClient
 
 from chromogen.app.server import create_app
-from chromogen.app.view import region_numbers, slide_nuclei
+from chromogen.app.view import drawn_regions, slide_nuclei
+from chromogen.app.view.pictures import PAPER
+from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
-from chromogen.app.view.virtual import PAPER
-from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.staining.stainer import STAINERS
@@ -386,7 +386,7 @@ def test_a_slide_without_numbers_does_not_stop_the_others(client: TestClient, tm
 def test_too_little_memory_for_a_region_does_not_stop_the_others(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = region_numbers.numbers_of
+    measure = drawn_regions.numbers_of
     ends = iter([MemoryError(), None, OSError(5, "Input/output error"), RuntimeError("odd")])
 
     def failing(*given: Any) -> Any:
@@ -394,7 +394,7 @@ def test_too_little_memory_for_a_region_does_not_stop_the_others(
             raise error
         return measure(*given)
 
-    monkeypatch.setattr(region_numbers, "numbers_of", failing)
+    monkeypatch.setattr(drawn_regions, "numbers_of", failing)
     slide = ids(client)["ihc.png"]
     found = numbers(client, slide, [slide], *[{"geometry": SQUARE}] * 4)
     assert [str(line.get("error", "fine")) for line in found] == [
@@ -431,7 +431,8 @@ def test_a_trial_by_the_api(client: TestClient) -> None:
     assert trial["command"] == (
         "chromogen stylize region.png exemplar.png -o result.png --preset histology --steps 3 --dab-amount 1.5"
     )
-    assert "replace(with_total_steps" in str(trial["python"])
+    for line in ("recipe = with_total_steps(recipe, 3)", "recipe = replace(recipe, dab_amount=1.5)"):
+        assert line in str(trial["python"]).splitlines()
     followed = finished(client, trial["id"])
     assert (followed["state"], followed["status"]) == ("done", "Done: 3 steps in 0 s")
     assert followed["losses"] == pytest.approx([1, 1 / 2, 1 / 3])

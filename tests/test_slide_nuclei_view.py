@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, box
 
 from chromogen.app.view import slide_nuclei as module
+from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.slide_nuclei import (
     GradedNuclei,
     NotWantedError,
@@ -20,7 +21,6 @@ from chromogen.app.view.slide_nuclei import (
     WindowGrid,
     window_grid_of,
 )
-from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.image import Image, write_image
 from chromogen.nuclei import find
 from chromogen.nuclei.outlines import Prediction
@@ -66,7 +66,7 @@ def test_a_view_shows_what_the_whole_slide_shows_there(
     def median(measured: Measurements, _stains: str) -> Threshold:
         return fixed_threshold(float(np.median(measured.second_od10)))
 
-    monkeypatch.setattr(module, "positive_threshold", median)
+    monkeypatch.setattr(module.positivity, "positive_threshold", median)
     slide = source(tmp_path, IHC)
     whole = within(NucleusFinder(WorkerProcess()), slide, ALL)
     assert len(whole.nuclei) > 100

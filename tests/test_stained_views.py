@@ -14,11 +14,19 @@ import PIL.Image
 import pytest
 import tifffile
 
-from chromogen.app.view import stained_views
-from chromogen.app.view.map_pictures import MAX_ALPHA
-from chromogen.app.view.region_files import ImportedRegion
-from chromogen.app.view.stained_views import loaded, show_where, stain_view, stainer_mpp
-from chromogen.app.view.stains import CONFIDENCE, REGIONS, Stain, with_regions
+from chromogen.app.view import stains as module
+from chromogen.app.view.drawn_regions import ImportedRegion
+from chromogen.app.view.pictures import MAX_ALPHA
+from chromogen.app.view.stains import (
+    CONFIDENCE,
+    REGIONS,
+    Stain,
+    loaded,
+    show_where,
+    stain_view,
+    stainer_mpp,
+    with_regions,
+)
 from chromogen.app.view.work_queue import new_id
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides.slide import open_slide
@@ -140,8 +148,8 @@ def test_what_it_tells_follows_the_same_source(folder: Path, heat_map: Path, sou
 
 
 def test_a_slide_is_surveyed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    surveyed, real = [], stained_views.survey
-    monkeypatch.setattr(stained_views, "survey", lambda view: surveyed.append(view) or real(view))
+    surveyed, real = [], module.survey
+    monkeypatch.setattr(module, "survey", lambda view: surveyed.append(view) or real(view))
     for stainer in ("color-transfer", "normalize", "color-transfer"):
         stain_view(asked(folder, stainer), folder / "view")
     assert len(surveyed) == 1

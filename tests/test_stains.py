@@ -13,9 +13,9 @@ import psutil
 import pytest
 import tifffile
 
-from chromogen.app.view.jobs import job_queue
 from chromogen.app.view.stains import Stain
-from chromogen.app.view.work_queue import new_id, wait_for
+from chromogen.app.view.state import job_queue
+from chromogen.app.view.work_queue import new_id
 from chromogen.slides.slide import open_slide
 from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
@@ -23,6 +23,7 @@ from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
 from test_densities import IHC
 from test_work_queue import until
+from waiting import wait_for
 
 
 def write_slide(path: Path, times: int = 1) -> None:
@@ -105,7 +106,7 @@ def test_a_slide_is_finished_when_it_is_there_and_whole(tmp_path: Path) -> None:
 SERVER = """
 import os, sys, time
 from pathlib import Path
-from chromogen.app.view.jobs import job_queue
+from chromogen.app.view.state import job_queue
 from chromogen.app.view.stains import Stain
 stains = job_queue(Path(sys.argv[1]))
 stain = Stain("20260101-000000-abcdef", "0" * 16, "a.tif", sys.argv[2], "identity", "identity")

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.app.view.pool import Opened, opened
-from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.app.view.tiles import (
+from chromogen.app.view.opened import Opened, opened
+from chromogen.app.view.pictures import (
     TILE_PX,
     Address,
     NoSuchTileError,
@@ -24,6 +23,7 @@ from chromogen.app.view.tiles import (
     tile_levels,
     window_of,
 )
+from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.image import write_image
 from test_slide import coordinates, mean_of_blocks, write_pyramid
 

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from chromogen.app.view.jobs import Job, job_queue
+from chromogen.app.view.state import Job, job_queue
 from chromogen.app.view.trials import (
     Trial,
     new_trial,
     options_of,
     start_trial,
 )
-from chromogen.app.view.work_queue import Queued, WorkQueue, wait_for
+from chromogen.app.view.work_queue import Queued, WorkQueue
 from chromogen.image import read_image, write_image
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Picture, read_picture
 from test_densities import IHC
+from waiting import wait_for
 
 SIZE = (64, 64)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from chromogen.app.view.pool import NOMINAL_MPP, ShelfPool, opened
+from chromogen.app.view.opened import NOMINAL_MPP, ShelfPool, opened
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.slides.slide import SlideError, open_slide
 from synthetic_slides import write_pyramid

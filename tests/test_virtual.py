@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.app.view.pool import opened
+from chromogen.app.view.opened import opened, stainer_of, virtual_facts
+from chromogen.app.view.pictures import PAPER, labelled, thumbnail
 from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.app.view.tiles import thumbnail
-from chromogen.app.view.virtual import PAPER, labelled, stainer_of, virtual_facts
 from chromogen.image import read_image, write_image
 from chromogen.provenance import NOTICE
 from chromogen.staining.stainer import Stainer

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from chromogen.app.view.virtual import PAPER
+from chromogen.app.view.pictures import PAPER
 from chromogen.image import Image, read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
 from chromogen.staining.stainer import Stainer

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from chromogen.app.view import work_queue as module
-from chromogen.app.view.work_queue import Queued, UnknownWorkError, WorkQueue, new_id, wait_for
+from chromogen.app.view.work_queue import Queued, UnknownWorkError, WorkQueue, new_id
+from waiting import wait_for
 
 NOTHING = ""
 FOREVER = "import time; time.sleep(600)"

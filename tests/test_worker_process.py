@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from chromogen.app.view.worker_process import WorkerProcess
+from chromogen.app.view.processes import WorkerProcess
 from test_work_queue import until
 
 
@@ -41,7 +41,7 @@ def test_what_takes_too_long_is_ended(apart: WorkerProcess) -> None:
 
 
 def test_it_ends_with_a_server_that_is_killed() -> None:
-    code = "import os, sys; from chromogen.app.view.worker_process import WorkerProcess; a = WorkerProcess()\n"
+    code = "import os, sys; from chromogen.app.view.processes import WorkerProcess; a = WorkerProcess()\n"
     code += "if __name__ == '__main__': print(a.call(os.getpid), flush=True); sys.stdin.read()"
     server = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout is not None

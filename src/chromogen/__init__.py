@@ -19,10 +19,10 @@ if TYPE_CHECKING:
         stylize,
         unmix,
     )
-    from chromogen.app.labels import LabelSettings, label
     from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
     from chromogen.evaluation.evaluate import Evaluation, evaluate_files
     from chromogen.image import read_image, write_image
+    from chromogen.labels.label import LabelSettings, label
     from chromogen.nuclei.outlines import Nuclei
     from chromogen.registration.register import register
     from chromogen.registration.transform import Transform
@@ -50,8 +50,8 @@ _ROOMS = {
     "write_image": "image",
     "open_slide": "slides.slide",
     "register": "registration.register",
-    "label": "app.labels",
-    "LabelSettings": "app.labels",
+    "label": "labels.label",
+    "LabelSettings": "labels.label",
     "evaluate": "api",
     "evaluate_files": "evaluation.evaluate",
     "Evaluation": "evaluation.evaluate",

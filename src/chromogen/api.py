@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromogen.app.staining import plan_stains
-from chromogen.app.training import Registration, model_of, read_pairs
 from chromogen.app.unmix import parse_vectors
 from chromogen.errors import expected
 from chromogen.evaluation.evaluate import Evaluation, evaluate_files
@@ -34,6 +33,7 @@ from chromogen.style.recipes import Recipe
 from chromogen.style.settings import build_recipe
 from chromogen.style.stylize import Stylized
 from chromogen.style.stylize import stylized as optimize
+from chromogen.training.pairs import Registration, model_of, read_pairs
 from chromogen.training.train import Training, train_where
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.measured_looks import measure_look

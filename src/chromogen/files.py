@@ -8,16 +8,17 @@ import io
 import json
 import os
 import shutil
+import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from tempfile import gettempdir
-from typing import Any
+from typing import Any, TypeAlias
 
 import filelock
 
-from chromogen.errors import expected
+from chromogen.errors import expected, missing
 
 _OME = ".ome"
 LONGEST_NAME = 255  # bytes, on nearly all disks
@@ -102,11 +103,11 @@ def scratch_folder() -> Iterator[Path]:
     with ExitStack() as until_done:
         for number in range(MAX_SCRATCH):
             with suppress(filelock.Timeout, PermissionError):
-                numbered = Path(gettempdir()) / f"{user}-{number}"
+                numbered = Path(tempfile.gettempdir()) / f"{user}-{number}"
                 folder = until_done.enter_context(_beside(numbered, 0o700, wait_s=0))
                 break
         else:
-            raise OSError(f"no scratch folder can be made in {gettempdir()}")
+            raise OSError(f"no scratch folder can be made in {tempfile.gettempdir()}")
         yield folder
 
 
@@ -178,3 +179,92 @@ def _settle(file: Path) -> None:
     """Wait until a file is on disk."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
+
+
+# Lines of JSON that a resumed run continues.
+
+Record: TypeAlias = dict[str, Any]
+
+
+def json_lines_to(path: Path, is_kept: Callable[[Record, Record], bool]) -> Callable[[Record], None]:
+    """A function that appends records as lines of JSON.
+
+    A resumed run does some steps anew: before the first record, lines go that `is_kept(line, record)` refuses, as
+    does half a line, which a full disk leaves.
+    """
+    written = count()
+
+    def append(record: Record) -> None:
+        if next(written) == 0 and path.exists():
+            write_whole(path, b"".join(_kept(path.read_bytes(), lambda line: is_kept(line, record))))
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    return append
+
+
+def _kept(lines: bytes, is_kept: Callable[[Record], bool]) -> Iterator[bytes]:
+    for line in lines.splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError):
+            if line.endswith(b"\n") and is_kept(json.loads(line)):
+                yield line
+
+
+# Whether inputs are there, and outputs may be written where they are to go.
+
+
+def check_there(argument: str, paths: Sequence[Path], expectation: str) -> None:
+    """FileNotFoundError for a path that is not there."""
+    for path in paths:
+        if not path.exists():
+            raise missing(argument, expectation, path)
+
+
+def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """ValueError if an output is a file that is taken already."""
+    taken = {_place(path) for path in inputs}
+    for output in outputs:
+        if _place(output) in taken:
+            raise expected("out", "another file than the inputs and the other outputs", output)
+
+
+def _place(path: Path) -> str:
+    """Where a path leads, as it is compared."""
+    return canonical_name(str(path.resolve()))
+
+
+def check_geojson(out: Path) -> None:
+    """ValueError for an output that is not named as GeoJSON."""
+    if out.suffix.lower() not in (".geojson", ".json"):
+        raise expected("out", "a file ending in .geojson", out)
+
+
+def check_folder(folder: Path) -> None:
+    """ValueError if a folder to write in is missing or cannot be written to."""
+    if not folder.is_dir():
+        raise expected("out", "in a folder that exists", f"{folder}", "make the folder first")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise expected("out", "in a folder that can be written to", folder, error.strerror or "") from error
+
+
+def ready_folder(folder: Path) -> None:
+    """The folder, made if need be, that can be written to; ValueError where it cannot."""
+    make_folder(folder)
+    check_folder(folder)
+
+
+def ready_empty_folder(argument: str, folder: Path) -> None:
+    """The same for a folder that has to be new or empty, named by the argument it was given as."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise expected(argument, "a new or empty folder", f"{folder}, which holds files", "name another folder")
+    ready_folder(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, made where only its last part is missing; ValueError where it cannot be."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise expected("out", "a folder that is there or can be made", folder, error.strerror or "") from error

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages, from templates: no file beside a page, no address outside it."""
+"""Text from templates: self-contained HTML pages, no file beside and no address outside, and programs."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def render(template: str, title: str, **values: Any) -> str:
     return _environment().get_template(template).render(title=title, **values)
 
 
+def script(template: str, **values: Any) -> str:
+    """A program in Python from a file in `templates`, whose filter `repr` shows a value as Python has it."""
+    return _environment().get_template(template).render(**values)
+
+
 def as_cell(value: object) -> str:
     """A value as tables show it.
 
@@ -55,9 +60,13 @@ def as_cell(value: object) -> str:
 def _environment() -> jinja2.Environment:
     loader, undefined = jinja2.PackageLoader("chromogen"), jinja2.StrictUndefined
     made = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=undefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=jinja2.select_autoescape(),
+        undefined=undefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    made.filters["png"] = _png_address
+    made.filters |= {"png": _png_address, "repr": repr}
     made.globals |= {"notice": NOTICE.capitalize(), "parts": made.get_template("parts.html").module}
     return made
 

@@ -85,7 +85,7 @@ function Origin({ job }: { job: Job }) {
   const { strength, dab_amount } = layers.adjusted.value[job.id] ?? AS_IT_IS;
   const isMoved = strength !== 1 || dab_amount !== 1;
   const after = [
-    'from chromogen.app.view.adjusted import adjusted',
+    'from chromogen.app.view.pictures import adjusted',
     `picture = adjusted(read_image("region.png"), result.image, strength=${strength}, dab_amount=${dab_amount})`,
     'write_image("adjusted.png", picture)',
   ];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -57,3 +58,10 @@ def byte_count(option: str, text: str) -> int:
         return int(float(number) * BYTES[unit])
     except (ValueError, KeyError):
         raise expected(option, "a number of bytes like 2G or 500M", text) from None
+
+
+def check_left_out(given: Mapping[str, object], where: str) -> None:
+    """ValueError for an option that was given and does not go with this stainer."""
+    for option, value in given.items():
+        if value is not None:
+            raise expected(option, f"given {where}", value, "leave it out")

@@ -8,7 +8,6 @@ import threading
 import time
 import webbrowser
 from contextlib import ExitStack
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +15,13 @@ from urllib.parse import urlsplit
 
 import typer
 
+from chromogen.app import terminal
 from chromogen.app.arguments import Debug, Json, OutFolder
-from chromogen.app.terminal import USE, add_bar, add_step_bar, one_by_one, progress_bars, result_line, tell
 from chromogen.errors import expected
+from chromogen.files import ready_folder
+from chromogen.provenance import peak_rss_mb, run_facts, versions
 
 if TYPE_CHECKING:
-    from chromogen.app.info import SlideInfo
     from chromogen.app.view.guard import App
     from chromogen.style.run import OnStep
 END_WITHIN_S = 3  # answers that take longer are given up when the server ends
@@ -43,22 +43,20 @@ def demo_command(
     The first time the slide is fetched by pip (2 MB). Then: chromogen view demo, to look closely.
     """
     from chromogen.app.demo import make_demo
-    from chromogen.app.paths import ready_folder
-    from chromogen.provenance import run_facts
 
     ready_folder(out)
-    with progress_bars() as progress, ExitStack() as until_made:
-        on_slide = add_bar(progress, "whole slide", "fetching it, once")
+    with terminal.progress_bars() as progress, ExitStack() as until_made:
+        on_slide = terminal.add_bar(progress, "whole slide", "fetching it, once")
 
         def listener(name: str, steps: int) -> OnStep:
             on_slide(0, 1, "last")
-            return until_made.enter_context(add_step_bar(progress, name, steps))
+            return until_made.enter_context(terminal.add_step_bar(progress, name, steps))
 
         made = make_demo(out, listener, lambda done, of: on_slide(done, of, "blocks"))
     results = {name: facts for name, (_, facts) in made.results.items()}
     facts = {"output": str(made.index), "seconds": made.seconds, "results": results, **run_facts()}
     then = [f"Open {made.index} in a browser.", f"To look closely and compare: chromogen view {out}"]
-    tell(facts, [*map(result_line, results.values()), USE, *then], as_json=as_json)
+    terminal.tell(facts, [*map(terminal.result_line, results.values()), terminal.USE, *then], as_json=as_json)
 
 
 def info_command(
@@ -93,22 +91,20 @@ def info_command(
     show who a slide is from, and are never opened.
     """
     from chromogen.app.info import described, text_of
-    from chromogen.provenance import peak_rss_mb, versions
     from chromogen.slides.slide import slide_files
 
     began = time.perf_counter()
 
-    def work(_index: int, file: Path) -> SlideInfo | dict[str, Any]:
+    def work(_index: int, file: Path) -> dict[str, Any]:
         found = described(file, mpp, stain_mpp)
         if not as_json:
             print(text_of(found))
         return found
 
-    found, errors = one_by_one(slide_files(paths), work)
-    results = [one if isinstance(one, dict) else asdict(one) for one in found]
+    results, errors = terminal.one_by_one(slide_files(paths), work)
     took = {"seconds": round(time.perf_counter() - began, 3), "peak_rss_mb": round(peak_rss_mb(), 1)}
     facts = {"results": results, "errors": errors, **took, "versions": versions()}
-    tell(facts, [], errors=errors, as_json=as_json)
+    terminal.tell(facts, [], errors=errors, as_json=as_json)
 
 
 def view_command(
@@ -197,8 +193,8 @@ def _announce(address: str, *, as_json: bool) -> None:
     from chromogen.app.server import NO_PAGE, PAGE
 
     has_page = (PAGE / "index.html").is_file()
-    lines = [USE, f"Open {address} in a browser; Ctrl-C ends.", *([] if has_page else [NO_PAGE])]
-    tell({"address": address, "page": has_page}, lines, as_json=as_json)
+    lines = [terminal.USE, f"Open {address} in a browser; Ctrl-C ends.", *([] if has_page else [NO_PAGE])]
+    terminal.tell({"address": address, "page": has_page}, lines, as_json=as_json)
 
 
 def _serve(app: App, listening: socket.socket) -> None:

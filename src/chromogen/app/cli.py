@@ -16,10 +16,9 @@ from typer.core import TyperOption
 
 from chromogen.app.begin_commands import demo_command, info_command, view_command
 from chromogen.app.count_commands import nuclei_command, unmix_command
-from chromogen.app.evaluate_command import evaluate_command
+from chromogen.app.evaluate_commands import evaluate_command, study_command
 from chromogen.app.pair_commands import label_command, register_command, transfer_command
 from chromogen.app.stain_command import stain_command
-from chromogen.app.study_command import study_command
 from chromogen.app.stylize_command import stylize_command
 from chromogen.app.terminal import verdict
 from chromogen.app.train_command import export_command, train_command

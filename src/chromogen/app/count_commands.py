@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from chromogen.app.arguments import Debug, Inputs, Json, Mpp, OutFolder
+from chromogen.app.paths import image_files, in_folder
 from chromogen.app.terminal import note_assumed, numbered, one_bar, one_by_one, tell
 from chromogen.errors import choose
+from chromogen.files import ready_folder
+from chromogen.pixel_size import ASSUMED_MPP
+from chromogen.provenance import facts_since
 from chromogen.style.settings import numbers
-
-if TYPE_CHECKING:
-    from chromogen.app.nuclei import NucleiFound
-    from chromogen.app.unmix import Unmixed
 
 
 def nuclei_command(
@@ -61,17 +60,8 @@ def nuclei_command(
     of tiles. All in one: nuclei.csv, nuclei.json and index.html. You may stop it at any moment. The same
     command continues: NAME.nuclei keeps what was found until all files of an input are written.
     """
-    from chromogen.app.nuclei import (
-        Settings,
-        check_outputs,
-        named_network,
-        nuclei_of_file,
-        said_of,
-        thresholds_of,
-        write_found,
-    )
-    from chromogen.app.paths import ready_folder
-    from chromogen.provenance import facts_since
+    from chromogen.app import nuclei
+    from chromogen.nuclei.positivity import thresholds_of
     from chromogen.slides.slide import slide_files
     from chromogen.whole_slide.nuclei import STAINS
     from chromogen.whole_slide.nuclei_files import NO_PARQUET, has_parquet
@@ -79,30 +69,30 @@ def nuclei_command(
     choose("stains", stains, STAINS)
     levels = thresholds_of(threshold, numbers("grades", grades, float) if grades else ())
     files = slide_files(paths)
-    check_outputs(files, out)
-    settings = Settings(named_network(network), stains, levels, mpp)
+    nuclei.check_outputs(files, out)
+    settings = nuclei.Settings(nuclei.named_network(network), stains, levels, mpp)
     ready_folder(out)
     began = time.perf_counter()
     with one_bar("windows") as follow:
 
-        def work(index: int, file: Path) -> NucleiFound:
+        def work(index: int, file: Path) -> nuclei.InputFacts:
             def on_window(done: int, of: int) -> None:
                 follow(done, of, numbered(index, files))
 
-            return nuclei_of_file(file, out, settings, on_window)
+            return nuclei.nuclei_of_file(file, out, settings, on_window)
 
         done, errors = one_by_one(files, work)
-    note_assumed([found.mpp if found.mpp_from == "assumed" else None for found in done], "--mpp")
-    results = {"results": [asdict(found) for found in done], "errors": errors}
+    note_assumed([found["mpp"] if found["mpp_from"] == "assumed" else None for found in done], "--mpp")
+    results = {"results": done, "errors": errors}
     facts = {"output": str(out), "settings": settings.facts(), **results, **facts_since(began)}
-    write_found(out, done, facts)
-    notes = [f"{found.name}: {note}" for found in done for note in found.notes]
+    nuclei.write_found(out, done, facts)
+    notes = [f"{found['name']}: {note}" for found in done for note in found["notes"]]
     notes += [] if has_parquet() else [NO_PARQUET]
-    lines = [f"{found.name}: {said_of(found)}" for found in done]
-    tell(facts, [*lines, *_open(out, lines)], notes=notes, errors=errors, as_json=as_json)
+    lines = [f"{found['name']}: {nuclei.said_of(found)}" for found in done]
+    tell(facts, [*lines, *page_of(out, lines)], notes=notes, errors=errors, as_json=as_json)
 
 
-def _open(out: Path, lines: list[str]) -> list[str]:
+def page_of(out: Path, lines: list[str]) -> list[str]:
     """Where the page is, if there is one."""
     return [f"Open {out / 'index.html'} in a browser."] if lines else []
 
@@ -143,28 +133,25 @@ def unmix_command(
     Chromogen counts nuclei where pixels are at most 2 um; that takes about a second for each quarter of a mm2. In
     H-DAB you also get the share of positive nuclei. For outlines, and for whole slides, run chromogen nuclei.
     """
-    from chromogen.app.paths import image_files, in_folder, ready_folder
-    from chromogen.app.unmix import parse_vectors, unmix_file, unmixed_line, write_unmixed
-    from chromogen.pixel_size import ASSUMED_MPP
-    from chromogen.provenance import facts_since
+    from chromogen.app import unmix
 
     find_white = choose("white", white, ("255", "auto")) == "auto"
-    matrix, levels = parse_vectors(stains), numbers("thresholds", thresholds, float)
+    matrix, levels = unmix.parse_vectors(stains), numbers("thresholds", thresholds, float)
     files = image_files(paths)
     in_folder(files, out)
     ready_folder(out)
     began = time.perf_counter()
     with one_bar("images") as follow:
 
-        def work(index: int, file: Path) -> tuple[Path, Unmixed]:
+        def work(index: int, file: Path) -> tuple[Path, unmix.UnmixedFacts]:
             follow(index, len(files), file.name)
-            found = unmix_file(file, out, matrix, levels, estimate=estimate, find_white=find_white, mpp=mpp)
+            found = unmix.unmix_file(file, out, matrix, levels, estimate=estimate, find_white=find_white, mpp=mpp)
             return file, found
 
         done, errors = one_by_one(files, work)
-    note_assumed([None if found.mpp else ASSUMED_MPP for _, found in done], "--mpp")
-    results = [asdict(found) for _, found in done]
+    note_assumed([None if found["mpp"] else ASSUMED_MPP for _, found in done], "--mpp")
+    results = [found for _, found in done]
     facts = {"output": str(out), "results": results, "errors": errors, **facts_since(began)}
-    write_unmixed(out, done, facts)
-    lines = [unmixed_line(found, stains) for _, found in done]
-    tell(facts, [*lines, *_open(out, lines)], errors=errors, as_json=as_json)
+    unmix.write_unmixed(out, done, facts)
+    lines = [unmix.unmixed_line(found, stains) for _, found in done]
+    tell(facts, [*lines, *page_of(out, lines)], errors=errors, as_json=as_json)

@@ -44,22 +44,6 @@ STAINER = "epithelial"
 SHARES = 0.1, 0.3, 0.6
 KEPT = ("hematoxylin_r", "edge_r", "dab_determined", "foreign_color")
 KEPT_MEASURES = [measure for measure in TISSUE_MEASURES if measure.values[0].name in KEPT]
-WORDS = {
-    "paper": "The report's best setting: its losses exactly, content at the 4th convolution, relu2_2.",
-    "histology": "Chromogen's default: where times how, brought closer to the IHC within bounds.",
-}
-# The first three begin where the page lies.
-NEXT = {
-    "Look closely, the H&E beside its virtual stains. In the folder of this page:": "chromogen view .",
-    "Again, or with an H&E and an IHC of your own:": "chromogen stylize he.png ihc_style.png -o virtual.png",
-    "How good is it? Numbers beside those of the H&E itself:": (
-        "chromogen evaluate virtual_ihc_histology.png --content he.png -o report/"
-    ),
-    "A slide of your own: what it is, and how long staining it takes:": "chromogen info slide.svs",
-    "Then stain it:": "chromogen stain slide.svs -o stained.ome.tif",
-    "A look of your own, from one IHC, without training:": "chromogen train --style ihc.png -o my_look.json",
-    "For teaching, the report's experiments and which of its findings hold:": "chromogen study -o study/",
-}
 
 
 @dataclass(frozen=True)
@@ -129,6 +113,7 @@ def _field(side_px: int) -> tuple[Image, tuple[int, int]]:
 
 def _page(demo: Demo) -> str:
     x, y = demo.location
+    titles = [f"{m.values[0].says} ({m.values[0].better} is better)" for m in KEPT_MEASURES]
     return render(
         "demo.html",
         "Chromogen: virtual IHC of one H&E slide",
@@ -137,16 +122,14 @@ def _page(demo: Demo) -> str:
         stained=stain_image(Stainer.from_pretrained(STAINER), demo.he),
         epithelium=where_map("cytoplasm", BY_TISSUE, demo.he, look_of(Dials(1.0), demo.he), (0, 0)),
         shares=[_by_share(demo.he, share) for share in SHARES],
-        pictures=[(result.image, WORDS[name]) for name, (result, _) in demo.results.items()],
         slide=demo.slide,
         slides=[_from_afar(_slide_job().file), _from_afar(SlideFile(Path(demo.slide["output"])))],
         curves=[_losses(name, result) for name, (result, _) in demo.results.items()],
-        header=["preset", "time", "steps", "precision", *_measure_titles()],
+        header=["preset", "time", "steps", "precision", *titles],
         rows=[_row(demo.he, name, *made) for name, made in demo.results.items()],
         place=f"a field of {FIELD_PX} px at x {x}, y {y}",
         run=run_facts(),
         versions=versions(),
-        next=NEXT,
     )
 
 
@@ -163,10 +146,6 @@ def _from_afar(file: SlideFile) -> Image:
 def _losses(name: str, result: Stylized) -> tuple[str, str]:
     plot = svg(loss_plot(weighted_curves(result.trace, RECIPES[name]), name))
     return plot, f"Preset {name}: weighted losses"
-
-
-def _measure_titles() -> list[str]:
-    return [f"{m.values[0].says} ({m.values[0].better} is better)" for m in KEPT_MEASURES]
 
 
 def _row(he: Image, name: str, result: Stylized, facts: Mapping[str, Any]) -> list[str]:

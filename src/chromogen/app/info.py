@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chromogen.app.terminal import duration
-from chromogen.image import is_image, profile_name, read_provenance
+from chromogen.image import profile_name
 from chromogen.models import LOOK_CLAIM, MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import NOTICE
-from chromogen.slides.facts import read_facts
+from chromogen.slides.facts import facts_if_virtual
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
 from chromogen.stains.tissue import tissue_mask
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from chromogen.staining.looks import Look
 
 OVERVIEW_PX = 1024
-VIRTUAL = ("stainer", "target_stain", "stainer_hash", "where", "notice")
 STAIN_MPP = 0.5  # where stainers work, if nothing else is said
 # What a slide of any size is reckoned to take on two cores: 0.8 s of a processor a Mpx, busy with other work.
 STAIN_MPX_PER_S, STAIN_MEMORY_MB = 1.5, 1000.0
@@ -32,78 +30,40 @@ SHOWN_OD10 = 0.6
 STRENGTHS = ("faintly", "weakly (as 1+)", "moderately (as 2+)", "strongly (as 3+)")
 
 
-@dataclass(frozen=True)
-class StainingEstimate:
-    """What staining the slide would take: pixels at `mpp`, and time and memory as assumed of a stainer."""
+def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> dict[str, Any]:
+    """The facts of one slide or image, in about the time that an overview takes; sizes (w, h) in px.
 
-    mpp: float
-    mpx: float
-    tissue_mpx: float
-    assumed_mpx_per_s: float
-    seconds: float
-    memory_mb: float
-
-
-@dataclass(frozen=True)
-class SlideInfo:
-    """The facts of a slide; sizes (w, h) in px. Names of associated images are told, never what they show."""
-
-    path: str
-    format: str
-    vendor: str | None
-    size: tuple[int, int]
-    level_sizes: tuple[tuple[int, int], ...]
-    mpp: float | None
-    mpp_from: str | None  # "option" or "file"
-    stated_mpp: tuple[float, float] | None
-    objective: float | None
-    icc: str | None
-    bounds: tuple[tuple[int, int], tuple[int, int]]
-    associated: tuple[str, ...]
-    tissue_percent: float
-    tissue_mm2: float | None
-    quickhash: str
-    stain: StainingEstimate | None
-    doubt: str | None
-    virtual: dict[str, Any] | None  # of what Chromogen stained: by what, and by which source of *where*
-
-
-def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> SlideInfo:
-    """The facts of one slide or image, in about the time that an overview takes. Raises: as `open_slide`."""
+    `mpp_from` is "option" or "file". Names of `associated` images are told, never what they show. `stain` is what
+    staining would take: pixels at its `mpp`, and time and memory as assumed of a stainer. `virtual` says of what
+    Chromogen stained: by what, and by which source of *where*. Raises: as `open_slide`.
+    """
     with open_slide(path, mpp=mpp, icc=True) as slide:
         overview, step = slide.overview(OVERVIEW_PX)
         share = float(tissue_mask(overview, (slide.mpp or ASSUMED_MPP) * step).mean())
-        profile = slide.about.icc_profile
-        return SlideInfo(
-            path=str(path),
-            format=slide.about.format,
-            vendor=slide.about.vendor,
-            size=slide.size,
-            level_sizes=slide.level_sizes,
-            mpp=slide.mpp,
-            mpp_from=slide.mpp_from,
-            stated_mpp=_finite(slide.stated_mpp),
-            objective=slide.about.objective,
-            icc=profile_name(profile) if profile else None,
-            bounds=slide.bounds,
-            associated=slide.about.associated,
-            tissue_percent=round(100 * share, 2),
-            tissue_mm2=round(share * math.prod(slide.size) * slide.mpp**2 / 1e6, 4) if slide.mpp else None,
-            quickhash=slide.quickhash,
-            stain=_estimate(slide, share, stain_mpp) if slide.mpp else None,
-            doubt=doubts(overview, "content", (slide.mpp or ASSUMED_MPP) * step),
-            virtual=facts_if_virtual(path),
-        )
+        about, stated = slide.about, slide.stated_mpp
+        return {
+            "path": str(path),
+            "format": about.format,
+            "vendor": about.vendor,
+            "size": slide.size,
+            "level_sizes": slide.level_sizes,
+            "mpp": slide.mpp,
+            "mpp_from": slide.mpp_from,
+            "stated_mpp": stated if stated and all(map(math.isfinite, stated)) else None,
+            "objective": about.objective,
+            "icc": profile_name(about.icc_profile) if about.icc_profile else None,
+            "bounds": slide.bounds,
+            "associated": about.associated,
+            "tissue_percent": round(100 * share, 2),
+            "tissue_mm2": round(share * math.prod(slide.size) * slide.mpp**2 / 1e6, 4) if slide.mpp else None,
+            "quickhash": slide.quickhash,
+            "stain": _estimate(slide, share, stain_mpp) if slide.mpp else None,
+            "doubt": doubts(overview, "content", (slide.mpp or ASSUMED_MPP) * step),
+            "virtual": facts_if_virtual(path),
+        }
 
 
-def facts_if_virtual(path: Path) -> dict[str, Any] | None:
-    """What a slide or image that Chromogen stained says of that; None for others."""
-    facts = read_facts(path)
-    said = facts.as_json() if facts else (read_provenance(path) if is_image(path) else None) or {}
-    return {name: said[name] for name in VIRTUAL if name in said} if "stainer" in said else None
-
-
-def described(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> SlideInfo | dict[str, Any]:
+def described(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> dict[str, Any]:
     """The facts of a slide or image, or the card of a model of pairs, a look, or an ONNX model.
 
     Raises: as `describe`, `read_model`, `load_look` and `any_onnx`.
@@ -156,26 +116,22 @@ def look_card(look: Look) -> dict[str, Any]:
     }
 
 
-def _finite(mpp: tuple[float, float] | None) -> tuple[float, float] | None:
-    return mpp if mpp and all(map(math.isfinite, mpp)) else None
-
-
-def _estimate(slide: Slide, tissue_share: float, mpp: float) -> StainingEstimate:
+def _estimate(slide: Slide, tissue_share: float, mpp: float) -> dict[str, float]:
     mpx = math.prod(slide.size_at(mpp)) / 1e6
-    return StainingEstimate(
-        mpp=mpp,
-        mpx=round(mpx, 3),
-        tissue_mpx=round(mpx * tissue_share, 3),
-        assumed_mpx_per_s=STAIN_MPX_PER_S,
-        seconds=round(mpx * tissue_share / STAIN_MPX_PER_S, 1),
-        memory_mb=STAIN_MEMORY_MB,
-    )
+    return {
+        "mpp": mpp,
+        "mpx": round(mpx, 3),
+        "tissue_mpx": round(mpx * tissue_share, 3),
+        "assumed_mpx_per_s": STAIN_MPX_PER_S,
+        "seconds": round(mpx * tissue_share / STAIN_MPX_PER_S, 1),
+        "memory_mb": STAIN_MEMORY_MB,
+    }
 
 
-def text_of(found: SlideInfo | dict[str, Any]) -> str:
+def text_of(found: dict[str, Any]) -> str:
     """What was found, for people to read: a title, and a line for each thing that is known."""
-    if not isinstance(found, dict):
-        return titled_lines(f"{found.path}: {found.format}", _slide_lines(found))
+    if "quickhash" in found:
+        return titled_lines(f"{found['path']}: {found['format']}", _slide_lines(found))
     if "site" in found:
         return titled_lines(f"{found['path']}: look", look_lines(found))
     if found["format"] == "ONNX":
@@ -260,21 +216,22 @@ def _model_lines(card: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _slide_lines(slide: SlideInfo) -> dict[str, str]:
+def _slide_lines(slide: dict[str, Any]) -> dict[str, str]:
+    area = "" if slide["tissue_mm2"] is None else f"{slide['tissue_mm2']:.2f} mm2, "
     return {
         "size": _size(slide),
         "mpp": _mpp(slide),
-        "objective": f"{slide.objective:g}x" if slide.objective else "not said",
-        "colours": f"ICC profile {slide.icc!r}, converted to sRGB"
-        if slide.icc
+        "objective": f"{slide['objective']:g}x" if slide["objective"] else "not said",
+        "colours": f"ICC profile {slide['icc']!r}, converted to sRGB"
+        if slide["icc"]
         else "no ICC profile, taken as sRGB",
-        "tissue": f"{_area(slide.tissue_mm2)}{slide.tissue_percent:.1f} % of the picture",
-        "also there": f"{', '.join(slide.associated)} (never shown or copied)" if slide.associated else "",
-        "quickhash": slide.quickhash,
-        "staining": _staining(slide.stain) if slide.stain else "unknown without mpp",
-        "note": f"as an H&E to stain, it {slide.doubt}" if slide.doubt and not slide.virtual else "",
-        "stain it": "" if slide.virtual else f"chromogen stain {shlex.quote(slide.path)} -o stained.ome.tif",
-        **(_virtual_lines(slide.virtual) if slide.virtual else {}),
+        "tissue": f"{area}{slide['tissue_percent']:.1f} % of the picture",
+        "also there": f"{', '.join(slide['associated'])} (never shown or copied)" if slide["associated"] else "",
+        "quickhash": slide["quickhash"],
+        "staining": _staining(slide["stain"]) if slide["stain"] else "unknown without mpp",
+        "note": f"as an H&E to stain, it {slide['doubt']}" if slide["doubt"] and not slide["virtual"] else "",
+        "stain it": "" if slide["virtual"] else f"chromogen stain {shlex.quote(slide['path'])} -o stained.ome.tif",
+        **(_virtual_lines(slide["virtual"]) if slide["virtual"] else {}),
     }
 
 
@@ -289,31 +246,29 @@ def _virtual_lines(said: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _size(slide: SlideInfo) -> str:
-    width, height = slide.size
-    extent = f" ({width * slide.mpp / 1000:.2f} x {height * slide.mpp / 1000:.2f} mm)" if slide.mpp else ""
-    levels = ", ".join(f"{w} x {h}" for w, h in slide.level_sizes[1:])
+def _size(slide: dict[str, Any]) -> str:
+    width, height = slide["size"]
+    extent = (
+        f" ({width * slide['mpp'] / 1000:.2f} x {height * slide['mpp'] / 1000:.2f} mm)" if slide["mpp"] else ""
+    )
+    levels = ", ".join(f"{w} x {h}" for w, h in slide["level_sizes"][1:])
     return f"{width} x {height} px{extent}, {f'levels below: {levels}' if levels else 'one level'}"
 
 
-def _mpp(slide: SlideInfo) -> str:
-    if slide.mpp:
-        return f"{slide.mpp:.4g} um/px, {'as given' if slide.mpp_from == 'option' else 'by the file'}"
+def _mpp(slide: dict[str, Any]) -> str:
+    if slide["mpp"]:
+        return f"{slide['mpp']:.4g} um/px, {'as given' if slide['mpp_from'] == 'option' else 'by the file'}"
     said = (
-        f"the file says {slide.stated_mpp[0]:g} x {slide.stated_mpp[1]:g}"
-        if slide.stated_mpp
+        f"the file says {slide['stated_mpp'][0]:g} x {slide['stated_mpp'][1]:g}"
+        if slide["stated_mpp"]
         else "not in the file"
     )
     return f"unknown ({said}); give it with --mpp"
 
 
-def _area(tissue_mm2: float | None) -> str:
-    return "" if tissue_mm2 is None else f"{tissue_mm2:.2f} mm2, "
-
-
-def _staining(stain: StainingEstimate) -> str:
+def _staining(stain: dict[str, float]) -> str:
     return (
-        f"at {stain.mpp:g} um/px {stain.mpx:.1f} Mpx, {stain.tissue_mpx:.1f} of them tissue; "
-        f"{duration(stain.seconds)} if the stainer does {stain.assumed_mpx_per_s:g} Mpx/s (assumed), "
-        f"in less than {stain.memory_mb / 1000:g} GB"
+        f"at {stain['mpp']:g} um/px {stain['mpx']:.1f} Mpx, {stain['tissue_mpx']:.1f} of them tissue; "
+        f"{duration(stain['seconds'])} if the stainer does {stain['assumed_mpx_per_s']:g} Mpx/s (assumed), "
+        f"in less than {stain['memory_mb'] / 1000:g} GB"
     )

@@ -6,31 +6,23 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from chromogen.app.paths import SideOutputs, image_files
-from chromogen.app.regions import Regions, resized
 from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
 from chromogen.compute.grid import outer_px
 from chromogen.errors import expected
-from chromogen.files import CHECKPOINT_ENDING, named_beside, stem_of, write_whole
-from chromogen.image import (
-    Image,
-    read_provenance,
-    scaled,
-    shrunk,
-    write_image,
-)
+from chromogen.files import CHECKPOINT_ENDING, json_lines_to, named_beside, stem_of
+from chromogen.image import Image, read_provenance, scaled, shrunk, write_image
 from chromogen.pixel_size import ASSUMED_MPP, check_mpp
 from chromogen.provenance import NOTICE, run_facts, sha256_of, versions
+from chromogen.regions.guides import Regions, resized
 from chromogen.slides.slide import Picture, read_picture
 from chromogen.stains.appearance import DOUBTS, appearance
 from chromogen.style.checkpoint import Checkpoint
@@ -58,28 +50,9 @@ def listeners_of(side: SideOutputs, content: Path, index: int) -> list[OnStep]:
 
 
 def trace_to(path: Path, content_index: int) -> OnStep:
-    """Append every step as one line of JSON; `content` counts the run's contents from 0.
-
-    A resumed run does some steps anew: their lines go first, as does half a line, which a full disk leaves.
-    """
-    steps = count()
-
-    def write(step: Step, _picture: Callable[[], Image]) -> None:
-        if next(steps) == 0 and path.exists():
-            write_whole(path, b"".join(_earlier(path.read_bytes(), content_index, step.index)))
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"content": content_index, **asdict(step)}) + "\n")
-
-    return write
-
-
-def _earlier(trace: bytes, content_index: int, step_index: int) -> Iterator[bytes]:
-    """The whole lines of a trace, without those of this content from this step on."""
-    for line in trace.splitlines(keepends=True):
-        with suppress(ValueError, KeyError, TypeError):
-            step = json.loads(line)
-            if line.endswith(b"\n") and (step["content"] != content_index or step["index"] < step_index):
-                yield line
+    """Append every step as one line of JSON; `content` counts the run's contents from 0."""
+    append = json_lines_to(path, lambda old, new: old["content"] != content_index or old["index"] < new["index"])
+    return lambda step, _picture: append({"content": content_index, **asdict(step)})
 
 
 def previews_to(folder: Path, stem: str, every: int) -> OnStep:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from chromogen.app.info import look_card
-from chromogen.app.paths import check_apart, check_folder, check_there
 from chromogen.data import DemoSlideError, demo_field, demo_slide
 from chromogen.errors import expected
+from chromogen.files import check_apart, check_folder, check_there
 from chromogen.image import Image, write_image
 from chromogen.models import LOOK_SUFFIX
 from chromogen.provenance import NOTICE

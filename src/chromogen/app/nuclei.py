@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen.app.paths import check_apart
-from chromogen.errors import expected
-from chromogen.files import by_stem, named_beside, stem_of, write_json, write_table, write_text
+from chromogen.files import by_stem, check_apart, named_beside, stem_of, write_json, write_table, write_text
 from chromogen.image import read_image, shrunk, write_image
-from chromogen.nuclei.find import built_in
-from chromogen.nuclei.positivity import fixed_threshold
 from chromogen.nuclei.scores import Scores, scores
 from chromogen.page import Section, as_cell, render
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.provenance import NOTICE, sha256_of, versions
+from chromogen.provenance import NOTICE, versions
 from chromogen.slides.slide import Slide, open_slide
-from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, slide_nuclei
-from chromogen.whole_slide.nuclei_files import (
-    Judged,
-    has_parquet,
-    judged,
-    threshold_for,
-    write_csv,
-    write_geojson,
-    write_parquet,
-)
+from chromogen.whole_slide import nuclei_files
+from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, named_built_in, slide_nuclei
 from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_image, write_numbers
 
 SHOWN_PX = 900
@@ -38,9 +26,9 @@ OF_ALL = ("nuclei.json", "nuclei.csv", "index.html")
 WORK = ".nuclei"  # the ending of the folder that an unfinished input has beside its outputs
 # Median area of nuclei in sections of human tissue. Beyond it the pixel size is rather wrong by about 2.
 USUAL_UM2 = (24.0, 125.0)
-MAX_OD10 = 5.0
 MIN_NUCLEI = 15  # whose median area says something
 
+InputFacts: TypeAlias = dict[str, Any]  # of what was found in one input, as in JSON
 OnWindow: TypeAlias = Callable[[int, int], None]
 
 
@@ -50,9 +38,7 @@ def named_network(file: Path | None) -> NamedNetwork:
     Raises: FileNotFoundError; ValueError for what is no such model.
     """
     if file is None:
-        from chromogen.nuclei.outlines import WEIGHTS
-
-        return NamedNetwork(built_in(), "built-in", sha256_of(WEIGHTS))
+        return named_built_in()
     from chromogen.staining.onnx_file import whole_model
     from chromogen.staining.onnx_generator import ARGUMENT, nucleus_network
 
@@ -77,53 +63,6 @@ class Settings:
         return {**asdict(self), "network": {"name": self.network.name, "sha256": self.network.sha256}}
 
 
-@dataclass(frozen=True)
-class NucleiFound:
-    """What was found in one input. What DAB would say is None in an H&E, and what no nucleus says without any.
-
-    `mpp` is um per pixel, `mpp_from` "option", "file" or "assumed". `shown_px` is where the picture with outlines
-    lies, (x, y, w, h) in level-0 pixels. `notes` are sentences for the user.
-    """
-
-    name: str
-    stains: str
-    nuclei: int
-    positive: int | None
-    positive_percent: float | None
-    threshold_od10: float | None
-    threshold_from: str
-    nuclei_per_mm2: float | None
-    tissue_mm2: float
-    median_area_um2: float | None
-    scores: dict[str, Any] | None
-    mpp: float
-    mpp_from: str
-    white: list[float]
-    vectors: list[list[float]]
-    windows: int
-    windows_without_tissue: int
-    damaged_mm2: float
-    shown_px: list[int]
-    outputs: list[str]
-    notes: list[str] = field(default_factory=list)
-
-
-def thresholds_of(threshold: float | None, grades: Sequence[float]) -> tuple[float, ...]:
-    """The fixed DAB densities that two options give: one, three, or none of them.
-
-    Raises: ValueError where both are given, or cannot be.
-    """
-    if threshold is not None and grades:
-        raise expected("threshold", "left out beside grades, whose first it is", f"{threshold:g}")
-    given = tuple(grades) if threshold is None else (threshold,)
-    if any(not 0 < level < MAX_OD10 for level in given):
-        wanted = f"densities above 0 and below {MAX_OD10:g}"
-        raise expected("threshold", wanted, ",".join(f"{level:g}" for level in given), "QuPath's are 0.2,0.4,0.6")
-    if given:
-        fixed_threshold(*given)
-    return given
-
-
 def check_outputs(files: Sequence[Path], folder: Path) -> None:
     """Raises: ValueError where an output would overwrite an input or another output; where inputs share a name."""
     of_all = [folder / name for name in OF_ALL]
@@ -132,10 +71,11 @@ def check_outputs(files: Sequence[Path], folder: Path) -> None:
     check_apart(of_each, of_all)
 
 
-def nuclei_of_file(file: Path, folder: Path, settings: Settings, on_window: OnWindow | None = None) -> NucleiFound:
+def nuclei_of_file(file: Path, folder: Path, settings: Settings, on_window: OnWindow | None = None) -> InputFacts:
     """Find the nuclei of an image or slide, and write NAME.geojson, .csv, ... into the folder.
 
-    The folder NAME.nuclei keeps finished windows until all files are written; the same call resumes from it.
+    Returns its facts. The folder NAME.nuclei keeps finished windows until all files are written; the same call
+    resumes from it.
     Raises: ValueError or OSError.
     """
     name = stem_of(file)
@@ -148,20 +88,20 @@ def nuclei_of_file(file: Path, folder: Path, settings: Settings, on_window: OnWi
         return _written(file, folder / name, slide, found, settings)
 
 
-def _written(file: Path, beside: Path, slide: Slide, found: SlideNuclei, settings: Settings) -> NucleiFound:
+def _written(file: Path, beside: Path, slide: Slide, found: SlideNuclei, settings: Settings) -> InputFacts:
     """Write the outputs, whose names begin as `beside`, part by part; the facts."""
-    threshold = threshold_for(found, settings.thresholds_od10)
+    threshold = nuclei_files.threshold_for(found, settings.thresholds_od10)
     scored = scores(found.places, found.measured, threshold, found.pixels)
 
-    def parts() -> Iterator[Judged]:
-        return (judged(part, slide.quickhash, threshold) for part in found.parts())
+    def parts() -> Iterator[nuclei_files.Judged]:
+        return (nuclei_files.judged(part, slide.quickhash, threshold) for part in found.parts())
 
     outputs = [named_beside(beside, ".geojson"), named_beside(beside, ".csv")]
-    write_geojson(outputs[0], parts())
-    write_csv(outputs[1], parts())
-    if has_parquet():
+    nuclei_files.write_geojson(outputs[0], parts())
+    nuclei_files.write_csv(outputs[1], parts())
+    if nuclei_files.has_parquet():
         outputs.append(named_beside(beside, ".parquet"))
-        write_parquet(outputs[-1], parts())
+        nuclei_files.write_parquet(outputs[-1], parts())
     known_mpp = None if slide.mpp_from == "assumed" else slide.mpp
     image, drawn_mpp, place = drawn(slide, parts)
     if is_tile(slide):
@@ -169,42 +109,47 @@ def _written(file: Path, beside: Path, slide: Slide, found: SlideNuclei, setting
         write_numbers(outputs[-1], label_image(slide, parts()), known_mpp)
     outputs.append(named_beside(beside, "_nuclei.jpg"))
     facts = _facts(file, slide, found, scored, place, [output.name for output in outputs])
-    provenance = {**asdict(facts), "settings": settings.facts(), "versions": versions(), "notice": NOTICE}
+    provenance = {**facts, "settings": settings.facts(), "versions": versions(), "notice": NOTICE}
     write_image(outputs[-1], image, provenance, drawn_mpp if known_mpp else None)
     return facts
 
 
 def _facts(
     file: Path, slide: Slide, found: SlideNuclei, scored: Scores, place: Sequence[int], outputs: list[str]
-) -> NucleiFound:
+) -> InputFacts:
+    """What DAB would say is None in an H&E, and what no nucleus says without any.
+
+    `mpp` is um per pixel, `mpp_from` "option", "file" or "assumed". `shown_px` is where the picture with outlines
+    lies, (x, y, w, h) in level-0 pixels. `notes` are sentences for the user.
+    """
     count, has_dab = len(found.measured), found.stains.has_dab
     areas = found.measured.area_um2
     median = float(np.median(areas)) if count else None
     threshold = scored.threshold
     share = scored.positive_percent
-    return NucleiFound(
-        name=file.name,
-        stains=found.stains.name,
-        nuclei=count,
-        positive=sum(scored.grades[1:]) if has_dab else None,
-        positive_percent=share.value if share else None,
-        threshold_od10=threshold.positive_od10,
-        threshold_from=threshold.source,
-        nuclei_per_mm2=count / found.tissue_mm2 if found.tissue_mm2 else None,
-        tissue_mm2=found.tissue_mm2,
-        median_area_um2=median,
-        scores=scored.as_dict() if has_dab else None,
-        mpp=slide.need_mpp(),
-        mpp_from=str(slide.mpp_from),
-        white=found.stains.white.tolist(),
-        vectors=np.round(found.stains.matrix[:2], 5).tolist(),
-        windows=found.windows,
-        windows_without_tissue=found.skipped,
-        damaged_mm2=found.damaged_mm2,
-        shown_px=list(place),
-        outputs=outputs,
-        notes=[*scored.doubts, *_doubts(count, median, slide, found)],
-    )
+    return {
+        "name": file.name,
+        "stains": found.stains.name,
+        "nuclei": count,
+        "positive": sum(scored.grades[1:]) if has_dab else None,
+        "positive_percent": share.value if share else None,
+        "threshold_od10": threshold.positive_od10,
+        "threshold_from": threshold.source,
+        "nuclei_per_mm2": count / found.tissue_mm2 if found.tissue_mm2 else None,
+        "tissue_mm2": found.tissue_mm2,
+        "median_area_um2": median,
+        "scores": scored.as_dict() if has_dab else None,
+        "mpp": slide.need_mpp(),
+        "mpp_from": str(slide.mpp_from),
+        "white": found.stains.white.tolist(),
+        "vectors": np.round(found.stains.matrix[:2], 5).tolist(),
+        "windows": found.windows,
+        "windows_without_tissue": found.skipped,
+        "damaged_mm2": found.damaged_mm2,
+        "shown_px": list(place),
+        "outputs": outputs,
+        "notes": [*scored.doubts, *_doubts(count, median, slide, found)],
+    }
 
 
 def _doubts(count: int, median_um2: float | None, slide: Slide, found: SlideNuclei) -> Iterator[str]:
@@ -219,7 +164,7 @@ def _doubts(count: int, median_um2: float | None, slide: Slide, found: SlideNucl
         yield f"{found.damaged_mm2:.3g} mm2 of it cannot be read, and counts as glass"
 
 
-def write_found(folder: Path, done: Sequence[NucleiFound], facts: Mapping[str, Any]) -> None:
+def write_found(folder: Path, done: Sequence[InputFacts], facts: Mapping[str, Any]) -> None:
     """Write nuclei.json (the facts), and of what is done nuclei.csv and index.html."""
     write_json(folder / "nuclei.json", facts)
     if done:
@@ -228,16 +173,16 @@ def write_found(folder: Path, done: Sequence[NucleiFound], facts: Mapping[str, A
         write_text(folder / "index.html", nuclei_page(folder, done, rows))
 
 
-def _row(found: NucleiFound) -> dict[str, Any]:
+def _row(found: InputFacts) -> dict[str, Any]:
     columns = ("stains", "nuclei", "positive", "positive_percent", "threshold_od10", "threshold_from")
     more = ("nuclei_per_mm2", "tissue_mm2", "median_area_um2")
-    scored = found.scores or {}
+    scored = found["scores"] or {}
     names = ("positive_percent", "h_score", "allred", "pixel_percent")
     of_scores = {f"{name}_{part}": value for name in names for part, value in _parts(scored.get(name)).items()}
-    mpp = found.mpp if found.mpp_from != "assumed" else f"not known, taken as {found.mpp:g}"
-    values = {name: getattr(found, name) for name in (*columns, *more)}
+    mpp = found["mpp"] if found["mpp_from"] != "assumed" else f"not known, taken as {found['mpp']:g}"
+    values = {name: found[name] for name in (*columns, *more)}
     del of_scores["positive_percent_value"]
-    return {"image": found.name, **values, **of_scores, "mpp": mpp, "notes": "; ".join(found.notes)}
+    return {"image": found["name"], **values, **of_scores, "mpp": mpp, "notes": "; ".join(found["notes"])}
 
 
 def _parts(score: Mapping[str, Any] | None) -> dict[str, float | None]:
@@ -246,7 +191,7 @@ def _parts(score: Mapping[str, Any] | None) -> dict[str, float | None]:
     return {"value": (score or {}).get("value"), "low": low, "high": high}
 
 
-def nuclei_page(folder: Path, results: Sequence[NucleiFound], rows: Sequence[Mapping[str, Any]]) -> str:
+def nuclei_page(folder: Path, results: Sequence[InputFacts], rows: Sequence[Mapping[str, Any]]) -> str:
     """Every input with its outlines, and the numbers."""
     header = [name for name in rows[0] if name != "notes"]
     numbers = [[as_cell(row[name]) for name in header] for row in rows]
@@ -254,31 +199,31 @@ def nuclei_page(folder: Path, results: Sequence[NucleiFound], rows: Sequence[Map
     return render("sections.html", "Nuclei", sections=sections)
 
 
-def _section(folder: Path, found: NucleiFound) -> Section:
+def _section(folder: Path, found: InputFacts) -> Section:
     """An input's picture, and what was found in it."""
-    picture = next(name for name in found.outputs if name.endswith("_nuclei.jpg"))
-    x, y, width, height = found.shown_px
-    said = "blue: negative, brown-red: positive" if found.threshold_od10 is not None else "all nuclei"
+    picture = next(name for name in found["outputs"] if name.endswith("_nuclei.jpg"))
+    x, y, width, height = found["shown_px"]
+    said = "blue: negative, brown-red: positive" if found["threshold_od10"] is not None else "all nuclei"
     caption = f"{said}; {width} x {height} px at ({x}, {y})"
     figure = shrunk(read_image(folder / picture), SHOWN_PX), caption
-    notes = [note[0].upper() + note[1:] + "." for note in found.notes]
-    return Section(found.name, [f"{said_of(found)}."], [figure], notes)
+    notes = [note[0].upper() + note[1:] + "." for note in found["notes"]]
+    return Section(found["name"], [f"{said_of(found)}."], [figure], notes)
 
 
-def said_of(found: NucleiFound) -> str:
+def said_of(found: InputFacts) -> str:
     """What was found, in one line."""
-    per_mm2 = f", {found.nuclei_per_mm2:,.0f} per mm2 of tissue" if found.nuclei_per_mm2 else ""
-    counted = f"{found.nuclei:,} {'nucleus' if found.nuclei == 1 else 'nuclei'}{per_mm2}"
-    if found.threshold_od10 is None or found.positive_percent is None:
+    per_mm2 = f", {found['nuclei_per_mm2']:,.0f} per mm2 of tissue" if found["nuclei_per_mm2"] else ""
+    counted = f"{found['nuclei']:,} {'nucleus' if found['nuclei'] == 1 else 'nuclei'}{per_mm2}"
+    if found["threshold_od10"] is None or found["positive_percent"] is None:
         return counted
-    whence = {"fixed": "fixed", "found": "found from its nuclei"}[found.threshold_from]
-    share = f"{found.positive_percent:.1f} %{_interval(found, 'positive_percent')} positive"
-    scored = found.scores or {}
+    whence = {"fixed": "fixed", "found": "found from its nuclei"}[found["threshold_from"]]
+    share = f"{found['positive_percent']:.1f} %{_interval(found, 'positive_percent')} positive"
+    scored = found["scores"] or {}
     others = f"H-score {scored['h_score']['value']:.0f}, Allred {scored['allred']['value']:.0f}"
-    return f"{counted}; {share} (DAB above {found.threshold_od10:.2f}, {whence}), {others}"
+    return f"{counted}; {share} (DAB above {found['threshold_od10']:.2f}, {whence}), {others}"
 
 
-def _interval(found: NucleiFound, score: str) -> str:
+def _interval(found: InputFacts, score: str) -> str:
     """The interval of 95 % as people write it, nothing where there is none."""
-    interval = (found.scores or {})[score]["interval"]
+    interval = (found["scores"] or {})[score]["interval"]
     return f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""

@@ -14,9 +14,12 @@ import typer
 from chromogen.app.arguments import Debug, Json
 from chromogen.app.terminal import duration, note_assumed, one_bar, tell
 from chromogen.errors import choose, expected
+from chromogen.files import check_apart, check_folder, check_geojson, check_there, write_text
+from chromogen.image import WRITE_SUFFIXES, write_image
+from chromogen.provenance import facts_since
 
 if TYPE_CHECKING:
-    from chromogen.app.labels import Labels
+    from chromogen.labels.label import Labels
     from chromogen.registration.transform import SlideFrame, Transform
 
 OVERLAY_PX = 1600
@@ -59,8 +62,7 @@ def register_command(
     Both slides may be turned, mirrored, or show different parts of the tissue. Look at the overlay: tissue must
     continue from one square to the next.
     """
-    from chromogen.app.pair_transform import checked, swapped
-    from chromogen.provenance import facts_since
+    from chromogen.registration.pairs import checked, swapped
     from chromogen.registration.register import register
     from chromogen.registration.transform import write_transform
 
@@ -91,9 +93,7 @@ def _check_outputs(
     he: Path, ihc: Path, out: Path, overlay: Path | None, affine: Path | None, field: Path | None
 ) -> None:
     """Raises: ValueError or FileNotFoundError before anything is computed."""
-    from chromogen.app.pair_transform import check_pair_files
-    from chromogen.app.paths import check_apart, check_folder
-    from chromogen.image import WRITE_SUFFIXES
+    from chromogen.registration.pairs import check_pair_files
     from chromogen.registration.transfer import check_field
 
     check_pair_files(he, ihc)
@@ -114,7 +114,6 @@ def _check_outputs(
 def _draw(he: Path, ihc: Path, transform: Transform, file: Path) -> None:
     import numpy as np
 
-    from chromogen.image import write_image
     from chromogen.registration.registered_slide import checkerboard, open_registered, residual_map
     from chromogen.slides.slide import open_slide
 
@@ -183,8 +182,6 @@ def transfer_command(
     Import OUT in QuPath. Chromogen keeps classes, names and measurements, and adds to each object how far the
     tissue still lies apart there, in um.
     """
-    from chromogen.app.paths import check_apart, check_folder, check_geojson, check_there
-    from chromogen.files import write_text
     from chromogen.registration.transfer import transferred
     from chromogen.registration.transform import read_transform
 
@@ -272,8 +269,7 @@ def label_command(
     Chromogen measures that in each square, and labels no nucleus where chance would pair as many. You may stop
     it at any moment; the same command continues.
     """
-    from chromogen.app.labels import LabelSettings, label
-    from chromogen.provenance import facts_since
+    from chromogen.labels.label import LabelSettings, label
 
     began, settings = time.perf_counter(), LabelSettings(threshold, distance, gap, smallest, he_mpp, ihc_mpp)
     with one_bar("label") as follow:
@@ -284,7 +280,7 @@ def label_command(
 
 
 def _label_lines(found: Labels, seconds: float) -> list[str]:
-    from chromogen.app.labels import RESEARCH_USE
+    from chromogen.labels.label import RESEARCH_USE
 
     residual = "unknown" if found.residual_um is None else f"{found.residual_um:.1f} um"
     return [

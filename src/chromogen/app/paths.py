@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chromogen.errors import expected, missing
-from chromogen.files import by_stem, canonical_name
+from chromogen.errors import expected
+from chromogen.files import by_stem, check_apart, check_folder, check_there, make_folder
 from chromogen.image import WRITE_SUFFIXES, list_images
 from chromogen.plots import PLOT_SUFFIXES
 from chromogen.slides.zarr_reader import is_zarr
@@ -25,18 +24,14 @@ def plan(contents: Sequence[Path], out: Path, styles: Sequence[Path]) -> list[tu
     image_files(styles)
     files = image_files(contents)
     into_folder = len(files) > 1 or contents[0].is_dir() or out.is_dir()
-    outputs = in_folder(files, out) if into_folder else [_image_file(out)]
+    if not into_folder and out.suffix.lower() not in WRITE_SUFFIXES:
+        raise expected("out", f"a file ending in {', '.join(WRITE_SUFFIXES)}", out)
+    outputs = in_folder(files, out) if into_folder else [out]
     check_apart(outputs, [*files, *styles])
     if into_folder:
         make_folder(out)
     check_folder(outputs[0].parent)
     return list(zip(files, outputs, strict=True))
-
-
-def _image_file(out: Path) -> Path:
-    if out.suffix.lower() not in WRITE_SUFFIXES:
-        raise expected("out", f"a file ending in {', '.join(WRITE_SUFFIXES)}", out)
-    return out
 
 
 @dataclass(frozen=True)
@@ -88,60 +83,3 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 def in_folder(files: Sequence[Path], out: Path) -> list[Path]:
     """NAME.png in a folder for each of the files, by their `stem_of`; ValueError for two of one name."""
     return [out / f"{name}.png" for name in by_stem("content", files)]
-
-
-def check_there(argument: str, paths: Sequence[Path], expectation: str) -> None:
-    """FileNotFoundError for a path that is not there."""
-    for path in paths:
-        if not path.exists():
-            raise missing(argument, expectation, path)
-
-
-def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """ValueError if an output is a file that is taken already."""
-    taken = {_place(path) for path in inputs}
-    for output in outputs:
-        if _place(output) in taken:
-            raise expected("out", "another file than the inputs and the other outputs", output)
-
-
-def _place(path: Path) -> str:
-    """Where a path leads, as it is compared."""
-    return canonical_name(str(path.resolve()))
-
-
-def check_geojson(out: Path) -> None:
-    """ValueError for an output that is not named as GeoJSON."""
-    if out.suffix.lower() not in (".geojson", ".json"):
-        raise expected("out", "a file ending in .geojson", out)
-
-
-def check_folder(folder: Path) -> None:
-    """ValueError if a folder to write in is missing or cannot be written to."""
-    if not folder.is_dir():
-        raise expected("out", "in a folder that exists", f"{folder}", "make the folder first")
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise expected("out", "in a folder that can be written to", folder, error.strerror or "") from error
-
-
-def ready_folder(folder: Path) -> None:
-    """The folder, made if need be, that can be written to; ValueError where it cannot."""
-    make_folder(folder)
-    check_folder(folder)
-
-
-def ready_empty_folder(argument: str, folder: Path) -> None:
-    """The same for a folder that has to be new or empty, named by the argument it was given as."""
-    if folder.is_dir() and any(folder.iterdir()):
-        raise expected(argument, "a new or empty folder", f"{folder}, which holds files", "name another folder")
-    ready_folder(folder)
-
-
-def make_folder(folder: Path) -> None:
-    """The folder, made where only its last part is missing; ValueError where it cannot be."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise expected("out", "a folder that is there or can be made", folder, error.strerror or "") from error

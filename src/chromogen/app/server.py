@@ -15,21 +15,19 @@ from pydantic import BaseModel
 from starlette.routing import Match, Mount
 
 from chromogen.app.view.alignment_routes import alignment_routes
-from chromogen.app.view.alignments import Alignments
-from chromogen.app.view.exemplar_routes import PRESET_NAMES, exemplar_routes
+from chromogen.app.view.choices import MODEL_SUFFIXES
 from chromogen.app.view.guard import LOGIN, METHODS, SAFE_METHODS, App, Guard, cookie_name
 from chromogen.app.view.job_routes import job_routes
-from chromogen.app.view.jobs import job_queue
+from chromogen.app.view.pictures import NoSuchTileError
+from chromogen.app.view.placement import Alignments
+from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.region_routes import region_routes
 from chromogen.app.view.slide_catalog import SlideCatalog, UnknownSlideError
 from chromogen.app.view.slide_nuclei import NucleusFinder
 from chromogen.app.view.slide_routes import slide_routes, words_of
-from chromogen.app.view.stain_routes import stain_routes
-from chromogen.app.view.stainer_list import MODEL_SUFFIXES
-from chromogen.app.view.state import State
-from chromogen.app.view.tiles import NoSuchTileError
+from chromogen.app.view.stain_routes import PRESET_NAMES, exemplar_routes, stain_routes
+from chromogen.app.view.state import State, job_queue
 from chromogen.app.view.work_queue import UnknownWorkError
-from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.provenance import NOTICE, __version__
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.style.settings import DEFAULT_PRESET

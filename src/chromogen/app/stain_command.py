@@ -4,38 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 
-from chromogen.app.arguments import LOOK_MPP, PART, Debug, Inputs, Json, Output, region_of
-from chromogen.app.terminal import (
-    USE,
-    duration,
-    facts_of_all,
-    look_closely,
-    note_assumed,
-    numbered,
-    one_by_one,
-    progress_bars,
-    tell,
-)
+from chromogen.app import terminal
+from chromogen.app.arguments import LOOK_MPP, PART, Debug, Inputs, Json, Output, check_left_out, region_of
 from chromogen.compute.allocator import give_back_freed_memory
-from chromogen.errors import expected
 from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
-
-if TYPE_CHECKING:
-    from chromogen.app.staining import Task
-    from chromogen.image import Image
-    from chromogen.staining.looks import Look
-    from chromogen.staining.stainer import Stainer
-    from chromogen.whole_slide.blocks import Run
-    from chromogen.whole_slide.stain import OnBlock
 
 OfSlide = partial(typer.Option, rich_help_panel="Slide")
 Running = partial(typer.Option, rich_help_panel="Running")
@@ -194,13 +172,7 @@ def stain_command(
     Ask `chromogen info slide.svs` first: how large, how long. You may stop it at any moment. The same command
     continues: finished blocks lie in OUT.chromogen until the output is there.
     """
-    from chromogen.app.staining import (
-        LookStainer,
-        Staining,
-        WhereOption,
-        levels_by_class,
-        plan_stains,
-    )
+    from chromogen.app import staining
     from chromogen.staining.stainer import Stainer, is_look, stainer_of_look
 
     give_back_freed_memory(LARGE_BYTES)
@@ -209,24 +181,26 @@ def stain_command(
     if Path(stainer).suffix.lower() != ONNX_SUFFIX:
         check_left_out({"range": value_range, "blend": blend, "model-mpp": model_mpp}, "with a generator (.onnx)")
     if of_look:
-        option = WhereOption(where or _source_of(style, stainer), levels_by_class(level or []))
-        look, references = _look(style, stainer, site, style_mpp, style_region)
+        own = stainer if not style and Path(stainer).suffix.lower() == MODEL_SUFFIX else "tissue"
+        option = staining.WhereOption(where or own, staining.levels_by_class(level or []))
+        look, references = staining.asked_look(style, stainer, site, style_mpp, style_region)
         make = partial(
             stainer_of_look, look, share, seed, intensity=intensity, counterstain=counterstain, fill=fill
         )
-        tasks = plan_stains(paths, out)
-        stainer_of = LookStainer(look, references, share, make, option).stainers(tasks, mpp, icc=icc)
+        tasks = staining.plan_stains(paths, out)
+        stainer_of = staining.LookStainer(look, references, share, make, option).stainers(tasks, mpp, icc=icc)
     else:
         dials = {"intensity": intensity, "counterstain": counterstain}
         turned = {name: strength for name, strength in dials.items() if strength != 1}
         of_files = {"style-mpp": style_mpp, "style-region": style_region, "confidence": confidence}
         of_looks = {"share": share, "level": level, "fill": fill or None, "where": where}
         check_left_out({**of_looks, **of_files, **turned}, "with a look")
-        stainer_of = _always(Stainer.from_pretrained(stainer, model_mpp, value_range=value_range, blend_px=blend))
-        tasks = plan_stains(paths, out)
+        made = Stainer.from_pretrained(stainer, model_mpp, value_range=value_range, blend_px=blend)
+        stainer_of = staining.always(made)
+        tasks = staining.plan_stains(paths, out)
     model_load_s = time.perf_counter() - began
     part = region_of("region", region)
-    staining = Staining(
+    work_on = staining.Staining(
         mpp,
         icc,
         part,
@@ -239,80 +213,22 @@ def stain_command(
         restart=restart,
         needs_mpp=not of_look,
     )
-    staining.begin(tasks)
+    work_on.begin(tasks)
     inputs = [task.file for task in tasks]
-    with _runner(workers, scheduler) as run, progress_bars() as progress:
+    with staining.runner(workers, scheduler) as run, terminal.progress_bars() as progress:
 
         def work(index: int, _file: Path) -> dict[str, Any]:
-            with _bar(progress, numbered(index, inputs)) as follow:
-                facts = staining.stain(tasks[index], stainer_of(tasks[index]), run, follow)
+            with terminal.block_bar(progress, terminal.numbered(index, inputs)) as follow:
+                facts = work_on.stain(tasks[index], stainer_of(tasks[index]), run, follow)
             return {**facts, "model_load_s": model_load_s}
 
-        results, errors = one_by_one(inputs, work)
-    note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
+        results, errors = terminal.one_by_one(inputs, work)
+    terminal.note_assumed([result.get("mpp_assumed") for result in results], "--mpp")
     print("".join(_unreadable(result) for result in results if result.get("unreadable")), end="", file=sys.stderr)
     unlike = [_unlike(result, fill=fill) for result in results if (result.get("unlike_fraction") or 0) >= MIN_TOLD]
-    facts = facts_of_all(results, errors, time.perf_counter() - began)
-    tell(facts, [*map(_line, results), *unlike, USE, look_closely(*paths, out)], as_json=as_json, errors=errors)
-
-
-def _source_of(style: list[Path] | None, stainer: str) -> str:
-    """The source of *where* that comes with a look: a model of pairs, or the tissue."""
-    return stainer if not style and Path(stainer).suffix.lower() == MODEL_SUFFIX else "tissue"
-
-
-def _look(
-    style: list[Path] | None, name: str, site: str, style_mpp: float | None, style_region: str | None
-) -> tuple[Look, list[Image]]:
-    """A look by its name or file, or measured now on reference IHCs, and these; doubts of them are printed."""
-    from chromogen.app.looks import LookRequest, measured_look
-    from chromogen.app.staining import DEFAULT_LOOK
-    from chromogen.staining.stainer import builtin_ihc, load_look
-    from chromogen.staining.tissue import MPP
-
-    if not style:
-        of_style = {"style-mpp": style_mpp, "style-region": style_region}
-        check_left_out({"site": None if site == "auto" else site, **of_style}, "with --style")
-        return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
-    look, references = measured_look(LookRequest(style, site, style_mpp, region_of("style-region", style_region)))
-    note_assumed([MPP for reference in references if reference.assumed], "--style-mpp", "reference IHC")
-    return look, [reference.picture for reference in references]
-
-
-@contextmanager
-def _bar(progress: Progress, name: str) -> Iterator[OnBlock]:
-    """Shows how far a slide is, until it is finished."""
-    bar = progress.add_task(name, total=None, loss="", rate="looking")
-    try:
-        yield lambda done, of: progress.update(bar, completed=done, total=of, rate="blocks")
-    finally:
-        progress.remove_task(bar)
-
-
-def check_left_out(given: Mapping[str, object], where: str) -> None:
-    """ValueError for an option that was given and does not go with this stainer."""
-    for option, value in given.items():
-        if value is not None:
-            raise expected(option, f"given {where}", value, "leave it out")
-
-
-def _always(stainer: Stainer) -> Callable[[Task], Stainer]:
-    """The same stainer for every input."""
-    return lambda _task: stainer
-
-
-@contextmanager
-def _runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
-    """Where blocks are worked on; None: here."""
-    from chromogen.whole_slide.blocks import cluster_at, local_cluster, on_cluster
-
-    if workers and scheduler:
-        raise expected("workers", "left out where --scheduler is given", workers)
-    if not (workers or scheduler):
-        yield None
-        return
-    with cluster_at(scheduler) if scheduler else local_cluster(workers or 1) as client:
-        yield on_cluster(client)
+    facts = terminal.facts_of_all(results, errors, time.perf_counter() - began)
+    lines = [*map(_line, results), *unlike, terminal.USE, terminal.look_closely(*paths, out)]
+    terminal.tell(facts, lines, as_json=as_json, errors=errors)
 
 
 def _unreadable(result: dict[str, Any]) -> str:
@@ -334,7 +250,7 @@ def _line(result: dict[str, Any]) -> str:
     if result.get("already_done"):
         return f"{result['output']}: is there already, by the same stainer and settings; --restart makes it again"
     width, height = result["size"]
-    took = f"{duration(result['seconds'])}, {result['mpx_per_s']:.1f} Mpx/s"
+    took = f"{terminal.duration(result['seconds'])}, {result['mpx_per_s']:.1f} Mpx/s"
     words = f"{result['output']}: {width} x {height} px at {result['mpp']:.3g} um/px"
     seams = "none to see" if result["seam_score"] is None else f"{result['seam_score']:.2f} (none: 1)"
     if result["tissue_fraction"] is None:

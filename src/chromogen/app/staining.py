@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.paths import check_apart, check_folder, check_there, make_folder
+from chromogen.app.arguments import check_left_out, region_of
+from chromogen.app.looks import LookRequest, measured_look
+from chromogen.app.terminal import note_assumed
 from chromogen.compute.grid import whole
 from chromogen.errors import choose, expected
-from chromogen.files import stem_of
+from chromogen.files import check_apart, check_folder, check_there, make_folder, stem_of
 from chromogen.image import WRITE_SUFFIXES, Image, is_image
 from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.staining.looks import Look
 from chromogen.staining.onnx_where import read_where_model
-from chromogen.staining.stainer import Stainer
+from chromogen.staining.stainer import Stainer, builtin_ihc, load_look
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import BY_TISSUE, Frame, Where
 from chromogen.staining.where_map import read_map, read_paired
 from chromogen.staining.where_regions import ELSEWHERE, read_regions
 from chromogen.style.where_style import style_map
-from chromogen.whole_slide.blocks import Run
+from chromogen.whole_slide.blocks import Run, cluster_at, local_cluster, on_cluster
 from chromogen.whole_slide.job import SUFFIXES, Output, SlideJob
 from chromogen.whole_slide.stain import OnBlock, stain_slide
 from chromogen.whole_slide.tile import stain_tile
@@ -303,3 +306,33 @@ class LookStainer:
         with open_slide(task.file, mpp, icc, assumed_mpp=MPP) as slide:
             view = view_at(slide, MPP)
             return style_map(view.read(whole(view.size)), self.references, self.look.exemplar)
+
+
+def asked_look(
+    style: list[Path] | None, name: str, site: str, style_mpp: float | None, style_region: str | None
+) -> tuple[Look, list[Image]]:
+    """A look by its name or file, or measured now on reference IHCs, and these; doubts of them are printed."""
+    if not style:
+        of_style = {"style-mpp": style_mpp, "style-region": style_region}
+        check_left_out({"site": None if site == "auto" else site, **of_style}, "with --style")
+        return load_look(name), [builtin_ihc()] if name == DEFAULT_LOOK else []
+    look, references = measured_look(LookRequest(style, site, style_mpp, region_of("style-region", style_region)))
+    note_assumed([MPP for reference in references if reference.assumed], "--style-mpp", "reference IHC")
+    return look, [reference.picture for reference in references]
+
+
+def always(stainer: Stainer) -> Callable[[Task], Stainer]:
+    """The same stainer for every input."""
+    return lambda _task: stainer
+
+
+@contextmanager
+def runner(workers: int | None, scheduler: str | None) -> Iterator[Run | None]:
+    """Where blocks are worked on; None: here."""
+    if workers and scheduler:
+        raise expected("workers", "left out where --scheduler is given", workers)
+    if not (workers or scheduler):
+        yield None
+        return
+    with cluster_at(scheduler) if scheduler else local_cluster(workers or 1) as client:
+        yield on_cluster(client)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from chromogen.app import terminal
 from chromogen.app.arguments import (
     Debug,
     Device,
@@ -24,27 +25,15 @@ from chromogen.app.arguments import (
     Search,
     byte_count,
 )
-from chromogen.app.terminal import (
-    USE,
-    add_step_bar,
-    duration,
-    facts_of_all,
-    look_closely,
-    note_assumed,
-    numbered,
-    one_by_one,
-    progress_bars,
-    result_line,
-    tell,
-)
+from chromogen.app.paths import SideOutputs, check_side_outputs, plan
 from chromogen.errors import expected
+from chromogen.plots import loss_plot, save_plot
 from chromogen.style.recipes import Recipe
 from chromogen.style.settings import DEFAULT_PRESET, build_recipe, numbers
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
-    from chromogen.app.paths import SideOutputs
-    from chromogen.app.regions import Regions
+    from chromogen.regions.guides import Regions
     from chromogen.style.run import Step
 
 
@@ -201,7 +190,6 @@ def stylize_command(
     fields = {"steps": steps_each, "seed": seed, "share": share, "site": site, "dab_amount": dab_amount}
     recipe = build_recipe(preset, fields, settings or ())
     from chromogen.app.jobs import Styles, Stylist, has_begun
-    from chromogen.app.paths import SideOutputs, check_side_outputs, plan
     from chromogen.style.encoder import Encoder, load_weights
     from chromogen.style.memory import Limits
 
@@ -214,7 +202,7 @@ def stylize_command(
         check_side_outputs(jobs, styles.files, side, resume=resumed)
     files = [content for content, _ in jobs]
     regions = _drawn(content_mask or (), style_mask or (), files, styles.files)
-    with progress_bars() as progress:
+    with terminal.progress_bars() as progress:
         measuring = _measuring(progress)
         stylist = Stylist(
             styles,
@@ -252,32 +240,29 @@ def _stylize_all(
     def work(index: int, content: Path) -> dict[str, Any]:
         if resume and side.are_there and (known := stylist.finished(content, jobs[index][1])):
             return known
-        with add_step_bar(progress, numbered(index, files), sum(stylist.recipe.steps)) as move:
+        with terminal.add_step_bar(progress, terminal.numbered(index, files), sum(stylist.recipe.steps)) as move:
             follow = [move, *listeners_of(side, content, index)]
             result, facts = stylist.stylize_file(content, jobs[index][1], follow, resume=resume)
         traces[content.name] = result.trace
         return facts
 
-    results, errors = one_by_one(files, work)
-    note_assumed([facts.get("mpp_assumed") for facts in results], "--mpp")
+    results, errors = terminal.one_by_one(files, work)
+    terminal.note_assumed([facts.get("mpp_assumed") for facts in results], "--mpp")
     styles = dict.fromkeys(tuple(facts.get("style_mpp_assumed", ())) for facts in results)
-    note_assumed(chain.from_iterable(styles), "--style-mpp", "style")
+    terminal.note_assumed(chain.from_iterable(styles), "--style-mpp", "style")
     if side.plot and traces:
         _plot(traces, stylist.recipe, side.plot)
-    facts = facts_of_all(results, errors, time.perf_counter() - began)
-    tell(
-        facts,
-        [*map(result_line, results), USE, look_closely(*(path for job in jobs for path in job))],
-        as_json=as_json,
-        errors=errors,
-    )
+    facts = terminal.facts_of_all(results, errors, time.perf_counter() - began)
+    then = terminal.look_closely(*chain.from_iterable(jobs))
+    lines = [*map(terminal.result_line, results), terminal.USE, then]
+    terminal.tell(facts, lines, as_json=as_json, errors=errors)
 
 
 def _drawn(
     content_masks: Sequence[Path], style_masks: Sequence[Path], contents: Sequence[Path], styles: Sequence[Path]
 ) -> Regions | None:
     """Regions of the one content and the one style. Raises: ValueError where there are several."""
-    from chromogen.app.regions import read_region_masks
+    from chromogen.regions.guides import read_region_masks
 
     if not (content_masks or style_masks):
         return None
@@ -295,13 +280,13 @@ def _foretell(stylist: Stylist, contents: Sequence[Path], *, as_json: bool) -> N
     from chromogen.app.jobs import forecast
 
     found = [forecast(stylist, content) for content in contents]
-    tell(found[0] if len(found) == 1 else {"results": found}, map(_forecast_line, found), as_json=as_json)
+    terminal.tell(found[0] if len(found) == 1 else {"results": found}, map(_forecast_line, found), as_json=as_json)
 
 
 def _forecast_line(facts: Mapping[str, Any]) -> str:
     width, height = facts["size"]
     tiles = f"in {facts['tiles']} tiles of {facts['tile_px']} px" if facts["tiles"] > 1 else "in one piece"
-    took = f"about {facts['peak_mb'] / 1000:.1f} GB and {duration(facts['seconds'])}"
+    took = f"about {facts['peak_mb'] / 1000:.1f} GB and {terminal.duration(facts['seconds'])}"
     return f"{facts['content']}: {width} x {height} px {tiles}, {took}"
 
 
@@ -317,7 +302,6 @@ def _measuring(progress: Progress) -> Callable[[int, int], None]:
 
 def _plot(traces: Mapping[str, tuple[Step, ...]], recipe: Recipe, path: Path) -> None:
     """Total and weighted terms of a single content; of several, the total of each."""
-    from chromogen.plots import loss_plot, save_plot
     from chromogen.style.run import total_curve, weighted_curves
 
     first, *others = traces.values()

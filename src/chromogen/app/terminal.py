@@ -130,6 +130,16 @@ def add_step_bar(progress: Progress, name: str, steps: int | None = None) -> Ite
         progress.remove_task(task)
 
 
+@contextmanager
+def block_bar(progress: Progress, name: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows how far a slide is, until it is finished."""
+    bar = progress.add_task(name, total=None, loss="", rate="looking")
+    try:
+        yield lambda done, of: progress.update(bar, completed=done, total=of, rate="blocks")
+    finally:
+        progress.remove_task(bar)
+
+
 def steps_per_s(steps: int, seconds: float) -> str:
     """How fast steps are done, as bars show it.
 

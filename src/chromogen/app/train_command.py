@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from chromogen.app import terminal
 from chromogen.app.arguments import LOOK_MPP, PART, Debug, Device, Json, Machine, Output, Search, region_of
-from chromogen.app.paths import check_folder
-from chromogen.app.terminal import USE, duration, note_assumed, one_bar, progress_bars, steps_per_s, tell
 from chromogen.errors import choose, expected
+from chromogen.files import check_apart, check_folder
 from chromogen.pixel_size import check_mpp
 from chromogen.provenance import peak_rss_mb
 
@@ -128,12 +128,13 @@ def train_command(
     expects DAB, where the IHC has it). You may stop it at any moment; the same command continues.
     """
     from chromogen.app.looks import LookRequest
-    from chromogen.app.pair_transform import check_one_way
-    from chromogen.app.training import Registration, read_pairs, train_on_pairs
+    from chromogen.app.training import train_on_pairs
+    from chromogen.registration.pairs import check_one_way
     from chromogen.staining.onnx_export import export_onnx
     from chromogen.staining.tissue import MPP
     from chromogen.staining.where_network import read_model
     from chromogen.training.distributed import launched
+    from chromogen.training.pairs import Registration, read_pairs
     from chromogen.training.train import Training
 
     began = time.perf_counter()
@@ -157,15 +158,15 @@ def train_command(
     if not ranks.is_first:
         warnings.simplefilter("ignore")  # the first says it
     registration = Registration(transform) if register or transform else None
-    with one_bar("registering the pairs" if registration else "pairs") as follow:
+    with terminal.one_bar("registering the pairs" if registration else "pairs") as follow:
         pairs = read_pairs(paired, mpp=mpp, group=group, registration=registration, on_pair=follow)
-    note_assumed([MPP] * pairs.assumed, "--mpp", "pair")
+    terminal.note_assumed([MPP] * pairs.assumed, "--mpp", "pair")
     if ranks.is_first:
         for line in () if as_json else _table(pairs.rows):
             print(line)
         for warning in pairs.warnings:
             print(f"Warning: {warning}.", file=sys.stderr)
-    with progress_bars() as progress:
+    with terminal.progress_bars() as progress:
         follow_steps = _step_bar(progress, out.name, training.steps, visible=ranks.is_first)
         facts = train_on_pairs(
             pairs,
@@ -181,7 +182,7 @@ def train_command(
         facts |= {"pairs": list(pairs.rows), "warnings": list(pairs.warnings)}
         facts |= export_onnx(read_model(out), out.with_suffix(".onnx")) if export else {}
         facts |= {"seconds": time.perf_counter() - began}
-        tell(facts, _lines(facts), as_json=as_json)
+        terminal.tell(facts, _lines(facts), as_json=as_json)
 
 
 def _check_left_out(ctx: typer.Context, options: set[str], where: str) -> None:
@@ -199,11 +200,11 @@ def _make_look(asked: LookRequest, out: Path, began: float, *, as_json: bool) ->
     from chromogen.staining.tissue import MPP
 
     facts = make_look(asked, out)
-    note_assumed([MPP] * facts["without_mpp"], "--style-mpp", "reference IHC")
+    terminal.note_assumed([MPP] * facts["without_mpp"], "--style-mpp", "reference IHC")
     facts |= {"seconds": time.perf_counter() - began, "peak_rss_mb": round(peak_rss_mb(), 1)}
-    took = duration(facts["seconds"])
+    took = terminal.duration(facts["seconds"])
     title = f"{out}: look of {facts['exemplars']} IHC, in {took}; {facts['preview']} shows it"
-    tell(facts, [titled_lines(title, look_lines(facts)), _stain_with(str(out))], as_json=as_json)
+    terminal.tell(facts, [titled_lines(title, look_lines(facts)), _stain_with(str(out))], as_json=as_json)
 
 
 def _check_model(out: Path, export: str | None) -> None:
@@ -220,7 +221,7 @@ def _check_model(out: Path, export: str | None) -> None:
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Every pair: how far it is apart before and after, how surely, and whether it is used."""
-    from chromogen.app.training import REFUSED
+    from chromogen.training.pairs import REFUSED
 
     named = [("pair", "displacement", "left after", "confidence", "")]
     named += [
@@ -245,7 +246,7 @@ def _step_bar(progress: Progress, name: str, steps: int, *, visible: bool) -> On
 
     def move(step: TrainStep, _shown: object) -> None:
         held = f", validation {step.validation['loss']:.3g}" if step.validation else ""
-        rate, loss = steps_per_s(step.index, step.seconds), f"loss {step.loss:.3g}{held}"
+        rate, loss = terminal.steps_per_s(step.index, step.seconds), f"loss {step.loss:.3g}{held}"
         progress.update(bar, total=step.of, completed=step.index, rate=rate, loss=loss)
 
     return move
@@ -257,9 +258,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     exported = f" Also {facts['onnx']}." if "onnx" in facts else ""
     return [
         f"{facts['output']}: {facts['bytes'] / 1000:.0f} kB, {facts['steps']} steps in "
-        f"{duration(facts['seconds'])}; on {facts['validated_on']}: {figures}.{exported}",
+        f"{terminal.duration(facts['seconds'])}; on {facts['validated_on']}: {figures}.{exported}",
         f"It claims {facts['claim']}.",
-        USE,
+        terminal.USE,
         _stain_with(facts["output"]),
     ]
 
@@ -284,7 +285,6 @@ def export_command(
     to 1 of squares of 16 px out. A slide's white and stain strengths are in other inputs, which have usual
     values; the model's card is in the metadata.
     """
-    from chromogen.app.paths import check_apart
     from chromogen.staining.onnx_export import export_onnx
     from chromogen.staining.where_network import read_model
 
@@ -293,4 +293,4 @@ def export_command(
     facts = export_onnx(read_model(model), out)
     line = f"{facts['onnx']}: {facts['onnx_bytes'] / 1000:.0f} kB, opset {facts['opset']}"
     then = f"Stain by it: chromogen stain SLIDE --where {shlex.quote(str(out))} -o stained.ome.tif"
-    tell(facts, [line, USE, then], as_json=as_json)
+    terminal.tell(facts, [line, terminal.USE, then], as_json=as_json)

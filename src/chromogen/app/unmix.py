@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -32,42 +32,14 @@ from chromogen.stains.deconvolution import (
 from chromogen.stains.glass import white_level
 from chromogen.whole_slide.nuclei_pictures import write_numbers
 
+UnmixedFacts: TypeAlias = dict[str, Any]  # of what was found in one image, as in JSON
+
 SHOWN_PX = 360
 # By what a picture looks like, the vectors that are not its own.
 OTHERS = {"H&E": ("h-dab", "h-dab-ruifrok"), "H-DAB": ("h-e", "h-e-ruifrok")}
 SENTENCES = ("why", "nuclei_doubt")  # of an image's row, which stand below its pictures
 PARTS = ("first", "second", "residual")
 WORDS = {"first": "the first stain alone", "second": "the second stain alone", "residual": "what is neither"}
-
-
-@dataclass(frozen=True)
-class Unmixed:
-    """What was found in one image: vectors and white level used, share of tissue, and per threshold % positive.
-
-    `positive_percent` is the share of tissue where the second stain's density is above a threshold (base 10); it
-    and `mean_od10` are None where there is no tissue. `why` says why the known vectors had to do for an estimate.
-    `mpp` is um per pixel, None where it is not known.
-
-    `nuclei` is None where pixels are too large to show nuclei. `positive_nuclei_percent` has the thresholds of
-    `positive_percent`; a nucleus counts by its mean density of DAB. `nuclei_threshold_od10` comes from the image's
-    own nuclei, `own_positive_nuclei_percent` is the share above it, and `nuclei_doubt` says why it may be wrong.
-    These are None where the second stain is no DAB. `nuclei_per_mm2` is of tissue, None without a pixel size.
-    """
-
-    name: str
-    vectors: list[list[float]]
-    white: list[float]
-    why: str
-    mpp: float | None
-    tissue_percent: float
-    mean_od10: list[float] | None
-    positive_percent: dict[str, float] | None
-    nuclei: int | None
-    nuclei_per_mm2: float | None
-    positive_nuclei_percent: dict[str, float] | None
-    nuclei_threshold_od10: float | None
-    own_positive_nuclei_percent: float | None
-    nuclei_doubt: str
 
 
 def parse_vectors(text: str) -> Array:
@@ -105,10 +77,20 @@ def unmix_file(
     estimate: bool,
     find_white: bool,
     mpp: float | None,
-) -> Unmixed:
+) -> UnmixedFacts:
     """Read an image, write NAME_first.png, _second.png, _residual.png and _od10.tif into the folder; the facts.
 
     With `estimate` the vectors are the image's own, `matrix` where it cannot tell. Raises: ValueError or OSError.
+
+    The facts are vectors and white level used, share of tissue, and per threshold % positive.
+    `positive_percent` is the share of tissue where the second stain's density is above a threshold (base 10); it
+    and `mean_od10` are None where there is no tissue. `why` says why the known vectors had to do for an estimate.
+    `mpp` is um per pixel, None where it is not known.
+
+    `nuclei` is None where pixels are too large to show nuclei. `positive_nuclei_percent` has the thresholds of
+    `positive_percent`; a nucleus counts by its mean density of DAB. `nuclei_threshold_od10` comes from the image's
+    own nuclei, `own_positive_nuclei_percent` is the share above it, and `nuclei_doubt` says why it may be wrong.
+    These are None where the second stain is no DAB. `nuclei_per_mm2` is of tissue, None without a pixel size.
     """
     image, own_mpp = read_picture(file, mpp)
     look = appearance(image, own_mpp or ASSUMED_MPP)
@@ -123,21 +105,21 @@ def unmix_file(
     tissue_mm2 = len(stained) * own_mpp**2 / 1e6 if own_mpp else None
     counted = nuclei_by(image, own_mpp, white, used, thresholds_od10)
     shares = {f"{t:g}": 100 * float((stained[:, 1] > t).mean()) for t in thresholds_od10} if len(stained) else None
-    found = Unmixed(
-        name=file.name,
-        vectors=np.round(used[:2], 5).tolist(),
-        white=white.tolist(),
-        why=own.why if own else "",
-        mpp=own_mpp,
-        tissue_percent=100 * len(stained) / od10[..., 0].size,
-        mean_od10=np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
-        positive_percent=shares,
-        nuclei_per_mm2=counted.nuclei / tissue_mm2 if counted.nuclei is not None and tissue_mm2 else None,
+    found = {
+        "name": file.name,
+        "vectors": np.round(used[:2], 5).tolist(),
+        "white": white.tolist(),
+        "why": own.why if own else "",
+        "mpp": own_mpp,
+        "tissue_percent": 100 * len(stained) / od10[..., 0].size,
+        "mean_od10": np.round(stained.mean(axis=0), 4).tolist() if len(stained) else None,
+        "positive_percent": shares,
+        "nuclei_per_mm2": counted.nuclei / tissue_mm2 if counted.nuclei is not None and tissue_mm2 else None,
         **asdict(counted),
-    )
+    }
     for index, part in enumerate(PARTS):
         alone = stain_alone(concentrations, index, used)
-        write_image(folder / f"{stem_of(file)}_{part}.png", alone, asdict(found), own_mpp)
+        write_image(folder / f"{stem_of(file)}_{part}.png", alone, found, own_mpp)
     planes = np.moveaxis(od10, 2, 0).astype(np.float32)
     write_numbers(folder / f"{stem_of(file)}_od10.tif", planes, own_mpp, PARTS)
     return found
@@ -145,7 +127,7 @@ def unmix_file(
 
 @dataclass(frozen=True)
 class Counted:
-    """How many nuclei an image shows, and which share of them is positive; fields as in `Unmixed`."""
+    """How many nuclei an image shows, and which share of them is positive; fields as in the facts."""
 
     nuclei: int | None
     positive_nuclei_percent: dict[str, float] | None = None
@@ -189,7 +171,7 @@ def has_dab(matrix: Array) -> bool:
     return bool(matrix[1] @ VECTORS["h-dab"][1] > matrix[1] @ VECTORS["h-e"][1])
 
 
-def write_unmixed(folder: Path, done: Sequence[tuple[Path, Unmixed]], facts: Mapping[str, Any]) -> None:
+def write_unmixed(folder: Path, done: Sequence[tuple[Path, UnmixedFacts]], facts: Mapping[str, Any]) -> None:
     """Write unmix.json (the facts), and of what is done unmix.csv and index.html."""
     write_json(folder / "unmix.json", facts)
     if done:
@@ -198,25 +180,25 @@ def write_unmixed(folder: Path, done: Sequence[tuple[Path, Unmixed]], facts: Map
         write_text(folder / "index.html", unmix_page(files, folder, rows))
 
 
-def _row(result: Unmixed) -> dict[str, Any]:
-    vectors = {f"vector_{n}": " ".join(map(str, v)) for n, v in zip(PARTS, result.vectors, strict=False)}
-    means = zip(PARTS, result.mean_od10 or ("no tissue",) * len(PARTS), strict=True)
-    positive = {f"positive_percent_{t}": share for t, share in (result.positive_percent or {}).items()}
+def _row(result: UnmixedFacts) -> dict[str, Any]:
+    vectors = {f"vector_{n}": " ".join(map(str, v)) for n, v in zip(PARTS, result["vectors"], strict=False)}
+    means = zip(PARTS, result["mean_od10"] or ("no tissue",) * len(PARTS), strict=True)
+    positive = {f"positive_percent_{t}": share for t, share in (result["positive_percent"] or {}).items()}
     return {
-        "image": result.name,
-        "tissue_percent": result.tissue_percent,
+        "image": result["name"],
+        "tissue_percent": result["tissue_percent"],
         **positive,
-        "nuclei": result.nuclei,
-        "nuclei_per_mm2": result.nuclei_per_mm2,
-        **{f"positive_nuclei_percent_{t}": of for t, of in (result.positive_nuclei_percent or {}).items()},
-        "nuclei_threshold_od10": result.nuclei_threshold_od10,
-        "own_positive_nuclei_percent": result.own_positive_nuclei_percent,
-        "nuclei_doubt": result.nuclei_doubt,
+        "nuclei": result["nuclei"],
+        "nuclei_per_mm2": result["nuclei_per_mm2"],
+        **{f"positive_nuclei_percent_{t}": of for t, of in (result["positive_nuclei_percent"] or {}).items()},
+        "nuclei_threshold_od10": result["nuclei_threshold_od10"],
+        "own_positive_nuclei_percent": result["own_positive_nuclei_percent"],
+        "nuclei_doubt": result["nuclei_doubt"],
         **{f"mean_od10_{part}": mean for part, mean in means},
         **vectors,
-        "white": " ".join(f"{level:g}" for level in result.white),
-        "why": result.why,
-        "mpp": result.mpp or f"not known, taken as {ASSUMED_MPP:g}",
+        "white": " ".join(f"{level:g}" for level in result["white"]),
+        "why": result["why"],
+        "mpp": result["mpp"] or f"not known, taken as {ASSUMED_MPP:g}",
     }
 
 
@@ -240,29 +222,26 @@ def _pictures(file: Path, folder: Path) -> Iterator[Figure]:
         yield shrunk(read_image(folder / f"{stem_of(file)}_{part}.png"), SHOWN_PX), words
 
 
-def unmixed_line(result: Unmixed, stains: str) -> str:
+def unmixed_line(result: UnmixedFacts, stains: str) -> str:
     """What came of one image."""
     second = {"h-dab": "DAB", "h-e": "eosin"}.get(stains.removesuffix("-ruifrok"), "second stain")
     shares = [
-        f"{second} above {level} in {share:.1f} %" for level, share in (result.positive_percent or {}).items()
+        f"{second} above {level} in {share:.1f} %" for level, share in (result["positive_percent"] or {}).items()
     ]
     positive = ", ".join(shares) or "no tissue"
-    fallback = f"; the image does not tell its own vectors: {result.why}" if result.why else ""
-    tissue = f"of tissue, {result.tissue_percent:.0f} % of the image"
-    return f"{result.name}: {positive} ({tissue}); {_nuclei_line(result)}{fallback}"
+    fallback = f"; the image does not tell its own vectors: {result['why']}" if result["why"] else ""
+    tissue = f"of tissue, {result['tissue_percent']:.0f} % of the image"
+    return f"{result['name']}: {positive} ({tissue}); {_nuclei_line(result)}{fallback}"
 
 
-def _nuclei_line(result: Unmixed) -> str:
-    if result.nuclei is None:
-        return result.nuclei_doubt
-    per_mm2 = f" ({result.nuclei_per_mm2:,.0f} per mm2 of tissue)" if result.nuclei_per_mm2 else ""
-    counted = f"{result.nuclei:,} {'nucleus' if result.nuclei == 1 else 'nuclei'}{per_mm2}"
-    shares = [f"{share:.1f} % above {level}" for level, share in (result.positive_nuclei_percent or {}).items()]
-    own, threshold = result.own_positive_nuclei_percent, result.nuclei_threshold_od10
+def _nuclei_line(result: UnmixedFacts) -> str:
+    if result["nuclei"] is None:
+        return str(result["nuclei_doubt"])
+    per_mm2 = f" ({result['nuclei_per_mm2']:,.0f} per mm2 of tissue)" if result["nuclei_per_mm2"] else ""
+    counted = f"{result['nuclei']:,} {'nucleus' if result['nuclei'] == 1 else 'nuclei'}{per_mm2}"
+    shares = [f"{share:.1f} % above {level}" for level, share in (result["positive_nuclei_percent"] or {}).items()]
+    own, threshold = result["own_positive_nuclei_percent"], result["nuclei_threshold_od10"]
     if own is not None and threshold is not None:
-        shares.insert(0, f"{own:.1f} % positive (DAB above {threshold:.2f}, {_whence(result)})")
+        whence = f"in doubt: {result['nuclei_doubt']}" if result["nuclei_doubt"] else "found from its nuclei"
+        shares.insert(0, f"{own:.1f} % positive (DAB above {threshold:.2f}, {whence})")
     return ", ".join([counted, *shares])
-
-
-def _whence(result: Unmixed) -> str:
-    return f"in doubt: {result.nuclei_doubt}" if result.nuclei_doubt else "found from its nuclei"

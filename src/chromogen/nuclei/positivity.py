@@ -104,6 +104,7 @@ MAX_BESIDE = 0.4  # of positive nuclei may have as much DAB in their ring: with 
 FAINTEST = 1.0  # percentile of DAB that counts as zero: haematoxylin's own colour shifts it, by scanner
 STRONGEST = 95.0  # percentile of DAB of the positive nuclei that stands for the strongest
 MIN_MEMBERSHIP = 1e-9  # of a value in either population, so that neither is ever empty
+MAX_OD10 = 5.0  # of a threshold
 BINS, STARTS, MAX_STEPS = 1024, 8, 500
 
 NOT_GRADED = -1
@@ -194,6 +195,22 @@ def fixed_threshold(*grades_od10: float) -> Threshold:
     one, *more = grades_od10
     two, three = more or (2 * one, 3 * one)
     return Threshold((one, two, three), "fixed")
+
+
+def thresholds_of(threshold: float | None, grades: Sequence[float]) -> tuple[float, ...]:
+    """The fixed DAB densities that two options give: one, three, or none of them.
+
+    Raises: ValueError where both are given, or cannot be.
+    """
+    if threshold is not None and grades:
+        raise expected("threshold", "left out beside grades, whose first it is", f"{threshold:g}")
+    given = tuple(grades) if threshold is None else (threshold,)
+    if any(not 0 < level < MAX_OD10 for level in given):
+        wanted = f"densities above 0 and below {MAX_OD10:g}"
+        raise expected("threshold", wanted, ",".join(f"{level:g}" for level in given), "QuPath's are 0.2,0.4,0.6")
+    if given:
+        fixed_threshold(*given)
+    return given
 
 
 def grades_of(measured: Measurements, threshold: Threshold) -> Grades:

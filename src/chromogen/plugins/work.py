@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 
 from chromogen.errors import expected
 from chromogen.image import Image
-from chromogen.nuclei.find import built_in
-from chromogen.nuclei.outlines import WEIGHTS
 from chromogen.nuclei.scores import Scores, scores
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.provenance import sha256_of
 from chromogen.slides.slide import open_slide
 from chromogen.staining.confidence import SQUARE_PX
 from chromogen.staining.stainer import Stainer, is_look, load_look, stainer_of_look
 from chromogen.whole_slide.job import Output, SlideJob, stain_part_in_steps
 from chromogen.whole_slide.measured_looks import measure_look
-from chromogen.whole_slide.nuclei import NamedNetwork, slide_nuclei
+from chromogen.whole_slide.nuclei import named_built_in, slide_nuclei
 from chromogen.whole_slide.nuclei_files import COLUMNS, judged, threshold_for
 from chromogen.whole_slide.nuclei_pictures import label_image
 from chromogen.whole_slide.stain import stain_slide
@@ -146,12 +143,11 @@ def count_nuclei(pixels: Image, mpp: float | None, stains: str = "auto") -> Step
 
     Raises: ValueError for pixels too large to show nuclei.
     """
-    network = NamedNetwork(built_in(), "built-in", sha256_of(WEIGHTS))
     yield 0, 1
     with (
         TemporaryDirectory() as folder,
         open_slide(pixels, mpp or ASSUMED_MPP) as slide,
-        slide_nuclei(slide, Path(folder) / "nuclei", network, stains) as found,
+        slide_nuclei(slide, Path(folder) / "nuclei", named_built_in(), stains) as found,
     ):
         threshold = threshold_for(found)
         rows = [judged(part, slide.quickhash, threshold) for part in found.parts()]

@@ -11,13 +11,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 from chromogen.errors import expected
-from chromogen.image import PathLike, as_plain
+from chromogen.image import PathLike, as_plain, is_image, read_provenance
 from chromogen.provenance import NOTICE, __version__, versions
 
 SOFTWARE = f"chromogen {__version__}"
 NAMESPACE = "chromogen/virtual-stain"  # of our annotation in OME-XML
 ATTRIBUTE = "chromogen"  # of our annotation in OME-Zarr
 
+VIRTUAL = ("stainer", "target_stain", "stainer_hash", "where", "notice")
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 _SIZES = "openmicroscopy.org/PyramidResolution"  # where Bio-Formats writes the sizes of levels
@@ -99,6 +100,13 @@ def read_facts(path: PathLike) -> Facts | None:
         return _facts(_zarr_facts(path) if path.is_dir() else _tiff_facts(path))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, ElementTree.ParseError):
         return None  # other people's metadata
+
+
+def facts_if_virtual(path: Path) -> dict[str, Any] | None:
+    """What a slide or image that Chromogen stained says of that; None for others."""
+    facts = read_facts(path)
+    said = facts.as_json() if facts else (read_provenance(path) if is_image(path) else None) or {}
+    return {name: said[name] for name in VIRTUAL if name in said} if "stainer" in said else None
 
 
 def _zarr_facts(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ MAX_BLOCKS = 3  # along a side
 BLOCK_FARTHEST_UM = 24.0  # of a block from the whole
 MIN_BLOCK_PX = 32
 NEAR_UM, WIDE_UM = 4.0, 32.0  # groups of cells lie between: sections share them, and not every nucleus
+MIN_CONFIDENCE = 0.1  # wrong pairs reach 0.1 by chance
 SURELY = 2.0  # standard errors by which a block fits better elsewhere, before it counts as lying there
 
 

@@ -37,13 +37,12 @@ from chromogen.staining.where_network import (
 )
 from chromogen.stains.appearance import doubts
 from chromogen.stains.deconvolution import blurred, optical_density_od10
-from chromogen.stains.registration import FARTHEST_UM, Displacement, displacement
+from chromogen.stains.registration import FARTHEST_UM, MIN_CONFIDENCE, Displacement, displacement
 from chromogen.stains.tissue import tissue_mask
 
 # Pairs of an H&E and a real IHC of the same block: which can teach where the brown goes, and how finely.
 
 BLURS_PX = (2.0, 8.0, 24.0)  # from nuclei to nests: the coarse ones outlive a displacement that the fine do not
-MIN_CONFIDENCE = 0.1  # wrong pairs reach 0.1 by chance
 SURE = 0.3  # from which a pair counts in full
 THUMBNAIL_PX = 32
 NEAR_IDENTICAL = 0.97  # correlation of thumbnails

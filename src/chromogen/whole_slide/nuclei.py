@@ -21,7 +21,7 @@ from chromogen.nuclei.find import NucleiWindow, check_visible, in_core, nuclei_s
 from chromogen.nuclei.outlines import NETWORK_MPP, Network, Nuclei, no_nuclei
 from chromogen.nuclei.positivity import Measurements, Stains, joined_measurements, measure
 from chromogen.nuclei.scores import Pixels, added, pixel_histograms
-from chromogen.provenance import __version__
+from chromogen.provenance import __version__, sha256_of
 from chromogen.slides.slide import Slide
 from chromogen.slides.store import BLOCKS, claimed, forget, planned
 from chromogen.stains.appearance import appearance
@@ -43,6 +43,11 @@ class NamedNetwork:
     run: Network
     name: str
     sha256: str
+
+
+def named_built_in() -> NamedNetwork:
+    """The network that comes with Chromogen."""
+    return NamedNetwork(find.built_in(), "built-in", sha256_of(outlines.WEIGHTS))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ import numpy as np
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, FiniteFloat
 
-from chromogen.app.view.alignments import Alignments
-from chromogen.app.view.placement import MADE_THERE, Placement, placement_between
-from chromogen.app.view.pool import Opened
+from chromogen.app.view.opened import Opened
+from chromogen.app.view.placement import MADE_THERE, Alignments, Placement, bends, placement_between
 from chromogen.app.view.state import SlideId, State
 from chromogen.errors import expected
 from chromogen.files import scratch_folder, write_text
@@ -102,18 +101,19 @@ class _Both:
         rows = placed.affine_at((x, y)).tolist()
         return Beside(affine=rows, by=placed.by, is_guess=placed.is_guess, bends=placed.bends, is_kept=kept)
 
-    def keep(self, transform: Transform) -> None:
+    def keep(self, transform: Transform) -> Beside:
         """Keep a transform from the first slide; the file leads from an H&E to an IHC, as `register` writes it."""
         if self.placed.by == MADE_THERE:
             made = "a virtual stain and what it was made of"
             raise expected("slides", "sections that may lie otherwise", made, "move another slide")
         he_is_second = self.one.look.stains == "h-dab" and self.other.look.stains == "h-e"
         self.alignments.keep(inverse(transform) if he_is_second else transform)
+        return self.beside()
 
     def bending(self) -> Transform | None:
         """A transform that bends: one that landmarks correct rather than replace."""
         found = self.alignments.between(*self.contents)
-        return found if found and (len(found.pieces) > 1 or found.pieces[0].spline) else None
+        return found if found and bends(found) else None
 
     def by_affine(self, affine_px: Array) -> Transform:
         """A transform that is the same as an affine in level-0 pixels."""
@@ -123,19 +123,9 @@ class _Both:
             raise expected("affine", "one that can be undone", affine_px.tolist(), "place the slide anew")
         return by_affine(source, target, np.column_stack([linear, affine_px[:, 2] * target.mpp]))
 
-    def lay(self, laid: Laid) -> Beside:
-        """Place the second slide by hand, as a whole."""
-        self.keep(self.by_affine(np.array(laid.affine)))
-        return self.beside()
-
     def forget(self) -> Beside:
         """Forget what the page keeps."""
         self.alignments.forget(*self.contents)
-        return self.beside()
-
-    def take(self, transform: Transform) -> Beside:
-        """Keep a transform from the first slide."""
-        self.keep(transform)
         return self.beside()
 
     def fit(self, asked: Landmarks) -> Fitted:
@@ -144,9 +134,8 @@ class _Both:
         pairs = np.array(asked.pairs)
         start = self.bending() or self.by_affine(similarity_of(self.placed.affine_at()))
         transform, found = refined_by(start, pairs[:, :2] * source.mpp, pairs[:, 2:] * target.mpp, asked.kind)
-        self.keep(transform)
-        residuals = found.residuals_um.tolist()
-        return Fitted(residuals_um=residuals, rms_um=found.rms_um, doubtful=found.doubtful, beside=self.beside())
+        beside, residuals = self.keep(transform), found.residuals_um.tolist()
+        return Fitted(residuals_um=residuals, rms_um=found.rms_um, doubtful=found.doubtful, beside=beside)
 
     def transform(self) -> dict[str, Any]:
         """The transform between both as its file has it. Raises: ValueError where there is none."""
@@ -189,7 +178,7 @@ def alignment_routes(state: State) -> APIRouter:
     @routes.put("")
     async def lay(slide_id: SlideId, other_id: SlideId, laid: Laid) -> Beside:
         """Let the other slide lie where it was moved to by hand, and keep that as a transform."""
-        return await answer(lambda both: both.lay(laid), slide_id, other_id)
+        return await answer(lambda both: both.keep(both.by_affine(np.array(laid.affine))), slide_id, other_id)
 
     @routes.delete("")
     async def forget(slide_id: SlideId, other_id: SlideId) -> Beside:
@@ -212,7 +201,7 @@ def alignment_routes(state: State) -> APIRouter:
                 found = await state.worker.run(_registered, *paths, *sizes, stages[slide_id, other_id])
             finally:
                 stages.pop((slide_id, other_id), None)
-        return await answer(lambda both: both.take(found), slide_id, other_id)
+        return await answer(lambda both: both.keep(found), slide_id, other_id)
 
     @routes.get("/registration")
     async def stage(slide_id: SlideId, other_id: SlideId) -> Stage:

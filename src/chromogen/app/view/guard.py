@@ -94,11 +94,9 @@ class Guard:
         if len(hosts) != 1 or _name_of(headers.get("host", "")) not in self._hosts:
             return 421, "this address is not one of this server's names"
         origin = headers.get("origin")
-        if origin is not None and not self._same(origin, headers["host"]):
-            return 403, "the request comes from another site"
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") and not _is_visit(
-            scope, headers
-        ):
+        is_foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+        is_elsewhere = origin is not None and not self._same(origin, headers["host"])
+        if is_elsewhere or (is_foreign and not _is_visit(scope, headers)):
             return 403, "the request comes from another site"
         return self._body_refusal(scope, headers) or self._token_refusal(scope, headers)
 

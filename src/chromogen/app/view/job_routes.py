@@ -8,13 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from fastapi.responses import FileResponse
 
-from chromogen.app.view.adjusted import adjusted
-from chromogen.app.view.jobs import JobLine
-from chromogen.app.view.map_pictures import unlike_picture
+from chromogen.app.view.pictures import adjusted, labelled, unlike_picture
 from chromogen.app.view.stains import CONFIDENCE, REGIONS
-from chromogen.app.view.state import FRESH, PNG, State
+from chromogen.app.view.state import FRESH, PNG, JobLine, State
 from chromogen.app.view.trials import EXEMPLAR, Trial
-from chromogen.app.view.virtual import labelled
 from chromogen.app.view.work_folder import REGION, RESULT
 from chromogen.app.view.work_queue import UNDER_WAY
 from chromogen.image import Image, encode_image, read_image, read_provenance

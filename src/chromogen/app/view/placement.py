@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from chromogen.app.view.pool import Opened
+from chromogen.app.view.opened import Opened
+from chromogen.app.view.slide_catalog import Entry, SlideCatalog
 from chromogen.compute.grid import Window
-from chromogen.registration.transform import Move, Transform
+from chromogen.registration.transform import (
+    FORMAT,
+    Move,
+    Transform,
+    composition,
+    inverse,
+    read_transform,
+    write_transform,
+)
 from chromogen.stains.deconvolution import Array
 
 SAME_SHAPE = 0.02
 MADE_THERE = "where its file says that it was made"
 REACH_PX = 64.0  # around a place, in which a placement that bends is taken for an affine
-
-
-class Transforms(Protocol):
-    """What knows how the contents of two slides, by their hashes, lie on one another."""
-
-    def between(self, one: str, other: str) -> Transform | None:
-        """The transform from one to the other, if there is one."""
-
-    def how(self, one: str, other: str) -> str:
-        """By what it is known, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +76,7 @@ class Placement:
         return (*map(float, corners.min(0)), *map(float, corners.max(0)))  # type: ignore[return-value]
 
 
-def placement_between(one: Opened, other: Opened, transforms: Transforms | None = None) -> Placement:
+def placement_between(one: Opened, other: Opened, transforms: Alignments | None = None) -> Placement:
     """How the other slide lies on the first.
 
     A virtual stain lies where its file says that it was made; other slides as a transform says, also of what a
@@ -85,12 +89,16 @@ def placement_between(one: Opened, other: Opened, transforms: Transforms | None 
     own = _Origin(one.slide.quickhash), _Origin(other.slide.quickhash)
     for ours, theirs in (own, (first, second)):
         if transforms and (found := transforms.between(ours.source, theirs.source)):
-            bends = len(found.pieces) > 1 or found.pieces[0].spline is not None
             by = transforms.how(ours.source, theirs.source)
-            return Placement(_by_way(ours, found.forward_px, theirs), by, bends=bends)
+            return Placement(_by_way(ours, found.forward_px, theirs), by, bends=bends(found))
     if one.mpp and other.mpp:
         return Placement(_times(one.mpp / other.mpp), "by their pixel sizes, from the top left corner")
     return _guess(one, other)
+
+
+def bends(transform: Transform) -> bool:
+    """Whether no affine does the same everywhere."""
+    return len(transform.pieces) > 1 or transform.pieces[0].spline is not None
 
 
 def _guess(one: Opened, other: Opened) -> Placement:
@@ -142,3 +150,120 @@ def _by_way(first: _Origin, between: Move, second: _Origin) -> Move:
         return there * second.scale + second.offset
 
     return move
+
+
+# Transforms between slides: those in the folders that were named, and those that the page keeps.
+
+SUFFIX = ".json"
+MAX_TRANSFORMS = 500
+HEAD_BYTES = 100
+
+
+class Alignments:
+    """Which slides lie on which, by the hashes of their contents; what is kept comes before what was found.
+
+    Files of `shelf` are looked at when `look` is called; those below `folder` are the page's own.
+    """
+
+    def __init__(self, shelf: SlideCatalog, folder: Path) -> None:
+        self._shelf, self._folder = shelf, folder
+        self._found: dict[tuple[str, str], Transform] = {}
+        self.look()
+
+    def look(self) -> None:
+        """Read what is there now."""
+        found = {}
+        for transform in reversed([*self._kept(), *_readable(self._shelf.entries())]):  # the first of two stays
+            pair = transform.source.quickhash, transform.target.quickhash
+            for key in (pair, pair[::-1]):
+                found[key] = transform
+        self._found = found
+
+    def between(self, one: str, other: str) -> Transform | None:
+        """From a slide to another, also by way of slides that lie on both; None where nothing leads there."""
+        ways: deque[tuple[str, Transform | None]] = deque([(one, None)])
+        been = {one}
+        while ways:
+            here, so_far = ways.popleft()
+            for there in self._beside(here) - been:
+                step = self._step(here, there)
+                whole = composition(so_far, step) if so_far else step
+                if there == other:
+                    return whole
+                been.add(there)
+                ways.append((there, whole))
+        return None
+
+    def tissue_of(self, one: str) -> str:
+        """What is the same for all slides that transforms lead to from one: the first of their hashes."""
+        been, new = {one}, [one]
+        while new:
+            new = [there for here in new for there in self._beside(here) - been]
+            been.update(new)
+        return min(been)
+
+    def direct(self, one: str, other: str) -> Transform | None:
+        """The transform between two slides as its file has it, in either direction; None where there is none."""
+        return self._found.get((one, other))
+
+    def how(self, one: str, other: str) -> str:
+        """By what a transform between two slides is known, in words."""
+        found = self.direct(one, other)
+        return (
+            "by way of another slide"
+            if not found
+            else "by registration"
+            if found.quality
+            else "where you placed it"
+        )
+
+    def is_kept(self, one: str, other: str) -> bool:
+        """Whether the page keeps a transform between two slides."""
+        return any(path.is_file() for path in self._files(one, other))
+
+    def keep(self, transform: Transform) -> None:
+        """Keep a transform, instead of any between the same slides. Raises: OSError."""
+        source, target = transform.source.quickhash, transform.target.quickhash
+        path, back = self._files(source, target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_transform(path, transform)
+        back.unlink(missing_ok=True)
+        self.look()
+
+    def forget(self, one: str, other: str) -> None:
+        """Keep no transform between two slides any more; one in the folders that were named holds again."""
+        for path in self._files(one, other):
+            path.unlink(missing_ok=True)
+        self.look()
+
+    def _beside(self, here: str) -> set[str]:
+        return {there for at, there in self._found if at == here}
+
+    def _step(self, here: str, there: str) -> Transform:
+        found = self._found[here, there]
+        return found if found.source.quickhash == here else inverse(found)
+
+    def _files(self, one: str, other: str) -> tuple[Path, Path]:
+        """Where the transform of two slides is kept, from the first, or from the second."""
+        ours, theirs = (hashlib.sha256(content.encode()).hexdigest()[:16] for content in (one, other))
+        return self._folder / f"{ours}-{theirs}{SUFFIX}", self._folder / f"{theirs}-{ours}{SUFFIX}"
+
+    def _kept(self) -> Iterator[Transform]:
+        if self._folder.is_dir():
+            yield from _readable(SlideCatalog([self._folder], (SUFFIX,)).entries())
+
+
+def _readable(entries: list[Entry]) -> Iterator[Transform]:
+    return islice((found for entry in entries if (found := _transform(entry.path, entry.version))), MAX_TRANSFORMS)
+
+
+@lru_cache(maxsize=4096)
+def _transform(path: Path, _version: str) -> Transform | None:
+    """The transform in a file; None for any other JSON, of which only the beginning is read."""
+    try:
+        with path.open("rb") as file:
+            if FORMAT.encode() not in file.read(HEAD_BYTES):
+                return None
+        return read_transform(path)
+    except (ValueError, OSError):
+        return None

@@ -18,22 +18,14 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from chromogen.app.view.measurement import interval_of
-from chromogen.app.view.pool import errors_without_folders
-from chromogen.app.view.stained_views import kept_survey
-from chromogen.app.view.worker_process import WorkerProcess
+from chromogen.app.view.opened import errors_without_folders
+from chromogen.app.view.processes import WorkerProcess
+from chromogen.app.view.stains import kept_survey
 from chromogen.compute.lru_cache import LruCache
 from chromogen.errors import expected
+from chromogen.nuclei import positivity
 from chromogen.nuclei.find import NucleiWindow, built_in, check_visible, nuclei_windows
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, joined
-from chromogen.nuclei.positivity import (
-    Grades,
-    Measurements,
-    Threshold,
-    grades_of,
-    joined_measurements,
-    positive_threshold,
-)
 from chromogen.nuclei.scores import Score, scores
 from chromogen.whole_slide.nuclei import StainVectors, at_level_0, has_tissue, in_window, stain_vectors
 from chromogen.whole_slide.survey import Survey
@@ -45,7 +37,7 @@ MAX_KEPT_BYTES = 64_000_000
 OUTLINE_DIGITS = 1  # of a level-0 pixel
 
 IsWanted = Callable[[], Awaitable[bool]]
-Found = tuple[Nuclei, Measurements]
+Found = tuple[Nuclei, positivity.Measurements]
 
 
 class NotWantedError(RuntimeError):
@@ -91,6 +83,19 @@ class NucleiInView(NucleusNumbers):
     positive: list[int]
 
 
+def number_in_words(value: float | None, digits: int) -> str:
+    """A number as people read it."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def interval_of(line: dict[str, Any], name: str, digits: int) -> str:
+    """The interval of 95 % of a number, where it has one."""
+    low, high = (line.get(f"{name}_{end}") for end in ("low", "high"))
+    return (
+        "" if low is None or high is None else f"{number_in_words(low, digits)} to {number_in_words(high, digits)}"
+    )
+
+
 def in_words(numbers: NucleusNumbers) -> str:
     """The numbers of the nuclei in view, for people."""
     counted = f"{numbers.nuclei:,} {'nucleus' if numbers.nuclei == 1 else 'nuclei'} in view"
@@ -112,8 +117,8 @@ class GradedNuclei:
     """Nuclei in level-0 pixels, what is measured of each, and the threshold that grades them."""
 
     nuclei: Nuclei
-    measured: Measurements
-    threshold: Threshold
+    measured: positivity.Measurements
+    threshold: positivity.Threshold
 
     def within(self, region: BaseGeometry) -> GradedNuclei:
         """Those whose centre lies in a region, in level-0 pixels."""
@@ -122,9 +127,9 @@ class GradedNuclei:
         return GradedNuclei(self.nuclei.take(inside), self.measured.take(inside), self.threshold)
 
     @property
-    def grades(self) -> Grades:
+    def grades(self) -> positivity.Grades:
         """The grade of each nucleus, int8 (N,)."""
-        return grades_of(self.measured, self.threshold)
+        return positivity.grades_of(self.measured, self.threshold)
 
     @property
     def numbers(self) -> NucleusNumbers:
@@ -201,7 +206,7 @@ class NucleusFinder:
         _check_area(seen, source.mpp)
         sample = [] if source.stains == "h-e" else grid.sample()
         # A threshold for the whole slide, so that no nucleus changes sides where the view moves.
-        threshold = positive_threshold((await self._in(source, sample, is_wanted))[1], source.stains)
+        threshold = positivity.positive_threshold((await self._in(source, sample, is_wanted))[1], source.stains)
         nuclei, measured = await self._in(source, grid.over(seen), is_wanted)
         return GradedNuclei(nuclei, measured, threshold).within(seen)
 
@@ -209,7 +214,7 @@ class NucleusFinder:
         """The nuclei of some windows."""
         found = [await self._known(nuclei_of_window, source, is_wanted, index) for index in windows]
         nuclei = joined((part for part, _ in found), source.mpp)
-        return nuclei, joined_measurements([measured for _, measured in found])
+        return nuclei, positivity.joined_measurements([measured for _, measured in found])
 
     async def _known(
         self, work: Callable[..., Any], source: SlideSource, is_wanted: IsWanted | None, *more: int

@@ -12,16 +12,13 @@ import openslide
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel
 
-from chromogen.app.view import densities, tiles
-from chromogen.app.view.cases import case_of, marker_of
-from chromogen.app.view.jobs import Job
+from chromogen.app.view import pictures
+from chromogen.app.view.opened import Opened, stainer_of, virtual_facts
 from chromogen.app.view.placement import placement_between
-from chromogen.app.view.pool import Opened
-from chromogen.app.view.slide_catalog import Entry, UnknownSlideError
+from chromogen.app.view.slide_catalog import Entry, UnknownSlideError, case_of, marker_of
 from chromogen.app.view.stains import CONFIDENCE
-from chromogen.app.view.state import JPEG, PNG, SlideId, Stains, State
+from chromogen.app.view.state import JPEG, PNG, Job, SlideId, Stains, State
 from chromogen.app.view.trials import EXEMPLAR
-from chromogen.app.view.virtual import stainer_of, virtual_facts
 from chromogen.app.view.work_folder import REGION, RESULT
 from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.image import shrunk
@@ -97,7 +94,7 @@ def _list_routes(routes: APIRouter, state: State) -> None:
     @routes.get("/{slide_id}/thumbnail.jpg", response_class=Response, responses=JPEG)
     async def thumbnail(request: Request, slide_id: SlideId) -> Response:
         """The whole slide, small; a virtual stain with a label that says so."""
-        return await _picture(state, request, [slide_id], ("thumbnail",), tiles.thumbnail)
+        return await _picture(state, request, [slide_id], ("thumbnail",), pictures.thumbnail)
 
     @routes.get("/{slide_id}/associated/{name}.jpg", response_class=Response, responses=JPEG)
     async def associated(
@@ -114,16 +111,16 @@ def _tile_routes(routes: APIRouter, state: State) -> None:
     @routes.get("/{slide_id}/tiles/{level}/{x}/{y}.jpg", response_class=Response, responses=JPEG)
     async def tile(request: Request, slide_id: SlideId, level: Level, x: Place, y: Place) -> Response:
         """A tile; level 0 holds the whole slide in one."""
-        at = tiles.Address(level, x, y)
-        return await _picture(state, request, [slide_id], ("tile", at), lambda opened: tiles.tile(opened, at))
+        at = pictures.Address(level, x, y)
+        return await _picture(state, request, [slide_id], ("tile", at), lambda opened: pictures.tile(opened, at))
 
     @routes.get("/{slide_id}/densities/{level}/{x}/{y}.png", response_class=Response, responses=PNG)
     async def density(
         request: Request, slide_id: SlideId, level: Level, x: Place, y: Place, stains: Stains = "h-dab"
     ) -> Response:
         """Densities of both stains and the tissue, as the three channels of a PNG (see `density_tile`)."""
-        at = tiles.Address(level, x, y)
-        made = partial(densities.density_tile, address=at, stains=stains)
+        at = pictures.Address(level, x, y)
+        made = partial(pictures.density_tile, address=at, stains=stains)
         return await _picture(state, request, [slide_id], ("density", at, stains), made)
 
     @routes.get("/{slide_id}/differences/{other_id}/{level}/{x}/{y}.png", response_class=Response, responses=PNG)
@@ -141,12 +138,12 @@ def _tile_routes(routes: APIRouter, state: State) -> None:
 
         `placed` is anything that is another where the slides lie otherwise: answers are kept by it.
         """
-        at = tiles.Address(level, x, y)
+        at = pictures.Address(level, x, y)
         first, second = stains or ("h-e", "h-dab")
 
         def make(one: Opened, other: Opened) -> bytes:
             lies = placement_between(one, other, state.alignments)
-            return densities.difference_tile(one, other, at, (first, second), lies)
+            return pictures.difference_tile(one, other, at, (first, second), lies)
 
         key = ("difference", at, first, second, placed)
         return await _picture(state, request, [slide_id, other_id], key, make)
@@ -176,8 +173,8 @@ def _facts(state: State, slide_id: str) -> SlideFacts:
             width=opened.size[0],
             height=opened.size[1],
             mpp=opened.mpp,
-            levels=tiles.tile_levels(opened.size),
-            tile_px=tiles.TILE_PX,
+            levels=pictures.tile_levels(opened.size),
+            tile_px=pictures.TILE_PX,
             stains=look.stains,
             stains_doubt=look.stains_doubt,
             input_doubt=look.doubt_as("content"),
@@ -240,7 +237,7 @@ def _associated_names(entry: Entry) -> list[str]:
 
 def _associated(entry: Entry, name: str) -> bytes:
     if name not in _associated_names(entry):
-        raise tiles.NoSuchTileError(f"The slide has no image {name!r}.")
+        raise pictures.NoSuchTileError(f"The slide has no image {name!r}.")
     with openslide.OpenSlide(entry.path) as slide:
         image = np.array(slide.associated_images[name].convert("RGB"))
-    return tiles.as_jpeg(shrunk(image, 1024))
+    return pictures.as_jpeg(shrunk(image, 1024))

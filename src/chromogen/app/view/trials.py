@@ -22,6 +22,7 @@ from chromogen.app.view.work_folder import (
 )
 from chromogen.app.view.work_queue import Queued, WorkQueue, new_id
 from chromogen.image import Image, read_provenance, scaled, write_image
+from chromogen.page import script
 from chromogen.provenance import sha256_of
 from chromogen.slides.slide import Picture
 
@@ -118,31 +119,7 @@ class Trial:
     def python_lines(self) -> str:
         """The same in Python."""
         options = dict(zip(self.options[::2], self.options[1::2], strict=True))
-        changes = {
-            "dab_amount": options.get("--dab-amount"),
-            "seed": options.get("--seed"),
-        }
-        changed = ", ".join(f"{name}={value}" for name, value in changes.items() if value is not None)
-        recipe = f'PRESETS["{options["--preset"]}"]'
-        if steps := options.get("--steps"):
-            recipe = f"with_total_steps({recipe}, {steps})"
-        if changed:
-            recipe = f"replace({recipe}, {changed})"
-        mpp = f", mpp={options['--mpp']}" if "--mpp" in options else ""
-        return "\n".join(
-            [
-                "from dataclasses import replace",
-                "from chromogen import Encoder, PRESETS, measure_style, read_image, write_image",
-                "from chromogen.style.stylize import stylized",
-                "from chromogen.style.recipes import with_total_steps",
-                "",
-                f"recipe = {recipe}",
-                "encoder = Encoder()",
-                f'style = measure_style([read_image("{EXEMPLAR}")], recipe, encoder{mpp})',
-                f'result = stylized(read_image("{REGION}"), style, recipe, encoder=encoder)',
-                'write_image("result.png", result.image)',
-            ]
-        )
+        return script("trial.py.txt", options=options, exemplar=EXEMPLAR, region=REGION)
 
 
 def start_trial(jobs: WorkQueue[Any], trial: Trial, region: Image, exemplar: Picture) -> Queued[Any]:

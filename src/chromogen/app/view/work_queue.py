@@ -13,8 +13,7 @@ import secrets
 import shutil
 import subprocess
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -23,17 +22,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import psutil
 
-from chromogen.app.view.processes import (
-    GRACE_S,
-    began,
-    begin,
-    complaint,
-    end,
-    end_if_running,
-    end_lost,
-    is_running,
-    silent,
-)
+from chromogen.app.view import processes
 from chromogen.errors import expected
 from chromogen.files import write_whole
 
@@ -128,15 +117,15 @@ class WorkQueue(Generic[W]):
         with self._lock:
             self._closed = True
             child = self._child
-            waiting = [work_id for work_id, queued in self._works.items() if _is_ours(queued, "waiting")]
-        for work_id in waiting:
-            if not child or work_id != child[0]:
-                self._became(work_id, state="interrupted", server=None)
+            ours = [queued for queued in self._works.values() if queued.server == os.getpid()]
+        for queued in ours:
+            if not child or queued.id != child[0]:
+                self._became(queued.id, of=("waiting",), state="interrupted", server=None)
         if child:
-            end(child[1])
+            processes.end(child[1])
         if self._worker:
             self._waiting.put(None)
-            self._worker.join(2 * GRACE_S)
+            self._worker.join(2 * processes.GRACE_S)
 
     def all(self) -> list[Queued[W]]:
         """All of it, the newest first."""
@@ -178,8 +167,8 @@ class WorkQueue(Generic[W]):
             with self._lock:
                 child = self._child if self._child and self._child[0] == work_id else None
             if child:
-                end(child[1])
-            elif found.pid and is_running(found.pid, found.pid_began):  # another server's
+                processes.end(child[1])
+            elif found.pid and processes.is_running(found.pid, found.pid_began):  # another server's
                 with suppress(psutil.Error):
                     psutil.Process(found.pid).terminate()
         return found
@@ -201,7 +190,7 @@ class WorkQueue(Generic[W]):
         with self._lock:
             found = self._works[work_id]
             ending = self._child is not None and self._child[0] == work_id
-            if ending or found.state in UNDER_WAY or is_running(found.pid, found.pid_began):
+            if ending or found.state in UNDER_WAY or processes.is_running(found.pid, found.pid_began):
                 raise expected("work", "one that has ended", "one under way", "cancel it, or wait a moment")
             del self._works[work_id]
         folder = self.folder / found.id
@@ -216,7 +205,9 @@ class WorkQueue(Generic[W]):
 
     def _enqueue(self, queued: Queued[W]) -> Queued[W]:
         server = os.getpid()
-        queued = replace(queued, state="waiting", error="", pid=None, server=server, server_began=began(server))
+        queued = replace(
+            queued, state="waiting", error="", pid=None, server=server, server_began=processes.began(server)
+        )
         self._taken_down(queued)
         self._waiting.put(queued.id)
         with self._lock:
@@ -239,13 +230,15 @@ class WorkQueue(Generic[W]):
         folder = self.folder / work_id
         command = self.find(work_id).work.command
         with (folder / SAID).open("wb") as out, (folder / COMPLAINED).open("wb") as err:
-            child = begin(command, folder, out, err)
+            child = processes.begin(command, folder, out, err)
             with self._lock:
                 self._child = work_id, child
             if not self._closed:
-                self._became(work_id, of=("waiting",), state="running", pid=child.pid, pid_began=began(child.pid))
+                self._became(
+                    work_id, of=("waiting",), state="running", pid=child.pid, pid_began=processes.began(child.pid)
+                )
             if self.find(work_id).pid != child.pid:
-                end(child)  # cancelled meanwhile
+                processes.end(child)  # cancelled meanwhile
             status = child.wait()
         with self._lock:
             self._child = None
@@ -262,7 +255,7 @@ class WorkQueue(Generic[W]):
         elif self._closed or found.work.is_finished(self.folder / work_id):
             self._became(work_id, **self._outcome(found))
         else:
-            why = complaint(self.folder / work_id / COMPLAINED) or silent(status, self.folder)
+            why = processes.complaint(self.folder / work_id / COMPLAINED) or processes.silent(status, self.folder)
             self._became(work_id, state="failed", error=why, pid=None, server=None)
 
     def _outcome(self, queued: Queued[W]) -> dict[str, Any]:
@@ -272,7 +265,7 @@ class WorkQueue(Generic[W]):
             for name in queued.work.leftovers:
                 _remove(folder / name)
             return {"state": "done", "error": "", **over}
-        why = complaint(folder / COMPLAINED, "Error: ") if queued.state == "running" else ""
+        why = processes.complaint(folder / COMPLAINED, "Error: ") if queued.state == "running" else ""
         return {"state": "failed" if why else "interrupted", "error": why, **over}
 
     def _as_cancelled_elsewhere(self, work_id: str) -> Queued[W]:
@@ -309,7 +302,7 @@ class WorkQueue(Generic[W]):
     def _refreshed(self, work_id: str) -> Queued[W]:
         """Work as it is now, if another server watches it, or did so until it was gone. Under the lock."""
         found = self._works[work_id]
-        if found.state in UNDER_WAY and not _is_ours(found, found.state):
+        if found.state in UNDER_WAY and found.server != os.getpid():
             found = self._works[work_id] = self._taken_up(self._recorded(found) or found)
         return found
 
@@ -319,13 +312,13 @@ class WorkQueue(Generic[W]):
         Server and process may have died in any order, and at any moment: before the number of the process was
         written, after the result was there and before that was.
         """
-        if is_running(queued.server, queued.server_began):
+        if processes.is_running(queued.server, queued.server_began):
             return queued
         folder = self.folder / queued.id
         if queued.pid:
-            end_if_running(queued.pid, queued.pid_began)
+            processes.end_if_running(queued.pid, queued.pid_began)
         elif queued.state in UNDER_WAY:
-            end_lost(folder, queued.work.command)
+            processes.end_lost(folder, queued.work.command)
         was_running = queued.state == "cancelled" and queued.pid is not None
         if queued.state not in UNDER_WAY and not (was_running and queued.work.is_finished(folder)):
             return queued
@@ -347,7 +340,10 @@ class WorkQueue(Generic[W]):
 
     def _read(self, file: Path, kind: type[W]) -> Queued[W] | None:
         try:
-            record = _with_tuples(json.loads(file.read_text()))
+            said = json.loads(file.read_text()).items()
+            record: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in said
+            }
             state = {name: record.pop(name) for name in _STATE if name in record}
             found = Queued(kind(**record), **state)
             words = [*found.work.command, *found.work.files]  # which odd values break
@@ -357,25 +353,9 @@ class WorkQueue(Generic[W]):
         return found if is_sound and found.id == file.parent.name else None
 
 
-def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-
-
 def _remove(path: Path) -> None:
     """A file, or a folder with all that is in it; of a link the link alone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _is_ours(queued: Queued[Any], state: str) -> bool:
-    return queued.state == state and queued.server == os.getpid()
-
-
-def wait_for(works: WorkQueue[W], work_id: str, timeout_s: float) -> Queued[W]:
-    """The work when it has ended, or after `timeout_s`; for programs and tests."""
-    until = time.monotonic() + timeout_s
-    while works.find(work_id).state in UNDER_WAY and time.monotonic() < until:
-        time.sleep(0.05)
-    return works.find(work_id)

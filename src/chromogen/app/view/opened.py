@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from chromogen.app.view.slide_catalog import Entry
-from chromogen.app.view.virtual import virtual_facts
-from chromogen.image import Image
+from chromogen.app.view.slide_catalog import Entry, without_folder
+from chromogen.image import Image, read_provenance
 from chromogen.pixel_size import ASSUMED_MPP, MPP_RANGE, plausible_mpp
+from chromogen.slides.facts import read_facts
 from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import Slide, SlideError, open_slide
 from chromogen.stains.appearance import Appearance, appearance
 from chromogen.stains.tissue import Background, background
+
+# Which slides are virtual stains, by what their files say, and the words of their label.
+
+LABEL = ("VIRTUAL STAIN", "not for diagnosis")
+MARK = "virtual stain"  # begins the notice of every version of Chromogen
+
+
+@lru_cache(maxsize=4096)
+def virtual_facts(path: Path, _version: str) -> Mapping[str, Any] | None:
+    """What a virtual stain's file says of how it was made; None for any other file.
+
+    The content decides, not the name: facts in OME-TIFF and OME-Zarr, the provenance in plain images.
+    """
+    try:
+        facts = read_facts(path)
+        said = facts.as_json() if facts else (read_provenance(path) or {})
+    except Exception:  # other people's files break in every way there is, and are no virtual stain
+        return None
+    return said if MARK in str(said.get("notice")).lower() else None
+
+
+def stainer_of(facts: Mapping[str, Any] | None) -> str | None:
+    """The stainer of a virtual stain, or how else it was made; None for what is none."""
+    return None if facts is None else str(facts.get("stainer", "style transfer"))
+
+
+# Slides that are open, for all who look at them.
 
 MAX_OPEN = 24
 OVERVIEW_PX = 1024
@@ -105,4 +131,4 @@ def errors_without_folders(path: Path) -> Iterator[None]:
         yield
     except (SlideError, OSError) as error:
         said = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise SlideError(said.replace(f"{path.parent}{os.sep}", "")) from error
+        raise SlideError(without_folder(said, path)) from error

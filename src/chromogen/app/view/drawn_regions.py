@@ -1,26 +1,98 @@
-"""Numbers of regions that a user draws on slides: how much is positive, and how strongly."""
+"""Regions that a user draws or imports: read as the command line reads them, and what is measured in them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
+from pydantic import BaseModel, ConfigDict, Field
 from shapely.affinity import affine_transform
-from shapely.geometry import MultiPolygon, box
+from shapely.geometry import MultiPolygon, box, mapping
 
-from chromogen.app.view.densities import read_tile
+from chromogen.app.view.opened import Opened
+from chromogen.app.view.pictures import read_tile
 from chromogen.app.view.placement import Placement
-from chromogen.app.view.pool import Opened
 from chromogen.compute.grid import TileGrid, Window
 from chromogen.errors import expected
 from chromogen.evaluation.agreement import dab_od10, dab_positive_percent, dab_sums, miod, pixel_h_score
 from chromogen.evaluation.tile import UndefinedError
+from chromogen.files import write_text
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.regions.geojson import centres_inside, polygons_of
+from chromogen.regions.geojson import Drawn, GeoJsonError, centres_inside, polygons_of, read_features, without_area
 from chromogen.stains.deconvolution import VECTORS, Array, separate_stains_od10
+
+# Regions in GeoJSON.
+
+MAX_REGIONS, LONGEST_NAME = 200, 200
+MAX_GEOJSON_BYTES = 20_000_000
+
+
+class ImportedRegion(BaseModel):
+    """A region by name, GeoJSON geometry in level-0 pixels of the slide it was drawn on.
+
+    A geometry that is none has no numbers; it does not stop those of others. `properties` are those of a file's
+    that belong into an export: the class, as the file has it.
+    """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    name: str | None = ""
+    geometry: Any = None
+    properties: dict[str, Any] = Field(default_factory=dict)
+
+
+class Imported(BaseModel):
+    """The regions of a file, and a sentence for each kind of feature that was left out."""
+
+    regions: list[ImportedRegion]
+    left_out: list[str]
+
+
+def import_regions(body: bytes) -> Imported:
+    """The regions in the bytes of a file. Raises: ValueError where it is no GeoJSON, or has no polygon."""
+    try:
+        found, without = read_features(body, MAX_GEOJSON_BYTES)
+    except GeoJsonError as error:
+        raise expected("file", "GeoJSON with polygons", f"one that is not: {error}") from error
+    if not found:
+        raise expected("file", "GeoJSON with at least one polygon", "none")
+    more = len(found) - MAX_REGIONS
+    left_out = {
+        without_area(without, len(found) + without): without > 0,
+        f"Chromogen left out the last {more}: the page takes {MAX_REGIONS} regions.": more > 0,
+    }
+    return Imported(
+        regions=[_imported_region(drawn) for drawn in found[:MAX_REGIONS]],
+        left_out=[words for words, holds in left_out.items() if holds],
+    )
+
+
+def _imported_region(drawn: Drawn) -> ImportedRegion:
+    return ImportedRegion(
+        name=(drawn.name or drawn.path_class or f"Region {drawn.number}")[:LONGEST_NAME],
+        geometry=mapping(drawn.geometry),
+        properties={"classification": drawn.classification} if drawn.path_class else {},
+    )
+
+
+def feature_of(region: ImportedRegion, **more: object) -> dict[str, Any]:
+    """A region as an annotation, as `read_regions` and QuPath read it, with more properties."""
+    properties = {"objectType": "annotation", **region.properties, "name": region.name, **more}
+    return {"type": "Feature", "geometry": region.geometry, "properties": properties}
+
+
+def write_regions(file: Path, regions: Sequence[ImportedRegion]) -> None:
+    """Write regions as GeoJSON. Raises: OSError."""
+    features = [feature_of(region) for region in regions]
+    write_text(file, json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+# Numbers of regions: how much is positive, and how strongly.
 
 CORE_PX = 1024
 MAX_PIXELS = 16_000_000  # of a region; a larger one is measured coarser

@@ -14,8 +14,8 @@ from chromogen.image import Image
 from chromogen.regions.geojson import SUFFIXES
 from chromogen.regions.masks import UNLABELLED, Mask, read_geojson, read_mask
 from chromogen.slides.slide import open_slide
-from chromogen.style.start import Guides
 
+Guides: TypeAlias = Mapping[str, Mask]  # by name, (H, W) of the image, 0 to 1
 Regions: TypeAlias = tuple[Guides, Guides]  # of the content and of the style
 
 REST = "elsewhere"

@@ -12,34 +12,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chromogen.app.info import facts_if_virtual
-from chromogen.app.nuclei import named_network, thresholds_of
-from chromogen.app.pair_transform import check_one_way, check_pair_files, transform_of
-from chromogen.app.paths import check_apart, check_folder, check_geojson
 from chromogen.errors import expected
-from chromogen.files import named_beside
+from chromogen.files import check_apart, check_folder, check_geojson, named_beside
 from chromogen.image import PathLike
-from chromogen.labels.features import (
-    Classes,
-    IhcNuclei,
-    LabelledTissue,
-    ihc_nuclei,
-    nuclei_matched,
-    nucleus_features,
-    percent,
-    region_features,
-    square_features,
-)
+from chromogen.labels import features
 from chromogen.labels.maps import maps_of
 from chromogen.labels.squares import SIDE_UM, Matched, Square
 from chromogen.nuclei.find import MAX_MPP
+from chromogen.nuclei.positivity import thresholds_of
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import versions
+from chromogen.registration.pairs import check_one_way, check_pair_files, transform_of
 from chromogen.registration.registered_slide import open_registered
 from chromogen.registration.transform import Transform
+from chromogen.slides.facts import facts_if_virtual
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.appearance import doubts
-from chromogen.whole_slide.nuclei import SlideNuclei, slide_nuclei
+from chromogen.whole_slide.nuclei import SlideNuclei, named_built_in, slide_nuclei
 from chromogen.whole_slide.nuclei_files import write_features
 
 OVERVIEW_PX = 1024
@@ -184,21 +173,23 @@ def _labelled(pair: _Pair, out: Path, settings: LabelSettings, on_stage: OnStage
             if max(he.need_mpp(), ihc.need_mpp()) > MAX_MPP:
                 return None
             folder, follow = named_beside(out, f".{name}.nuclei"), partial(_follow, on_stage, f"nuclei of {name}")
-            return until_written.enter_context(slide_nuclei(slide, folder, named_network(None), stains, follow))
+            return until_written.enter_context(slide_nuclei(slide, folder, named_built_in(), stains, follow))
 
-        known = ihc_nuclei(ihc, nuclei_of(ihc, "ihc", "h-dab"), transform, thresholds)
+        known = features.ihc_nuclei(ihc, nuclei_of(ihc, "ihc", "h-dab"), transform, thresholds)
         on_he = nuclei_of(he, "he", "h-e")
-        both, classes = nuclei_matched(on_he, known, transform, settings.distance_um)
+        both, classes = features.nuclei_matched(on_he, known, transform, settings.distance_um)
         follow = partial(_follow, on_stage, "regions")
         maps = maps_of(he, pair.registered, transform, known.stains, known.threshold_od10, follow)
-        tissue = LabelledTissue(*maps.regions(settings.gap_um, settings.smallest_um2), maps)
-        nuclei = () if on_he is None else nucleus_features(on_he, both, classes, known, transform)
-        features = chain(
-            region_features(tissue, known, transform), square_features(both.squares, maps, transform), nuclei
+        tissue = features.LabelledTissue(*maps.regions(settings.gap_um, settings.smallest_um2), maps)
+        nuclei = () if on_he is None else features.nucleus_features(on_he, both, classes, known, transform)
+        objects = chain(
+            features.region_features(tissue, known, transform),
+            features.square_features(both.squares, maps, transform),
+            nuclei,
         )
         facts = _facts(out, settings, transform, known, both, classes, tissue)
         facts = replace(facts, notes=(*facts.notes, *_virtual_note(ihc.path)))
-        write_features(out, features, _header(facts, transform, known))
+        write_features(out, objects, _header(facts, transform, known))
     return facts
 
 
@@ -218,10 +209,10 @@ def _facts(
     out: Path,
     settings: LabelSettings,
     transform: Transform,
-    ihc: IhcNuclei,
+    ihc: features.IhcNuclei,
     both: Matched,
-    classes: Classes,
-    tissue: LabelledTissue,
+    classes: features.Classes,
+    tissue: features.LabelledTissue,
 ) -> Labels:
     sharing = [square for square in both.squares if square.he_nuclei and square.shift_um is not None]
     nuclei = sum(square.he_nuclei for square in sharing)
@@ -233,8 +224,8 @@ def _facts(
         positive_nuclei=classes.count(True),
         negative_nuclei=classes.count(False),
         unlabelled_nuclei=classes.count(None),
-        matched_percent=percent(sum(square.matched for square in sharing), nuclei),
-        by_chance_percent=percent(sum(square.by_chance for square in sharing), nuclei),
+        matched_percent=features.percent(sum(square.matched for square in sharing), nuclei),
+        by_chance_percent=features.percent(sum(square.by_chance for square in sharing), nuclei),
         squares=sum(square.he_nuclei > 0 for square in both.squares),
         squares_that_share_nuclei=len(sharing),
         positive_regions=len(of[True]),
@@ -257,7 +248,11 @@ def _facts(
 
 
 def _notes(
-    transform: Transform, ihc: IhcNuclei, sharing: Sequence[Square], both: Matched, classes: Classes
+    transform: Transform,
+    ihc: features.IhcNuclei,
+    sharing: Sequence[Square],
+    both: Matched,
+    classes: features.Classes,
 ) -> Iterator[str]:
     """What a user should know before training on the labels."""
     doubtful = sum(bool(piece.doubt) for piece in transform.pieces)
@@ -273,7 +268,7 @@ def _notes(
         yield ihc.threshold.doubt
 
 
-def _header(facts: Labels, transform: Transform, ihc: IhcNuclei) -> dict[str, Any]:
+def _header(facts: Labels, transform: Transform, ihc: features.IhcNuclei) -> dict[str, Any]:
     """What the file says of itself; the names of files may be patients', so slides are named by their hashes."""
     return {
         "labels": {name: value for name, value in asdict(facts).items() if name != "output"},
