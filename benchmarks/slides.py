@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.slides.facts import Facts
 from chromogen.slides.pyramid import pyramid_windows

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.compute.grid import ALIGNED_PX, TileGrid, Window, outer_px, whole
+from chromogen.compute.tiles import ALIGNED_PX, TileGrid, Window, outer_px, whole
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 200), st.integers(0, 100))

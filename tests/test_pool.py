@@ -8,7 +8,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.slides.pool import SlidePool
 from chromogen.slides.slide import LAZY_BYTES, Slide, SlideError, open_slide
 from chromogen.whole_slide.view import View, read_around_damage

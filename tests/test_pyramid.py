@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chromogen.compute.grid import Window, whole
+from chromogen.compute.tiles import Window, whole
 from chromogen.image import Image
 from chromogen.slides import pyramid
 from chromogen.slides.pyramid import halved, level_sizes, pyramid_blocks, pyramid_windows

@@ -18,8 +18,7 @@ import pytest
 import torch
 from skimage.data import immunohistochemistry
 
-from chromogen.compute.grid import whole
-from chromogen.compute.sliding_window import SlidingWindow
+from chromogen.compute.tiles import SlidingWindow, whole
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides import store as store_module
 from chromogen.slides import writer as writer_module

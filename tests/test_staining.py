@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.models import FOLDER, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.nuclei.find import nuclei_of_image

@@ -11,12 +11,11 @@ import torch
 
 from chromogen.app.jobs import Styles, Stylist
 from chromogen.image import Image, write_image
-from chromogen.style import style_cache
+from chromogen.style import measured_style
 from chromogen.style.encoder import Encoder, Weights
-from chromogen.style.measured_style import Style, measure_style
+from chromogen.style.measured_style import Style, measure_style, measure_style_once
 from chromogen.style.objective import Term
 from chromogen.style.recipes import Recipe, content_term, guided_recipe, style_term, with_term
-from chromogen.style.style_cache import measure_style_once
 from synthetic import drawn_pair, tissue_like
 
 RECIPE = Recipe((content_term(), style_term(layers=("relu1_1", "relu2_1"))), scales=(0.5, 1.0), steps=(1, 1))
@@ -31,7 +30,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(len(images))
         return measure_style(images, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(style_cache, "measure_style", counted)
+    monkeypatch.setattr(measured_style, "measure_style", counted)
     return calls
 
 
@@ -209,7 +208,7 @@ def test_a_cache_that_can_only_be_read_is_used(
         raise PermissionError
 
     first = measure_style_once(images, RECIPE, encoder)
-    monkeypatch.setattr("chromogen.style.style_cache.os.utime", refuse)
+    monkeypatch.setattr("chromogen.style.measured_style.os.utime", refuse)
     assert_same(measure_style_once(images, RECIPE, encoder), first)
     assert measured == [2]
 
@@ -217,7 +216,7 @@ def test_a_cache_that_can_only_be_read_is_used(
 def test_only_the_last_used_are_kept(
     images: list[Image], encoder: Encoder, style_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chromogen.style.style_cache.MAX_FILES", 2)
+    monkeypatch.setattr("chromogen.style.measured_style.MAX_FILES", 2)
     mixes = [(1, 1), (1, 2), (1, 3)]
     files = []
     for age, mix in zip((300, 200, 0), mixes, strict=True):

@@ -12,7 +12,7 @@ from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.stainer_list import MODEL_SUFFIXES
 from chromogen.app.view.where_files import WhereLine, where_lines
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
-from chromogen.staining.where_map import CLAIM as MAP_CLAIM
+from chromogen.staining.where_files import MAP_CLAIM
 from chromogen.staining.where_network import write_model
 from test_where_file import model
 

@@ -12,7 +12,7 @@ import typer
 from chromogen.app.arguments import Debug, Inputs, Json, Mpp, OutFolder
 from chromogen.app.terminal import note_assumed, numbered, one_bar, one_by_one, tell
 from chromogen.errors import choose
-from chromogen.style.settings import numbers
+from chromogen.style.recipes import numbers
 
 if TYPE_CHECKING:
     from chromogen.app.nuclei import NucleiFound

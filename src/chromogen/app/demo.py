@@ -26,8 +26,7 @@ from chromogen.staining.where import BY_TISSUE
 from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
-from chromogen.style.run import OnStep, weighted_curves
-from chromogen.style.stylize import Stylized
+from chromogen.style.stylize import OnStep, Stylized, weighted_curves
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile

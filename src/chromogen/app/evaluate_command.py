@@ -167,7 +167,7 @@ def _lay_out(
 
 def _score(answers: Path, key: Path, *, as_json: bool) -> None:
     """Score the answers to a blind test."""
-    from chromogen.evaluation.answers import score_answers, score_as_json, score_line
+    from chromogen.evaluation.blind import score_answers, score_as_json, score_line
 
     score = score_answers(answers, key)
     tell(score_as_json(score), [score_line(score)], as_json=as_json)

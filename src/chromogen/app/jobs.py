@@ -19,7 +19,7 @@ import psutil
 from chromogen.app.paths import SideOutputs, image_files
 from chromogen.app.regions import Regions, resized
 from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
-from chromogen.compute.grid import outer_px
+from chromogen.compute.tiles import outer_px
 from chromogen.errors import expected
 from chromogen.files import CHECKPOINT_ENDING, named_beside, stem_of, write_whole
 from chromogen.image import (
@@ -36,13 +36,11 @@ from chromogen.stains.appearance import DOUBTS, appearance
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.loss import halo_px, tiles_of
-from chromogen.style.measured_style import OnMeasured, Style
+from chromogen.style.measured_style import OnMeasured, Style, measure_style_once
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided_recipe
-from chromogen.style.run import OnStep, Step
 from chromogen.style.start import NO_GUIDES, Guides, start_record
-from chromogen.style.style_cache import measure_style_once
-from chromogen.style.stylize import Stylized, stylized
+from chromogen.style.stylize import OnStep, Step, Stylized, stylized
 
 NO_LIMITS = Limits()
 SAMPLE_PX = 384

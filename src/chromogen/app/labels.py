@@ -30,8 +30,7 @@ from chromogen.labels.features import (
     region_features,
     square_features,
 )
-from chromogen.labels.maps import maps_of
-from chromogen.labels.squares import SIDE_UM, Matched, Square
+from chromogen.labels.squares import SIDE_UM, Matched, Square, maps_of
 from chromogen.nuclei.find import MAX_MPP
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import versions

@@ -23,14 +23,17 @@ from chromogen.slides.slide import Slide, open_slide
 from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, slide_nuclei
 from chromogen.whole_slide.nuclei_files import (
     Judged,
+    drawn,
     has_parquet,
+    is_tile,
     judged,
+    label_image,
     threshold_for,
     write_csv,
     write_geojson,
+    write_numbers,
     write_parquet,
 )
-from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_image, write_numbers
 
 SHOWN_PX = 900
 OF_EACH = (".geojson", ".csv", ".parquet", "_labels.tif", "_nuclei.jpg")  # endings of an input's outputs

@@ -13,8 +13,7 @@ import typer
 from chromogen.app.arguments import Debug, Device, Json, Precision
 from chromogen.app.terminal import add_bar, add_step_bar, note_assumed, progress_bars, tell_report
 from chromogen.errors import expected
-from chromogen.style.recipes import INITS, PRESETS, preset, with_total_steps
-from chromogen.style.settings import grid_recipes
+from chromogen.style.recipes import INITS, PRESETS, grid_recipes, preset, with_total_steps
 
 if TYPE_CHECKING:
     from chromogen.evaluation.fields import Crop

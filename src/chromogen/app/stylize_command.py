@@ -38,14 +38,13 @@ from chromogen.app.terminal import (
     tell,
 )
 from chromogen.errors import expected
-from chromogen.style.recipes import Recipe
-from chromogen.style.settings import DEFAULT_PRESET, build_recipe, numbers
+from chromogen.style.recipes import DEFAULT_PRESET, Recipe, build_recipe, numbers
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
     from chromogen.app.paths import SideOutputs
     from chromogen.app.regions import Regions
-    from chromogen.style.run import Step
+    from chromogen.style.stylize import Step
 
 
 def stylize_command(
@@ -318,7 +317,7 @@ def _measuring(progress: Progress) -> Callable[[int, int], None]:
 def _plot(traces: Mapping[str, tuple[Step, ...]], recipe: Recipe, path: Path) -> None:
     """Total and weighted terms of a single content; of several, the total of each."""
     from chromogen.plots import loss_plot, save_plot
-    from chromogen.style.run import total_curve, weighted_curves
+    from chromogen.style.stylize import total_curve, weighted_curves
 
     first, *others = traces.values()
     several = {name: total_curve(trace) for name, trace in traces.items()}

@@ -30,7 +30,7 @@ from chromogen.stains.deconvolution import (
     stain_matrix,
 )
 from chromogen.stains.glass import white_level
-from chromogen.whole_slide.nuclei_pictures import write_numbers
+from chromogen.whole_slide.nuclei_files import write_numbers
 
 SHOWN_PX = 360
 # By what a picture looks like, the vectors that are not its own.

@@ -11,7 +11,7 @@ import chromogen.evaluation.nuclei as compartments
 import chromogen.evaluation.nuclei as nuclei
 import chromogen.evaluation.tissue_kept as borders
 import chromogen.evaluation.tissue_kept as chromatin
-from chromogen.compute.grid import ALIGNED_PX, TileGrid
+from chromogen.compute.tiles import ALIGNED_PX, TileGrid
 from chromogen.evaluation.metrics import (
     NUCLEI_MEASURES,
     PREDICTED_DAB,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.errors import choose, expected
 from chromogen.image import Image
 

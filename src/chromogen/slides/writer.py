@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.errors import expected, missing, sentence
 from chromogen.files import folder_written_beside, written_beside
 from chromogen.image import Image, PathLike

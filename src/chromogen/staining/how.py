@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.staining.confidence import Typical
 from chromogen.staining.exemplar import QUANTILES, Exemplar, Values, median_of

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, labels_of
 from chromogen.staining.maps import MIN_COVER, Array, coarser, finer, guided_filter, ramp, smooth

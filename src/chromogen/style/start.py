@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chromogen.compute.grid import TileGrid, Window, whole
-from chromogen.compute.sliding_window import SlidingWindow, mirrored
+from chromogen.compute.tiles import SlidingWindow, TileGrid, Window, mirrored, whole
 from chromogen.errors import expected
 from chromogen.image import Image, resize
 from chromogen.nuclei.find import CORE_PX, HALO_PX, built_in, check_visible, nuclei_seen

@@ -17,9 +17,8 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from chromogen.compute.allocator import give_back_scattered_memory
-from chromogen.compute.grid import Window
-from chromogen.compute.lru_cache import LruCache
-from chromogen.compute.sliding_window import SlidingWindow, mirrored
+from chromogen.compute.keeping import LruCache
+from chromogen.compute.tiles import SlidingWindow, Window, mirrored
 from chromogen.errors import expected, short
 from chromogen.files import scratch_folder
 from chromogen.image import Image

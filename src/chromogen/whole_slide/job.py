@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.compute.grid import TileGrid, Window, whole
+from chromogen.compute.tiles import TileGrid, Window, whole
 from chromogen.errors import choose, expected
 from chromogen.files import named_beside
 from chromogen.image import Image

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.errors import choose
 from chromogen.files import written_beside
 from chromogen.nuclei import find, outlines

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.compute.grid import Window, whole
+from chromogen.compute.tiles import Window, whole
 from chromogen.errors import expected
 from chromogen.image import Image, write_image
 from chromogen.pixel_size import MPP_RANGE

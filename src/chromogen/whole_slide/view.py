@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chromogen.compute.grid import Window
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.keeping import LruCache
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.pixel_size import is_same_mpp
 from chromogen.slides.pool import SlidePool

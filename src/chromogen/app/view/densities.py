@@ -12,7 +12,7 @@ from scipy import ndimage
 from chromogen.app.view.placement import Placement
 from chromogen.app.view.pool import Opened
 from chromogen.app.view.tiles import Address, as_png, read_window, window_of
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.image import Image, resize
 from chromogen.pixel_size import ASSUMED_MPP

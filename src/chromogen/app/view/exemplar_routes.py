@@ -27,8 +27,7 @@ from chromogen.slides.slide import Picture, Slide, read_picture
 from chromogen.staining.looks import write_look
 from chromogen.staining.stainer import builtin_ihc
 from chromogen.stains.appearance import doubts
-from chromogen.style.recipes import PRESETS, preset
-from chromogen.style.settings import DEFAULT_PRESET
+from chromogen.style.recipes import DEFAULT_PRESET, PRESETS, preset
 
 BUILT_IN = "built-in"
 EXEMPLAR_PX = 2048  # of the longer side, at most

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from chromogen.app.view.pool import Opened
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.registration.transform import Move, Transform
 from chromogen.stains.deconvolution import Array
 

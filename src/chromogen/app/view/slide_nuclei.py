@@ -22,7 +22,7 @@ from chromogen.app.view.measurement import interval_of
 from chromogen.app.view.pool import errors_without_folders
 from chromogen.app.view.stained_views import kept_survey
 from chromogen.app.view.worker_process import WorkerProcess
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.keeping import LruCache
 from chromogen.errors import expected
 from chromogen.nuclei.find import NucleiWindow, built_in, check_visible, nuclei_windows
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, joined

@@ -14,8 +14,8 @@ from chromogen.app.view.dials import dialled
 from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region, region_file
-from chromogen.compute.grid import Window
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.keeping import LruCache
+from chromogen.compute.tiles import Window
 from chromogen.image import Image, write_image
 from chromogen.staining.confidence import unlike_fraction
 from chromogen.staining.looks import Look
@@ -24,8 +24,8 @@ from chromogen.staining.stainer import look_where as own_where
 from chromogen.staining.where import BY_TISSUE, Where
 from chromogen.staining.window import Keep, MeasuredSample, look_by_chance, measured_sample, where_map
 from chromogen.whole_slide.job import SlideJob, stain_part
+from chromogen.whole_slide.stain import tile_facts
 from chromogen.whole_slide.survey import Survey, survey, write_confidence
-from chromogen.whole_slide.tile import tile_facts
 from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
 
 _SURVEYS: LruCache[Survey] = LruCache(100_000_000, lambda seen: seen.sample.nbytes)

@@ -9,7 +9,7 @@ import PIL.Image
 
 from chromogen.app.view.pool import NOMINAL_MPP, Opened
 from chromogen.app.view.virtual import labelled
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.pixel_size import MPP_RANGE
 

@@ -20,9 +20,7 @@ from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.staining.where import CLAIM as TISSUE_CLAIM
 from chromogen.staining.where import Frame
-from chromogen.staining.where_map import CLAIM as MAP_CLAIM
-from chromogen.staining.where_regions import CLAIM as REGIONS_CLAIM
-from chromogen.staining.where_regions import ELSEWHERE, ONLY, read_regions
+from chromogen.staining.where_files import ELSEWHERE, MAP_CLAIM, ONLY, REGIONS_CLAIM, read_regions
 
 DRAWN = "regions"
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")  # modes of images that may be heat maps
