@@ -231,6 +231,20 @@ def test_the_page_has_a_row_for_every_room() -> None:
             assert named == ROOMS[room], room
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_name_is_given_twice(path: Path) -> None:
+    """A constant that a second one of its name replaces is not what the code above it reads."""
+    given = [
+        name.id
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    ]
+    assert len(given) == len(set(given)), sorted(name for name in set(given) if given.count(name) > 1)
+
+
 def test_every_dependency_is_imported() -> None:
     """But for what is no Python: VGG19's weights, and OpenSlide itself."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

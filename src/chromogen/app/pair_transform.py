@@ -32,7 +32,6 @@ from chromogen.training.fields import MIN_CONFIDENCE
 OVERVIEW_PX = 512
 OFF_PX = 2  # by which sides may differ after rounding
 FOLDER = "registered"
-OFF_PX = 2  # by which sides may differ after rounding
 
 
 def check_pair_files(he: Path, ihc: Path) -> None:

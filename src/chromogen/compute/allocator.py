@@ -14,14 +14,11 @@ M_TOP_PAD = -2
 M_MMAP_THRESHOLD = -3
 M_MMAP_MAX = -4
 M_ARENA_MAX = -8
-MADV_HUGEPAGE = 14
 NEVER = -1
 GARBAGE_OBJECTS = 70_000
 GROWTH_BYTES = 64 * 2**20
 GIVEN_BACK_BYTES = 32 * 2**20  # and more; glibc takes no higher limit
 DEFAULT_MMAP_MAX = 65536
-RESERVED_BYTES = 4 * 2**30
-PAGE_BYTES = 2 * 2**20
 SCATTERED_BYTES = 700 * 2**20
 FRUGAL = (430 * 2**20, 1.2)  # hardly more than torch and a window's results; taking more anew costs a twentieth
 
@@ -30,19 +27,15 @@ def keep_freed_memory() -> bool:
     """Let this process keep freed memory for its next allocation, as the command line does; False where it cannot.
 
     By default glibc hands every large block back to the system and gets it again page by page, zeroed: a quarter
-    of a step at 512 px. Address space for more is reserved in large pages, which spares the processor looking up
-    small ones: another twentieth. All threads share what is kept: with a heap for each, two threads that stain a
-    slide took half as much again. It touches the whole process, so Python programs choose it by this call, best
+    of a step at 512 px. All threads share what is kept: with a heap for each, two threads that stain a slide took
+    half as much again. It touches the whole process, so Python programs choose it by this call, best
     before they load torch. Only glibc can.
     """
     libc = _glibc()
     if libc is None:
         return False
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, GROWTH_BYTES), (M_ARENA_MAX, 1))
-    kept = all(libc.mallopt(option, value) == 1 for option, value in settings)
-    if kept:
-        _reserve_large_pages(libc)
-    return kept
+    return all(libc.mallopt(option, value) == 1 for option, value in settings)
 
 
 def collect_garbage_rarely() -> None:
@@ -119,15 +112,3 @@ def _glibc() -> Any:
         return libc if libc.mallopt and libc.malloc_trim else None
     except (AttributeError, OSError, TypeError):
         return None
-
-
-def _reserve_large_pages(libc: Any) -> None:
-    """Grow the heap by address space that no memory stands behind yet, and ask for large pages there."""
-    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
-    libc.free.argtypes, libc.madvise.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    block = libc.malloc(RESERVED_BYTES)
-    if block is None:
-        return
-    begin = -(-block // PAGE_BYTES) * PAGE_BYTES
-    libc.madvise(begin, RESERVED_BYTES - 2 * PAGE_BYTES, MADV_HUGEPAGE)
-    libc.free(block)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # An affine that brings a pose to where two slides fit best.
 
-STEPS = 24
+AFFINE_STEPS = 24
 MIN_COVERED = 0.2  # of the H&E: less would compare corners
 STRETCH = 2.0  # weight of how far an affine is from a similarity
 
@@ -39,7 +39,7 @@ class FittedTransform:
 
 
 def refined(
-    he: DensityView, ihc: DensityView, affine: Array, window_px: int, steps: int = STEPS
+    he: DensityView, ihc: DensityView, affine: Array, window_px: int, steps: int = AFFINE_STEPS
 ) -> FittedTransform:
     """Follow the gradient of the `fit` from an affine, by L-BFGS (Liu & Nocedal 1989), at the view's pixels."""
     import torch

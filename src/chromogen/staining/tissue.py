@@ -26,7 +26,7 @@ GLASS_OD10 = (0.02, 0.06)  # from glass to tissue, of light smoothed over SMOOTH
 SMOOTH_UM = 0.75
 COARSE = 4  # px of a square, where detail does not matter
 SQUARE_PX, ROOM_PX = 8, 64  # what tissue is looked for in, and what is painted around it
-FAR_UM = 1e6  # where there is no nucleus at all
+NO_NUCLEUS_UM = 1e6  # from the nearest nucleus, where there is none
 NEAR_UM = 5.0  # round a nucleus: its cytoplasm
 
 
@@ -221,7 +221,7 @@ def _nearest(labels: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:
     """
     half = labels[::2, ::2]
     if not half.any():
-        return np.full(labels.shape, FAR_UM, np.float32), labels
+        return np.full(labels.shape, NO_NUCLEUS_UM, np.float32), labels
     distance, (rows, columns) = distance_transform_edt(half == 0, return_indices=True)
     outside = labels == 0
     distance_um = finer((distance - 0.25).clip(0) * (2 * MPP), 2, labels.shape) * outside
