@@ -1,13 +1,10 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import chromogen.compute.allocator
 from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
-
-LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 # Frees a block far above glibc's own thresholds and says how much of it stays resident.
 FREE_A_BLOCK = """
@@ -26,26 +23,6 @@ ctypes.memset(block, 1, 256 * 2**20)
 libc.free(block)
 print(psutil.Process().memory_info().rss - before)
 """
-
-
-# Says whether the heap asks for large pages, where address space is scarce or not.
-RESERVE = """
-import resource, sys
-from chromogen.compute.allocator import keep_freed_memory
-if sys.argv[1] == "scarce":
-    resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
-assert keep_freed_memory()
-heap = open("/proc/self/smaps").read().partition("[heap]")[2]
-flags = [line.split()[1:] for line in heap.splitlines() if line.startswith("VmFlags")]
-print(any("hg" in line for line in flags))
-"""
-
-
-@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="a kernel without large pages on demand")
-@pytest.mark.parametrize(("space", "asked"), [("plenty", "True"), ("scarce", "False")])
-def test_the_heap_asks_for_large_pages_where_it_can_grow(space: str, asked: str) -> None:
-    said = subprocess.run([sys.executable, "-c", RESERVE, space], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == asked
 
 
 def resident_bytes_after_free(what: str) -> int:

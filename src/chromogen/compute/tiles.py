@@ -33,6 +33,17 @@ class Window:
         return self.right - self.left, self.bottom - self.top
 
     @property
+    def location(self) -> tuple[int, int]:
+        """Where it begins, (x, y)."""
+        return self.left, self.top
+
+    @property
+    def area_px(self) -> int:
+        """How many pixels it has."""
+        width, height = self.size
+        return width * height
+
+    @property
     def at(self) -> tuple[slice, slice]:
         """Rows and columns, for `array[window.at]` of (H, W) and `tensor[..., *window.at]`."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
@@ -46,6 +57,19 @@ class Window:
         return Window(
             self.left - outer.left, self.top - outer.top, self.right - outer.left, self.bottom - outer.top
         )
+
+    def placed_in(self, outer: Window) -> Window:
+        """A window of `outer` as a window of what `outer` is one of: the way back from `seen_from`."""
+        return self.seen_from(Window(-outer.left, -outer.top, 0, 0))
+
+    def common(self, other: Window) -> Window:
+        """What two windows share: of no size where that is nothing.
+
+        >>> Window(0, 0, 40, 50).common(Window(30, 60, 90, 90)).size
+        (10, 0)
+        """
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        return Window(left, top, max(left, min(self.right, other.right)), max(top, min(self.bottom, other.bottom)))
 
     def coarser(self, stride: int) -> Window:
         """The window in a layer that is `stride` times coarser; begins must be multiples of it."""
@@ -122,6 +146,13 @@ def _spans(side_px: int, most_px: int) -> list[tuple[int, int]]:
     count = max(1, -(-side_px // most_px))
     core_px = max(1, -(-side_px // (count * ALIGNED_PX))) * ALIGNED_PX
     return [(begin, min(begin + core_px, side_px)) for begin in range(0, side_px, core_px)]
+
+
+def windows_of(size: tuple[int, int], side_px: int) -> Iterator[Window]:
+    """A picture of `size` (w, h) in windows of at most `side_px` on a side, row by row."""
+    everything = whole(size)
+    for top, left in product(range(0, size[1], side_px), range(0, size[0], side_px)):
+        yield Window(left, top, left + side_px, top + side_px).common(everything)
 
 
 def whole(size: tuple[int, int]) -> Window:

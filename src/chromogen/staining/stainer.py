@@ -363,7 +363,7 @@ def paint_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each 
     painted = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):
         outer = tile.outer.aligned(stainer.stride_px)
-        inside, location = tile.core.seen_from(outer), (outer.left, outer.top)
+        inside, location = tile.core.seen_from(outer), outer.location
         part = fitted.painted(image[outer.at], inside, each, location)
         if part.shape[2] != painted.shape[2]:
             painted = np.empty((*image.shape[:2], part.shape[2]), np.uint8)

@@ -159,25 +159,18 @@ def painted_window(
     Only what lies in `shown`, a window of the slide, need be painted, as it would be without; the rest is black.
     """
     size = image.shape[1], image.shape[0]
-    core = whole(size) if shown is None else _common(shown.seen_from(Window(*location, 0, 0)), whole(size))
+    core = whole(size) if shown is None else whole(size).common(shown.seen_from(Window(*location, 0, 0)))
     part = tissue_part(image, np.array(look.white))
     made = np.zeros((*image.shape[:2], 4), np.uint8)
     if part is None or part.size != size:
         _paint_glass(made, core, exemplar, image, look)
-    inside = core if part is None else _common(core, part)
-    if part is not None and min(inside.size) > 0:
+    inside = core if part is None else core.common(part)
+    if part is not None and inside.area_px:
         at = location[0] + part.left, location[1] + part.top
         found = _amounts(exemplar, dials, image[part.at], look, at, inside.seen_from(part), keep)
         stains = found.hematoxylin * np.float32(dials.counterstain), found.second * np.float32(dials.intensity)
         made[inside.at] = np.dstack([rendered_stains(*stains, found.grain, exemplar), found.levels])
     return made
-
-
-def _common(window: Window, other: Window) -> Window:
-    """What two windows share: of no size where that is nothing."""
-    left, top = max(window.left, other.left), max(window.top, other.top)
-    right, bottom = min(window.right, other.right), min(window.bottom, other.bottom)
-    return Window(left, top, max(left, right), max(top, bottom))
 
 
 def _amounts(

@@ -146,7 +146,7 @@ def start_record(exemplar: Exemplar, seed: int, share: float | None = None) -> d
 
 
 def _painted(exemplar: Exemplar, dials: Dials, look: SlideLook, image: Image, window: Window) -> Image:
-    return painted_window(exemplar, dials, mirrored(image, window), look, (window.left, window.top))
+    return painted_window(exemplar, dials, mirrored(image, window), look, window.location)
 
 
 def _sample(image: Image) -> Image:

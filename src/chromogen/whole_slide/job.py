@@ -40,10 +40,9 @@ def stain_part(job: SlideJob, view: View, seen: Survey, fitted: Stainer) -> Pain
     Raises: ValueError where the region is not inside the slide; DamageError where the slide is gone.
     """
     region = job.window(view)
-    corner = Window(-region.left, -region.top, 0, 0)
     cores = [tile.core for tile in TileGrid(region.size, BLOCK_PX, 0)]
     blocks = [
-        block_at((0, number), core.seen_from(corner), view.size, fitted, seen.share)
+        block_at((0, number), core.placed_in(region), view.size, fitted, seen.share)
         for number, core in enumerate(cores)
     ]
     made = np.empty((*region.size[::-1], 3), np.uint8)

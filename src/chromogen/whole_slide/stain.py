@@ -87,7 +87,7 @@ def stain_slide(
                 write_confidence(confidence, slide_levels(making.work.store), facts.as_json())
             forget(output.store)
     seconds = time.perf_counter() - began
-    speed = sum(block.area_px for block in making.todo if not block.blank) / 1e6 / seconds
+    speed = sum(block.core.area_px for block in making.todo if not block.blank) / 1e6 / seconds
     return {**found, "seconds": seconds, "mpx_per_s": speed, "peak_rss_mb": round(peak_rss_mb(), 1)}
 
 
@@ -247,14 +247,14 @@ def _check_space(making: _Making) -> None:
 
 def _most_bytes(making: _Making) -> float:
     """Of the disk, at most: what the store still lacks, and the output, which is written before the store goes."""
-    tissue_px = sum(block.area_px for block in making.stained)
-    stored = sum(BLOCK_BYTES + STORED_BYTES * (0 if block.blank else block.area_px) for block in making.todo)
+    tissue_px = sum(block.core.area_px for block in making.stained)
+    stored = sum(BLOCK_BYTES + STORED_BYTES * (0 if block.blank else block.core.area_px) for block in making.todo)
     return stored + making.output.most_bytes(making.region.size, tissue_px)
 
 
 def _check_readable(making: _Making) -> None:
     """DamageError where nothing of the tissue could be read: a white slide is no result."""
-    tissue = sum(block.area_px for block in making.stained)
+    tissue = sum(block.core.area_px for block in making.stained)
     lost = sum(width * height for _, _, width, height in making.unreadable)
     if making.unreadable and lost >= tissue:
         raise DamageError(f"Nothing of the tissue in {str(making.job.file.path)!r} can be read; copy it again.")

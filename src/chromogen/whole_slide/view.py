@@ -69,7 +69,7 @@ class View:
         """The window's pixels, uint8 (H, W, 3), as cut out of the whole view. Raises: SlideError."""
 
         def read() -> Image:
-            return self.slide.read_at((window.left, window.top), window.size, self.mpp)
+            return self.slide.read_at(window.location, window.size, self.mpp)
 
         return self.kept.get((*self.identity, window), read) if self.kept else read()
 

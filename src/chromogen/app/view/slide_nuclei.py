@@ -23,8 +23,9 @@ from chromogen.app.view.pool import errors_without_folders
 from chromogen.app.view.stained_views import kept_survey
 from chromogen.app.view.worker_process import WorkerProcess
 from chromogen.compute.keeping import LruCache
+from chromogen.compute.tiles import GridTile
 from chromogen.errors import expected
-from chromogen.nuclei.find import NucleiWindow, built_in, check_visible, nuclei_windows
+from chromogen.nuclei.find import built_in, check_visible, nuclei_windows
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, joined
 from chromogen.nuclei.positivity import (
     Grades,
@@ -251,9 +252,9 @@ def _surveyed(source: SlideSource) -> Iterator[tuple[View, Survey, StainVectors]
         yield view, seen, stain_vectors(seen, source.stains)
 
 
-def _core(window: NucleiWindow, scale: NDArray[np.float64]) -> BaseGeometry:
+def _core(window: GridTile, scale: NDArray[np.float64]) -> BaseGeometry:
     """The core of a window in level-0 pixels."""
-    start, size = np.asarray(window.core_location), np.asarray(window.core_size)
+    start, size = np.asarray(window.core.location), np.asarray(window.core.size)
     return shapely.box(*(start * scale), *((start + size) * scale))
 
 
