@@ -108,7 +108,7 @@ FILES: dict[str, list[str]] = {
         "agreement",
         "feature_distances",
         "metrics",
-        "credibility",
+        "scores",
         "blind",
         "evaluate",
         "report",

@@ -13,7 +13,8 @@ import numpy as np
 from chromogen.app.jobs import Styles, Stylist
 from chromogen.data import demo_field, demo_slide
 from chromogen.evaluation.fields import Crop, crops_of
-from chromogen.evaluation.metrics import TISSUE_MEASURES, score
+from chromogen.evaluation.metrics import TISSUE_MEASURES
+from chromogen.evaluation.scores import score
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_text
 from chromogen.image import Image, write_image

@@ -86,8 +86,8 @@ def study_command(
     study/index.html.
     """
     from chromogen.app.paths import ready_folder
-    from chromogen.evaluation.credibility import Measures
     from chromogen.evaluation.fields import with_seeds
+    from chromogen.evaluation.scores import Measures
     from chromogen.pixel_size import ASSUMED_MPP
     from chromogen.provenance import facts_since
     from chromogen.study.cells import cautions, judged_claims

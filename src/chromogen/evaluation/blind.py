@@ -24,8 +24,6 @@ from chromogen.pixel_size import ASSUMED_MPP, check_mpp, is_same_mpp
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.stains.tissue import background
 
-# Forced choice: crops of real and virtual IHC in one shuffled set, for people who do not know which is which.
-
 Kind: TypeAlias = Literal["real", "virtual"]
 KINDS: tuple[Kind, Kind] = ("real", "virtual")
 SIDE_PX = 256

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromogen.evaluation.credibility import Measures, Scores, score_pictures, tiles
 from chromogen.evaluation.fields import Crop
-from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value, score
+from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value
+from chromogen.evaluation.scores import Measures, Scores, score, score_pictures, tiles
 from chromogen.files import write_whole
 from chromogen.image import Image, to_tensor, write_image
 from chromogen.provenance import NOTICE, versions

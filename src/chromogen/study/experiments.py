@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chromogen.evaluation.agreement import student_interval
-from chromogen.evaluation.credibility import Scores
+from chromogen.evaluation.scores import Scores
 from chromogen.style.objective import Term
 from chromogen.style.recipes import STYLE_LAYERS, Recipe, content_term, style_term
 
