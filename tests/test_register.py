@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from chromogen.app.pair_transform import swapped
 from chromogen.image import Image, read_image, write_image
-from chromogen.registration.align import is_same_place, moved, pieces_of
+from chromogen.registration.align import is_same_place, pieces_of
+from chromogen.registration.fitting import moved
 from chromogen.registration.register import register
 from chromogen.registration.search import DensityView, cropped, search, view_at_mpp, view_of
 from chromogen.registration.transform import Transform, read_transform

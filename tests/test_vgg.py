@@ -66,7 +66,7 @@ def test_equals_autograd(
     compared: list[str], size: tuple[int, int], pooling: str, fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not fused:
-        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device: False)
+        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device, _dtype: False)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
     ours, _ = activations_and_grams(x, laid_out(compared), compared, [], pooling, {})
     theirs = plain(x, compared, pooling)
@@ -90,7 +90,7 @@ def test_gram_matrices_equal_autograd(
 ) -> None:
     """Alone, beside activations of other layers, and of the same; through several masks of one layer."""
     if not fused:
-        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device: False)
+        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device, _dtype: False)
     x = torch.randn(2, 3, 12, 19, generator=torch.Generator().manual_seed(1)).requires_grad_()
     deepest = max(*compared, *grams_of)
     of = [(name, mask) for name in grams_of for mask in through]
@@ -210,7 +210,7 @@ def test_without_any_of_them_it_equals_autograd(
     size: tuple[int, int], pooling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, NAMES, None)
-    assert not vgg.has_fused_convolution(torch.device("cpu"))
+    assert not vgg.has_fused_convolution(torch.device("cpu"), torch.float32)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
     ours, _ = activations_and_grams(x, laid_out(list(SHAPES)), list(SHAPES), [], pooling, {})
     theirs = plain(x, list(SHAPES), pooling)

@@ -130,9 +130,8 @@ def train_command(
     from chromogen.app.looks import LookRequest
     from chromogen.app.pair_transform import check_one_way
     from chromogen.app.training import Registration, read_pairs, train_on_pairs
-    from chromogen.staining.onnx_export import export_onnx
     from chromogen.staining.tissue import MPP
-    from chromogen.staining.where_network import read_model
+    from chromogen.staining.where_network import export_onnx, read_model
     from chromogen.training.distributed import launched
     from chromogen.training.train import Training
 
@@ -285,8 +284,7 @@ def export_command(
     values; the model's card is in the metadata.
     """
     from chromogen.app.paths import check_apart
-    from chromogen.staining.onnx_export import export_onnx
-    from chromogen.staining.where_network import read_model
+    from chromogen.staining.where_network import export_onnx, read_model
 
     check_apart([out], [model])
     check_folder(out.parent)

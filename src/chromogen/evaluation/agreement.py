@@ -31,7 +31,7 @@ from chromogen.files import by_stem, canonical_name
 from chromogen.image import Image, PathLike, resize, to_tensor
 from chromogen.slides.slide import slide_files
 from chromogen.stains.deconvolution import optical_density_od10
-from chromogen.stains.registration import correlations
+from chromogen.stains.registration import correlations, covering
 
 # Which prediction belongs to which H&E and which real IHC, and from which slide it is.
 
@@ -287,7 +287,5 @@ def _mean_density(image: Image, factor: int) -> Array:
 
 def overlapping(prediction: Image, real: Image, shift: tuple[int, int]) -> tuple[Image, Image]:
     """The parts of both that cover each other once the real IHC is moved by (x, y) px."""
-    (x, y), (height, width) = shift, prediction.shape[:2]
-    rows, columns = slice(max(y, 0), height + min(y, 0)), slice(max(x, 0), width + min(x, 0))
-    rows_real, columns_real = slice(max(-y, 0), height - max(y, 0)), slice(max(-x, 0), width - max(x, 0))
-    return prediction[rows, columns], real[rows_real, columns_real]
+    ours, theirs = covering((prediction.shape[0], prediction.shape[1]), shift)
+    return prediction[ours], real[theirs]

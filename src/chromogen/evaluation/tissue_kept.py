@@ -17,6 +17,7 @@ from scipy import ndimage
 from chromogen.evaluation.tile import Array, Mask, Side, Tile, UndefinedError, add_pairs, add_values, blur, ratio
 from chromogen.nuclei.positivity import FIXED_OD10
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
+from chromogen.stains.tissue import without_small
 
 # Does the stain keep within its borders? DAB just outside stained glands against that inside.
 
@@ -49,14 +50,7 @@ def stained_glands(side: Side) -> Mask:
     strength = np.divide(squares, around, out=np.zeros_like(squares), where=around > 0)
     stained = (blur(dab_od10, tile.px(SMOOTHING_UM)) > strength / 2) & (strength > FIXED_OD10[0])
     um2_px = tile.px(1.0) ** 2
-    return _large(~_large(~stained, HOLE_UM2 * um2_px), MIN_UM2 * um2_px)
-
-
-def _large(mask: Mask, least_px: float) -> Mask:
-    labels, count = ndimage.label(mask)
-    kept = np.bincount(labels.ravel(), minlength=count + 1) >= least_px
-    kept[0] = False
-    return np.asarray(kept[labels])
+    return without_small(~without_small(~stained, HOLE_UM2 * um2_px), MIN_UM2 * um2_px)
 
 
 def _just_outside(mask: Mask, reach_px: float) -> Mask:

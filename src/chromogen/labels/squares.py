@@ -19,7 +19,7 @@ from chromogen.regions.geojson import polygons_in
 from chromogen.registration.transform import Transform, nearest_piece
 from chromogen.slides.slide import Slide
 from chromogen.stains.deconvolution import Array, separate_stains_od10
-from chromogen.stains.tissue import background
+from chromogen.stains.tissue import background, without_small
 from chromogen.whole_slide.nuclei import StainVectors
 
 # An H&E in squares: what its IHC shows in each, and whether single nuclei of both can be compared there.
@@ -201,8 +201,8 @@ def classes_of(tissue: Mask, brown: Mask, gap: float, smallest: float) -> Classe
     Gaps between brown cells are closed up to a width of `gap`. Regions of less than `smallest` cells are 0.
     """
     positive = _closed(brown & tissue, gap / 2) & tissue
-    negative = _without_small(tissue & ~positive, smallest)
-    positive = _without_small(positive, smallest)
+    negative = without_small(tissue & ~positive, smallest)
+    positive = without_small(positive, smallest)
     return (POSITIVE * positive + NEGATIVE * negative).astype(np.uint8)
 
 
@@ -215,13 +215,6 @@ def _closed(mask: Mask, radius: float) -> Mask:
     grown = ndimage.distance_transform_edt(~padded) <= radius
     closed = ndimage.distance_transform_edt(grown) > radius
     return np.asarray((closed | padded)[border:-border, border:-border])
-
-
-def _without_small(mask: Mask, smallest: float) -> Mask:
-    labels, _ = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray((sizes >= max(smallest, 1))[labels])
 
 
 def regions_of(classes: Classes) -> tuple[list[LabelRegion], NDArray[np.int32]]:

@@ -18,7 +18,6 @@ from chromogen.compute.devices import (
     choose_device,
     choose_precision,
     fused_convolution,
-    fuses,
     has_fused_convolution,
 )
 from chromogen.nuclei.outlines import MIN_LIKELY, RAYS, STRIDE_PX, WEIGHTS, Network, Prediction
@@ -126,7 +125,7 @@ def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
 
 def _fused(network: NucleusNetwork, device: torch.device, dtype: torch.dtype) -> NucleusNetwork:
     """The same function with every normalization and, where it can be, every ReLU made part of its convolution."""
-    fused = has_fused_convolution(device) and fuses(dtype)
+    fused = has_fused_convolution(device, dtype)
     for layer in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         convolution, norm = layer[0], layer[1]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

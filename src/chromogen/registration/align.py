@@ -19,8 +19,11 @@ from chromogen.registration.fitting import (
     Spline,
     deformed,
     fitted_spline,
+    inverted,
     least_jacobian,
+    moved,
     refined,
+    scale_of,
     zero_spline,
 )
 from chromogen.registration.search import (
@@ -74,22 +77,6 @@ def is_same_place(he: DensityView, one: Array, other: Array) -> bool:
     apart = np.hypot(*(moved(one, middle[None]) - moved(other, middle[None]))[0])
     size = float(np.sqrt(abs(np.linalg.det(other[:, :2]))))
     return bool(abs(angle) < SAME_ANGLE and apart < SAME_PLACE * max(he.extent_um) * size)
-
-
-def moved(affine: Array, points: Array) -> Array:
-    """Points (N, 2) by an affine (2, 3)."""
-    return np.asarray(points @ affine[:, :2].T + affine[:, 2])
-
-
-def inverted(affine: Array) -> Array:
-    """The affine (2, 3) back."""
-    linear = np.linalg.inv(affine[:, :2])
-    return np.asarray(np.column_stack([linear, -linear @ affine[:, 2]]))
-
-
-def scale_of(affine: Array) -> float:
-    """How many um of the IHC an affine (2, 3) makes of a um of the H&E."""
-    return float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
 
 
 def corners_um(view: DensityView) -> Array:
@@ -307,7 +294,7 @@ def _turned(source: Array, target: Array, handed: float) -> Array:
 
 
 def _off(affine: Array, source: Array, target: Array) -> Array:
-    return np.asarray(np.hypot(*(source @ affine[:, :2].T + affine[:, 2] - target).T))
+    return np.asarray(np.hypot(*(moved(affine, source) - target).T))
 
 
 def _doubtful(source: Array, target: Array, kind: Kind, fit: Fit) -> int | None:

@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# Affines (2, 3) from um to um.
+
+
+def moved(affine: Array, points: Array) -> Array:
+    """Points (N, 2) by an affine (2, 3)."""
+    return np.asarray(points @ affine[:, :2].T + affine[:, 2])
+
+
+def inverted(affine: Array) -> Array:
+    """The affine (2, 3) back."""
+    linear = np.linalg.inv(affine[:, :2])
+    return np.asarray(np.column_stack([linear, -linear @ affine[:, 2]]))
+
+
+def scale_of(affine: Array) -> float:
+    """How many um of the IHC an affine (2, 3) makes of a um of the H&E."""
+    return float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
+
+
 # An affine that brings a pose to where two slides fit best.
 
 AFFINE_STEPS = 24

@@ -15,7 +15,7 @@ from chromogen.image import Image
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, labels_of
 from chromogen.staining.maps import MIN_COVER, Array, coarser, finer, guided_filter, ramp, smooth
 from chromogen.stains.deconvolution import Array as Matrix
-from chromogen.stains.deconvolution import densities_od10
+from chromogen.stains.deconvolution import densities_od10, mixed_maps
 
 # What a window of a stained slide shows: amounts of both stains, nuclei, and what lies round each of them.
 
@@ -146,20 +146,11 @@ def tissue_of(image: Image, nuclei: Nuclei, white: Matrix, matrix: Matrix) -> Ti
     """What an image, uint8 (H, W, 3) at MPP, shows by the colour of its glass and its stain matrix."""
     colors = densities_od10(image, white)
     density = np.moveaxis(colors, 0, 2)
-    hematoxylin, second = (_mixed(colors, amounts) for amounts in np.linalg.inv(matrix).T[:2])
+    hematoxylin, second = (mixed_maps(colors, amounts) for amounts in np.linalg.inv(matrix).T[:2])
     labels = labels_of(nuclei, image.shape[:2])
     distance_um, owner = _nearest(labels)
     there = ramp(smooth(mean_density(density), SMOOTH_UM / MPP), *GLASS_OD10)
     return Tissue(density, hematoxylin, second, nuclei, labels, owner, distance_um, there, white, matrix)
-
-
-def _mixed(maps: Array, weights: NDArray[np.float64]) -> Array:
-    """The weighted sum of three maps (3, H, W): in this order, whatever the processor."""
-    first, second, third = weights.astype(np.float32)
-    total = maps[0] * first
-    total += maps[1] * second
-    total += maps[2] * third
-    return np.asarray(total)
 
 
 class Detail(NamedTuple):

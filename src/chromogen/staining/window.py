@@ -15,8 +15,8 @@ from chromogen.compute.tiles import Window, whole
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
 from chromogen.staining.amounts import Texture, draws_of, texture_of, with_chance
-from chromogen.staining.confidence import typical_of
-from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
+from chromogen.staining.confidence import median_of, typical_of
+from chromogen.staining.exemplar import QUANTILES, Exemplar, quantiles_of
 from chromogen.staining.how import Location, SlideLook, glass, grain, over_ground, rendered_stains
 from chromogen.staining.maps import Array, smooth
 from chromogen.staining.ready import Amounts, ReadyWindow, amounts_of, cropped_window, ready_of, seen

@@ -20,7 +20,6 @@ from torch import Tensor
 from chromogen.compute.devices import (
     Operator,
     fused_convolution,
-    fuses,
     gives,
     has_fused_convolution,
     operator,
@@ -48,7 +47,7 @@ class Convolution:
         back = kernel.flip(2, 3).transpose(0, 1)
         self.kernel, self.back = (k.contiguous(memory_format=torch.channels_last) for k in (kernel, back))
         self.bias = bias
-        self.fused = has_fused_convolution(kernel.device) and fuses(kernel.dtype)
+        self.fused = has_fused_convolution(kernel.device, kernel.dtype)
         self._laid_out: dict[str, tuple[torch.Size, Tensor]] = {}
         self._at_points: dict[str, Tensor] = {}
 
