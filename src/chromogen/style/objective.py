@@ -37,9 +37,9 @@ def gram_matrix(features: Tensor) -> Tensor:
     >>> gram_matrix(torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])).tolist()
     [[[2.5, 5.5], [5.5, 12.5]]]
     """
-    from chromogen.style.gram import mean_gram
+    from chromogen.style.gram import mean_products, vectors_of
 
-    return mean_gram(features)
+    return mean_products(vectors_of(features))
 
 
 def masked_gram_matrix(features: Tensor, mask: Tensor) -> Tensor:
@@ -47,9 +47,9 @@ def masked_gram_matrix(features: Tensor, mask: Tensor) -> Tensor:
 
     White counts as texture: over a picture that is half glass, a Gram matrix asks for holes in the tissue.
     """
-    from chromogen.style.gram import mean_gram, position_shares
+    from chromogen.style.gram import mean_products, position_shares, vectors_of
 
-    return mean_gram(features, position_shares(mask, features.shape[2:]))
+    return mean_products(vectors_of(features), position_shares(mask, features.shape[2:]))
 
 
 def neighbor_differences(features: Tensor) -> Tensor:
