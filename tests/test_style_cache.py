@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from chromogen.app import jobs
 from chromogen.app.jobs import Styles, Stylist
 from chromogen.image import Image, write_image
 from chromogen.style import measured_style
 from chromogen.style.encoder import Encoder, Weights
-from chromogen.style.measured_style import Style, measure_style, measure_style_once
+from chromogen.style.measured_style import Style, measure_style
 from chromogen.style.objective import Term
 from chromogen.style.recipes import Recipe, content_term, guided_recipe, style_term, with_term
 from synthetic import drawn_pair, tissue_like
@@ -23,15 +24,23 @@ RECIPE = Recipe((content_term(), style_term(layers=("relu1_1", "relu2_1"))), sca
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images were measured, call by call."""
+    """How many images were measured to be kept, call by call."""
     calls: list[int] = []
 
-    def counted(images: Sequence[Image], *rest: object) -> Style:
-        calls.append(len(images))
-        return measure_style(images, *rest)  # type: ignore[arg-type]
+    write = measured_style._write
 
-    monkeypatch.setattr(measured_style, "measure_style", counted)
+    def counted(file: Path, style: Style) -> None:
+        calls.append(len(style.images))
+        write(file, style)
+
+    monkeypatch.setattr(measured_style, "_write", counted)
     return calls
+
+
+def measure_style_once(
+    images: Sequence[Image], recipe: Recipe, encoder: Encoder, mix: Sequence[float] | None = None
+) -> Style:
+    return measure_style(images, recipe, encoder, mix, kept_in=jobs.style_cache_folder())
 
 
 @pytest.fixture
@@ -279,7 +288,13 @@ def test_a_folders_weight_is_shared_by_its_images(tmp_path: Path, images: list[I
 def test_measuring_tells_how_far_it_is(images: list[Image], encoder: Encoder) -> None:
     told: list[tuple[int, int]] = []
     for _ in range(2):
-        measure_style_once(images, RECIPE, encoder, on_measured=lambda done, of: told.append((done, of)))
+        measure_style(
+            images,
+            RECIPE,
+            encoder,
+            kept_in=jobs.style_cache_folder(),
+            on_measured=lambda done, of: told.append((done, of)),
+        )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

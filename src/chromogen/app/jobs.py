@@ -36,7 +36,7 @@ from chromogen.stains.appearance import DOUBTS, appearance
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.loss import halo_px, tiles_of
-from chromogen.style.measured_style import OnMeasured, Style, measure_style_once
+from chromogen.style.measured_style import OnMeasured, Style, measure_style, style_cache_folder
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided_recipe
 from chromogen.style.start import NO_GUIDES, Guides, start_record
@@ -212,7 +212,7 @@ class Stylist:
         factors = [own / mpp if own else 1.0 for own in self.style_mpps]
         if (mpp, *factors) not in self._measured:
             images = [scaled(style.pixels, factor) for style, factor in zip(self._styles, factors, strict=True)]
-            self._measured[mpp, *factors] = measure_style_once(
+            self._measured[mpp, *factors] = measure_style(
                 images,
                 self.recipe,
                 self.encoder,
@@ -220,6 +220,7 @@ class Stylist:
                 self.on_measured,
                 mpp,
                 resized(self._style_regions, images[0]),
+                kept_in=style_cache_folder(),
             )
         return self._measured[mpp, *factors]
 

@@ -81,7 +81,7 @@ class Style:
     exemplar: Exemplar | None = None
 
 
-def measure_style(
+def measure_style(  # noqa: PLR0913 - what is measured, by what, and where that is kept
     images: Sequence[Image],
     recipe: Recipe,
     encoder: Encoder,
@@ -90,6 +90,7 @@ def measure_style(
     mpp: float = ASSUMED_MPP,
     guides: Guides = NO_GUIDES,
     tile_px: int | None = None,
+    kept_in: Path | None = None,
 ) -> Style:
     """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
 
@@ -97,8 +98,13 @@ def measure_style(
     measurement. `guides` are the regions of a single image that a guided recipe asks for. Raises: ValueError for a
     mix that is not one weight of at least 0 per image, images too small, and guides that do not fit; in stain
     space also as `start.measured_exemplars`.
+    What is measured is `kept_in` a folder, if one is given, for the same pixels, regions, mix, style terms and
+    network to be found there. A folder that cannot be read or written is done without.
     """
     mixed = shares(len(images), mix)
+    file = kept_in / f"{_key(images, mixed, mpp, guides, recipe, encoder)}.safetensors" if kept_in else None
+    if file and (found := _read(file, recipe, mpp, encoder)):
+        return Style(tuple(images), mixed, *found)
     if guides and len(images) > 1:
         raise expected("style", "one image where regions are drawn on it", f"{len(images)} images")
     for image in images:
@@ -127,7 +133,11 @@ def measure_style(
     given = encoder.exact, guides, stained, tile_px
     floors = {scale: _floor(images, recipe, scale, mpp / scale, *given) for scale in asked}
     exemplar = joined_exemplars(exemplars, mixed) if exemplars else None
-    return Style(tuple(images), mixed, references, mpp, floors, exemplar)
+    style = Style(tuple(images), mixed, references, mpp, floors, exemplar)
+    if file:
+        with suppress(OSError):
+            _write(file, style)
+    return style
 
 
 def _compartments(
@@ -226,31 +236,6 @@ def style_cache_folder() -> Path:
     return platformdirs.user_cache_path("chromogen") / "styles"
 
 
-def measure_style_once(
-    images: Sequence[Image],
-    recipe: Recipe,
-    encoder: Encoder,
-    mix: Sequence[float] | None = None,
-    on_measured: OnMeasured | None = None,
-    mpp: float = ASSUMED_MPP,
-    guides: Guides = NO_GUIDES,
-) -> Style:
-    """`measure_style`, or what it gave the last time for the same pixels, regions, mix, style terms and network.
-
-    A cache that cannot be read or written is done without.
-    """
-    terms = tuple(term for term in recipe.objective if term.reference == "style")
-    mixed = shares(len(images), mix)
-    file = style_cache_folder() / f"{_key(images, mixed, mpp, guides, recipe, encoder)}.safetensors"
-    found = _read(file, terms, recipe, mpp, encoder)
-    if found:
-        return Style(tuple(images), mixed, *found)
-    style = measure_style(images, recipe, encoder, mix, on_measured, mpp, guides)
-    with suppress(OSError):
-        _write(file, style)
-    return style
-
-
 # Of a recipe and its terms, by as_record: what the statistics of styles do not depend on. All else is in the key.
 NOT_MEASURED = {
     "init",
@@ -306,8 +291,9 @@ def _entry(scale: float, name: str, layer: str) -> str:
 
 
 def _read(
-    file: Path, terms: Objective, recipe: Recipe, mpp: float, encoder: Encoder
+    file: Path, recipe: Recipe, mpp: float, encoder: Encoder
 ) -> tuple[dict[float, References], float, dict[float, float], Exemplar | None] | None:
+    terms = tuple(term for term in recipe.objective if term.reference == "style")
     try:
         tensors = load(file.read_bytes())
         found = {
