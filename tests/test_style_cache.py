@@ -1,9 +1,9 @@
 """Statistics of styles are measured once per content, and a cache in any state does no harm."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,10 +37,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def measure_style_once(
-    images: Sequence[Image], recipe: Recipe, encoder: Encoder, mix: Sequence[float] | None = None
-) -> Style:
-    return measure_style(images, recipe, encoder, mix, kept_in=jobs.style_cache_folder())
+def measure_style_once(*given: Any, **more: Any) -> Style:
+    return measure_style(*given, **more, kept_in=jobs.style_cache_folder())
 
 
 @pytest.fixture
