@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.compute.allocator import give_back_freed_memory
+from chromogen.compute.memory import give_back_freed_memory
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 from chromogen.style.measured_style import measure_style

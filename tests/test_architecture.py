@@ -44,7 +44,7 @@ ROOMS["app"] = set(ROOMS) - {"api"}
 ROOMS["api"] = set(ROOMS) | {"app"}
 FILES: dict[str, list[str]] = {
     "formats": ["ome_metadata", "tiff_pages", "decoders"],
-    "compute": ["allocator", "keeping", "devices", "tiles"],
+    "compute": ["memory", "devices", "tiles"],
     "regions": ["geojson", "masks"],
     "slides": [
         "source",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromogen.compute.keeping import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.models import LOOKS

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from chromogen.compute.keeping import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.image import Image
 from chromogen.slides import tiff_reader as module
 from chromogen.slides.slide import SlideError, open_slide

@@ -18,7 +18,7 @@ import psutil
 
 from chromogen.app.paths import SideOutputs, image_files
 from chromogen.app.regions import Regions, resized
-from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
+from chromogen.compute.memory import give_back_freed_memory, keep_freed_memory
 from chromogen.compute.tiles import outer_px
 from chromogen.errors import expected
 from chromogen.files import CHECKPOINT_ENDING, named_beside, stem_of, write_whole

@@ -25,7 +25,7 @@ from chromogen.app.terminal import (
     progress_bars,
     tell,
 )
-from chromogen.compute.allocator import give_back_freed_memory
+from chromogen.compute.memory import give_back_freed_memory
 from chromogen.errors import expected
 from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 

@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from shapely.geometry import Polygon
 
+from chromogen.compute.tiles import windows_of
 from chromogen.regions.geojson import polygons_in
 from chromogen.registration.transform import Transform, nearest_piece
 from chromogen.slides.slide import Slide
@@ -280,12 +281,12 @@ def maps_of(
     cell = max(1, round(CELL_UM / mpp), ceil(sqrt(size[0] * size[1] / MAX_CELLS)))
     brown = np.zeros((-(-size[1] // cell), -(-size[0] // cell)), bool)
     side = max(1, BLOCK_PX // cell)
-    corners = list(product(*(range(0, count, side) for count in brown.shape)))
-    for done, (row, column) in enumerate(corners):
-        on_block(done, len(corners))
-        at = column * cell, row * cell
-        wanted = min(side * cell, size[0] - at[0]), min(side * cell, size[1] - at[1])
-        dab = separate_stains_od10(registered.read_at(at, wanted, mpp), stains.matrix, stains.white)[..., 1]
+    blocks = list(windows_of(size, side * cell))
+    for done, block in enumerate(blocks):
+        on_block(done, len(blocks))
+        seen = registered.read_at(block.location, block.size, mpp)
+        dab = separate_stains_od10(seen, stains.matrix, stains.white)[..., 1]
+        row, column = block.top // cell, block.left // cell
         brown[row : row + side, column : column + side] = _mostly(dab > threshold_od10, cell)
     tissue = _tissue(he, brown.shape) & _tissue(registered, brown.shape) & _sure(transform, brown.shape)
     cell_px = cell * he.size[0] / size[0], cell * he.size[1] / size[1]

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory
 from chromogen.compute.devices import (
     choose_device,
     choose_precision,
     fused_convolution,
     has_fused_convolution,
 )
+from chromogen.compute.memory import FRUGAL, give_back_scattered_memory
 from chromogen.nuclei.outlines import MIN_LIKELY, RAYS, STRIDE_PX, WEIGHTS, Network, Prediction
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.keeping import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import Each, SlidingWindow, TileGrid, Window, mirrored, whole
 from chromogen.errors import choose, expected
 from chromogen.image import Image, PathLike

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chromogen.compute.keeping import InMemory, Spill, Store
+from chromogen.compute.memory import InMemory, Spill, Store
 from chromogen.compute.tiles import ALIGNED_PX, GridTile, TileGrid, Window
 from chromogen.errors import expected
 from chromogen.image import Image, to_tensor

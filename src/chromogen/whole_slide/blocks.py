@@ -16,8 +16,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from chromogen.compute.allocator import give_back_scattered_memory
-from chromogen.compute.keeping import LruCache
+from chromogen.compute.memory import LruCache, give_back_scattered_memory
 from chromogen.compute.tiles import SlidingWindow, Window, mirrored
 from chromogen.errors import expected, short
 from chromogen.files import scratch_folder

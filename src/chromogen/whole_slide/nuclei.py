@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory
+from chromogen.compute.memory import FRUGAL, give_back_scattered_memory
 from chromogen.compute.tiles import GridTile, Window
 from chromogen.errors import choose
 from chromogen.files import written_beside

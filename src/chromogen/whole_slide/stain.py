@@ -261,16 +261,17 @@ def _check_readable(making: _Making) -> None:
 
 
 def _seams(making: _Making) -> float | None:
-    """Measured on the file, where blocks meet, or the sliding windows."""
-    sliding_window = making.work.stainer.sliding_window
-    met = [
-        part
-        for block in making.stained
-        for part in (sliding_window.cells(block.core) if sliding_window else [block.core])
-    ]
-    cores = [part.seen_from(making.region) for part in met]
+    """Measured on the file."""
+    cores = [block.core for block in making.stained]
+    met = [part.seen_from(making.region) for part in _meeting(making.work.stainer, cores)]
     with open_slide(making.output.path) as written:
-        return seam_score(View(written, None).read, cores, written.size)
+        return seam_score(View(written, None).read, met, written.size)
+
+
+def _meeting(stainer: Stainer, cores: Sequence[Window]) -> list[Window]:
+    """Windows at whose borders sliding windows meet in cores; without these, the cores."""
+    sliding_window = stainer.sliding_window
+    return [part for core in cores for part in (sliding_window.cells(core) if sliding_window else [core])]
 
 
 def _listed(region: Window, damaged: Sequence[Window]) -> list[list[int]]:
@@ -292,7 +293,8 @@ def stain_tile(
     with open_slide(file, mpp, icc, assumed_mpp=stainer.mpp) as slide:
         warn_of_coarse_pixels(slide, stainer)
         view = view_at(slide, stainer.mpp)
-        image = view.read(whole(view.size))
+        everything = whole(view.size)
+        image = view.read(everything)
         known = slide.mpp_from != "assumed"
         doubt = doubts(image, "content", view.mpp or slide.need_mpp())
         warn_of_doubt(slide, stainer, doubt)
@@ -321,7 +323,9 @@ def stain_tile(
         "tissue_fraction": None,
         "doubt": doubt,
         "unlike_fraction": sure.get("unlike_fraction"),
-        "seam_score": _tile_seams(stainer, stained),
+        "seam_score": seam_score(
+            lambda window: stained[window.at], _meeting(stainer, [everything]), everything.size
+        ),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
 
@@ -329,13 +333,6 @@ def stain_tile(
 def _levels(painted: Image) -> Levels:
     """How sure the stainer was, in squares; 0 where it does not say."""
     return squares_of(painted[..., 3] if painted.shape[2] > 3 else np.zeros(painted.shape[:2], np.uint8))
-
-
-def _tile_seams(stainer: Stainer, stained: Image) -> float | None:
-    """Where sliding windows meet; None without one."""
-    size = stained.shape[1], stained.shape[0]
-    cells = stainer.sliding_window.cells(whole(size)) if stainer.sliding_window else []
-    return seam_score(lambda window: stained[window.at], cells, size)
 
 
 def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chromogen.compute.keeping import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.pixel_size import is_same_mpp

@@ -22,7 +22,7 @@ from chromogen.app.view.measurement import interval_of
 from chromogen.app.view.pool import errors_without_folders
 from chromogen.app.view.stained_views import kept_survey
 from chromogen.app.view.worker_process import WorkerProcess
-from chromogen.compute.keeping import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import GridTile
 from chromogen.errors import expected
 from chromogen.nuclei.find import built_in, check_visible, nuclei_windows

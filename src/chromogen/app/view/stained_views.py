@@ -14,7 +14,7 @@ from chromogen.app.view.dials import dialled
 from chromogen.app.view.map_pictures import where_picture
 from chromogen.app.view.stains import CONFIDENCE, Stain
 from chromogen.app.view.work_folder import RESULT, check_region, keep_region, region_file
-from chromogen.compute.keeping import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import Window
 from chromogen.image import Image, write_image
 from chromogen.staining.confidence import unlike_fraction

@@ -18,7 +18,7 @@ from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.app.view.slide_nuclei import NucleusFinder
 from chromogen.app.view.work_queue import Queued, WorkQueue
 from chromogen.app.view.worker_process import WorkerProcess
-from chromogen.compute.keeping import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.slides.pyramid import processors
 
 KEEP = {"cache-control": "private, max-age=86400, immutable"}  # the address has the file's version

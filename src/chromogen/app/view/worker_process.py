@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 import psutil
 
-from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory, keep_freed_memory
+from chromogen.compute.memory import FRUGAL, give_back_scattered_memory, keep_freed_memory
 from chromogen.errors import expected
 
 MAX_WAITING = 8
