@@ -177,11 +177,7 @@ def patch_precision(predicted: Array, real: Array) -> float:
         raise UndefinedError(f"fewer than {least} real patches of {SMALL_PX} px with tissue, or none predicted")
     ours, theirs = whitened(predicted, real), whitened(real, real)
     radii = KDTree(theirs).query(theirs, NEIGHBOURS + 1)[0][:, -1]  # the nearest is the patch itself
-    return float(np.mean([_is_within(patch, theirs, radii) for patch in ours]))
-
-
-def _is_within(patch: Array, centres: Array, radii: Array) -> bool:
-    return bool((np.linalg.norm(centres - patch, axis=1) <= radii).any())
+    return float(np.mean([(np.linalg.norm(theirs - patch, axis=1) <= radii).any() for patch in ours]))
 
 
 def whitened(patches: Array, real: Array) -> Array:

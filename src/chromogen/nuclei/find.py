@@ -76,18 +76,15 @@ def nuclei_of_image(
     height, width = image.shape[:2]
     size = max(1, round(width * mpp / NETWORK_MPP)), max(1, round(height * mpp / NETWORK_MPP))
     picture = resize(image, size)
-    found = joined((_found(picture, w, white, network or built_in()) for w in nuclei_windows(size)), NETWORK_MPP)
-    return found.moved((0, 0), width / size[0]).with_mpp(mpp)
+    network = network or built_in()
+    found = (nuclei_in(window, picture[window.outer.at], white, network) for window in nuclei_windows(size))
+    return joined(found, NETWORK_MPP).moved((0, 0), width / size[0]).with_mpp(mpp)
 
 
 def _white_of(image: Image, mpp: float) -> NDArray[np.float64]:
     """The colour of bare glass (3,), seen from afar where the image is large."""
     view = shrunk(image, OVERVIEW_PX)
     return white_level(view, mpp * image.shape[1] / view.shape[1])
-
-
-def _found(picture: Image, window: GridTile, white: NDArray[np.float64], network: Network) -> Nuclei:
-    return nuclei_in(window, picture[window.outer.at], white, network)
 
 
 def check_visible(mpp: float) -> None:

@@ -28,7 +28,6 @@ from chromogen.registration.fitting import (
 )
 from chromogen.registration.search import (
     DensityView,
-    Pose,
     cropped,
     fit,
     pixel_centers_um,
@@ -55,16 +54,13 @@ SAME_SIZE = 1.15  # a pose whose scale is off by more was found for another tiss
 
 def align_candidates(he: DensityView, ihc: DensityView, scales: Sequence[float]) -> list[FittedTransform]:
     """The best places of an H&E on an IHC, each once, best first."""
-    tried = [_refined_from(he, ihc, pose) for pose in search(he, ihc, scales)[:TRIED]]
+    poses = search(he, ihc, scales)[:TRIED]
+    tried = [at_level(he, ihc, pose.affine, OVERVIEW_PX, 12, steps=12) for pose in poses]
     found: list[FittedTransform] = []
     for one in sorted(tried, key=lambda one: -one.rank):
         if not any(is_same_place(he, one.affine, other.affine) for other in found):
             found.append(one)
     return found
-
-
-def _refined_from(he: DensityView, ihc: DensityView, pose: Pose) -> FittedTransform:
-    return at_level(he, ihc, pose.affine, OVERVIEW_PX, 12, steps=12)
 
 
 def is_same_place(he: DensityView, one: Array, other: Array) -> bool:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely import STRtree, box
 from shapely.affinity import scale
-from shapely.geometry import Polygon
 
 from chromogen.errors import expected
 from chromogen.provenance import sha256_of
@@ -125,7 +124,7 @@ class Polygons:
         seen = box(x / across, y / down, (x + shape[1]) / across, (y + shape[0]) / down)
         for number in sorted(_tree(self).query(seen)):
             feature = self.features[number]
-            polygons = [_moved(polygon, frame.scale) for polygon in feature.polygons]
+            polygons = [scale(polygon, *frame.scale, origin=(0, 0)) for polygon in feature.polygons]
             found[centres_inside(polygons, shape, location)] = 1 + self.names.index(class_of(feature))
         return found
 
@@ -178,10 +177,6 @@ def _regions(file: str, sha256: str) -> Polygons | LabelImage:
 @lru_cache(maxsize=4)
 def _tree(polygons: Polygons) -> STRtree:
     return STRtree([feature.geometry for feature in polygons.features])
-
-
-def _moved(polygon: Polygon, by: tuple[float, float]) -> Polygon:
-    return scale(polygon, *by, origin=(0, 0))
 
 
 # *Where* by a map of the whole slide: a grey image, as other programs and models write heat maps.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from shapely import make_valid, polygons
 from shapely.geometry import Polygon
 
-from chromogen.compute.tiles import Window
+from chromogen.compute.tiles import Window, whole
 from chromogen.files import write_whole, written_beside
 from chromogen.image import Image
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, joined, labels_of
@@ -251,7 +251,7 @@ def drawn(slide: Slide, parts: Parts) -> tuple[Image, float, tuple[int, int, int
     own = slide.need_mpp()
     view = View(slide, None if is_tile(slide) or is_same_mpp(own, NETWORK_MPP) else NETWORK_MPP)
     scale = np.asarray(view.size) / slide.size
-    window = _whole(view) if is_tile(slide) else _densest(view, parts(), scale)
+    window = whole(view.size) if is_tile(slide) else _densest(view, parts(), scale)
     image, _ = read_around_damage(view, window)
     corner = np.array([window.left, window.top])
     for part in parts():
@@ -261,10 +261,6 @@ def drawn(slide: Slide, parts: Parts) -> tuple[Image, float, tuple[int, int, int
     place = np.rint(np.array([corner, window.size]) / scale).astype(int).ravel()
     x, y, width, height = (int(side) for side in place)
     return image, view.mpp or own, (x, y, width, height)
-
-
-def _whole(view: View) -> Window:
-    return Window(0, 0, *view.size)
 
 
 def _densest(view: View, parts: Iterable[Judged], scale: NDArray[np.float64]) -> Window:
