@@ -23,7 +23,7 @@ from chromogen.stains.deconvolution import Array, separate_stains_od10
 from chromogen.stains.tissue import background, without_small
 from chromogen.whole_slide.nuclei import StainVectors
 
-# An H&E in squares: what its IHC shows in each, and whether single nuclei of both can be compared there.
+# Squares: which nuclei both slides show, and whether single ones can be compared there.
 
 FARTHEST_UM = 24  # that a registration may be off
 SHARP_UM, WIDE_UM = 1.5, 5.0  # how far one nucleus' two centres lie apart, and neighbours' do

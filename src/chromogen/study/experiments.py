@@ -16,9 +16,6 @@ from chromogen.evaluation.scores import Scores
 from chromogen.style.objective import Term
 from chromogen.style.recipes import STYLE_LAYERS, Recipe, content_term, style_term
 
-# The report's experiments as recipes, and what it says of them as claims that numbers can refute. What the
-# report leaves open is decided here, each time with its reason (docs/explanation/report.md).
-
 CONTENT_WEIGHT = 1e-3  # Gatys et al. (2016) call 1e-3 to 1e-4; the report gives no number
 FAINT, STRONG = 1e-2, 1e2  # times: a low and a high weight of content
 STRONG_STYLE = 1e4  # times: a high weight of style, two powers of ten beyond a low weight of content

@@ -56,8 +56,6 @@ from chromogen.style.start import (
     measured_exemplars,
 )
 
-# What is measured of style images once, at every scale, before any picture is made in their look.
-
 SQUARE_UM = 24.0  # of the chessboard that halves an image: about three cells
 MAX_COMPARED = 8  # of several style images, to find their floor
 

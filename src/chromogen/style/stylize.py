@@ -129,10 +129,7 @@ def weighted_curves(trace: Sequence[Step], recipe: Recipe) -> dict[str, list[flo
     return {"total": total_curve(trace), **weighted}
 
 
-# Neural style transfer by optimizing the image (Gatys, Ecker & Bethge 2016), coarse to fine. We differ from the
-# paper in what a recipe may ask for: a start from *where* times *how*, or a colour-matched one (Monge-
-# Kantorovich), scales that hand on only what the coarser one changed, losses relative to their reference, and
-# bf16 arithmetic. References are measured and results are judged in fp32.
+# One picture, scale by scale.
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
 

@@ -33,7 +33,7 @@ from chromogen.stains.tissue import densest_window
 from chromogen.whole_slide.nuclei import NucleiPart, SlideNuclei
 from chromogen.whole_slide.view import View, read_around_damage
 
-# What is found of nuclei, in files: tables (CSV, Parquet) and GeoJSON for QuPath, written part by part.
+# Tables (CSV, Parquet) and GeoJSON for QuPath, written part by part.
 
 NAMESPACE = UUID("6d1f0c44-5f0e-5b6c-9a39-5c2f3a6b7e11")
 # Column, and how many decimals it has; None for what is no decimal number.

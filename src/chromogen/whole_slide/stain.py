@@ -41,7 +41,7 @@ from chromogen.whole_slide.job import Arriving, Output, SlideJob
 from chromogen.whole_slide.survey import Survey, seam_score, slide_levels, survey, write_confidence
 from chromogen.whole_slide.view import DamageError, View, held_slide, view_at, warn_of_coarse_pixels, warn_of_doubt
 
-# A slide in, a stained slide out: surveyed, stained in blocks that outlive a crash, written while they come.
+# A slide, block by block.
 
 BLOCK_PX = pyramid.BLOCK_PX  # so that a block is read back in one piece
 STORED_BYTES, BLOCK_BYTES = 3, 8192  # a pixel of tissue in the store; a block of any kind beside that
@@ -278,7 +278,7 @@ def _listed(region: Window, damaged: Sequence[Window]) -> list[list[int]]:
     return [[w.left - region.left, w.top - region.top, *w.size] for w in damaged]
 
 
-# A tile in, a stained tile out: an image that is stained in one piece, with its provenance.
+# A tile: an image that is stained in one piece, with its provenance.
 
 
 def stain_tile(
