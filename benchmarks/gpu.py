@@ -31,8 +31,7 @@ from chromogen.style.measured_style import measure_style
 from chromogen.style.objective import LAYERS
 from chromogen.style.optimize import loss_function
 from chromogen.style.recipes import PRESETS, Recipe
-from chromogen.style.run import Step
-from chromogen.style.stylize import Stylized, stylized
+from chromogen.style.stylize import Step, Stylized, stylized
 from chromogen.training.fields import TissuePair, check_pair
 from chromogen.training.train import Training, train_where
 from drawn_pairs import drawn_pair

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from chromogen.app.demo import demo_crops
-from chromogen.evaluation.credibility import Measures
 from chromogen.evaluation.fields import Crop, crops_of
+from chromogen.evaluation.scores import Measures
 from chromogen.image import Image, list_images, read_image
 from chromogen.staining.stainer import builtin_ihc
 from chromogen.study.cells import StudyCell, run_study

@@ -3,7 +3,7 @@
     python benchmarks/looks.py --data DATA --out looks.html [--images NAME ...] [--side 400] [--histology]
 
 A row of pictures for each image: the H&E, the built-in looks, a colour transfer, and the real IHC where there is
-one (of a neighbouring section, or of another field). Below it a table of `chromogen.evaluation.credibility`, each
+one (of a neighbouring section, or of another field). Below it a table of `chromogen.evaluation.scores`, each
 way against the IHC whose look it gives. `--histology` adds the report's optimization: minutes for each picture.
 """
 
@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.evaluation.credibility import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL, score_pictures
 from chromogen.evaluation.feature_distances import patch_precision, patch_statistics
-from chromogen.evaluation.metrics import TISSUE_MEASURES
+from chromogen.evaluation.metrics import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL, TISSUE_MEASURES
+from chromogen.evaluation.scores import score_pictures
 from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.files import write_text
 from chromogen.image import Image, read_image

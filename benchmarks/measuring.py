@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from chromogen.compute.allocator import keep_freed_memory
+from chromogen.compute.memory import keep_freed_memory
 from chromogen.provenance import peak_rss_mb, versions
 
 P = ParamSpec("P")

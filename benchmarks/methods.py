@@ -18,8 +18,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from pastiche.pastiche import save_image
 
-from chromogen.evaluation.credibility import Measures
 from chromogen.evaluation.fields import Crop
+from chromogen.evaluation.scores import Measures
 from chromogen.image import read_image, write_image
 from chromogen.plots import save_plot
 from chromogen.study.cells import StudyCell, crop_scores, run_study

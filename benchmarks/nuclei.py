@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from chromogen.compute.allocator import keep_freed_memory
+from chromogen.compute.memory import keep_freed_memory
 from chromogen.image import Image, read_image, write_image
 from chromogen.nuclei.find import nuclei_of_image
 from chromogen.nuclei.outlines import NETWORK_MPP, Agreement, Nuclei, agreement, labels_of

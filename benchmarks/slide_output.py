@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from skimage.data import immunohistochemistry
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.slides.facts import Facts
 from chromogen.slides.writer import verify, write_ome_tiff, write_ome_zarr

@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window, windows_of
 from chromogen.image import Image
 from chromogen.slides.facts import Facts
-from chromogen.slides.pyramid import pyramid_windows
 from chromogen.slides.slide import Slide
 from chromogen.slides.source import About
 from chromogen.slides.writer import write_ome_tiff
@@ -124,7 +123,7 @@ def overhead(threads: int) -> dict[str, Any]:
     stainer, run = small_net(), in_threads(threads)
     file = slide_of(NET_PX)
     with file.open() as slide:
-        cores = pyramid_windows(slide.size, BLOCK_PX)
+        cores = windows_of(slide.size, BLOCK_PX)
         outers = [core.grown(HALO_PX, slide.size) for core in cores]
         tiles = [slide.read_region((outer.left, outer.top), outer.size) for outer in outers]
 

@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.compute.allocator import give_back_freed_memory
+from chromogen.compute.memory import give_back_freed_memory
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 from chromogen.style.measured_style import measure_style
 from chromogen.style.recipes import PRESETS, STYLE_LAYERS, with_style
-from chromogen.style.run import Step
-from chromogen.style.stylize import stylized
+from chromogen.style.stylize import Step, stylized
 from measuring import apart, as_the_command_line, command_line, machine, markdown, pin_threads, publish
 from pair import pictures
 

@@ -35,8 +35,7 @@ from chromogen.style.encoder import Encoder
 from chromogen.style.loss import picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import measure_style
 from chromogen.style.optimize import judge, loss_function
-from chromogen.style.run import Step
-from chromogen.style.stylize import stylized
+from chromogen.style.stylize import Step, stylized
 from measuring import (
     apart,
     as_the_command_line,

@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from chromogen.app import jobs
 from chromogen.app.view.upload_decoder import take_in
 from chromogen.image import IMAGE_SUFFIXES, read_image, read_provenance, write_image
 from chromogen.regions.masks import read_geojson
@@ -43,7 +44,6 @@ from chromogen.slides.store import BlockStore, claimed, planned
 from chromogen.staining.onnx_file import read_onnx
 from chromogen.staining.stainer import Stainer, builtin_ihc, load_look
 from chromogen.staining.where_network import read_model
-from chromogen.style import style_cache
 from chromogen.style.checkpoint import Checkpoint
 from hostile import FORMATS, case_names, make_broken, make_whole, small
 
@@ -272,7 +272,7 @@ def run_command(case: str, whole: Path, scratch: Path) -> Ended:
     def work() -> tuple[str, str]:
         os.chdir(scratch)
         tempfile.tempdir = str(scratch / "tmp")
-        style_cache.style_cache_folder = lambda: scratch / "tmp" / "styles"
+        jobs.style_cache_folder = lambda: scratch / "tmp" / "styles"  # type: ignore[attr-defined]
         status, said = _answer(arguments)
         shutil.rmtree(scratch / "tmp" / "styles", ignore_errors=True)
         return _judged(status, said, scratch / "out"), f"{' '.join(arguments[:2])}: {said}"

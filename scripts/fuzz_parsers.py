@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["chromogen"]):
     from chromogen.formats.tiff_pages import check_chain
     from chromogen.regions.masks import read_geojson
     from chromogen.slides.facts import read_facts
-    from chromogen.style.settings import numbers, parse_layers
+    from chromogen.style.recipes import numbers, parse_layers
 
 FOLDER = Path(tempfile.mkdtemp())
 

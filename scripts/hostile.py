@@ -18,7 +18,7 @@ import tifffile
 import torch
 
 import hostile_onnx
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image, encode_image
 from chromogen.slides.facts import Facts
 from chromogen.slides.store import LOCK, BlockStore, planned

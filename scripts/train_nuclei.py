@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from chromogen.compute.allocator import keep_freed_memory
+from chromogen.compute.memory import keep_freed_memory
 from chromogen.nuclei.network import NucleusNetwork, channels_last, network_from
 from chromogen.nuclei.outlines import RAYS, STRIDE_PX
 from nucleus_exemplars import Exemplar, exemplar

@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 def style_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of measured styles for each test: empty, and never the user's."""
     folder = tmp_path_factory.mktemp("cache") / "styles"
-    monkeypatch.setattr("chromogen.style.style_cache.style_cache_folder", lambda: folder)
+    monkeypatch.setattr("chromogen.app.jobs.style_cache_folder", lambda: folder)
     return folder
 
 

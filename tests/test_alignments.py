@@ -20,7 +20,7 @@ from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.image import write_image
 from chromogen.provenance import NOTICE
-from chromogen.registration.landmarks import by_affine
+from chromogen.registration.align import by_affine
 from chromogen.registration.transform import Quality, SlideFrame, Transform, read_transform, write_transform
 from test_densities import IHC
 from test_guard import HERE

@@ -1,18 +1,15 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import chromogen.compute.allocator
-from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
-
-LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+import chromogen.compute.memory
+from chromogen.compute.memory import give_back_freed_memory, keep_freed_memory
 
 # Frees a block far above glibc's own thresholds and says how much of it stays resident.
 FREE_A_BLOCK = """
 import ctypes, psutil, sys
-from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
+from chromogen.compute.memory import give_back_freed_memory, keep_freed_memory
 if sys.argv[1] != "leave":
     assert keep_freed_memory()
 if sys.argv[1] == "give back":
@@ -26,26 +23,6 @@ ctypes.memset(block, 1, 256 * 2**20)
 libc.free(block)
 print(psutil.Process().memory_info().rss - before)
 """
-
-
-# Says whether the heap asks for large pages, where address space is scarce or not.
-RESERVE = """
-import resource, sys
-from chromogen.compute.allocator import keep_freed_memory
-if sys.argv[1] == "scarce":
-    resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
-assert keep_freed_memory()
-heap = open("/proc/self/smaps").read().partition("[heap]")[2]
-flags = [line.split()[1:] for line in heap.splitlines() if line.startswith("VmFlags")]
-print(any("hg" in line for line in flags))
-"""
-
-
-@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="a kernel without large pages on demand")
-@pytest.mark.parametrize(("space", "asked"), [("plenty", "True"), ("scarce", "False")])
-def test_the_heap_asks_for_large_pages_where_it_can_grow(space: str, asked: str) -> None:
-    said = subprocess.run([sys.executable, "-c", RESERVE, space], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == asked
 
 
 def resident_bytes_after_free(what: str) -> int:
@@ -63,7 +40,7 @@ def test_freed_memory_stays_with_the_process() -> None:
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chromogen.compute.allocator.ctypes, "CDLL", lambda _name: object())
+    monkeypatch.setattr(chromogen.compute.memory.ctypes, "CDLL", lambda _name: object())
     assert keep_freed_memory() is False
     assert give_back_freed_memory() is False
 
@@ -71,7 +48,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
 # Leaves small blocks between large ones that are free, and says how much of the process stays resident.
 SCATTER = """
 import ctypes, sys
-from chromogen.compute.allocator import give_back_scattered_memory, keep_freed_memory, resident_bytes
+from chromogen.compute.memory import give_back_scattered_memory, keep_freed_memory, resident_bytes
 assert keep_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -102,11 +79,11 @@ def test_gaps_between_blocks_are_given_back_where_they_are_many(from_bytes: int,
 ENDING = """
 import atexit, gc
 atexit.register(lambda: print(gc.get_freeze_count() > 1000, gc.get_threshold()[0]))
-from chromogen.compute.allocator import collect_garbage_rarely
+from chromogen.compute.memory import collect_garbage_rarely
 collect_garbage_rarely()
 """
 
 
 def test_garbage_is_looked_for_rarely_and_not_at_the_end() -> None:
     said = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=True).stdout
-    assert said.split() == ["True", str(chromogen.compute.allocator.GARBAGE_OBJECTS)]
+    assert said.split() == ["True", str(chromogen.compute.memory.GARBAGE_OBJECTS)]

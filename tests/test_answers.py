@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from chromogen.evaluation.agreement import share_interval
-from chromogen.evaluation.answers import score_answers, score_as_json, score_line
+from chromogen.evaluation.blind import score_answers, score_as_json, score_line
 
 KEY = """crop,kind,source,file,x,y,mpp
 aa,real,s1,s1.png,0,0,0.5

@@ -86,7 +86,7 @@ def test_spread_is_median_and_quartiles() -> None:
 
 def test_a_watch_notes_every_target_and_judges_only_when_near() -> None:
     from chromogen.style.optimize import Losses
-    from chromogen.style.run import Step
+    from chromogen.style.stylize import Step
 
     values = iter([30.0, 9.0, 4.0])
     judged_pictures: list[int] = []

@@ -23,7 +23,7 @@ def test_bleed_is_what_lies_beyond_the_drawn_border(strength: float, blur_um: fl
     dab = strength * (AWAY < 0).astype(float)
     dab = ndimage.gaussian_filter(dab, blur_um / 0.5) if blur_um else dab
     outside, inside = dab[(AWAY > 0) & (AWAY <= 6)].mean(), dab[AWAY < 0].mean()
-    found = tissue_kept.bleed(tissue_kept.add_predicted_borders(NO_BORDERS, tile_of(dab))[0])
+    found = tissue_kept.bleed(tissue_kept.add_borders(NO_BORDERS, tile_of(dab).side("prediction")))
     assert found == pytest.approx(outside / inside, abs=0.05)
 
 
@@ -34,16 +34,17 @@ def test_unstained_nuclei_are_no_borders_and_cells_no_glands() -> None:
             holes |= np.hypot(X - x, Y - y) < 7
     inner = holes & (ndimage.maximum_filter(np.where(holes, AWAY, -SIDE), 15) < -4)
     gland = tile_of(0.6 * ((AWAY < 0) & ~inner))
-    mask = stained_glands(gland, gland.prediction_dab_od10)
+    mask = stained_glands(gland.side("prediction"))
     assert inner.sum() > 500
     assert (mask != (AWAY < 0))[abs(AWAY) > 2].mean() < 1e-4
     cells = tile_of(0.6 * holes)
-    assert not stained_glands(cells, cells.prediction_dab_od10).any()
+    assert not stained_glands(cells.side("prediction")).any()
 
 
-def test_virtual_and_real_have_a_row_each() -> None:
+def test_virtual_and_real_are_measured_alike() -> None:
     sharp, pale = tile_of(0.6 * (AWAY < 0)), tile_of(0.05 + 0 * X)
-    found = tissue_kept.add_borders(NO_BORDERS, Tile(sharp.prediction, real=sharp.prediction, mpp=0.5))
-    assert tissue_kept.bleed(found[0]) == tissue_kept.bleed(found[1])
+    both = Tile(sharp.prediction, real=sharp.prediction, mpp=0.5)
+    ours, real = (tissue_kept.add_borders(NO_BORDERS, both.side(name)) for name in ("prediction", "real"))
+    assert tissue_kept.bleed(ours) == tissue_kept.bleed(real)
     with pytest.raises(UndefinedError, match="no border of a stained gland"):
-        tissue_kept.bleed(tissue_kept.add_predicted_borders(NO_BORDERS, pale)[0])
+        tissue_kept.bleed(tissue_kept.add_borders(NO_BORDERS, pale.side("prediction")))

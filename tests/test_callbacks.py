@@ -7,7 +7,7 @@ import numpy as np
 
 from chromogen.app.jobs import trace_to
 from chromogen.style.optimize import Losses
-from chromogen.style.run import Step
+from chromogen.style.stylize import Step
 
 
 def steps_to(path: Path, content: int, first: int, last: int, loss: float = 1.0) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from chromogen.compute.grid import TileGrid, Window, whole
+from chromogen.compute.tiles import TileGrid, Window, whole
 from chromogen.image import to_tensor, to_uint8
 from chromogen.stains.deconvolution import (
     H_DAB,

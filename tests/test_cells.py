@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromogen.evaluation.credibility import Measures
 from chromogen.evaluation.fields import Crop, with_seeds
+from chromogen.evaluation.scores import Measures
 from chromogen.image import read_image, read_provenance
 from chromogen.study import cells as study
 from chromogen.study.cells import (

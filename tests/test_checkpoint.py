@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from chromogen.style.checkpoint import Checkpoint, pack, unpack
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
-from chromogen.style.run import Step
-from chromogen.style.stylize import Stylized, stylized
+from chromogen.style.stylize import Step, Stylized, stylized
 from synthetic import drawn_pair
 
 HE, IHC = (image[:48, :40].copy() for image in drawn_pair(48))

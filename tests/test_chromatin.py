@@ -24,7 +24,7 @@ HE = picture(0.4 * (1 + TEXTURE), 0 * X, H_E)
 
 def sums(prediction: Image) -> np.ndarray:
     tile = Tile(prediction, HE, mpp=1.0)
-    tile.__dict__["he_nuclei"] = discs(CENTRES)
+    tile.side("he").__dict__["nuclei"] = discs(CENTRES)
     return add_chromatin(NO_CHROMATIN, tile)
 
 

@@ -21,8 +21,7 @@ from chromogen.provenance import sha256_of
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
-from chromogen.style.recipes import PRESETS, preset
-from chromogen.style.settings import DEFAULT_PRESET
+from chromogen.style.recipes import DEFAULT_PRESET, PRESETS, preset
 from synthetic import drawn
 
 # Pictures made up of two stains at random may look like anything.

@@ -4,8 +4,7 @@ import pytest
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import Recipe, content_term, style_term
-from chromogen.style.run import total_curve, weighted_curves
-from chromogen.style.stylize import stylized
+from chromogen.style.stylize import stylized, total_curve, weighted_curves
 
 
 def test_weighted_curves_add_up_to_the_total(content: Image, style: Image, encoder: Encoder) -> None:

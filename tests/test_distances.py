@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import huber as scipy_huber
 
-from chromogen.style.statistics import DISTANCES, gram_mse, huber, mae, mse
+from chromogen.style.objective import DISTANCES, gram_mse, huber, mae, mse
 
 BATTERY = pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
 

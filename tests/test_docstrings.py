@@ -14,7 +14,7 @@ import chromogen
 SOURCE = Path(chromogen.__file__).parent
 # What a method developer calls; the convolutions and networks below them have their own tests.
 ROOMS = ("image", "page", "stains", "evaluation")
-STYLE = "canvas encoder gram loss measured_style objective optimize recipes start statistics".split()
+STYLE = "canvas encoder gram loss measured_style objective optimize recipes start".split()
 ARRAY = re.compile(r"(?:Image|Tensor|NDArray|Array)\b")
 SHAPE = re.compile(r"\((?:\.\.\.|[A-Za-z0-9]+),[^()]*\)")
 

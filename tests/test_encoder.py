@@ -10,8 +10,7 @@ from scipy.signal import correlate
 
 from chromogen.style import encoder as module
 from chromogen.style.encoder import Encoder, Weights, load_weights
-from chromogen.style.objective import CONVOLUTIONS, LAYERS
-from chromogen.style.statistics import gram_matrix
+from chromogen.style.objective import CONVOLUTIONS, LAYERS, gram_matrix
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from chromogen.stains.deconvolution import (
     optical_density,
     stain_look,
     stain_matrix,
-    white_level,
 )
+from chromogen.stains.glass import white_level
 
 OWN = stain_matrix((0.60, 0.72, 0.35), (0.15, 0.90, 0.40))  # a lab's own H&E
 

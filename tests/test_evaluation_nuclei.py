@@ -4,15 +4,16 @@ from scipy import ndimage
 from scipy.optimize import linprog
 
 from chromogen.evaluation import nuclei
-from chromogen.evaluation.credibility import tiles
-from chromogen.evaluation.metrics import NO_NUCLEI, NUCLEI_MEASURES, PREDICTED_NUCLEI, TISSUE_MEASURES, score
+from chromogen.evaluation.metrics import NUCLEI_MEASURES, PREDICTED_NUCLEI, TISSUE_MEASURES
+from chromogen.evaluation.scores import score, tiles
 from chromogen.evaluation.tile import Tile, UndefinedError
 from chromogen.image import Image
 from chromogen.nuclei.find import nuclei_of_image
-from chromogen.nuclei.outlines import Nuclei
+from chromogen.nuclei.outlines import Agreement, Nuclei
 from chromogen.nuclei.positivity import FIXED_OD10, Measurements
 from chromogen.stains.deconvolution import H_DAB, H_E, combine_stains
 
+NO_NUCLEI = Agreement(0, 0, 0)
 SIDE = 224
 CENTRES = [(y, x) for y in range(24, SIDE, 32) for x in range(24, SIDE, 32)]
 LN10 = np.log(10)
@@ -51,7 +52,7 @@ def test_counts_and_shares_of_virtual_and_real() -> None:
     assert found["predicted_positive_nuclei"] == pytest.approx(100 * 10 / 49, abs=2.5)
     assert found["real_positive_nuclei"] == pytest.approx(100 * 20 / 49, abs=2.5)
     assert found["positive_nuclei_difference"] == pytest.approx(100 * 10 / 49, abs=4)
-    seen = nuclei.add_predicted_nuclei(nuclei.Seen(), Tile(prediction, mpp=0.5))
+    seen = nuclei.add_nuclei(nuclei.Seen(), Tile(prediction, mpp=0.5).side("prediction"))
     assert found["predicted_nuclei_per_mm2"] == pytest.approx(49 / seen.tissue_mm2, rel=0.05)
 
 
@@ -71,7 +72,7 @@ def transported(a: list[float], b: list[float]) -> float:
 
 def test_distance_of_dab_is_the_least_work() -> None:
     a, b = [0.0, 0.1, 0.5, 0.9], [0.2, 0.3, 0.7]
-    assert nuclei.dab_distance(nuclei.NucleiPair(seen(a), seen(b))) == pytest.approx(transported(a, b), abs=1e-6)
+    assert nuclei.dab_distance((seen(a), seen(b))) == pytest.approx(transported(a, b), abs=1e-6)
 
 
 def test_spread_is_that_of_stained_cells_wherever_their_dab_is() -> None:
@@ -90,9 +91,9 @@ def test_spread_is_that_of_stained_cells_wherever_their_dab_is() -> None:
 
 
 def test_a_missing_density_is_left_out_and_no_nuclei_are_said() -> None:
-    assert nuclei.dab_distance(nuclei.NucleiPair(seen([0.1, np.nan]), seen([0.3]))) == pytest.approx(0.2)
+    assert nuclei.dab_distance((seen([0.1, np.nan]), seen([0.3]))) == pytest.approx(0.2)
     with pytest.raises(UndefinedError, match="no nuclei"):
-        nuclei.dab_distance(nuclei.NucleiPair(seen([0.1]), nuclei.Seen()))
+        nuclei.dab_distance((seen([0.1]), nuclei.Seen()))
     with pytest.raises(UndefinedError, match="no nuclei"):
         nuclei.percent_above_threshold(nuclei.Seen())
     with pytest.raises(UndefinedError, match="no nuclei in the H&E"):
@@ -101,13 +102,13 @@ def test_a_missing_density_is_left_out_and_no_nuclei_are_said() -> None:
 
 def test_a_nucleus_counts_in_one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     prediction = picture(CENTRES, [])
-    monkeypatch.setattr("chromogen.evaluation.credibility.CORE_PX", 112)
+    monkeypatch.setattr("chromogen.evaluation.scores.CORE_PX", 112)
     cut = list(tiles(prediction, None, None, 0.5))
     assert len(cut) > 1
     parts = nuclei.Seen()
     for tile in cut:
-        parts = nuclei.add_predicted_nuclei(parts, tile)
-    whole = nuclei.add_predicted_nuclei(nuclei.Seen(), Tile(prediction, mpp=0.5))
+        parts = nuclei.add_nuclei(parts, tile.side("prediction"))
+    whole = nuclei.add_nuclei(nuclei.Seen(), Tile(prediction, mpp=0.5).side("prediction"))
     assert len(parts.measured) == len(whole.measured) == 49
     np.testing.assert_allclose(np.sort(parts.dab_od10), np.sort(whole.dab_od10), atol=1e-4)
 
@@ -123,7 +124,7 @@ def test_a_pair_on_both_sides_of_a_border_is_kept_once(monkeypatch: pytest.Monke
         picture([(y, x - 9) for y, x in CENTRES], [], H_E),
         picture([(y, x - 7) for y, x in CENTRES], []),
     )
-    monkeypatch.setattr("chromogen.evaluation.credibility.CORE_PX", 112)
+    monkeypatch.setattr("chromogen.evaluation.scores.CORE_PX", 112)
     cut = list(tiles(prediction, he, None, 0.5))
     assert len(cut) > 1
     parts = NO_NUCLEI
@@ -135,16 +136,13 @@ def test_a_pair_on_both_sides_of_a_border_is_kept_once(monkeypatch: pytest.Monke
 
 def test_the_share_is_counted_above_the_threshold_that_is_reported() -> None:
     prediction, real = picture(CENTRES[10:], CENTRES[:10]), picture(CENTRES[20:], CENTRES[:20])
-    pair = nuclei.add_nuclei(nuclei.NucleiPair(), Tile(prediction, real=real, mpp=0.5))
-    for side in (pair.predicted, pair.real):
+    tile = Tile(prediction, real=real, mpp=0.5)
+    ours, theirs = (nuclei.add_nuclei(nuclei.Seen(), tile.side(name)) for name in ("prediction", "real"))
+    for side in (ours, theirs):
         above = [dab for dab in side.measured.second_od10 if dab > nuclei.threshold_od10(side)]
         assert nuclei.percent_above_threshold(side) == pytest.approx(100 * len(above) / len(side.measured))
         assert side.threshold.source == "found"
-    assert (
-        nuclei.positive_difference(pair)
-        == nuclei.positive_difference(nuclei.NucleiPair(pair.real, pair.predicted))
-        > 0
-    )
+    assert nuclei.positive_difference((ours, theirs)) == nuclei.positive_difference((theirs, ours)) > 0
 
 
 @pytest.mark.parametrize("centres", [[], [(100, 100)]])

@@ -3,8 +3,7 @@ from itertools import pairwise
 from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, TISSUE_MEASURES
 from chromogen.study.experiments import BEST, CLAIMS, painting_recipe, report_experiments
 from chromogen.style.objective import Term
-from chromogen.style.recipes import PRESETS
-from chromogen.style.settings import build_recipe, numbers
+from chromogen.style.recipes import PRESETS, build_recipe, numbers
 from documentation import BLOCKS
 
 EXPERIMENTS = {experiment.name: experiment for experiment in report_experiments(steps=7, init="noise")}

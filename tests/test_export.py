@@ -15,14 +15,14 @@ from chromogen.image import Image, read_image, write_image
 from chromogen.staining.ready import seen
 from chromogen.staining.stainer import Stainer, load_look
 from chromogen.staining.where import Place
-from chromogen.staining.where_map import read_paired
+from chromogen.staining.where_files import read_paired
 from chromogen.staining.where_network import PairStains, level_map, slide_stains, write_model
 from synthetic import tissue_like
 from test_where_file import model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-from chromogen.staining.onnx_export import export_onnx  # noqa: E402
-from chromogen.staining.onnx_where import read_where_model  # noqa: E402
+from chromogen.staining.onnx_generator import read_where_model  # noqa: E402
+from chromogen.staining.where_network import export_onnx  # noqa: E402
 
 HE = tissue_like(176, 208, seed=5)
 LOOK = PairStains((243.0, 240.0, 246.0), (1.3, 0.8))

@@ -116,9 +116,9 @@ def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
 def test_every_pixel_is_in_the_core_of_one_window(size: tuple[int, int]) -> None:
     counted = np.zeros(size[::-1], int)
     for window in nuclei_windows(size):
-        (x, y), (w, h) = window.core_location, window.core_size
+        (x, y), (w, h) = window.core.location, window.core.size
         counted[y : y + h, x : x + w] += 1
-        (sx, sy), (sw, sh) = window.seen_location, window.seen_size
+        (sx, sy), (sw, sh) = window.outer.location, window.outer.size
         assert 0 <= sx <= x
         assert 0 <= sy <= y
         assert x + w <= sx + sw <= size[0]

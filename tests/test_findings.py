@@ -2,8 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from chromogen.study.experiments import Claim, Comparison
-from chromogen.study.findings import FAILS, HOLDS, UNDECIDED, ScoredField, compare, findings
+from chromogen.study.experiments import FAILS, HOLDS, UNDECIDED, Claim, Comparison, ScoredField, compare, findings
 
 BETTER = Comparison("edge_r", "a", "b")
 

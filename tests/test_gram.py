@@ -4,7 +4,8 @@ import torch
 from scipy.linalg import sqrtm
 
 from chromogen.style import gram
-from chromogen.style.gram import mean_gram, position_shares, preconditioner
+from chromogen.style.gram import position_shares, preconditioner
+from chromogen.style.objective import gram_matrix
 
 
 def by_autograd(x: torch.Tensor) -> torch.Tensor:
@@ -17,7 +18,7 @@ def by_autograd(x: torch.Tensor) -> torch.Tensor:
 def test_value_and_gradient_are_autograds(shape: tuple[int, ...], layout: torch.memory_format) -> None:
     x = torch.rand(shape).contiguous(memory_format=layout).requires_grad_()
     upstream = torch.rand(shape[0], shape[1], shape[1])
-    found, wanted = mean_gram(x), by_autograd(x)
+    found, wanted = gram_matrix(x), by_autograd(x)
     assert torch.allclose(found, wanted, atol=1e-5)
     gradients = [torch.autograd.grad((g * upstream).sum(), x)[0] for g in (found, wanted)]
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-9)
@@ -26,16 +27,16 @@ def test_value_and_gradient_are_autograds(shape: tuple[int, ...], layout: torch.
 def test_bf16_adds_up_in_fp32() -> None:
     """Ten thousand positions added in bf16 alone would lose whole percents; rounding of the features stays."""
     x = torch.rand(1, 8, 100, 100, generator=torch.Generator().manual_seed(0)).bfloat16()
-    found, wanted = mean_gram(x), by_autograd(x.double())
+    found, wanted = gram_matrix(x), by_autograd(x.double())
     assert found.dtype == torch.float32
     assert ((found - wanted).norm() / wanted.norm()).item() < 2e-3
 
 
 def test_parts_do_not_change_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.rand(1, 4, 30, 11)
-    whole = mean_gram(x)
+    whole = gram_matrix(x)
     monkeypatch.setattr(gram, "POSITIONS_PER_PART", 32)
-    assert torch.allclose(mean_gram(x), whole, atol=1e-6)
+    assert torch.allclose(gram_matrix(x), whole, atol=1e-6)
 
 
 def gram_of(rank: int, channels: int = 6, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromogen.compute.grid import ALIGNED_PX, TileGrid, Window, outer_px, whole
+from chromogen.compute.tiles import ALIGNED_PX, TileGrid, Window, outer_px, whole
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 200), st.integers(0, 100))
@@ -43,3 +43,18 @@ def test_tiles_are_even(side: int) -> None:
     assert sum(sizes) == side
     assert max(sizes) <= 64
     assert max(sizes[:-1], default=0) - min(sizes[:-1], default=0) == 0
+
+
+def test_a_window_is_placed_where_it_was_seen_from() -> None:
+    outer = Window(16, 32, 80, 90)
+    assert Window(20, 40, 30, 50).seen_from(outer).placed_in(outer) == Window(20, 40, 30, 50)
+
+
+@pytest.mark.parametrize("other", [Window(10, 10, 20, 20), Window(0, 10, 5, 40), Window(40, 40, 50, 50)])
+def test_what_windows_share_is_what_masks_share(other: Window) -> None:
+    window = Window(5, 8, 30, 25)
+    masks = np.zeros((2, 60, 60), bool)
+    masks[0][window.at] = masks[1][other.at] = True
+    common = window.common(other)
+    assert common.area_px == np.count_nonzero(masks.all(0))
+    assert masks.all(0)[common.at].all()

@@ -10,7 +10,8 @@ import pytest
 from chromogen.app.cli import main
 from chromogen.app.info import STAIN_MPX_PER_S, describe
 from chromogen.image import Image, write_image
-from chromogen.slides.slide import SlideError, list_slides, slide_files
+from chromogen.slides.slide import list_slides, slide_files
+from chromogen.slides.source import SlideError
 from synthetic_slides import (
     MPP,
     paint_tissue,

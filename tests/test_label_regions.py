@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from shapely.geometry import Point
 
-from chromogen.labels.maps import NEGATIVE, POSITIVE, classes_of, regions_of
+from chromogen.labels.squares import NEGATIVE, POSITIVE, classes_of, regions_of
 
 TISSUE = np.pad(np.ones((60, 80), bool), 5)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 
+from chromogen.registration.align import by_affine, fitted_landmarks, refined_by
 from chromogen.registration.fitting import fitted_spline, zero_spline
-from chromogen.registration.landmarks import by_affine, fitted_landmarks, refined_by
 from chromogen.registration.transform import Piece, SlideFrame, Transform
 from chromogen.stains.deconvolution import Array
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import chromogen.style.stylize as module
-from chromogen.compute.grid import TileGrid
+from chromogen.compute.tiles import TileGrid
 from chromogen.image import Image
 from chromogen.style import loss as loss_module
 from chromogen.style import winograd

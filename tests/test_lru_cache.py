@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
 
 
 def test_the_ones_not_asked_for_longest_go_first() -> None:

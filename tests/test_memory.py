@@ -6,7 +6,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from chromogen.compute.grid import ALIGNED_PX
+from chromogen.compute.tiles import ALIGNED_PX
 from chromogen.style.encoder import Encoder
 from chromogen.style.memory import Limits, fitting, need_of, need_within
 from chromogen.style.recipes import PRESETS

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
-from chromogen.evaluation.credibility import CREDIBLE_ALONE, CREDIBLE_BESIDE_REAL, tiles
 from chromogen.evaluation.metrics import (
+    CREDIBLE_ALONE,
+    CREDIBLE_BESIDE_REAL,
     NUCLEI_MEASURES,
     PREDICTED_DAB,
     PREDICTED_NUCLEI,
     REAL_MEASURES,
     TISSUE_MEASURES,
     Measure,
-    score,
     style_measures,
 )
+from chromogen.evaluation.scores import score, tiles
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder
@@ -44,7 +45,7 @@ CLOSE = {
 
 def test_tiles_add_up_to_the_whole(measures: tuple[Measure, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = score(measures, [Tile(PREDICTION, HE, REAL)])
-    monkeypatch.setattr("chromogen.evaluation.credibility.CORE_PX", 128)
+    monkeypatch.setattr("chromogen.evaluation.scores.CORE_PX", 128)
     cut = list(tiles(PREDICTION, HE, REAL, mpp=None))
     assert len(cut) == 4
     for name, value in score(measures, cut).items():
@@ -59,7 +60,7 @@ def test_multi_scale_similarity_of_tiles_is_near_the_wholes(monkeypatch: pytest.
     noise = np.random.default_rng(0).normal(0, 40, IMAGE.shape)
     prediction = np.clip(IMAGE + noise, 0, 255).astype(np.uint8)
     whole = Tile(prediction, real=IMAGE)
-    monkeypatch.setattr("chromogen.evaluation.credibility.CORE_PX", 256)
+    monkeypatch.setattr("chromogen.evaluation.scores.CORE_PX", 256)
     cut = list(tiles(prediction, None, IMAGE, None))
     assert len(cut) == 4
     a, b = (score(REAL_MEASURES, each)["ms_ssim"] for each in ([whole], cut))

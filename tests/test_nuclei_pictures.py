@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from chromogen.nuclei.positivity import fixed_threshold
-from chromogen.whole_slide import nuclei_pictures
-from chromogen.whole_slide.nuclei_files import BLUE, BROWN_RED, judged
-from chromogen.whole_slide.nuclei_pictures import BLOCK_PX, drawn, outlined
+from chromogen.whole_slide import nuclei_files
+from chromogen.whole_slide.nuclei_files import BLOCK_PX, BLUE, BROWN_RED, drawn, judged, outlined
 from synthetic_slides import synthetic_slide
 from test_nuclei_geojson import part_of
 
@@ -32,14 +31,14 @@ def test_outlines_are_thin_closed_and_antialiased() -> None:
 def test_blocks_do_not_show(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     part = part_of(np.array([[at, 60], [at + 8, 40]]), np.full((2, 32), 25.0), np.array([1.0, 0.0]))
     by_blocks = outlined(WHITE, part.nuclei.outlines_px, [BLUE, BROWN_RED])
-    monkeypatch.setattr(nuclei_pictures, "BLOCK_PX", 2048)
+    monkeypatch.setattr(nuclei_files, "BLOCK_PX", 2048)
     at_once = outlined(WHITE, part.nuclei.outlines_px, [BLUE, BROWN_RED])
     np.testing.assert_allclose(by_blocks.astype(int), at_once.astype(int), atol=40)
 
 
 def test_of_a_slide_the_densest_field_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nuclei_pictures, "TILE_PX", 1000)
-    monkeypatch.setattr(nuclei_pictures, "FIELD_PX", 512)
+    monkeypatch.setattr(nuclei_files, "TILE_PX", 1000)
+    monkeypatch.setattr(nuclei_files, "FIELD_PX", 512)
     slide = synthetic_slide((6000, 4000), mpp=0.25)
     centres = np.array([[100, 100], *((4000 + 30 * i, 3100 + 20 * i) for i in range(10))])
     part = judged(part_of(centres, np.full((11, 32), 20.0), np.ones(11)), "slide", fixed_threshold(0.5))
@@ -53,7 +52,7 @@ def test_of_a_slide_the_densest_field_is_drawn(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_slide_without_nuclei_and_a_long_strip_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nuclei_pictures, "TILE_PX", 1000)
+    monkeypatch.setattr(nuclei_files, "TILE_PX", 1000)
     image, _, place = drawn(synthetic_slide((5000, 100), mpp=0.5), lambda: iter([]))
     assert image.shape == (100, 2048, 3)
     assert place == (0, 0, 2048, 100)

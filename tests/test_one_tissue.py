@@ -11,7 +11,7 @@ from chromogen.app.unmix import unmix_file
 from chromogen.app.view.drawn_regions import numbers_of, parse_region
 from chromogen.app.view.opened import ShelfPool
 from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.evaluation.credibility import tiles
+from chromogen.evaluation.scores import tiles
 from chromogen.evaluation.tile import Tile
 from chromogen.image import Image, read_image, to_tensor, write_image
 from chromogen.slides.slide import open_slide

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from chromogen.app.cli import main
 from chromogen.errors import FAILURES
 from chromogen.staining.onnx_file import any_onnx
-from chromogen.staining.onnx_where import WhereModel, _predicted, read_where_model
+from chromogen.staining.onnx_generator import WhereModel, _predicted, read_where_model
 from chromogen.staining.where import values_of_network
 
 pytest.importorskip("onnxruntime")

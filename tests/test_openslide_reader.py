@@ -11,7 +11,8 @@ import tifffile
 from PIL import ImageCms
 
 from chromogen.slides.openslide_reader import OpenSlideSource, detected_vendor
-from chromogen.slides.slide import Slide, SlideError, open_slide
+from chromogen.slides.slide import Slide, open_slide
+from chromogen.slides.source import SlideError
 from synthetic_slides import coordinates, crop, mean_of_blocks, ramp, write_ome_tiff, write_pyramid, write_svs
 
 

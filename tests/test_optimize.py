@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from chromogen.compute.grid import whole
+from chromogen.compute.tiles import whole
 from chromogen.image import Image, to_uint8
 from chromogen.style import optimize as module
 from chromogen.style.canvas import Canvas, PixelCanvas
@@ -19,8 +19,7 @@ from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import measure_style
 from chromogen.style.optimize import Optimization
 from chromogen.style.recipes import Recipe, content_term, style_term, tv_term
-from chromogen.style.run import Step
-from chromogen.style.stylize import CanvasOf, Outset, Stylized, canvas_of_recipe, stylized
+from chromogen.style.stylize import CanvasOf, Outset, Step, Stylized, canvas_of_recipe, stylized
 from synthetic import drawn_pair, tissue_like
 
 HE, IHC = tissue_like(48, 40, seed=3), tissue_like(48, 40, seed=4)[..., ::-1].copy()

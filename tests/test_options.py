@@ -4,8 +4,7 @@ from hypothesis import strategies as st
 
 from chromogen.app.arguments import byte_count
 from chromogen.style.objective import LAYERS
-from chromogen.style.recipes import PRESETS, preset, style_terms
-from chromogen.style.settings import build_recipe, grid_recipes, numbers, parse_layers
+from chromogen.style.recipes import PRESETS, build_recipe, grid_recipes, numbers, parse_layers, preset, style_terms
 
 
 @given(st.lists(st.tuples(st.sampled_from(LAYERS), st.floats(0, 1e6)), min_size=1, unique_by=lambda x: x[0]))

@@ -8,9 +8,10 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.slides.pool import SlidePool
-from chromogen.slides.slide import LAZY_BYTES, Slide, SlideError, open_slide
+from chromogen.slides.slide import LAZY_BYTES, Slide, open_slide
+from chromogen.slides.source import SlideError
 from chromogen.whole_slide.view import View, read_around_damage
 from synthetic_slides import coordinates, synthetic_slide, write_pyramid
 from test_slide_catalog import picture

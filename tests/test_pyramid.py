@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chromogen.compute.grid import Window, whole
+from chromogen.compute.tiles import Window, whole, windows_of
 from chromogen.image import Image
 from chromogen.slides import pyramid
-from chromogen.slides.pyramid import halved, level_sizes, pyramid_blocks, pyramid_windows
+from chromogen.slides.pyramid import halved, level_sizes, pyramid_blocks
 from synthetic import ArrayPixels, WherePixels
 
 SIDES = st.integers(1, 75)
@@ -63,7 +63,7 @@ def test_blocks_make_up_the_levels_of_the_whole(width: int, height: int, smalles
 @given(SIDES, SIDES, st.integers(1, 20))
 def test_windows_cover_every_pixel_once(width: int, height: int, side_px: int) -> None:
     times = np.zeros((height, width), int)
-    for window in pyramid_windows((width, height), side_px):
+    for window in windows_of((width, height), side_px):
         assert max(window.size) <= side_px
         times[window.at] += 1
     assert (times == 1).all()

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromogen.compute.grid import Window
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.models import LOOKS
 from chromogen.staining import window

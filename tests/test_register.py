@@ -9,7 +9,8 @@ import pytest
 from scipy import ndimage
 
 from chromogen.image import Image, read_image, write_image
-from chromogen.registration.align import is_same_place, moved, pieces_of
+from chromogen.registration.align import is_same_place, pieces_of
+from chromogen.registration.fitting import moved
 from chromogen.registration.pairs import swapped
 from chromogen.registration.register import register
 from chromogen.registration.search import DensityView, cropped, search, view_at_mpp, view_of

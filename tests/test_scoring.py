@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from chromogen.evaluation import credibility as module
-from chromogen.evaluation.credibility import tiles
+from chromogen.evaluation import scores as module
+from chromogen.evaluation.scores import tiles
 
 
 def test_tiles_cover_every_pixel_once(monkeypatch: pytest.MonkeyPatch) -> None:

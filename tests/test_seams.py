@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.whole_slide.survey import seam_score
 

@@ -18,8 +18,8 @@ from PIL import ImageCms
 
 from chromogen.image import Image, write_image
 from chromogen.slides import slide as module
-from chromogen.slides.slide import Slide, SlideError, open_slide
-from chromogen.slides.source import About
+from chromogen.slides.slide import Slide, open_slide
+from chromogen.slides.source import About, SlideError
 from synthetic_slides import (
     MPP,
     SyntheticSource,

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chromogen.compute.grid import TileGrid, Window, whole
-from chromogen.compute.sliding_window import SlidingWindow, mirrored
+from chromogen.compute.tiles import SlidingWindow, TileGrid, Window, mirrored, whole
 from chromogen.image import Image
 from chromogen.staining.stainer import Stainer, stain_image
 from synthetic import tissue_like

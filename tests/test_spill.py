@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from chromogen.compute.spill import InMemory, Spill, Store
+from chromogen.compute.memory import InMemory, Spill, Store
 
 
 @pytest.mark.parametrize("kind", [InMemory, Spill])
@@ -32,5 +32,5 @@ def test_what_is_spilled_comes_back_and_leaves_no_trace() -> None:
 
 
 def test_what_is_never_spilled_makes_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chromogen.compute.spill.scratch_folder", lambda: pytest.fail("made a folder"))
+    monkeypatch.setattr("chromogen.compute.memory.scratch_folder", lambda: pytest.fail("made a folder"))
     assert Spill().of(0) == {}

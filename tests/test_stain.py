@@ -18,15 +18,14 @@ import pytest
 import torch
 from skimage.data import immunohistochemistry
 
-from chromogen.compute.grid import whole
-from chromogen.compute.sliding_window import SlidingWindow
+from chromogen.compute.tiles import SlidingWindow, whole
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides import store as store_module
 from chromogen.slides import writer as writer_module
 from chromogen.slides.facts import read_facts
 from chromogen.slides.pyramid import COMPRESSIONS
-from chromogen.slides.slide import SlideError, open_slide
-from chromogen.slides.source import out_of_reach
+from chromogen.slides.slide import open_slide
+from chromogen.slides.source import SlideError, out_of_reach
 from chromogen.staining.confidence import heat_map
 from chromogen.staining.stainer import STAINERS, Stainer
 from chromogen.whole_slide import blocks as blocks_module

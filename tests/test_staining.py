@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.models import FOLDER, LOOK_SUFFIX, LOOKS, MODEL_SUFFIX
 from chromogen.nuclei.find import nuclei_of_image
+from chromogen.nuclei.outlines import no_nuclei
 from chromogen.nuclei.positivity import fixed_threshold, grades_of, measure, positive_threshold
 from chromogen.staining.amounts import nuclear_levels
 from chromogen.staining.atlas import Atlas
@@ -363,3 +364,9 @@ def test_glass_is_the_picture_without_any_stain(name: str) -> None:
     texture = np.random.default_rng(0).normal(0, 0.02, (70, 45)).astype(np.float32)
     none = np.zeros_like(texture)
     assert (glass(texture, exemplar) == rendered_stains(none, none, texture, exemplar)).all()
+
+
+def test_where_there_is_no_nucleus_every_pixel_is_far_from_one() -> None:
+    """Farther than any length that this room compares it with."""
+    bare = tissue_of(np.full((64, 48, 3), 200, np.uint8), no_nuclei(MPP), np.full(3, 255.0), H_DAB)
+    assert bare.distance_um.min() > 1000

@@ -13,9 +13,9 @@ from chromogen.staining.exemplar import Exemplar
 from chromogen.staining.stainer import load_look
 from chromogen.stains.deconvolution import H_DAB, separate_stains_od10
 from chromogen.style import start as module
+from chromogen.style.objective import COMPARTMENTS
 from chromogen.style.start import (
     BROWN_NUCLEI,
-    COMPARTMENTS,
     Start,
     compartments_of,
     measured_exemplars,

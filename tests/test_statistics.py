@@ -6,7 +6,7 @@ from skimage.data import immunohistochemistry
 
 from chromogen.image import to_tensor
 from chromogen.stains.deconvolution import H_DAB, separate_stains
-from chromogen.style.statistics import (
+from chromogen.style.objective import (
     STATISTICS,
     gram_matrix,
     hematoxylin_density,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.slides.store import BLOCKS, LEVELS, BlockStore, StoreError, claimed, forget, planned
 from synthetic_slides import coordinates, crop

@@ -1,22 +1,22 @@
 """Statistics of styles are measured once per content, and a cache in any state does no harm."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from chromogen.app import jobs
 from chromogen.app.jobs import Styles, Stylist
 from chromogen.image import Image, write_image
-from chromogen.style import style_cache
+from chromogen.style import measured_style
 from chromogen.style.encoder import Encoder, Weights
 from chromogen.style.measured_style import Style, measure_style
 from chromogen.style.objective import Term
 from chromogen.style.recipes import Recipe, content_term, guided_recipe, style_term, with_term
-from chromogen.style.style_cache import measure_style_once
 from synthetic import drawn_pair, tissue_like
 
 RECIPE = Recipe((content_term(), style_term(layers=("relu1_1", "relu2_1"))), scales=(0.5, 1.0), steps=(1, 1))
@@ -24,15 +24,21 @@ RECIPE = Recipe((content_term(), style_term(layers=("relu1_1", "relu2_1"))), sca
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images were measured, call by call."""
+    """How many images were measured to be kept, call by call."""
     calls: list[int] = []
 
-    def counted(images: Sequence[Image], *rest: object) -> Style:
-        calls.append(len(images))
-        return measure_style(images, *rest)  # type: ignore[arg-type]
+    write = measured_style._write
 
-    monkeypatch.setattr(style_cache, "measure_style", counted)
+    def counted(file: Path, style: Style) -> None:
+        calls.append(len(style.images))
+        write(file, style)
+
+    monkeypatch.setattr(measured_style, "_write", counted)
     return calls
+
+
+def measure_style_once(*given: Any, **more: Any) -> Style:
+    return measure_style(*given, **more, kept_in=jobs.style_cache_folder())
 
 
 @pytest.fixture
@@ -209,7 +215,7 @@ def test_a_cache_that_can_only_be_read_is_used(
         raise PermissionError
 
     first = measure_style_once(images, RECIPE, encoder)
-    monkeypatch.setattr("chromogen.style.style_cache.os.utime", refuse)
+    monkeypatch.setattr("chromogen.style.measured_style.os.utime", refuse)
     assert_same(measure_style_once(images, RECIPE, encoder), first)
     assert measured == [2]
 
@@ -217,7 +223,7 @@ def test_a_cache_that_can_only_be_read_is_used(
 def test_only_the_last_used_are_kept(
     images: list[Image], encoder: Encoder, style_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chromogen.style.style_cache.MAX_FILES", 2)
+    monkeypatch.setattr("chromogen.style.measured_style.MAX_FILES", 2)
     mixes = [(1, 1), (1, 2), (1, 3)]
     files = []
     for age, mix in zip((300, 200, 0), mixes, strict=True):
@@ -280,7 +286,13 @@ def test_a_folders_weight_is_shared_by_its_images(tmp_path: Path, images: list[I
 def test_measuring_tells_how_far_it_is(images: list[Image], encoder: Encoder) -> None:
     told: list[tuple[int, int]] = []
     for _ in range(2):
-        measure_style_once(images, RECIPE, encoder, on_measured=lambda done, of: told.append((done, of)))
+        measure_style(
+            images,
+            RECIPE,
+            encoder,
+            kept_in=jobs.style_cache_folder(),
+            on_measured=lambda done, of: told.append((done, of)),
+        )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

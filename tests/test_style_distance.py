@@ -48,8 +48,8 @@ def test_white_is_no_style(encoder: Encoder) -> None:
 def test_sliced_wasserstein_is_scipys_along_every_direction() -> None:
     tile = Tile(OTHER, real=IHC)
     densities = [
-        -np.log10((image[tile.tissue_of(image)] + 1.0) / 256) @ feature_distances._directions().T
-        for image in (OTHER, IHC)
+        -np.log10((side.image[side.tissue] + 1.0) / 256) @ feature_distances._directions().T
+        for side in (tile.side("prediction"), tile.side("real"))
     ]
     wanted = np.mean(
         [stats.wasserstein_distance(a, b) for a, b in zip(densities[0].T, densities[1].T, strict=True)]
@@ -70,9 +70,9 @@ def test_the_profile_of_a_real_ihc_is_the_one_that_was_measured_before() -> None
 def test_profiles_are_those_of_quantiles() -> None:
     tile = Tile(OTHER, tissue_like(128, 160, seed=3), IHC)
     density = feature_distances.nuclear_texture_od10(tile, IHC)
-    tissue = tile.tissue_of(IHC)
+    tissue = tile.side("real").tissue
     eighth = np.searchsorted(np.quantile(density[tissue], np.arange(1, 8) / 8), density)
-    dab = np.maximum(tile.real_od10[..., 1], 0)
+    dab = np.maximum(tile.side("real").od10[..., 1], 0)
     means = np.array([dab[tissue & (eighth == i)].mean() for i in range(8)])
     found = feature_distances.profile(feature_distances.add_profiles(NO_PROFILES, tile)[1])
     assert found == pytest.approx(means / means.mean(), abs=0.03)

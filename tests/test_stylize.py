@@ -27,8 +27,7 @@ from chromogen.style.recipes import (
     style_term,
     tv_term,
 )
-from chromogen.style.run import Step
-from chromogen.style.stylize import stylized
+from chromogen.style.stylize import Step, stylized
 from synthetic import drawn_pair, tissue_like
 
 SHALLOW = (content_term(weight=0.05), style_term(layers=("relu1_1", "relu2_1")))

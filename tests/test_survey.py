@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chromogen.compute.grid import Window, whole
+from chromogen.compute.tiles import Window, whole
 from chromogen.image import Image
 from chromogen.whole_slide import survey as survey_module
 from chromogen.whole_slide import view as view_module

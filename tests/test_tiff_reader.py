@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.image import Image
 from chromogen.slides import tiff_reader as module
-from chromogen.slides.slide import SlideError, open_slide
-from chromogen.slides.source import ImageSource
+from chromogen.slides.slide import open_slide
+from chromogen.slides.source import ImageSource, SlideError
 from synthetic_slides import MPP, coordinates, crop, ramp, write_ome_tiff, write_pyramid, write_svs
 
 LAYOUTS = {

@@ -35,6 +35,6 @@ def test_densities_have_base_10() -> None:
     drawn = np.zeros((4, 5, 3))
     drawn[..., :2] = [0.3, 0.6]
     tile = Tile(combine_stains(drawn * np.log(10)))
-    assert tile.prediction_od10 == pytest.approx(drawn, abs=0.01)
+    assert tile.side("prediction").od10 == pytest.approx(drawn, abs=0.01)
     with pytest.raises(UndefinedError, match="no H&E"):
-        tile.he_od10  # noqa: B018
+        tile.side("he")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.slides.slide import Slide
 from chromogen.whole_slide import survey

@@ -70,7 +70,7 @@ def test_determined_is_what_least_squares_with_a_penalty_gives() -> None:
     x = ((x - x.mean(0)) / x.std(0)).clip(-3, 3)
     quadratic = [np.ones(len(x))] + list(x.T) + [x[:, i] * x[:, j] for i in range(18) for j in range(i, 18)]
     x = np.stack(quadratic, 1)
-    y = blur(tile.prediction_od10[..., 1], 1.5)[every].ravel()
+    y = blur(tile.side("prediction").od10[..., 1], 1.5)[every].ravel()
     low, high = np.percentile(y, [1, 99])
     y = y.clip(low, high)
     rows, columns = np.indices((SIDE, SIDE))

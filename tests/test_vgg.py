@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chromogen.compute import devices
 from chromogen.style import vgg
-from chromogen.style.vgg import Convolution, activations_and_grams, pool, pool_backward
+from chromogen.style.vgg import Asked, Convolution, activations_and_grams, pool, pool_backward
 
 SHAPES = {"1_1": (3, 8), "1_2": (8, 8), "2_1": (8, 16), "2_2": (16, 16), "3_1": (16, 16)}
 COMPARED = (["1_1", "2_1", "3_1"], ["1_2", "2_2"], ["3_1"], ["1_1"], list(SHAPES))
@@ -66,9 +66,9 @@ def test_equals_autograd(
     compared: list[str], size: tuple[int, int], pooling: str, fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not fused:
-        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device: False)
+        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device, _dtype: False)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    ours, _ = activations_and_grams(x, laid_out(compared), compared, [], pooling, {})
+    ours, _ = activations_and_grams(x, Asked(laid_out(compared), compared, [], pooling, {}))
     theirs = plain(x, compared, pooling)
     for name in compared:
         assert torch.allclose(ours[name], theirs[name], atol=1e-6)
@@ -90,11 +90,11 @@ def test_gram_matrices_equal_autograd(
 ) -> None:
     """Alone, beside activations of other layers, and of the same; through several masks of one layer."""
     if not fused:
-        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device: False)
+        monkeypatch.setattr(vgg, "has_fused_convolution", lambda _device, _dtype: False)
     x = torch.randn(2, 3, 12, 19, generator=torch.Generator().manual_seed(1)).requires_grad_()
     deepest = max(*compared, *grams_of)
     of = [(name, mask) for name in grams_of for mask in through]
-    ours, grams = activations_and_grams(x, laid_out([deepest]), compared, of, pooling, MASKS)
+    ours, grams = activations_and_grams(x, Asked(laid_out([deepest]), compared, of, pooling, MASKS))
     theirs = plain(x, list(SHAPES), pooling)
     wanted = {(name, mask): gram_by_autograd(theirs[name], mask) for name, mask in of}
     for key in of:
@@ -210,9 +210,9 @@ def test_without_any_of_them_it_equals_autograd(
     size: tuple[int, int], pooling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, NAMES, None)
-    assert not vgg.has_fused_convolution(torch.device("cpu"))
+    assert not vgg.has_fused_convolution(torch.device("cpu"), torch.float32)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    ours, _ = activations_and_grams(x, laid_out(list(SHAPES)), list(SHAPES), [], pooling, {})
+    ours, _ = activations_and_grams(x, Asked(laid_out(list(SHAPES)), list(SHAPES), [], pooling, {}))
     theirs = plain(x, list(SHAPES), pooling)
     assert torch.allclose(gradient(ours, x), gradient(theirs, x), atol=1e-5)
 
@@ -240,18 +240,18 @@ def test_no_private_name_of_torch_is_used_unguarded() -> None:
 
 def test_a_loss_may_ignore_some_of_what_it_asked_for() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours, _ = activations_and_grams(x, laid_out(["3_1"]), ["1_1", "3_1"], [], "max", {})
+    ours, _ = activations_and_grams(x, Asked(laid_out(["3_1"]), ["1_1", "3_1"], [], "max", {}))
     theirs = plain(x, ["1_1"], "max")
     assert torch.allclose(gradient({"1_1": ours["1_1"]}, x), gradient(theirs, x), atol=1e-5)
 
 
 def test_gradients_given_to_it_are_left_as_they_are() -> None:
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
-    ours, _ = activations_and_grams(x, laid_out(["2_1"]), ["1_1", "2_1"], [], "max", {})
+    ours, _ = activations_and_grams(x, Asked(laid_out(["2_1"]), ["1_1", "2_1"], [], "max", {}))
     given = [torch.ones_like(activation) for activation in ours.values()]
     torch.autograd.grad(list(ours.values()), x, given)
     assert all(bool((g == 1).all()) for g in given)
 
 
 def test_nothing_asked_for_runs_nothing() -> None:
-    assert activations_and_grams(torch.rand(1, 3, 16, 16), {}, [], [], "max", {}) == ({}, {})
+    assert activations_and_grams(torch.rand(1, 3, 16, 16), Asked({}, [], [], "max", {})) == ({}, {})

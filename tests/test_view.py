@@ -9,8 +9,9 @@ import numpy as np
 import openslide
 import pytest
 
-from chromogen.compute.grid import Window, whole
-from chromogen.slides.slide import SlideError, open_slide
+from chromogen.compute.tiles import Window, whole
+from chromogen.slides.slide import open_slide
+from chromogen.slides.source import SlideError
 from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide import view as view_module
 from chromogen.whole_slide.view import (

@@ -8,7 +8,8 @@ import tifffile
 
 from chromogen.app.view.opened import NOMINAL_MPP, ShelfPool, opened
 from chromogen.app.view.slide_catalog import SlideCatalog
-from chromogen.slides.slide import SlideError, open_slide
+from chromogen.slides.slide import open_slide
+from chromogen.slides.source import SlideError
 from synthetic_slides import write_pyramid
 from test_slide_catalog import picture
 

@@ -12,8 +12,7 @@ from chromogen.image import read_image, write_image
 from chromogen.provenance import NOTICE
 from chromogen.staining.stainer import Stainer
 from chromogen.whole_slide.job import Output, SlideJob
-from chromogen.whole_slide.stain import stain_slide
-from chromogen.whole_slide.tile import stain_tile
+from chromogen.whole_slide.stain import stain_slide, stain_tile
 from chromogen.whole_slide.view import SlideFile
 from synthetic_slides import write_pyramid
 from test_densities import IHC

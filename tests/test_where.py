@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.errors import FAILURES
 from chromogen.image import Image
 from chromogen.nuclei.find import nuclei_of_image
@@ -24,9 +24,8 @@ from chromogen.staining.ready import seen
 from chromogen.staining.stainer import Stainer, load_look, stain_image, stainer_of_look
 from chromogen.staining.tissue import MPP, Tissue, epithelium
 from chromogen.staining.where import BY_TISSUE, Frame, Place, Where, sampled_map
-from chromogen.staining.where_map import read_map, read_paired
+from chromogen.staining.where_files import read_map, read_paired, read_regions
 from chromogen.staining.where_network import CLAIM, write_model
-from chromogen.staining.where_regions import read_regions
 from chromogen.staining.window import Dials, look_of
 from chromogen.stains.deconvolution import H_DAB
 from chromogen.stains.glass import white_level
@@ -119,7 +118,7 @@ def paired_of(folder: Path) -> Where:
 
 def model_of(folder: Path) -> Where:
     pytest.importorskip("onnxruntime")
-    from chromogen.staining.onnx_where import read_where_model
+    from chromogen.staining.onnx_generator import read_where_model
     from test_onnx_where import Blueness, exported
 
     return read_where_model(exported(folder / "where.onnx", Blueness()))

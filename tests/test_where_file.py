@@ -175,7 +175,7 @@ def test_models_that_are_none_are_not_made(tmp_path: Path) -> None:
 def test_a_file_that_changes_under_way_is_noticed(file: Path) -> None:
     was = Stainer.from_pretrained(file)
     write_model(file, model(seed=1))
-    with pytest.raises(ValueError, match="the one with hash"):
+    with pytest.raises(ValueError, match="the file with hash"):
         was(HE[::-1].copy())  # which no test has stained
 
 

@@ -11,7 +11,7 @@ import tifffile
 from chromogen.app.view.choices import MODEL_SUFFIXES, WhereLine, where_lines
 from chromogen.app.view.slide_catalog import SlideCatalog
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
-from chromogen.staining.where_map import CLAIM as MAP_CLAIM
+from chromogen.staining.where_files import MAP_CLAIM
 from chromogen.staining.where_network import write_model
 from test_where_file import model
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ome_types import from_xml
 from skimage.data import immunohistochemistry
 
-from chromogen.compute.grid import Window, whole
+from chromogen.compute.tiles import Window, whole
 from chromogen.image import Image
 from chromogen.slides import writer
 from chromogen.slides.facts import Facts

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import zarr
 
-from chromogen.slides.slide import SlideError, open_slide
+from chromogen.slides.slide import open_slide
+from chromogen.slides.source import SlideError
 from synthetic_slides import MPP, coordinates, write_ome_zarr
 
 IMAGE = coordinates(300, 200)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         stylize,
         unmix,
     )
-    from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
+    from chromogen.compute.memory import give_back_freed_memory, keep_freed_memory
     from chromogen.evaluation.evaluate import Evaluation, evaluate_files
     from chromogen.image import read_image, write_image
     from chromogen.labels.label import LabelSettings, label
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from chromogen.whole_slide.view import SlideFile
 
 _ROOMS = {
-    "give_back_freed_memory": "compute.allocator",
-    "keep_freed_memory": "compute.allocator",
+    "give_back_freed_memory": "compute.memory",
+    "keep_freed_memory": "compute.memory",
     "read_image": "image",
     "write_image": "image",
     "open_slide": "slides.slide",

@@ -29,16 +29,14 @@ from chromogen.stains.deconvolution import separate_stains_od10, stain_alone
 from chromogen.stains.glass import white_level
 from chromogen.style.encoder import Encoder
 from chromogen.style.measured_style import measure_style
-from chromogen.style.recipes import Recipe
-from chromogen.style.settings import build_recipe
+from chromogen.style.recipes import Recipe, build_recipe
 from chromogen.style.stylize import Stylized
 from chromogen.style.stylize import stylized as optimize
 from chromogen.training.pairs import Registration, model_of, read_pairs
 from chromogen.training.train import Training, train_where
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.measured_looks import measure_look
-from chromogen.whole_slide.stain import stain_slide
-from chromogen.whole_slide.tile import stain_tile
+from chromogen.whole_slide.stain import stain_slide, stain_tile
 from chromogen.whole_slide.view import SlideFile
 
 ImageOrPath: TypeAlias = "Image | PathLike"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from chromogen.errors import expected
-from chromogen.style.settings import numbers
+from chromogen.style.recipes import numbers
 
 Search = partial(typer.Option, rich_help_panel="Optimization")
 Scale = partial(typer.Option, rich_help_panel="Size and styles")

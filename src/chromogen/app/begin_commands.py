@@ -23,7 +23,7 @@ from chromogen.provenance import peak_rss_mb, run_facts, versions
 
 if TYPE_CHECKING:
     from chromogen.app.view.guard import App
-    from chromogen.style.run import OnStep
+    from chromogen.style.stylize import OnStep
 END_WITHIN_S = 3  # answers that take longer are given up when the server ends
 MAX_HEADER_BYTES = 1_000_000  # a browser sends up to 180 cookies of 4 kB that other programs on the host have set
 _ADVICE = "run: pip install 'chromogen[view]'"

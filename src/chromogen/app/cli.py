@@ -22,7 +22,7 @@ from chromogen.app.stain_command import stain_command
 from chromogen.app.stylize_command import stylize_command
 from chromogen.app.terminal import verdict
 from chromogen.app.train_command import export_command, train_command
-from chromogen.compute.allocator import collect_garbage_rarely, keep_freed_memory
+from chromogen.compute.memory import collect_garbage_rarely, keep_freed_memory
 from chromogen.pixel_size import check_mpp
 from chromogen.provenance import NOTICE, __version__
 

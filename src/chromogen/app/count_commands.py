@@ -15,7 +15,7 @@ from chromogen.errors import choose
 from chromogen.files import ready_folder
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import facts_since
-from chromogen.style.settings import numbers
+from chromogen.style.recipes import numbers
 
 
 def nuclei_command(

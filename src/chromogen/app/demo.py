@@ -13,7 +13,8 @@ import numpy as np
 from chromogen.app.jobs import Styles, Stylist
 from chromogen.data import demo_field, demo_slide
 from chromogen.evaluation.fields import Crop, crops_of
-from chromogen.evaluation.metrics import TISSUE_MEASURES, score
+from chromogen.evaluation.metrics import TISSUE_MEASURES
+from chromogen.evaluation.scores import score
 from chromogen.evaluation.tile import Tile
 from chromogen.files import write_text
 from chromogen.image import Image, write_image
@@ -26,8 +27,7 @@ from chromogen.staining.where import BY_TISSUE
 from chromogen.staining.window import Dials, look_of, where_map
 from chromogen.style.encoder import Encoder
 from chromogen.style.recipes import PRESETS, Recipe
-from chromogen.style.run import OnStep, weighted_curves
-from chromogen.style.stylize import Stylized
+from chromogen.style.stylize import OnStep, Stylized, weighted_curves
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile

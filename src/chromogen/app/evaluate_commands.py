@@ -18,8 +18,7 @@ from chromogen.files import ready_empty_folder, ready_folder
 from chromogen.image import read_image
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.provenance import facts_since
-from chromogen.style.recipes import INITS, PRESETS, preset, with_total_steps
-from chromogen.style.settings import grid_recipes
+from chromogen.style.recipes import INITS, PRESETS, grid_recipes, preset, with_total_steps
 
 if TYPE_CHECKING:
     from chromogen.evaluation.fields import Crop
@@ -180,7 +179,7 @@ def _lay_out(
 
 def _score(answers: Path, key: Path, *, as_json: bool) -> None:
     """Score the answers to a blind test."""
-    from chromogen.evaluation.answers import score_answers, score_as_json, score_line
+    from chromogen.evaluation.blind import score_answers, score_as_json, score_line
 
     score = score_answers(answers, key)
     terminal.tell(score_as_json(score), [score_line(score)], as_json=as_json)
@@ -250,8 +249,8 @@ def study_command(
     he.png with MARKER_aligned.png beside it. You may stop it at any moment; the same command continues. Open
     study/index.html.
     """
-    from chromogen.evaluation.credibility import Measures
     from chromogen.evaluation.fields import with_seeds
+    from chromogen.evaluation.scores import Measures
     from chromogen.study.cells import cautions, judged_claims
     from chromogen.study.experiments import CLAIMS, report_experiments
     from chromogen.study.report import Study, write_study

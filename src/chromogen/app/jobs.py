@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 
 from chromogen.app.paths import SideOutputs, image_files
-from chromogen.compute.allocator import give_back_freed_memory, keep_freed_memory
-from chromogen.compute.grid import outer_px
+from chromogen.compute.memory import give_back_freed_memory, keep_freed_memory
+from chromogen.compute.tiles import outer_px
 from chromogen.errors import expected
 from chromogen.files import CHECKPOINT_ENDING, json_lines_to, named_beside, stem_of
 from chromogen.image import Image, read_provenance, scaled, shrunk, write_image
@@ -28,13 +28,11 @@ from chromogen.stains.appearance import DOUBTS, appearance
 from chromogen.style.checkpoint import Checkpoint
 from chromogen.style.encoder import Encoder
 from chromogen.style.loss import halo_px, tiles_of
-from chromogen.style.measured_style import OnMeasured, Style
+from chromogen.style.measured_style import OnMeasured, Style, measure_style, style_cache_folder
 from chromogen.style.memory import BLOCK_BYTES, Limits, Need, need_within
 from chromogen.style.recipes import Recipe, as_record, guided_recipe
-from chromogen.style.run import OnStep, Step
 from chromogen.style.start import NO_GUIDES, Guides, start_record
-from chromogen.style.style_cache import measure_style_once
-from chromogen.style.stylize import Stylized, stylized
+from chromogen.style.stylize import OnStep, Step, Stylized, stylized
 
 NO_LIMITS = Limits()
 SAMPLE_PX = 384
@@ -187,7 +185,7 @@ class Stylist:
         factors = [own / mpp if own else 1.0 for own in self.style_mpps]
         if (mpp, *factors) not in self._measured:
             images = [scaled(style.pixels, factor) for style, factor in zip(self._styles, factors, strict=True)]
-            self._measured[mpp, *factors] = measure_style_once(
+            self._measured[mpp, *factors] = measure_style(
                 images,
                 self.recipe,
                 self.encoder,
@@ -195,6 +193,7 @@ class Stylist:
                 self.on_measured,
                 mpp,
                 resized(self._style_regions, images[0]),
+                kept_in=style_cache_folder(),
             )
         return self._measured[mpp, *factors]
 

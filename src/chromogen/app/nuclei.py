@@ -18,7 +18,7 @@ from chromogen.provenance import NOTICE, versions
 from chromogen.slides.slide import Slide, open_slide
 from chromogen.whole_slide import nuclei_files
 from chromogen.whole_slide.nuclei import NamedNetwork, SlideNuclei, named_built_in, slide_nuclei
-from chromogen.whole_slide.nuclei_pictures import drawn, is_tile, label_image, write_numbers
+from chromogen.whole_slide.nuclei_files import drawn, is_tile, label_image, write_numbers
 
 SHOWN_PX = 900
 OF_EACH = (".geojson", ".csv", ".parquet", "_labels.tif", "_nuclei.jpg")  # endings of an input's outputs

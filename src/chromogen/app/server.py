@@ -30,7 +30,7 @@ from chromogen.app.view.state import State, job_queue
 from chromogen.app.view.work_queue import UnknownWorkError
 from chromogen.provenance import NOTICE, __version__
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
-from chromogen.style.settings import DEFAULT_PRESET
+from chromogen.style.recipes import DEFAULT_PRESET
 
 PAGE = Path(__file__).resolve().parents[1] / "web" / "dist"
 NO_PAGE = (

@@ -12,7 +12,7 @@ import typer
 
 from chromogen.app import terminal
 from chromogen.app.arguments import LOOK_MPP, PART, Debug, Inputs, Json, Output, check_left_out, region_of
-from chromogen.compute.allocator import give_back_freed_memory
+from chromogen.compute.memory import give_back_freed_memory
 from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 
 OfSlide = partial(typer.Option, rich_help_panel="Slide")

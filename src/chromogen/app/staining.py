@@ -13,7 +13,7 @@ from typing import Any
 from chromogen.app.arguments import check_left_out, region_of
 from chromogen.app.looks import LookRequest, measured_look
 from chromogen.app.terminal import note_assumed
-from chromogen.compute.grid import whole
+from chromogen.compute.tiles import whole
 from chromogen.errors import choose, expected
 from chromogen.files import check_apart, check_folder, check_there, make_folder, stem_of
 from chromogen.image import WRITE_SUFFIXES, Image, is_image
@@ -21,17 +21,15 @@ from chromogen.models import MODEL_SUFFIX, ONNX_SUFFIX
 from chromogen.regions.geojson import SUFFIXES as GEOJSON_SUFFIXES
 from chromogen.slides.slide import Slide, open_slide, slide_files
 from chromogen.staining.looks import Look
-from chromogen.staining.onnx_where import read_where_model
+from chromogen.staining.onnx_generator import read_where_model
 from chromogen.staining.stainer import Stainer, builtin_ihc, load_look
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import BY_TISSUE, Frame, Where
-from chromogen.staining.where_map import read_map, read_paired
-from chromogen.staining.where_regions import ELSEWHERE, read_regions
+from chromogen.staining.where_files import ELSEWHERE, read_map, read_paired, read_regions
 from chromogen.style.where_style import style_map
 from chromogen.whole_slide.blocks import Run, cluster_at, local_cluster, on_cluster
 from chromogen.whole_slide.job import SUFFIXES, Output, SlideJob
-from chromogen.whole_slide.stain import OnBlock, stain_slide
-from chromogen.whole_slide.tile import stain_tile
+from chromogen.whole_slide.stain import OnBlock, stain_slide, stain_tile
 from chromogen.whole_slide.view import SlideFile, view_at
 
 TIFF = (".tif", ".tiff")

@@ -28,13 +28,12 @@ from chromogen.app.arguments import (
 from chromogen.app.paths import SideOutputs, check_side_outputs, plan
 from chromogen.errors import expected
 from chromogen.plots import loss_plot, save_plot
-from chromogen.style.recipes import Recipe
-from chromogen.style.settings import DEFAULT_PRESET, build_recipe, numbers
+from chromogen.style.recipes import DEFAULT_PRESET, Recipe, build_recipe, numbers
 
 if TYPE_CHECKING:
     from chromogen.app.jobs import Stylist
     from chromogen.regions.guides import Regions
-    from chromogen.style.run import Step
+    from chromogen.style.stylize import Step
 
 
 def stylize_command(
@@ -302,7 +301,7 @@ def _measuring(progress: Progress) -> Callable[[int, int], None]:
 
 def _plot(traces: Mapping[str, tuple[Step, ...]], recipe: Recipe, path: Path) -> None:
     """Total and weighted terms of a single content; of several, the total of each."""
-    from chromogen.style.run import total_curve, weighted_curves
+    from chromogen.style.stylize import total_curve, weighted_curves
 
     first, *others = traces.values()
     several = {name: total_curve(trace) for name, trace in traces.items()}

@@ -22,7 +22,7 @@ from chromogen.errors import FAILURES, expected, short
 from chromogen.provenance import NOTICE, peak_rss_mb
 
 if TYPE_CHECKING:
-    from chromogen.style.run import OnStep, Step
+    from chromogen.style.stylize import OnStep, Step
 
 R = TypeVar("R")
 Follow: TypeAlias = Callable[[int, int, str], None]  # done, of how many, what comes next

@@ -130,9 +130,8 @@ def train_command(
     from chromogen.app.looks import LookRequest
     from chromogen.app.training import train_on_pairs
     from chromogen.registration.pairs import check_one_way
-    from chromogen.staining.onnx_export import export_onnx
     from chromogen.staining.tissue import MPP
-    from chromogen.staining.where_network import read_model
+    from chromogen.staining.where_network import export_onnx, read_model
     from chromogen.training.distributed import launched
     from chromogen.training.pairs import Registration, read_pairs
     from chromogen.training.train import Training
@@ -285,8 +284,7 @@ def export_command(
     to 1 of squares of 16 px out. A slide's white and stain strengths are in other inputs, which have usual
     values; the model's card is in the metadata.
     """
-    from chromogen.staining.onnx_export import export_onnx
-    from chromogen.staining.where_network import read_model
+    from chromogen.staining.where_network import export_onnx, read_model
 
     check_apart([out], [model])
     check_folder(out.parent)

@@ -30,7 +30,7 @@ from chromogen.stains.deconvolution import (
     stain_matrix,
 )
 from chromogen.stains.glass import white_level
-from chromogen.whole_slide.nuclei_pictures import write_numbers
+from chromogen.whole_slide.nuclei_files import write_numbers
 
 UnmixedFacts: TypeAlias = dict[str, Any]  # of what was found in one image, as in JSON
 

@@ -106,14 +106,10 @@ POINTWISE, REORDER = "mkldnn._convolution_pointwise", "mkldnn._reorder_convoluti
 ONE = (1, 1)
 
 
-def has_fused_convolution(device: torch.device) -> bool:
-    """Whether torch carries oneDNN's convolution with a fused ReLU for this device (x86 and ARM builds do)."""
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and fuses(torch.float32)
-
-
-def fuses(dtype: torch.dtype) -> bool:
-    """The same of a dtype."""
-    return _is_fused(operator(POINTWISE), operator(REORDER), dtype)
+def has_fused_convolution(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch carries oneDNN's convolution with a fused ReLU here (x86 and ARM builds do), in a dtype."""
+    there = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return there and _is_fused(operator(POINTWISE), operator(REORDER), dtype)
 
 
 def fused_convolution(

@@ -17,6 +17,7 @@ import numpy as np
 from chromogen.errors import expected, missing
 from chromogen.evaluation.tile import (
     Array,
+    Side,
     Tile,
     UndefinedError,
     add_overlap,
@@ -30,7 +31,7 @@ from chromogen.files import by_stem, canonical_name
 from chromogen.image import Image, PathLike, resize, to_tensor
 from chromogen.slides.slide import slide_files
 from chromogen.stains.deconvolution import optical_density_od10
-from chromogen.stains.registration import correlations
+from chromogen.stains.registration import correlations, covering
 
 # Which prediction belongs to which H&E and which real IHC, and from which slide it is.
 
@@ -206,23 +207,12 @@ def add_ms_ssim(sums: Array, tile: Tile) -> Array:
     return np.asarray(sums + np.array([value * pixels, pixels]))
 
 
-NO_DAB: Array = np.zeros((2, 3 + len(THRESHOLDS_OD10)))
+NO_DAB: Array = np.zeros(3 + len(THRESHOLDS_OD10))
 
 
-def add_dab(sums: Array, tile: Tile) -> Array:
-    """Of prediction and real IHC, over their own tissue: pixels, DAB, DAB where positive, positives."""
-    sides = ((tile.prediction, tile.prediction_od10), (needed(tile, "real"), tile.real_od10))
-    return sums + np.stack([_dab_of(tile, image, od) for image, od in sides])
-
-
-def add_predicted_dab(sums: Array, tile: Tile) -> Array:
-    """The same without a real IHC: its row stays empty."""
-    return sums + np.stack([_dab_of(tile, tile.prediction, tile.prediction_od10), np.zeros(sums.shape[1])])
-
-
-def _dab_of(tile: Tile, image: Image, concentrations_od10: Array) -> Array:
-    tissue = tile.core(tile.tissue_of(image))
-    return dab_sums(tile.core(concentrations_od10)[..., 1][tissue])
+def add_dab(sums: Array, side: Side) -> Array:
+    """Of a picture, over its own tissue: pixels, DAB, DAB where positive, positives."""
+    return sums + dab_sums(side.tile.core(side.od10)[..., 1][side.tile.core(side.tissue)])
 
 
 def dab_sums(tissue_od10: Array) -> Array:
@@ -257,16 +247,17 @@ def pixel_h_score(row: Array) -> float:
 
 def add_dab_pairs(sums: Array, tile: Tile, blur_um: float) -> Array:
     """Pairs of DAB in prediction and real IHC, both blurred, where either has tissue."""
-    maps = [tile.prediction_od10[..., 1], tile.real_od10[..., 1]]
+    prediction, real = tile.side("prediction"), tile.side("real")
+    maps = [prediction.od10[..., 1], real.od10[..., 1]]
     if blur_um:
         maps = [blur(dab, tile.px(blur_um)) for dab in maps]
-    either = tile.core(tile.tissue_of(tile.prediction) | tile.tissue_of(needed(tile, "real")))
+    either = tile.core(prediction.tissue | real.tissue)
     return add_pairs(sums, *(tile.core(dab)[either] for dab in maps))
 
 
 def add_dab_overlap(sums: Array, tile: Tile) -> Array:
     """Overlap of the areas with more DAB than the first threshold."""
-    masks = [tile.core(od)[..., 1] > THRESHOLDS_OD10[0] for od in (tile.prediction_od10, tile.real_od10)]
+    masks = [tile.core(tile.side(name).od10)[..., 1] > THRESHOLDS_OD10[0] for name in ("prediction", "real")]
     return add_overlap(sums, *masks)
 
 
@@ -296,7 +287,5 @@ def _mean_density(image: Image, factor: int) -> Array:
 
 def overlapping(prediction: Image, real: Image, shift: tuple[int, int]) -> tuple[Image, Image]:
     """The parts of both that cover each other once the real IHC is moved by (x, y) px."""
-    (x, y), (height, width) = shift, prediction.shape[:2]
-    rows, columns = slice(max(y, 0), height + min(y, 0)), slice(max(x, 0), width + min(x, 0))
-    rows_real, columns_real = slice(max(-y, 0), height - max(y, 0)), slice(max(-x, 0), width - max(x, 0))
-    return prediction[rows, columns], real[rows_real, columns_real]
+    ours, theirs = covering((prediction.shape[0], prediction.shape[1]), shift)
+    return prediction[ours], real[theirs]

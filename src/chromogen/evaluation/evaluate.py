@@ -21,7 +21,6 @@ from chromogen.evaluation.agreement import (
     mean_of,
     overlapping,
 )
-from chromogen.evaluation.credibility import PATCH_PRECISION, SHIFTED, Measures, Scores, score_pictures
 from chromogen.evaluation.feature_distances import (
     patch_features,
     patch_precision,
@@ -30,7 +29,8 @@ from chromogen.evaluation.feature_distances import (
     vgg19_fid,
     vgg19_kid,
 )
-from chromogen.evaluation.metrics import Measure, Value
+from chromogen.evaluation.metrics import PATCH_PRECISION, Measure, Value
+from chromogen.evaluation.scores import SHIFTED, Measures, Scores, score_pictures
 from chromogen.evaluation.tile import CALLED, Array, Tile, UndefinedError
 from chromogen.image import Image, PathLike, resize
 from chromogen.nuclei.positivity import FIXED_OD10

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy.spatial import KDTree
 
-from chromogen.evaluation.tile import Array, Mask, Tile, UndefinedError, blur, needed
+from chromogen.evaluation.tile import Array, Mask, Side, Tile, UndefinedError, blur
 from chromogen.image import Image, to_tensor
 from chromogen.stains.deconvolution import optical_density_od10, separate_stains_od10
 from chromogen.style.objective import smallest_side_px
@@ -177,11 +177,7 @@ def patch_precision(predicted: Array, real: Array) -> float:
         raise UndefinedError(f"fewer than {least} real patches of {SMALL_PX} px with tissue, or none predicted")
     ours, theirs = whitened(predicted, real), whitened(real, real)
     radii = KDTree(theirs).query(theirs, NEIGHBOURS + 1)[0][:, -1]  # the nearest is the patch itself
-    return float(np.mean([_is_within(patch, theirs, radii) for patch in ours]))
-
-
-def _is_within(patch: Array, centres: Array, radii: Array) -> bool:
-    return bool((np.linalg.norm(centres - patch, axis=1) <= radii).any())
+    return float(np.mean([(np.linalg.norm(theirs - patch, axis=1) <= radii).any() for patch in ours]))
 
 
 def whitened(patches: Array, real: Array) -> Array:
@@ -213,10 +209,10 @@ class Grams:
 
 def add_grams(encoder: Encoder, grams: Grams, tile: Tile) -> Grams:
     """A tile's products of channels added, of the prediction and of the real IHC, each over its own tissue."""
-    sides, least_px = (tile.prediction, needed(tile, "real")), smallest_side_px(GRAM_LAYERS)
+    sides, least_px = [tile.side(name) for name in ("prediction", "real")], smallest_side_px(GRAM_LAYERS)
     if min(tile.prediction.shape[:2]) < least_px:
         raise UndefinedError(f"smaller than {least_px} px")
-    found = [_tissue_products(encoder, tile, image) for image in sides]
+    found = [_tissue_products(encoder, side) for side in sides]
     return Grams(
         {layer: _added(grams.sums.get(layer), *found[0][layer], *found[1][layer]) for layer in GRAM_LAYERS}
     )
@@ -253,14 +249,14 @@ def _relative_error(layer: str, ours: Tensor, our_tissue: float, style: Tensor, 
     return (g - a).square().sum().item() / energy
 
 
-def _tissue_products(encoder: Encoder, tile: Tile, image: Image) -> dict[str, tuple[Tensor, float]]:
+def _tissue_products(encoder: Encoder, side: Side) -> dict[str, tuple[Tensor, float]]:
     """By layer: sum over positions of weight times f f^T, and of weights: shares of tissue."""
     import torch
 
-    tissue = torch.from_numpy(tile.tissue_of(image)).float()[None, None]
+    tissue = torch.from_numpy(side.tissue).float()[None, None]
     with torch.no_grad():
-        features = encoder(to_tensor(image).to(encoder.device), GRAM_LAYERS)
-        return {layer: _products(tile, layer, found.float(), tissue) for layer, found in features.items()}
+        features = encoder(to_tensor(side.image).to(encoder.device), GRAM_LAYERS)
+        return {layer: _products(side.tile, layer, found.float(), tissue) for layer, found in features.items()}
 
 
 def _products(tile: Tile, layer: str, features: Tensor, tissue: Tensor) -> tuple[Tensor, float]:
@@ -291,12 +287,11 @@ NO_COLORS: Array = np.zeros((2, DIRECTIONS, BINS))
 
 def add_colors(histograms: Array, tile: Tile) -> Array:
     """Histograms (2, 32, 4096) of densities along every direction added: prediction and real IHC, over tissue."""
-    sides = (tile.prediction, needed(tile, "real"))
-    return histograms + np.stack([_color_histograms(tile, image) for image in sides])
+    return histograms + np.stack([_color_histograms(tile.side(name)) for name in ("prediction", "real")])
 
 
-def _color_histograms(tile: Tile, image: Image) -> Array:
-    density = optical_density_od10(tile.core(image)[tile.core(tile.tissue_of(image))])
+def _color_histograms(side: Side) -> Array:
+    density = side.tile.core(side.density_od10)[side.tile.core(side.tissue)]
     bins = ((density @ _directions().T + EXTENT_OD10) * (BINS / (2 * EXTENT_OD10))).astype(int)
     return np.stack([np.bincount(column, minlength=BINS) for column in bins.T]).astype(np.float64)
 
@@ -325,15 +320,15 @@ NO_PROFILES: Array = np.zeros((2, 2, TEXTURE_BINS))
 
 def add_profiles(histograms: Array, tile: Tile) -> Array:
     """Histograms (2, 2, 2048) of nuclear texture and of the DAB there: the prediction by its H&E, the real IHC."""
-    he, real = needed(tile, "he"), needed(tile, "real")
-    sides = ((he, tile.prediction), (real, real))
-    return histograms + np.stack([_profile_histogram(tile, *side) for side in sides])
+    he, prediction, real = (tile.side(name) for name in ("he", "prediction", "real"))
+    return histograms + np.stack([_profile_histogram(he, prediction), _profile_histogram(real, real)])
 
 
-def _profile_histogram(tile: Tile, morphology: Image, stained: Image) -> Array:
-    tissue = tile.core(tile.tissue_of(morphology))
-    density = tile.core(nuclear_texture_od10(tile, morphology))[tissue]
-    dab = np.maximum(separate_stains_od10(tile.core(stained)[tissue])[:, 1], 0)
+def _profile_histogram(morphology: Side, stained: Side) -> Array:
+    core = stained.tile.core
+    tissue = core(morphology.tissue)
+    density = core(nuclear_texture_od10(stained.tile, morphology.image))[tissue]
+    dab = np.maximum(separate_stains_od10(core(stained.image)[tissue])[:, 1], 0)
     bins = (density * (TEXTURE_BINS / TEXTURE_MOST_OD10)).astype(int).clip(0, TEXTURE_BINS - 1)
     return np.stack([np.bincount(bins, weights, TEXTURE_BINS) for weights in (np.ones_like(dab), dab)])
 

@@ -15,7 +15,8 @@ from chromogen.evaluation.tile import Tile
 from chromogen.files import by_stem, canonical_name, stem_of
 from chromogen.image import Image
 from chromogen.pixel_size import check_mpp
-from chromogen.slides.slide import SlideError, list_slides, read_picture
+from chromogen.slides.slide import list_slides, read_picture
+from chromogen.slides.source import SlideError
 from chromogen.slides.zarr_reader import is_zarr
 
 MIN_PX = 64

@@ -7,9 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from chromogen.evaluation.tile import Array, Mask, Tile, UndefinedError, needed, ratio
-from chromogen.image import Image
-from chromogen.nuclei.outlines import Agreement, labels_of, matches
+from chromogen.evaluation.tile import Array, Mask, Pair, Side, Tile, UndefinedError, ratio
+from chromogen.nuclei.outlines import Agreement, matches
 from chromogen.nuclei.positivity import (
     FIXED_OD10,
     MIN_NUCLEI,
@@ -18,7 +17,6 @@ from chromogen.nuclei.positivity import (
     joined_measurements,
     positive_threshold,
 )
-from chromogen.pixel_size import ASSUMED_MPP
 
 # Where in the tissue is the DAB? In nuclei, in rings round them, elsewhere, and far from any nucleus.
 
@@ -42,29 +40,12 @@ class Placed:
 NOT_PLACED = Placed(np.zeros((len(COMPARTMENTS), BINS)), np.zeros(3))
 
 
-@dataclass(frozen=True)
-class PlacedPair:
-    """The DAB of a prediction and of the real IHC."""
-
-    predicted: Placed = NOT_PLACED
-    real: Placed = NOT_PLACED
-
-
-def add_predicted_compartments(placed: Placed, tile: Tile) -> Placed:
-    """The prediction's DAB added."""
-    return _placed_in(placed, tile, tile.tissue, tile.prediction_dab_od10, tile.prediction_from_nuclei_um)
-
-
-def add_compartments(pair: PlacedPair, tile: Tile) -> PlacedPair:
-    """The DAB of prediction and real IHC added."""
-    tissue = tile.tissue_of(needed(tile, "real"))
-    real = _placed_in(pair.real, tile, tissue, tile.real_dab_od10, tile.real_from_nuclei_um)
-    return PlacedPair(add_predicted_compartments(pair.predicted, tile), real)
-
-
-def _placed_in(placed: Placed, tile: Tile, tissue: Mask, dab_od10: Array, from_nuclei_um: Array) -> Placed:
-    counted = tile.core(tissue | (from_nuclei_um <= RING_UM))
-    dab, away_um = tile.core(dab_od10)[counted], tile.core(from_nuclei_um)[counted]
+def add_compartments(placed: Placed, side: Side) -> Placed:
+    """The DAB of a picture added: of a prediction over the H&E's tissue, of a real IHC over its own."""
+    tile, away_um = side.tile, side.from_nuclei_um
+    tissue = side.tissue if side.name == "real" else tile.tissue
+    counted = tile.core(tissue | (away_um <= RING_UM))
+    dab, away_um = tile.core(side.dab_od10)[counted], tile.core(away_um)[counted]
     histograms = np.stack([_histogram(dab[where]) for where in _compartments(away_um)])
     far = away_um > FAR_UM
     sums = np.array([dab.sum(), dab[far].sum(), np.count_nonzero(far)])
@@ -81,12 +62,12 @@ def _histogram(dab_od10: Array) -> Array:
     return np.bincount(bins, minlength=BINS).astype(np.float64)
 
 
-def distance(pair: PlacedPair, compartment: int) -> float:
+def distance(pair: Pair[Placed], compartment: int) -> float:
     """Wasserstein-1 distance (Kantorovich 1942) of the DAB of pixels in one of COMPARTMENTS, prediction and real.
 
     The integral of |F - G| of both distributions, in base-10 density, over bins of BIN_OD10. 0 for the same ones.
     """
-    ours, theirs = pair.predicted.histograms[compartment], pair.real.histograms[compartment]
+    ours, theirs = (placed.histograms[compartment] for placed in pair)
     if not (ours.any() and theirs.any()):
         side = "real IHC" if ours.any() else "prediction"
         raise UndefinedError(f"the {side} has no {COMPARTMENTS[compartment]}")
@@ -134,29 +115,10 @@ class Seen:
         return positive_threshold(self.measured)
 
 
-@dataclass(frozen=True)
-class NucleiPair:
-    """The nuclei of a prediction and of the real IHC."""
-
-    predicted: Seen = Seen()
-    real: Seen = Seen()
-
-
-def add_predicted_nuclei(seen: Seen, tile: Tile) -> Seen:
-    """The prediction's nuclei added."""
-    return _seen_in(seen, tile, tile.prediction, tile.prediction_measured)
-
-
-def add_nuclei(pair: NucleiPair, tile: Tile) -> NucleiPair:
-    """The nuclei of prediction and real IHC added."""
-    real = _seen_in(pair.real, tile, needed(tile, "real"), tile.real_measured)
-    return NucleiPair(add_predicted_nuclei(pair.predicted, tile), real)
-
-
-def _seen_in(seen: Seen, tile: Tile, image: Image, measured: Measurements) -> Seen:
-    pixel_mm2 = (tile.mpp or ASSUMED_MPP) ** 2 / 1e6
-    area_mm2 = int(np.count_nonzero(tile.core(tile.tissue_of(image)))) * pixel_mm2
-    return Seen((*seen.parts, measured), seen.tissue_mm2 + area_mm2)
+def add_nuclei(seen: Seen, side: Side) -> Seen:
+    """The nuclei of a picture, and its own tissue, added."""
+    area_mm2 = int(np.count_nonzero(side.tile.core(side.tissue))) * side.mpp**2 / 1e6
+    return Seen((*seen.parts, side.measured), seen.tissue_mm2 + area_mm2)
 
 
 def per_mm2(seen: Seen) -> float:
@@ -180,16 +142,16 @@ def threshold_od10(seen: Seen) -> float:
     return border_od10
 
 
-def positive_difference(pair: NucleiPair) -> float:
+def positive_difference(pair: Pair[Seen]) -> float:
     """How far apart the positive shares of both are, in percentage points, 0 to 100.
 
     Without its sign, so that errors of several images do not cancel in their mean.
     """
     _check_nuclei(pair)
-    return abs(percent_above_threshold(pair.predicted) - percent_above_threshold(pair.real))
+    return abs(percent_above_threshold(pair[0]) - percent_above_threshold(pair[1]))
 
 
-def dab_distance(pair: NucleiPair) -> float:
+def dab_distance(pair: Pair[Seen]) -> float:
     """Wasserstein distance (Kantorovich 1942) of the nuclei's mean DAB in both pictures: integral of |F - G|.
 
     How far, on average, a nucleus' DAB has to move until both pictures have the same distribution.
@@ -197,7 +159,7 @@ def dab_distance(pair: NucleiPair) -> float:
     from scipy.stats import wasserstein_distance
 
     _check_nuclei(pair)
-    return float(wasserstein_distance(pair.predicted.dab_od10, pair.real.dab_od10))
+    return float(wasserstein_distance(pair[0].dab_od10, pair[1].dab_od10))
 
 
 def dab_spread(seen: Seen) -> float:
@@ -214,9 +176,8 @@ def dab_spread(seen: Seen) -> float:
     return float(stained.std() / stained.mean())
 
 
-def _check_nuclei(pair: NucleiPair) -> None:
-    without = {"prediction": pair.predicted, "real IHC": pair.real}
-    lacking = [name for name, seen in without.items() if not len(seen.dab_od10)]
+def _check_nuclei(pair: Pair[Seen]) -> None:
+    lacking = [name for name, seen in zip(("prediction", "real IHC"), pair, strict=True) if not len(seen.dab_od10)]
     if lacking:
         raise UndefinedError(f"no nuclei in the {' and the '.join(lacking)}")
 
@@ -228,12 +189,11 @@ def add_kept(sums: Agreement, tile: Tile) -> Agreement:
     tile that has the H&E's nucleus in its core, wherever the other nucleus has its centre. By centres within a
     nucleus' radius, dense tissue that is moved by 18 um keeps 12 to 18 % of its nuclei by chance; so, 2 to 3 %.
     """
-    he, prediction = tile.he_nuclei, tile.prediction_nuclei
-    height, width = tile.prediction.shape[:2]
-    pairs = matches(labels_of(prediction, (height, width)), labels_of(he, (height, width)))
-    he_counts = tile.in_core(he)
+    he, prediction = tile.side("he"), tile.side("prediction")
+    pairs = matches(prediction.labels, he.labels)
+    he_counts = tile.in_core(he.nuclei)
     matched = int(he_counts[pairs[:, 1] - 1].sum())
-    return sums + Agreement(matched, int(tile.in_core(prediction).sum()), int(he_counts.sum()))
+    return sums + Agreement(matched, int(tile.in_core(prediction.nuclei).sum()), int(he_counts.sum()))
 
 
 def kept(sums: Agreement) -> float:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from chromogen.evaluation.agreement import THRESHOLDS_OD10
-from chromogen.evaluation.credibility import CREDIBILITY, SHIFTED
 from chromogen.evaluation.evaluate import SIDES, Evaluation, Row
-from chromogen.evaluation.metrics import Value
+from chromogen.evaluation.metrics import CREDIBILITY, Value
+from chromogen.evaluation.scores import SHIFTED
 from chromogen.evaluation.tile import CALLED
 from chromogen.files import write_json, write_table, write_text
 from chromogen.image import Image

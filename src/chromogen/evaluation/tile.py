@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,8 @@ def ratio(sums: Array, why: str) -> float:
 # What a metric is shown: pictures of one place, and what is seen in them, each measured once.
 
 Mask: TypeAlias = NDArray[np.bool_]
+T = TypeVar("T")
+Pair: TypeAlias = tuple[T, T]  # of a prediction, and of the real IHC
 
 CALLED = {"he": "H&E", "real": "real IHC"}
 blur = partial(ndimage.gaussian_filter, truncate=3.0)
@@ -112,6 +114,7 @@ class Tile:
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)
     backgrounds: Mapping[str, Background] = field(default_factory=dict)
     part: Part = WHOLE
+    _sides: dict[str, Side] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, other in (("he", self.he), ("real", self.real)):
@@ -130,106 +133,16 @@ class Tile:
         height, width = pixels.shape[:2]
         return pixels[top : height - bottom, left : width - right]
 
-    def tissue_of(self, image: Image) -> Mask:
-        """Where an image of this tile shows tissue, bool (H, W)."""
-        mpp = self.mpp or ASSUMED_MPP
-        known = (self.backgrounds[name] for name in self.backgrounds if getattr(self, name) is image)
-        return (next(known, None) or background(image, mpp)).tissue(image, mpp, self.part)
+    def side(self, name: str) -> Side:
+        """The tile's "prediction", "he" or "real", and what is seen in it. Raises: UndefinedError without it."""
+        if name not in self._sides:
+            self._sides[name] = Side(self, name, needed(self, name))
+        return self._sides[name]
 
-    @cached_property
+    @property
     def tissue(self) -> Mask:
-        """Where there is tissue: in the H&E if there is one, else in the prediction."""
-        return self.tissue_of(self.prediction if self.he is None else self.he)
-
-    @cached_property
-    def prediction_od10(self) -> Array:
-        """Concentrations in the prediction, H-DAB vectors: hematoxylin, DAB, and what is neither."""
-        return separate_stains_od10(self.prediction, H_DAB)
-
-    @cached_property
-    def real_od10(self) -> Array:
-        """Concentrations in the real IHC, H-DAB vectors."""
-        return separate_stains_od10(needed(self, "real"), H_DAB)
-
-    @cached_property
-    def he_od10(self) -> Array:
-        """Concentrations in the H&E, H&E vectors: hematoxylin, eosin, and what is neither."""
-        return separate_stains_od10(needed(self, "he"), H_E)
-
-    @cached_property
-    def he_density_od10(self) -> Array:
-        """Optical densities of red, green and blue in the H&E."""
-        return optical_density_od10(needed(self, "he"))
-
-    @cached_property
-    def he_nuclei(self) -> Nuclei:
-        """The nuclei of the H&E, in pixels of this tile, those of the halo too."""
-        return self._nuclei_of(needed(self, "he"))
-
-    @cached_property
-    def prediction_nuclei(self) -> Nuclei:
-        """The nuclei of the prediction, blue and brown."""
-        return self._nuclei_of(self.prediction)
-
-    @cached_property
-    def real_nuclei(self) -> Nuclei:
-        """The nuclei of the real IHC, blue and brown."""
-        return self._nuclei_of(needed(self, "real"))
-
-    @cached_property
-    def prediction_measured(self) -> Measurements:
-        """What was measured of the nuclei of the prediction that have their centre in the part that counts."""
-        return self._measured(self.prediction, self.prediction_nuclei)
-
-    @cached_property
-    def real_measured(self) -> Measurements:
-        """The same of the real IHC."""
-        return self._measured(needed(self, "real"), self.real_nuclei)
-
-    @cached_property
-    def prediction_dab_od10(self) -> Array:
-        """DAB in the prediction over its own glass, (H, W), at least 0."""
-        return self._dab_of(self.prediction)
-
-    @cached_property
-    def real_dab_od10(self) -> Array:
-        """The same of the real IHC."""
-        return self._dab_of(needed(self, "real"))
-
-    @cached_property
-    def prediction_from_nuclei_um(self) -> Array:
-        """How far every pixel of the prediction is from its nearest nucleus, (H, W): 0 within, inf without any."""
-        return self._from_nuclei_um(self.prediction_nuclei)
-
-    @cached_property
-    def real_from_nuclei_um(self) -> Array:
-        """The same of the real IHC."""
-        return self._from_nuclei_um(self.real_nuclei)
-
-    def _dab_of(self, image: Image) -> Array:
-        return np.asarray(np.maximum(separate_stains_od10(image, H_DAB, self.white_of(image))[..., 1], 0))
-
-    def _from_nuclei_um(self, nuclei: Nuclei) -> Array:
-        height, width = self.prediction.shape[:2]
-        outside = labels_of(nuclei, (height, width)) == 0
-        if outside.all():
-            return np.full(outside.shape, np.inf)
-        return np.asarray(ndimage.distance_transform_edt(outside) * (self.mpp or ASSUMED_MPP))
-
-    def _measured(self, image: Image, nuclei: Nuclei) -> Measurements:
-        mpp = self.mpp or ASSUMED_MPP
-        return measure(nuclei, image, mpp, self.white_of(image), H_DAB).take(self.in_core(nuclei))
-
-    def white_of(self, image: Image) -> Array:
-        """The colour of bare glass (3,), 0 to 255, of the whole image that an image of this tile is a part of."""
-        known = (self.backgrounds[name] for name in self.backgrounds if getattr(self, name) is image)
-        return (next(known, None) or background(image, self.mpp or ASSUMED_MPP)).white
-
-    def _nuclei_of(self, image: Image) -> Nuclei:
-        mpp = self.mpp or ASSUMED_MPP
-        if mpp > MAX_MPP:
-            raise UndefinedError(f"pixels of {mpp:g} um do not show nuclei")
-        return nuclei_of_image(image, mpp, white=self.white_of(image))
+        """Where there is tissue, bool (H, W): in the H&E if there is one, else in the prediction."""
+        return self.side("prediction" if self.he is None else "he").tissue
 
     def in_core(self, nuclei: Nuclei) -> NDArray[np.bool_]:
         """Which nuclei (N,) of this tile have their centre in the part that counts."""
@@ -238,6 +151,72 @@ class Tile:
         inside = nuclei.centres_px - np.array([left, top], np.float32)
         size = np.array([width - left - right, height - top - bottom])
         return np.asarray(((inside >= 0) & (inside < size)).all(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One picture of a tile, uint8 (H, W, 3), and what is seen in it, each measured once."""
+
+    tile: Tile
+    name: str
+    image: Image
+
+    @property
+    def mpp(self) -> float:
+        """The size of a pixel in um, as lengths are taken at."""
+        return self.tile.mpp or ASSUMED_MPP
+
+    @cached_property
+    def background(self) -> Background:
+        """That of the whole image, of which the tile is a part."""
+        return self.tile.backgrounds.get(self.name) or background(self.image, self.mpp)
+
+    @cached_property
+    def tissue(self) -> Mask:
+        """Where it shows tissue, bool (H, W)."""
+        return self.background.tissue(self.image, self.mpp, self.tile.part)
+
+    @cached_property
+    def density_od10(self) -> Array:
+        """Optical densities of red, green and blue, (H, W, 3)."""
+        return optical_density_od10(self.image)
+
+    @cached_property
+    def od10(self) -> Array:
+        """Concentrations (H, W, 3): hematoxylin, eosin of an H&E or DAB of an IHC, and what is neither."""
+        return separate_stains_od10(self.image, H_E if self.name == "he" else H_DAB)
+
+    @cached_property
+    def dab_od10(self) -> Array:
+        """DAB over its own glass, (H, W), at least 0."""
+        return np.asarray(np.maximum(separate_stains_od10(self.image, H_DAB, self.background.white)[..., 1], 0))
+
+    @cached_property
+    def nuclei(self) -> Nuclei:
+        """Its nuclei, blue and brown, in pixels of the tile, those of the halo too."""
+        if self.mpp > MAX_MPP:
+            raise UndefinedError(f"pixels of {self.mpp:g} um do not show nuclei")
+        return nuclei_of_image(self.image, self.mpp, white=self.background.white)
+
+    @cached_property
+    def measured(self) -> Measurements:
+        """What was measured of its nuclei that have their centre in the part that counts."""
+        found = measure(self.nuclei, self.image, self.mpp, self.background.white, H_DAB)
+        return found.take(self.tile.in_core(self.nuclei))
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32]:
+        """Its nuclei as a label image (H, W)."""
+        height, width = self.image.shape[:2]
+        return labels_of(self.nuclei, (height, width))
+
+    @cached_property
+    def from_nuclei_um(self) -> Array:
+        """How far every pixel is from its nearest nucleus, (H, W): 0 within, inf without any."""
+        outside = self.labels == 0
+        if outside.all():
+            return np.full(outside.shape, np.inf)
+        return np.asarray(ndimage.distance_transform_edt(outside) * self.mpp)
 
 
 def needed(tile: Tile, name: str) -> Image:

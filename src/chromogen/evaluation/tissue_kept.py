@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.evaluation.tile import Array, Mask, Tile, UndefinedError, add_pairs, add_values, blur, needed, ratio
-from chromogen.nuclei.outlines import labels_of
+from chromogen.evaluation.tile import Array, Mask, Side, Tile, UndefinedError, add_pairs, add_values, blur, ratio
 from chromogen.nuclei.positivity import FIXED_OD10
 from chromogen.stains.deconvolution import H_DAB, H_E, optical_density_od10, separate_stains_od10
+from chromogen.stains.tissue import without_small
 
 # Does the stain keep within its borders? DAB just outside stained glands against that inside.
 
@@ -26,48 +26,31 @@ SMOOTHING_UM = 2.0  # little enough to leave the border of a round gland where i
 HOLE_UM2 = 200.0  # as large as an unstained nucleus in a stained gland may be
 LEVEL_UM = 16.0  # how far around a place its own strength of staining is taken
 MIN_UM2 = 1500.0  # of a stained gland: less is a cell or two, or dirt
-NO_BORDERS: Array = np.zeros((2, 4))
+NO_BORDERS: Array = np.zeros(4)
 
 
-def add_predicted_borders(sums: Array, tile: Tile) -> Array:
-    """The prediction's DAB and pixels outside borders, and inside, added to sums (2, 4); the other row stays."""
-    return sums + np.stack([_sums_of(tile, tile.prediction_dab_od10), np.zeros(4)])
+def add_borders(sums: Array, side: Side) -> Array:
+    """A picture's DAB and pixels outside borders, and inside, added to sums (4,)."""
+    inside = stained_glands(side)
+    outside = _just_outside(inside, side.tile.px(OUTSIDE_UM))
+    dab, within, without = (side.tile.core(pixels) for pixels in (side.dab_od10, inside, outside))
+    found = dab[without].sum(), np.count_nonzero(without), dab[within].sum(), np.count_nonzero(within)
+    return np.asarray(sums + np.array(found, np.float64))
 
 
-def add_borders(sums: Array, tile: Tile) -> Array:
-    """The same of the prediction and of the real IHC, a row each of sums (2, 4)."""
-    needed(tile, "real")
-    return sums + np.stack([_sums_of(tile, dab) for dab in (tile.prediction_dab_od10, tile.real_dab_od10)])
-
-
-def _sums_of(tile: Tile, dab_od10: Array) -> Array:
-    inside = stained_glands(tile, dab_od10)
-    outside = _just_outside(inside, tile.px(OUTSIDE_UM))
-    dab, within, without = (tile.core(pixels) for pixels in (dab_od10, inside, outside))
-    return np.array(
-        [dab[without].sum(), np.count_nonzero(without), dab[within].sum(), np.count_nonzero(within)], np.float64
-    )
-
-
-def stained_glands(tile: Tile, dab_od10: Array) -> Mask:
-    """Where smoothed DAB (H, W) is above half of the strength around it, bool (H, W), in areas of MIN_UM2.
+def stained_glands(side: Side) -> Mask:
+    """Where a picture's smoothed DAB is above half of the strength around it, bool (H, W), in areas of MIN_UM2.
 
     The strength is the mean DAB within LEVEL_UM, each pixel weighted by its own DAB, so that unstained tissue
     around does not lower it. Half of it is where a border lies, however sharp or soft. Strength below the lowest
     of FIXED_OD10 is no staining. Holes below HOLE_UM2 belong to the gland.
     """
+    tile, dab_od10 = side.tile, side.dab_od10
     around, squares = (blur(density, tile.px(LEVEL_UM)) for density in (dab_od10, dab_od10**2))
     strength = np.divide(squares, around, out=np.zeros_like(squares), where=around > 0)
     stained = (blur(dab_od10, tile.px(SMOOTHING_UM)) > strength / 2) & (strength > FIXED_OD10[0])
     um2_px = tile.px(1.0) ** 2
-    return _large(~_large(~stained, HOLE_UM2 * um2_px), MIN_UM2 * um2_px)
-
-
-def _large(mask: Mask, least_px: float) -> Mask:
-    labels, count = ndimage.label(mask)
-    kept = np.bincount(labels.ravel(), minlength=count + 1) >= least_px
-    kept[0] = False
-    return np.asarray(kept[labels])
+    return without_small(~without_small(~stained, HOLE_UM2 * um2_px), MIN_UM2 * um2_px)
 
 
 def _just_outside(mask: Mask, reach_px: float) -> Mask:
@@ -98,14 +81,13 @@ def add_chromatin(sums: Array, tile: Tile) -> Array:
     and in a brown nucleus mainly in the DAB. The last three sums are squares of the H&E, of the prediction,
     and products. A nucleus counts in the tile that has its centre in the core.
     """
-    height, width = tile.prediction.shape[:2]
-    inner = _without_rims(labels_of(tile.he_nuclei, (height, width)), max(1, round(tile.px(RIM_UM))))
-    counts = np.concatenate([[False], tile.in_core(tile.he_nuclei)])
+    he, prediction = tile.side("he"), tile.side("prediction")
+    inner = _without_rims(he.labels, max(1, round(tile.px(RIM_UM))))
+    counts = np.concatenate([[False], tile.in_core(he.nuclei)])
     within = counts[inner]
     owners = inner[within]
-    he, prediction = needed(tile, "he"), tile.prediction
-    before = separate_stains_od10(he[within], H_E, tile.white_of(he))[:, 0]
-    after = separate_stains_od10(prediction[within], H_DAB, tile.white_of(prediction))[:, :2].sum(axis=1)
+    before = separate_stains_od10(he.image[within], H_E, he.background.white)[:, 0]
+    after = separate_stains_od10(prediction.image[within], H_DAB, prediction.background.white)[:, :2].sum(axis=1)
     a, b = (_from_means(density, owners) for density in (before, after))
     return np.asarray(sums + np.array([owners.size, before.sum(), after.sum(), a @ a, b @ b, a @ b]))
 
@@ -163,7 +145,7 @@ EDGE_SMOOTHING_UM = 1.0
 def add_hematoxylin(sums: Array, tile: Tile) -> Array:
     """Pairs of blurred haematoxylin, over tissue: in the H&E (H&E vectors) and the prediction (H-DAB vectors)."""
     sigma = tile.px(HEMATOXYLIN_SMOOTHING_UM)
-    before, after = (blur(od[..., 0], sigma) for od in (tile.he_od10, tile.prediction_od10))
+    before, after = (blur(tile.side(name).od10[..., 0], sigma) for name in ("he", "prediction"))
     tissue = tile.core(tile.tissue)
     return add_pairs(sums, tile.core(before)[tissue], tile.core(after)[tissue])
 
@@ -174,7 +156,7 @@ def add_edges(sums: Array, tile: Tile) -> Array:
     The structure whatever its colours: a dark edge that turns bright counts as kept. Ours (2026); no source.
     """
     sigma = tile.px(EDGE_SMOOTHING_UM)
-    densities = (tile.he_density_od10, optical_density_od10(tile.prediction))
+    densities = [tile.side(name).density_od10 for name in ("he", "prediction")]
     before, after = (ndimage.gaussian_gradient_magnitude(d.mean(axis=2), sigma) for d in densities)
     tissue = tile.core(tile.tissue)
     return add_pairs(sums, tile.core(before)[tissue], tile.core(after)[tissue])
@@ -189,7 +171,7 @@ def add_glass(sums: Array, tile: Tile) -> Array:
 def add_foreign_color(sums: Array, tile: Tile) -> Array:
     """Squares of the density that is neither haematoxylin nor DAB, and of all density, over tissue."""
     tissue = tile.core(tile.tissue)
-    foreign = tile.core(tile.prediction_od10)[tissue][:, 2]
+    foreign = tile.core(tile.side("prediction").od10)[tissue][:, 2]
     density = optical_density_od10(tile.core(tile.prediction)[tissue])
     return np.asarray(np.add(sums, [(foreign**2).sum(), (density**2).sum()]))
 
@@ -217,7 +199,7 @@ class Samples:
 def add_samples(samples: Samples, tile: Tile) -> Samples:
     """Samples of a tile added: this state grows by 9 bytes a pixel of tissue, those of other metrics do not."""
     picked = _picked(tile)
-    dab = blur(tile.prediction_od10[..., 1], tile.px(DAB_SMOOTHING_UM))
+    dab = blur(tile.side("prediction").od10[..., 1], tile.px(DAB_SMOOTHING_UM))
     return Samples(
         (*samples.features, np.stack([f[picked] for f in _features(tile)], axis=1).astype(np.float32)),
         (*samples.dab, dab[picked]),
@@ -275,7 +257,7 @@ def _positions(tile: Tile) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
 
 
 def _features(tile: Tile) -> list[NDArray[Any]]:
-    density = tile.he_density_od10
+    density = tile.side("he").density_od10
     gray = density.mean(axis=2)
     blurred = [blur(density[..., c], tile.px(s)) for c in range(3) for s in DENSITY_SIGMAS_UM]
     spreads = [

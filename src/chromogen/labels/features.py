@@ -12,8 +12,16 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon, box, mapping
 
-from chromogen.labels.maps import LabelRegion, Maps, in_squares, is_sure
-from chromogen.labels.squares import SIDE_UM, Matched, Square, matched_nuclei
+from chromogen.labels.squares import (
+    SIDE_UM,
+    LabelRegion,
+    Maps,
+    Matched,
+    Square,
+    in_squares,
+    is_sure,
+    matched_nuclei,
+)
 from chromogen.nuclei.positivity import (
     NOT_GRADED,
     Threshold,

@@ -16,8 +16,7 @@ from chromogen.errors import expected
 from chromogen.files import check_apart, check_folder, check_geojson, named_beside
 from chromogen.image import PathLike
 from chromogen.labels import features
-from chromogen.labels.maps import maps_of
-from chromogen.labels.squares import SIDE_UM, Matched, Square
+from chromogen.labels.squares import SIDE_UM, Matched, Square, maps_of
 from chromogen.nuclei.find import MAX_MPP
 from chromogen.nuclei.positivity import thresholds_of
 from chromogen.pixel_size import ASSUMED_MPP

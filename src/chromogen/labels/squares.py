@@ -1,18 +1,29 @@
-"""An H&E in squares: what its IHC shows in each, and whether single nuclei of both can be compared there."""
+"""An H&E in squares and cells: what its IHC shows in each, and whether single nuclei of both can be compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import ceil, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from shapely.geometry import Polygon
 
-from chromogen.stains.deconvolution import Array
+from chromogen.compute.tiles import windows_of
+from chromogen.regions.geojson import polygons_in
+from chromogen.registration.transform import Transform, nearest_piece
+from chromogen.slides.slide import Slide
+from chromogen.stains.deconvolution import Array, separate_stains_od10
+from chromogen.stains.tissue import background, without_small
+from chromogen.whole_slide.nuclei import StainVectors
+
+# Squares: which nuclei both slides show, and whether single ones can be compared there.
 
 FARTHEST_UM = 24  # that a registration may be off
 SHARP_UM, WIDE_UM = 1.5, 5.0  # how far one nucleus' two centres lie apart, and neighbours' do
@@ -159,3 +170,169 @@ def _around(by_square: Mapping[Place, Indices], place: Place) -> Indices:
 def _neighbours(place: Place) -> Iterator[Place]:
     steps = product((-1, 0, 1), repeat=2)
     return ((place[0] + x, place[1] + y) for x, y in steps if (x, y) != (0, 0))
+
+
+# What a registered IHC shows of the H&E's tissue, in cells of some um: tissue, DAB, and regions of both.
+
+NEGATIVE, POSITIVE = 1, 2  # of a map of classes, 0 where there is no tissue
+CORNER = 0.75  # of a cell, that an outline may leave the steps of its cells
+
+Mask = NDArray[np.bool_]
+Classes = NDArray[np.uint8]
+FINEST_MPP = 1.0  # fine enough for a nucleus' brown
+CELL_UM = 2.0
+MAX_CELLS = 16_000_000  # of a map; a larger slide has larger cells
+BLOCK_PX = 1024
+OVERVIEW_PX = 2048  # at which tissue is known
+DOUBT_PX = 256  # sides of the map of what is in doubt
+
+
+@dataclass(frozen=True, eq=False)
+class LabelRegion:
+    """A region: its class, its polygon in cells (x, y) of the map, and its number in the map of regions."""
+
+    positive: bool
+    polygon: Polygon
+    number: int
+
+
+def classes_of(tissue: Mask, brown: Mask, gap: float, smallest: float) -> Classes:
+    """The class of each cell (H, W): POSITIVE or NEGATIVE; 0 without tissue.
+
+    Gaps between brown cells are closed up to a width of `gap`. Regions of less than `smallest` cells are 0.
+    """
+    positive = _closed(brown & tissue, gap / 2) & tissue
+    negative = without_small(tissue & ~positive, smallest)
+    positive = without_small(positive, smallest)
+    return (POSITIVE * positive + NEGATIVE * negative).astype(np.uint8)
+
+
+def _closed(mask: Mask, radius: float) -> Mask:
+    """A mask with the gaps between closed: grown by a disc and shrunk again; its outer border stays."""
+    if radius < 1 or not mask.any():
+        return mask
+    border = int(radius) + 2
+    padded = np.pad(mask, border)
+    grown = ndimage.distance_transform_edt(~padded) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    return np.asarray((closed | padded)[border:-border, border:-border])
+
+
+def regions_of(classes: Classes) -> tuple[list[LabelRegion], NDArray[np.int32]]:
+    """The regions of a map of classes, and a map (H, W) of their numbers from 1 on, 0 for none."""
+    numbers = np.zeros(classes.shape, np.int32)
+    found: list[LabelRegion] = []
+    for value in (NEGATIVE, POSITIVE):
+        labels, _ = ndimage.label(classes == value)
+        first = len(found) + 1
+        numbers += np.where(labels > 0, labels + len(found), 0)
+        for number, at in enumerate(ndimage.find_objects(labels), first):
+            found.append(LabelRegion(value == POSITIVE, _outline(numbers[at] == number, at), number))
+    return found, numbers
+
+
+def _outline(cells: Mask, at: tuple[Any, ...]) -> Polygon:
+    """Around connected cells of a part of a map: a polygon with holes."""
+    whole = shapely.union_all(list(_runs(cells, at[0].start, at[1].start)))
+    smooth = shapely.make_valid(whole.simplify(CORNER))
+    return max(polygons_in(smooth), key=lambda part: float(part.area), default=whole)
+
+
+def _runs(cells: Mask, top: int, left: int) -> Iterator[Polygon]:
+    """Cells side by side, as rectangles."""
+    steps = np.diff(np.pad(cells, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(steps == 1)
+    ends = np.nonzero(steps == -1)[1]
+    return iter(shapely.box(left + starts, top + rows, left + ends, top + rows + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Masks (H, W) of cells of `cell_um`: tissue that both slides show, and DAB of it.
+
+    `cell_px` is a cell in level-0 px of the H&E, (x, y).
+    """
+
+    tissue: Mask
+    brown: Mask
+    cell_um: float
+    cell_px: tuple[float, float]
+
+    def regions(self, gap_um: float, smallest_um2: float) -> tuple[list[LabelRegion], NDArray[np.int32]]:
+        """As `labels.regions.regions_of`, by lengths in um."""
+        smallest = smallest_um2 / self.cell_um**2
+        return regions_of(classes_of(self.tissue, self.brown, gap_um / self.cell_um, smallest))
+
+
+def maps_of(
+    he: Slide,
+    registered: Slide,
+    transform: Transform,
+    stains: StainVectors,
+    threshold_od10: float,
+    on_block: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Maps:
+    """The maps of an H&E and its IHC in the H&E's frame; a cell is brown where half of it has so much DAB.
+
+    Read block by block at 1 um/px; tissue is seen from afar. Raises: OSError, SlideError.
+    """
+    mpp = max(FINEST_MPP, he.need_mpp())
+    size = he.size_at(mpp)
+    cell = max(1, round(CELL_UM / mpp), ceil(sqrt(size[0] * size[1] / MAX_CELLS)))
+    brown = np.zeros((-(-size[1] // cell), -(-size[0] // cell)), bool)
+    side = max(1, BLOCK_PX // cell)
+    blocks = list(windows_of(size, side * cell))
+    for done, block in enumerate(blocks):
+        on_block(done, len(blocks))
+        seen = registered.read_at(block.location, block.size, mpp)
+        dab = separate_stains_od10(seen, stains.matrix, stains.white)[..., 1]
+        row, column = block.top // cell, block.left // cell
+        brown[row : row + side, column : column + side] = _mostly(dab > threshold_od10, cell)
+    tissue = _tissue(he, brown.shape) & _tissue(registered, brown.shape) & _sure(transform, brown.shape)
+    cell_px = cell * he.size[0] / size[0], cell * he.size[1] / size[1]
+    return Maps(tissue, tissue & brown, cell * mpp, cell_px)
+
+
+def in_squares(mask: Mask, cell_um: float, columns: int, rows: int) -> Array:
+    """The area in um2 that a mask of cells has in each square, row by row: (N,)."""
+    row, column = ((np.nonzero(mask)[axis] + 0.5) * cell_um // SIDE_UM for axis in (0, 1))
+    counts = np.bincount((row * columns + column).astype(int), minlength=columns * rows)
+    return np.asarray(counts * cell_um**2)
+
+
+def _mostly(mask: Mask, cell: int) -> Mask:
+    """Which squares of `cell` px are at least half true."""
+    rows, columns = (-(-side // cell) for side in mask.shape)
+    more = [(0, count * cell - side) for count, side in zip((rows, columns), mask.shape, strict=True)]
+    padded = np.pad(mask.astype(np.uint8), more, mode="edge")
+    return np.asarray(padded.reshape(rows, cell, columns, cell).mean((1, 3)) >= 0.5)
+
+
+def _tissue(slide: Slide, shape: tuple[int, ...]) -> Mask:
+    """Where a slide shows tissue, seen from afar, at each cell."""
+    image, step = slide.overview(OVERVIEW_PX)
+    mpp = slide.need_mpp() * step
+    return _at_cells(background(image, mpp).tissue(image, mpp), shape)
+
+
+def is_sure(points_um: Array, transform: Transform) -> NDArray[np.bool_]:
+    """Which points (N, 2) of the H&E, in um, lie in a piece whose registration is not in doubt."""
+    doubtful = np.array([bool(piece.doubt) for piece in transform.pieces])
+    if not doubtful.any() or not len(points_um):
+        return np.ones(len(points_um), bool)
+    return np.asarray(~doubtful[nearest_piece(transform.pieces, points_um)])
+
+
+def _sure(transform: Transform, shape: tuple[int, ...]) -> Mask:
+    """Where no doubt is cast on the registration, at each cell."""
+    middles = (np.arange(DOUBT_PX) + 0.5) / DOUBT_PX
+    points = np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2) * transform.source.size_um
+    return _at_cells(is_sure(points, transform).reshape(DOUBT_PX, DOUBT_PX), shape)
+
+
+def _at_cells(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    rows, columns = (
+        ((np.arange(count) + 0.5) * side / count).astype(int)
+        for count, side in zip(shape, mask.shape, strict=True)
+    )
+    return np.asarray(mask[np.ix_(rows, columns)])

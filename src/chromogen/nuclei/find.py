@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chromogen.compute.tiles import GridTile, windows_of
 from chromogen.errors import expected
 from chromogen.image import Image, resize, shrunk
 from chromogen.nuclei.outlines import MULTIPLE_PX, NETWORK_MPP, STRIDE_PX, Network, Nuclei, decoded, joined
@@ -19,48 +20,27 @@ OVERVIEW_PX = 1024  # the longer side of a view that shows glass
 CORE_PX, HALO_PX = 1024, 160  # of a window; the halo covers all that decides a nucleus in the core
 
 
-@dataclass(frozen=True)
-class NucleiWindow:
-    """A part of a picture whose nuclei are found at once, in pixels of NETWORK_MPP, (x, y) first.
+def nuclei_windows(size_px: tuple[int, int]) -> list[GridTile]:
+    """The windows of a picture of `size_px` (w, h) at NETWORK_MPP whose nuclei are found at once, row by row.
 
-    A nucleus belongs to the window that has its centre in the core. `seen` is the core and its halo, within the
-    picture.
+    A nucleus belongs to the window that has its centre in the core. Halos end where the picture does.
     """
-
-    core_location: tuple[int, int]
-    core_size: tuple[int, int]
-    seen_location: tuple[int, int]
-    seen_size: tuple[int, int]
+    return [GridTile(core, core.grown(HALO_PX, size_px)) for core in windows_of(size_px, CORE_PX)]
 
 
-def nuclei_windows(size_px: tuple[int, int]) -> list[NucleiWindow]:
-    """The windows of a picture of `size_px` (w, h) at NETWORK_MPP, row by row."""
-    width, height = size_px
-    rows = [_along(at, height) for at in range(0, height, CORE_PX)]
-    columns = [_along(at, width) for at in range(0, width, CORE_PX)]
-    return [NucleiWindow(*zip(column, row, strict=True)) for row in rows for column in columns]
-
-
-def _along(at: int, side: int) -> tuple[int, int, int, int]:
-    """Where core and halo of a window begin along one side, and how long they are."""
-    core = min(CORE_PX, side - at)
-    start, end = max(0, at - HALO_PX), min(side, at + core + HALO_PX)
-    return at, core, start, end - start
-
-
-def nuclei_in(window: NucleiWindow, seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:
+def nuclei_in(window: GridTile, seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:
     """Nuclei whose centre lies in the window's core, in pixels of NETWORK_MPP of the whole picture.
 
     `seen` is uint8 (H, W, 3), what the window sees; `white` (3,) is the colour of bare glass of the whole picture.
     """
-    found = nuclei_seen(seen, white, network).moved(window.seen_location)
+    found = nuclei_seen(seen, white, network).moved(window.outer.location)
     return found.take(in_core(found, window))
 
 
-def in_core(nuclei: Nuclei, window: NucleiWindow) -> NDArray[np.bool_]:
+def in_core(nuclei: Nuclei, window: GridTile) -> NDArray[np.bool_]:
     """Which nuclei (N,), in pixels of NETWORK_MPP of the whole picture, have their centre in a window's core."""
-    inside = nuclei.centres_px - np.asarray(window.core_location)
-    return np.asarray(((inside >= 0) & (inside < window.core_size)).all(axis=1))
+    inside = nuclei.centres_px - np.asarray(window.core.location)
+    return np.asarray(((inside >= 0) & (inside < window.core.size)).all(axis=1))
 
 
 def nuclei_seen(seen: Image, white: NDArray[np.float64], network: Network) -> Nuclei:
@@ -96,19 +76,15 @@ def nuclei_of_image(
     height, width = image.shape[:2]
     size = max(1, round(width * mpp / NETWORK_MPP)), max(1, round(height * mpp / NETWORK_MPP))
     picture = resize(image, size)
-    found = joined((_found(picture, w, white, network or built_in()) for w in nuclei_windows(size)), NETWORK_MPP)
-    return found.moved((0, 0), width / size[0]).with_mpp(mpp)
+    network = network or built_in()
+    found = (nuclei_in(window, picture[window.outer.at], white, network) for window in nuclei_windows(size))
+    return joined(found, NETWORK_MPP).moved((0, 0), width / size[0]).with_mpp(mpp)
 
 
 def _white_of(image: Image, mpp: float) -> NDArray[np.float64]:
     """The colour of bare glass (3,), seen from afar where the image is large."""
     view = shrunk(image, OVERVIEW_PX)
     return white_level(view, mpp * image.shape[1] / view.shape[1])
-
-
-def _found(picture: Image, window: NucleiWindow, white: NDArray[np.float64], network: Network) -> Nuclei:
-    (x, y), (width, height) = window.seen_location, window.seen_size
-    return nuclei_in(window, picture[y : y + height, x : x + width], white, network)
 
 
 def check_visible(mpp: float) -> None:

@@ -13,14 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory
 from chromogen.compute.devices import (
     choose_device,
     choose_precision,
     fused_convolution,
-    fuses,
     has_fused_convolution,
 )
+from chromogen.compute.memory import FRUGAL, give_back_scattered_memory
 from chromogen.nuclei.outlines import MIN_LIKELY, RAYS, STRIDE_PX, WEIGHTS, Network, Prediction
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
 
 def _fused(network: NucleusNetwork, device: torch.device, dtype: torch.dtype) -> NucleusNetwork:
     """The same function with every normalization and, where it can be, every ReLU made part of its convolution."""
-    fused = has_fused_convolution(device) and fuses(dtype)
+    fused = has_fused_convolution(device, dtype)
     for layer in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         convolution, norm = layer[0], layer[1]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from chromogen.image import Image
 from chromogen.nuclei.outlines import Nuclei
 from chromogen.nuclei.positivity import NOT_GRADED, Grades, Measurements, Threshold, grades_of
-from chromogen.stains.deconvolution import Array, White, densities_od10
+from chromogen.stains.deconvolution import Array, White, densities_od10, mixed_maps
 
 FIELD_UM = 250.0  # side of the squares that are resampled
 MIN_FIELDS = 8  # with fewer, their spread says little
@@ -136,9 +136,7 @@ def pixel_histograms(
     `tissue` is bool (H, W), and `location_px` (x, y) is where the image lies in its slide, in pixels of the image.
     Parts of a slide add up (`added`). Bins are of BIN_OD10 from MIN_OD10 to MAX_OD10.
     """
-    weights = np.linalg.inv(matrix)[:, 1].astype(np.float32)
-    colors = densities_od10(image, white)
-    second_od10 = (colors[0] * weights[0] + colors[1] * weights[1] + colors[2] * weights[2])[tissue]
+    second_od10 = mixed_maps(densities_od10(image, white), np.linalg.inv(matrix)[:, 1])[tissue]
     bins = ((second_od10 - MIN_OD10) / BIN_OD10).clip(0, BINS - 1).astype(np.int64)
     height, width = tissue.shape
     rows, row = np.unique(_squares(np.arange(height) + location_px[1] + 0.5, mpp), return_inverse=True)

@@ -23,8 +23,7 @@ from chromogen.staining.stainer import Stainer, is_look, load_look, stainer_of_l
 from chromogen.whole_slide.job import Output, SlideJob, stain_part_in_steps
 from chromogen.whole_slide.measured_looks import measure_look
 from chromogen.whole_slide.nuclei import named_built_in, slide_nuclei
-from chromogen.whole_slide.nuclei_files import COLUMNS, judged, threshold_for
-from chromogen.whole_slide.nuclei_pictures import label_image
+from chromogen.whole_slide.nuclei_files import COLUMNS, judged, label_image, threshold_for
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.survey import survey
 from chromogen.whole_slide.view import SlideFile, held_slide, view_at

@@ -17,9 +17,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# Affines (2, 3) from um to um.
+
+
+def moved(affine: Array, points: Array) -> Array:
+    """Points (N, 2) by an affine (2, 3)."""
+    return np.asarray(points @ affine[:, :2].T + affine[:, 2])
+
+
+def inverted(affine: Array) -> Array:
+    """The affine (2, 3) back."""
+    linear = np.linalg.inv(affine[:, :2])
+    return np.asarray(np.column_stack([linear, -linear @ affine[:, 2]]))
+
+
+def scale_of(affine: Array) -> float:
+    """How many um of the IHC an affine (2, 3) makes of a um of the H&E."""
+    return float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
+
+
 # An affine that brings a pose to where two slides fit best.
 
-STEPS = 24
+AFFINE_STEPS = 24
 MIN_COVERED = 0.2  # of the H&E: less would compare corners
 STRETCH = 2.0  # weight of how far an affine is from a similarity
 
@@ -39,7 +58,7 @@ class FittedTransform:
 
 
 def refined(
-    he: DensityView, ihc: DensityView, affine: Array, window_px: int, steps: int = STEPS
+    he: DensityView, ihc: DensityView, affine: Array, window_px: int, steps: int = AFFINE_STEPS
 ) -> FittedTransform:
     """Follow the gradient of the `fit` from an affine, by L-BFGS (Liu & Nocedal 1989), at the view's pixels."""
     import torch

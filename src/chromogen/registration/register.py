@@ -21,12 +21,10 @@ from chromogen.registration.align import (
     bent,
     corners_um,
     facing,
-    moved,
     of_unknown_size,
     pieces_of,
-    scale_of,
 )
-from chromogen.registration.fitting import FittedTransform
+from chromogen.registration.fitting import FittedTransform, moved, scale_of
 from chromogen.registration.search import (
     FLAT,
     SCALES,

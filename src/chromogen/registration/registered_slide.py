@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from chromogen.compute.tiles import windows_of
 from chromogen.errors import expected
 from chromogen.image import Image, PathLike
 from chromogen.registration.transform import Transform
@@ -46,9 +46,9 @@ class RegisteredSource:
     def read(self, level: int, location: tuple[int, int], size: tuple[int, int]) -> Image:
         """A rectangle of a level, in pixels of that level; block by block."""
         found = np.empty((size[1], size[0], 3), np.uint8)
-        for (left, width), (top, height) in product(*(_parts(side) for side in size)):
-            block = self._block(level, (location[0] + left, location[1] + top), (width, height))
-            found[top : top + height, left : left + width] = block
+        for window in windows_of(size, BLOCK_PX):
+            begins = location[0] + window.left, location[1] + window.top
+            found[window.at] = self._block(level, begins, window.size)
         return found
 
     def quickhash(self) -> str:
@@ -107,10 +107,6 @@ def _warped(seen: Image, at: Array, glass: Image) -> Image:
         for channel, level in enumerate(glass)
     ]
     return np.asarray(np.rint(np.stack(planes, 2)).clip(0, 255), np.uint8)
-
-
-def _parts(side: int) -> list[tuple[int, int]]:
-    return [(start, min(BLOCK_PX, side - start)) for start in range(0, side, BLOCK_PX)]
 
 
 def _level_sizes(size: tuple[int, int]) -> Sequence[tuple[int, int]]:

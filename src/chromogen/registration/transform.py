@@ -17,7 +17,7 @@ from chromogen.errors import expected, missing, short
 from chromogen.files import write_text
 from chromogen.image import PathLike
 from chromogen.provenance import NOTICE, versions
-from chromogen.registration.fitting import Spline, fitted_spline, zero_spline
+from chromogen.registration.fitting import Spline, fitted_spline, inverted, moved, scale_of, zero_spline
 from chromogen.stains.deconvolution import Array
 
 # A transform between two slides: for each piece of tissue an affine and a smooth displacement, both ways.
@@ -62,8 +62,8 @@ class Piece:
 
     def forward(self, points_um: Array) -> Array:
         """Points (N, 2) of the source on the target, in um."""
-        moved = points_um @ self.affine[:, :2].T + self.affine[:, 2]
-        return np.asarray(moved + self.spline(points_um) if self.spline else moved)
+        by_affine = moved(self.affine, points_um)
+        return np.asarray(by_affine + self.spline(points_um) if self.spline else by_affine)
 
     def backward(self, points_um: Array) -> Array:
         """Points (N, 2) of the target on the source, in um: the fixed point of a displacement without folds."""
@@ -164,13 +164,12 @@ def inverse(transform: Transform) -> Transform:
 
 
 def _inverse_piece(piece: Piece) -> Piece:
-    linear = np.linalg.inv(piece.affine[:, :2])
-    affine = np.column_stack([linear, -linear @ piece.affine[:, 2]])
+    affine = inverted(piece.affine)
     outline = moved_polygon(piece.outline, piece.forward)
     if piece.spline is None:
         return replace(piece, outline=outline, affine=affine)
-    size = float(np.sqrt(abs(np.linalg.det(piece.affine[:, :2]))))
-    return _piece_of(outline, affine, piece.backward, piece.spline.spacing_um * size / FINER, piece.doubt)
+    spacing_um = piece.spline.spacing_um * scale_of(piece.affine) / FINER
+    return _piece_of(outline, affine, piece.backward, spacing_um, piece.doubt)
 
 
 def _piece_of(outline: Polygon, affine: Array, move: Move, spacing_um: float, doubt: str) -> Piece:

@@ -71,10 +71,8 @@ class SlidePool(Generic[S]):
 
     def close(self) -> None:
         """Close all slides; those being read, when the last reader has given them back."""
-        with self._lock:
-            for key, lent in list(self._slides.items()):
-                lent.leaving = True
-                self._close_if_unread(key, lent)
+        for key in list(self._slides):
+            self.forget(key)
 
     def _lease(self, key: Hashable, opener: Callable[[], S], fits: Callable[[S], bool]) -> _Lent[S]:
         if lent := self._kept(key, fits):

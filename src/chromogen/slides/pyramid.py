@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window, whole
 from chromogen.errors import choose, expected
 from chromogen.image import Image
 
@@ -111,23 +111,12 @@ def pyramid_blocks(pixels: PixelSource, smallest_px: int) -> Iterator[PyramidBlo
     return _down_to(pixels, sizes, len(sizes) - 1, (0, 0))
 
 
-def pyramid_windows(size: Size, side_px: int) -> Iterator[Window]:
-    """A level's windows of at most `side_px` on a side, row by row."""
-    for row in range(-(-size[1] // side_px)):
-        for column in range(-(-size[0] // side_px)):
-            yield _window(size, (column, row), side_px)
-
-
-def _window(size: Size, place: tuple[int, int], side_px: int) -> Window:
-    left, top = place[0] * side_px, place[1] * side_px
-    return Window(left, top, min(left + side_px, size[0]), min(top + side_px, size[1]))
-
-
 def _down_to(
     pixels: PixelSource, sizes: Sequence[Size], level: int, place: tuple[int, int]
 ) -> Generator[PyramidBlock, None, Image]:
     """All blocks below the one at `place` (column, row) of a level, and that one; its image is returned too."""
-    window = _window(sizes[level], place, BLOCK_PX)
+    left, top = place[0] * BLOCK_PX, place[1] * BLOCK_PX
+    window = Window(left, top, left + BLOCK_PX, top + BLOCK_PX).common(whole(sizes[level]))
     image = _read(pixels, window) if level == 0 else np.empty((*window.size[::-1], 3), np.uint8)
     for finer in _places_below(sizes[level - 1], place) if level else ():
         half = halved((yield from _down_to(pixels, sizes, level - 1, finer)))

@@ -17,7 +17,7 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.errors import expected, sentence
 from chromogen.files import write_whole
 from chromogen.image import Image

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.errors import ImageError
 from chromogen.formats.decoders import (
     FAX,

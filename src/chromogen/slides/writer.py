@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window, windows_of
 from chromogen.errors import expected, missing, sentence
 from chromogen.files import folder_written_beside, written_beside
 from chromogen.image import Image, PathLike
@@ -25,7 +25,6 @@ from chromogen.slides.pyramid import (
     compression_named,
     level_sizes,
     pyramid_blocks,
-    pyramid_windows,
     results_in_order,
 )
 
@@ -125,7 +124,7 @@ def _tiles_of(blocks: Iterable[PyramidBlock]) -> Iterator[_Tile]:
     """Blocks cut into tiles; those at the right and lower border are filled up with their mirror image."""
     for block in blocks:
         row, column = block.window.top // TILE_PX, block.window.left // TILE_PX
-        for window in pyramid_windows(block.window.size, TILE_PX):
+        for window in windows_of(block.window.size, TILE_PX):
             place = row + window.top // TILE_PX, column + window.left // TILE_PX
             yield _Tile(block.level, *place, _filled_up(block.image[window.at]))
 
@@ -338,11 +337,10 @@ def _block(array: Any, window: Window) -> Image:
 
 def _tiles(pixels: PixelSource, side_px: int) -> Iterator[tuple[Window, Image]]:
     """The picture in tiles, read in larger windows."""
-    for outer in pyramid_windows(pixels.size, max(side_px, BLOCK_PX)):
+    for outer in windows_of(pixels.size, max(side_px, BLOCK_PX)):
         image = pixels.read(outer)
-        for inner in pyramid_windows(outer.size, side_px):
-            left, top = outer.left + inner.left, outer.top + inner.top
-            yield Window(left, top, left + inner.size[0], top + inner.size[1]), image[inner.at]
+        for inner in windows_of(outer.size, side_px):
+            yield inner.placed_in(outer), image[inner.at]
 
 
 def _check_sizes(found: list[Size], size: Size) -> None:

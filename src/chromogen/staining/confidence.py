@@ -74,14 +74,15 @@ def typical_of(tissue: Tissue) -> Typical:
     texture = _texture(tissue)
     none = np.zeros(texture.shape[2])
     return Typical(
-        _median(nuclei.areas_um2, 35.0),
-        _median(elongation(nuclei), 1.3),
-        max(_median(tissue.of_nuclei(tissue.hematoxylin)[1:], 0.3), PALEST_OD10),
+        median_of(nuclei.areas_um2, 35.0),
+        median_of(elongation(nuclei), 1.3),
+        max(median_of(tissue.of_nuclei(tissue.hematoxylin)[1:], 0.3), PALEST_OD10),
         tuple(map(float, np.median(texture[there], axis=0) if there.any() else none)),
     )
 
 
-def _median(values: NDArray[np.float64], otherwise: float) -> float:
+def median_of(values: NDArray[Any], otherwise: float) -> float:
+    """The median, or what stands for it where there are no values."""
     return float(np.median(values)) if len(values) else otherwise
 
 

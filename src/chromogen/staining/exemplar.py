@@ -22,7 +22,7 @@ from chromogen.nuclei.positivity import (
     share_beside,
 )
 from chromogen.staining.atlas import Atlas, atlas_of, joined_atlases
-from chromogen.staining.confidence import KnownTissue, known_tissue
+from chromogen.staining.confidence import KnownTissue, known_tissue, median_of
 from chromogen.staining.maps import smooth
 from chromogen.staining.tissue import MPP, Detail, Tissue, detail_of, tissue_of
 from chromogen.stains.deconvolution import H_DAB, combine_stains, estimate_chromogen, separate_stains, stain_matrix
@@ -290,11 +290,6 @@ def haze_of(tissue: Tissue, level_od10: NDArray[np.float64], background_od10: fl
     return float(
         np.clip(median_of((tissue.second[beside] - background_od10) / blurred.clip(0.02), 0.0), 0, MAX_HAZE)
     )
-
-
-def median_of(values: NDArray[Any], otherwise: float) -> float:
-    """The median, or what stands for it where there are no values."""
-    return float(np.median(values)) if len(values) else otherwise
 
 
 def quantiles_of(values: NDArray[Any], otherwise: Values = NO_DAB) -> Values:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
-from chromogen.staining.confidence import Typical
-from chromogen.staining.exemplar import QUANTILES, Exemplar, Values, median_of
+from chromogen.staining.confidence import Typical, median_of
+from chromogen.staining.exemplar import QUANTILES, Exemplar, Values
 from chromogen.staining.maps import Array, coarser, finer, looked_up, normal_at, normal_field, ramp, smooth, strips
 from chromogen.staining.tissue import COARSE, MPP, Detail, Rule, Tissue, nuclear_bands
 

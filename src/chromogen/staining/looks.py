@@ -210,7 +210,7 @@ def exemplar_of_record(told: dict[str, Any]) -> Exemplar:
     """
     if told["site"] not in SITES:
         raise ValueError(f"site {told['site']!r}")
-    apart = {"site": told["site"], "detail": _detail(told["detail"]), "atlas": _atlas(told["atlas"])}
+    apart = {"site": told["site"], "detail": Detail(*_value(told["detail"])), "atlas": _atlas(told["atlas"])}
     apart["known"] = tuple(map(_known, told["known"]))
     if not apart["known"]:
         raise ValueError("no tissue")
@@ -230,11 +230,6 @@ def exemplar_of_record(told: dict[str, Any]) -> Exemplar:
         if not _rises(values[name]):
             raise ValueError(f"{name} falls")
     return Exemplar(**apart, **values)
-
-
-def _detail(told: Any) -> Detail:
-    """Raises: ValueError or TypeError for what is no detail."""
-    return Detail(*_value(told))
 
 
 def _atlas(told: Any) -> Atlas | None:

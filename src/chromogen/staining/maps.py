@@ -23,7 +23,8 @@ def normal_field(location_px: tuple[float, float], size_px: tuple[int, int], len
     """
     columns, across = _weights(location_px[0] + np.arange(size_px[0]) + 0.5, length_px)
     rows, down = _weights(location_px[1] + np.arange(size_px[1]) + 0.5, length_px)
-    nodes = _normals(np.arange(rows[0, 0], rows[-1, -1] + 1), np.arange(columns[0, 0], columns[-1, -1] + 1), seed)
+    every_row, every_column = (np.arange(nodes[0, 0], nodes[-1, -1] + 1) for nodes in (rows, columns))
+    nodes = _hashed_normals(every_row[:, None], every_column[None], seed)
     along = _sparse(rows, down) @ nodes
     return np.ascontiguousarray((_sparse(columns, across) @ along.T).T, np.float32)
 
@@ -52,10 +53,6 @@ def _sparse(nodes: NDArray[np.int64], weights: NDArray[np.float64]) -> sparse.cs
     scaled = (weights / np.sqrt(SPREAD)).astype(np.float32)
     columns, begins = (nodes - nodes[0, 0]).ravel(), np.arange(0, count * taps + 1, taps)
     return sparse.csr_array((scaled.ravel(), columns, begins), shape=(count, int(columns[-1]) + 1))
-
-
-def _normals(rows: NDArray[np.int64], columns: NDArray[np.int64], seed: int) -> Array:
-    return _hashed_normals(rows[:, None], columns[None], seed)
 
 
 def _hashed_normals(rows: NDArray[np.int64], columns: NDArray[np.int64], seed: int) -> Array:

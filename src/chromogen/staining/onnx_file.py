@@ -146,9 +146,7 @@ def read_onnx(path: Path) -> OnnxFile:
 def any_onnx(path: Path, argument: str) -> OnnxFile:
     """What the file of any model says, given as `argument`. Raises: as `whole_model`; ValueError without ports."""
     model, content, sha256 = whole_model(path, argument)
-    valued = {tensor.name for tensor in model.graph.initializer}
-    inputs = [port_of(value) for value in model.graph.input]
-    needed = tuple(port for port in inputs if port.name not in valued)
+    needed = needed_ports(model)
     outputs = [port_of(value) for value in model.graph.output]
     if not (needed and outputs):
         raise expected(argument, "a model with an input and an output", repr(str(path)))
@@ -159,10 +157,10 @@ def any_onnx(path: Path, argument: str) -> OnnxFile:
         content=content,
         opset=max((used.version for used in model.opset_import if used.domain in ("", "ai.onnx")), default=0),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
-        needed=needed,
+        needed=tuple(needed),
         made=made,
         others=tuple(port for port in outputs if port != made),
-        optional=tuple(port for port in inputs if port.name in valued),
+        optional=tuple(port for value in model.graph.input if (port := port_of(value)) not in needed),
         range="0..255" if source.dtype == "uint8" else RANGE_OF.get(_ends_in(model.graph, made.name)),
         metadata={prop.key: prop.value for prop in model.metadata_props},
     )
@@ -243,6 +241,12 @@ def _tensors(message: Any) -> Iterator[Any]:
             continue
         for part in value if hasattr(value, "__len__") else [value]:
             yield from _tensors(part)
+
+
+def needed_ports(model: Any) -> list[Port]:
+    """The inputs of a model that have no value of their own."""
+    valued = {tensor.name for tensor in model.graph.initializer}
+    return [port_of(value) for value in model.graph.input if value.name not in valued]
 
 
 def port_of(value: Any) -> Port:

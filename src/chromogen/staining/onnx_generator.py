@@ -1,22 +1,29 @@
-"""Networks of others: generators, and networks that see nuclei."""
+"""Networks of others in ONNX files: generators, networks that see nuclei, and models that say *where*."""
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.sliding_window import SlidingWindow
+from chromogen.compute.tiles import SlidingWindow
 from chromogen.errors import choose, expected, short
-from chromogen.image import Image, PathLike
+from chromogen.image import Image, PathLike, scaled
 from chromogen.nuclei.outlines import MULTIPLE_PX, RAYS, STRIDE_PX, Network, Prediction, prediction_of
 from chromogen.pixel_size import check_mpp
-from chromogen.staining.onnx_file import RANGES, OnnxFile, Port, library, port_of, read_onnx, whole_model
+from chromogen.staining.maps import Array
+from chromogen.staining.onnx_file import RANGES, OnnxFile, Port, library, needed_ports, read_onnx, whole_model
+from chromogen.staining.tissue import MPP
+from chromogen.staining.where import MAP_MULTIPLE_PX, Place, Where, check_unchanged, map_of_network
+
+if TYPE_CHECKING:
+    from chromogen.staining.where_network import PairStains
 
 # A generator trained elsewhere, in an ONNX file, as a stainer of tiles and whole slides.
 
@@ -88,9 +95,7 @@ def _trial(side_px: int) -> Image:
 def _loaded(generator: Generator) -> Running:
     """Once a process."""
     found = read_onnx(Path(generator.file))
-    if found.sha256 != generator.sha256:
-        wanted, got = f"the one with hash {generator.sha256[:12]}", found.sha256[:12]
-        raise expected("stainer", wanted, got, "do not change it under way")
+    check_unchanged("stainer", generator.sha256, found.sha256)
     running = session(found.path, found.content, "stainer")
     return Running(running, found.source, found.made, *RANGES[generator.range])
 
@@ -198,8 +203,7 @@ def nucleus_network(file: PathLike) -> Network:
 
 def _source(path: Path, model: Any) -> Port:
     """The only input that has no value of its own."""
-    valued = {tensor.name for tensor in model.graph.initializer}
-    needed = [port_of(value) for value in model.graph.input if value.name not in valued]
+    needed = needed_ports(model)
     fits = len(needed) == 1 and needed[0].dtype == "float32" and _is_any_size(needed[0].shape)
     if not fits:
         got = f"inputs {'; '.join(map(str, needed)) or 'none'} in {str(path)!r}"
@@ -221,3 +225,117 @@ def _checked(path: Path, found: NDArray[Any], given: tuple[int, ...]) -> NDArray
     if not np.isfinite(found).all():
         raise FloatingPointError(f"The network {str(path)!r} gave what is no number (NaN or infinite).")
     return np.ascontiguousarray(found)
+
+
+# *Where* by a model trained elsewhere: an ONNX file that gives a map of a window of H&E.
+
+MODEL_CLAIM = "as a model that was trained elsewhere has it; Chromogen does not know how well it does"
+LOOK = ("white", "strength")  # inputs with usual values: a slide's glass, and its haematoxylin and eosin
+TRIAL_MAP_PX = (2 * MAP_MULTIPLE_PX, 3 * MAP_MULTIPLE_PX)
+TAKES_PICTURE = "a model that takes one RGB picture, float32 or uint8 [1, 3, H, W], of any H and W"
+GIVES_MAP = "a model that gives one map from 0 to 1, float32 [1, 1, h, w] with H a multiple of h and W of w"
+
+
+@dataclass(frozen=True)
+class WhereModel:
+    """A model by its file, which must have this hash. It sees H&E at `mpp` um/px, in numbers of `value_range`."""
+
+    file: str
+    sha256: str
+    mpp: float
+    value_range: str
+
+    def map_of(self, place: Place) -> Array:
+        """What the model gives for a window; what its pixels are too coarse to say, the tissue's edges say."""
+        seen = scaled(place.image, MPP / self.mpp)
+        return map_of_network(partial(_predicted, self, look=place.look.where), seen, place)
+
+    def measure(self, sample: Image) -> Any:
+        """White and strengths of the slide's stains, where the model has inputs for both; else nothing."""
+        from chromogen.staining.where_network import slide_stains
+
+        return slide_stains(sample) if _loaded_model(self.file, self.sha256).takes_look else None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that runs, the picture that it takes, and whether it takes a slide's look."""
+
+    running: Any
+    source: Port
+    takes_look: bool
+
+
+def read_where_model(file: Path, mpp: float | None = None) -> Where:
+    """The source that a model in an ONNX file is, trained on H&E of `mpp` um/px: what the file states, or MPP.
+
+    Its metadata may state `mpp` and `range`, one of RANGES; floats are 0..1 by default. It is tried once. Raises:
+    FileNotFoundError; ValueError for what is no such model, or without the extra `onnx`; ArithmeticError where it
+    gives what is no number.
+    """
+    found, _, sha256 = whole_model(file, "where")
+    source = _picture_port(file, found)
+    said = {prop.key: prop.value for prop in found.metadata_props}
+    value_range = "0..255" if source.dtype == "uint8" else choose("range", said.get("range", "0..1"), RANGES)
+    try:
+        stated = float(said.get("mpp", MPP)) if mpp is None else mpp
+    except ValueError:
+        stated = 0.0
+    check_mpp("mpp", stated)
+    model = WhereModel(str(file.absolute()), sha256, stated, value_range)
+    _predicted(model, np.full((*TRIAL_MAP_PX, 3), 200, np.uint8))
+    identity = f"model {sha256}, {stated:g} um/px, {value_range}"
+    facts = json.dumps({"sha256": sha256, "mpp": stated})
+    return Where("model", MODEL_CLAIM, identity, model.map_of, model.measure, facts)
+
+
+def _picture_port(file: Path, model: Any) -> Port:
+    """The only input that has no value of its own."""
+    needed = needed_ports(model)
+    fits = len(needed) == 1 and needed[0].layout == "NCHW" and needed[0].dtype in ("float32", "uint8")
+    if not fits or needed[0].sides_px != (None, None):
+        got = f"inputs {'; '.join(map(str, needed)) or 'none'} in {str(file)!r}"
+        raise expected("where", TAKES_PICTURE, got, "export it with free height and width")
+    return needed[0]
+
+
+@lru_cache(maxsize=2)
+def _loaded_model(file: str, sha256: str) -> Loaded:
+    """Once a process. Raises: ValueError where the file is another by now."""
+    model, content, found = whole_model(Path(file), "where")
+    check_unchanged("where", sha256, found)
+    takes_look = {value.name for value in model.graph.input}.issuperset(LOOK)
+    return Loaded(session(Path(file), content, "where"), _picture_port(Path(file), model), takes_look)
+
+
+def _predicted(model: WhereModel, image: Image, look: PairStains | None = None) -> Array:
+    """What the model gives for an image, (h, w). Raises: as `read_where_model`."""
+    loaded = _loaded_model(model.file, model.sha256)
+    running, source = loaded.running, loaded.source
+    low, high = RANGES[model.value_range]
+    picture: NDArray[Any] = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    if source.dtype == "float32":
+        picture = picture * np.float32((high - low) / 255) + np.float32(low)
+    told = {name: np.array(getattr(look, name), np.float32) for name in LOOK if look is not None}
+    try:
+        found = np.asarray(running.run([running.get_outputs()[0].name], {source.name: picture, **told})[0])
+    except Exception as error:  # onnxruntime's own have no other base
+        got = f"{model.file!r}, which does not run on {image.shape[1]} x {image.shape[0]} px ({short(error)})"
+        raise expected("where", TAKES_PICTURE, got) from error
+    return _checked_map(model.file, found, image.shape)
+
+
+def _checked_map(file: str, found: NDArray[Any], given: tuple[int, ...]) -> Array:
+    """The map in what came out. Raises: ValueError for another shape or values; ArithmeticError for NaN."""
+    height, width = given[:2]
+    sides = found.shape[2:] if found.ndim == 4 and found.shape[:2] == (1, 1) else ()
+    if not sides or min(sides) < 1 or height % sides[0] or width % sides[1] or found.dtype.kind != "f":
+        got = f"{found.dtype} {list(found.shape)} for {width} x {height} px by {file!r}"
+        raise expected("where", GIVES_MAP, got)
+    if not np.isfinite(found).all():
+        raise FloatingPointError(f"The model {file!r} gave what is no number (NaN or infinite).")
+    lowest, highest = float(found.min()), float(found.max())
+    if lowest < 0 or highest > 1:
+        got = f"values from {lowest:.3g} to {highest:.3g} by {file!r}"
+        raise expected("where", GIVES_MAP, got, "end it with a sigmoid")
+    return np.asarray(found[0, 0], np.float32)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import Window, whole
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
+from chromogen.compute.tiles import Window, whole
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
 from chromogen.nuclei.outlines import Nuclei

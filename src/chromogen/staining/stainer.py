@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import TileGrid, Window, whole
-from chromogen.compute.lru_cache import LruCache
-from chromogen.compute.sliding_window import Each, SlidingWindow, mirrored
+from chromogen.compute.memory import LruCache
+from chromogen.compute.tiles import Each, SlidingWindow, TileGrid, Window, mirrored, whole
 from chromogen.errors import choose, expected
 from chromogen.image import Image, PathLike
 from chromogen.models import LOOK_SUFFIX, LOOKS, MODEL_SUFFIX, ONNX_SUFFIX
@@ -183,7 +182,7 @@ def look_where(name: PathLike) -> Where | None:
     """The source of *where* that comes with a look: a model of pairs is both. None: the slide's own tissue."""
     if not _is_model(name):
         return None
-    from chromogen.staining.where_map import read_paired
+    from chromogen.staining.where_files import read_paired
 
     return read_paired(Path(name))
 
@@ -364,7 +363,7 @@ def paint_image(stainer: Stainer, image: Image, core_px: int = 1024, each: Each 
     painted = np.empty_like(image)
     for tile in TileGrid(size, core_px, stainer.halo_px):
         outer = tile.outer.aligned(stainer.stride_px)
-        inside, location = tile.core.seen_from(outer), (outer.left, outer.top)
+        inside, location = tile.core.seen_from(outer), outer.location
         part = fitted.painted(image[outer.at], inside, each, location)
         if part.shape[2] != painted.shape[2]:
             painted = np.empty((*image.shape[:2], part.shape[2]), np.uint8)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, labels_of
 from chromogen.staining.maps import MIN_COVER, Array, coarser, finer, guided_filter, ramp, smooth
 from chromogen.stains.deconvolution import Array as Matrix
-from chromogen.stains.deconvolution import densities_od10
+from chromogen.stains.deconvolution import densities_od10, mixed_maps
 
 # What a window of a stained slide shows: amounts of both stains, nuclei, and what lies round each of them.
 
@@ -26,7 +26,7 @@ GLASS_OD10 = (0.02, 0.06)  # from glass to tissue, of light smoothed over SMOOTH
 SMOOTH_UM = 0.75
 COARSE = 4  # px of a square, where detail does not matter
 SQUARE_PX, ROOM_PX = 8, 64  # what tissue is looked for in, and what is painted around it
-FAR_UM = 1e6  # where there is no nucleus at all
+NO_NUCLEUS_UM = 1e6  # from the nearest nucleus, where there is none
 NEAR_UM = 5.0  # round a nucleus: its cytoplasm
 
 
@@ -146,20 +146,11 @@ def tissue_of(image: Image, nuclei: Nuclei, white: Matrix, matrix: Matrix) -> Ti
     """What an image, uint8 (H, W, 3) at MPP, shows by the colour of its glass and its stain matrix."""
     colors = densities_od10(image, white)
     density = np.moveaxis(colors, 0, 2)
-    hematoxylin, second = (_mixed(colors, amounts) for amounts in np.linalg.inv(matrix).T[:2])
+    hematoxylin, second = (mixed_maps(colors, amounts) for amounts in np.linalg.inv(matrix).T[:2])
     labels = labels_of(nuclei, image.shape[:2])
     distance_um, owner = _nearest(labels)
     there = ramp(smooth(mean_density(density), SMOOTH_UM / MPP), *GLASS_OD10)
     return Tissue(density, hematoxylin, second, nuclei, labels, owner, distance_um, there, white, matrix)
-
-
-def _mixed(maps: Array, weights: NDArray[np.float64]) -> Array:
-    """The weighted sum of three maps (3, H, W): in this order, whatever the processor."""
-    first, second, third = weights.astype(np.float32)
-    total = maps[0] * first
-    total += maps[1] * second
-    total += maps[2] * third
-    return np.asarray(total)
 
 
 class Detail(NamedTuple):
@@ -221,7 +212,7 @@ def _nearest(labels: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:
     """
     half = labels[::2, ::2]
     if not half.any():
-        return np.full(labels.shape, FAR_UM, np.float32), labels
+        return np.full(labels.shape, NO_NUCLEUS_UM, np.float32), labels
     distance, (rows, columns) = distance_transform_edt(half == 0, return_indices=True)
     outside = labels == 0
     distance_um = finer((distance - 0.25).clip(0) * (2 * MPP), 2, labels.shape) * outside

@@ -113,6 +113,12 @@ def checked_file(file: Path) -> str:
     return sha256_of(file)
 
 
+def check_unchanged(argument: str, sha256: str, found: str) -> None:
+    """ValueError where a file, whose hash is `found` now, is not the one that work began with."""
+    if found != sha256:
+        raise expected(argument, f"the file with hash {sha256[:12]}", found[:12], "do not change it under way")
+
+
 def sampled_map(
     values: Array, pixel_px: tuple[float, float], location: tuple[int, int], shape: tuple[int, int]
 ) -> Array:
@@ -169,7 +175,7 @@ EPSILON, DRAWN_EPSILON = 1e-3, 1e-2
 MIN_PIXEL_UM, MAX_PIXEL_UM = 2.0, 40.0  # a finer map needs no tissue's edges; too few of a coarser vary
 DRAWN_UM = 6.0  # how far a hand-drawn border may lie beside the edge that it means
 STEPS_UM, NONE, FULL = (16.0, 8.0, 4.0), 0.3, 0.7  # radii of filters for a drawn border; what becomes 0 and 1
-MULTIPLE_PX = 64  # of the pictures that networks are given
+MAP_MULTIPLE_PX = 64  # of the pictures that networks are given
 MOVED = 0.1, 0.4  # by how much tissue changes what a filter alone makes: not at all, and enough to believe it
 
 
@@ -201,11 +207,11 @@ def map_of_network(predict: Callable[[Image], Array], image: Image, place: Place
 def values_of_network(predict: Callable[[Image], Array], image: Image) -> tuple[Array, tuple[int, int]]:
     """What a network gives for an image, (h, w), and how many px of it (x, y) a pixel of that is wide.
 
-    The network is given the image mirrored to multiples of MULTIPLE_PX, of which it makes a map that is a whole
-    number of times smaller.
+    The network is given the image mirrored to multiples of MAP_MULTIPLE_PX, of which it makes a map that is a
+    whole number of times smaller.
     """
     height, width = image.shape[:2]
-    whole = np.pad(image, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "symmetric")
+    whole = np.pad(image, ((0, -height % MAP_MULTIPLE_PX), (0, -width % MAP_MULTIPLE_PX), (0, 0)), "symmetric")
     found = predict(whole)
     down, across = whole.shape[0] // found.shape[0], whole.shape[1] // found.shape[1]
     return found[: -(-height // down), : -(-width // across)], (across, down)

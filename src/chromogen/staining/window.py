@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.grid import Window, whole
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
+from chromogen.compute.tiles import Window, whole
 from chromogen.image import Image
 from chromogen.nuclei.find import built_in, nuclei_seen
 from chromogen.staining.amounts import Texture, draws_of, texture_of, with_chance
-from chromogen.staining.confidence import typical_of
-from chromogen.staining.exemplar import QUANTILES, Exemplar, median_of, quantiles_of
+from chromogen.staining.confidence import median_of, typical_of
+from chromogen.staining.exemplar import QUANTILES, Exemplar, quantiles_of
 from chromogen.staining.how import Location, SlideLook, glass, grain, over_ground, rendered_stains
 from chromogen.staining.maps import Array, smooth
 from chromogen.staining.ready import Amounts, ReadyWindow, amounts_of, cropped_window, ready_of, seen
@@ -159,25 +159,18 @@ def painted_window(
     Only what lies in `shown`, a window of the slide, need be painted, as it would be without; the rest is black.
     """
     size = image.shape[1], image.shape[0]
-    core = whole(size) if shown is None else _common(shown.seen_from(Window(*location, 0, 0)), whole(size))
+    core = whole(size) if shown is None else whole(size).common(shown.seen_from(Window(*location, 0, 0)))
     part = tissue_part(image, np.array(look.white))
     made = np.zeros((*image.shape[:2], 4), np.uint8)
     if part is None or part.size != size:
         _paint_glass(made, core, exemplar, image, look)
-    inside = core if part is None else _common(core, part)
-    if part is not None and min(inside.size) > 0:
+    inside = core if part is None else core.common(part)
+    if part is not None and inside.area_px:
         at = location[0] + part.left, location[1] + part.top
         found = _amounts(exemplar, dials, image[part.at], look, at, inside.seen_from(part), keep)
         stains = found.hematoxylin * np.float32(dials.counterstain), found.second * np.float32(dials.intensity)
         made[inside.at] = np.dstack([rendered_stains(*stains, found.grain, exemplar), found.levels])
     return made
-
-
-def _common(window: Window, other: Window) -> Window:
-    """What two windows share: of no size where that is nothing."""
-    left, top = max(window.left, other.left), max(window.top, other.top)
-    right, bottom = min(window.right, other.right), min(window.bottom, other.bottom)
-    return Window(left, top, max(left, right), max(top, bottom))
 
 
 def _amounts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -18,11 +17,10 @@ from chromogen.stains.glass import GlassView, glass_view
 # Colour matching: the colours of one image given the mean and spread of another's.
 
 Array: TypeAlias = NDArray[np.float64]
-Moments: TypeAlias = tuple[Array, Array]  # mean (3,), and covariance (3, 3) or standard deviation (3,)
+Moments: TypeAlias = tuple[Array, Array]  # mean (3,), and covariance (3, 3)
 
 ROUNDING = 1 / 255**2 / 12  # the variance that rounding to 8 bits makes: less of it in a direction is no colour
 MAX_GAIN = 10.0
-MIN_SPREAD_LAB = 0.1  # rounding to 8 bits alone makes so much
 
 
 def color_moments(pixels: NDArray[Any]) -> Moments:
@@ -61,34 +59,6 @@ def match_colors(content: Image, style: Moments) -> Image:
     matrix, offset = monge_kantorovich_map(color_moments(content), style)
     mapped = _unit(content) @ matrix.T + offset
     return np.asarray(np.rint(mapped.clip(0, 1) * 255), np.uint8)
-
-
-def lab_moments(pixels: NDArray[Any]) -> Moments:
-    """Mean (3,) and standard deviation (3,) of uint8 colours (..., 3) in CIE L*a*b* (D65)."""
-    lab = _lab(pixels).reshape(-1, 3)
-    return lab.mean(axis=0), lab.std(axis=0)
-
-
-def match_lab(content: Image, style: Moments) -> Image:
-    """The content, uint8 (H, W, 3), with a style's `lab_moments`, channel by channel, clipped to what sRGB shows.
-
-    Reinhard et al. (2001), who took Ruderman's l-alpha-beta; we take L*a*b*, as histology does. A channel that
-    does not vary is only shifted.
-    """
-    from skimage.color import lab2rgb
-
-    (mean, spread), (style_mean, style_spread) = lab_moments(content), style
-    gain = np.divide(style_spread, spread, out=np.ones(3), where=spread > MIN_SPREAD_LAB)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # colours outside sRGB are clipped, on purpose
-        matched = lab2rgb((_lab(content) - mean) * gain + style_mean)
-    return np.asarray(np.rint(matched.clip(0, 1) * 255), np.uint8)
-
-
-def _lab(pixels: NDArray[Any]) -> Array:
-    from skimage.color import rgb2lab
-
-    return np.asarray(rgb2lab(_unit(pixels)), np.float64)
 
 
 def _unit(pixels: NDArray[Any]) -> Array:

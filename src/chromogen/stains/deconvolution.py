@@ -82,6 +82,15 @@ def put_densities_od10(image: Image, white: White, densities: NDArray[np.float32
         levels[channel].take(image[..., channel], out=densities[channel], mode="clip")
 
 
+def mixed_maps(maps: NDArray[np.float32], weights: NDArray[Any]) -> NDArray[np.float32]:
+    """The weighted sum (H, W) of three maps (3, H, W): in this order, whatever the processor."""
+    first, second, third = weights.astype(np.float32)
+    total = maps[0] * first
+    total += maps[1] * second
+    total += maps[2] * third
+    return np.asarray(total)
+
+
 def separate_stains(image: NDArray[Any], matrix: NDArray[Any] = H_DAB, white: White = 255.0) -> Array:
     """Concentrations (..., 3) of uint8 (..., 3): optical density = concentrations @ matrix, natural logarithm.
 

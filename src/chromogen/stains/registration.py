@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 from scipy import ndimage
@@ -20,6 +21,7 @@ BLOCK_FARTHEST_UM = 24.0  # of a block from the whole
 MIN_BLOCK_PX = 32
 NEAR_UM, WIDE_UM = 4.0, 32.0  # groups of cells lie between: sections share them, and not every nucleus
 MIN_CONFIDENCE = 0.1  # wrong pairs reach 0.1 by chance
+Part: TypeAlias = tuple[slice, slice]  # rows and columns
 SURELY = 2.0  # standard errors by which a block fits better elsewhere, before it counts as lying there
 
 
@@ -147,10 +149,15 @@ def _block_off(ours: Array, theirs: Array, radius: int, grain_px: float) -> tupl
 
 def _covering(a: Array, b: Array, shift: tuple[int, int]) -> tuple[Array, Array]:
     """The parts of two maps (2, H, W) that cover each other once the second is moved by (x, y)."""
-    (x, y), (height, width) = shift, a.shape[1:]
-    ours = a[:, max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
-    theirs = b[:, max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
-    return ours, theirs
+    ours, theirs = covering((a.shape[1], a.shape[2]), shift)
+    return a[:, *ours], b[:, *theirs]
+
+
+def covering(shape: tuple[int, int], shift: tuple[int, int]) -> tuple[Part, Part]:
+    """Rows and columns of two pictures (H, W) that cover each other once the second is moved by (x, y)."""
+    (x, y), (height, width) = shift, shape
+    ours = slice(max(y, 0), height + min(y, 0)), slice(max(x, 0), width + min(x, 0))
+    return ours, (slice(max(-y, 0), height - max(y, 0)), slice(max(-x, 0), width - max(x, 0)))
 
 
 def correlations(a: Array, b: Array) -> Array:

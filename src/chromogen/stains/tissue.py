@@ -136,6 +136,14 @@ def tissue_reach_px(mpp: float) -> int:
     return sum(_gap_reaches_px(mpp)) + math.ceil(SMOOTHING_REACH * smoothing_px(mpp)) + ROUNDING_PX
 
 
+def without_small(mask: NDArray[np.bool_], least_px: float) -> NDArray[np.bool_]:
+    """A mask (H, W) with its connected parts alone that have so many pixels, at least one."""
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= max(least_px, 1))[labels])
+
+
 def densest_window(weight: NDArray[Any], size: tuple[int, int]) -> tuple[int, int]:
     """Top-left corner (x, y) of the window of `size` (w, h) with the largest sum of a weight or mask (H, W).
 

@@ -10,20 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromogen.evaluation.credibility import Measures, Scores, score_pictures, tiles
 from chromogen.evaluation.fields import Crop
-from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value, score
+from chromogen.evaluation.metrics import HEMATOXYLIN, REAL_MEASURES, Value
+from chromogen.evaluation.scores import Measures, Scores, score, score_pictures, tiles
 from chromogen.files import write_whole
 from chromogen.image import Image, to_tensor, write_image
 from chromogen.provenance import NOTICE, versions
 from chromogen.stains.appearance import color_moments, match_colors
-from chromogen.study.experiments import Claim, Experiment
-from chromogen.study.findings import Finding, ScoredField, findings
+from chromogen.study.experiments import Claim, Experiment, Finding, ScoredField, findings
 from chromogen.style.loss import LossFunction, add_gradient, picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import Style
 from chromogen.style.recipes import Recipe, as_record, with_term
-from chromogen.style.run import OnStep, weighted_curves
-from chromogen.style.stylize import Stylized, first_picture, stylized
+from chromogen.style.stylize import OnStep, Stylized, first_picture, stylized, weighted_curves
 
 if TYPE_CHECKING:
     from chromogen.style.encoder import Encoder

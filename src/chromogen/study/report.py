@@ -17,8 +17,7 @@ from chromogen.image import Image, read_image
 from chromogen.page import render
 from chromogen.plots import loss_plot, pareto_plot, picture_grid, save_plot, svg
 from chromogen.study.cells import GIVEN, StudyCell
-from chromogen.study.experiments import Experiment
-from chromogen.study.findings import FAILS, HOLDS, UNDECIDED, Finding, Found
+from chromogen.study.experiments import FAILS, HOLDS, UNDECIDED, Experiment, Finding, Found
 from chromogen.style.recipes import Recipe, as_record
 
 CROPS_SHOWN = 4

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from chromogen.compute.grid import TileGrid, Window
-from chromogen.compute.spill import InMemory, Spill, Store
+from chromogen.compute.memory import InMemory, Spill, Store
+from chromogen.compute.tiles import TileGrid, Window
 from chromogen.image import Image, to_tensor
 from chromogen.stains.deconvolution import (
     H_DAB,

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from chromogen.compute.spill import save_tensors
+from chromogen.compute.memory import save_tensors
 from chromogen.errors import expected
 from chromogen.files import written_beside
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from chromogen.compute.devices import choose_device, choose_precision
 from chromogen.errors import choose, expected
 from chromogen.style.objective import CONVOLUTIONS, LAYERS, check_layers, deepest, smallest_side_px
-from chromogen.style.vgg import Convolution, GramOf, activations_and_grams
+from chromogen.style.vgg import Asked, Convolution, GramOf, activations_and_grams
 
 POOLINGS = ("max", "average")
 
@@ -215,7 +215,7 @@ class Encoder:
         compared = [name for name in needed if f"relu{name}" in layers]
         of = [(layer.removeprefix("relu"), mask) for layer, mask in grams_of]
         convolutions = {name: self.convolutions[name] for name in needed}
-        activations, grams = activations_and_grams(x, convolutions, compared, of, self.pooling, masks)
+        activations, grams = activations_and_grams(x, Asked(convolutions, compared, of, self.pooling, masks))
         found = {"image": image} if "image" in layers else {}
         found |= {f"relu{name}": tensor for name, tensor in activations.items()}
         return found, {(f"relu{name}", mask): gram for (name, mask), gram in grams.items()}

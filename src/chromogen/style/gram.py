@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,37 +73,6 @@ def add_products_gradient(
     for rows, counts, at in counting(vectors, shares):
         flow.index_add_(1, at, rows.mul_(counts.to(rows.dtype)) @ factor)
     return flow
-
-
-class MeanGram(torch.autograd.Function):
-    """Mean over positions of f f^T: (B, C, H, W) -> (B, C, C) float32, products in the dtype of the features.
-
-    Positions count by their shares (1, M, 1), if there are any.
-
-    Autograd alone would keep two copies of the features in fp32 and multiply twice on the way back.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, shares: Tensor | None) -> Tensor:
-        """Sum of V^T S V."""
-        vectors = vectors_of(features)
-        ctx.save_for_backward(vectors)
-        ctx.shape, ctx.shares = features.shape, shares
-        return mean_products(vectors, shares)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """One product with what the gradient asks for."""
-        (vectors,), (gradient,) = ctx.saved_tensors, gradients
-        batch, channels, height, width = ctx.shape
-        rows = add_products_gradient(None, vectors, gradient, ctx.shares)
-        return rows.view(batch, height, width, channels).permute(0, 3, 1, 2), None
-
-
-def mean_gram(features: Tensor, shares: Tensor | None = None) -> Tensor:
-    """`MeanGram` as a function: (B, C, H, W) -> (B, C, C) float32, by shares (1, M, 1) if there are any."""
-    gram: Tensor = MeanGram.apply(features, shares)  # type: ignore[no-untyped-call]
-    return gram
 
 
 def position_shares(mask: Tensor, size: Sequence[int]) -> Tensor:

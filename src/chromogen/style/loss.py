@@ -20,14 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chromogen.compute.grid import ALIGNED_PX, GridTile, TileGrid, Window
-from chromogen.compute.spill import InMemory, Spill, Store
+from chromogen.compute.memory import InMemory, Spill, Store
+from chromogen.compute.tiles import ALIGNED_PX, GridTile, TileGrid, Window
 from chromogen.errors import expected
 from chromogen.image import Image, to_tensor
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import position_shares, sum_of
 from chromogen.style.objective import (
+    DISTANCES,
+    LOCAL,
+    MASKED,
+    MEANS,
     NO_MASKS,
+    STATISTICS,
     Masks,
     Measured,
     Objective,
@@ -35,13 +40,13 @@ from chromogen.style.objective import (
     References,
     Term,
     distance_of,
+    huber,
     reach_px,
     reference_of,
     stride_px,
     total,
     values_by,
 )
-from chromogen.style.statistics import DISTANCES, LOCAL, MASKED, MEANS, STATISTICS, huber
 
 CORE = "core"  # the mask of what counts of a tile
 Place: TypeAlias = tuple[str, str]  # a term's name and a layer

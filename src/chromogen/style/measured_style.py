@@ -1,20 +1,32 @@
-"""What is measured of style images once, at every scale, before any picture is made in their look."""
+"""What is measured of style images once, at every scale, and kept on disk: no style is measured twice."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, permutations
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
+import platformdirs
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from chromogen.errors import expected
+from chromogen.files import keep_newest, write_whole
 from chromogen.image import Image, resize, to_tensor
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.staining.exemplar import Exemplar, joined_exemplars
+from chromogen.staining.looks import exemplar_of_record, record_of
 from chromogen.style.encoder import Encoder
 from chromogen.style.loss import LossFunction, picture_of, targets_of, tiles_of, with_reference
 from chromogen.style.memory import MEASURING_BYTES, check_memory
@@ -28,11 +40,12 @@ from chromogen.style.objective import (
     distance_of,
     layers_of,
     masks_asked,
+    reference_of,
     smallest_side_px,
     total,
     values_by,
 )
-from chromogen.style.recipes import Recipe, style_terms
+from chromogen.style.recipes import Recipe, as_record, style_terms
 from chromogen.style.start import (
     NO_GUIDES,
     Compartments,
@@ -66,7 +79,7 @@ class Style:
     exemplar: Exemplar | None = None
 
 
-def measure_style(
+def measure_style(  # noqa: PLR0913 - what is measured, by what, and where that is kept
     images: Sequence[Image],
     recipe: Recipe,
     encoder: Encoder,
@@ -75,6 +88,7 @@ def measure_style(
     mpp: float = ASSUMED_MPP,
     guides: Guides = NO_GUIDES,
     tile_px: int | None = None,
+    kept_in: Path | None = None,
 ) -> Style:
     """Measure style images once, at every scale of the recipe; `mix` weights them (default: equally).
 
@@ -82,8 +96,13 @@ def measure_style(
     measurement. `guides` are the regions of a single image that a guided recipe asks for. Raises: ValueError for a
     mix that is not one weight of at least 0 per image, images too small, and guides that do not fit; in stain
     space also as `start.measured_exemplars`.
+    What is measured is `kept_in` a folder, if one is given, for the same pixels, regions, mix, style terms and
+    network to be found there. A folder that cannot be read or written is done without.
     """
     mixed = shares(len(images), mix)
+    file = kept_in / f"{_key(images, mixed, mpp, guides, recipe, encoder)}.safetensors" if kept_in else None
+    if file and (found := _read(file, recipe, mpp, encoder)):
+        return Style(tuple(images), mixed, *found)
     if guides and len(images) > 1:
         raise expected("style", "one image where regions are drawn on it", f"{len(images)} images")
     for image in images:
@@ -112,7 +131,11 @@ def measure_style(
     given = encoder.exact, guides, stained, tile_px
     floors = {scale: _floor(images, recipe, scale, mpp / scale, *given) for scale in asked}
     exemplar = joined_exemplars(exemplars, mixed) if exemplars else None
-    return Style(tuple(images), mixed, references, mpp, floors, exemplar)
+    style = Style(tuple(images), mixed, references, mpp, floors, exemplar)
+    if file:
+        with suppress(OSError):
+            _write(file, style)
+    return style
 
 
 def _compartments(
@@ -197,3 +220,116 @@ def check_style_size(image: Image, recipe: Recipe, name: str) -> None:
     height, width = image.shape[:2]
     if min(height, width) < least:
         raise expected(name, f"at least {least} px on each side for these layers", f"{width} x {height} px")
+
+
+# Style statistics on disk: what was measured once of the same pixels is not measured again.
+
+FORMAT = 4  # to be raised whenever a statistic comes to mean something else
+MAX_FILES = 50
+FLOOR, EXEMPLAR = "floor", "exemplar"
+
+
+def style_cache_folder() -> Path:
+    """Where measured styles are kept: `styles` in the user's cache folder; it may be deleted at any time."""
+    return platformdirs.user_cache_path("chromogen") / "styles"
+
+
+# Of a recipe and its terms, by as_record: what the statistics of styles do not depend on. All else is in the key.
+NOT_MEASURED = {
+    "init",
+    "steps",
+    "optimizer",
+    "plateau",
+    "preconditioned_steps",
+    "history",
+    "seed",
+    "dab_amount",
+    "share",
+}
+NOT_MEASURED_OF_TERMS = {"weight", "distance"}  # floors do depend on them, and on the weights of layers
+
+
+def _key(
+    images: Sequence[Image],
+    mix: Sequence[float],
+    mpp: float,
+    guides: Guides,
+    recipe: Recipe,
+    encoder: Encoder,
+) -> str:
+    """A name for everything that decides the statistics, and for nothing else."""
+    record = {
+        "format": FORMAT,
+        "images": [_pixels(image) for image in images],
+        "guides": {name: _pixels(mask) for name, mask in guides.items()},
+        "mix": list(mix),
+        "mpp": mpp,
+        "recipe": _measured_of(recipe),
+        "network": [encoder.weights.sha256, encoder.pooling],
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _measured_of(recipe: Recipe) -> dict[str, Any]:
+    """The record of the recipe, without what leaves the statistics of its style terms as they are."""
+    record = {name: value for name, value in as_record(recipe).items() if name not in NOT_MEASURED}
+    terms = [term for term in record["objective"] if term["reference"] == "style"]
+    if not recipe.stop_at_floor:
+        left_out = [{name: term[name] for name in term.keys() - NOT_MEASURED_OF_TERMS} for term in terms]
+        terms = [term | {"layers": sorted(term["layers"])} for term in left_out]
+    return record | {"objective": terms}
+
+
+def _pixels(array: NDArray[Any]) -> tuple[str, tuple[int, ...], str]:
+    return array.dtype.str, array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _entry(scale: float, name: str, layer: str) -> str:
+    return json.dumps([scale, name, layer])
+
+
+def _read(
+    file: Path, recipe: Recipe, mpp: float, encoder: Encoder
+) -> tuple[dict[float, References], float, dict[float, float], Exemplar | None] | None:
+    terms = tuple(term for term in recipe.objective if term.reference == "style")
+    try:
+        tensors = load(file.read_bytes())
+        found = {
+            scale: {
+                (term.name, layer): reference_of(term, tensors[_entry(scale, term.name, layer)].to(encoder.device))
+                for term in terms
+                for layer in term.layers
+            }
+            for scale in recipe.scales
+        }
+        asked = recipe.scales if recipe.stop_at_floor else ()
+        floors = {scale: tensors[_entry(scale, FLOOR, "")].item() for scale in asked}
+        exemplar = _exemplar_from(tensors) if recipe.space == "stain" else None
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return None
+    with suppress(OSError):  # used last now, where that may be noted
+        os.utime(file)
+    return found, mpp, floors, exemplar
+
+
+def _exemplar_from(tensors: Mapping[str, torch.Tensor]) -> Exemplar:
+    """The style's exemplar. Raises: KeyError, ValueError or TypeError where there is none."""
+    told = tensors[_entry(1.0, EXEMPLAR, "")].numpy().tobytes()
+    return exemplar_of_record(json.loads(told))
+
+
+def _write(file: Path, style: Style) -> None:
+    tensors = {
+        _entry(scale, *key): reference.measured.cpu().contiguous()
+        for scale, references in style.references.items()
+        for key, reference in references.items()
+    }
+    tensors |= {
+        _entry(scale, FLOOR, ""): torch.tensor(floor, dtype=torch.float64) for scale, floor in style.floors.items()
+    }
+    if style.exemplar is not None:
+        told = json.dumps(record_of(style.exemplar)).encode()
+        tensors[_entry(1.0, EXEMPLAR, "")] = torch.tensor(list(told), dtype=torch.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, save(tensors))
+    keep_newest(file.parent, "*.safetensors", MAX_FILES)

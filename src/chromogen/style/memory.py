@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from chromogen.compute.grid import ALIGNED_PX, outer_px
+from chromogen.compute.tiles import ALIGNED_PX, outer_px
 from chromogen.errors import expected
 from chromogen.image import Image
 from chromogen.style.encoder import Encoder

@@ -99,10 +99,6 @@ def optimize(
         run.end(_losses(value_of(loss_function(recipe, encoder), canvas.picture, targets)).total)
 
 
-def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [tensor.detach().clone() for tensor in tensors]
-
-
 def _put_back(parameters: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for parameter, copy in zip(parameters, copies, strict=True):
@@ -136,7 +132,7 @@ class Optimization:
 
     def step(self, closure: Callable[[], float]) -> list[Tensor]:
         """One step; returns the parameters before it, whose loss the step computed."""
-        before = _copies(self.canvas.parameters)
+        before = [parameter.detach().clone() for parameter in self.canvas.parameters]
         self.optimizer.step(closure)
         if self.cycle:
             self.cycle.step()

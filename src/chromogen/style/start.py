@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chromogen.compute.grid import TileGrid, Window, whole
-from chromogen.compute.sliding_window import SlidingWindow, mirrored
+from chromogen.compute.tiles import SlidingWindow, TileGrid, Window, mirrored, whole
 from chromogen.errors import expected
 from chromogen.image import Image, resize
 from chromogen.nuclei.find import CORE_PX, HALO_PX, built_in, check_visible, nuclei_seen
@@ -147,7 +146,7 @@ def start_record(exemplar: Exemplar, seed: int, share: float | None = None) -> d
 
 
 def _painted(exemplar: Exemplar, dials: Dials, look: SlideLook, image: Image, window: Window) -> Image:
-    return painted_window(exemplar, dials, mirrored(image, window), look, (window.left, window.top))
+    return painted_window(exemplar, dials, mirrored(image, window), look, window.location)
 
 
 def _sample(image: Image) -> Image:

@@ -8,11 +8,12 @@ bf16 arithmetic. References are measured and results are judged in fp32.
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chromogen.compute.grid import TileGrid, whole
+from chromogen.compute.tiles import TileGrid, whole
 from chromogen.image import Image, encode_image, resize, to_tensor, to_uint8
 from chromogen.staining.exemplar import Exemplar
 from chromogen.stains.appearance import color_moments, match_colors
@@ -35,16 +36,100 @@ from chromogen.style.canvas import (
     stain_amounts,
     stain_strengths,
 )
-from chromogen.style.checkpoint import Checkpoint
+from chromogen.style.checkpoint import Checkpoint, Interrupts
 from chromogen.style.encoder import Encoder
 from chromogen.style.loss import Targets, check_can_be_tiled, picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import Style, check_style_size, measure_style, size_at
 from chromogen.style.memory import check_memory, need_of
 from chromogen.style.objective import COMPARTMENTS, for_scale, refers_to
-from chromogen.style.optimize import Losses, NotFiniteInBf16Error, Watch, judge, loss_function, optimize
+from chromogen.style.optimize import Losses, NotFiniteInBf16Error, State, Watch, judge, loss_function, optimize
 from chromogen.style.recipes import Recipe
-from chromogen.style.run import OnStep, Step, StyleRun
 from chromogen.style.start import NO_GUIDES, Compartments, Guides, Start, check_guides, masks_of, start_of
+
+# The steps of a run: told to a listener, kept on disk, taken up again.
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluation of loss and gradient: the losses of the picture as it was before the step changed it.
+
+    Number `index` of at most `of`; the picture at this `scale` has `size` (w, h).
+    """
+
+    index: int
+    of: int
+    scale: float
+    size: tuple[int, int]
+    seconds: float
+    losses: Losses
+
+
+OnStep: TypeAlias = Callable[[Step, Callable[[], Image]], None]
+
+
+class StyleRun:
+    """The steps so far, told to a listener, and kept on disk with all that going on takes."""
+
+    def __init__(self, recipe: Recipe, on_step: OnStep | None, checkpoint: Checkpoint | None) -> None:
+        self.of, self.on_step, self.checkpoint = sum(recipe.steps), on_step, checkpoint
+        self.interrupts = checkpoint.interrupts if checkpoint else Interrupts()
+        saved = (checkpoint.load() if checkpoint else None) or {"number": 0, "trace": [], "initial": None}
+        self.number: int = saved["number"]
+        self.trace = [_step_from(step) for step in saved["trace"]]
+        self.initial = Losses(**saved["initial"]) if saved["initial"] else None
+        self._descent: State | None = saved.get("descent")
+        self._began = time.perf_counter() - (self.trace[-1].seconds if self.trace else 0.0)
+
+    def begin(self, number: int) -> State | None:
+        """Take up a scale; the state to go on from if there is one."""
+        state, self._descent = self._descent, None
+        self.number = number
+        return state
+
+    def record(self, scale: float, size: tuple[int, int], picture: Callable[[], Image], losses: Losses) -> None:
+        """After every step."""
+        step = Step(len(self.trace) + 1, self.of, scale, size, time.perf_counter() - self._began, losses)
+        self.trace.append(step)
+        if self.on_step:
+            self.on_step(step, picture)
+
+    def keep(self, state: Callable[[], State]) -> None:
+        """Write it all down, if it is time; where that fails, go on without."""
+        if self.checkpoint is None or not self.checkpoint.is_due:
+            return
+        trace, initial = [asdict(step) for step in self.trace], self.initial and asdict(self.initial)
+        found = {"number": self.number, "trace": trace, "initial": initial, "descent": state()}
+        if not self.checkpoint.save_if_it_can(found):
+            self.checkpoint = None
+
+
+def _step_from(record: Mapping[str, Any]) -> Step:
+    """A step as a checkpoint has it."""
+    return Step(**{**record, "size": tuple(record["size"]), "losses": Losses(**record["losses"])})
+
+
+# The losses of a run, step by step, as curves to draw.
+
+
+def total_curve(trace: Sequence[Step]) -> list[float]:
+    """The total loss over the steps of a run."""
+    return [step.losses.total for step in trace]
+
+
+def weighted_curves(trace: Sequence[Step], recipe: Recipe) -> dict[str, list[float]]:
+    """The total and each weighted term over the steps of a run, for a loss plot.
+
+    Terms that the run left out, for want of tissue to compare, have no curve.
+    """
+    weighted = {
+        f"{term.weight:g} x {term.name}": [term.weight * step.losses.terms[term.name] for step in trace]
+        for term in recipe.objective
+        if all(term.name in step.losses.terms for step in trace)
+    }
+    return {"total": total_curve(trace), **weighted}
+
+
+# One picture, scale by scale.
 
 NOISE = 0.05  # around the style's mean colour: noise all over the colours ends 15 to 20 % higher, and grey-green
 

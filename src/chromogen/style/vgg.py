@@ -20,7 +20,6 @@ from torch import Tensor
 from chromogen.compute.devices import (
     Operator,
     fused_convolution,
-    fuses,
     gives,
     has_fused_convolution,
     operator,
@@ -48,7 +47,7 @@ class Convolution:
         back = kernel.flip(2, 3).transpose(0, 1)
         self.kernel, self.back = (k.contiguous(memory_format=torch.channels_last) for k in (kernel, back))
         self.bias = bias
-        self.fused = has_fused_convolution(kernel.device) and fuses(kernel.dtype)
+        self.fused = has_fused_convolution(kernel.device, kernel.dtype)
         self._laid_out: dict[str, tuple[torch.Size, Tensor]] = {}
         self._at_points: dict[str, Tensor] = {}
 
@@ -218,25 +217,32 @@ class Saved:
         return signs if activations is None else activations
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for: the convolutions to run in turn, by name, "1_1" first, and what of them is given back.
+
+    Each convolution called "x_1" but the first comes after a pool. `compared` are the activations that losses
+    compare, `grams_of` the Gram matrices, through `masks` (1, 1, H, W).
+    """
+
+    convolutions: dict[str, Convolution]
+    compared: Sequence[str]
+    grams_of: Sequence[GramOf]
+    pooling: str
+    masks: Mapping[str, Tensor]
+
+
 class _Vgg(torch.autograd.Function):
     """(B, 3, H, W) standardized, and the convolutions to run in turn -> activations and Gram matrices."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        convolutions: Mapping[str, Convolution],
-        compared: Sequence[str],
-        grams_of: Sequence[GramOf],
-        pooling: str,
-        masks: Mapping[str, Tensor],
-    ) -> tuple[Tensor, ...]:
-        """`convolutions` by name, "1_1" first; each one called "x_1" but the first comes after a pool."""
-        ctx.shares = {of: _shares(*of, x.shape, masks) for of in grams_of}
-        ctx.saved, grams = _forward(x, convolutions, compared, ctx.shares, pooling)
-        ctx.convolutions, ctx.input, ctx.compared, ctx.grams_of = convolutions, x.detach(), compared, grams_of
+    def forward(ctx: Any, x: Tensor, asked: Asked) -> tuple[Tensor, ...]:
+        """Activations, then Gram matrices, in the order they are asked for."""
+        ctx.shares = {of: _shares(*of, x.shape, asked.masks) for of in asked.grams_of}
+        ctx.saved, grams = _forward(x, asked, ctx.shares)
+        ctx.asked, ctx.input = asked, x.detach()
         ctx.set_materialize_grads(False)
-        outputs = (*(ctx.saved.activations[name] for name in compared), *(grams[of] for of in grams_of))
+        outputs = *(ctx.saved.activations[name] for name in asked.compared), *(grams[of] for of in asked.grams_of)
         ctx.saved.activations.pop("1_1", None)  # the largest of all; to compute it again takes no time
         # Not `save_for_backward`: the backward pass frees each as it passes. Detached, they hold no graph.
         return tuple(output.detach() for output in outputs)
@@ -244,10 +250,11 @@ class _Vgg(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """From the deepest layer up, adding each loss's gradient at its layer."""
-        of_activations = dict(zip(ctx.compared, gradients, strict=False))
-        of_grams = dict(zip(ctx.grams_of, gradients[len(ctx.compared) :], strict=True))
+        asked: Asked = ctx.asked
+        of_activations = dict(zip(asked.compared, gradients, strict=False))
+        of_grams = dict(zip(asked.grams_of, gradients[len(asked.compared) :], strict=True))
         flow: Tensor | None = None
-        for name, convolution in reversed(ctx.convolutions.items()):
+        for name, convolution in reversed(asked.convolutions.items()):
             mask, masked = ctx.saved.take(name), False
             if mask is None:
                 mask = convolution.forward(ctx.input)
@@ -261,29 +268,25 @@ class _Vgg(torch.autograd.Function):
             flow = _sum(flow, of_activations.get(name))
             if flow is not None:
                 flow = convolution.input_grad(flow if masked else relu_backward(flow, mask))
-        return flow, None, None, None, None, None
+        return flow, None
 
 
 def _forward(
-    x: Tensor,
-    convolutions: Mapping[str, Convolution],
-    compared: Sequence[str],
-    shares: Mapping[GramOf, Tensor | None],
-    pooling: str,
+    x: Tensor, asked: Asked, shares: Mapping[GramOf, Tensor | None]
 ) -> tuple[Saved, dict[GramOf, Tensor]]:
     saved = Saved()
     grams: dict[GramOf, Tensor] = {}
-    with_losses = {*compared, *(name for name, _ in shares)}
+    with_losses = {*asked.compared, *(name for name, _ in shares)}
     before = ""
-    for name, convolution in convolutions.items():
+    for name, convolution in asked.convolutions.items():
         if name.endswith("_1") and before:
             shape = x.shape
-            x, winners = pool(x, pooling)
+            x, winners = pool(x, asked.pooling)
             saved.pools[before] = shape, winners
-            if pooling == "max" and before not in with_losses:
+            if asked.pooling == "max" and before not in with_losses:
                 saved.signs[before] = x
         x = convolution.forward(x)
-        if name != "1_1" or name in compared:
+        if name != "1_1" or name in asked.compared:
             (saved.activations if name in with_losses else saved.signs)[name] = x
         grams |= {of: mean_products(vectors_of(x), share) for of, share in shares.items() if of[0] == name}
         before = name
@@ -306,20 +309,13 @@ def _sum(flow: Tensor | None, added: Tensor | None) -> Tensor | None:
     return flow + added
 
 
-def activations_and_grams(
-    x: Tensor,
-    convolutions: Mapping[str, Convolution],
-    compared: Sequence[str],
-    grams_of: Sequence[GramOf],
-    pooling: str,
-    masks: Mapping[str, Tensor],
-) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
+def activations_and_grams(x: Tensor, asked: Asked) -> tuple[dict[str, Tensor], dict[GramOf, Tensor]]:
     """Activations by name, and Gram matrices (means over positions, float32) by name and mask.
 
     x in the dtype of the kernels; masks (1, 1, H, W), float32.
     """
-    if not (compared or grams_of):
+    if not (asked.compared or asked.grams_of):
         return {}, {}
-    found = _Vgg.apply(x, convolutions, compared, grams_of, pooling, masks)  # type: ignore[no-untyped-call]
-    activations = dict(zip(compared, found[: len(compared)], strict=True))
-    return activations, dict(zip(grams_of, found[len(compared) :], strict=True))
+    found = _Vgg.apply(x, asked)  # type: ignore[no-untyped-call]
+    activations = dict(zip(asked.compared, found[: len(asked.compared)], strict=True))
+    return activations, dict(zip(asked.grams_of, found[len(asked.compared) :], strict=True))

@@ -16,10 +16,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from chromogen.compute.allocator import give_back_scattered_memory
-from chromogen.compute.grid import Window
-from chromogen.compute.lru_cache import LruCache
-from chromogen.compute.sliding_window import SlidingWindow, mirrored
+from chromogen.compute.memory import LruCache, give_back_scattered_memory
+from chromogen.compute.tiles import SlidingWindow, Window, mirrored
 from chromogen.errors import expected, short
 from chromogen.files import scratch_folder
 from chromogen.image import Image
@@ -67,12 +65,6 @@ class Block:
     share: TissueShare | None
 
     @property
-    def area_px(self) -> int:
-        """Pixels that it makes."""
-        width, height = self.core.size
-        return width * height
-
-    @property
     def blank(self) -> bool:
         """Whether nothing of it is tissue."""
         return self.share is not None and not self.share.values.any()
@@ -94,9 +86,8 @@ def blocks_of(work: BlockWork, size: tuple[int, int], region: Window, share: Tis
     They come in the order in which a pyramid is written; with a sliding window row by row, in bands, so that
     blocks side by side share windows. Halos reach beyond the region.
     """
-    corner = Window(-region.left, -region.top, 0, 0)
     indices = sorted(work.store.indices(), key=_in_bands if work.stainer.sliding_window else _depth_first)
-    return [block_at(i, work.store.window(i).seen_from(corner), size, work.stainer, share) for i in indices]
+    return [block_at(i, work.store.window(i).placed_in(region), size, work.stainer, share) for i in indices]
 
 
 def block_at(
@@ -167,9 +158,10 @@ def painted_block(
     stained, levels = np.ascontiguousarray(made[..., :3]), _levels(made, block)
     if block.share is not None and block.share.values.min() < 255:
         stained = _faded(stained, block.share.at(block.core), white)
-    damaged = [part for part in damaged if _overlap(part, block.core)]
+    damaged = [part for part in damaged if part.common(block.core).area_px]
+    stained = stained.copy() if damaged else stained
     for part in damaged:
-        stained = _whitened(stained, part, block.core, white)
+        stained[part.common(block.core).seen_from(block.core).at] = white
     return Painted(stained, damaged, levels)
 
 
@@ -184,7 +176,7 @@ def _levels(made: Image, block: Block) -> Levels | None:
 def _in_one_piece(view: View, stainer: Stainer, block: Block) -> Stained:
     """The block's core, of what the stainer makes of the block with its halo."""
     pixels, damaged = read_around_damage(view, block.outer)
-    inside, location = block.core.seen_from(block.outer), (block.outer.left, block.outer.top)
+    inside, location = block.core.seen_from(block.outer), block.outer.location
     return stainer.painted(pixels, inside, location=location), damaged
 
 
@@ -207,7 +199,7 @@ def _window(view: View, stainer: Stainer, window: Window) -> Stained:
     part = window.grown(0, view.size)
     pixels, damaged = read_around_damage(view, part)
     seen = mirrored(pixels, window.seen_from(part))
-    return stainer.paint(seen, stainer.statistics, (window.left, window.top)), damaged
+    return stainer.paint(seen, stainer.statistics, window.location), damaged
 
 
 @cache
@@ -221,18 +213,6 @@ def _faded(stained: Image, share: NDArray[np.uint8], white: tuple[int, int, int]
     faded = PIL.Image.new("RGB", stained.shape[1::-1], white)
     faded.paste(PIL.Image.fromarray(stained), mask=PIL.Image.fromarray(share))
     return np.array(faded)
-
-
-def _whitened(stained: Image, part: Window, core: Window, white: tuple[int, int, int]) -> Image:
-    seen = part.seen_from(core)
-    rows, columns = slice(max(0, seen.top), seen.bottom), slice(max(0, seen.left), seen.right)
-    changed = stained.copy()
-    changed[rows, columns] = white
-    return changed
-
-
-def _overlap(a: Window, b: Window) -> bool:
-    return a.left < b.right and b.left < a.right and a.top < b.bottom and b.top < a.bottom
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from chromogen.compute.grid import TileGrid, Window, whole
+from chromogen.compute.tiles import TileGrid, Window, whole
 from chromogen.errors import choose, expected
 from chromogen.files import named_beside
 from chromogen.image import Image
@@ -54,10 +54,9 @@ def stain_part_in_steps(
 ) -> Generator[tuple[int, int], None, Painted]:
     """As `stain_part`, and after every block how many are finished, of how many; it may be closed there."""
     region = job.window(view)
-    corner = Window(-region.left, -region.top, 0, 0)
     cores = [tile.core for tile in TileGrid(region.size, BLOCK_PX, 0)]
     blocks = [
-        block_at((0, number), core.seen_from(corner), view.size, fitted, seen.share)
+        block_at((0, number), core.placed_in(region), view.size, fitted, seen.share)
         for number, core in enumerate(cores)
     ]
     made = np.empty((*region.size[::-1], 3), np.uint8)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.errors import expected
 from chromogen.image import Image, PathLike
 from chromogen.provenance import NOTICE

@@ -27,7 +27,7 @@ from chromogen.stains.deconvolution import chromogen_name
 from chromogen.stains.glass import white_level
 from chromogen.whole_slide.survey import Region, tissue_fields
 
-MEASURED = 3  # to be raised whenever a number of a look comes to mean something else
+MEASURED = 4  # to be raised whenever a number of a look comes to mean something else
 MAX_FILES = 200
 OVERVIEW_PX = 1536
 UNKNOWN_LICENCE = "as its source"

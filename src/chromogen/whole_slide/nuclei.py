@@ -12,12 +12,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory
-from chromogen.compute.grid import Window
+from chromogen.compute.memory import FRUGAL, give_back_scattered_memory
+from chromogen.compute.tiles import GridTile, Window
 from chromogen.errors import choose
 from chromogen.files import written_beside
 from chromogen.nuclei import find, outlines
-from chromogen.nuclei.find import NucleiWindow, check_visible, in_core, nuclei_seen, nuclei_windows
+from chromogen.nuclei.find import check_visible, in_core, nuclei_seen, nuclei_windows
 from chromogen.nuclei.outlines import NETWORK_MPP, Network, Nuclei, no_nuclei
 from chromogen.nuclei.positivity import Measurements, Stains, joined_measurements, measure
 from chromogen.nuclei.scores import Pixels, added, pixel_histograms
@@ -206,43 +206,30 @@ def _begin_or_go_on(folder: Path, plan: dict[str, Any]) -> None:
     (folder / BLOCKS).mkdir(exist_ok=True)
 
 
-def has_tissue(seen: Survey, window: NucleiWindow) -> bool:
+def has_tissue(seen: Survey, window: GridTile) -> bool:
     """Whether a window shows tissue."""
-    return seen.share is None or bool(seen.share.at(_rectangle(window)).any())
+    return seen.share is None or bool(seen.share.at(window.outer).any())
 
 
-def _rectangle(window: NucleiWindow) -> Window:
-    (x, y), (width, height) = window.seen_location, window.seen_size
-    return Window(x, y, x + width, y + height)
-
-
-def in_window(view: View, window: NucleiWindow, seen: Survey, stains: StainVectors, network: Network) -> InWindow:
+def in_window(view: View, window: GridTile, seen: Survey, stains: StainVectors, network: Network) -> InWindow:
     """What is found in a window's core.
 
     All nuclei that the window sees are measured together, as rings keep out of neighbours beyond the core.
     """
-    rectangle = _rectangle(window)
-    image, damaged = read_around_damage(view, rectangle, SMALLEST_DAMAGE_PX)
+    image, damaged = read_around_damage(view, window.outer, SMALLEST_DAMAGE_PX)
     found = nuclei_seen(image, stains.white, network)
     measured = measure(found, image, NETWORK_MPP, stains.white, stains.matrix)
-    found = found.moved(window.seen_location)
+    found = found.moved(window.outer.location)
     kept = in_core(found, window)
-    (left, top), (width, height) = window.core_location, window.core_size
-    core = Window(left, top, left + width, top + height)
-    lost_px = sum(_shared_px(core, part) for part in damaged)
+    lost_px = sum(window.core.common(part).area_px for part in damaged)
     pixels = {}
     if stains.has_dab:
-        at = core.seen_from(rectangle).at
-        tissue = seen.background.tissue(image, NETWORK_MPP, _share_of_view(rectangle, view))[at]
-        pixels = pixel_histograms(image[at], tissue, NETWORK_MPP, stains.white, stains.matrix, (left, top))
+        at = window.inner.at
+        tissue = seen.background.tissue(image, NETWORK_MPP, _share_of_view(window.outer, view))[at]
+        pixels = pixel_histograms(
+            image[at], tissue, NETWORK_MPP, stains.white, stains.matrix, window.core.location
+        )
     return InWindow(found.take(kept), measured.take(kept), pixels, lost_px)
-
-
-def _shared_px(one: Window, other: Window) -> int:
-    """How many pixels two rectangles have in common."""
-    width = min(one.right, other.right) - max(one.left, other.left)
-    height = min(one.bottom, other.bottom) - max(one.top, other.top)
-    return max(0, width) * max(0, height)
 
 
 def _share_of_view(rectangle: Window, view: View) -> tuple[float, float, float, float]:

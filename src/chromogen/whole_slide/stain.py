@@ -1,4 +1,4 @@
-"""A slide in, a stained slide out: surveyed, stained in blocks that outlive a crash, written while they come."""
+"""A slide or tile in, a stained one out: surveyed, stained in blocks that outlive a crash, written meanwhile."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from chromogen.compute.grid import Window
+import numpy as np
+
+from chromogen.compute.tiles import Window, whole
 from chromogen.errors import sentence
+from chromogen.image import Image, write_image
 from chromogen.provenance import peak_rss_mb
 from chromogen.slides import pyramid
 from chromogen.slides.facts import Facts, read_facts
-from chromogen.slides.slide import open_slide
+from chromogen.slides.pyramid import processors
+from chromogen.slides.slide import Slide, open_slide
 from chromogen.slides.store import BlockStore, Index, claimed, forget, planned
-from chromogen.staining.confidence import unlike_fraction
+from chromogen.staining.confidence import Levels, squares_of, unlike_fraction
+from chromogen.staining.stainer import Stainer, paint_image
+from chromogen.stains.appearance import doubts
 from chromogen.whole_slide.blocks import (
+    MAX_THREADS,
     Block,
     BlockWork,
     Done,
@@ -33,6 +40,8 @@ from chromogen.whole_slide.blocks import (
 from chromogen.whole_slide.job import Arriving, Output, SlideJob
 from chromogen.whole_slide.survey import Survey, seam_score, slide_levels, survey, write_confidence
 from chromogen.whole_slide.view import DamageError, View, held_slide, view_at, warn_of_coarse_pixels, warn_of_doubt
+
+# A slide, block by block.
 
 BLOCK_PX = pyramid.BLOCK_PX  # so that a block is read back in one piece
 STORED_BYTES, BLOCK_BYTES = 3, 8192  # a pixel of tissue in the store; a block of any kind beside that
@@ -78,7 +87,7 @@ def stain_slide(
                 write_confidence(confidence, slide_levels(making.work.store), facts.as_json())
             forget(output.store)
     seconds = time.perf_counter() - began
-    speed = sum(block.area_px for block in making.todo if not block.blank) / 1e6 / seconds
+    speed = sum(block.core.area_px for block in making.todo if not block.blank) / 1e6 / seconds
     return {**found, "seconds": seconds, "mpx_per_s": speed, "peak_rss_mb": round(peak_rss_mb(), 1)}
 
 
@@ -238,31 +247,102 @@ def _check_space(making: _Making) -> None:
 
 def _most_bytes(making: _Making) -> float:
     """Of the disk, at most: what the store still lacks, and the output, which is written before the store goes."""
-    tissue_px = sum(block.area_px for block in making.stained)
-    stored = sum(BLOCK_BYTES + STORED_BYTES * (0 if block.blank else block.area_px) for block in making.todo)
+    tissue_px = sum(block.core.area_px for block in making.stained)
+    stored = sum(BLOCK_BYTES + STORED_BYTES * (0 if block.blank else block.core.area_px) for block in making.todo)
     return stored + making.output.most_bytes(making.region.size, tissue_px)
 
 
 def _check_readable(making: _Making) -> None:
     """DamageError where nothing of the tissue could be read: a white slide is no result."""
-    tissue = sum(block.area_px for block in making.stained)
+    tissue = sum(block.core.area_px for block in making.stained)
     lost = sum(width * height for _, _, width, height in making.unreadable)
     if making.unreadable and lost >= tissue:
         raise DamageError(f"Nothing of the tissue in {str(making.job.file.path)!r} can be read; copy it again.")
 
 
 def _seams(making: _Making) -> float | None:
-    """Measured on the file, where blocks meet, or the sliding windows."""
-    sliding_window = making.work.stainer.sliding_window
-    met = [
-        part
-        for block in making.stained
-        for part in (sliding_window.cells(block.core) if sliding_window else [block.core])
-    ]
-    cores = [part.seen_from(making.region) for part in met]
+    """Measured on the file."""
+    cores = [block.core for block in making.stained]
+    met = [part.seen_from(making.region) for part in _meeting(making.work.stainer, cores)]
     with open_slide(making.output.path) as written:
-        return seam_score(View(written, None).read, cores, written.size)
+        return seam_score(View(written, None).read, met, written.size)
+
+
+def _meeting(stainer: Stainer, cores: Sequence[Window]) -> list[Window]:
+    """Windows at whose borders sliding windows meet in cores; without these, the cores."""
+    sliding_window = stainer.sliding_window
+    return [part for core in cores for part in (sliding_window.cells(core) if sliding_window else [core])]
 
 
 def _listed(region: Window, damaged: Sequence[Window]) -> list[list[int]]:
     return [[w.left - region.left, w.top - region.top, *w.size] for w in damaged]
+
+
+# A tile: an image that is stained in one piece, with its provenance.
+
+
+def stain_tile(
+    file: Path, out: Path, stainer: Stainer, *, mpp: float | None, icc: bool, confidence: Path | None = None
+) -> dict[str, Any]:
+    """Read an image, stain it, write it with its provenance; the facts.
+
+    Its mpp is the stainer's where none is known. `confidence` is as for `stain_slide`. Raises: ValueError or
+    OSError.
+    """
+    began = time.perf_counter()
+    with open_slide(file, mpp, icc, assumed_mpp=stainer.mpp) as slide:
+        warn_of_coarse_pixels(slide, stainer)
+        view = view_at(slide, stainer.mpp)
+        everything = whole(view.size)
+        image = view.read(everything)
+        known = slide.mpp_from != "assumed"
+        doubt = doubts(image, "content", view.mpp or slide.need_mpp())
+        warn_of_doubt(slide, stainer, doubt)
+        facts = tile_facts(slide, view.mpp or slide.need_mpp(), stainer)
+    with ThreadPoolExecutor(min(MAX_THREADS, processors())) as pool:
+        painted = paint_image(stainer, image, each=pool.map)
+    stained, levels = np.ascontiguousarray(painted[..., :3]), _levels(painted)
+    sure = {"unlike_fraction": unlike_fraction(levels)} if levels.any() else {}
+    told = {**facts.as_json(), "statistics": {"confidence": sure}}
+    write_image(out, stained, told, facts.mpp if known else None)
+    if confidence is not None:
+        write_confidence(confidence, levels, told)
+    seconds = time.perf_counter() - began
+    return {
+        "output": str(out),
+        "size": list(view.size),
+        "mpp": facts.mpp,
+        **({} if known else {"mpp_assumed": stainer.mpp}),
+        "stainer": stainer.name,
+        "target_stain": stainer.target_stain,
+        "where": stainer.where,
+        "notice": facts.notice,
+        "seconds": seconds,
+        "mpx_per_s": view.size[0] * view.size[1] / 1e6 / seconds,
+        "tiles": 1,
+        "tissue_fraction": None,
+        "doubt": doubt,
+        "unlike_fraction": sure.get("unlike_fraction"),
+        "seam_score": seam_score(
+            lambda window: stained[window.at], _meeting(stainer, [everything]), everything.size
+        ),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+    }
+
+
+def _levels(painted: Image) -> Levels:
+    """How sure the stainer was, in squares; 0 where it does not say."""
+    return squares_of(painted[..., 3] if painted.shape[2] > 3 else np.zeros(painted.shape[:2], np.uint8))
+
+
+def tile_facts(slide: Slide, mpp: float, stainer: Stainer) -> Facts:
+    """What the file of a tile says."""
+    return Facts(
+        mpp=mpp,
+        stainer=stainer.name,
+        stainer_hash=stainer.identity,
+        target_stain=stainer.target_stain,
+        source_quickhash=slide.quickhash,
+        source_mpp=slide.mpp if slide.mpp_from != "assumed" else None,
+        where=stainer.where,
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from chromogen.compute.grid import Window, whole
+from chromogen.compute.tiles import Window, whole
 from chromogen.errors import expected
 from chromogen.image import Image, write_image
 from chromogen.pixel_size import MPP_RANGE
@@ -151,7 +151,7 @@ OVERVIEW_PX = 1536
 MIN_TISSUE = 0.001  # of the overview: with less, what takes light in it is ink, or dirt
 SMALLEST_DAMAGE_PX = 32  # of the overview
 MARGIN_PX, SOFT_PX = 7, 5  # of the overview: tissue reaches so far beyond its mask, and fades within so much
-FIELDS, FIELD_PX = 16, 256  # of the sample
+SAMPLE_FIELDS, SAMPLE_FIELD_PX = 16, 256  # of the sample
 FINE = 256  # parts of an overview's pixel: places in it are whole numbers of them
 
 
@@ -251,17 +251,17 @@ def _softened(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 def _sample(view: View, mask: NDArray[np.bool_]) -> Image:
     """Fields from all over the tissue, side by side; the whole view where it is hardly larger."""
-    side = math.isqrt(FIELDS)
-    if view.size[0] * view.size[1] <= FIELDS * FIELD_PX**2:
+    side = math.isqrt(SAMPLE_FIELDS)
+    if view.size[0] * view.size[1] <= SAMPLE_FIELDS * SAMPLE_FIELD_PX**2:
         return read_around_damage(view, whole(view.size))[0]
-    chosen = spread_over(mask if mask.any() else np.ones_like(mask), FIELDS)
+    chosen = spread_over(mask if mask.any() else np.ones_like(mask), SAMPLE_FIELDS)
     fields = [read_around_damage(view, _field(view, mask, column, row))[0] for row, column in chosen]
     return np.concatenate([np.concatenate(fields[r * side : (r + 1) * side], axis=1) for r in range(side)])
 
 
 def _field(view: View, mask: NDArray[np.bool_], column: int, row: int) -> Window:
     """The field around a pixel of the mask, inside the view."""
-    width, height = (min(FIELD_PX, side) for side in view.size)
+    width, height = (min(SAMPLE_FIELD_PX, side) for side in view.size)
     x = round((column + 0.5) * view.size[0] / mask.shape[1]) - width // 2
     y = round((row + 0.5) * view.size[1] / mask.shape[0]) - height // 2
     left, top = min(max(0, x), view.size[0] - width), min(max(0, y), view.size[1] - height)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chromogen.compute.grid import Window
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
+from chromogen.compute.tiles import Window
 from chromogen.image import Image
 from chromogen.pixel_size import is_same_mpp
 from chromogen.slides.pool import SlidePool
@@ -69,7 +69,7 @@ class View:
         """The window's pixels, uint8 (H, W, 3), as cut out of the whole view. Raises: SlideError."""
 
         def read() -> Image:
-            return self.slide.read_at((window.left, window.top), window.size, self.mpp)
+            return self.slide.read_at(window.location, window.size, self.mpp)
 
         return self.kept.get((*self.identity, window), read) if self.kept else read()
 

@@ -18,7 +18,7 @@ from chromogen.app.view.state import SlideId, State
 from chromogen.errors import expected
 from chromogen.files import scratch_folder, write_text
 from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.registration.landmarks import by_affine, refined_by
+from chromogen.registration.align import by_affine, refined_by
 from chromogen.registration.register import register
 from chromogen.registration.transform import SlideFrame, Transform, inverse, transform_json
 from chromogen.stains.deconvolution import Array

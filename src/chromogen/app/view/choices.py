@@ -26,9 +26,7 @@ from chromogen.staining.stainer import STAINERS, TARGET_OF_GENERATOR, Stainer, l
 from chromogen.staining.tissue import MPP
 from chromogen.staining.where import CLAIM as TISSUE_CLAIM
 from chromogen.staining.where import Frame, Where
-from chromogen.staining.where_map import CLAIM as MAP_CLAIM
-from chromogen.staining.where_regions import CLAIM as REGIONS_CLAIM
-from chromogen.staining.where_regions import ELSEWHERE, ONLY, read_regions
+from chromogen.staining.where_files import ELSEWHERE, MAP_CLAIM, ONLY, REGIONS_CLAIM, read_regions
 
 # What a user sets of a stainer, read off the function that makes it: a new dial there needs no change here.
 

@@ -17,7 +17,7 @@ from shapely.geometry import MultiPolygon, box, mapping
 from chromogen.app.view.opened import Opened
 from chromogen.app.view.pictures import read_tile
 from chromogen.app.view.placement import Placement
-from chromogen.compute.grid import TileGrid, Window
+from chromogen.compute.tiles import TileGrid, Window
 from chromogen.errors import expected
 from chromogen.evaluation.agreement import dab_od10, dab_positive_percent, dab_sums, miod, pixel_h_score
 from chromogen.evaluation.tile import UndefinedError

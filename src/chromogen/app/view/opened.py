@@ -14,7 +14,8 @@ from chromogen.image import Image, read_provenance
 from chromogen.pixel_size import ASSUMED_MPP, MPP_RANGE, plausible_mpp
 from chromogen.slides.facts import read_facts
 from chromogen.slides.pool import SlidePool
-from chromogen.slides.slide import Slide, SlideError, open_slide
+from chromogen.slides.slide import Slide, open_slide
+from chromogen.slides.source import SlideError
 from chromogen.stains.appearance import Appearance, appearance
 from chromogen.stains.tissue import Background, background
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from chromogen.app.view.opened import LABEL, NOMINAL_MPP, Opened
 from chromogen.app.view.placement import Placement
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.evaluation.tile import Tile, blur
 from chromogen.image import Image, resize
 from chromogen.pixel_size import ASSUMED_MPP, MPP_RANGE

@@ -15,7 +15,7 @@ import numpy as np
 
 from chromogen.app.view.opened import Opened
 from chromogen.app.view.slide_catalog import Entry, SlideCatalog
-from chromogen.compute.grid import Window
+from chromogen.compute.tiles import Window
 from chromogen.registration.transform import (
     FORMAT,
     Move,

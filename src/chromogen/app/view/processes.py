@@ -22,7 +22,7 @@ import anyio.to_thread
 import psutil
 
 from chromogen.app.terminal import PROGRESS_S
-from chromogen.compute.allocator import FRUGAL, give_back_scattered_memory, keep_freed_memory
+from chromogen.compute.memory import FRUGAL, give_back_scattered_memory, keep_freed_memory
 from chromogen.errors import expected
 
 # Commands: which of them still run, how they are ended, and what they said.

@@ -21,10 +21,11 @@ from shapely.geometry.base import BaseGeometry
 from chromogen.app.view.opened import errors_without_folders
 from chromogen.app.view.processes import WorkerProcess
 from chromogen.app.view.stains import kept_survey
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
+from chromogen.compute.tiles import GridTile
 from chromogen.errors import expected
 from chromogen.nuclei import positivity
-from chromogen.nuclei.find import NucleiWindow, built_in, check_visible, nuclei_windows
+from chromogen.nuclei.find import built_in, check_visible, nuclei_windows
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, joined
 from chromogen.nuclei.scores import Score, scores
 from chromogen.whole_slide.nuclei import StainVectors, at_level_0, has_tissue, in_window, stain_vectors
@@ -256,9 +257,9 @@ def _surveyed(source: SlideSource) -> Iterator[tuple[View, Survey, StainVectors]
         yield view, seen, stain_vectors(seen, source.stains)
 
 
-def _core(window: NucleiWindow, scale: NDArray[np.float64]) -> BaseGeometry:
+def _core(window: GridTile, scale: NDArray[np.float64]) -> BaseGeometry:
     """The core of a window in level-0 pixels."""
-    start, size = np.asarray(window.core_location), np.asarray(window.core_size)
+    start, size = np.asarray(window.core.location), np.asarray(window.core.size)
     return shapely.box(*(start * scale), *((start + size) * scale))
 
 

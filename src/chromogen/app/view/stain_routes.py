@@ -30,8 +30,7 @@ from chromogen.slides.slide import Picture, Slide, read_picture
 from chromogen.staining.looks import write_look
 from chromogen.staining.stainer import STAINERS, builtin_ihc, is_look
 from chromogen.stains.appearance import doubts
-from chromogen.style.recipes import PRESETS, preset
-from chromogen.style.settings import DEFAULT_PRESET
+from chromogen.style.recipes import DEFAULT_PRESET, PRESETS, preset
 
 # Exemplars: taking them in, measuring their look, style transfer after them.
 

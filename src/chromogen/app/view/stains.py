@@ -26,8 +26,8 @@ from chromogen.app.view.work_folder import (
     lines_of,
     region_file,
 )
-from chromogen.compute.grid import Window
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
+from chromogen.compute.tiles import Window
 from chromogen.image import Image, write_image
 from chromogen.page import script
 from chromogen.slides.facts import read_facts
@@ -39,8 +39,8 @@ from chromogen.staining.stainer import look_where as own_where
 from chromogen.staining.where import BY_TISSUE, Where
 from chromogen.staining.window import Keep, MeasuredSample, look_by_chance, measured_sample, where_map
 from chromogen.whole_slide.job import SlideJob, stain_part
+from chromogen.whole_slide.stain import tile_facts
 from chromogen.whole_slide.survey import Survey, survey, write_confidence
-from chromogen.whole_slide.tile import tile_facts
 from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
 
 REGIONS, CONFIDENCE = "regions.geojson", "confidence.png"

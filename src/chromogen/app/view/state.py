@@ -24,7 +24,7 @@ from chromogen.app.view.stains import Stain
 from chromogen.app.view.trials import Trial
 from chromogen.app.view.work_folder import REGION, Progress
 from chromogen.app.view.work_queue import Queued, WorkQueue
-from chromogen.compute.lru_cache import LruCache
+from chromogen.compute.memory import LruCache
 from chromogen.slides.pyramid import processors
 
 # Jobs: stains and trials, by what they are made and how far they are, in words.
