@@ -179,11 +179,31 @@ def check_tables(place: Place) -> None:
     place.run("python", "-c", "from pyarrow import parquet; parquet.read_table('nuclei/he.parquet')")
 
 
+def check_arrays(place: Place) -> None:
+    """A stained array, computed where it is asked for."""
+    stain = "chromogen.lazy_stain('he.png', 'identity', 0.5).levels[0]"
+    place.run("python", "-c", f"import chromogen; print({stain}[:9, :9].compute().mean())")
+
+
+def check_spatialdata(place: Place) -> None:
+    """An image as SpatialData."""
+    made = "import chromogen; print(chromogen.spatial_data({'he': chromogen.lazy_slide('he.png', 0.5)}))"
+    place.run("python", "-c", made)
+
+
+def check_napari(place: Place) -> None:
+    """napari finds the plug-in; without a Qt it opens no window."""
+    place.run("npe2", "validate", "chromogen")
+
+
 OF_EXTRA: dict[str, Callable[[Place], None]] = {
     "view": check_view,
     "cluster": check_cluster,
     "onnx": check_onnx,
     "tables": check_tables,
+    "arrays": check_arrays,
+    "spatialdata": check_spatialdata,
+    "napari": check_napari,
 }
 
 

@@ -4,5 +4,6 @@ import sys
 
 import chromogen
 
-with chromogen.open_slide(sys.argv[1]) as slide:
-    sys.stdout.write(f"{slide.size[0]} {slide.size[1]} {slide.mpp or float('nan')}\n")
+if __name__ == "__main__":
+    with chromogen.open_slide(sys.argv[1]) as slide:
+        sys.stdout.write(f"{slide.size[0]} {slide.size[1]} {slide.mpp or float('nan')}\n")

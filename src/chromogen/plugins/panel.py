@@ -32,7 +32,7 @@ from chromogen.plugins.work import (
     StainedRegion,
     Steps,
     count_nuclei,
-    stain_view,
+    stain_region,
     stain_whole,
 )
 from chromogen.staining.stainer import STAINERS
@@ -122,7 +122,7 @@ class Panel:
         """Stain what the viewer shows of the layer."""
         layer, about = self.slide()
         x, y, width, height = shown_of(layer)
-        steps = stain_view(Path(about["path"]), about["mpp"], (x, y, width, height), self.choice())
+        steps = stain_region(Path(about["path"]), about["mpp"], (x, y, width, height), self.choice())
         self.run(steps, lambda region: self.show_region(layer, region))
 
     def ask_for_file(self) -> None:

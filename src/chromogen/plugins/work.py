@@ -69,7 +69,7 @@ class StainedRegion:
         return self.mpp * SQUARE_PX
 
 
-def stain_view(path: Path, mpp: float | None, region: tuple[int, int, int, int], choice: Choice) -> Steps:
+def stain_region(path: Path, mpp: float | None, region: tuple[int, int, int, int], choice: Choice) -> Steps:
     """Stain a region (x, y, w, h) in level-0 pixels, as the whole slide becomes there; returns a `StainedRegion`.
 
     Raises: ValueError for a region that is too large; SlideError, OSError.
