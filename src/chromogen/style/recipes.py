@@ -147,7 +147,7 @@ PRESETS: dict[str, Recipe] = {
         space="stain",
         optimizer="adam",
         scales=(0.5, 1.0),
-        steps=(24, 8),
+        steps=(12, 1),
     ),
     "best": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(100, 100), plateau=0.002),
 }

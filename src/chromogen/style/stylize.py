@@ -285,8 +285,7 @@ def _optimized(
         targets = _targets(replace(outset, encoder=encoder), style, scale, guides, compartments)
         canvas = canvas_of(outset)
         if scale == 1 and run.initial is None:
-            first = to_uint8(outset.first) if recipe.space == "rgb" else image_of(canvas, grid)
-            run.initial = judge(first, targets, recipe, encoder)
+            run.initial = judge(to_uint8(outset.first), targets, recipe, encoder)
         size = outset.he.shape[1], outset.he.shape[0]
         follow = partial(run.record, scale, size, partial(image_of, canvas, grid))
         watch = Watch(follow, run.keep, run.interrupts)
