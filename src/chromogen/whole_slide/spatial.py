@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
-from chromogen.errors import expected, missing
+from chromogen.errors import expected, missing, short
 from chromogen.image import PathLike
 from chromogen.whole_slide.lazy import LazyPicture, lazy_slide
 
@@ -38,7 +38,7 @@ def spatial_data(
         from spatialdata import SpatialData
     except ImportError as error:
         advice = "pip install 'chromogen[spatialdata]'"
-        raise expected("spatialdata", "installed", "none", advice) from error
+        raise expected("spatialdata", "installed", short(error), advice) from error
 
     pictures = {name: _with_mpp(name, image) for name, image in images.items()}
     elements: dict[str, Any] = {name: _image(picture) for name, picture in pictures.items()}
