@@ -39,6 +39,7 @@ import qupath.lib.projects.Projects
 import qupath.lib.scripting.QP
 
 @Field static final String TITLE = 'Chromogen'
+@Field static final List<Worker.State> ENDED = [Worker.State.SUCCEEDED, Worker.State.FAILED, Worker.State.CANCELLED]
 @Field static final List<String> DIALS = ['share', 'intensity', 'counterstain']
 
 try {
@@ -174,7 +175,7 @@ void chromogen(List<String> words, String program) {
         window.setHeaderText("chromogen ${words[0]}".toString())
         window.getDialogPane().getButtonTypes().add(ButtonType.CANCEL)
         window.setOnCloseRequest {
-            if (task.getState() == Worker.State.RUNNING)  // it closes itself as well, when the work is done
+            if (!(task.getState() in ENDED))  // it closes itself as well, when the work is done
                 task.cancel(false)
         }
         thread.start()

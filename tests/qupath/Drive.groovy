@@ -39,9 +39,10 @@ void pressCancel() {
     while (!pressed) {
         sleep(50)
         Platform.runLater {
-            pressed = Window.getWindows().any { it.scene.root instanceof DialogPane && it.showing }
-            if (pressed)
-                Window.getWindows()[0].scene.root.lookupButton(ButtonType.CANCEL).fire()
+            def pane = Window.getWindows().collect { it.scene.root }.find { it instanceof DialogPane }
+            def button = pressed ? null : pane?.lookupButton(ButtonType.CANCEL)
+            button?.fire()
+            pressed = pressed || button != null
         }
     }
 }
