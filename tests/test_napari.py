@@ -209,9 +209,12 @@ def test_errors_are_one_sentence(panel: Any, qtbot: Any, monkeypatch: pytest.Mon
     assert panel.status.value == "Nuclei are found in colour images (RGB). Choose such a layer."
 
 
-def test_stainers_without_dials(slide: Path) -> None:
+def test_choices_are_the_stainers_of_that_name(model_file: Path) -> None:
+    """A model of pairs says *where* as well."""
     from chromogen.plugins.work import Choice
 
-    assert Choice("normalize").load().identity == Stainer.from_pretrained("normalize").identity
+    for name in ("normalize", "nuclear", str(model_file)):
+        made = Choice(name, share=0.5 if name == str(model_file) else None).load()
+        assert made.identity == Stainer.from_pretrained(name).identity
     with pytest.raises(ValueError, match="Expected `stainer`"):
         Choice("nonsense").load()

@@ -184,7 +184,7 @@ class Panel:
 
     def show_region(self, layer: Image, region: StainedRegion) -> None:
         """Lay a stained region on its H&E, and how sure the stainer was, hidden, above it."""
-        place = placed(layer, region.origin_um)
+        place = placed(layer, region.origin_um, region.mpp)
         name = f"{layer.name}: {region.stainer}"
         about = {"mpp": region.mpp, "notice": VIRTUAL}
         scale = (region.mpp, region.mpp)
@@ -252,7 +252,10 @@ def pixels_of(layer: Image, region: tuple[int, int, int, int]) -> Pixels:
     return np.ascontiguousarray(np.asarray(finest[y : y + height, x : x + width])[..., :3], np.uint8)
 
 
-def placed(layer: Image, origin_um: tuple[float, float]) -> tuple[float, float]:
-    """Where something of a slide lies in the viewer's world, (y, x), by its layer."""
-    down, right = layer.translate[-2:]
+def placed(layer: Image, origin_um: tuple[float, float], mpp: float) -> tuple[float, float]:
+    """Where pixels of `mpp` um, whose corner is at `origin_um` on a layer's slide, lie in the viewer, (y, x).
+
+    napari places the middle of the first pixel.
+    """
+    down, right = np.asarray(layer.translate[-2:]) + (mpp - np.asarray(layer.scale[-2:])) / 2
     return float(down) + origin_um[1], float(right) + origin_um[0]

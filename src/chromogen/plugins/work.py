@@ -19,7 +19,8 @@ from chromogen.nuclei.scores import Scores, scores
 from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.slides.slide import open_slide
 from chromogen.staining.confidence import SQUARE_PX
-from chromogen.staining.stainer import Stainer, is_look, load_look, stainer_of_look
+from chromogen.staining.stainer import Stainer, is_look, load_look, look_where, stainer_of_look
+from chromogen.staining.where import BY_TISSUE
 from chromogen.whole_slide.job import Output, SlideJob, stain_part_in_steps
 from chromogen.whole_slide.measured_looks import measure_look
 from chromogen.whole_slide.nuclei import named_built_in, slide_nuclei
@@ -49,13 +50,18 @@ class Choice:
         if not is_ihc and not is_look(self.stainer):
             return Stainer.from_pretrained(self.stainer)
         look = measure_look(file) if is_ihc else load_look(self.stainer)
-        share = self.share if look.exemplar.site == "nuclear" else None
-        return stainer_of_look(look, share, self.seed, intensity=self.intensity, counterstain=self.counterstain)
+        where = (None if is_ihc else look_where(self.stainer)) or BY_TISSUE  # a model of pairs says where as well
+        has_share = look.exemplar.site == "nuclear" and not where.gives_shares
+        share = self.share if has_share else None
+        return stainer_of_look(look, share, self.seed, where, self.intensity, self.counterstain)
 
 
 @dataclass(frozen=True)
 class StainedRegion:
-    """Pixels uint8 (H, W, 3) of `mpp` um, and how sure the stainer was, 0 to 1 in squares, where it says."""
+    """Pixels uint8 (H, W, 3) of `mpp` um, and how sure the stainer was, by squares, where it says.
+
+    Confidence goes from 0, unlike any tissue of the exemplar, to 1, in equal steps of its logarithm.
+    """
 
     stainer: str
     pixels: Image
