@@ -2,35 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chromogen.compute.memory import LruCache
+from chromogen.compute.tiles import Window
 from chromogen.errors import expected
-from chromogen.image import Image
-from chromogen.nuclei.scores import Scores, scores
-from chromogen.pixel_size import ASSUMED_MPP
-from chromogen.slides.slide import open_slide
-from chromogen.staining.confidence import SQUARE_PX
+from chromogen.files import named_beside
+from chromogen.image import Image, read_image
+from chromogen.models import LOOK_SUFFIX, MODEL_SUFFIX, ONNX_SUFFIX
+from chromogen.nuclei.scores import Score, Scores, scores
+from chromogen.plugins.places import Grid, Region
+from chromogen.slides.slide import Slide, open_slide
+from chromogen.staining.confidence import SQUARE_PX, Levels, confidence_of, levels_in
 from chromogen.staining.stainer import Stainer, is_look, load_look, look_where, stainer_of_look
-from chromogen.staining.where import BY_TISSUE
+from chromogen.staining.where import BY_TISSUE, Where
+from chromogen.staining.window import Keep, MeasuredSample, look_by_chance, measured_sample
 from chromogen.whole_slide.job import Output, SlideJob, stain_part_in_steps
 from chromogen.whole_slide.measured_looks import measure_look
 from chromogen.whole_slide.nuclei import named_built_in, slide_nuclei
 from chromogen.whole_slide.nuclei_files import COLUMNS, judged, label_image, threshold_for
-from chromogen.whole_slide.stain import stain_slide
-from chromogen.whole_slide.survey import survey
-from chromogen.whole_slide.view import SlideFile, held_slide, view_at
+from chromogen.whole_slide.stain import OnBlock, stain_slide
+from chromogen.whole_slide.survey import Survey, survey
+from chromogen.whole_slide.view import SlideFile, View, held_slide, view_at
+
+# Work that tells how far it is, and can be ended between two blocks.
 
 MAX_VIEW_PX = 16_000_000
 Steps: TypeAlias = Generator[tuple[int, int], None, Any]  # done, of how many
+T = TypeVar("T")
+
+
+def ended_by(stopped: Event, steps: Steps) -> Steps:
+    """The same steps, closed behind the first that comes once `stopped` is set; returns None then.
+
+    They are closed in the thread that runs them, so that nothing works on when this is over.
+    """
+    try:
+        while True:
+            step = next(steps)
+            if stopped.is_set():
+                steps.close()
+                return None
+            yield step
+    except StopIteration as end:
+        return end.value
+
+
+def in_steps(work: Callable[[OnBlock], T]) -> Generator[tuple[int, int], None, T]:
+    """The steps of work that calls back for every block; closed early, the work ends there."""
+    told: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+    stopped, made, failed = Event(), list[T](), list[Exception]()
+
+    def on_block(done: int, of: int) -> None:
+        told.put((done, of))
+        if stopped.is_set():
+            raise InterruptedError
+
+    def run() -> None:
+        try:
+            made.append(work(on_block))
+        except Exception as error:  # for whoever waits in the other thread
+            failed.append(error)
+        told.put(None)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while (step := told.get()) is not None:
+            yield step
+    finally:
+        stopped.set()
+        thread.join()
+    if failed:
+        raise failed[0]
+    return made[0]
+
+
+# Stainers as a person chooses them.
 
 
 @dataclass(frozen=True)
@@ -43,88 +102,156 @@ class Choice:
     counterstain: float = 1.0
     seed: int = 0
 
+    @property
+    def is_ihc(self) -> bool:
+        """Whether it is an IHC, whose look is measured."""
+        return Path(self.stainer).suffix.lower() not in {"", LOOK_SUFFIX, MODEL_SUFFIX, ONNX_SUFFIX}
+
+    @property
+    def has_dials(self) -> bool:
+        """Whether intensity, counterstain and seed change anything."""
+        return self.is_ihc or is_look(self.stainer)
+
+    @property
+    def has_share(self) -> bool:
+        """Whether a share of positive nuclei may be asked for; an IHC that was not measured yet may have it."""
+        if not is_look(self.stainer):
+            return self.is_ihc
+        return not self.where.gives_shares and load_look(self.stainer).exemplar.site == "nuclear"
+
+    @property
+    def where(self) -> Where:
+        """What says where the stain lies: a model of pairs is both, else it is the slide's tissue."""
+        return (look_where(self.stainer) if is_look(self.stainer) else None) or BY_TISSUE
+
     def load(self) -> Stainer:
         """The stainer. Raises: ValueError, FileNotFoundError or OSError."""
-        file = Path(self.stainer)
-        is_ihc = file.suffix.lower() not in {"", ".json", ".safetensors", ".onnx"}
-        if not is_ihc and not is_look(self.stainer):
+        if not self.has_dials:
             return Stainer.from_pretrained(self.stainer)
-        look = measure_look(file) if is_ihc else load_look(self.stainer)
-        where = (None if is_ihc else look_where(self.stainer)) or BY_TISSUE  # a model of pairs says where as well
-        has_share = look.exemplar.site == "nuclear" and not where.gives_shares
-        share = self.share if has_share else None
+        look = measure_look(Path(self.stainer)) if self.is_ihc else load_look(self.stainer)
+        where = self.where
+        share = self.share if look.exemplar.site == "nuclear" and not where.gives_shares else None
         return stainer_of_look(look, share, self.seed, where, self.intensity, self.counterstain)
+
+
+# A view, stained as the whole slide would be there. What dials do not change is kept for the next turn.
+
+_SURVEYS: LruCache[Survey] = LruCache(100_000_000, lambda seen: seen.sample.nbytes)
+_MEASURED: LruCache[MeasuredSample] = LruCache(60_000_000, lambda found: found.nbytes)
+_KEEP = Keep(
+    LruCache(250_000_000, lambda ready: ready.nbytes),
+    LruCache(100_000_000, lambda amounts: sum(part.nbytes for part in amounts)),
+)
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How sure a stainer was, by squares: the logarithm of base 10, -5 to 0, NaN on glass; and their grid."""
+
+    log10: NDArray[np.float32]
+    grid: Grid
 
 
 @dataclass(frozen=True)
 class StainedRegion:
-    """Pixels uint8 (H, W, 3) of `mpp` um, and how sure the stainer was, by squares, where it says.
-
-    Confidence goes from 0, unlike any tissue of the exemplar, to 1, in equal steps of its logarithm.
-    """
+    """Pixels, uint8 (H, W, 3), and their grid on the slide; `doubt` says why the slide may be no H&E."""
 
     stainer: str
     pixels: Image
     mpp: float
-    origin_um: tuple[float, float]
-    confidence: NDArray[np.float32] | None
-
-    @property
-    def square_um(self) -> float:
-        """The side of a square of confidence."""
-        return self.mpp * SQUARE_PX
+    grid: Grid
+    confidence: Confidence | None
+    doubt: str = ""
 
 
-def stain_region(path: Path, mpp: float | None, region: tuple[int, int, int, int], choice: Choice) -> Steps:
+def stain_region(source: Path | Image, mpp: float | None, region: Region, choice: Choice) -> Steps:
     """Stain a region (x, y, w, h) in level-0 pixels, as the whole slide becomes there; returns a `StainedRegion`.
 
-    Raises: ValueError for a region that is too large; SlideError, OSError.
+    `source` is the slide's file, or a whole picture, uint8 (H, W, 3). Raises: ValueError for a region that is too
+    large; SlideError, OSError.
     """
     stainer = choice.load()
-    job = SlideJob(SlideFile(path, mpp), stainer, region)
-    with held_slide(job.file) as slide:
+    with _opened(source, mpp) as slide:
+        job = SlideJob(SlideFile(slide.path, mpp), stainer, region)
         view = view_at(slide, stainer.mpp)
-        window, made_mpp = job.window(view), view.mpp or slide.need_mpp()
-        width, height = window.size
-        if width * height > MAX_VIEW_PX:
-            most, got = f"at most {MAX_VIEW_PX / 1e6:g} Mpx", f"{width * height / 1e6:.0f} Mpx"
-            raise expected("view", most, got, "zoom in, or stain the whole slide")
-        seen = survey(view)
-        painted = yield from stain_part_in_steps(job, view, seen, stainer.fit(seen.sample))
-    levels = None if painted.levels is None else painted.levels.astype(np.float32) / np.float32(255)
-    origin_um = window.left * made_mpp, window.top * made_mpp
-    return StainedRegion(stainer.name, painted.pixels, made_mpp, origin_um, levels)
+        window = job.window(view)
+        _check_size(window)
+        seen = _SURVEYS.get(view.identity, lambda: survey(view))
+        fitted = _fitted(choice, stainer, view, seen, window)
+        painted = yield from stain_part_in_steps(job, view, seen, fitted)
+        grid = _grid(slide, view.size, window)
+        made_mpp = view.mpp or slide.need_mpp()
+    sure = None if painted.levels is None else _confidence(painted.levels, grid)
+    doubt = f"{slide.path.name} {seen.doubt}" if seen.doubt else ""
+    return StainedRegion(stainer.name, painted.pixels, made_mpp, grid, sure, doubt)
+
+
+@contextmanager
+def _opened(source: Path | Image, mpp: float | None) -> Iterator[Slide]:
+    """A slide by its file, or a picture as one."""
+    if isinstance(source, Path):
+        with held_slide(SlideFile(source, mpp)) as slide:
+            yield slide
+        return
+    with open_slide(source, mpp) as slide:
+        yield slide
+
+
+def _check_size(window: Window) -> None:
+    width, height = window.size
+    if width * height > MAX_VIEW_PX:
+        most, got = f"at most {MAX_VIEW_PX / 1e6:g} Mpx", f"{width * height / 1e6:.0f} Mpx"
+        raise expected("view", most, got, "zoom in, or stain the whole slide")
+
+
+def _fitted(choice: Choice, stainer: Stainer, view: View, seen: Survey, shown: Window) -> Stainer:
+    """The stainer with the slide's statistics; a look paints only what is shown of its windows."""
+    if not choice.has_dials:
+        return stainer.fit(seen.sample)
+    found = _MEASURED.get(view.identity, lambda: measured_sample(seen.sample))
+    look = replace(look_by_chance(found, choice.seed), where=choice.where.measure(seen.sample))
+    painting: Callable[..., Image] = stainer.paint
+    identity = f"{stainer.identity}, shown {shown}"
+    return replace(stainer, statistics=look, paint=partial(painting, shown=shown, keep=_KEEP), identity=identity)
+
+
+def _grid(slide: Slide, size: tuple[int, int], window: Window) -> Grid:
+    """Where a window of a view of `size` (w, h) lies in level-0 pixels."""
+    across, down = (full / seen for full, seen in zip(slide.size, size, strict=True))
+    return Grid((window.left * across, window.top * down), (across, down))
+
+
+def _confidence(levels: Levels, grid: Grid) -> Confidence:
+    return Confidence(np.log10(confidence_of(levels)), grid.coarser(SQUARE_PX))
+
+
+# A whole slide, stained into a file.
+
+
+@dataclass(frozen=True)
+class StainedSlide:
+    """The file that was written, its grid on the H&E, and how sure the stainer was, if it says."""
+
+    file: Path
+    grid: Grid
+    confidence: Confidence | None
 
 
 def stain_whole(path: Path, mpp: float | None, out: Path, choice: Choice) -> Steps:
-    """Stain the whole slide into a file; returns its path. Closed early, the same call continues."""
+    """Stain the whole slide into a file; returns a `StainedSlide`. Closed early, the same call continues.
+
+    How sure the stainer was is written beside it, as OUT.confidence.png. Raises: as `stain_slide`.
+    """
+    map_file = named_beside(out, ".confidence.png") if choice.has_dials else None
     job = SlideJob(SlideFile(path, mpp), choice.load())
-    told: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
-    stopped, failed = Event(), []
+    yield from in_steps(lambda on_block: stain_slide(job, Output(out), confidence=map_file, on_block=on_block))
+    with held_slide(job.file) as slide, open_slide(out) as made:
+        grid = _grid(slide, made.size, Window(0, 0, *made.size))
+    sure = _confidence(levels_in(read_image(map_file)), grid) if map_file else None
+    return StainedSlide(out, grid, sure)
 
-    def on_block(done: int, of: int) -> None:
-        told.put((done, of))
-        if stopped.is_set():
-            raise InterruptedError
 
-    def work() -> None:
-        try:
-            stain_slide(job, Output(out), on_block=on_block)
-        except Exception as error:  # for whoever waits in the other thread
-            failed.append(error)
-        told.put(None)
-
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (step := told.get()) is not None:
-            yield step
-    finally:
-        stopped.set()
-        thread.join()
-    if failed:
-        raise failed[0]
-    return out
+# Nuclei of a picture.
 
 
 @dataclass(frozen=True)
@@ -136,28 +263,41 @@ class CountedNuclei:
     scored: Scores
 
     def __str__(self) -> str:
+        """How many there are and what they score, each with its interval of 95 %, and what speaks against it."""
         count = len(self.columns["label"])
-        positive, h_score = self.scored.positive_percent, self.scored.h_score
-        if positive is None or h_score is None:
-            return f"{count:,} nuclei"
-        return f"{count:,} nuclei, {positive.value:.1f} % positive, H-score {h_score.value:.0f}"
+        counted = f"{count:,} {'nucleus' if count == 1 else 'nuclei'}"
+        share, h_score, threshold = self.scored.positive_percent, self.scored.h_score, self.scored.threshold
+        if share is None or h_score is None or threshold.positive_od10 is None:
+            return f"{counted}."
+        whence = "found from these nuclei" if threshold.source == "found" else "fixed"
+        scored = f"{counted}, {_in_words(share, 1)} % positive, H-score {_in_words(h_score, 0)}."
+        doubts = f" In doubt: {'; '.join(self.scored.doubts)}." if self.scored.doubts else ""
+        return f"{scored} Positive: DAB above {threshold.positive_od10:.2f}, {whence}.{doubts}"
 
 
-def count_nuclei(pixels: Image, mpp: float | None, stains: str = "auto") -> Steps:
+def _in_words(score: Score, digits: int) -> str:
+    """A score with its interval."""
+    ends = "" if score.interval is None else " to ".join(f"{end:.{digits}f}" for end in score.interval)
+    return f"{score.value:.{digits}f}{f' ({ends})' if ends else ''}"
+
+
+def count_nuclei(pixels: Image, mpp: float, stains: str = "auto") -> Steps:
     """Find, measure and score the nuclei of an image, uint8 (H, W, 3); returns `CountedNuclei`.
 
     Raises: ValueError for pixels too large to show nuclei.
     """
-    yield 0, 1
+    return in_steps(partial(_counted, pixels, mpp, stains))
+
+
+def _counted(pixels: Image, mpp: float, stains: str, on_window: OnBlock) -> CountedNuclei:
     with (
         TemporaryDirectory() as folder,
-        open_slide(pixels, mpp or ASSUMED_MPP) as slide,
-        slide_nuclei(slide, Path(folder) / "nuclei", named_built_in(), stains) as found,
+        open_slide(pixels, mpp) as slide,
+        slide_nuclei(slide, Path(folder) / "nuclei", named_built_in(), stains, on_window) as found,
     ):
         threshold = threshold_for(found)
         rows = [judged(part, slide.quickhash, threshold) for part in found.parts()]
         scored = scores(found.places, found.measured, threshold, found.pixels)
         labels = label_image(slide, rows).astype(np.int32)
     columns = {name: [value for part in rows for value in part.columns[name]] for name in COLUMNS}
-    yield 1, 1
     return CountedNuclei(labels, columns, scored)
