@@ -70,7 +70,7 @@ FILES: dict[str, list[str]] = {
     "formats": ["ome_metadata", "tiff_pages", "decoders"],
     "compute": ["memory", "devices", "tiles"],
     "regions": ["geojson", "masks", "guides"],
-    "plugins": ["layers", "work", "panel"],
+    "plugins": ["layers", "places", "work", "panel"],
     "slides": [
         "source",
         "resampling",

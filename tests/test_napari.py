@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from importlib.util import find_spec
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chromogen.image import IMAGE_SUFFIXES
 from chromogen.slides.facts import Facts
-from chromogen.slides.slide import open_slide
+from chromogen.slides.slide import SLIDE_SUFFIXES, open_slide
 from chromogen.slides.writer import write_ome_tiff
 from chromogen.staining.stainer import Stainer, load_look, stainer_of_look
 from chromogen.whole_slide import job as job_module
@@ -28,6 +30,7 @@ pytestmark = [
 ]
 
 MPP = 0.5
+VIRTUAL = "(virtual, research use only)"
 SIZE = (1024, 768)
 WAIT_MS = 120_000
 
@@ -49,14 +52,11 @@ def viewer(make_napari_viewer: Callable[[], Any]) -> Any:
 def panel(viewer: Any, slide: Path) -> Iterator[Any]:
     """The panel of a viewer that shows a slide."""
     from chromogen.plugins.layers import read_layers
-    from chromogen.plugins.panel import Panel
 
     for levels, kwargs, _ in read_layers(slide):
         kwargs["metadata"]["chromogen"]["notice"] = ""  # as in a scanner's file
         viewer.add_image(levels, **{**kwargs, "name": "slide"})
-    made = Panel(viewer)
-    viewer.window.add_dock_widget(made.container.native, name="Virtual IHC")
-    made.layer.reset_choices()
+    made = viewer.window.add_plugin_dock_widget("chromogen", "Virtual IHC")[1].panel
     yield made
     made.stop()
 
@@ -67,6 +67,11 @@ def show(panel: Any, region: tuple[int, int, int, int]) -> None:
     layer = panel.layer.value
     finer = np.asarray(layer.downsample_factors[layer.data_level])[:2] if layer.multiscale else np.ones(2)
     layer.corner_pixels = np.array([(y, x), (y + height - finer[0], x + width - finer[1])]) // finer
+
+
+def shows(field: Any) -> bool:
+    """Whether a field would be seen: the window of a test is not."""
+    return not field.native.isHidden()
 
 
 def finished(panel: Any) -> Callable[[], bool]:
@@ -84,7 +89,9 @@ def test_the_manifest_names_what_is_there() -> None:
     assert [widget.display_name for widget in manifest.contributions.widgets] == ["Virtual IHC"]
     assert {sample.key for sample in manifest.contributions.sample_data} == {"he", "ihc"}
     (reader,) = manifest.contributions.readers
-    assert {"*.svs", "*.ndpi", "*.tif", "*.zarr"} <= set(reader.filename_patterns)
+    assert {f"*{suffix}" for suffix in (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES, ".zarr")} == set(
+        reader.filename_patterns
+    )
 
 
 def test_a_slide_is_layers_in_um(tmp_path: Path) -> None:
@@ -96,7 +103,10 @@ def test_a_slide_is_layers_in_um(tmp_path: Path) -> None:
     ((levels, kwargs, kind),) = reader_of(str(file))([str(file)])
     assert (kind, len(levels)) == ("image", 3)
     assert (kwargs["scale"], kwargs["units"]) == ((0.5, 0.5), ("um", "um"))
-    assert kwargs["translate"] == (10.0, 20.0)  # (y, x) in um of the H&E
+    assert kwargs["translate"] == (
+        10.25,
+        20.25,
+    )  # (y, x) in um: the middle of the first pixel, from the H&E's corner
     assert kwargs["name"] == "where.ome.tif (virtual, research use only)"
     assert levels[0][401, 777].compute().tolist() == [777 & 255, 401 & 255, (777 >> 8) | (401 >> 8) << 4]
 
@@ -120,13 +130,15 @@ def test_the_view_is_stained_as_the_whole_slide_is(
     stainer = stainer_of_look(load_look("nuclear"), 0.5, intensity=0.8)
     out = tmp_path / "whole.ome.tif"
     stain_slide(SlideJob(SlideFile(slide), stainer), Output(out, "deflate"))
-    down, right = np.rint((np.asarray(stained.translate) - he.translate) / MPP).astype(int)
+    down, right = ((np.asarray(stained.translate) - he.translate) / MPP).round(6)
     height, width = stained.data.shape[:2]
     assert (right, down, width, height) == (200, 130, 500, 400)
     with open_slide(out) as whole:
         assert np.array_equal(stained.data, whole.read_region((200, 130), (500, 400)))
     assert not confidence.visible
-    assert 0 < confidence.data.max() <= 1
+    assert -5 <= np.nanmin(confidence.data) < np.nanmax(confidence.data) <= 0
+    corner = [np.asarray(layer.translate) - np.asarray(layer.scale) / 2 for layer in (stained, confidence)]
+    assert np.allclose(*corner)
     assert confidence.scale[0] * confidence.data.shape[0] >= stained.scale[0] * height
     assert "research use only" in panel.status.value
 
@@ -137,7 +149,7 @@ def test_nuclei_are_labels_with_a_table(panel: Any, qtbot: Any) -> None:
     qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
     labels = panel.viewer.layers["slide: nuclei"]
     assert labels.data.shape == (500, 1024)
-    assert labels.translate[0] == pytest.approx(200 * MPP)
+    assert labels.translate[0] == pytest.approx((200 + 0.5) * MPP)
     assert set(labels.features["label"]) == set(np.unique(labels.data)) - {0}
     assert len(labels.features) > 20
     assert "nuclei" in panel.status.value
@@ -150,6 +162,7 @@ def test_a_slide_is_stained_into_a_file(panel: Any, qtbot: Any, tmp_path: Path) 
     panel.stain_slide(out)
     qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
     assert panel.viewer.layers[-1].name == "stained.ome.tif (virtual, research use only)"
+    assert not (tmp_path / "stained.ome.tif.confidence.png").exists()  # this stainer does not say
     with open_slide(out) as made:
         assert made.size == SIZE
 
@@ -171,6 +184,32 @@ def test_cancelled_work_goes_on_later(
     assert panel.status.value == "Cancelled. Finished blocks are kept."
     assert list(tmp_path.glob("stained.ome.tif.chromogen*"))
     assert not panel.cancel.enabled
+    panel.move = move
+    panel.stain_slide(out)  # nothing of the first is at work any more
+    qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+    he, stained, confidence = panel.viewer.layers
+    assert np.allclose(stained.translate, he.translate)
+    assert confidence.data.shape == (48, 64)
+    assert not confidence.visible
+
+
+def test_a_panel_may_be_closed_while_work_runs(panel: Any, qtbot: Any) -> None:
+    steps = iter(range(1000))
+    worker_ended = []
+
+    def work() -> Any:
+        try:
+            for step in steps:
+                yield step, 1000
+                time.sleep(0.01)
+        finally:
+            worker_ended.append(next(steps))
+
+    panel.run(work(), lambda made: None)
+    qtbot.waitUntil(lambda: next(steps) > 5, timeout=WAIT_MS)
+    panel.container.native.deleteLater()
+    qtbot.waitUntil(lambda: bool(worker_ended), timeout=WAIT_MS)
+    assert worker_ended[0] < 1000
 
 
 def test_an_ihc_of_ones_own(panel: Any, qtbot: Any, tmp_path: Path) -> None:
@@ -178,7 +217,7 @@ def test_an_ihc_of_ones_own(panel: Any, qtbot: Any, tmp_path: Path) -> None:
 
     ihc = tmp_path / "ihc.png"
     chromogen.write_image(ihc, chromogen.data.ihc(), mpp=0.5)
-    panel.stainer.value = "from a file"
+    panel.stainer.value = "from a file ..."
     panel.file.value = ihc
     show(panel, (0, 300, 300, 300))
     panel.said(panel.stain_view)
@@ -190,7 +229,7 @@ def test_an_ihc_of_ones_own(panel: Any, qtbot: Any, tmp_path: Path) -> None:
 def test_errors_are_one_sentence(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from chromogen.plugins import work
 
-    panel.stainer.value = "from a file"
+    panel.stainer.value = "from a file ..."
     panel.said(panel.stain_view)
     assert panel.status.value == "Choose an IHC image, or a model's file, first."
     panel.stainer.value = "nuclear"
@@ -199,14 +238,90 @@ def test_errors_are_one_sentence(panel: Any, qtbot: Any, monkeypatch: pytest.Mon
     panel.said(panel.stain_view)
     qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
     assert panel.status.value.startswith("Expected `view` to be at most 0.001 Mpx, got 1 Mpx; zoom in, or stain")
-    panel.viewer.add_image(np.zeros((20, 30)), name="grey")
-    panel.layer.reset_choices()
-    panel.layer.value = panel.viewer.layers["grey"]
-    panel.said(panel.stain_view)
-    assert panel.status.value.startswith("This layer has no file.")
+    bright = np.zeros((20, 30, 3), np.float32)
+    panel.layer.value = panel.viewer.add_image(bright, rgb=True, name="floats")
     show(panel, (0, 0, 30, 20))
     panel.said(panel.count_view)
-    assert panel.status.value == "Nuclei are found in colour images (RGB). Choose such a layer."
+    assert panel.status.value == "This layer holds float32 numbers. Convert it to 8 bits (uint8), 0 to 255."
+    panel.said(lambda: panel.stain_slide(Path("out.ome.tif")))
+    assert panel.status.value.startswith("This layer has no file.")
+
+
+def test_only_colour_pictures_can_be_chosen(panel: Any) -> None:
+    panel.viewer.add_image(np.zeros((20, 30)), name="grey")
+    panel.viewer.add_image(np.zeros((4, 20, 30, 3), np.uint8), rgb=True, name="a stack")
+    assert [layer.name for layer in panel.layer.choices] == ["slide"]
+
+
+def test_a_picture_of_unknown_pixel_size_is_asked_for_it(panel: Any, qtbot: Any, tmp_path: Path) -> None:
+    """Of a file, and of a layer that another reader made: both become what the same slide becomes."""
+    import chromogen
+
+    he = panel.viewer.layers[0]
+    pixels = np.asarray(he.data[0] if he.multiscale else he.data)
+    chromogen.write_image(tmp_path / "he.png", pixels)
+    assert not shows(panel.mpp)
+    made = []
+    for layer in (he, *panel.viewer.open(tmp_path / "he.png", plugin="chromogen"), pixels.copy()):
+        shown = panel.viewer.add_image(layer, rgb=True) if isinstance(layer, np.ndarray) else layer
+        panel.layer.value = shown
+        assert shows(panel.mpp) == (shown is not he)
+        show(panel, (100, 50, 300, 200))
+        panel.said(panel.stain_view)
+        qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+        stained = panel.viewer.layers[f"{shown.name}: epithelial (virtual, research use only)"]
+        assert np.allclose(stained.scale, shown.scale)
+        made.append(stained.data)
+    assert np.array_equal(made[0], made[1])
+    assert np.array_equal(made[0], made[2])
+
+
+@pytest.mark.parametrize("moved", [{"scale": (2, 2)}, {"translate": (30, -7)}, {"rotate": 30}, {"affine": True}])
+def test_results_lie_on_layers_that_were_moved(moved: dict[str, Any]) -> None:
+    from napari.layers import Image
+
+    from chromogen.plugins.places import Grid, placed
+
+    if "affine" in moved:
+        moved = {"affine": [[0, 1, 5], [-1.5, 0, 2], [0, 0, 1]], "scale": (0.25, 0.25)}
+    layer = Image(np.zeros((400, 600, 3), np.uint8), rgb=True, **moved)
+    on_it = Image(np.zeros((50, 50, 3), np.uint8), rgb=True, **placed(layer, Grid((64, 40), (4, 2))))
+    for row, column in ((-0.5, -0.5), (0, 0), (49.5, 20)):  # (y, x), -0.5 is an edge
+        lies = (40 + (row + 0.5) * 2 - 0.5, 64 + (column + 0.5) * 4 - 0.5)
+        assert np.allclose(on_it.data_to_world((row, column)), layer.data_to_world(lies))
+
+
+def test_pictures_of_others_are_left_to_other_readers(tmp_path: Path) -> None:
+    from chromogen.plugins.layers import read_layers, reader_of
+
+    for name in ("no.tif", "no.png", "no.svs"):
+        (tmp_path / name).write_bytes(b"nothing")
+    (tmp_path / "no.zarr").mkdir()
+    assert [reader_of(str(tmp_path / name)) for name in ("no.tif", "no.png", "no.zarr")] == [None] * 3
+    assert reader_of(str(tmp_path / "no.svs")) is read_layers
+
+
+def test_dials_are_those_of_the_stainer(panel: Any, model_file: Path) -> None:
+    shown = {}
+    for name in ("epithelial", "nuclear", "normalize"):
+        panel.stainer.value = name
+        shown[name] = (shows(panel.intensity), shows(panel.share))
+    assert shown == {"epithelial": (True, False), "nuclear": (True, True), "normalize": (False, False)}
+    panel.stainer.value = "from a file ..."
+    panel.file.value = model_file
+    assert (shows(panel.intensity), shows(panel.share)) == (True, False)  # the model gives shares
+
+
+def test_a_view_is_stained_again_by_other_dials_as_if_it_were_the_first(panel: Any, qtbot: Any) -> None:
+    made = []
+    for intensity in (1.0, 0.5, 1.0):
+        show(panel, (200, 130, 500, 400))
+        panel.intensity.value = intensity
+        panel.said(panel.stain_view)
+        qtbot.waitUntil(finished(panel), timeout=WAIT_MS)
+        made.append([layer.data for layer in panel.viewer.layers if VIRTUAL in layer.name][-1])
+    assert np.array_equal(made[0], made[2])
+    assert made[1].astype(int).sum() > made[0].astype(int).sum()
 
 
 def test_choices_are_the_stainers_of_that_name(model_file: Path) -> None:

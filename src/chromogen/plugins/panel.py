@@ -111,8 +111,9 @@ class Panel:
         """Show the fields that the layer and the stainer need, and no others."""
         layer = self.layer.value
         self.mpp.visible = layer is not None and mpp_of(layer) is None
-        self.file.visible = self.stainer.value == OF_FILE
-        choice = Choice(str(self.file.value) if self.file.visible else self.stainer.value)
+        is_of_file = self.stainer.value == OF_FILE
+        self.file.visible = is_of_file
+        choice = Choice(str(self.file.value) if is_of_file else self.stainer.value)
         has_dials, has_share = _dials_of(choice)
         for field in (self.intensity, self.counterstain, self.seed):
             field.visible = has_dials
@@ -220,6 +221,7 @@ class Panel:
         if self.worker is not None:
             for signal in (self.worker.yielded, self.worker.returned, self.worker.errored, self.worker.finished):
                 signal.disconnect()
+            self.worker = None
 
     def end(self) -> None:
         """Be ready for the next work."""
