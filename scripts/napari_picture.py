@@ -16,7 +16,6 @@ import PIL.Image
 from qtpy.QtWidgets import QApplication
 
 from chromogen.plugins.layers import sample_he
-from chromogen.plugins.panel import Panel
 
 SIZE_PX = (1500, 900)
 CENTRE_UM, ZOOM = (0, 800, 500), 2.4  # of the view that is drawn
@@ -37,14 +36,13 @@ def main() -> None:
     viewer.window.resize(*SIZE_PX)
     for levels, kwargs, _ in sample_he():
         viewer.add_image(levels, **{**kwargs, "name": "slide.svs"})
-    panel = Panel(viewer)
-    viewer.window.add_dock_widget(panel.container.native, name="Virtual IHC", area="right")
+    _, container = viewer.window.add_plugin_dock_widget("chromogen", "Virtual IHC")
+    panel = container.panel
     viewer.camera.center, viewer.camera.zoom = CENTRE_UM, ZOOM
     wait(lambda: False, 1)
     panel.stainer.value = "nuclear"
     panel.stain_view()
     wait(lambda: panel.worker is None, WAIT_S)
-    panel.layer.reset_choices()
     panel.layer.value = viewer.layers[1]
     panel.count_view()
     wait(lambda: panel.worker is None, WAIT_S)

@@ -51,7 +51,7 @@ def test_its_imports_find_what_is_missing(matrix: Any) -> None:
     code = "import sys; sys.modules['shapely'] = None\n" + matrix.IMPORT_ALL
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     of_napari = (
-        [] if importlib.util.find_spec("magicgui") else ["magicgui"]
+        [] if importlib.util.find_spec("napari") else ["napari"]
     )  # an extra that `make test` does not install
     assert done.stdout.split() == [*of_napari, "shapely"]
 
