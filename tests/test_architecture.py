@@ -138,6 +138,7 @@ FILES: dict[str, list[str]] = {
         "survey",
         "blocks",
         "job",
+        "kept_views",
         "lazy",
         "spatial",
         "stain",

@@ -33,9 +33,9 @@ STRENGTHS = ("faintly", "weakly (as 1+)", "moderately (as 2+)", "strongly (as 3+
 def describe(path: Path, mpp: float | None = None, stain_mpp: float = STAIN_MPP) -> dict[str, Any]:
     """The facts of one slide or image, in about the time that an overview takes; sizes (w, h) in px.
 
-    `mpp_from` is "option" or "file". Names of `associated` images are told, never what they show. `stain` is what
-    staining would take: pixels at its `mpp`, and time and memory as assumed of a stainer. `virtual` says of what
-    Chromogen stained: by what, and by which source of *where*. Raises: as `open_slide`.
+    `mpp_from` is "option" or "file". `associated` has the names of label and macro images, never their pixels.
+    `stain` estimates what staining takes: pixels at its `mpp`, time and memory. `virtual` is for virtual stains:
+    their stainer, and their source of *where*. Raises: as `open_slide`.
     """
     with open_slide(path, mpp=mpp, icc=True) as slide:
         overview, step = slide.overview(OVERVIEW_PX)

@@ -96,14 +96,14 @@ class Window:
 
 @dataclass(frozen=True)
 class GridTile:
-    """What counts, and what is looked at for it."""
+    """A tile: the `core` that counts, and the `outer` window that is read for it, which has the halo."""
 
     core: Window
     outer: Window
 
     @property
     def inner(self) -> Window:
-        """The core as a window of what is looked at."""
+        """The core as a window of `outer`."""
         return self.core.seen_from(self.outer)
 
 
@@ -111,7 +111,7 @@ class GridTile:
 class TileGrid:
     """Even tiles of a picture of `size` (w, h): cores of at most `core_px` on a side, with `halo_px` around them.
 
-    Cores cover every pixel once. They and what is looked at for them begin at multiples of 32, so halos are wider
+    Cores cover every pixel once. Cores and their outer windows begin at multiples of 32, so halos are wider
     to the left and above; all end at the picture's border.
 
     >>> grid = TileGrid((100, 40), core_px=64, halo_px=20)

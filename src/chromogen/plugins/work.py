@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -15,7 +15,6 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import Window
 from chromogen.errors import expected
 from chromogen.files import named_beside
@@ -27,14 +26,13 @@ from chromogen.slides.slide import Slide, open_slide
 from chromogen.staining.confidence import SQUARE_PX, Levels, confidence_of, levels_in
 from chromogen.staining.stainer import Stainer, is_look, load_look, look_where, stainer_of_look
 from chromogen.staining.where import BY_TISSUE, Where
-from chromogen.staining.window import Keep, MeasuredSample, look_by_chance, measured_sample
 from chromogen.whole_slide.job import Output, SlideJob, stain_part_in_steps
+from chromogen.whole_slide.kept_views import fitted_to, kept_survey, kept_view, look_fitted_to, showing
 from chromogen.whole_slide.measured_looks import measure_look
 from chromogen.whole_slide.nuclei import named_built_in, slide_nuclei
 from chromogen.whole_slide.nuclei_files import COLUMNS, judged, label_image, threshold_for
 from chromogen.whole_slide.stain import OnBlock, stain_slide
-from chromogen.whole_slide.survey import Survey, survey
-from chromogen.whole_slide.view import SlideFile, View, held_slide, view_at
+from chromogen.whole_slide.view import SlideFile, held_slide
 
 # Work that tells how far it is, and can be ended between two blocks.
 
@@ -134,14 +132,7 @@ class Choice:
         return stainer_of_look(look, share, self.seed, where, self.intensity, self.counterstain)
 
 
-# A view, stained as the whole slide would be there. What dials do not change is kept for the next turn.
-
-_SURVEYS: LruCache[Survey] = LruCache(100_000_000, lambda seen: seen.sample.nbytes)
-_MEASURED: LruCache[MeasuredSample] = LruCache(60_000_000, lambda found: found.nbytes)
-_KEEP = Keep(
-    LruCache(250_000_000, lambda ready: ready.nbytes),
-    LruCache(100_000_000, lambda amounts: sum(part.nbytes for part in amounts)),
-)
+# A view, stained as the whole slide would be there.
 
 
 @dataclass(frozen=True)
@@ -173,12 +164,15 @@ def stain_region(source: Path | Image, mpp: float | None, region: Region, choice
     stainer = choice.load()
     with _opened(source, mpp) as slide:
         job = SlideJob(SlideFile(slide.path, mpp), stainer, region)
-        view = view_at(slide, stainer.mpp)
+        view = kept_view(slide, stainer.mpp)
         window = job.window(view)
         _check_size(window)
-        seen = _SURVEYS.get(view.identity, lambda: survey(view))
-        fitted = _fitted(choice, stainer, view, seen, window)
-        painted = yield from stain_part_in_steps(job, view, seen, fitted)
+        seen = kept_survey(view)
+        if choice.has_dials:
+            paints = showing(look_fitted_to(stainer, view, seen, choice.seed, choice.where), window)
+        else:
+            paints = fitted_to(stainer, view, seen)
+        painted = yield from stain_part_in_steps(job, view, seen, paints)
         grid = _grid(slide, view.size, window)
         made_mpp = view.mpp or slide.need_mpp()
     sure = None if painted.levels is None else _confidence(painted.levels, grid)
@@ -202,17 +196,6 @@ def _check_size(window: Window) -> None:
     if width * height > MAX_VIEW_PX:
         most, got = f"at most {MAX_VIEW_PX / 1e6:g} Mpx", f"{width * height / 1e6:.0f} Mpx"
         raise expected("view", most, got, "zoom in, or stain the whole slide")
-
-
-def _fitted(choice: Choice, stainer: Stainer, view: View, seen: Survey, shown: Window) -> Stainer:
-    """The stainer with the slide's statistics; a look paints only what is shown of its windows."""
-    if not choice.has_dials:
-        return stainer.fit(seen.sample)
-    found = _MEASURED.get(view.identity, lambda: measured_sample(seen.sample))
-    look = replace(look_by_chance(found, choice.seed), where=choice.where.measure(seen.sample))
-    painting: Callable[..., Image] = stainer.paint
-    identity = f"{stainer.identity}, shown {shown}"
-    return replace(stainer, statistics=look, paint=partial(painting, shown=shown, keep=_KEEP), identity=identity)
 
 
 def _grid(slide: Slide, size: tuple[int, int], window: Window) -> Grid:

@@ -57,7 +57,7 @@ class BlockWork:
 
 @dataclass(frozen=True)
 class Block:
-    """A block by its index in the store: what of the view it is, what is looked at for it, and its tissue."""
+    """A block by its index in the store: what of the view it is, what is read for it, and its tissue."""
 
     index: Index
     core: Window

@@ -162,7 +162,7 @@ HEAD_BYTES = 100
 class Alignments:
     """Which slides lie on which, by the hashes of their contents; what is kept comes before what was found.
 
-    Files of `shelf` are looked at when `look` is called; those below `folder` are the page's own.
+    `look` reads the transforms beside the slides of `shelf`. Those below `folder` are the page's own.
     """
 
     def __init__(self, shelf: SlideCatalog, folder: Path) -> None:

@@ -20,7 +20,6 @@ from shapely.geometry.base import BaseGeometry
 
 from chromogen.app.view.opened import errors_without_folders
 from chromogen.app.view.processes import WorkerProcess
-from chromogen.app.view.stains import kept_survey
 from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import GridTile
 from chromogen.errors import expected
@@ -28,6 +27,7 @@ from chromogen.nuclei import positivity
 from chromogen.nuclei.find import built_in, check_visible, nuclei_windows
 from chromogen.nuclei.outlines import NETWORK_MPP, Nuclei, joined
 from chromogen.nuclei.scores import Score, scores
+from chromogen.whole_slide.kept_views import kept_survey
 from chromogen.whole_slide.nuclei import StainVectors, at_level_0, has_tissue, in_window, stain_vectors
 from chromogen.whole_slide.survey import Survey
 from chromogen.whole_slide.view import SlideFile, View, held_slide, view_at

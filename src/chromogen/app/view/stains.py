@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from chromogen.app.staining import WhereOption
 from chromogen.app.view.choices import MODEL_SUFFIXES, TISSUE, dialled
@@ -28,7 +28,7 @@ from chromogen.app.view.work_folder import (
 )
 from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import Window
-from chromogen.image import Image, write_image
+from chromogen.image import write_image
 from chromogen.page import script
 from chromogen.slides.facts import read_facts
 from chromogen.slides.slide import open_slide
@@ -37,11 +37,12 @@ from chromogen.staining.looks import Look
 from chromogen.staining.stainer import Stainer, is_look, load_look
 from chromogen.staining.stainer import look_where as own_where
 from chromogen.staining.where import BY_TISSUE, Where
-from chromogen.staining.window import Keep, MeasuredSample, look_by_chance, measured_sample, where_map
+from chromogen.staining.window import where_map
 from chromogen.whole_slide.job import SlideJob, stain_part
+from chromogen.whole_slide.kept_views import fitted_to, kept_survey, kept_view, look_fitted_to, showing
 from chromogen.whole_slide.stain import tile_facts
-from chromogen.whole_slide.survey import Survey, survey, write_confidence
-from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage, view_at
+from chromogen.whole_slide.survey import Survey, write_confidence
+from chromogen.whole_slide.view import SlideFile, View, held_slide, read_around_damage
 
 REGIONS, CONFIDENCE = "regions.geojson", "confidence.png"
 LONGEST_PART = 60
@@ -208,17 +209,9 @@ def with_regions(stain: Stain, drawn: Sequence[ImportedRegion], folder: Path) ->
 
 # Views of slides, stained as the whole slide would be there: by its own statistics, kept from view to view.
 
-_SURVEYS: LruCache[Survey] = LruCache(100_000_000, lambda seen: seen.sample.nbytes)
-_STATISTICS: LruCache[Any] = LruCache(100, lambda _: 1)
 _WHERES: LruCache[Where] = LruCache(20, lambda _: 1)
-_WINDOWS: LruCache[Image] = LruCache(60_000_000, lambda window: window.nbytes)
 _REGIONS: LruCache[bytes] = LruCache(30_000_000, len)  # as files
 _LOOKS: LruCache[Look] = LruCache(20, lambda _: 1)
-_MEASURED: LruCache[MeasuredSample] = LruCache(60_000_000, lambda found: found.nbytes)  # of samples of slides
-_KEEP = Keep(  # of windows, as far as they are seen
-    LruCache(250_000_000, lambda ready: ready.nbytes),
-    LruCache(100_000_000, lambda amounts: sum(part.nbytes for part in amounts)),
-)
 BLACK = (0, 0, 0)
 
 
@@ -236,16 +229,6 @@ def loaded(stain: Stain) -> Stainer:
     if stain.is_set:
         return dialled(_look(stain), stain.dials, where_of(stain), fill=stain.fill)
     return Stainer.from_pretrained(stain.model, stain.trained_mpp, value_range=stain.value_range)
-
-
-def _of_region(stain: Stain, ready: Ready) -> Stainer:
-    """The fitted stainer; a look paints what the region shows of a window, and keeps what no dial changes."""
-    fitted, region = ready.fitted, ready.job.window(ready.view)
-    if not is_look(stain.model):
-        return fitted
-    painting: Callable[..., Image] = fitted.paint
-    paint = partial(painting, shown=region, keep=_KEEP)
-    return replace(fitted, paint=paint, identity=f"{fitted.identity}, shown {region}")
 
 
 def where_of(stain: Stain) -> Where:
@@ -286,7 +269,8 @@ def stain_view(stain: Stain, folder: Path) -> None:
     """
     with _ready(stain) as ready:
         job, view, fitted = ready.job, ready.view, ready.fitted
-        made = stain_part(job, view, ready.seen, _of_region(stain, ready))
+        paints = showing(fitted, job.window(view)) if is_look(stain.model) else fitted
+        made = stain_part(job, view, ready.seen, paints)
         mpp = view.mpp or view.slide.need_mpp()
         keep_region(folder, _region_file(stain, view, job.window(view), mpp))
         sure = {} if made.levels is None else {"unlike_fraction": unlike_fraction(made.levels)}
@@ -325,25 +309,13 @@ def _ready(stain: Stain) -> Iterator[Ready]:
     stainer = loaded(stain)
     file = SlideFile(Path(stain.source), stain.mpp)
     with held_slide(file) as slide:
-        view = replace(view_at(slide, stainer.mpp), kept=_WINDOWS)
+        view = kept_view(slide, stainer.mpp)
         job = SlideJob(file, stainer, stain.region)
         advice = "zoom in, or stain the whole slide"
         check_region("view at the stainer's pixel size", job.window(view).size, advice)
         seen = kept_survey(view)
-        statistics = _statistics(stain, stainer, view.identity, seen)
-        yield Ready(job, view, seen, replace(stainer, statistics=statistics))
-
-
-def _statistics(stain: Stain, stainer: Stainer, slide: tuple[object, ...], seen: Survey) -> Any:
-    """The stainer's statistics of a slide: of all looks the same, but for chance and *where*."""
-    if not is_look(stain.model):
-        return _STATISTICS.get((*slide, stainer.identity), lambda: stainer.fit(seen.sample).statistics)
-    seed, where = int(stain.dials.get("seed", 0)), where_of(stain)
-    found = _MEASURED.get(slide, lambda: measured_sample(seen.sample))
-    look = _STATISTICS.get((*slide, seed), lambda: look_by_chance(found, seed))
-    return replace(look, where=_STATISTICS.get((*slide, where.identity), lambda: where.measure(seen.sample)))
-
-
-def kept_survey(view: View) -> Survey:
-    """What a slide shows from afar, surveyed once in this process."""
-    return _SURVEYS.get(view.identity, lambda: survey(view))
+        if is_look(stain.model):
+            seed = int(stain.dials.get("seed", 0))
+            yield Ready(job, view, seen, look_fitted_to(stainer, view, seen, seed, where_of(stain)))
+        else:
+            yield Ready(job, view, seen, fitted_to(stainer, view, seen))
