@@ -15,7 +15,7 @@ import tifffile
 from chromogen.image import Image
 from chromogen.slides.slide import Slide
 from chromogen.slides.source import About, DamagedRegionError
-from synthetic import tissue_like
+from synthetic import drawn, tissue_like
 
 MPP = 0.5
 TEXTURE_PX = 1024
@@ -185,6 +185,13 @@ def write_ome_tiff(
             level = mean_of_blocks(np.moveaxis(image, 0, -1) if apart else image, factor)
             tiff.write(np.moveaxis(level, -1, 0) if apart else level, subfiletype=1, metadata=None, **layout)
     return path
+
+
+def write_he(path: Path, size: tuple[int, int], mpp: float) -> Path:
+    """A drawn H&E of `size` (w, h), whose nuclei are 24 px wide, as another program's OME-TIFF."""
+    width, height = size
+    image = drawn(max(size) // 2 + 1, 1).repeat(2, 0).repeat(2, 1)[:height, :width]
+    return write_ome_tiff(path, image, metadata={"PhysicalSizeX": mpp, "PhysicalSizeY": mpp})
 
 
 def write_ome_zarr(

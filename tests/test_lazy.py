@@ -20,7 +20,8 @@ from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.lazy import lazy_slide, lazy_stain
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
-from synthetic import ArrayPixels, WherePixels, drawn
+from synthetic import WherePixels, drawn
+from synthetic_slides import write_he
 
 SIZE = (700, 520)
 MPP = 0.25
@@ -29,10 +30,7 @@ MPP = 0.25
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An H&E of two levels at half the stainers' pixel size."""
-    file = tmp_path_factory.mktemp("lazy") / "slide.ome.tif"
-    pixels = drawn(384, 1).repeat(2, 0).repeat(2, 1)[: SIZE[1], : SIZE[0]]
-    write_ome_tiff(file, ArrayPixels(pixels), Facts(MPP, "identity"), compression="deflate")
-    return file
+    return write_he(tmp_path_factory.mktemp("lazy") / "slide.ome.tif", SIZE, MPP)
 
 
 @pytest.fixture(autouse=True)

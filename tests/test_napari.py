@@ -21,7 +21,8 @@ from chromogen.whole_slide import job as job_module
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
-from synthetic import ArrayPixels, WherePixels, drawn
+from synthetic import WherePixels
+from synthetic_slides import write_he
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,10 +38,7 @@ WAIT_MS = 120_000
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("napari") / "slide.ome.tif"
-    pixels = drawn(512, 1).repeat(2, 0).repeat(2, 1)[: SIZE[1], : SIZE[0]]
-    write_ome_tiff(file, ArrayPixels(pixels), Facts(MPP, "identity"), compression="deflate")
-    return file
+    return write_he(tmp_path_factory.mktemp("napari") / "slide.ome.tif", SIZE, MPP)
 
 
 @pytest.fixture
@@ -54,7 +52,6 @@ def panel(viewer: Any, slide: Path) -> Iterator[Any]:
     from chromogen.plugins.layers import read_layers
 
     for levels, kwargs, _ in read_layers(slide):
-        kwargs["metadata"]["chromogen"]["notice"] = ""  # as in a scanner's file
         viewer.add_image(levels, **{**kwargs, "name": "slide"})
     made = viewer.window.add_plugin_dock_widget("chromogen", "Virtual IHC")[1].panel
     yield made

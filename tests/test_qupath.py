@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromogen.slides.facts import Facts
 from chromogen.slides.slide import open_slide
-from chromogen.slides.writer import write_ome_tiff
-from synthetic import ArrayPixels, drawn
+from synthetic_slides import write_he
 
 HERE = Path(__file__).parent / "qupath"
 SCRIPT = Path(__file__).parents[1] / "examples" / "qupath" / "chromogen.groovy"
@@ -58,10 +56,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An H&E of 900 x 700 px at 0.25 um/px, in a folder whose name has a space and an umlaut."""
-    file = tmp_path_factory.mktemp("H&E für QuPath") / "my slide.ome.tif"
-    pixels = drawn(512, 1).repeat(2, 0).repeat(2, 1)[:700, :900]
-    write_ome_tiff(file, ArrayPixels(pixels), Facts(MPP, "identity"), compression="deflate")
-    return file
+    return write_he(tmp_path_factory.mktemp("H&E für QuPath") / "my slide.ome.tif", (900, 700), MPP)
 
 
 @pytest.fixture
