@@ -137,7 +137,7 @@ class TileGrid:
 
 
 def outer_px(core_px: int, halo_px: int) -> int:
-    """The most that is looked at, along a side, for a core of so many pixels."""
+    """The largest side of an outer window, for a core of so many pixels."""
     return core_px + halo_px - (-halo_px // ALIGNED_PX) * ALIGNED_PX
 
 

@@ -81,7 +81,7 @@ class StyleRun:
         self._began = time.perf_counter() - (self.trace[-1].seconds if self.trace else 0.0)
 
     def begin(self, number: int) -> State | None:
-        """Take up a scale; the state to go on from if there is one."""
+        """Begin a scale, and return the state that a resumed run continues from, if there is one."""
         state, self._descent = self._descent, None
         self.number = number
         return state
@@ -94,7 +94,7 @@ class StyleRun:
             self.on_step(step, picture)
 
     def keep(self, state: Callable[[], State]) -> None:
-        """Write it all down, if it is time; where that fails, go on without."""
+        """Save the state if it is time. Where that fails, the run continues without."""
         if self.checkpoint is None or not self.checkpoint.is_due:
             return
         trace, initial = [asdict(step) for step in self.trace], self.initial and asdict(self.initial)

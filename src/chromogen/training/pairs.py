@@ -32,7 +32,7 @@ PIECE_PX = 1024  # of a pair: sections bend, so parts of a large one are brought
 
 
 OnPair: TypeAlias = Callable[[int, int, str], None]  # pairs read, of how many, the next one's name
-REFUSED = "its H&E and IHC cannot be registered"  # names of files may be patients', and this goes on record
+REFUSED = "its H&E and IHC cannot be registered"  # file names may be patients', and this is stored in the model
 SOURCE = "the IHC of the pairs"  # whose names may be patients'
 
 
@@ -124,7 +124,7 @@ class _RefusedError(ValueError):
 
 
 def _left_out(pair: Pair) -> CheckedPair:
-    """A pair that was not read, as it goes on record."""
+    """A pair that was not read, as the model file stores it."""
     nothing = np.zeros((1, 1, 3), np.uint8)
     return CheckedPair(
         TissuePair(pair.name, pair.slide, nothing, nothing), Displacement((0.0, 0.0), 0.0, 0.0, 0.0), REFUSED
