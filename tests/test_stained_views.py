@@ -14,7 +14,6 @@ import PIL.Image
 import pytest
 import tifffile
 
-from chromogen.app.view import stains as module
 from chromogen.app.view.drawn_regions import ImportedRegion
 from chromogen.app.view.pictures import MAX_ALPHA
 from chromogen.app.view.stains import (
@@ -32,6 +31,7 @@ from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides.slide import open_slide
 from chromogen.staining.confidence import levels_in
 from chromogen.staining.where_network import write_model
+from chromogen.whole_slide import kept_views
 from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import stain_slide
 from chromogen.whole_slide.view import SlideFile
@@ -148,8 +148,8 @@ def test_what_it_tells_follows_the_same_source(folder: Path, heat_map: Path, sou
 
 
 def test_a_slide_is_surveyed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    surveyed, real = [], module.survey
-    monkeypatch.setattr(module, "survey", lambda view: surveyed.append(view) or real(view))
+    surveyed, real = [], kept_views.survey
+    monkeypatch.setattr(kept_views, "survey", lambda view: surveyed.append(view) or real(view))
     for stainer in ("color-transfer", "normalize", "color-transfer"):
         stain_view(asked(folder, stainer), folder / "view")
     assert len(surveyed) == 1
