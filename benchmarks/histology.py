@@ -3,8 +3,9 @@
     python benchmarks/histology.py --data DATA [--presets histology default ...] [--images NAME ...] --out DIR
 
 Takes one crop of 512 px, the richest in tissue, of every H&E in DATA/he and DATA/pairs/mist and of the demo slide.
-Styles are scikit-image's IHC and, for the MIST images, their own marker's real IHC. Finished pictures are not made
-again. Prints one row a picture and the mean of each preset.
+Styles are scikit-image's IHC and, for the MIST images, their own marker's real IHC; styles without stained and
+unstained tissue (the HER2 one) are left out. Finished pictures are not made again. Prints one row a picture and the
+mean of each preset.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chromogen.app.demo import demo_crops
 from chromogen.evaluation.fields import Crop, crops_of
 from chromogen.evaluation.scores import Measures
 from chromogen.image import Image, list_images, read_image
+from chromogen.staining.exemplar import measure_exemplar
 from chromogen.staining.stainer import builtin_ihc
 from chromogen.study.cells import StudyCell, run_study
 from chromogen.study.experiments import Experiment
@@ -44,6 +46,15 @@ def crops(data: Path, size_px: int = SIZE_PX) -> Iterator[Crop]:
 
 def _crop(name: str, he: Image, ihc: Image, size_px: int) -> list[Crop]:
     return crops_of(name, name, he, ihc, size_px, 1, MPP, paired=False)
+
+
+def is_exemplar(ihc: Image) -> bool:
+    """Whether an IHC image shows what stain space starts from."""
+    try:
+        measure_exemplar(ihc)
+    except ValueError:
+        return False
+    return True
 
 
 def figures(cell: StudyCell, he: StudyCell, ihc: StudyCell) -> list[float | None]:
@@ -102,7 +113,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    chosen = [crop for crop in crops(asked.data) if not asked.images or crop.name in asked.images]
+    usable = {crop.name: crop for crop in crops(asked.data) if is_exemplar(crop.ihc)}
+    if unknown := {*(asked.images or usable)} - usable.keys():
+        parser.error(f"expected names among {', '.join(usable)}, got {min(unknown)}")
+    chosen = [usable[name] for name in asked.images or usable]
     experiments = [Experiment(name, name, "preset", PRESETS[name]) for name in asked.presets]
     encoder = Encoder()
     cells = run_study(chosen, experiments, asked.out, encoder, follow)

@@ -126,6 +126,7 @@ FILES: dict[str, list[str]] = {
         "memory",
         "canvas",
         "checkpoint",
+        "descent",
         "optimize",
         "start",
         "measured_style",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from chromogen.compute.memory import InMemory, Spill, Store
 from chromogen.compute.tiles import TileGrid, Window
@@ -299,15 +298,22 @@ class NetworkCanvas:
         self.parameters: list[Tensor] = list(self.network.parameters())
 
     def picture(self, window: Window) -> Tensor:
-        """Rendered from what the network says of every pixel, rows by rows, whose activations are not kept."""
-        features = self.features(window)
-        amounts, parts = part_of_amounts(self.amounts, window), []
-        for row in range(0, features.shape[2], ROWS_AT_ONCE):
-            rows = Window(0, row, features.shape[3], row + ROWS_AT_ONCE)
-            given = features[..., *rows.at], part_of_amounts(amounts, rows)
-            part: Tensor = checkpoint(self._stained, *given, use_reentrant=False, preserve_rng_state=False)
-            parts.append(part)
-        return torch.cat(parts, 2)
+        """Rendered from what the network says of every pixel, rows by rows, whose activations are not kept.
+
+        The backward pass computes them again: torch's own checkpoints import its compiler.
+        """
+        given = self.features(window), part_of_amounts(self.amounts, window)
+        with torch.no_grad():
+            picture = torch.cat([self._stained(*part) for _, part in _by_rows(*given)], 2)
+
+        def send_back(gradient: Tensor) -> None:
+            for at, part in _by_rows(*given):
+                with torch.enable_grad():
+                    self._stained(*part).backward(gradient[..., *at])
+
+        if torch.is_grad_enabled():
+            picture.requires_grad_().register_hook(send_back)
+        return picture
 
     def _stained(self, features: Tensor, amounts: StainAmounts) -> Tensor:
         dtype = features.dtype
@@ -325,6 +331,16 @@ class NetworkCanvas:
     def scale_dab(self, factor: float) -> None:
         """The tissue takes more or less."""
         self.amounts = with_dab_scaled(self.amounts, factor)
+
+
+def _by_rows(
+    features: Tensor, amounts: StainAmounts
+) -> Iterator[tuple[tuple[slice, slice], tuple[Tensor, StainAmounts]]]:
+    """Where rows of a window are, their features and amounts."""
+    _, _, height, width = features.shape
+    for row in range(0, height, ROWS_AT_ONCE):
+        rows = Window(0, row, width, min(row + ROWS_AT_ONCE, height))
+        yield rows.at, (features[..., *rows.at], part_of_amounts(amounts, rows))
 
 
 def _new_network(amounts: StainAmounts, seed: int) -> LocalStain:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from chromogen.image import Image
 from chromogen.style.canvas import Canvas
 from chromogen.style.checkpoint import Interrupts
+from chromogen.style.descent import Adam, Lbfgs, Optimizer, State
 from chromogen.style.encoder import Encoder
 from chromogen.style.gram import preconditioner
 from chromogen.style.loss import LossFunction, Preconditioners, Targets, Value, add_gradient, picture_of, value_of
@@ -21,8 +22,6 @@ from chromogen.style.objective import References
 from chromogen.style.recipes import Recipe, style_terms
 
 PLATEAU_STEPS = 10
-FIRST_MOVE = 0.003  # of values in [0, 1]
-WARM_UP = 0.15  # of the steps, with a rising rate
 WILD = 2.0  # times the lowest loss: curvature was misjudged
 
 
@@ -46,7 +45,6 @@ def loss_function(recipe: Recipe, encoder: Encoder) -> LossFunction:
 
 
 Record: TypeAlias = Callable[[Losses], None]
-State: TypeAlias = dict[str, Any]
 SaveState: TypeAlias = Callable[[Callable[[], State]], None]
 
 
@@ -122,8 +120,7 @@ class Optimization:
     def _begin(self) -> None:
         """With no history."""
         self.began = len(self.totals)
-        left = self.steps - self.began
-        self.optimizer, self.cycle = OPTIMIZERS[self.recipe.optimizer](self.canvas, self.recipe.history, left)
+        self.optimizer = _optimizer_of(self.canvas, self.recipe, self.steps - self.began)
 
     @property
     def since_restart(self) -> list[float]:
@@ -134,8 +131,6 @@ class Optimization:
         """One step; returns the parameters before it, whose loss the step computed."""
         before = [parameter.detach().clone() for parameter in self.canvas.parameters]
         self.optimizer.step(closure)
-        if self.cycle:
-            self.cycle.step()
         return before
 
     def remember(self, total: float, before: list[Tensor]) -> None:
@@ -166,7 +161,6 @@ class Optimization:
             "totals": self.totals,
             "began": self.began,
             "optimizer": self.optimizer.state_dict(),
-            "cycle": self.cycle.last_epoch if self.cycle else None,
         }
 
     def state_in_fp32(self, before: list[Tensor]) -> State:
@@ -175,7 +169,7 @@ class Optimization:
         Its loss in bf16 is not kept, since fp32 rounds otherwise: the first step in fp32 judges it anew.
         """
         kept = {"parameters": self.best or before, "totals": self.totals, "began": len(self.totals)}
-        return {**kept, "best": [], "lowest": math.inf, "optimizer": None, "cycle": None, "precision": "fp32"}
+        return {**kept, "best": [], "lowest": math.inf, "optimizer": None, "precision": "fp32"}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a state of a canvas like this one."""
@@ -187,8 +181,6 @@ class Optimization:
         self.best, self.lowest = [best.to(here) for best in state["best"]], state["lowest"]
         if state["optimizer"]:
             self.optimizer.load_state_dict(state["optimizer"])
-        if self.cycle and state["cycle"] is not None:
-            self.cycle.last_epoch = state["cycle"]
 
 
 def _optimize(run: Optimization, targets: Targets, encoder: Encoder, watch: Watch) -> None:
@@ -200,7 +192,8 @@ def _optimize(run: Optimization, targets: Targets, encoder: Encoder, watch: Watc
 
     def closure() -> float:
         with watch.interrupts.let_in():
-            run.optimizer.zero_grad()
+            for parameter in canvas.parameters:
+                parameter.grad = None
             used = preconditioners if len(totals) < recipe.preconditioned_steps else {}
             latest[:] = [_losses(add_gradient(loss, canvas.picture, targets, used))]
         canvas.clip_gradients()
@@ -239,42 +232,11 @@ def _losses(value: Value) -> Losses:
     return Losses(total.item(), {name: term.item() for name, term in terms.items()})
 
 
-Optimizer: TypeAlias = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR | None]
-
-
-def _lbfgs(canvas: Canvas, history: int, _steps: int) -> Optimizer:
-    """L-BFGS of one evaluation a step, no line search; the history goes on from step to step.
-
-    torch's first step moves all pixels together by 1: so little that in bf16 rounding decides what curvature it
-    sees, and the second step may explode. Ours moves them by `FIRST_MOVE` each, on average.
-    """
-    optimizer = torch.optim.LBFGS(
-        canvas.parameters,
-        lr=FIRST_MOVE * sum(parameter.numel() for parameter in canvas.parameters),
-        max_iter=1,
-        history_size=history,
-        tolerance_grad=0,
-        tolerance_change=0,
-    )
-    optimizer.register_step_post_hook(_step_in_full)
-    return optimizer, None
-
-
-def _step_in_full(optimizer: torch.optim.Optimizer, *_given: object) -> None:
-    optimizer.param_groups[0]["lr"] = 1.0
-
-
-def _adam(canvas: Canvas, _history: int, steps: int) -> Optimizer:
-    """Adam (Kingma & Ba 2015) at the canvas's rate; where it asks for one, in a cycle (Smith 2018)."""
-    optimizer = torch.optim.Adam(canvas.parameters, lr=canvas.learning_rate, betas=(0.9, 0.99))
-    if canvas.one_cycle and steps > 1:
-        return optimizer, torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, canvas.learning_rate, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
-        )
-    return optimizer, None
-
-
-OPTIMIZERS: dict[str, Callable[[Canvas, int, int], Optimizer]] = {"lbfgs": _lbfgs, "adam": _adam}
+def _optimizer_of(canvas: Canvas, recipe: Recipe, steps: int) -> Optimizer:
+    if recipe.optimizer == "lbfgs":
+        return Lbfgs(canvas.parameters, recipe.history)
+    cycled = canvas.one_cycle and steps > 1
+    return Adam(canvas.parameters, canvas.learning_rate, steps if cycled else None)
 
 
 def _is_at_floor(losses: Losses, targets: Targets, recipe: Recipe) -> bool:

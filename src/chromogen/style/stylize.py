@@ -37,12 +37,13 @@ from chromogen.style.canvas import (
     stain_strengths,
 )
 from chromogen.style.checkpoint import Checkpoint, Interrupts
+from chromogen.style.descent import State
 from chromogen.style.encoder import Encoder
 from chromogen.style.loss import Targets, check_can_be_tiled, picture_windows, targets_of, tiles_of, with_reference
 from chromogen.style.measured_style import Style, check_style_size, measure_style, size_at
 from chromogen.style.memory import check_memory, need_of
 from chromogen.style.objective import COMPARTMENTS, for_scale, refers_to
-from chromogen.style.optimize import Losses, NotFiniteInBf16Error, State, Watch, judge, loss_function, optimize
+from chromogen.style.optimize import Losses, NotFiniteInBf16Error, Watch, judge, loss_function, optimize
 from chromogen.style.recipes import Recipe
 from chromogen.style.start import NO_GUIDES, Compartments, Guides, Start, check_guides, masks_of, start_of
 
