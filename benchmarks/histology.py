@@ -4,8 +4,8 @@
 
 Takes one crop of 512 px, the richest in tissue, of every H&E in DATA/he and DATA/pairs/mist and of the demo slide.
 Styles are scikit-image's IHC and, for the MIST images, their own marker's real IHC; styles without stained and
-unstained tissue (the HER2 one) are left out. Finished pictures are not made again. Prints one row a picture and the
-mean of each preset.
+unstained tissue (the HER2 one) are left out. Finished pictures are not made again. Prints one row a picture, and
+the mean of each preset.
 """
 
 from __future__ import annotations

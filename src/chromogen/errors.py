@@ -19,9 +19,12 @@ def sentence(argument: str, expectation: str, got: object, advice: str = "") -> 
 
     >>> sentence("seed", "a whole number", "x", "leave it out for 0")
     'Expected `seed` to be a whole number, got x; leave it out for 0.'
+    >>> sentence("slide", "readable", "No such file.")  # what came may be a sentence itself
+    'Expected `slide` to be readable, got No such file.'
     """
-    shown = repr(str(got)) if isinstance(got, Path) else got
-    return f"Expected `{argument}` to be {expectation}, got {shown}{f'; {advice}' if advice else ''}."
+    shown = repr(str(got)) if isinstance(got, Path) else str(got).removesuffix(".")
+    advised = f"; {advice.removesuffix('.')}" if advice else ""
+    return f"Expected `{argument}` to be {expectation}, got {shown}{advised}."
 
 
 def expected(argument: str, expectation: str, got: object, advice: str = "") -> ValueError:
