@@ -309,7 +309,7 @@ class NetworkCanvas:
         def send_back(gradient: Tensor) -> None:
             for at, part in _by_rows(*given):
                 with torch.enable_grad():
-                    self._stained(*part).backward(gradient[..., *at])
+                    (self._stained(*part) * gradient[..., *at]).sum().backward()
 
         if torch.is_grad_enabled():
             picture.requires_grad_().register_hook(send_back)

@@ -184,8 +184,10 @@ def add_gradient(
     value.backward()
     for number, tile in enumerate(targets.grid):
         part = sums if once else forward(number, tile)
+        # As `torch.autograd.backward` with gradients, which would import sympy for that.
         asked = [(tensor, leaves[key].grad) for key, tensor in part.items() if tensor.requires_grad]
-        torch.autograd.backward([tensor for tensor, _ in asked], [gradient for _, gradient in asked])
+        products = [(tensor * gradient).sum() for tensor, gradient in asked if gradient is not None]
+        torch.stack(products).sum().backward()
     return value.detach(), {name: term.detach() for name, term in terms.items()}
 
 
