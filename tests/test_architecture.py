@@ -96,7 +96,7 @@ FILES: dict[str, list[str]] = {
         "registered_slide",
         "pairs",
     ],
-    "nuclei": ["outlines", "network", "find", "positivity", "scores"],
+    "nuclei": ["outlines", "integers", "network", "find", "positivity", "scores"],
     "staining": [
         "maps",
         "tissue",

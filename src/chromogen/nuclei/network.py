@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from chromogen.compute.devices import (
     has_fused_convolution,
 )
 from chromogen.compute.memory import FRUGAL, give_back_scattered_memory
+from chromogen.nuclei.integers import IntegerConvolution, bytes_of, has_integer_convolution, peaks_joined
 from chromogen.nuclei.outlines import MIN_LIKELY, RAYS, STRIDE_PX, WEIGHTS, Network, Prediction
 
 if TYPE_CHECKING:
@@ -123,17 +124,37 @@ def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
     return joined
 
 
-def _fused(network: NucleusNetwork, device: torch.device, dtype: torch.dtype) -> NucleusNetwork:
-    """The same function with every normalization and, where it can be, every ReLU made part of its convolution."""
-    fused = has_fused_convolution(device, dtype)
-    for layer in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        convolution, norm = layer[0], layer[1]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            joined = fuse_conv_bn_eval(convolution, norm)
-            layer[0], layer[1] = joined, nn.Identity()
-            if fused:
-                layer[0], layer[2] = _Rectified(joined), nn.Identity()
-    return network.to(device, dtype)
+def layers_of(network: NucleusNetwork) -> list[nn.Sequential]:
+    """Its 3 x 3 convolutions in turn, each with what follows it."""
+    parts = network.down_fine, network.down_middle, network.bottom, network.up_middle, network.up_fine
+    return [cast("nn.Sequential", layer) for part in parts for layer in part]
+
+
+def _join_norms(network: NucleusNetwork) -> None:
+    """The same function with every normalization made part of its convolution."""
+    for layer in layers_of(network):
+        layer[0] = fuse_conv_bn_eval(cast("nn.Conv2d", layer[0]), cast("nn.BatchNorm2d", layer[1]))
+        layer[1] = nn.Identity()
+
+
+def _join_rectifiers(network: NucleusNetwork) -> None:
+    """The same function with every ReLU made part of its convolution."""
+    for layer in layers_of(network):
+        layer[0], layer[2] = _Rectified(cast("nn.Conv2d", layer[0])), nn.Identity()
+
+
+# The activations by which a network in integers is scaled: of the squares given, and behind every layer.
+PEAKS = "peaks"
+SIDE_BY_SIDE = (2, 10), (4, 8)  # the layers that `_beside` joins, whose bytes must mean the same
+
+
+def _put_into_integers(network: NucleusNetwork, peaks: Sequence[float]) -> None:
+    """Nearly the same function with every convolution in 8-bit integers; the last gives float32."""
+    made = [*peaks_joined(peaks, SIDE_BY_SIDE)[1:-1], None]
+    given = [peaks[0], *(peak for peak in made if peak is not None)]
+    for layer, before, behind in zip(layers_of(network), given, made, strict=True):
+        layer[0] = IntegerConvolution(cast("nn.Conv2d", layer[0]), before, behind)
+        layer[2] = nn.Identity()
 
 
 def channels_last(network: NucleusNetwork) -> NucleusNetwork:
@@ -154,16 +175,15 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
     """The network of these weights: see `contract.Network`.
 
     With two `views` it looks twice, the second time with the picture turned by half a circle, and gives the mean:
-    that finds a fiftieth more nuclei, at twice the time. It computes in bf16 where the hardware does.
+    that finds a fiftieth more nuclei, at twice the time. It computes in bf16 where the hardware does; on other
+    processors in 8-bit integers, where the weights come with the peaks of their activations.
     """
-    network, where = NucleusNetwork(), choose_device(device)
-    dtype = torch.bfloat16 if choose_precision("auto", where) == "bf16" else torch.float32
-    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    channels_last(_fused(network.eval(), where, dtype))
+    where = choose_device(device)
+    network, enter = _made_fast(weights, where)
 
     def look(densities: Tensor) -> Prediction:
         with torch.inference_mode():
-            squares = network.unshuffle(densities.to(where)).to(dtype, memory_format=torch.channels_last)
+            squares = enter(network.unshuffle(densities.to(where)))
             return _prediction(network, network.features_of_squares([squares]))
 
     def predict(densities: NDArray[Any]) -> Prediction:
@@ -175,6 +195,26 @@ def network_from(weights: Mapping[str, Tensor], device: str = "cpu", views: int 
         return _mean(upright, look(given.flip(2, 3)))
 
     return predict
+
+
+Enter: TypeAlias = "Callable[[Tensor], Tensor]"  # the squares of a picture, as the layers take them
+
+
+def _made_fast(weights: Mapping[str, Tensor], where: torch.device) -> tuple[NucleusNetwork, Enter]:
+    """A network of these weights that is fast on a device, and how squares enter it."""
+    network = NucleusNetwork()
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items() if name != PEAKS})
+    _join_norms(network.eval())
+    bf16 = choose_precision("auto", where) == "bf16"
+    if PEAKS in weights and not bf16 and has_integer_convolution(where):
+        peaks = weights[PEAKS].tolist()
+        _put_into_integers(network, peaks)
+        return network, partial(bytes_of, peak=peaks[0])
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    if has_fused_convolution(where, dtype):
+        _join_rectifiers(network)
+    channels_last(network.to(where, dtype))
+    return network, lambda squares: squares.to(dtype, memory_format=torch.channels_last)
 
 
 def _prediction(network: NucleusNetwork, features: Tensor) -> Prediction:
