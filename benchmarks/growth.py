@@ -29,10 +29,10 @@ import torch
 
 from chromogen.compute.memory import give_back_freed_memory
 from chromogen.compute.tiles import Window, whole
-from chromogen.image import write_image
+from chromogen.image import Image, write_image
 from chromogen.slides.facts import Facts
 from chromogen.slides.writer import write_ome_tiff
-from chromogen.staining.stainer import Stainer
+from chromogen.staining.stainer import LOOK_WINDOW_PX, Stainer
 from chromogen.whole_slide import blocks
 from chromogen.whole_slide.blocks import Block, BlockWork, Done, R, T, blocks_of, local_cluster, on_cluster
 from chromogen.whole_slide.job import Output, SlideJob
@@ -113,6 +113,21 @@ def slides(sizes: Sizes, stainer: str, cheap: str) -> Iterator[Row]:
 
 
 # Workers: times of one slide's blocks, from which any number of workers is simulated.
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What paints a stainer's windows, and a file that grows by a byte with each window of full size."""
+
+    paint: Callable[..., Image]
+    file: Path
+
+    def __call__(self, image: Image, statistics: Any, location: tuple[int, int]) -> Image:
+        """The window, painted."""
+        if image.shape[0] == LOOK_WINDOW_PX:
+            with self.file.open("ab") as file:
+                file.write(b".")
+        return self.paint(image, statistics, location)
 
 
 @dataclass
@@ -233,17 +248,24 @@ def workers(sizes: Sizes, stainer: str) -> Iterator[Row]:
             about = {"kind": "simulated", "blocks": len(load.pieces), "px": side_px**2}
             yield from ({**about, "workers": count, **asdict(simulated(load, count))} for count in WORKERS)
         load = load_of(times, sizes.timed_px)
-        for count in MEASURED_WORKERS:
-            seconds, cpu_s = by_workers(slide, count, Stainer.from_pretrained(stainer))
-            by_simulation = simulated(load, count)
-            yield {
-                "kind": "measured",
-                "workers": count,
-                "seconds": seconds,
-                "cpu_s": cpu_s,
-                "simulated_s": by_simulation.seconds,
-                "simulated_cpu_s": by_simulation.busy_s,
-            }
+        yield from (compared(slide, stainer, load, count) for count in MEASURED_WORKERS)
+
+
+def compared(slide: Path, name: str, load: Load, count: int) -> Row:
+    """A job by so many workers, and what the simulation says of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        noted, stainer = Path(folder) / "painted", Stainer.from_pretrained(name)
+        noted.touch()
+        seconds, cpu_s = by_workers(slide, count, replace(stainer, paint=Noted(stainer.paint, noted)))
+        painted = noted.stat().st_size
+    return {
+        "kind": "measured",
+        "workers": count,
+        "seconds": seconds,
+        "busy_s": cpu_s,
+        "painted": painted,
+        "simulated": asdict(simulated(load, count)),
+    }
 
 
 # All together.
