@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import cycle
@@ -27,7 +29,6 @@ from typing import Any
 
 import torch
 
-from chromogen.compute.memory import give_back_freed_memory
 from chromogen.compute.tiles import Window, whole
 from chromogen.image import Image, write_image
 from chromogen.slides.facts import Facts
@@ -49,7 +50,7 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64)
 MEASURED_WORKERS = (1, 2)
 BATCH_PX = 256
 MAX_OF_LOOKS_PX = 10**8  # of slides by the default stainer
-LARGE_BYTES = 8 * 2**20  # as in `chromogen stain`
+WORKERS_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 HANDED = 200  # blocks that do nothing
 
 Row = dict[str, Any]
@@ -162,7 +163,6 @@ class Times:
 
 def timed(slide: Path, stainer: str) -> Row:
     """Times of every block, one after the other in this process, and of what the main process does."""
-    give_back_freed_memory(LARGE_BYTES)
     times, plain = Times(), blocks._window
 
     def timed_window(view: Any, stainer: Stainer, window: Window) -> Any:
@@ -187,6 +187,21 @@ def listed(times: Row) -> Row:
     """The seconds alone, as JSON may hold them."""
     seconds = {name: value for name, value in times.items() if name.endswith("_s")}
     return {name: list(value.values()) if isinstance(value, dict) else value for name, value in seconds.items()}
+
+
+@contextmanager
+def as_workers_begin() -> Iterator[None]:
+    """Processes that begin now get the environment of Dask's workers, which says what becomes of freed memory."""
+    import dask
+    import distributed  # noqa: F401  (it brings the settings)
+
+    own = dict(os.environ)
+    os.environ.update({name: str(value) for name, value in dask.config.get(WORKERS_ENVIRONMENT).items()})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(own)
 
 
 def handing_s(work: BlockWork) -> float:
@@ -240,7 +255,8 @@ def workers(sizes: Sizes, stainer: str) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "slide.ome.tif"
         write_ome_tiff(slide, Written(sizes.timed_px), Facts(MPP, "none"))
-        times, _ = apart(timed, slide, stainer)
+        with as_workers_begin():
+            times, _ = apart(timed, slide, stainer)
         times["hand_s"] = handing_s(times["work"])
         yield {"kind": "times", **listed(times)}
         for side_px in (sizes.timed_px, sizes.simulated_px):
