@@ -146,6 +146,7 @@ def _draw_batch(axes: Axes, rows: Rows) -> None:
     _with_memory(axes, [("", rows)], "tiles")
     a_tile = [row["cpu_s"] / row["tiles"] for row in rows]
     _line(axes, named(rows, "tiles"), a_tile, "processor s a tile", OTHER, "s--")
+    axes.set_ylim(bottom=min(a_tile) / 2)
     axes.legend(loc="upper left", fontsize=8)
 
 
