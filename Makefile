@@ -61,9 +61,10 @@ bench: $(READY)  ## Speed, memory and losses, beside a peer: half an hour; write
 	$(BIN)/python benchmarks/slide_output.py --out $(RESULTS)
 	$(BIN)/python benchmarks/viewer.py --out $(RESULTS)
 
-bench-long: $(READY)  ## Time to the quality of a thousand of the peer's steps: another half an hour
+bench-long: $(READY)  ## Time to the quality of a thousand of the peer's steps, growth with size: another hour
 	$(BIN)/python benchmarks/pair.py --out $(RESULTS)/pair
 	$(BIN)/python benchmarks/time_to_quality.py $(PAIR) --peer-steps 1000 --out $(RESULTS)/time_to_quality
+	$(BIN)/python benchmarks/growth.py --out $(RESULTS)
 
 fuzz: $(READY)  ## Broken and hostile files by every way in, and commands: docs/development/hardening.md
 	$(BIN)/python scripts/fuzz.py --out benchmarks/results/fuzz

@@ -91,7 +91,7 @@ def checks(device: torch.device) -> Iterator[Check]:
 
 def _computes_bf16(device: torch.device) -> bool:
     """Whether the device has bf16; on MPS the presets decide for fp32."""
-    return device.type != "mps" and (device.type == "cpu" or choose_precision("auto", device) == "bf16")
+    return device.type != "mps" and choose_precision("auto", device) == "bf16"
 
 
 def _loss_apart(found: Stylized, wanted: Stylized) -> float:

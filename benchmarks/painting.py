@@ -33,10 +33,9 @@ from slides import Mosaic
 AT = 0, 0
 
 
-def window() -> Image:
-    """A window of tissue without glass."""
-    half_px = LOOK_WINDOW_PX // 2
-    return Mosaic(2 * LOOK_WINDOW_PX).read(0, (half_px, half_px), (LOOK_WINDOW_PX, LOOK_WINDOW_PX))
+def window(side_px: int = LOOK_WINDOW_PX) -> Image:
+    """Tissue without glass, by default as much as a window of a slide."""
+    return Mosaic(2 * side_px).read(0, (side_px // 2, side_px // 2), (side_px, side_px))
 
 
 def steps_of(name: str, image: Image) -> dict[str, Callable[[], object]]:

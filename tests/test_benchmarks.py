@@ -1,16 +1,23 @@
 """The benchmarks compare like with like: our words for pastiche's objective give pastiche's numbers."""
 
 import json
+import re
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import confidence
 import efficiency
+import gpu
+import growth_figure
 import looks
 import measuring
 import slides
@@ -18,6 +25,7 @@ import tiles
 from chromogen.image import read_image, write_image
 from chromogen.style.encoder import Encoder
 from pastiche_objective import fast_recipe, judged, pair_from
+from scheduler import Load, Piece, simulated
 from synthetic import tissue_like
 from time_to_quality import EnoughError, Judge, Watch
 
@@ -186,3 +194,96 @@ def test_means_are_of_images_that_have_a_number() -> None:
     assert dict(zip(looks.SHOWN, line[1:], strict=True)) == dict.fromkeys(looks.SHOWN, "1.00") | {
         "patch_precision": "0.50"
     }
+
+
+def load(seconds: list[float], **more: float) -> Load:
+    """Blocks in a row that take these seconds."""
+    pieces = [Piece((0, column), own_s) for column, own_s in enumerate(seconds)]
+    return Load(pieces, [piece.index for piece in pieces], **more)  # type: ignore[arg-type]
+
+
+def test_a_simulated_slide_is_as_reckoned_by_hand() -> None:
+    """Survey until 1. The first worker works until 5, the second until 3 and 5. Written at 5.5, 6 and 6.5."""
+    found = simulated(load([4, 2, 2], before_s=1, write_s=0.5, after_s=1), 2)
+    assert (found.seconds, found.busy_s) == (7.5, 8)
+
+
+def test_handing_out_keeps_workers_waiting() -> None:
+    """Blocks are handed out at 3, 6, 9 and 12, each to a worker that has long been free."""
+    assert simulated(load([1] * 4, hand_s=3), 2).seconds == 13
+
+
+def test_the_writer_waits_for_the_order_of_the_pyramid() -> None:
+    late = load([9, 1, 1, 1], write_s=2)
+    assert simulated(late, 4).seconds == 9 + 4 * 2
+    assert simulated(replace(late, writing=late.writing[::-1]), 4).seconds == 9 + 2
+
+
+@given(st.lists(st.floats(0.1, 9), min_size=1, max_size=40), st.floats(0, 3), st.floats(0, 3))
+def test_simulated_workers_share_the_work_and_no_more(
+    seconds: list[float], before_s: float, after_s: float
+) -> None:
+    slide = load(seconds, before_s=before_s, after_s=after_s)
+    found = {count: simulated(slide, count) for count in (1, 2, 4, 64)}
+    assert found[1].seconds == pytest.approx(before_s + sum(seconds) + after_s)
+    for count, by in found.items():
+        assert by.busy_s == pytest.approx(sum(seconds))
+        least_s = max(sum(seconds) / count, max(seconds))
+        assert before_s + least_s + after_s <= by.seconds + 1e-9
+    assert found[1].seconds >= found[2].seconds >= found[4].seconds >= found[64].seconds
+
+
+def test_efficiency_falls_with_the_number_of_workers() -> None:
+    slide = load([1.0] * 64, before_s=2, hand_s=0.01, write_s=0.02, after_s=2)
+    alone_s = simulated(slide, 1).seconds
+    efficiencies = [alone_s / simulated(slide, count).seconds / count for count in (1, 2, 4, 8, 16, 32, 64)]
+    assert efficiencies == sorted(efficiencies, reverse=True)
+
+
+@pytest.mark.parametrize(("workers", "kept", "painted"), [(1, 9, 5), (1, 1, 8), (2, 9, 8)])
+def test_a_window_is_painted_once_by_each_worker_that_still_keeps_it(
+    workers: int, kept: int, painted: int
+) -> None:
+    """Four blocks in a row, each of which shows two windows; by turns the blocks go to both workers."""
+    pieces = [Piece((0, column), 0, (column + 1, column)) for column in range(4)]
+    slide = Load(pieces, [piece.index for piece in pieces], dict.fromkeys(range(5), 1.0), kept)
+    found = simulated(slide, workers)
+    assert (found.painted, found.busy_s) == (painted, painted)
+
+
+def test_slopes_are_those_of_powers() -> None:
+    sizes = [1, 10, 100, 1000]
+    assert growth_figure.slopes(sizes, [5 * size**0.5 for size in sizes]) == "0.50, largest 3: 0.50"
+    assert growth_figure.slopes(sizes[:2], [3, 30]) == "1.00"
+    assert growth_figure.slopes([7], [1]) == "one size"
+
+
+@pytest.mark.slow
+def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+    figure = tmp_path / "growth.jpg"
+    command = [sys.executable, str(ROOT / "benchmarks/growth.py"), "--quick", "--threads", "1"]
+    given = ["--out", str(tmp_path), "--figure", str(figure)]
+    done = subprocess.run([*command, *given], capture_output=True, text=True, check=True)
+    assert done.stdout.count("Slopes: ") == 4
+    panels = json.loads((tmp_path / "growth.json").read_text())["panels"]
+    assert [len(panels[name]) for name in ("tile", "slide", "batch")] == [2, 4, 2]
+    measured = growth_figure.of_kind(panels["workers"], kind="measured")
+    assert [row["workers"] for row in measured] == [1, 2]
+    assert figure.stat().st_size < 300_000
+
+
+@pytest.mark.slow
+def test_a_device_is_checked_against_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor against itself, on a small picture."""
+    monkeypatch.setattr(gpu, "CHECKED_PX", 64)
+    monkeypatch.setattr(gpu, "CHECKED_STEPS", 2)
+    monkeypatch.setattr(gpu, "CHECKED_PRESETS", ("paper",))
+    found = list(gpu.checks(torch.device("cpu")))
+    assert {re.split(r"[:,]", check.name)[0] for check in found} == {"activations", "paper", "training"}
+    exact = [check for check in found if check.limit == gpu.EXACT and "tiles" not in check.name]
+    assert all(check.holds for check in exact)
+
+
+def test_a_check_without_a_number_does_not_hold() -> None:
+    assert gpu.Check("same", 0.0, 0.1).holds
+    assert not gpu.Check("no number", float("nan"), 0.1).holds
