@@ -1,22 +1,23 @@
 """The time of a slide by many workers, simulated from measured times of its blocks. Nothing here measures.
 
 The policy is that of `whole_slide/blocks.py` and `whole_slide/stain.py` with workers. The main process surveys the
-slide. It keeps `1 + AHEAD` blocks under way for each worker, and hands out the next block when a result comes. It
-writes meanwhile, in the order of the pyramid, and verifies the file at the end. A worker that is free takes the
-first block that waits. Windows of a sliding window show in several blocks: a worker paints a window anew unless it
-is among those that the worker used last. Every worker has a core of its own, and so has the main process.
+slide. It keeps `1 + GROUPS_AHEAD` groups of blocks under way for each worker, and hands out the next one when the
+results of a group come. It writes meanwhile, in the order of the pyramid, and verifies the file at the end. A
+worker that is free takes the first group that waits. Windows of a sliding window show in several blocks: a worker
+paints a window anew unless it is among those that the worker used last. Every worker has a core of its own, and so
+has the main process.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import itertools
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from itertools import islice
 
 from chromogen.slides.store import Index
-from chromogen.whole_slide.blocks import AHEAD
+from chromogen.whole_slide.blocks import GROUPS_AHEAD, group_of
 
 
 @dataclass(frozen=True)
@@ -93,24 +94,27 @@ def simulated(load: Load, workers: int) -> Simulated:
 
 def _arrivals(load: Load, team: Sequence[Worker]) -> Iterator[tuple[Index, float]]:
     """Blocks as the main process takes them down, and when."""
-    coming = enumerate(load.pieces)
+    coming = deque(load.pieces)
     free = [(0.0, number) for number in range(len(team))]
     heapify(free)
-    running: list[tuple[float, int]] = []  # ends of blocks that are handed out, and which they are
-    main_s = load.before_s
+    running: list[tuple[float, int, list[Index]]] = []  # ends of groups that are handed out, and their blocks
+    main_s, count = load.before_s, itertools.count()
 
-    def hand_out(count: int) -> None:
+    def hand_out(groups: int) -> None:
         nonlocal main_s
-        for number, piece in islice(coming, count):
+        for _ in range(groups):
+            if not coming:
+                return
+            group = [coming.popleft() for _ in range(group_of(len(coming), len(team)))]
             main_s += load.hand_s
             free_s, at = heappop(free)
-            end_s = max(free_s, main_s) + team[at].seconds(piece)
+            end_s = max(free_s, main_s) + sum(team[at].seconds(piece) for piece in group)
             heappush(free, (end_s, at))
-            heappush(running, (end_s, number))
+            heappush(running, (end_s, next(count), [piece.index for piece in group]))
 
-    hand_out((1 + AHEAD) * len(team))
+    hand_out((1 + GROUPS_AHEAD) * len(team))
     while running:
-        end_s, number = heappop(running)
+        end_s, _, indices = heappop(running)
         main_s = max(main_s, end_s)
-        yield load.pieces[number].index, main_s
+        yield from ((index, main_s) for index in indices)
         hand_out(1)

@@ -230,7 +230,7 @@ def test_simulated_workers_share_the_work_and_no_more(
         assert by.busy_s == pytest.approx(sum(seconds))
         least_s = max(sum(seconds) / count, max(seconds))
         assert before_s + least_s + after_s <= by.seconds + 1e-9
-    assert found[1].seconds >= found[2].seconds >= found[4].seconds >= found[64].seconds
+        assert by.seconds <= found[1].seconds + 1e-9
 
 
 def test_efficiency_falls_with_the_number_of_workers() -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chromogen.whole_slide.blocks import AHEAD, cluster_at, in_threads, local_cluster, on_cluster
+from chromogen.whole_slide.blocks import (
+    AHEAD,
+    MAX_GROUP,
+    cluster_at,
+    group_of,
+    in_threads,
+    local_cluster,
+    on_cluster,
+)
 
 
 def test_all_pieces_come_out_and_few_are_taken_ahead() -> None:
@@ -51,6 +59,17 @@ def test_leaving_early_ends_it() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("block")]
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7, 64])
+def test_groups_are_large_at_first_and_single_blocks_at_the_end(threads: int) -> None:
+    left, groups = 1000, []
+    while left:
+        groups.append(group_of(left, threads))
+        left -= groups[-1]
+    assert groups == sorted(groups, reverse=True)
+    assert groups[0] == min(MAX_GROUP, 1000 // (2 * threads))
+    assert groups[-2 * threads :] == [1] * 2 * threads
+
+
 def test_no_scheduler_is_a_wrong_request(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("chromogen.whole_slide.blocks.CONNECT_S", 0.2)
@@ -83,7 +102,7 @@ def test_a_cluster_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     pytest.importorskip("distributed")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with local_cluster(1):
-        assert len(list(tmp_path.iterdir())) == 1
+        assert len(list(tmp_path.glob("*.tmp"))) == 1
     assert list(tmp_path.iterdir()) == []
 
 

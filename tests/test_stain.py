@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 import torch
 from skimage.data import immunohistochemistry
 
+from chromogen.compute.memory import LruCache
 from chromogen.compute.tiles import SlidingWindow, whole
 from chromogen.image import Image, read_image, read_provenance
 from chromogen.slides import store as store_module
@@ -27,7 +30,7 @@ from chromogen.slides.pyramid import COMPRESSIONS
 from chromogen.slides.slide import open_slide
 from chromogen.slides.source import SlideError, out_of_reach
 from chromogen.staining.confidence import heat_map
-from chromogen.staining.stainer import STAINERS, Stainer
+from chromogen.staining.stainer import LOOK_WINDOW_PX, STAINERS, Stainer
 from chromogen.whole_slide import blocks as blocks_module
 from chromogen.whole_slide import job as output_module
 from chromogen.whole_slide import stain as stain_module
@@ -636,6 +639,23 @@ def test_blocks_of_a_lattice_come_row_by_row_in_bands() -> None:
     assert order[: blocks_module.BAND] == [(0, column) for column in range(blocks_module.BAND)]
     assert order[blocks_module.BAND] == (1, 0)
     assert order[-2:] == [(0, blocks_module.BAND), (1, blocks_module.BAND)]
+
+
+def test_hardly_a_window_of_a_look_is_painted_twice() -> None:
+    """On a slide of many blocks across: windows are kept until the row below has taken its part."""
+    order = sorted(((row, column) for row in range(31) for column in range(31)), key=blocks_module._in_bands)
+    kept: LruCache[np.ndarray] = LruCache(blocks_module.MAX_KEPT_BYTES, lambda window: window.nbytes)
+    painted: list[tuple[int, int]] = []
+
+    def paint(at: tuple[int, int]) -> np.ndarray:
+        painted.append(at)
+        return np.empty((LOOK_WINDOW_PX, LOOK_WINDOW_PX, 4), np.uint8)
+
+    for row, column in order:
+        for at in product((row, row - 1), (column, column - 1)):
+            if min(at) >= 0:
+                kept.get(at, partial(paint, at))
+    assert len(painted) <= 1.15 * len(order)
 
 
 MEMORY = """

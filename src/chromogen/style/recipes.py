@@ -138,16 +138,20 @@ def hematoxylin_term(weight: float) -> Term:
 # error relu2_2 keeps more of the tissue than relu4_2, and no more of its colours (docs/explanation/report.md).
 _TISSUE = (content_term("relu2_2", weight=0.5), style_term())
 
+# A network that changes stains by the tissue around is fitted at half size and drawn at full size; the deepest
+# layer, which sees 16 px of that as one, would take a third of the time (docs/development/decisions.md).
+_COMPARTMENT_LAYERS = STYLE_LAYERS[:-1]
+
 PRESETS: dict[str, Recipe] = {
     "paper": Recipe((content_term(), style_term()), loss_scale="paper", steps=(200,)),
     "fast": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(30, 8), plateau=0.01),
     "balanced": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(50, 25), plateau=0.01),
     "histology": Recipe(
-        tuple(replace(style_term(0.25), name=name, mask=name) for name in COMPARTMENTS),
+        tuple(replace(style_term(0.25, _COMPARTMENT_LAYERS), name=name, mask=name) for name in COMPARTMENTS),
         space="stain",
         optimizer="adam",
         scales=(0.5, 1.0),
-        steps=(12, 1),
+        steps=(24, 0),
     ),
     "best": Recipe(_TISSUE, scales=(0.5, 1.0), steps=(100, 100), plateau=0.002),
 }
