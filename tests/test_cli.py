@@ -319,7 +319,7 @@ WRONG_OPTIONS = {
     "scales that fall": (["--set", "scales=1,0.5"], "rising fractions"),
     "negative seed": (["--seed", "-1"], "at least 0"),
     "no size": (["--size", "0"], "greater than or equal to 1"),
-    "size too small": (["--size", "8"], "at least 32 px"),
+    "size too small": (["--size", "8"], "at least 16 px"),
     "no pixel size": (["--mpp", "0"], "0.05 to 20"),
     "mix of another length": (["--style-mix", "1,2"], "each of 1 styles"),
     "missing weights": (["--weights", "no.pth"], "an existing file"),
