@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import cycle
@@ -40,7 +38,7 @@ from chromogen.whole_slide.job import Output, SlideJob
 from chromogen.whole_slide.stain import BLOCK_PX, stain_slide
 from chromogen.whole_slide.view import SlideFile
 from growth_figure import draw, table
-from measuring import apart, command_line, machine, pin_threads, positive, publish, python
+from measuring import apart, as_the_command_line, command_line, machine, pin_threads, positive, publish, python
 from painting import window
 from scheduler import Load, Piece, simulated
 from slides import MPP, Written, by_workers, one_size
@@ -50,7 +48,6 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64)
 MEASURED_WORKERS = (1, 2)
 BATCH_PX = 256
 MAX_OF_LOOKS_PX = 10**8  # of slides by the default stainer
-WORKERS_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 HANDED = 200  # blocks that do nothing
 
 Row = dict[str, Any]
@@ -163,6 +160,7 @@ class Times:
 
 def timed(slide: Path, stainer: str) -> Row:
     """Times of every block, one after the other in this process, and of what the main process does."""
+    as_the_command_line()  # workers keep freed memory too
     times, plain = Times(), blocks._window
 
     def timed_window(view: Any, stainer: Stainer, window: Window) -> Any:
@@ -187,21 +185,6 @@ def listed(times: Row) -> Row:
     """The seconds alone, as JSON may hold them."""
     seconds = {name: value for name, value in times.items() if name.endswith("_s")}
     return {name: list(value.values()) if isinstance(value, dict) else value for name, value in seconds.items()}
-
-
-@contextmanager
-def as_workers_begin() -> Iterator[None]:
-    """Processes that begin now get the environment of Dask's workers, which says what becomes of freed memory."""
-    import dask
-    import distributed  # noqa: F401  (it brings the settings)
-
-    own = dict(os.environ)
-    os.environ.update({name: str(value) for name, value in dask.config.get(WORKERS_ENVIRONMENT).items()})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(own)
 
 
 def handing_s(work: BlockWork) -> float:
@@ -255,8 +238,7 @@ def workers(sizes: Sizes, stainer: str) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "slide.ome.tif"
         write_ome_tiff(slide, Written(sizes.timed_px), Facts(MPP, "none"))
-        with as_workers_begin():
-            times, _ = apart(timed, slide, stainer)
+        times, _ = apart(timed, slide, stainer)
         times["hand_s"] = handing_s(times["work"])
         yield {"kind": "times", **listed(times)}
         for side_px in (sizes.timed_px, sizes.simulated_px):
