@@ -37,7 +37,7 @@ class Optimizer(Protocol):
 
 
 class Lbfgs:
-    """L-BFGS without a line search (Liu & Nocedal 1989); the history goes on from step to step.
+    """L-BFGS without a line search (Liu & Nocedal 1989); its history grows with every step.
 
     The first step moves all values by `FIRST_MOVE` each, on average. One that moved them all together by 1 would
     be so small that in bf16 rounding decides what curvature it sees, and the second step may explode.
