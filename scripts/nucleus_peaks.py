@@ -23,7 +23,7 @@ from chromogen.nuclei.network import PEAKS, NucleusNetwork, layers_of, network_f
 from chromogen.nuclei.outlines import Prediction
 from chromogen.slides.slide import read_picture
 
-QUANTILE = 0.999  # of the activations behind a layer: finer steps for all are worth more than the highest few
+QUANTILE = 0.9995  # of the activations behind a layer: finer steps for all are worth more than the highest few
 SAMPLED = 7  # every so many values, since torch's quantile takes 16 million at most
 ASSUMED_MPP = 0.3
 
